@@ -1,0 +1,77 @@
+"""Learned world models: sequence cores, exact likelihoods, and dreams that are environments."""
+
+from worldmodel import distributions, nested
+from worldmodel.agent import Agent, Believer, Greedy
+from worldmodel.codecs import (
+    ActionCodec,
+    DistModule,
+    Encoder,
+    ObservationDecoder,
+    PerceptDecoder,
+    PerceptEncoder,
+    action_codec,
+    decoder_for,
+    encoder_for,
+)
+from worldmodel.cores import CORES, RNN, SRNN, Inference, SequenceCore
+from worldmodel.environment import Dream, DreamState, Environment
+from worldmodel.gen_core import GenCore, GenState
+from worldmodel.model import ModelState, WorldModel, context_size
+from worldmodel.nets import mlp
+from worldmodel.objectives import (
+    ELBO,
+    Objective,
+    constant,
+    cosine,
+    kl_closed_form,
+    kl_monte_carlo,
+    linear,
+    log_prob,
+)
+from worldmodel.replay import Episodes, Replay
+from worldmodel.sequences import Row, Sequences
+from worldmodel.trainer import Trainer
+
+__all__ = [
+    "CORES",
+    "ELBO",
+    "RNN",
+    "SRNN",
+    "ActionCodec",
+    "Agent",
+    "Believer",
+    "DistModule",
+    "Dream",
+    "DreamState",
+    "Encoder",
+    "Environment",
+    "Episodes",
+    "GenCore",
+    "GenState",
+    "Greedy",
+    "Inference",
+    "ModelState",
+    "Objective",
+    "ObservationDecoder",
+    "PerceptDecoder",
+    "PerceptEncoder",
+    "Replay",
+    "Row",
+    "SequenceCore",
+    "Sequences",
+    "Trainer",
+    "WorldModel",
+    "action_codec",
+    "constant",
+    "context_size",
+    "cosine",
+    "decoder_for",
+    "distributions",
+    "encoder_for",
+    "kl_closed_form",
+    "kl_monte_carlo",
+    "linear",
+    "log_prob",
+    "mlp",
+    "nested",
+]

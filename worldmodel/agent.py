@@ -1,0 +1,70 @@
+"""Agents: recurrences from rows to thoughts, and policies that read thoughts."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor
+from torch.distributions import Distribution
+
+from worldmodel.codecs import DistModule
+from worldmodel.distributions import Certain
+from worldmodel.model import ModelState, WorldModel
+from worldmodel.sequences import Row
+
+
+class Agent(ABC):
+    """A mind that turns rows into thoughts, and a policy over actions given a thought."""
+
+    thought_size: int
+
+    @abstractmethod
+    def initial_state(self, batch_size: int) -> Any:
+        """The mind before any row."""
+
+    @abstractmethod
+    def step(self, row: Row, state: Any) -> tuple[Tensor, Any]:
+        """Takes in a row [B, ...]: a thought [B, F] and the mind after it.
+
+        The mind restarts where `row.first`.
+        """
+
+    @abstractmethod
+    def policy(self, thought: Tensor) -> Distribution:
+        """The distribution of the next action's code [*, A], given a thought [*, F]."""
+
+
+class Believer(Agent):
+    """An agent that acts from a world model's belief: a function of rows, and of nothing else."""
+
+    def __init__(self, model: WorldModel, head: DistModule):
+        """head: thought [*, F] -> a distribution over the codes of actions."""
+        self.model = model
+        self.head = head
+        self.thought_size = model.belief_size
+
+    def initial_state(self, batch_size: int) -> ModelState:
+        return self.model.initial_state(batch_size)
+
+    def step(self, row: Row, state: ModelState) -> tuple[Tensor, ModelState]:
+        state = self.model.observe(row, state)
+        return self.model.belief(state), state
+
+    def policy(self, thought: Tensor) -> Distribution:
+        return self.head(thought)
+
+
+class Greedy(Agent):
+    """The same agent, acting by the mode of its policy."""
+
+    def __init__(self, agent: Agent):
+        self.agent = agent
+        self.thought_size = agent.thought_size
+
+    def initial_state(self, batch_size: int) -> Any:
+        return self.agent.initial_state(batch_size)
+
+    def step(self, row: Row, state: Any) -> tuple[Tensor, Any]:
+        return self.agent.step(row, state)
+
+    def policy(self, thought: Tensor) -> Distribution:
+        return Certain(self.agent.policy(thought).mode)

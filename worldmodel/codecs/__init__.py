@@ -1,0 +1,36 @@
+"""Encoders and decoders, one of each for every kind of space."""
+
+from worldmodel.codecs.actions import ActionCodec, DiscreteActions, action_codec
+from worldmodel.codecs.base import DistModule, Encoder
+from worldmodel.codecs.percepts import ObservationDecoder, PerceptDecoder, PerceptEncoder
+from worldmodel.codecs.spaces import (
+    CategoricalHead,
+    FiniteHead,
+    FlatEncoder,
+    NormalHead,
+    OneHotEncoder,
+    OneHotHead,
+    TruthHead,
+    decoder_for,
+    encoder_for,
+)
+
+__all__ = [
+    "ActionCodec",
+    "CategoricalHead",
+    "DiscreteActions",
+    "DistModule",
+    "Encoder",
+    "FiniteHead",
+    "FlatEncoder",
+    "NormalHead",
+    "ObservationDecoder",
+    "OneHotEncoder",
+    "OneHotHead",
+    "PerceptDecoder",
+    "PerceptEncoder",
+    "TruthHead",
+    "action_codec",
+    "decoder_for",
+    "encoder_for",
+]

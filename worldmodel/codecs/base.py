@@ -1,0 +1,33 @@
+"""An encoder turns percepts into numbers; a DistModule turns features into a distribution.
+
+Both are modules that work over any leading dimensions [*].
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+
+class Encoder(nn.Module, ABC):
+    """x [*, ...] -> float [*, size]."""
+
+    size: int
+
+    @abstractmethod
+    def forward(self, x: Any) -> Tensor:
+        """The encoding, float [*, size]."""
+
+
+class DistModule(nn.Module, ABC):
+    """features [*, F] -> a distribution with batch shape [*]."""
+
+    @property
+    @abstractmethod
+    def void(self) -> Any:
+        """A value of the support, put where there is nothing to read (padding, first rows)."""
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> Distribution:
+        """The distribution of one value, given `features` [*, F]."""

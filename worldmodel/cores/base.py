@@ -1,0 +1,146 @@
+"""The contract of sequence cores: a latent-variable recurrence with a prior and a posterior."""
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch import distributions as td
+from torch.nn import functional as F
+
+from worldmodel import nested
+from worldmodel.distributions import standard_normal
+
+MINIMUM_STD = 1e-3
+
+
+class State(Protocol):
+    """The state of a core: a NamedTuple of [B, ...] with a field `latent`."""
+
+    latent: Tensor  # [B, Z]; Z = 0 where a core has no latents
+
+
+class Gaussian(NamedTuple):
+    """The parameters of a diagonal Gaussian over latents."""
+
+    mean: Tensor  # [*, Z]
+    std: Tensor  # [*, Z], positive
+
+    @classmethod
+    def from_raw(cls, raw: Tensor) -> "Gaussian":
+        """From unconstrained numbers [*, 2 Z]."""
+        mean, scale = raw.chunk(2, -1)
+        return cls(mean, F.softplus(scale) + MINIMUM_STD)
+
+    def draw(self) -> Tensor:
+        """A reparametrised sample [*, Z]."""
+        return torch.addcmul(self.mean, self.std, standard_normal(self.mean))
+
+
+class Inference(NamedTuple):
+    """What `infer` finds: the states that explain the rows, and how their latents were drawn."""
+
+    states: Any  # [T, B, ...]
+    posterior: Any  # parameters [T, B, ...] of q(z_t | ...)
+    prior: Any  # parameters [T, B, ...] of p(z_t | ...)
+
+
+class SequenceCore(nn.Module, ABC):
+    """p(z_t | z_<t, contexts_<=t) and q(z_t | z_<t, contexts, evidence), step by step.
+
+    The context of row t [B, C] holds what led to it (its action and, with feedback, the encoding
+    of the percept before); the evidence of row t [B, E] is the encoding of its own percept.
+    A core neither knows where an episode begins (the model hands it `initial_state`) nor decodes.
+    """
+
+    context_size: int
+    evidence_size: int
+    feature_size: int
+    belief_size: int
+    filtering: bool  # the posterior of row t reads no row after t
+
+    @abstractmethod
+    def initial_state(self, batch_size: int) -> Any:
+        """The state before the first row, leaves [B, ...]."""
+
+    @abstractmethod
+    def step(self, context: Tensor, state: Any) -> Any:
+        """Generates: the state of the next row, its latent drawn from the prior.
+
+        context [B, C], state leaves [B, ...] -> state leaves [B, ...]
+        """
+
+    @abstractmethod
+    def prepare(self, contexts: Tensor, evidence: Tensor, mask: Tensor, state: Any) -> Any:
+        """All that the posterior needs and no latent enters, fused over time.
+
+        contexts [T, B, C], evidence [T, B, E], mask bool [T, B] (a prefix of each column),
+        state leaves [B, ...] -> a NamedTuple with leaves [T, B, ...]
+        """
+
+    @abstractmethod
+    def explain(self, prepared: Any, state: Any) -> tuple[Any, Any, Any]:
+        """One step of the posterior.
+
+        prepared leaves [B, ...], state leaves [B, ...] -> (posterior parameters, prior
+        parameters, state), the state's latent drawn from the posterior.
+        """
+
+    @abstractmethod
+    def features(self, state: Any) -> Tensor:
+        """What the decoder reads, [*, F], from state leaves [*, ...]."""
+
+    @abstractmethod
+    def belief(self, state: Any) -> Tensor:
+        """What an agent may know, [*, feature of the past]: a function of rows up to now only."""
+
+    def latent_distribution(self, parameters: Any) -> td.Distribution:
+        """The distribution of latents [*, Z] with the given parameters."""
+        mean, std = parameters
+        normal = td.Normal(mean, std, validate_args=False)
+        return td.Independent(normal, 1, validate_args=False)
+
+    def infer(
+        self, contexts: Tensor, evidence: Tensor, mask: Tensor, state: Any, particles: int = 1
+    ) -> tuple[Inference, Any]:
+        """Explains rows: `prepare`, then one loop over `explain`.
+
+        With K particles the latents are drawn K times: the loop runs on [K * B], particle after
+        particle. `state` has B rows (or K * B, from an earlier chunk).
+
+        Returns the inference, leaves [T, K * B, ...], and the state of each column's last valid
+        row, leaves [K * B, ...].
+        """
+        batch_size = contexts.shape[1]
+        prepared = self.prepare(contexts, evidence, mask, nested.index(state, slice(batch_size)))
+        if nested.leaves(state)[0].shape[0] == batch_size:
+            state = nested.repeat(state, particles)
+        inference = self.explain_all(prepared, state, particles)
+        return inference, last_valid(inference.states, mask.repeat(1, particles), state)
+
+    def explain_all(self, prepared: Any, state: Any, particles: int) -> Inference:
+        """The loop over `explain`; a core whose loop carries no latent overrides it.
+
+        prepared leaves [T, B, ...], state leaves [K * B, ...] -> leaves [T, K * B, ...]
+        """
+
+        def explain(prepared_t: Any, state: Any) -> tuple[Inference, Any]:
+            posterior, prior, state = self.explain(nested.repeat(prepared_t, particles), state)
+            return Inference(state, posterior, prior), state
+
+        return nested.unroll(explain, nested.steps(prepared), state)[0]
+
+
+def last_valid(states: Any, mask: Tensor, before: Any) -> Any:
+    """The states [T, B, ...] of the last valid rows, or `before` [B, ...] where there are none."""
+    lengths = mask.sum(0)
+    columns = torch.arange(len(lengths), device=mask.device)
+    last = nested.map(lambda leaf: leaf[(lengths - 1).clamp(min=0), columns], states)
+    return nested.where(lengths > 0, last, before)
+
+
+def reverse(x: Tensor, mask: Tensor) -> Tensor:
+    """Reverses the valid prefix of each column of x [T, B, ...]; padding stays where it is."""
+    times = torch.arange(len(x), device=x.device)[:, None]
+    order = torch.where(mask, mask.sum(0) - 1 - times, times)  # [T, B]
+    return x[order, torch.arange(x.shape[1], device=x.device)]

@@ -1,0 +1,122 @@
+"""The stochastic recurrent network of Fraccaro et al., 2016 (https://arxiv.org/abs/1605.07571).
+
+Graph: a deterministic recurrence below, a chain of latents above it, a backward recurrence for
+inference.
+
+    context_t -> d_t        d_t = GRU(d_{t-1}, context_t)
+                  |
+    z_{t-1} ---> z_t        p(z_t | z_{t-1}, d_t) = N(mu_p, sigma_p)
+                  |
+           x_t <- (d_t, z_t)
+
+    a_t = GRU(a_{t+1}, [d_t, evidence_t])                          smoothing
+    a_t = g([d_t, evidence_t])                                     filtering
+    q(z_t | z_{t-1}, a_t) = N(mu_p + mu_q, sigma_q)                with res_q
+
+d carries no latent, so it and a are computed for all rows at once; only the chain of z is a loop.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from worldmodel.cores.base import Gaussian, SequenceCore, reverse
+from worldmodel.nets import gru, mlp
+
+
+class SRNNState(NamedTuple):
+    hidden: Tensor  # [B, H], d
+    latent: Tensor  # [B, Z], z
+
+
+class SRNNPrepared(NamedTuple):
+    hidden: Tensor  # [T, B, H], d
+    drive: (
+        Tensor  # [T, B, 2 M], what d gives to the prior's hidden layer, and a to the posterior's
+    )
+
+
+class SRNN(SequenceCore):
+    """A GRU with a chain of Gaussian latents on top.
+
+    The networks of prior and posterior have one hidden layer of `latent_hidden` units each; they
+    run side by side, as one product of two blocks.
+    """
+
+    def __init__(
+        self,
+        context_size: int,
+        evidence_size: int,
+        hidden: int = 128,
+        latent: int = 16,
+        latent_hidden: int = 64,
+        smoothing: bool = True,
+        res_q: bool = True,
+    ):
+        super().__init__()
+        self.context_size = context_size
+        self.evidence_size = evidence_size
+        self.hidden_size = hidden
+        self.latent_size = latent
+        self.latent_hidden = latent_hidden
+        self.feature_size = hidden + latent
+        self.belief_size = hidden
+        self.filtering = not smoothing
+        self.res_q = res_q
+        self.recurrence = gru(context_size, hidden)
+        if smoothing:
+            self.reading: nn.Module = gru(hidden + evidence_size, latent_hidden)
+        else:
+            self.reading = mlp([hidden + evidence_size, latent_hidden, latent_hidden])
+        self.prior_drive = nn.Linear(hidden, latent_hidden)
+        self.posterior_drive = nn.Linear(latent_hidden, latent_hidden)
+        self.from_latent = nn.Linear(latent, 2 * latent_hidden, bias=False)
+        scale = latent_hidden**-0.5
+        self.out = nn.Parameter(scale * torch.randn(2, latent_hidden, 2 * latent))
+        self.out_bias = nn.Parameter(torch.zeros(2, 1, 2 * latent))
+
+    def initial_state(self, batch_size: int) -> SRNNState:
+        return SRNNState(
+            self.out.new_zeros(batch_size, self.hidden_size),
+            self.out.new_zeros(batch_size, self.latent_size),
+        )
+
+    def step(self, context: Tensor, state: SRNNState) -> SRNNState:
+        hidden = self.recurrence(context[None], state.hidden[None])[0][0]  # [B, H]
+        from_latent = F.linear(state.latent, self.from_latent.weight[: self.latent_hidden])
+        layer = torch.tanh(self.prior_drive(hidden) + from_latent)  # [B, M]
+        prior = Gaussian.from_raw(layer @ self.out[0] + self.out_bias[0])
+        return SRNNState(hidden, prior.draw())
+
+    def prepare(
+        self, contexts: Tensor, evidence: Tensor, mask: Tensor, state: SRNNState
+    ) -> SRNNPrepared:
+        hidden = self.recurrence(contexts, state.hidden[None])[0]  # [T, B, H]
+        reading = self._read(torch.cat([hidden, evidence], -1), mask)  # [T, B, M]
+        drive = torch.cat([self.prior_drive(hidden), self.posterior_drive(reading)], -1)
+        return SRNNPrepared(hidden, drive)
+
+    def explain(
+        self, prepared: SRNNPrepared, state: SRNNState
+    ) -> tuple[Gaussian, Gaussian, SRNNState]:
+        layer = torch.addmm(prepared.drive, state.latent, self.from_latent.weight.t()).tanh()
+        layer = layer.unflatten(-1, (2, -1)).transpose(0, 1)  # [2, B, M]
+        mean, std = Gaussian.from_raw(torch.baddbmm(self.out_bias, layer, self.out))
+        prior = Gaussian(mean[0], std[0])
+        posterior = Gaussian(mean[0] + mean[1] if self.res_q else mean[1], std[1])
+        return posterior, prior, SRNNState(prepared.hidden, posterior.draw())
+
+    def features(self, state: SRNNState) -> Tensor:
+        return torch.cat([state.hidden, state.latent], -1)
+
+    def belief(self, state: SRNNState) -> Tensor:
+        """d, never z: what the generator drew is the dream's hidden truth."""
+        return state.hidden
+
+    def _read(self, x: Tensor, mask: Tensor) -> Tensor:
+        """a, [T, B, M], from [d, evidence]."""
+        if self.filtering:
+            return self.reading(x)
+        return reverse(self.reading(reverse(x, mask))[0], mask)

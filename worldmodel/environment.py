@@ -1,0 +1,76 @@
+"""The world that an agent faces: real, or dreamt by a world model."""
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from worldmodel.model import ModelState, WorldModel
+from worldmodel.sequences import Row
+
+
+class Environment(ABC):
+    """A recurrence from actions to rows that restarts itself: after an end comes a first row."""
+
+    observation_space: spaces.Space
+    action_space: spaces.Space
+
+    @abstractmethod
+    def initial_state(self, batch_size: int) -> Any:
+        """The state before the first rows of B games."""
+
+    @abstractmethod
+    def step(self, action: Tensor, state: Any) -> tuple[Row, Any]:
+        """Turns the codes of actions [B, A] into rows [B, ...]."""
+
+    @abstractmethod
+    def observe(self, row: Row, state: Any) -> Any:
+        """The state after `row` [B, ...] has happened: re-sync, or a prompt."""
+
+
+class DreamState(NamedTuple):
+    model: ModelState  # leaves [B, ...]
+    clock: Tensor  # int64 [B], steps since the first row
+    ended: Tensor  # bool [B]; the next row is a first row
+
+
+class Dream(Environment):
+    """A world model as an environment: it draws rows, rewards and ends, and restarts itself."""
+
+    def __init__(
+        self,
+        model: WorldModel,
+        horizon: int,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+    ):
+        """horizon: steps after which a dreamt episode is truncated."""
+        if horizon < 1:
+            raise ValueError(f"a dream's horizon is at least one step, got {horizon}")
+        self.model = model
+        self.horizon = horizon
+        self.observation_space = observation_space
+        self.action_space = action_space
+
+    def initial_state(self, batch_size: int) -> DreamState:
+        """All B games begin with the model's own first row."""
+        model = self.model.initial_state(batch_size)
+        ended = torch.ones(batch_size, dtype=torch.bool, device=model.history.device)
+        return self.start(model, ended)
+
+    def start(self, states: ModelState, ended: Tensor) -> DreamState:
+        """Dreams that go on from inferred states [B, ...]; `ended` games restart."""
+        return DreamState(states, torch.zeros_like(ended, dtype=torch.int64), ended)
+
+    def step(self, action: Tensor, state: DreamState) -> tuple[Row, DreamState]:
+        row, model = self.model.step(state.ended, action, state.model)
+        return row, self._tick(row, model, state.clock)
+
+    def observe(self, row: Row, state: DreamState) -> DreamState:
+        return self._tick(row, self.model.observe(row, state.model), state.clock)
+
+    def _tick(self, row: Row, model: ModelState, clock: Tensor) -> DreamState:
+        clock = torch.where(row.first, 0, clock + 1)
+        return DreamState(model, clock, row.terminated | (clock >= self.horizon))

@@ -1,0 +1,75 @@
+"""A world and an agent, facing each other: the one loop of the package.
+
+Living, dreaming, training in the dream, playing and filming are all this loop; only the world,
+or the one at the controls, differs.
+"""
+
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from worldmodel import nested
+from worldmodel.agent import Agent
+from worldmodel.codecs import action_codec
+from worldmodel.environment import Environment
+from worldmodel.sequences import Row, Sequences
+
+
+class GenState(NamedTuple):
+    """Where world and agent stand. To try another action, replace `action`."""
+
+    world: Any
+    mind: Any
+    thought: Tensor  # [B, F], zero before the first row
+    action: Tensor  # [B, A], the code of the action that comes next, zero before the first row
+
+
+class GenCore:
+    """Lets an environment and an agent take turns.
+
+    The action of row t was drawn from `policy(thoughts[t - 1])`, that of row 0 from
+    `policy(state.thought)`.
+    """
+
+    def __init__(self, environment: Environment, agent: Agent):
+        self.environment = environment
+        self.agent = agent
+        self.actions = action_codec(environment.action_space)
+
+    def initial_state(self, batch_size: int) -> GenState:
+        world = self.environment.initial_state(batch_size)
+        mind = self.agent.initial_state(batch_size)
+        return self.start(world, mind, batch_size)
+
+    def start(self, world: Any, mind: Any, batch_size: int) -> GenState:
+        """Goes on from given states of world and mind, before their next row."""
+        like = self.actions.choices
+        return GenState(
+            world,
+            mind,
+            like.new_zeros(batch_size, self.agent.thought_size),
+            like.new_zeros(batch_size, self.actions.size),
+        )
+
+    def step(self, state: GenState) -> tuple[tuple[Row, Tensor], GenState]:
+        """One row of B games, the thought that it caused, and the action drawn from that."""
+        row, world = self.environment.step(state.action, state.world)
+        thought, mind = self.agent.step(row, state.mind)
+        action = self.agent.policy(thought).sample()
+        return (row, thought), GenState(world, mind, thought, action)
+
+    def generate(self, length: int, state: GenState) -> tuple[Sequences, Tensor, GenState]:
+        """`length` rows [T, B, ...], the thoughts [T, B, F] that they caused, and the state."""
+
+        def step(_: int, state: GenState) -> tuple[tuple[Row, Tensor], GenState]:
+            return self.step(state)
+
+        (rows, thoughts), state = nested.unroll(step, range(length), state)
+        return Sequences.whole(rows), thoughts, state
+
+    def observe(self, row: Row, state: GenState) -> GenState:
+        """World and mind take in a row [B, ...] that happened elsewhere."""
+        world = self.environment.observe(row, state.world)
+        thought, mind = self.agent.step(row, state.mind)
+        action = self.agent.policy(thought).sample()
+        return GenState(world, mind, thought, action)

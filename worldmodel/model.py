@@ -1,0 +1,180 @@
+"""A world model: an encoder of percepts, a sequence core, a decoder of percepts."""
+
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from worldmodel import nested
+from worldmodel.codecs import DistModule, Encoder
+from worldmodel.cores import Inference, SequenceCore
+from worldmodel.distributions import Chain, Joint
+from worldmodel.sequences import PERCEPT_KEYS, Row, Sequences
+
+
+class ModelState(NamedTuple):
+    core: Any  # the core's state, leaves [B, ...]
+    history: Tensor  # [B, N, E], the encodings of the last N percepts, newest last
+
+
+def context_size(action_size: int, encoding_size: int, feedback: bool, history: int) -> int:
+    """The size C of a core's contexts."""
+    return action_size + (history * encoding_size if feedback else 0)
+
+
+class WorldModel(nn.Module):
+    """p(percepts | actions) of whole sequences, as a recurrence over rows.
+
+    The context of row t is its action and, with `feedback`, the encodings of the `history`
+    percepts before it; on a first row both are zero. The evidence of row t is the encoding of
+    its percept.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        core: SequenceCore,
+        decoder: DistModule,
+        action_size: int,
+        feedback: bool = True,
+        history: int = 1,
+    ):
+        """encoder: of (percept, first); decoder: of the core's features, to a `Joint` or `Chain`
+        over percepts."""
+        super().__init__()
+        expected = context_size(action_size, encoder.size, feedback, history)
+        if core.context_size != expected:
+            raise ValueError(
+                f"the core expects contexts of size {core.context_size}, but actions of size "
+                f"{action_size} and {history} encodings of size {encoder.size} make {expected}; "
+                f"build it with context_size={expected}"
+            )
+        if core.evidence_size != encoder.size:
+            raise ValueError(
+                f"the core expects evidence of size {core.evidence_size}, but the encoder gives "
+                f"{encoder.size}; build it with evidence_size={encoder.size}"
+            )
+        self.encoder = encoder
+        self.core = core
+        self.decoder = decoder
+        self.action_size = action_size
+        self.feedback = feedback
+        self.history = history
+        self.belief_size = core.belief_size + encoder.size
+
+    def initial_state(self, batch_size: int) -> ModelState:
+        core = self.core.initial_state(batch_size)
+        like = nested.leaves(core)[0]
+        return ModelState(core, like.new_zeros(batch_size, self.history, self.encoder.size))
+
+    def predict(self, action: Tensor, state: ModelState) -> tuple[Joint | Chain, Any]:
+        """The distribution of the next percept, and the core's state that it was read from.
+
+        action [B, A] -> (a distribution with batch shape [B], core state)
+        """
+        core = self.core.step(self._context(action, state.history), state.core)
+        return self.decoder(self.core.features(core)), core
+
+    def step(self, first: Tensor, action: Tensor, state: ModelState) -> tuple[Row, ModelState]:
+        """Generates one row, and the state after it. first bool [B], action [B, A]."""
+        action = action.masked_fill(first[:, None], 0.0)
+        state = nested.where(first, self.initial_state(len(first)), state)
+        percept, core = self.predict(action, state)
+        row = void_row(first, action, percept.sample())
+        history = self.remember(self.encoder((row.percept, first)), state.history)
+        return row, ModelState(core, history)
+
+    def infer(
+        self, sequences: Sequences, state: ModelState, particles: int = 1
+    ) -> tuple[Inference, ModelState]:
+        """Explains sequences [T, B, ...] from the states before their first rows.
+
+        Only row 0 of a column may be a first row. With K particles the latents are drawn K times
+        and B becomes K * B, particle after particle.
+
+        Returns the inference, whose `states` are model states [T, K * B, ...], and the states
+        of the last valid rows, [K * B, ...].
+        """
+        rows = self.fill(sequences)
+        batch_size = rows.first.shape[1]
+        actions = rows.action.masked_fill(rows.first[..., None], 0.0)
+        copies = len(state.history) // batch_size
+        fresh = self.initial_state(len(state.history))
+        state = nested.where(rows.first[0].repeat(copies), fresh, state)
+        evidence = self.encoder((rows.percept, rows.first))  # [T, B, E]
+        past = torch.cat([state.history[:batch_size].transpose(0, 1), evidence])
+        windows = past.unfold(0, self.history, 1).transpose(-1, -2)  # [T + 1, B, N, E]
+        contexts = self._context(actions, windows[:-1])  # [T, B, C]
+        inference, core = self.core.infer(
+            contexts, evidence, sequences.mask, state.core, particles
+        )
+        windows = windows.repeat(1, particles, 1, 1)
+        columns = torch.arange(windows.shape[1], device=windows.device)
+        history = windows[sequences.lengths.repeat(particles), columns]  # [K * B, N, E]
+        states = ModelState(inference.states, windows[1:])
+        return inference._replace(states=states), ModelState(core, history)
+
+    def observe(self, row: Row, state: ModelState) -> ModelState:
+        """The state after one more row that really happened: `infer` over it."""
+        sequences = Sequences.whole(nested.map(lambda leaf: leaf[None], row))
+        return self.infer(sequences, state)[1]
+
+    def belief(self, state: ModelState) -> Tensor:
+        """What an agent may know after the last row: [*, belief_size], a function of rows."""
+        return torch.cat([self.core.belief(state.core), state.history[..., -1, :]], -1)
+
+    def log_probs(self, states: ModelState, sequences: Sequences) -> dict[str, Tensor]:
+        """log p(percept | state) by key, [T, K, B] nats, zero where not scored.
+
+        states: from `infer`, [T, K * B, ...].
+        """
+        rows = self.fill(sequences)
+        batch_size = rows.first.shape[1]
+        features = self.core.features(states.core).unflatten(1, (-1, batch_size))  # [T, K, B, F]
+        percept = nested.map(lambda leaf: leaf.unsqueeze(1), rows.percept)
+        log_probs = self.decoder(features).log_probs(percept)
+        scored = {"observation": sequences.scored}
+        consequences = sequences.scored & ~rows.first
+        return {
+            key: torch.where(scored.get(key, consequences)[:, None], value, 0.0)
+            for key, value in log_probs.items()
+        }
+
+    def fill(self, sequences: Sequences) -> Row:
+        """The rows, with a value of its support wherever there is nothing to read."""
+        rows, mask = sequences.rows, sequences.mask
+        void = cast(dict[str, Any], self.decoder.void)
+
+        def filled(key: str, valid: Tensor) -> Any:
+            value = getattr(rows, key)
+            if key not in void:
+                return value
+            return nested.map(
+                lambda x, v: torch.where(nested.broadcast(valid, x), x, v.to(x)), value, void[key]
+            )
+
+        valid = {key: mask & ~rows.first for key in PERCEPT_KEYS} | {"observation": mask}
+        action = torch.where(mask[..., None], rows.action, 0.0)
+        percept = {key: filled(key, valid[key]) for key in PERCEPT_KEYS}
+        return Row(rows.first & mask, action, **percept)
+
+    def _context(self, action: Tensor, history: Tensor) -> Tensor:
+        return torch.cat([action, history.flatten(-2)], -1) if self.feedback else action
+
+    def remember(self, encoding: Tensor, history: Tensor) -> Tensor:
+        """The history [B, N, E] after one more encoding [B, E]."""
+        return torch.cat([history[:, 1:], encoding[:, None]], 1)
+
+
+def void_row(first: Tensor, action: Tensor, percept: dict[str, Any]) -> Row:
+    """A row [B] of a drawn percept; void on first rows, zero where a world has no such key."""
+    nothing = action.new_zeros(len(first))
+    reward = percept.get("reward", nothing).to(action.dtype)
+    terminated = percept.get("terminated", nothing.bool())
+    return Row(
+        first,
+        action,
+        percept["observation"],
+        reward.masked_fill(first, 0.0),
+        terminated & ~first,
+    )

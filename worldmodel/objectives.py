@@ -1,0 +1,125 @@
+"""What models are trained on, and what is reported of them.
+
+An objective is `(batch, carried state, step) -> (loss, metrics, carried state)`. Weights and
+schedules change a loss; `log_prob`, which is what gets reported, knows none of them.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from worldmodel.cores import Inference
+from worldmodel.model import WorldModel
+from worldmodel.sequences import Sequences
+
+Schedule = Callable[[int], float]
+Metrics = dict[str, float]
+
+
+class Objective(Protocol):
+    """A loss of a batch; `state` is what is carried from one update to the next."""
+
+    def initial_state(self) -> Any: ...
+
+    def __call__(self, batch: Any, state: Any, step: int) -> tuple[Tensor, Metrics, Any]: ...
+
+
+def constant(value: float) -> Schedule:
+    """The same value at every step."""
+    return lambda step: value
+
+
+def linear(start: float, end: float, steps: int) -> Schedule:
+    """From `start` to `end` within `steps`, then `end`.
+
+    >>> [linear(0.0, 1.0, 4)(step) for step in (0, 2, 9)]
+    [0.0, 0.5, 1.0]
+    """
+    return lambda step: start + (end - start) * min(1.0, step / max(1, steps))
+
+
+def cosine(start: float, end: float, steps: int) -> Schedule:
+    """From `start` to `end` within `steps` along half a cosine, then `end`."""
+
+    def schedule(step: int) -> float:
+        return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, steps))))
+
+    return schedule
+
+
+def kl_closed_form(model: WorldModel, inference: Inference) -> Tensor:
+    """KL(q || p) of each row's latent, [T, B] nats."""
+    posterior = model.core.latent_distribution(inference.posterior)
+    return kl_divergence(posterior, model.core.latent_distribution(inference.prior))
+
+
+def kl_monte_carlo(model: WorldModel, inference: Inference) -> Tensor:
+    """log q(z) - log p(z) at the latent that was drawn, [T, B] nats: its mean is the KL."""
+    latent = inference.states.core.latent
+    posterior = model.core.latent_distribution(inference.posterior).log_prob(latent)
+    return posterior - model.core.latent_distribution(inference.prior).log_prob(latent)
+
+
+class ELBO:
+    """Minus the evidence lower bound, in nats a scored row.
+
+    `kl_weight` is a schedule over updates; a weight other than 1 makes the loss no bound, and
+    the metrics give the unweighted parts.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        kl_weight: Schedule = constant(1.0),
+        kl: Callable[[WorldModel, Inference], Tensor] = kl_closed_form,
+    ):
+        self.model = model
+        self.kl_weight = kl_weight
+        self.kl = kl
+
+    def initial_state(self) -> tuple[()]:
+        return ()
+
+    def __call__(self, batch: Sequences, state: Any, step: int) -> tuple[Tensor, Metrics, Any]:
+        before = self.model.initial_state(batch.mask.shape[1])
+        inference, _ = self.model.infer(batch, before)
+        log_probs = self.model.log_probs(inference.states, batch)
+        rows = batch.scored.sum()
+        nats = {key: -value.sum() / rows for key, value in log_probs.items()}
+        kl = torch.where(batch.scored, self.kl(self.model, inference), 0.0).sum() / rows
+        reconstruction = torch.stack(list(nats.values())).sum()
+        metrics = {f"{key}_nats": value.item() for key, value in nats.items()}
+        metrics |= {"kl_nats": kl.item(), "elbo_nats": -(reconstruction + kl).item()}
+        return reconstruction + self.kl_weight(step) * kl, metrics, state
+
+
+@torch.no_grad()
+def log_prob(model: WorldModel, sequences: Sequences, particles: int = 1) -> dict[str, Tensor]:
+    """A lower bound on log p(percepts | actions), in expectation: importance sampling.
+
+    log 1/K sum_k prod_t p(x_t | z_t) p(z_t | ...) / q(z_t | ...) with K = `particles`
+    (Burda et al. 2016, eq. 8, over whole sequences): the ELBO for K = 1, rising in K towards the
+    likelihood, and equal to it for cores without latents.
+
+    Returns nats by key [T, B], which add up to the bound. The entry of a row and key is what the
+    bound of everything up to it exceeds the bound of everything before it by; the latents'
+    weights count with the observation. Base measure: counting for discrete parts, Lebesgue for
+    continuous ones. Rows that are not scored give 0.
+    """
+    before = model.initial_state(sequences.mask.shape[1])
+    inference, _ = model.infer(sequences, before, particles)
+    log_probs = model.log_probs(inference.states, sequences)  # [T, K, B] each
+    kl = kl_monte_carlo(model, inference).unflatten(1, (particles, -1))
+    log_probs["observation"] = log_probs["observation"] - torch.where(
+        sequences.scored[:, None], kl, 0.0
+    )
+    increments = torch.stack(list(log_probs.values()), 1)  # [T, keys, K, B]
+    weights = increments.flatten(0, 1).double().cumsum(0)  # [T * keys, K, B]
+    bounds = torch.logsumexp(weights, 1) - math.log(particles)  # [T * keys, B]
+    gains = bounds.diff(dim=0, prepend=torch.zeros_like(bounds[:1]))
+    gains = gains.unflatten(0, (len(sequences.mask), -1))  # [T, keys, B]
+    return dict(zip(log_probs, gains.unbind(1), strict=True))

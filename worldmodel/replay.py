@@ -1,0 +1,162 @@
+"""Whole episodes, and batches of windows cut from them."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from worldmodel.codecs import ActionCodec
+from worldmodel.sequences import Row, Sequences
+
+
+class Episodes:
+    """Episodes one after another, actions in the space's own terms.
+
+    The first row of an episode holds the reset observation; its action, reward and end are void.
+    """
+
+    KEYS = ("action", "observation", "reward", "terminated")
+
+    def __init__(self, columns: dict[str, np.ndarray], lengths: np.ndarray):
+        """columns: arrays [N, ...] by key; lengths int64 [episodes], in rows, that add up to N."""
+        rows = int(lengths.sum())
+        if set(columns) != set(self.KEYS) or any(len(c) != rows for c in columns.values()):
+            found = {key: len(column) for key, column in columns.items()}
+            raise ValueError(
+                f"episodes expect the columns {self.KEYS} of {rows} rows each (the sum of their "
+                f"lengths), got {found}"
+            )
+        self.columns = columns
+        self.lengths = lengths
+        self.starts = np.cumsum(lengths) - lengths
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def steps(self) -> int:
+        """Rows that are no first rows: steps of the environment."""
+        return int(self.lengths.sum()) - len(self)
+
+    @classmethod
+    def cut(cls, sequences: Sequences, actions: ActionCodec) -> "Episodes":
+        """The episodes in rows [T, B, ...] of one unbroken run; the last of each column may be
+        unfinished, and counts as truncated. Rows before a column's first row are left out."""
+        rows = sequences.rows._replace(action=actions.decode(sequences.rows.action))
+        first = rows.first.T.numpy()  # [B, T]
+        keep = np.logical_or.accumulate(first, 1).reshape(-1)
+        columns = {
+            key: getattr(rows, key).transpose(0, 1).flatten(0, 1).numpy()[keep] for key in cls.KEYS
+        }
+        begins = np.flatnonzero(first.reshape(-1)[keep])
+        return cls(columns, np.diff(begins, append=keep.sum()))
+
+    @classmethod
+    def join(cls, parts: list["Episodes"]) -> "Episodes":
+        columns = {key: np.concatenate([part.columns[key] for part in parts]) for key in cls.KEYS}
+        return cls(columns, np.concatenate([part.lengths for part in parts]))
+
+    def select(self, chosen: np.ndarray) -> "Episodes":
+        """The episodes with the given indices."""
+        rows = np.concatenate(
+            [np.arange(self.starts[e], self.starts[e] + self.lengths[e]) for e in chosen]
+        )
+        return Episodes({k: c[rows] for k, c in self.columns.items()}, self.lengths[chosen])
+
+    def windows(
+        self,
+        actions: ActionCodec,
+        episodes: np.ndarray,
+        starts: np.ndarray,
+        length: int,
+        burn_in: int = 0,
+    ) -> Sequences:
+        """Windows of `length` rows or, where an episode ends before, fewer: [T, B, ...].
+
+        episodes int [B]; starts int [B], the rows of their episodes where the windows begin.
+        A window that begins inside an episode does not score its first `burn_in` rows.
+        """
+        remaining = self.lengths[episodes] - starts
+        times = np.arange(min(length, remaining.max()))[:, None]
+        mask = times < remaining  # [T, B]
+        index = self.starts[episodes] + starts + np.minimum(times, remaining - 1)
+        column = {key: torch.from_numpy(array[index]) for key, array in self.columns.items()}
+        first = torch.from_numpy((times + starts) == 0)
+        mask_, scored = (
+            torch.from_numpy(mask),
+            torch.from_numpy(mask & (times + starts >= np.where(starts > 0, starts + burn_in, 0))),
+        )
+        action = actions.encode(column["action"]).masked_fill(first[..., None], 0.0)
+        rows = Row(first, action, column["observation"], column["reward"], column["terminated"])
+        return Sequences(rows, mask_, scored)
+
+    def sequences(self, actions: ActionCodec, episodes: np.ndarray | None = None) -> Sequences:
+        """Whole episodes (all of them by default), padded: [T, B, ...]."""
+        episodes = np.arange(len(self)) if episodes is None else episodes
+        return self.windows(actions, episodes, np.zeros_like(episodes), int(self.lengths.max()))
+
+    def save(self, path: Path) -> None:
+        """Writes an .npz, under a temporary name first."""
+        temporary = path.with_name(path.name + ".part")
+        with open(temporary, "wb") as file:
+            np.savez_compressed(file, lengths=self.lengths, **self.columns)  # type: ignore[arg-type]
+            file.flush()
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Episodes":
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                columns = dict(file)
+                return cls(columns, columns.pop("lengths"))
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise ValueError(f"{path} is no file of episodes, or damaged: {error}") from error
+
+
+class Replay:
+    """Draws windows from episodes, every row about as often as any other."""
+
+    def __init__(self, actions: ActionCodec, seed: int | np.random.SeedSequence):
+        self.actions = actions
+        self.random = np.random.default_rng(seed)
+        self.episodes: Episodes | None = None
+
+    def add(self, episodes: Episodes) -> None:
+        parts = [episodes] if self.episodes is None else [self.episodes, episodes]
+        self.episodes = Episodes.join(parts)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the environment that are stored."""
+        return 0 if self.episodes is None else self.episodes.steps
+
+    def sample(
+        self, length: int, rows: int, from_start: float = 0.0, burn_in: int = 0
+    ) -> Sequences:
+        """Windows of up to `length` rows, each inside one episode, about `rows` rows together.
+
+        A batch holds windows of like length (within a factor of two), so that little of it is
+        padding: [T, B, ...]. A window begins at its episode's first row with probability
+        `from_start`, else at any row. One that begins later does not score its first `burn_in`
+        rows.
+        """
+        if self.episodes is None or not len(self.episodes):
+            raise ValueError("the replay is empty: add episodes before sampling")
+        lengths = self.episodes.lengths
+        kinds = np.ceil(np.log2(np.minimum(lengths, length))).astype(int)
+        kind = kinds[self.random.choice(len(lengths), p=lengths / lengths.sum())]
+        alike = np.flatnonzero(kinds == kind)
+        weights = np.maximum(1.0, lengths[alike] / length)  # a window holds min(length, episode)
+        batch_size = max(1, rows // min(length, 2**kind))
+        chosen = alike[self.random.choice(len(alike), batch_size, p=weights / weights.sum())]
+        starts = self.random.integers(0, lengths[chosen])
+        starts[self.random.random(batch_size) < from_start] = 0
+        return self.episodes.windows(self.actions, chosen, starts, length, burn_in)
+
+    def state_dict(self) -> dict:
+        return {"random": self.random.bit_generator.state}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.random.bit_generator.state = state["random"]

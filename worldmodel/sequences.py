@@ -1,0 +1,51 @@
+"""Rows and sequences of rows: the two structures that every part of the package trades in."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from worldmodel import nested
+
+PERCEPT_KEYS = ("observation", "reward", "terminated")
+
+
+class Row(NamedTuple):
+    """An action and what it led to, for a batch of B games.
+
+    On a first row there was no action: action, reward and terminated are void (zero), and the
+    observation is the one that a reset gives. An end without `terminated` is a truncation.
+    """
+
+    first: Tensor  # bool [B]
+    action: Tensor  # float [B, A], the code of `action_codec`
+    observation: Any  # [B, ...]
+    reward: Tensor  # float [B]
+    terminated: Tensor  # bool [B]
+
+    @property
+    def percept(self) -> dict[str, Any]:
+        """What the agent perceives: observation, reward, terminated."""
+        return {key: getattr(self, key) for key in PERCEPT_KEYS}
+
+
+class Sequences(NamedTuple):
+    """Rows over time, with what is valid and what is scored."""
+
+    rows: Row  # [T, B, ...]
+    mask: Tensor  # bool [T, B]; the valid rows, a prefix of each column
+    scored: Tensor  # bool [T, B]; the rows whose likelihood counts, all of them valid
+
+    @classmethod
+    def whole(cls, rows: Row) -> "Sequences":
+        """All rows [T, B, ...] valid and scored."""
+        everything = torch.ones_like(rows.first)
+        return cls(rows, everything, everything)
+
+    @property
+    def lengths(self) -> Tensor:
+        """Valid rows a column, int64 [B]."""
+        return self.mask.sum(0)
+
+    def to(self, device: torch.device | str) -> "Sequences":
+        return nested.map(lambda leaf: leaf.to(device), self)

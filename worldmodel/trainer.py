@@ -1,0 +1,59 @@
+"""One objective, one optimizer."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from worldmodel.objectives import Metrics, Objective, Schedule, constant
+
+
+class Trainer:
+    """Minimises an objective by Adam (decoupled weight decay, clipped gradients)."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        parameters: Iterable[nn.Parameter],
+        learning_rate: float | Schedule = 1e-3,
+        weight_decay: float = 0.0,
+        clip_norm: float = 10.0,
+        betas: tuple[float, float] = (0.9, 0.95),
+    ):
+        """learning_rate: a number, or a schedule over updates."""
+        self.objective = objective
+        self.parameters = list(parameters)
+        rate = learning_rate if callable(learning_rate) else constant(learning_rate)
+        self.learning_rate = rate
+        self.clip_norm = clip_norm
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=1.0, weight_decay=weight_decay, betas=betas
+        )
+        self.state = objective.initial_state()
+        self.updates = 0
+
+    def update(self, batch: Any = None) -> Metrics:
+        """One step downhill on a batch; what the objective reports, and the gradient's norm."""
+        loss, metrics, self.state = self.objective(batch, self.state, self.updates)
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(self.updates)
+        self.optimizer.step()
+        self.updates += 1
+        return metrics | {"loss": loss.item(), "gradient_norm": norm.item()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Optimizer, count of updates and carried state; all that `update` depends on."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "updates": self.updates,
+            "state": self.state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.updates = state["updates"]
+        self.state = state["state"]
