@@ -1,0 +1,243 @@
+"""Policy gradients: REINFORCE, actor-critic, and every action tried, in whatever world is given.
+
+The gradient of the expected return is the mean over rows of
+
+    sum_a  grad pi(a | thought)  Q(thought, a)             (Sutton et al. 2000, theorem 1)
+
+A world that cannot be rewound shows the consequences of one action only; there the sum is
+estimated by the score function, grad log pi(a) (R - V): `ActorCritic`. A dream can be forked:
+every action is tried from where the game stands, and the sum is taken as it is written:
+`EveryAction`. Both follow the same two steps, over and over:
+
+    rollout, state = objective.roll(state)        the agent lives in its GenCore
+    trainer.update(rollout)                       one or more steps uphill
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from torch.nn import functional as F
+
+from worldmodel import DistModule, GenCore, GenState, Row, mlp, nested
+from worldmodel.codecs import ActionCodec
+from worldmodel.objectives import Metrics, Schedule, constant
+
+
+class Policy(DistModule):
+    """thought [*, F] -> a distribution over the codes of actions."""
+
+    def __init__(self, thought_size: int, actions: ActionCodec, hidden: int = 128):
+        super().__init__()
+        self.body = nn.Sequential(mlp([thought_size, hidden, hidden], norm=True), nn.SiLU())
+        self.head = actions.head(hidden)
+
+    @property
+    def void(self) -> Tensor:
+        return self.head.void
+
+    def forward(self, features: Tensor) -> Distribution:
+        return self.head(self.body(features))
+
+
+class Critic(nn.Module):
+    """thought [*, F] -> the expected discounted return from there on, [*]."""
+
+    def __init__(self, thought_size: int, hidden: int = 128, scale: float = 1.0):
+        """scale: the unit of returns, so that the network's own numbers stay near one."""
+        super().__init__()
+        self.body = mlp([thought_size, hidden, hidden, 1], norm=True)
+        self.scale = scale
+
+    def forward(self, thought: Tensor) -> Tensor:
+        return self.scale * self.body(thought)[..., 0]
+
+
+def lambda_returns(rows: Row, values: Tensor, discount: float, lambda_: float) -> Tensor:
+    """The return of each row's action, [T, B]: discounted rewards, bootstrapped from `values`.
+
+        R_t = r_t + discount (1 - terminated_t) ((1 - lambda) V_t + lambda R_{t+1})
+
+    with `values[t]` [T, B] the value after row t. At a truncation, where the next row is a first
+    row, and after the last row R_{t+1} is V_t. The entries of first rows, whose action was void,
+    hold nothing of use.
+    """
+    returns = []
+    after = values[-1]
+    broken = torch.ones_like(rows.first[0])
+    for t in reversed(range(len(values))):
+        following = torch.where(broken, values[t], (1 - lambda_) * values[t] + lambda_ * after)
+        after = rows.reward[t] + discount * torch.where(rows.terminated[t], 0.0, following)
+        broken = rows.first[t]
+        returns.append(after)
+    return torch.stack(returns[::-1])
+
+
+class Rollout(NamedTuple):
+    """The rows whose action had consequences, N of them, in no order that matters."""
+
+    thought: Tensor  # [N, F], from which the action was chosen
+    action: Tensor  # [N, A], its code
+    returns: Tensor  # [N], of that action
+    tried: Tensor  # [N, n], the one-step return of each of n actions; n = 0 if none was tried
+    reward: Tensor  # [N]
+
+
+class PolicyGradient(ABC):
+    """The objective of an agent's policy and of its critic, on rollouts of a GenCore."""
+
+    def __init__(
+        self,
+        gen_core: GenCore,
+        batch_size: int,
+        length: int,
+        critic: nn.Module | None,
+        discount: float,
+        entropy: Schedule,
+    ):
+        """length: rows a rollout; entropy: the weight of the bonus, in units of returns a nat."""
+        self.gen_core = gen_core
+        self.batch_size = batch_size
+        self.length = length
+        self.critic = critic
+        self.discount = discount
+        self.entropy = entropy
+
+    def initial_state(self) -> GenState:
+        return self.gen_core.initial_state(self.batch_size)
+
+    @abstractmethod
+    def roll(self, state: GenState) -> tuple[Rollout, GenState]:
+        """`length` rows of `batch_size` games from where they stand, without gradients."""
+
+    @abstractmethod
+    def gain(self, rollout: Rollout, policy: Any, value: Tensor) -> Tensor:
+        """What the policy climbs, [N]."""
+
+    @abstractmethod
+    def target(self, rollout: Rollout, policy: Any) -> Tensor:
+        """What the critic learns, [N]."""
+
+    def __call__(self, batch: Rollout, state: Any, step: int) -> tuple[Tensor, Metrics, Any]:
+        policy = self.gen_core.agent.policy(batch.thought)
+        value = self.value(batch.thought)
+        entropy = policy.entropy().mean()
+        critic_loss = F.smooth_l1_loss(value, self.target(batch, policy))
+        gain = self.gain(batch, policy, value.detach()).mean()
+        metrics = {
+            "value": value.mean().item(),
+            "return": batch.returns.mean().item(),
+            "reward": batch.reward.mean().item(),
+            "entropy": entropy.item(),
+            "critic_loss": critic_loss.item(),
+        }
+        loss = -gain - self.entropy(step) * entropy
+        return loss + critic_loss if self.critic else loss, metrics, state
+
+    def value(self, thought: Tensor) -> Tensor:
+        if self.critic is None:
+            return thought.new_zeros(thought.shape[:-1])
+        return self.critic(thought)
+
+
+class ActorCritic(PolicyGradient):
+    """The score function of the actions that were chosen, with lambda returns.
+
+    With `critic=None` and `lambda_=1` it is REINFORCE (Williams 1992).
+    """
+
+    def __init__(
+        self,
+        gen_core: GenCore,
+        batch_size: int,
+        length: int,
+        critic: nn.Module | None = None,
+        discount: float = 0.99,
+        lambda_: float = 0.95,
+        entropy: Schedule = constant(1e-3),
+    ):
+        if critic is None and lambda_ != 1.0:
+            raise ValueError(
+                f"lambda_={lambda_} bootstraps from a critic, and there is none: pass a critic, "
+                "or lambda_=1.0 for REINFORCE"
+            )
+        super().__init__(gen_core, batch_size, length, critic, discount, entropy)
+        self.lambda_ = lambda_
+
+    @torch.no_grad()
+    def roll(self, state: GenState) -> tuple[Rollout, GenState]:
+        before = state.thought
+        sequences, after, state = self.gen_core.generate(self.length, state)
+        rows = sequences.rows
+        thoughts = torch.cat([before[None], after[:-1]])  # [T, B, F]
+        returns = lambda_returns(rows, self.value(after), self.discount, self.lambda_)
+        nothing = returns.new_zeros(*returns.shape, 0)
+        rollout = Rollout(thoughts, rows.action, returns, nothing, rows.reward)
+        return nested.index(rollout, ~rows.first), state
+
+    def gain(self, rollout: Rollout, policy: Any, value: Tensor) -> Tensor:
+        return policy.log_prob(rollout.action) * (rollout.returns - value)
+
+    def target(self, rollout: Rollout, policy: Any) -> Tensor:
+        return rollout.returns
+
+
+class EveryAction(PolicyGradient):
+    """The policy gradient with nothing sampled but the world: each action tried by a fork.
+
+    The critic learns what the policy expects of the actions tried. Needs a world that can be
+    stepped twice from one state (a dream) and actions that can be listed.
+    """
+
+    def __init__(
+        self,
+        gen_core: GenCore,
+        batch_size: int,
+        length: int,
+        critic: nn.Module,
+        discount: float = 0.99,
+        entropy: Schedule = constant(1e-3),
+    ):
+        super().__init__(gen_core, batch_size, length, critic, discount, entropy)
+        if not len(gen_core.actions.choices):
+            raise ValueError(
+                f"EveryAction lists all actions, and {gen_core.environment.action_space} has no "
+                "list; use ActorCritic"
+            )
+
+    @torch.no_grad()
+    def roll(self, state: GenState) -> tuple[Rollout, GenState]:
+        choices = self.gen_core.actions.choices  # [n, A]
+        number, batch_size = len(choices), len(state.action)
+        columns = torch.arange(batch_size)
+
+        def step(_: int, state: GenState) -> tuple[tuple[Rollout, Tensor], GenState]:
+            forks = nested.repeat(state, number)._replace(
+                action=choices.repeat_interleave(batch_size, 0)
+            )
+            (rows, thoughts), forks = self.gen_core.step(forks)  # [n * B, ...]
+            value = torch.where(rows.terminated, 0.0, self.value(thoughts))
+            tried = (rows.reward + self.discount * value).unflatten(0, (number, batch_size))
+            taken = state.action.argmax(-1) * batch_size + columns  # the fork that goes on
+            row = nested.index(rows, taken)
+            returns = tried.flatten()[taken]
+            rollout = Rollout(state.thought, row.action, returns, tried.t(), row.reward)
+            return (rollout, row.first), nested.index(forks, taken)
+
+        (rollout, first), state = nested.unroll(step, range(self.length), state)
+        return nested.index(rollout, ~first), state
+
+    def gain(self, rollout: Rollout, policy: Any, value: Tensor) -> Tensor:
+        probs = self._probs(policy)
+        baseline = (probs.detach() * rollout.tried).sum(-1, keepdim=True)
+        return (probs * (rollout.tried - baseline)).sum(-1)
+
+    def target(self, rollout: Rollout, policy: Any) -> Tensor:
+        return (self._probs(policy).detach() * rollout.tried).sum(-1)
+
+    def _probs(self, policy: Any) -> Tensor:
+        """The probability of each action, [N, n]."""
+        choices = self.gen_core.actions.choices[:, None]  # [n, 1, A]
+        return cast(Tensor, policy.log_prob(choices).exp().t())

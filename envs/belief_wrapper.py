@@ -1,0 +1,58 @@
+"""A real environment, seen through a world model's belief."""
+
+from typing import Any, cast
+
+import gymnasium
+import numpy as np
+import torch
+
+from envs.dream_env import belief_space
+from worldmodel import ModelState, Row, WorldModel, action_codec
+from worldmodel.noise import OwnNoise
+
+
+class BeliefWrapper(gymnasium.Wrapper):
+    """Observations become what `model` believes after the rows so far, float32 [F].
+
+    The same numbers as `DreamEnv(dream, observe="belief")` gives of a dream: what is trained
+    there acts here.
+    """
+
+    def __init__(self, env: gymnasium.Env, model: WorldModel):
+        super().__init__(env)
+        self.model = model
+        self.observation_space = belief_space(model.belief_size)
+        self.actions = action_codec(env.action_space)
+        self._noise = OwnNoise(0)
+        self._mind: ModelState | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        observation, info = self.env.reset(seed=seed, options=options)
+        if seed is not None or self._mind is None:
+            self._noise = OwnNoise(int(self.np_random.integers(2**62)))
+        self._mind = self.model.initial_state(1)
+        nothing = torch.zeros(1, self.actions.size)
+        return self._believe(True, nothing, observation, 0.0, False), info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        code = self.actions.encode(torch.as_tensor(np.asarray(action))[None])
+        belief = self._believe(False, code, observation, float(reward), bool(terminated))
+        return belief, reward, terminated, truncated, info
+
+    @torch.no_grad()
+    def _believe(
+        self, first: bool, code: torch.Tensor, observation: Any, reward: float, terminated: bool
+    ) -> np.ndarray:
+        row = Row(
+            torch.tensor([first]),
+            code,
+            torch.as_tensor(np.asarray(observation))[None],
+            torch.tensor([reward], dtype=code.dtype),
+            torch.tensor([terminated]),
+        )
+        with self._noise():
+            self._mind = self.model.observe(row, cast(ModelState, self._mind))
+        return self.model.belief(self._mind)[0].numpy().astype(np.float32)

@@ -1,0 +1,232 @@
+"""A dream as a Gymnasium environment, single or vectorised, that any algorithm can train in."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, Protocol, cast
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from worldmodel import Dream, DreamState, ModelState, Row, action_codec, nested
+from worldmodel.noise import OwnNoise
+
+Observe = Literal["raw", "belief"]
+
+
+def belief_space(size: int) -> spaces.Box:
+    """The space of beliefs: vectors of any finite numbers."""
+    return spaces.Box(-np.inf, np.inf, (size,), np.float32)
+
+
+class View(Protocol):
+    """What a person is shown of games, from their rows: a recurrence, and a picture of it."""
+
+    def initial_state(self, batch_size: int) -> Any: ...
+
+    def step(self, row: Row, state: Any) -> Any: ...
+
+    def draw(self, state: Any, mode: str) -> Any:
+        """The first game, as `rgb_array` (uint8 [H, W, 3]) or `ansi` (text)."""
+
+
+class _Games(NamedTuple):
+    """Where the games of a DreamVectorEnv stand."""
+
+    dream: DreamState
+    mind: ModelState  # what the model believes, given the rows
+
+
+class DreamVectorEnv(VectorEnv):
+    """Many dreamt games at once.
+
+    Observations are those of the real environment (`observe="raw"`) or what the model believes
+    after the rows so far (`observe="belief"`, float32 [F]). Rewards and ends are as the model
+    tells them; an episode is truncated at the dream's horizon. Draws its own noise: the same
+    seed and the same number of games give the same dreams, and torch's global generator is left
+    alone.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"]}  # noqa: RUF012
+
+    def __init__(
+        self,
+        dream: Dream,
+        num_envs: int,
+        observe: Observe = "raw",
+        autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
+        view: View | None = None,
+    ):
+        """view: draws the first game where there is a `render_mode`."""
+        modes = (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP)
+        if autoreset_mode not in modes:
+            raise ValueError(f"autoreset_mode is one of {modes}, got {autoreset_mode!r}")
+        if observe not in ("raw", "belief"):
+            raise ValueError(f"observe is 'raw' or 'belief', got {observe!r}")
+        if render_mode is not None and (view is None or render_mode not in ("rgb_array", "ansi")):
+            raise ValueError(
+                f"render_mode {render_mode!r} needs a view that draws it: pass view=..., and "
+                "'rgb_array' or 'ansi'"
+            )
+        self.dream = dream
+        self.num_envs = num_envs
+        self.observe = observe
+        self.metadata = {**self.metadata, "autoreset_mode": autoreset_mode}
+        self.autoreset_mode = autoreset_mode
+        self.render_mode = render_mode
+        self.view = view
+        if observe == "raw":
+            self.single_observation_space = dream.observation_space
+        else:
+            self.single_observation_space = belief_space(dream.model.belief_size)
+        self.single_action_space = dream.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.actions = action_codec(dream.action_space)
+        self._noise: OwnNoise | None = None
+        self._games: _Games | None = None
+        self._pictured: Any = None
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begins all games, or those of `options["reset_mask"]` (bool [n])."""
+        if seed is not None and not isinstance(seed, int | np.integer):
+            raise ValueError(
+                "the games of a dream share one stream of noise: pass one seed, an integer"
+            )
+        if seed is not None or self._noise is None:
+            self._np_random, self._np_random_seed = gymnasium.utils.seeding.np_random(
+                None if seed is None else int(seed)
+            )
+            self._noise = OwnNoise(int(self._np_random.integers(2**62)))
+        if options is not None and "reset_mask" in options and self._games is not None:
+            mask = torch.as_tensor(np.asarray(options["reset_mask"], dtype=bool))
+            row, thought = self._advance_some(mask)
+        else:
+            ended = torch.ones(self.num_envs, dtype=torch.bool)
+            model = self.dream.model.initial_state(self.num_envs)
+            self._games = _Games(self.dream.start(model, ended), model)
+            row, thought = self._advance(torch.zeros(self.num_envs, self.actions.size))
+            self._picture(row)
+        return self._observation(row, thought), {}
+
+    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        if self._games is None:
+            raise gymnasium.error.ResetNeeded("call reset() before step()")
+        row, thought = self._advance(self.actions.encode(torch.as_tensor(np.asarray(actions))))
+        self._picture(row)
+        ended = self._games.dream.ended & ~row.first
+        truncated = ended & ~row.terminated
+        observation = self._observation(row, thought)
+        info: dict[str, Any] = {}
+        if self.autoreset_mode == AutoresetMode.SAME_STEP and ended.any():
+            final = np.full(self.num_envs, None, dtype=object)
+            for game in np.flatnonzero(ended.numpy()):
+                final[game] = observation[game]
+            info = {"final_obs": final, "_final_obs": ended.numpy()}
+            info |= {"final_info": {}, "_final_info": ended.numpy()}
+            fresh, thought_of_fresh = self._advance_some(ended)
+            observation = self._observation(
+                row._replace(observation=fresh.observation), thought_of_fresh, observation, ended
+            )
+        return (
+            observation,
+            row.reward.double().numpy(),
+            row.terminated.numpy(),
+            truncated.numpy(),
+            info,
+        )
+
+    def render(self) -> Any:
+        """The first game, as its `view` draws it."""
+        if self.view is None or self.render_mode is None:
+            raise ValueError("this dream cannot be seen: pass render_mode= and view= to it")
+        with cast(OwnNoise, self._noise)():
+            return self.view.draw(self._pictured, self.render_mode)
+
+    @property
+    def state(self) -> DreamState:
+        """Where the dreams stand."""
+        return cast(_Games, self._games).dream
+
+    @torch.no_grad()
+    def _advance(self, code: Tensor) -> tuple[Row, Tensor]:
+        """One row of every game, and the belief after it ([n, 0] where nobody reads it)."""
+        games = cast(_Games, self._games)
+        with cast(OwnNoise, self._noise)():
+            row, dream = self.dream.step(code, games.dream)
+            mind, thought = games.mind, torch.zeros(len(code), 0)
+            if self.observe == "belief":
+                mind = self.dream.model.observe(row, mind)
+                thought = self.dream.model.belief(mind)
+        self._games = _Games(dream, mind)
+        return row, thought
+
+    def _advance_some(self, chosen: Tensor) -> tuple[Row, Tensor]:
+        """The first rows of new episodes in the `chosen` games; the others stand still."""
+        games = cast(_Games, self._games)
+        restarted = games._replace(dream=games.dream._replace(ended=chosen))
+        self._games = restarted
+        row, thought = self._advance(torch.zeros(self.num_envs, self.actions.size))
+        self._games = nested.where(chosen, self._games, games)
+        if chosen[0]:
+            self._picture(row)
+        return row, thought
+
+    def _picture(self, row: Row) -> None:
+        """Keeps the view of the first game up to date, if there is one."""
+        if self.view is not None and self.render_mode is not None:
+            with torch.no_grad(), cast(OwnNoise, self._noise)():
+                before = self._pictured or self.view.initial_state(1)
+                self._pictured = self.view.step(nested.index(row, slice(1)), before)
+
+    def _observation(
+        self, row: Row, thought: Tensor, old: Any = None, new: Tensor | None = None
+    ) -> Any:
+        """What the games show; where `new` is given, `old` except there."""
+        value = thought.numpy() if self.observe == "belief" else np.asarray(row.observation)
+        value = value.astype(cast(Any, self.single_observation_space).dtype)
+        if new is None:
+            return value
+        mask = new.numpy().reshape(-1, *(1,) * (value.ndim - 1))
+        return np.where(mask, value, old)
+
+
+class DreamEnv(gymnasium.Env):
+    """One dreamt game; see `DreamVectorEnv` for what it shows and draws."""
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}  # noqa: RUF012
+
+    def __init__(
+        self,
+        dream: Dream,
+        observe: Observe = "raw",
+        render_mode: str | None = None,
+        view: View | None = None,
+    ):
+        self.games = DreamVectorEnv(dream, 1, observe, render_mode=render_mode, view=view)
+        self.observation_space = self.games.single_observation_space
+        self.action_space = self.games.single_action_space
+        self.render_mode = render_mode
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        observation, _ = self.games.reset(seed=seed)
+        return observation[0], {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, _ = self.games.step(np.asarray(action)[None])
+        return observation[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), {}
+
+    def render(self) -> Any:
+        return self.games.render()

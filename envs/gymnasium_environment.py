@@ -1,0 +1,89 @@
+"""The real world: a Gymnasium vector environment as an Environment."""
+
+from typing import NamedTuple
+
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from torch import Tensor
+
+from worldmodel import Environment, Row, action_codec
+
+
+class Tick(NamedTuple):
+    """Where a real environment stands; it can only be stepped from its latest tick."""
+
+    number: int
+
+
+class GymEnvironment(Environment):
+    """Steps a vector environment; after an end comes a first row (autoreset NEXT_STEP).
+
+    Only its first reset is seeded: later episodes differ from one another.
+    """
+
+    def __init__(self, vector_env: VectorEnv, seed: int | None = None):
+        mode = vector_env.metadata.get("autoreset_mode")
+        if mode != AutoresetMode.NEXT_STEP:
+            raise ValueError(
+                f"GymEnvironment expects autoreset_mode NEXT_STEP, but {vector_env} has {mode}; "
+                "make it with autoreset_mode=AutoresetMode.NEXT_STEP"
+            )
+        self.vector_env = vector_env
+        self.observation_space = vector_env.single_observation_space
+        self.action_space = vector_env.single_action_space
+        self.actions = action_codec(self.action_space)
+        self._seed = seed
+        self._tick = Tick(0)
+        self._ended: Tensor | None = None  # None: to be reset
+
+    def initial_state(self, batch_size: int) -> Tick:
+        """The tick before the first rows; the next `step` resets every game."""
+        if batch_size != self.vector_env.num_envs:
+            raise ValueError(
+                f"this environment has {self.vector_env.num_envs} copies, but a batch of "
+                f"{batch_size} was asked for; pass batch_size={self.vector_env.num_envs}"
+            )
+        self._ended = None
+        return self._next_tick()
+
+    def step(self, action: Tensor, state: Tick) -> tuple[Row, Tick]:
+        if state != self._tick:
+            raise ValueError(
+                f"a real environment cannot be rewound: it stands at tick {self._tick.number}, "
+                f"and was to be stepped from tick {state.number}; step it from the latest state"
+            )
+        row = self._reset(action) if self._ended is None else self._step(action, self._ended)
+        return row, self._next_tick()
+
+    def observe(self, row: Row, state: Tick) -> Tick:
+        raise ValueError("a real environment cannot be set to a row; observe with a Dream")
+
+    def close(self) -> None:
+        self.vector_env.close()
+
+    def _reset(self, action: Tensor) -> Row:
+        observation, _ = self.vector_env.reset(seed=self._seed)
+        self._seed = None
+        never = torch.zeros(len(action), dtype=torch.bool)
+        self._ended = never
+        nothing = torch.zeros_like(action)
+        return Row(
+            ~never, nothing, torch.as_tensor(observation), nothing.new_zeros(len(action)), never
+        )
+
+    def _step(self, action: Tensor, first: Tensor) -> Row:
+        observation, reward, terminated, truncated, _ = self.vector_env.step(
+            self.actions.decode(action).numpy()
+        )
+        self._ended = torch.as_tensor(terminated | truncated)
+        return Row(
+            first,
+            action.masked_fill(first[:, None], 0.0),
+            torch.as_tensor(observation).clone(),
+            torch.as_tensor(reward, dtype=action.dtype).masked_fill(first, 0.0),
+            torch.as_tensor(terminated) & ~first,
+        )
+
+    def _next_tick(self) -> Tick:
+        self._tick = Tick(self._tick.number + 1)
+        return self._tick

@@ -1,0 +1,79 @@
+"""What a world model believes of a toy game's ring, read out by asking it.
+
+The model holds no ring. But it can be asked: standing where the player stands, what would be
+seen here, what one step to the right, and so on around? The answers are the ring that it
+believes in, for a dream and for the real game alike.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from envs.toy_game import Action, draw_ring, ring_text
+from worldmodel import ModelState, Row, WorldModel, nested
+from worldmodel.distributions import Categorical
+
+
+class RingBelief(NamedTuple):
+    mind: ModelState  # leaves [B, ...], the model after the rows so far
+    position: Tensor  # int64 [B], the player's cell, 0..width-1
+
+
+class ToyGameView:
+    """The believed ring and the player's cell, from rows (an `envs.dream_env.View`)."""
+
+    def __init__(self, model: WorldModel, width: int, classes: int, particles: int = 16):
+        """particles: latents drawn for each answer, which is their mean."""
+        self.model = model
+        self.width = width
+        self.classes = classes
+        self.particles = particles
+
+    def initial_state(self, batch_size: int) -> RingBelief:
+        position = torch.zeros(batch_size, dtype=torch.int64)
+        return RingBelief(self.model.initial_state(batch_size), position)
+
+    def step(self, row: Row, state: RingBelief) -> RingBelief:
+        """Takes in a row [B, ...]. Ends are left unsaid: of what comes after them no model has
+        seen anything, and the ring is still there to be asked for."""
+        unsaid = row._replace(terminated=torch.zeros_like(row.terminated))
+        moves = row.action[:, Action.RIGHT] - row.action[:, Action.LEFT]
+        position = torch.where(row.first, 0, state.position + moves.long()) % self.width
+        return RingBelief(self.model.observe(unsaid, state.mind), position)
+
+    @torch.no_grad()
+    def ring(self, state: RingBelief) -> Tensor:
+        """The probability of each value in each cell, [B, width, classes].
+
+        The player's own cell first, then one to the right after another, each given the most
+        probable values of those before.
+        """
+        batch_size = len(state.position)
+        mind = nested.repeat(state.mind, self.particles)
+        first = torch.zeros(batch_size * self.particles, dtype=torch.bool)
+        cells = []
+        for steps in range(self.width):
+            move = Action.NOOP if steps == 0 else Action.RIGHT
+            code = F.one_hot(torch.full_like(first, int(move), dtype=torch.int64), len(Action))
+            percept, core = self.model.predict(code.to(mind.history.dtype), mind)
+            answer = self._probabilities(percept, batch_size)  # [B, classes]
+            cells.append(answer)
+            seen = answer.argmax(-1).repeat(self.particles)
+            value: dict[str, Any] = percept.mode | {"observation": seen, "terminated": first}
+            history = self.model.remember(self.model.encoder((value, first)), mind.history)
+            mind = ModelState(core, history)
+        around = torch.stack(cells, 1)  # [B, width, classes], from the player on
+        columns = (torch.arange(self.width) - state.position[:, None]) % self.width
+        return around[torch.arange(batch_size)[:, None], columns]
+
+    def draw(self, state: RingBelief, mode: str) -> Any:
+        """The first game: a picture (`rgb_array`) or text (`ansi`)."""
+        ring = self.ring(nested.index(state, slice(1)))[0].numpy()
+        position = int(state.position[0])
+        return draw_ring(ring, position) if mode == "rgb_array" else ring_text(ring, position)
+
+    def _probabilities(self, percept: Any, batch_size: int) -> Tensor:
+        observation: Categorical = percept.first.parts["observation"]
+        return observation.probs.unflatten(0, (self.particles, batch_size)).mean(0)
