@@ -105,7 +105,12 @@ class PolicyGradient(ABC):
         self.discount = discount
         self.entropy = entropy
 
-    def initial_state(self) -> GenState:
+    def initial_state(self) -> tuple[()]:
+        """Nothing is carried from update to update."""
+        return ()
+
+    def start(self) -> GenState:
+        """Where the first rollout begins."""
         return self.gen_core.initial_state(self.batch_size)
 
     @abstractmethod

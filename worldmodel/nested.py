@@ -39,6 +39,12 @@ def leaves(tree: Nested) -> list[Any]:
     return found
 
 
+def fill(tree: T, values: Iterable[Any]) -> T:
+    """A structure like `tree` with the given leaves, in the order of `leaves`."""
+    following = iter(values)
+    return map(lambda _: next(following), tree)
+
+
 def stack(trees: Iterable[T], dim: int = 0) -> T:
     """Stacks structures leaf by leaf: T times [B, ...] -> [T, B, ...]."""
     trees = list(trees)
@@ -83,11 +89,7 @@ def steps(tree: T) -> list[T]:
     """Cuts [T, B, ...] into T structures of [B, ...], one `unbind` a leaf."""
     unbound = [leaf.unbind(0) for leaf in leaves(tree)]
 
-    def step(t: int) -> T:
-        parts = iter(unbound)
-        return map(lambda _: next(parts)[t], tree)
-
-    return [step(t) for t in range(len(unbound[0]))]
+    return [fill(tree, values) for values in zip(*unbound, strict=True)]
 
 
 def unroll(

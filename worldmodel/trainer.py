@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from worldmodel import nested
 from worldmodel.objectives import Metrics, Objective, Schedule, constant
 
 
@@ -50,10 +51,10 @@ class Trainer:
         return {
             "optimizer": self.optimizer.state_dict(),
             "updates": self.updates,
-            "state": self.state,
+            "state": nested.leaves(self.state),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
         self.updates = state["updates"]
-        self.state = state["state"]
+        self.state = nested.fill(self.state, state["state"])

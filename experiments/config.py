@@ -1,0 +1,161 @@
+"""What an experiment can be told: frozen dataclasses, whose docstrings are the command's help.
+
+Nothing here imports torch, so that `worldmodel --help` answers at once.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+def _positive(settings: object, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if value <= 0:
+            raise ValueError(f"--{name.replace('_', '-')} must be positive, got {value}")
+
+
+@dataclass(frozen=True)
+class GameConfig:
+    """The toy game."""
+
+    width: int = 4
+    """Cells of the ring (2 or more)."""
+    classes: int = 3
+    """Values that a cell can have (2 or more)."""
+    task: Literal["copy", "equal"] = "copy"
+    """copy: make all cells equal home, which cannot be changed; equal: make all cells equal."""
+
+    def __post_init__(self) -> None:
+        if self.width < 2 or self.classes < 2:
+            raise ValueError(
+                "--width and --classes must be 2 or more, "
+                f"got width {self.width} and classes {self.classes}"
+            )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The world model."""
+
+    core: Literal["rnn", "srnn"] = "srnn"
+    """The sequence core."""
+    hidden: int = 192
+    """Units of the recurrence and of the decoder."""
+    latent: int = 16
+    """Size of a row's latent (srnn only)."""
+    smoothing: bool = True
+    """Let the posterior read the rows to come (srnn only)."""
+    res_q: bool = True
+    """Let the posterior's mean start from the prior's (srnn only)."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "hidden", "latent")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is collected in the real game."""
+
+    uniform_steps: int = 30_000
+    """Steps of an agent that acts at random, first."""
+    policy_steps: int = 25_000
+    """Steps of the agent trained so far, over all later rounds."""
+    rounds: int = 2
+    """How often to collect, learn and improve."""
+    copies: int = 64
+    """Games that are played side by side."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "uniform_steps", "policy_steps", "rounds", "copies")
+
+
+@dataclass(frozen=True)
+class LearningConfig:
+    """How the model learns."""
+
+    updates: int = 1_600
+    """Updates of the model, over all rounds."""
+    window: int = 64
+    """Rows of a training window, at most."""
+    batch_rows: int = 1_024
+    """Rows of a batch of windows."""
+    from_start: float = 0.5
+    """The share of windows that begin at their episode's first row; others begin anywhere."""
+    learning_rate: float = 0.02
+    """Adam's, at first; it falls along a cosine."""
+    weight_decay: float = 0.4
+    """Adam's, decoupled: what keeps the model from learning its few episodes by heart."""
+    kl_warmup: int = 50
+    """Updates within which the weight of the KL divergence rises from 0.1 to 1."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "updates", "window", "batch_rows", "learning_rate")
+        if not 0 <= self.from_start <= 1:
+            raise ValueError(f"--from-start is a share between 0 and 1, got {self.from_start}")
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """How the policy is trained, in the dream alone."""
+
+    method: Literal["every-action", "actor-critic", "reinforce"] = "every-action"
+    """every-action: each action is tried in a fork of the dream."""
+    rollouts: int = 140
+    """Rollouts in the dream, over all rounds."""
+    epochs: int = 8
+    """Updates a rollout."""
+    dreams: int = 256
+    """Games dreamt side by side."""
+    length: int = 16
+    """Rows a rollout."""
+    policy_rate: float = 0.003
+    """Adam's learning rate, at first; it falls along a cosine."""
+    discount: float = 0.98
+    """Of rewards, a step."""
+    trace: float = 0.95
+    """lambda of the returns (actor-critic only)."""
+    entropy: float = 0.6
+    """Weight of the entropy bonus, at first; it falls to a thirtieth."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "rollouts", "epochs", "dreams", "length", "policy_rate", "discount")
+
+
+@dataclass(frozen=True)
+class ToyGameConfig:
+    """Learn the toy game from play, dream it, train a policy in the dream, evaluate, film.
+
+    Takes about four minutes on two cores. The run folder holds config.json, metrics.jsonl,
+    checkpoints/, episodes/ and videos/; Ctrl-C saves, and `worldmodel resume` goes on from there,
+    to the last bit.
+    """
+
+    game: GameConfig = field(default_factory=GameConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    learning: LearningConfig = field(default_factory=LearningConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    seed: int = 0
+    """Of everything that is random."""
+    threads: int = 2
+    """Threads of the processor; the same number gives the same bits."""
+    checkpoint_seconds: float = 30.0
+    """Time between checkpoints (there is one after every stage, too)."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "threads", "checkpoint_seconds")
+        if self.seed < 0:
+            raise ValueError(f"--seed must be 0 or more, got {self.seed}")
+
+
+def quick(config: ToyGameConfig) -> ToyGameConfig:
+    """The same experiment made so small that it ends within seconds and learns next to nothing."""
+    from dataclasses import replace
+
+    return replace(
+        config,
+        model=replace(config.model, hidden=16, latent=4),
+        data=replace(config.data, uniform_steps=1_000, policy_steps=600, copies=8),
+        learning=replace(config.learning, updates=8, window=16, batch_rows=256),
+        policy=replace(config.policy, rollouts=4, epochs=2, dreams=16, length=4),
+    )

@@ -1,0 +1,181 @@
+"""What a run of the toy game is worth, beside the exact answers.
+
+The model: its bound on the likelihood of whole held-out episodes of the uniform agent, beside the
+exact Bayes filter's likelihood of the same rows. The policy: its expected steps in fresh real
+games, in the dream, and beside the optimal and the random policy.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents import Uniform
+from envs import ToyGameFilter, random_policy_steps, solve_toy_game
+from experiments.run import RunFolder
+from experiments.toy_game import Parts, load_run
+from worldmodel import Environment, Episodes, GenCore, Greedy, Sequences, log_prob, nested
+from worldmodel.agent import Agent
+from worldmodel.noise import OwnNoise
+
+CHUNK_ROWS = 200_000  # particles times rows scored at once: bounds the memory
+EVALUATION_SEED = 2**32  # apart from the seeds of training, which are drawn from smaller ones
+
+
+class Gap(NamedTuple):
+    """Nats that the model loses against the exact likelihood, a step."""
+
+    nats: float
+    exact_nats: float
+    gap: float
+    standard_error: float
+
+
+@torch.no_grad()
+def play_episodes(
+    environment: Environment, agent: Agent, copies: int, limit: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first episode of each copy: its steps (`limit` if it did not terminate by itself)
+    int [copies], and whether it did, bool [copies]."""
+    core = GenCore(environment, agent)
+    state = core.initial_state(copies)
+    steps = torch.full((copies,), limit)
+    solved = torch.zeros(copies, dtype=torch.bool)
+    over = solved.clone()
+    for t in range(limit + 1):
+        (row, _), state = core.step(state)
+        over |= row.first & (t > 0)
+        ended = row.terminated & ~over
+        steps = torch.where(ended, t, steps)
+        solved = solved | ended
+        over = over | ended
+        if over.all():
+            break
+    return steps.numpy(), solved.numpy()
+
+
+@torch.no_grad()
+def held_out_episodes(parts: Parts, copies: int, seed: int) -> Episodes:
+    """Whole episodes of the uniform agent, the first of each copy."""
+    environment = parts.environment(copies, seed)
+    core = GenCore(environment, Uniform(parts.action_space))
+    sequences, _, _ = core.generate(parts.time_limit + 1, core.initial_state(copies))
+    episodes = Episodes.cut(sequences, parts.actions)
+    begins = np.arange(copies) * (parts.time_limit + 1)
+    return episodes.select(np.searchsorted(episodes.starts, begins))
+
+
+def exact_nats(parts: Parts, sequences: Sequences) -> dict[str, Tensor]:
+    """The exact filter's log likelihood by key, [T, B] nats."""
+    told = parts.config.game
+    rows = sequences.rows
+    action = parts.actions.decode(rows.action)
+    arrays = (rows.first, action, rows.observation, rows.reward, rows.terminated)
+    exact = ToyGameFilter(told.width, told.classes, told.task)
+    log_probs = exact.log_prob(*(leaf.numpy() for leaf in arrays))
+    return {key: torch.as_tensor(value) for key, value in log_probs.items()}
+
+
+def model_nats(
+    parts: Parts, sequences: Sequences, particles: int, note: Callable[[int, int], None]
+) -> dict[str, Tensor]:
+    """The model's bound by key, [T, B] nats, chunk by chunk."""
+    length, batch_size = sequences.mask.shape
+    if not parts.model.initial_state(1).core.latent.shape[-1]:
+        particles = 1  # nothing to draw: the likelihood is exact
+    size = max(1, CHUNK_ROWS // (particles * length))
+    chunks = []
+    for begin in range(0, batch_size, size):
+        chunk = nested.index(sequences, (slice(None), slice(begin, begin + size)))
+        chunks.append(log_prob(parts.model, chunk, particles))
+        note(min(begin + size, batch_size), batch_size)
+    return nested.concatenate(chunks, 1)
+
+
+def gap(model: Tensor, exact: Tensor, counted: Tensor) -> Gap:
+    """The gap a step over the `counted` rows [T, B], with its standard error over episodes."""
+    steps = counted.sum(0).double()  # [B]
+    lost = torch.where(counted, exact - model, 0.0).sum(0)  # nats an episode
+    mean = lost.sum() / steps.sum()
+    error = (lost - mean * steps).square().sum().sqrt() / steps.sum()
+    nats = [-torch.where(counted, x, 0.0).sum() / steps.sum() for x in (model, exact)]
+    return Gap(nats[0].item(), nats[1].item(), mean.item(), error.item())
+
+
+def mean_interval(values: np.ndarray) -> tuple[float, list[float]]:
+    """A mean and its 95 % confidence interval (normal approximation)."""
+    mean = float(values.mean())
+    half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5
+    return mean, [mean - half, mean + half]
+
+
+def evaluate(
+    folder: RunFolder,
+    episodes: int,
+    games: int,
+    particles: int,
+    note: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> dict[str, Any]:
+    """All figures of a run; see the module's docstring.
+
+    episodes: held-out episodes of the uniform agent, saved as episodes/held-out.npz; games: real
+    and dreamt games of the greedy agent; particles: K of the bound.
+    """
+    parts, checkpoint = load_run(folder)
+    torch.set_num_threads(parts.config.threads)
+    seeds = np.random.SeedSequence([parts.config.seed, EVALUATION_SEED]).generate_state(3)
+    limit = parts.time_limit
+    with OwnNoise(int(seeds[0]))():
+        held_out = held_out_episodes(parts, episodes, int(seeds[1]))
+        held_out.save(folder.episodes / "held-out.npz")
+        sequences = held_out.sequences(parts.actions)
+        exact = exact_nats(parts, sequences)
+        bound = model_nats(
+            parts, sequences, particles, lambda done, total: note("scoring episodes", done, total)
+        )
+        greedy = Greedy(parts.agent)
+        note("playing real games", 0, games)
+        real = play_episodes(parts.environment(games, int(seeds[2])), greedy, games, limit)
+        note("playing dreamt games", 0, games)
+        dreamt = play_episodes(parts.dream(), greedy, games, limit)
+    counted = sequences.mask & ~sequences.rows.first
+    whole = gap(_total(bound), _total(exact), counted)
+    by_key = {key: gap(bound[key], exact[key], counted) for key in bound}
+    real_mean, real_interval = mean_interval(real[0])
+    dream_mean, dream_interval = mean_interval(dreamt[0])
+    told = parts.config.game
+    return {
+        "nats_per_step": whole.nats,
+        "exact_nats_per_step": whole.exact_nats,
+        "gap_nats_per_step": whole.gap,
+        "gap_se": whole.standard_error,
+        "by_key": {
+            key: {
+                "nats_per_step": value.nats,
+                "exact_nats_per_step": value.exact_nats,
+                "gap_nats_per_step": value.gap,
+                "gap_se": value.standard_error,
+            }
+            for key, value in by_key.items()
+        },
+        "policy_mean_steps": real_mean,
+        "policy_mean_steps_ci95": real_interval,
+        "policy_solved_fraction": float(real[1].mean()),
+        "optimal_mean_steps": solve_toy_game(told.width, told.classes, told.task).expected_steps,
+        "random_mean_steps": random_policy_steps(told.width, told.classes, told.task),
+        "dream_mean_steps": dream_mean,
+        "dream_mean_steps_ci95": dream_interval,
+        "dream_solved_fraction": float(dreamt[1].mean()),
+        "real_steps_used": checkpoint.values["real_steps"],
+        "wall_seconds": checkpoint.values["seconds"],
+        "seed": parts.config.seed,
+        "particles": particles,
+        "episodes": episodes,
+        "games": games,
+    }
+
+
+def _total(by_key: dict[str, Tensor]) -> Tensor:
+    return torch.stack([value.double() for value in by_key.values()]).sum(0)

@@ -1,0 +1,349 @@
+"""The main job: learn the toy game from play, dream it, train a policy in the dream.
+
+    worldmodel train toy-game --out RUN          about four minutes on two cores
+
+Rounds of three stages: collect (a uniform agent first, then the policy so far), learn (the world
+model, from all that was collected), improve (the policy, in the dream alone). What to expect of
+the result stands in docs/results.md.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+import torch
+
+from agents import ActorCritic, Critic, EveryAction, Policy, Uniform
+from agents.policy_gradient import PolicyGradient
+from envs import GymEnvironment, ToyGame, ToyGameView
+from experiments.config import ToyGameConfig
+from experiments.progress import Interrupted, InterruptFlag, Reporter
+from experiments.run import RunError, RunFolder
+from worldmodel import (
+    CORES,
+    ELBO,
+    Agent,
+    Believer,
+    Dream,
+    Episodes,
+    GenCore,
+    PerceptDecoder,
+    PerceptEncoder,
+    Replay,
+    Trainer,
+    WorldModel,
+    action_codec,
+    context_size,
+    cosine,
+    decoder_for,
+    encoder_for,
+    linear,
+    nested,
+)
+from worldmodel.checkpoint import Checkpoint, load_newest, save_checkpoint
+
+FINITE_REWARDS = 16  # rewards that take more values than this have a density
+
+
+class Parts:
+    """What a run consists of: the world model, its policy, and the worlds they face."""
+
+    def __init__(self, config: ToyGameConfig, reward_support: list[float] | None):
+        self.config = config
+        self.reward_support = reward_support
+        game = ToyGame(**_game(config))
+        self.time_limit = game.time_limit
+        self.observation_space, self.action_space = game.observation_space, game.action_space
+        self.actions = action_codec(game.action_space)
+        self.model = self._model()
+        self.policy = Policy(self.model.belief_size, self.actions)
+        self.critic = Critic(self.model.belief_size, scale=10.0)  # of the order of an episode
+        self.agent = Believer(self.model, self.policy)
+
+    @property
+    def modules(self) -> dict[str, torch.nn.Module]:
+        return {"model": self.model, "policy": self.policy, "critic": self.critic}
+
+    def environment(self, copies: int = 1, seed: int | None = None) -> GymEnvironment:
+        """The real game, `copies` side by side."""
+        return real_environment(self.config, copies, seed)
+
+    def dream(self) -> Dream:
+        """The game as the model dreams it, with the real game's time limit."""
+        return Dream(self.model, self.time_limit, self.observation_space, self.action_space)
+
+    def view(self) -> ToyGameView:
+        """Shows the ring that the model believes in."""
+        return ToyGameView(self.model, self.config.game.width, self.config.game.classes)
+
+    def objective(self, agent: Agent, critic: Critic) -> PolicyGradient:
+        """How the policy is trained."""
+        told = self.config.policy
+        updates = told.rollouts * told.epochs
+        entropy = linear(told.entropy, told.entropy / 30, updates)
+        core = GenCore(self.dream(), agent)
+        sizes = (told.dreams, told.length)
+        if told.method == "every-action":
+            return EveryAction(core, *sizes, critic, told.discount, entropy)
+        if told.method == "actor-critic":
+            return ActorCritic(core, *sizes, critic, told.discount, told.trace, entropy)
+        return ActorCritic(core, *sizes, None, told.discount, 1.0, entropy)
+
+    def _model(self) -> WorldModel:
+        told = self.config.model
+        space = self.observation_space
+        encoder = PerceptEncoder(encoder_for(space))
+        contexts = context_size(self.actions.size, encoder.size, feedback=True, history=1)
+        options = {"hidden": told.hidden}
+        if told.core == "srnn":
+            options |= {
+                "latent": told.latent,
+                "smoothing": told.smoothing,
+                "res_q": told.res_q,
+            }
+        core = CORES[told.core](contexts, encoder.size, **options)  # type: ignore[arg-type]
+        observation = decoder_for(space, told.hidden)
+        decoder = PerceptDecoder(
+            core.feature_size, told.hidden, observation, encoder_for(space), self.reward_support
+        )
+        return WorldModel(encoder, core, decoder, self.actions.size)
+
+
+def _game(config: ToyGameConfig) -> dict[str, Any]:
+    told = config.game
+    return {"width": told.width, "classes": told.classes, "task": told.task}
+
+
+def real_environment(config: ToyGameConfig, copies: int, seed: int | None) -> GymEnvironment:
+    """The real game, `copies` side by side."""
+    vector_env = gymnasium.make_vec("envs:worldmodel/ToyGame-v0", copies, **_game(config))
+    return GymEnvironment(vector_env, seed)
+
+
+def reward_support(rewards: np.ndarray, first: np.ndarray) -> list[float] | None:
+    """The values that rewards take, if they are few; None if a density fits them better."""
+    values = np.unique(rewards[~first])
+    return [float(v) for v in values] if 0 < len(values) <= FINITE_REWARDS else None
+
+
+class Stage(NamedTuple):
+    """A part of the job that is counted in units."""
+
+    kind: str  # collect, learn or improve
+    round: int
+    units: int
+
+
+def stages(config: ToyGameConfig) -> list[Stage]:
+    """The whole job in order; the first collection is done before a model can be built."""
+    rounds = config.data.rounds
+    plan = []
+    for number in range(rounds):
+        if number > 0:
+            plan.append(Stage("collect", number, 1))
+        plan.append(Stage("learn", number, _share(config.learning.updates, number, rounds)))
+        plan.append(Stage("improve", number, _share(config.policy.rollouts, number, rounds)))
+    return plan
+
+
+def _share(total: int, number: int, parts: int) -> int:
+    return total * (number + 1) // parts - total * number // parts
+
+
+class Training:
+    """A run in progress: everything that its next step depends on, saved and restored whole."""
+
+    def __init__(self, folder: RunFolder, reporter: Reporter):
+        self.folder = folder
+        self.reporter = reporter
+        self.config = config = folder.config()
+        torch.set_num_threads(config.threads)
+        self.seconds_before = 0.0
+        self.begun = time.monotonic()
+        self.stages = stages(config)
+        self.stage, self.done = 0, 0
+        self.rounds_played = 1
+        self.seeds = np.random.SeedSequence(config.seed).spawn(2 + config.data.rounds)
+        episodes = self._first_episodes()
+        torch.manual_seed(config.seed)
+        first = np.zeros(len(episodes.columns["reward"]), dtype=bool)
+        first[episodes.starts] = True
+        self.parts = Parts(config, reward_support(episodes.columns["reward"], first))
+        self.replay = Replay(self.parts.actions, self.seeds[0])
+        self.replay.add(episodes)
+        model, told = self.parts.model, config.learning
+        self.learner = Trainer(
+            ELBO(model, linear(0.1, 1.0, told.kl_warmup)),
+            model.parameters(),
+            cosine(told.learning_rate, told.learning_rate / 50, told.updates),
+            weight_decay=told.weight_decay,
+            clip_norm=0.3,  # a tenth of what the first, violent updates would be
+        )
+        self.objective = self.parts.objective(self.parts.agent, self.parts.critic)
+        actors = [*self.parts.policy.parameters(), *self.parts.critic.parameters()]
+        updates = config.policy.rollouts * config.policy.epochs
+        rate = cosine(config.policy.policy_rate, config.policy.policy_rate / 20, updates)
+        self.improver = Trainer(self.objective, actors, rate, clip_norm=1.0)
+        self.dreams = self.objective.start()
+
+    def run(self, stop_after: Callable[["Training"], bool] = lambda training: False) -> None:
+        """Goes on to the end. Ctrl-C, or `stop_after` (asked after every unit), saves and raises
+        `Interrupted`."""
+        self.saved = time.monotonic()
+        with InterruptFlag() as flag:
+            while self.stage < len(self.stages):
+                for _ in self._units(self.stages[self.stage]):
+                    if flag.raised or stop_after(self):
+                        self.save()
+                        raise Interrupted
+                    if time.monotonic() - self.saved > self.config.checkpoint_seconds:
+                        self.save()
+                self.stage, self.done = self.stage + 1, 0
+                self.dreams = self.objective.start()
+                self.save()
+
+    @property
+    def seconds(self) -> float:
+        """Spent on this run so far, interruptions left out."""
+        return self.seconds_before + time.monotonic() - self.begun
+
+    def _units(self, stage: Stage) -> Iterator[None]:
+        """Does what is left of a stage, unit by unit."""
+        work = {"collect": self._collect, "learn": self._learn, "improve": self._improve}
+        titles = {"collect": "playing", "learn": "learning", "improve": "dreaming"}
+        units = {"collect": "phase", "learn": "updates", "improve": "rollouts"}[stage.kind]
+        title = f"{titles[stage.kind]} (round {stage.round + 1} of {self.config.data.rounds})"
+        with self.reporter.stage(title, stage.units, self.done, units) as progress:
+            while self.done < stage.units:
+                note = work[stage.kind](stage)
+                self.done += 1
+                progress.update(self.done, note)
+                yield
+
+    def _collect(self, stage: Stage) -> str:
+        steps = _share(self.config.data.policy_steps, stage.round - 1, self.config.data.rounds - 1)
+        episodes = self._play(self.parts.agent, steps, stage.round)
+        self.replay.add(episodes)
+        self.rounds_played += 1
+        return f"{len(episodes)} episodes, {episodes.steps} steps"
+
+    def _learn(self, stage: Stage) -> str:
+        told = self.config.learning
+        batch = self.replay.sample(told.window, told.batch_rows, told.from_start)
+        metrics = self.learner.update(batch)
+        self._log(stage, **metrics)
+        return f"{-metrics['elbo_nats']:.4f} nats a step"
+
+    def _improve(self, stage: Stage) -> str:
+        rollout, self.dreams = self.objective.roll(self.dreams)
+        for _ in range(self.config.policy.epochs):
+            metrics = self.improver.update(rollout)
+        self._log(stage, **metrics)
+        return f"value {metrics['value']:.2f}, entropy {metrics['entropy']:.2f}"
+
+    def _log(self, stage: Stage, **metrics: float) -> None:
+        where = {"stage": stage.kind, "round": stage.round, "unit": self.done + 1}
+        self.folder.log(where | metrics | {"seconds": round(self.seconds, 3)})
+
+    def _first_episodes(self) -> Episodes:
+        """What the uniform agent plays: before anything else, and only once."""
+        file = self._episodes_file(0)
+        if file.exists():
+            return Episodes.load(file)
+        torch.manual_seed(self.config.seed)
+        space = ToyGame(**_game(self.config)).action_space
+        with self.reporter.stage("playing at random", 1, 0, "phase") as progress:
+            self.folder.truncate_metrics(0)
+            episodes = self._play(Uniform(space), self.config.data.uniform_steps, 0)
+            progress.update(1, f"{len(episodes)} episodes, {episodes.steps} steps")
+        return episodes
+
+    @torch.no_grad()
+    def _play(self, agent: Agent, steps: int, number: int) -> Episodes:
+        """About `steps` steps of the real game, in environments of their own; saved."""
+        seed = int(self.seeds[2 + number].generate_state(1)[0])
+        copies = min(self.config.data.copies, steps)
+        environment = real_environment(self.config, copies, seed)
+        core = GenCore(environment, agent)
+        sequences, _, _ = core.generate(steps // copies, core.initial_state(copies))
+        environment.close()
+        episodes = Episodes.cut(sequences, core.actions)
+        solved = float(episodes.columns["terminated"].sum()) / len(episodes)
+        counts = {"episodes": len(episodes), "steps": episodes.steps, "solved": solved}
+        self._log(Stage("collect", number, 1), **counts)
+        episodes.save(self._episodes_file(number))
+        return episodes
+
+    def _episodes_file(self, number: int) -> Path:
+        return self.folder.episodes / f"round-{number}.npz"
+
+    def save(self) -> None:
+        """Writes a checkpoint."""
+        number = sum(stage.units for stage in self.stages[: self.stage]) + self.done
+        state = {
+            "learner": self.learner.state_dict(),
+            "improver": self.improver.state_dict(),
+            "dreams": nested.leaves(self.dreams),
+            "random": torch.get_rng_state(),
+        }
+        values = {
+            "stage": self.stage,
+            "done": self.done,
+            "seconds": self.seconds,
+            "metrics_size": self.folder.metrics_size(),
+            "replay": self.replay.state_dict(),
+            "rounds_played": self.rounds_played,
+            "reward_support": self.parts.reward_support,
+            "real_steps": self.replay.steps,
+        }
+        save_checkpoint(self.folder.checkpoints, number, self.parts.modules, state, values)
+        self.saved = time.monotonic()
+
+    def restore(self) -> None:
+        """Goes back to the newest checkpoint that can be read; without one, writes the first."""
+        try:
+            checkpoint, problems = load_newest(self.folder.checkpoints)
+        except FileNotFoundError:
+            self.save()
+            return
+        for problem in problems:
+            self.reporter.say(f"{problem}; going on from the checkpoint before it")
+        values, state = checkpoint.values, checkpoint.state
+        checkpoint.load(self.parts.modules)
+        self.stage, self.done = values["stage"], values["done"]
+        self.seconds_before, self.begun = values["seconds"], time.monotonic()
+        self.rounds_played = values["rounds_played"]
+        for number in range(1, self.rounds_played):
+            self.replay.add(Episodes.load(self._episodes_file(number)))
+        self.replay.load_state_dict(values["replay"])
+        self.learner.load_state_dict(state["learner"])
+        self.improver.load_state_dict(state["improver"])
+        self.dreams = nested.fill(self.dreams, state["dreams"])
+        self.folder.truncate_metrics(values["metrics_size"])
+        torch.set_rng_state(state["random"])
+
+
+def load_run(folder: RunFolder) -> tuple[Parts, Checkpoint]:
+    """A run as its newest checkpoint left it."""
+    try:
+        checkpoint, _ = load_newest(folder.checkpoints)
+    except FileNotFoundError as error:
+        raise RunError(
+            f"{error}; `worldmodel resume {folder.path}` goes on with the run"
+        ) from error
+    parts = Parts(folder.config(), checkpoint.values["reward_support"])
+    checkpoint.load(parts.modules)
+    for module in parts.modules.values():
+        module.requires_grad_(False)
+    return parts, checkpoint
+
+
+def load(path: str | Path) -> Parts:
+    """A run's model, agent, real environment and dream, for scripts.
+
+    run = experiments.load("runs/demo"); run.model, run.agent, run.environment(), run.dream()
+    """
+    return load_run(RunFolder.open(Path(path)))[0]
