@@ -1,6 +1,6 @@
 """The real world: a Gymnasium vector environment as an Environment."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -13,6 +13,7 @@ class Tick(NamedTuple):
     """Where a real environment stands; it can only be stepped from its latest tick."""
 
     number: int
+    ended: Tensor  # bool [B]; the next row is a first row
 
 
 class GymEnvironment(Environment):
@@ -32,9 +33,10 @@ class GymEnvironment(Environment):
         self.observation_space = vector_env.single_observation_space
         self.action_space = vector_env.single_action_space
         self.actions = action_codec(self.action_space)
+        self.info: dict[str, Any] = {}  # of the latest reset or step: to draw, never to act by
         self._seed = seed
-        self._tick = Tick(0)
         self._ended: Tensor | None = None  # None: to be reset
+        self._tick = Tick(0, self._all_games)
 
     def initial_state(self, batch_size: int) -> Tick:
         """The tick before the first rows; the next `step` resets every game."""
@@ -47,7 +49,7 @@ class GymEnvironment(Environment):
         return self._next_tick()
 
     def step(self, action: Tensor, state: Tick) -> tuple[Row, Tick]:
-        if state != self._tick:
+        if state.number != self._tick.number:
             raise ValueError(
                 f"a real environment cannot be rewound: it stands at tick {self._tick.number}, "
                 f"and was to be stepped from tick {state.number}; step it from the latest state"
@@ -62,7 +64,7 @@ class GymEnvironment(Environment):
         self.vector_env.close()
 
     def _reset(self, action: Tensor) -> Row:
-        observation, _ = self.vector_env.reset(seed=self._seed)
+        observation, self.info = self.vector_env.reset(seed=self._seed)
         self._seed = None
         never = torch.zeros(len(action), dtype=torch.bool)
         self._ended = never
@@ -72,7 +74,7 @@ class GymEnvironment(Environment):
         )
 
     def _step(self, action: Tensor, first: Tensor) -> Row:
-        observation, reward, terminated, truncated, _ = self.vector_env.step(
+        observation, reward, terminated, truncated, self.info = self.vector_env.step(
             self.actions.decode(action).numpy()
         )
         self._ended = torch.as_tensor(terminated | truncated)
@@ -85,5 +87,10 @@ class GymEnvironment(Environment):
         )
 
     def _next_tick(self) -> Tick:
-        self._tick = Tick(self._tick.number + 1)
+        ended = self._all_games if self._ended is None else self._ended
+        self._tick = Tick(self._tick.number + 1, ended)
         return self._tick
+
+    @property
+    def _all_games(self) -> Tensor:
+        return torch.ones(self.vector_env.num_envs, dtype=torch.bool)

@@ -10,7 +10,7 @@ the result stands in docs/results.md.
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import gymnasium
 import numpy as np
@@ -55,7 +55,7 @@ class Parts:
         self.config = config
         self.reward_support = reward_support
         game = ToyGame(**_game(config))
-        self.time_limit = game.time_limit
+        self.time_limit: int = cast(int, game.time_limit)
         self.observation_space, self.action_space = game.observation_space, game.action_space
         self.actions = action_codec(game.action_space)
         self.model = self._model()

@@ -1,0 +1,37 @@
+"""A person at the controls: a keyboard is an agent too."""
+
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+from torch.distributions import Distribution
+
+from worldmodel import Agent, Row, action_codec
+from worldmodel.distributions import Certain
+
+
+class Human(Agent):
+    """The mind of another agent, with the policy of a keyboard: the key that was pressed last.
+
+    The mind thinks along without a say; what it believes can be shown to the person who plays.
+    """
+
+    def __init__(self, agent: Agent, action_space: spaces.Space):
+        self.agent = agent
+        self.actions = action_codec(action_space)
+        self.thought_size = agent.thought_size
+        self.key = self.actions.choices[0]  # [A], the code of the action to be taken
+
+    def press(self, action: int) -> None:
+        """From now on the policy is `action`, a value of the action space."""
+        self.key = self.actions.encode(torch.tensor(action))
+
+    def initial_state(self, batch_size: int) -> Any:
+        return self.agent.initial_state(batch_size)
+
+    def step(self, row: Row, state: Any) -> tuple[Tensor, Any]:
+        return self.agent.step(row, state)
+
+    def policy(self, thought: Tensor) -> Distribution:
+        return Certain(self.key.expand(*thought.shape[:-1], -1))
