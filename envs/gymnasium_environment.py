@@ -12,7 +12,7 @@ from worldmodel import Environment, Row, action_codec
 class Tick(NamedTuple):
     """Where a real environment stands; it can only be stepped from its latest tick."""
 
-    number: int
+    number: Tensor  # int64 [B], rows so far
     ended: Tensor  # bool [B]; the next row is a first row
 
 
@@ -36,7 +36,7 @@ class GymEnvironment(Environment):
         self.info: dict[str, Any] = {}  # of the latest reset or step: to draw, never to act by
         self._seed = seed
         self._ended: Tensor | None = None  # None: to be reset
-        self._tick = Tick(0, self._all_games)
+        self._tick = Tick(torch.zeros_like(self._all_games, dtype=torch.int64), self._all_games)
 
     def initial_state(self, batch_size: int) -> Tick:
         """The tick before the first rows; the next `step` resets every game."""
@@ -49,10 +49,10 @@ class GymEnvironment(Environment):
         return self._next_tick()
 
     def step(self, action: Tensor, state: Tick) -> tuple[Row, Tick]:
-        if state.number != self._tick.number:
+        if not torch.equal(state.number, self._tick.number):
             raise ValueError(
-                f"a real environment cannot be rewound: it stands at tick {self._tick.number}, "
-                f"and was to be stepped from tick {state.number}; step it from the latest state"
+                "a real environment cannot be rewound: it was to be stepped from another state "
+                f"than the latest (tick {int(self._tick.number[0])}); fork a Dream instead"
             )
         row = self._reset(action) if self._ended is None else self._step(action, self._ended)
         return row, self._next_tick()
@@ -70,7 +70,11 @@ class GymEnvironment(Environment):
         self._ended = never
         nothing = torch.zeros_like(action)
         return Row(
-            ~never, nothing, torch.as_tensor(observation), nothing.new_zeros(len(action)), never
+            ~never,
+            nothing,
+            torch.as_tensor(observation).clone(),
+            nothing.new_zeros(len(action)),
+            never,
         )
 
     def _step(self, action: Tensor, first: Tensor) -> Row:

@@ -43,8 +43,8 @@ class ModelConfig:
     """Units of the recurrence and of the decoder."""
     latent: int = 16
     """Size of a row's latent (srnn only)."""
-    smoothing: bool = True
-    """Let the posterior read the rows to come (srnn only)."""
+    smoothing: bool = False
+    """Let the posterior read the rows to come (srnn only); filtering learns this game faster."""
     res_q: bool = True
     """Let the posterior's mean start from the prior's (srnn only)."""
 
@@ -56,9 +56,9 @@ class ModelConfig:
 class DataConfig:
     """What is collected in the real game."""
 
-    uniform_steps: int = 30_000
+    uniform_steps: int = 46_000
     """Steps of an agent that acts at random, first."""
-    policy_steps: int = 25_000
+    policy_steps: int = 12_000
     """Steps of the agent trained so far, over all later rounds."""
     rounds: int = 2
     """How often to collect, learn and improve."""
@@ -73,7 +73,7 @@ class DataConfig:
 class LearningConfig:
     """How the model learns."""
 
-    updates: int = 1_600
+    updates: int = 3_000
     """Updates of the model, over all rounds."""
     window: int = 64
     """Rows of a training window, at most."""
@@ -85,8 +85,8 @@ class LearningConfig:
     """Adam's, at first; it falls along a cosine."""
     weight_decay: float = 0.4
     """Adam's, decoupled: what keeps the model from learning its few episodes by heart."""
-    kl_warmup: int = 50
-    """Updates within which the weight of the KL divergence rises from 0.1 to 1."""
+    kl_warmup: int = 0
+    """Updates within which the weight of the KL divergence rises from 0 to 1."""
 
     def __post_init__(self) -> None:
         _positive(self, "updates", "window", "batch_rows", "learning_rate")

@@ -176,7 +176,7 @@ class Training:
         self.replay.add(episodes)
         model, told = self.parts.model, config.learning
         self.learner = Trainer(
-            ELBO(model, linear(0.1, 1.0, told.kl_warmup)),
+            ELBO(model, linear(0.0, 1.0, told.kl_warmup)),
             model.parameters(),
             cosine(told.learning_rate, told.learning_rate / 50, told.updates),
             weight_decay=told.weight_decay,

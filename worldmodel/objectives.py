@@ -39,16 +39,21 @@ def linear(start: float, end: float, steps: int) -> Schedule:
     >>> [linear(0.0, 1.0, 4)(step) for step in (0, 2, 9)]
     [0.0, 0.5, 1.0]
     """
-    return lambda step: start + (end - start) * min(1.0, step / max(1, steps))
+    return lambda step: end if step >= steps else start + (end - start) * step / steps
 
 
 def cosine(start: float, end: float, steps: int) -> Schedule:
     """From `start` to `end` within `steps` along half a cosine, then `end`."""
 
     def schedule(step: int) -> float:
-        return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, steps))))
+        return end if step >= steps else end + (start - end) * _half_cosine(step / steps)
 
     return schedule
+
+
+def _half_cosine(x: float) -> float:
+    """From 1 at x = 0 to 0 at x = 1."""
+    return 0.5 * (1 + math.cos(math.pi * x))
 
 
 def kl_closed_form(model: WorldModel, inference: Inference) -> Tensor:

@@ -1,0 +1,218 @@
+"""The command line: verbs over run folders.
+
+worldmodel train toy-game --out RUN     collect, learn, dream, improve, evaluate, film
+worldmodel resume RUN                   go on exactly where a run stopped
+worldmodel evaluate RUN [--json]        the run beside the exact answers
+worldmodel play RUN [--world real]      step inside
+worldmodel video RUN [--out FILE]       real | dream | difference
+worldmodel bench toy-game               other algorithms on the same game
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from experiments.config import ToyGameConfig, quick
+from experiments.run import RunError
+
+RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+
+
+def _positive(settings: object, *names: str) -> None:
+    for name in names:
+        if getattr(settings, name) < 1:
+            raise ValueError(f"--{name} must be 1 or more, got {getattr(settings, name)}")
+
+
+@dataclass(frozen=True)
+class TrainToyGame:
+    """Learn the toy game from play, dream it, train a policy in the dream, evaluate, film.
+
+    Takes about four minutes on two cores. Ctrl-C saves; `worldmodel resume RUN` goes on from
+    there, to the last bit.
+    """
+
+    out: Path
+    """The run's folder, to be made."""
+    quick: bool = False
+    """Make everything so small that it ends within seconds: to try an installation."""
+    config: tyro.conf.OmitArgPrefixes[ToyGameConfig] = field(default_factory=ToyGameConfig)
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        jobs.train(self.out, quick(self.config) if self.quick else self.config)
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with a run exactly where it stopped."""
+
+    path: RunPath
+    """The run's folder."""
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        jobs.resume(self.path)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score a run beside the exact answers: likelihood, steps of the policy, dream and reality."""
+
+    path: RunPath
+    """The run's folder."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+    episodes: int = 400
+    """Whole held-out episodes of the uniform agent; saved as episodes/held-out.npz."""
+    games: int = 2000
+    """Real games, and dreamt games, of the greedy policy."""
+    particles: int = 100
+    """K of the importance-weighted bound."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "particles")
+        if self.episodes < 2 or self.games < 2:
+            raise ValueError(
+                "--episodes and --games must be 2 or more (there is no standard error of one), "
+                f"got {self.episodes} and {self.games}"
+            )
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        jobs.evaluate(self.path, self.json, self.episodes, self.games, self.particles)
+
+
+@dataclass(frozen=True)
+class Play:
+    """Step inside, in the terminal: arrow keys, space to stay, r to restart, q to leave."""
+
+    path: RunPath
+    """The run's folder."""
+    world: Literal["dream", "real"] = "dream"
+    """The game as the model dreams it, or the real one."""
+    seed: int = 0
+    """Of the game."""
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        jobs.play(self.path, self.world, self.seed)
+
+
+@dataclass(frozen=True)
+class Video:
+    """Film real | dream | difference, both under the same actions."""
+
+    path: RunPath
+    """The run's folder."""
+    out: tuple[Path, ...] = ()
+    """Files to write, .mp4 or .gif; videos/film.mp4 and videos/film.gif in the run by default."""
+    steps: int = 60
+    """Frames."""
+    agent: Literal["policy", "uniform"] = "policy"
+    """Who acts: the trained policy, greedily, or chance."""
+    seed: int = 0
+    """Of the games."""
+    fps: float = 2.0
+    """Frames a second."""
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        jobs.video(self.path, self.out, self.steps, self.agent, self.seed, self.fps)
+
+
+@dataclass(frozen=True)
+class BenchToyGame:
+    """Train another algorithm on the real toy game, and count its steps as `evaluate` does."""
+
+    algorithm: Literal["ppo", "recurrent-ppo"] = "ppo"
+    """Of stable-baselines3 or sb3-contrib."""
+    steps: int = 50_000
+    """Steps of the real game."""
+    last_action: bool = False
+    """Let the algorithm see its last action, too."""
+    width: int = 4
+    """Cells of the ring."""
+    classes: int = 3
+    """Values that a cell can have."""
+    task: Literal["copy", "equal"] = "copy"
+    """What is to be done in the game."""
+    seed: int = 0
+    """Of everything that is random."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "steps")
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        jobs.bench_toy_game(
+            self.algorithm,
+            self.steps,
+            self.last_action,
+            self.width,
+            self.classes,
+            self.task,
+            self.seed,
+            self.json,
+        )
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a world model and an agent in its dream; `worldmodel train --help` lists on what."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measure; `worldmodel bench --help` lists what."""
+
+
+DESCRIPTION = "Learn a game, dream it, train in the dream, play it, film it."
+
+VERBS: dict[str, Any] = {
+    "train": Train,
+    "resume": Resume,
+    "evaluate": Evaluate,
+    "play": Play,
+    "video": Video,
+    "bench": Bench,
+}
+GROUPS: dict[str, dict[str, Any]] = {
+    "train": {"toy-game": TrainToyGame},
+    "bench": {"toy-game": BenchToyGame},
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a command; what a user can mend ends with one sentence and exit code 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    verbs, program = VERBS, "worldmodel"
+    if arguments and arguments[0] in GROUPS:
+        verbs, program = GROUPS[arguments[0]], f"worldmodel {arguments[0]}"
+        arguments = arguments[1:]
+    command = tyro.extras.subcommand_cli_from_dict(
+        verbs, prog=program, description=DESCRIPTION, args=arguments
+    )
+    try:
+        command.run()
+    except RunError as error:
+        print(f"worldmodel: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("worldmodel: stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""What the verbs of the command line do."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from experiments.config import ToyGameConfig
+from experiments.evaluate import evaluate as score
+from experiments.progress import Interrupted, Reporter
+from experiments.run import RunError, RunFolder, write_text
+from experiments.toy_game import Training, load_run
+
+
+def train(path: Path, config: ToyGameConfig) -> None:
+    """A new run, to its end."""
+    _go_on(RunFolder.create(path, config))
+
+
+def resume(path: Path) -> None:
+    """An interrupted run, to its end."""
+    _go_on(RunFolder.open(path))
+
+
+def _go_on(folder: RunFolder) -> None:
+    reporter = Reporter()
+    hint = f"worldmodel resume {shlex.quote(str(folder.path))}"
+    try:
+        training = Training(folder, reporter)
+        training.restore()
+        training.run()
+    except Interrupted:
+        reporter.say(f"saved; go on with: {hint}")
+        sys.exit(130)
+    except KeyboardInterrupt:
+        reporter.say(f"stopped; go on from the last checkpoint with: {hint}")
+        sys.exit(130)
+    quoted = shlex.quote(str(folder.path))
+    reporter.say(f"trained in {training.seconds:.0f} s; evaluating")
+    evaluate(folder.path, as_json=False, episodes=400, games=2000, particles=100)
+    video(folder.path, (), 60, "policy", 0, 2.0)
+    reporter.say(f"step inside: worldmodel play {quoted}")
+
+
+def evaluate(path: Path, as_json: bool, episodes: int, games: int, particles: int) -> None:
+    """Scores a run; the result is also kept as evaluation.json."""
+    folder = RunFolder.open(path)
+    reporter = Reporter()
+
+    def note(what: str, done: int, total: int) -> None:
+        if not as_json:
+            reporter.say(f"{what}: {done}/{total}")
+
+    result = score(folder, episodes, games, particles, note)
+    write_text(folder.path / "evaluation.json", json.dumps(result, indent=2) + "\n")
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        _show(result)
+
+
+def _show(result: dict[str, Any]) -> None:
+    table = Table(title=f"seed {result['seed']}, {result['real_steps_used']} real steps")
+    for column in ("", "here", "exact", "difference"):
+        table.add_column(column, justify="left" if not column else "right")
+    rows = {"nats a step": result} | {f"  {k}": v for k, v in result["by_key"].items()}
+    for name, row in rows.items():
+        gap = f"{row['gap_nats_per_step']:.4f} ± {row['gap_se']:.4f}"
+        table.add_row(
+            name, f"{row['nats_per_step']:.4f}", f"{row['exact_nats_per_step']:.4f}", gap
+        )
+    optimal = result["optimal_mean_steps"]
+    for name, key in (
+        ("steps to solve, real", "policy_mean_steps"),
+        ("steps to solve, dreamt", "dream_mean_steps"),
+        ("steps at random", "random_mean_steps"),
+    ):
+        mean = result[key]
+        table.add_row(name, f"{mean:.3f}", f"{optimal:.3f}", f"{mean - optimal:+.3f}")
+    table.add_row("solved", f"{100 * result['policy_solved_fraction']:.2f} %", "", "")
+    Console().print(table)
+
+
+def play(path: Path, world: Literal["dream", "real"], seed: int) -> None:
+    """The player, in the terminal."""
+    from experiments.play import play as step_inside
+
+    step_inside(load_run(RunFolder.open(path))[0], world, seed)
+
+
+def video(
+    path: Path,
+    out: tuple[Path, ...],
+    steps: int,
+    agent: Literal["policy", "uniform"],
+    seed: int,
+    fps: float,
+) -> None:
+    """A film of real | dream | difference."""
+    from experiments.video import film
+
+    folder = RunFolder.open(path)
+    parts, _ = load_run(folder)
+    files = out or (folder.videos / "film.mp4", folder.videos / "film.gif")
+    reporter = Reporter()
+    with reporter.stage("filming", steps, 0, "frames") as stage:
+        film(parts, files, steps, seed, agent, fps, lambda done, total: stage.update(done))
+    for file in files:
+        reporter.say(f"written: {file}")
+
+
+def bench_toy_game(
+    algorithm: Literal["ppo", "recurrent-ppo"],
+    steps: int,
+    last_action: bool,
+    width: int,
+    classes: int,
+    task: Literal["copy", "equal"],
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Another algorithm on the real game."""
+    from experiments.bench.toy_game import baseline
+
+    try:
+        result = baseline(algorithm, steps, seed, width, classes, task, last_action)
+    except ImportError as error:
+        raise RunError(f"{error}; install it with: pip install 'worldmodel[contrib]'") from error
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        for key, value in result.items():
+            print(f"{key}: {value}")
