@@ -21,9 +21,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn import functional as F
 
-from worldmodel import DistModule, GenCore, GenState, Row, mlp, nested
-from worldmodel.codecs import ActionCodec
-from worldmodel.objectives import Metrics, Schedule, constant
+from worldmodel import ActionCodec, DistModule, GenCore, GenState, Row, constant, mlp, nested
+from worldmodel.objectives import Metrics, Schedule
 
 
 class Policy(DistModule):

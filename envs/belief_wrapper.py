@@ -31,7 +31,7 @@ class BeliefWrapper(gymnasium.Wrapper):
     ) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
         if seed is not None or self._mind is None:
-            self._noise = OwnNoise(int(self.np_random.integers(2**62)))
+            self._noise = OwnNoise(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         self._mind = self.model.initial_state(1)
         nothing = torch.zeros(1, self.actions.size)
         return self._believe(True, nothing, observation, 0.0, False), info

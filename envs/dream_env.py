@@ -88,6 +88,8 @@ class DreamVectorEnv(VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.actions = action_codec(dream.action_space)
         self._noise: OwnNoise | None = None
+        self._looking = OwnNoise(0)  # of the view: to look at a dream leaves it as it is
+        self._shown: Any = None
         self._games: _Games | None = None
         self._pictured: Any = None
 
@@ -106,17 +108,20 @@ class DreamVectorEnv(VectorEnv):
             self._np_random, self._np_random_seed = gymnasium.utils.seeding.np_random(
                 None if seed is None else int(seed)
             )
-            self._noise = OwnNoise(int(self._np_random.integers(2**62)))
+            dreaming, looking = self._np_random.integers(2**62, size=2)
+            self._noise, self._looking = OwnNoise(int(dreaming)), OwnNoise(int(looking))
         if options is not None and "reset_mask" in options and self._games is not None:
             mask = torch.as_tensor(np.asarray(options["reset_mask"], dtype=bool))
             row, thought = self._advance_some(mask)
+            self._shown = self._observation(row, thought, self._shown, mask)
         else:
             ended = torch.ones(self.num_envs, dtype=torch.bool)
             model = self.dream.model.initial_state(self.num_envs)
             self._games = _Games(self.dream.start(model, ended), model)
             row, thought = self._advance(torch.zeros(self.num_envs, self.actions.size))
             self._picture(row)
-        return self._observation(row, thought), {}
+            self._shown = self._observation(row, thought)
+        return self._shown, {}
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         if self._games is None:
@@ -137,6 +142,7 @@ class DreamVectorEnv(VectorEnv):
             observation = self._observation(
                 row._replace(observation=fresh.observation), thought_of_fresh, observation, ended
             )
+        self._shown = observation
         return (
             observation,
             row.reward.double().numpy(),
@@ -149,7 +155,7 @@ class DreamVectorEnv(VectorEnv):
         """The first game, as its `view` draws it."""
         if self.view is None or self.render_mode is None:
             raise ValueError("this dream cannot be seen: pass render_mode= and view= to it")
-        with cast(OwnNoise, self._noise)():
+        with self._looking():
             return self.view.draw(self._pictured, self.render_mode)
 
     @property
@@ -184,7 +190,7 @@ class DreamVectorEnv(VectorEnv):
     def _picture(self, row: Row) -> None:
         """Keeps the view of the first game up to date, if there is one."""
         if self.view is not None and self.render_mode is not None:
-            with torch.no_grad(), cast(OwnNoise, self._noise)():
+            with torch.no_grad(), self._looking():
                 before = self._pictured or self.view.initial_state(1)
                 self._pictured = self.view.step(nested.index(row, slice(1)), before)
 

@@ -15,16 +15,10 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from experiments.config import ToyGameConfig, quick
+from experiments.config import EvaluationConfig, ToyGameConfig, quick
 from experiments.run import RunError
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-
-
-def _positive(settings: object, *names: str) -> None:
-    for name in names:
-        if getattr(settings, name) < 1:
-            raise ValueError(f"--{name} must be 1 or more, got {getattr(settings, name)}")
 
 
 @dataclass(frozen=True)
@@ -68,25 +62,12 @@ class Evaluate:
     """The run's folder."""
     json: bool = False
     """Print one JSON object and nothing else."""
-    episodes: int = 400
-    """Whole held-out episodes of the uniform agent; saved as episodes/held-out.npz."""
-    games: int = 2000
-    """Real games, and dreamt games, of the greedy policy."""
-    particles: int = 100
-    """K of the importance-weighted bound."""
-
-    def __post_init__(self) -> None:
-        _positive(self, "particles")
-        if self.episodes < 2 or self.games < 2:
-            raise ValueError(
-                "--episodes and --games must be 2 or more (there is no standard error of one), "
-                f"got {self.episodes} and {self.games}"
-            )
+    settings: tyro.conf.OmitArgPrefixes[EvaluationConfig] = field(default_factory=EvaluationConfig)
 
     def run(self) -> None:
         from experiments import jobs
 
-        jobs.evaluate(self.path, self.json, self.episodes, self.games, self.particles)
+        jobs.evaluate(self.path, self.settings, self.json)
 
 
 @dataclass(frozen=True)
@@ -151,7 +132,8 @@ class BenchToyGame:
     """Print one JSON object and nothing else."""
 
     def __post_init__(self) -> None:
-        _positive(self, "steps")
+        if self.steps < 1:
+            raise ValueError(f"--steps must be 1 or more, got {self.steps}")
 
     def run(self) -> None:
         from experiments import jobs

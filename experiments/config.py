@@ -3,7 +3,7 @@
 Nothing here imports torch, so that `worldmodel --help` answers at once.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 
@@ -73,8 +73,8 @@ class DataConfig:
 class LearningConfig:
     """How the model learns."""
 
-    updates: int = 3_000
-    """Updates of the model, over all rounds."""
+    updates: int = 3_600
+    """Updates of the model, over all rounds, more in later ones."""
     window: int = 64
     """Rows of a training window, at most."""
     batch_rows: int = 1_024
@@ -85,6 +85,8 @@ class LearningConfig:
     """Adam's, at first; it falls along a cosine."""
     weight_decay: float = 0.4
     """Adam's, decoupled: what keeps the model from learning its few episodes by heart."""
+    averaging: float = 0.99
+    """Decay of the average of the weights, which is what a stage of learning ends with."""
     kl_warmup: int = 0
     """Updates within which the weight of the KL divergence rises from 0 to 1."""
 
@@ -92,6 +94,8 @@ class LearningConfig:
         _positive(self, "updates", "window", "batch_rows", "learning_rate")
         if not 0 <= self.from_start <= 1:
             raise ValueError(f"--from-start is a share between 0 and 1, got {self.from_start}")
+        if not 0 <= self.averaging < 1:
+            raise ValueError(f"--averaging is 0 or more and below 1, got {self.averaging}")
 
 
 @dataclass(frozen=True)
@@ -100,8 +104,8 @@ class PolicyConfig:
 
     method: Literal["every-action", "actor-critic", "reinforce"] = "every-action"
     """every-action: each action is tried in a fork of the dream."""
-    rollouts: int = 140
-    """Rollouts in the dream, over all rounds."""
+    rollouts: int = 80
+    """Rollouts in the dream, a round; rates and entropy fall anew in every round."""
     epochs: int = 8
     """Updates a rollout."""
     dreams: int = 256
@@ -122,6 +126,26 @@ class PolicyConfig:
 
 
 @dataclass(frozen=True)
+class EvaluationConfig:
+    """How much a run is evaluated on."""
+
+    episodes: int = 400
+    """Whole held-out episodes of the uniform agent; saved as episodes/held-out.npz."""
+    games: int = 2_000
+    """Real games, and dreamt games, of the greedy policy."""
+    particles: int = 100
+    """K of the importance-weighted bound."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "particles")
+        if self.episodes < 2 or self.games < 2:
+            raise ValueError(
+                "--episodes and --games must be 2 or more (there is no standard error of one), "
+                f"got {self.episodes} and {self.games}"
+            )
+
+
+@dataclass(frozen=True)
 class ToyGameConfig:
     """Learn the toy game from play, dream it, train a policy in the dream, evaluate, film.
 
@@ -135,6 +159,7 @@ class ToyGameConfig:
     data: DataConfig = field(default_factory=DataConfig)
     learning: LearningConfig = field(default_factory=LearningConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     seed: int = 0
     """Of everything that is random."""
     threads: int = 2
@@ -150,12 +175,11 @@ class ToyGameConfig:
 
 def quick(config: ToyGameConfig) -> ToyGameConfig:
     """The same experiment made so small that it ends within seconds and learns next to nothing."""
-    from dataclasses import replace
-
     return replace(
         config,
         model=replace(config.model, hidden=16, latent=4),
         data=replace(config.data, uniform_steps=1_000, policy_steps=600, copies=8),
         learning=replace(config.learning, updates=8, window=16, batch_rows=256),
-        policy=replace(config.policy, rollouts=4, epochs=2, dreams=16, length=4),
+        policy=replace(config.policy, rollouts=2, epochs=2, dreams=16, length=4),
+        evaluation=EvaluationConfig(episodes=20, games=20, particles=10),
     )

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from agents import Uniform
 from envs import ToyGameFilter, random_policy_steps, solve_toy_game
+from experiments.config import EvaluationConfig
 from experiments.run import RunFolder
 from experiments.toy_game import Parts, load_run
-from worldmodel import Environment, Episodes, GenCore, Greedy, Sequences, log_prob, nested
-from worldmodel.agent import Agent
+from worldmodel import Agent, Environment, Episodes, GenCore, Greedy, Sequences, log_prob, nested
 from worldmodel.noise import OwnNoise
 
 CHUNK_ROWS = 200_000  # particles times rows scored at once: bounds the memory
@@ -113,16 +113,11 @@ def mean_interval(values: np.ndarray) -> tuple[float, list[float]]:
 
 def evaluate(
     folder: RunFolder,
-    episodes: int,
-    games: int,
-    particles: int,
+    settings: EvaluationConfig,
     note: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> dict[str, Any]:
-    """All figures of a run; see the module's docstring.
-
-    episodes: held-out episodes of the uniform agent, saved as episodes/held-out.npz; games: real
-    and dreamt games of the greedy agent; particles: K of the bound.
-    """
+    """All figures of a run; see the module's docstring. note: told of (what, done, total)."""
+    episodes, games, particles = settings.episodes, settings.games, settings.particles
     parts, checkpoint = load_run(folder)
     torch.set_num_threads(parts.config.threads)
     seeds = np.random.SeedSequence([parts.config.seed, EVALUATION_SEED]).generate_state(3)

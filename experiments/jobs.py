@@ -9,7 +9,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from experiments.config import ToyGameConfig
+from experiments.config import EvaluationConfig, ToyGameConfig
 from experiments.evaluate import evaluate as score
 from experiments.progress import Interrupted, Reporter
 from experiments.run import RunError, RunFolder, write_text
@@ -41,12 +41,12 @@ def _go_on(folder: RunFolder) -> None:
         sys.exit(130)
     quoted = shlex.quote(str(folder.path))
     reporter.say(f"trained in {training.seconds:.0f} s; evaluating")
-    evaluate(folder.path, as_json=False, episodes=400, games=2000, particles=100)
+    evaluate(folder.path, training.config.evaluation, as_json=False)
     video(folder.path, (), 60, "policy", 0, 2.0)
     reporter.say(f"step inside: worldmodel play {quoted}")
 
 
-def evaluate(path: Path, as_json: bool, episodes: int, games: int, particles: int) -> None:
+def evaluate(path: Path, settings: EvaluationConfig, as_json: bool) -> None:
     """Scores a run; the result is also kept as evaluation.json."""
     folder = RunFolder.open(path)
     reporter = Reporter()
@@ -55,7 +55,7 @@ def evaluate(path: Path, as_json: bool, episodes: int, games: int, particles: in
         if not as_json:
             reporter.say(f"{what}: {done}/{total}")
 
-    result = score(folder, episodes, games, particles, note)
+    result = score(folder, settings, note)
     write_text(folder.path / "evaluation.json", json.dumps(result, indent=2) + "\n")
     if as_json:
         print(json.dumps(result, indent=2))

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, cast
 import gymnasium
 import numpy as np
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from agents import ActorCritic, Critic, EveryAction, Policy, Uniform
 from agents.policy_gradient import PolicyGradient
@@ -23,27 +24,23 @@ from experiments.config import ToyGameConfig
 from experiments.progress import Interrupted, InterruptFlag, Reporter
 from experiments.run import RunError, RunFolder
 from worldmodel import (
-    CORES,
     ELBO,
     Agent,
     Believer,
     Dream,
     Episodes,
     GenCore,
-    PerceptDecoder,
-    PerceptEncoder,
     Replay,
     Trainer,
     WorldModel,
     action_codec,
-    context_size,
     cosine,
-    decoder_for,
-    encoder_for,
+    cyclical,
     linear,
+    model_for,
     nested,
 )
-from worldmodel.checkpoint import Checkpoint, load_newest, save_checkpoint
+from worldmodel.checkpoint import Checkpoint, load_newest, next_number, save_checkpoint
 
 FINITE_REWARDS = 16  # rewards that take more values than this have a density
 
@@ -83,7 +80,7 @@ class Parts:
         """How the policy is trained."""
         told = self.config.policy
         updates = told.rollouts * told.epochs
-        entropy = linear(told.entropy, told.entropy / 30, updates)
+        entropy = cyclical(linear(told.entropy, told.entropy / 30, updates), updates)
         core = GenCore(self.dream(), agent)
         sizes = (told.dreams, told.length)
         if told.method == "every-action":
@@ -94,22 +91,17 @@ class Parts:
 
     def _model(self) -> WorldModel:
         told = self.config.model
-        space = self.observation_space
-        encoder = PerceptEncoder(encoder_for(space))
-        contexts = context_size(self.actions.size, encoder.size, feedback=True, history=1)
-        options = {"hidden": told.hidden}
+        options: dict[str, Any] = {}
         if told.core == "srnn":
-            options |= {
-                "latent": told.latent,
-                "smoothing": told.smoothing,
-                "res_q": told.res_q,
-            }
-        core = CORES[told.core](contexts, encoder.size, **options)  # type: ignore[arg-type]
-        observation = decoder_for(space, told.hidden)
-        decoder = PerceptDecoder(
-            core.feature_size, told.hidden, observation, encoder_for(space), self.reward_support
+            options = {"latent": told.latent, "smoothing": told.smoothing, "res_q": told.res_q}
+        return model_for(
+            self.observation_space,
+            self.action_space,
+            told.core,
+            told.hidden,
+            self.reward_support,
+            **options,
         )
-        return WorldModel(encoder, core, decoder, self.actions.size)
 
 
 def _game(config: ToyGameConfig) -> dict[str, Any]:
@@ -140,17 +132,19 @@ class Stage(NamedTuple):
 def stages(config: ToyGameConfig) -> list[Stage]:
     """The whole job in order; the first collection is done before a model can be built."""
     rounds = config.data.rounds
-    plan = []
+    plan: list[Stage] = []
     for number in range(rounds):
         if number > 0:
             plan.append(Stage("collect", number, 1))
         plan.append(Stage("learn", number, _share(config.learning.updates, number, rounds)))
-        plan.append(Stage("improve", number, _share(config.policy.rollouts, number, rounds)))
+        plan.append(Stage("improve", number, config.policy.rollouts))
     return plan
 
 
 def _share(total: int, number: int, parts: int) -> int:
-    return total * (number + 1) // parts - total * number // parts
+    """What part `number` of `parts` gets of `total`, in the proportions 1 : 2 : 3 ..."""
+    until = [n * (n + 1) * total // (parts * (parts + 1)) for n in (number, number + 1)]
+    return until[1] - until[0]
 
 
 class Training:
@@ -178,15 +172,17 @@ class Training:
         self.learner = Trainer(
             ELBO(model, linear(0.0, 1.0, told.kl_warmup)),
             model.parameters(),
-            cosine(told.learning_rate, told.learning_rate / 50, told.updates),
+            cosine(told.learning_rate, told.learning_rate / 8, told.updates),
             weight_decay=told.weight_decay,
             clip_norm=0.3,  # a tenth of what the first, violent updates would be
         )
+        average = get_ema_multi_avg_fn(told.averaging)
+        self.average = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
         self.objective = self.parts.objective(self.parts.agent, self.parts.critic)
         actors = [*self.parts.policy.parameters(), *self.parts.critic.parameters()]
         updates = config.policy.rollouts * config.policy.epochs
         rate = cosine(config.policy.policy_rate, config.policy.policy_rate / 20, updates)
-        self.improver = Trainer(self.objective, actors, rate, clip_norm=1.0)
+        self.improver = Trainer(self.objective, actors, cyclical(rate, updates), clip_norm=1.0)
         self.dreams = self.objective.start()
 
     def run(self, stop_after: Callable[["Training"], bool] = lambda training: False) -> None:
@@ -234,6 +230,9 @@ class Training:
         told = self.config.learning
         batch = self.replay.sample(told.window, told.batch_rows, told.from_start)
         metrics = self.learner.update(batch)
+        self.average.update_parameters(self.parts.model)
+        if self.done + 1 == stage.units:
+            self.parts.model.load_state_dict(self.average.module.state_dict())
         self._log(stage, **metrics)
         return f"{-metrics['elbo_nats']:.4f} nats a step"
 
@@ -280,9 +279,13 @@ class Training:
     def _episodes_file(self, number: int) -> Path:
         return self.folder.episodes / f"round-{number}.npz"
 
+    @property
+    def _modules(self) -> dict[str, torch.nn.Module]:
+        return self.parts.modules | {"average": self.average}
+
     def save(self) -> None:
         """Writes a checkpoint."""
-        number = sum(stage.units for stage in self.stages[: self.stage]) + self.done
+        number = next_number(self.folder.checkpoints)
         state = {
             "learner": self.learner.state_dict(),
             "improver": self.improver.state_dict(),
@@ -299,7 +302,7 @@ class Training:
             "reward_support": self.parts.reward_support,
             "real_steps": self.replay.steps,
         }
-        save_checkpoint(self.folder.checkpoints, number, self.parts.modules, state, values)
+        save_checkpoint(self.folder.checkpoints, number, self._modules, state, values)
         self.saved = time.monotonic()
 
     def restore(self) -> None:
@@ -312,7 +315,7 @@ class Training:
         for problem in problems:
             self.reporter.say(f"{problem}; going on from the checkpoint before it")
         values, state = checkpoint.values, checkpoint.state
-        checkpoint.load(self.parts.modules)
+        checkpoint.load(self._modules)
         self.stage, self.done = values["stage"], values["done"]
         self.seconds_before, self.begun = values["seconds"], time.monotonic()
         self.rounds_played = values["rounds_played"]
@@ -328,13 +331,14 @@ class Training:
 
 def load_run(folder: RunFolder) -> tuple[Parts, Checkpoint]:
     """A run as its newest checkpoint left it."""
+    config = folder.config()
     try:
         checkpoint, _ = load_newest(folder.checkpoints)
     except FileNotFoundError as error:
         raise RunError(
             f"{error}; `worldmodel resume {folder.path}` goes on with the run"
         ) from error
-    parts = Parts(folder.config(), checkpoint.values["reward_support"])
+    parts = Parts(config, checkpoint.values["reward_support"])
     checkpoint.load(parts.modules)
     for module in parts.modules.values():
         module.requires_grad_(False)

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from agents import Uniform
-from envs.toy_game import CAPTION, CELL, GAP, INK, MARGIN, PAPER, Action, draw_ring
+from envs import Action, draw_ring
+from envs.toy_game import CAPTION, CELL, GAP, INK, MARGIN, PAPER
 from experiments.run import RunError
 from experiments.toy_game import Parts
 from worldmodel import GenCore, Greedy, Row

@@ -16,13 +16,14 @@ from worldmodel.codecs import (
 from worldmodel.cores import CORES, RNN, SRNN, Inference, SequenceCore
 from worldmodel.environment import Dream, DreamState, Environment
 from worldmodel.gen_core import GenCore, GenState
-from worldmodel.model import ModelState, WorldModel, context_size
+from worldmodel.model import ModelState, WorldModel, context_size, model_for
 from worldmodel.nets import mlp
 from worldmodel.objectives import (
     ELBO,
     Objective,
     constant,
     cosine,
+    cyclical,
     kl_closed_form,
     kl_monte_carlo,
     linear,
@@ -65,6 +66,7 @@ __all__ = [
     "constant",
     "context_size",
     "cosine",
+    "cyclical",
     "decoder_for",
     "distributions",
     "encoder_for",
@@ -73,5 +75,6 @@ __all__ = [
     "linear",
     "log_prob",
     "mlp",
+    "model_for",
     "nested",
 ]

@@ -56,10 +56,13 @@ def save_checkpoint(
 ) -> Path:
     """Writes `folder`/checkpoint-`number` and removes all but the newest `keep`.
 
+    Numbers are used once: a folder that is there is not written again (FileExistsError).
     state: tensors, numbers, strings, and dicts, lists, tuples of them; values: for JSON.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{PREFIX}{number:06d}"
+    if target.exists():
+        raise FileExistsError(f"{target} is there already; give every checkpoint its own number")
     temporary = folder / f".{target.name}.part"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
@@ -76,7 +79,6 @@ def save_checkpoint(
     for path in temporary.iterdir():
         _sync(path)
     _sync(temporary)
-    shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
     _sync(folder)
     for old in list_checkpoints(folder)[:-keep]:
@@ -122,7 +124,14 @@ def load_newest(folder: Path) -> tuple[Checkpoint, list[str]]:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a folder, oldest first."""
-    return sorted(folder.glob(PREFIX + "*"))
+    numbered = [p for p in folder.glob(PREFIX + "*") if p.name.removeprefix(PREFIX).isdigit()]
+    return sorted(numbered, key=lambda path: int(path.name.removeprefix(PREFIX)))
+
+
+def next_number(folder: Path) -> int:
+    """A number that no checkpoint of the folder has had."""
+    there = list_checkpoints(folder)
+    return 1 + int(there[-1].name.removeprefix(PREFIX)) if there else 1
 
 
 def _sha256(path: Path) -> str:

@@ -25,6 +25,8 @@ class Categorical(td.Distribution):
     Draws by the Gumbel-max trick, which on a CPU takes two thirds of the time of `multinomial`.
     """
 
+    arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
+
     has_rsample = False
 
     def __init__(self, logits: Tensor, start: int = 0):
@@ -53,7 +55,7 @@ class Categorical(td.Distribution):
         return logits.gather(-1, indices[..., None])[..., 0]
 
     def entropy(self) -> Tensor:
-        return -(self.probs * self.logits).sum(-1)
+        return torch.special.entr(self.probs).sum(-1)
 
 
 class OneHot(Categorical):
@@ -67,7 +69,7 @@ class OneHot(Categorical):
         return self._code(super().mode)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return (value * self.logits).sum(-1)
+        return torch.where(value > 0, self.logits, 0.0).sum(-1)
 
     def _code(self, indices: Tensor) -> Tensor:
         return F.one_hot(indices, self.logits.shape[-1]).to(self.logits.dtype)
@@ -92,13 +94,15 @@ class FiniteSupport(Categorical):
         return self.support_values[super().sample(sample_shape)]
 
     def log_prob(self, value: Tensor) -> Tensor:
-        hits = value[..., None] == self.support_values
+        hits = value[..., None].float() == self.support_values.float()
         log_probs = super().log_prob(hits.long().argmax(-1))
         return torch.where(hits.any(-1), log_probs, -torch.inf)
 
 
 class Truth(td.Distribution):
     """Bernoulli over truth values from logits [*]; value: bool [*]."""
+
+    arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
 
     has_rsample = False
 
@@ -120,18 +124,20 @@ class Truth(td.Distribution):
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
         with torch.no_grad():
-            probs = self.probs.expand(*sample_shape, *self.logits.shape)
+            probs = self.probs.expand(torch.Size(sample_shape) + self.logits.shape)
             return torch.rand_like(probs) < probs
 
     def log_prob(self, value: Tensor) -> Tensor:
         return F.logsigmoid(torch.where(value.bool(), self.logits, -self.logits))
 
     def entropy(self) -> Tensor:
-        return F.softplus(self.logits) - self.probs * self.logits
+        return torch.special.entr(self.probs) + torch.special.entr((-self.logits).sigmoid())
 
 
 class Joint(td.Distribution):
     """A dictionary of independent parts; value: a dictionary with the same keys."""
+
+    arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
 
     def __init__(self, parts: Mapping[str, td.Distribution]):
         self.parts = dict(parts)
@@ -166,6 +172,8 @@ class Chain(td.Distribution):
     event; independent heads would give it the product of two probabilities.
     """
 
+    arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
+
     def __init__(self, first: Joint, then: Callable[[Mapping[str, Any]], Joint]):
         self.first = first
         self.then = then
@@ -191,6 +199,8 @@ class Chain(td.Distribution):
 
 class Certain(td.Distribution):
     """One value [*, ...], always."""
+
+    arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
 
     def __init__(self, value: Tensor):
         self.value = value

@@ -1,13 +1,23 @@
 """A world model: an encoder of percepts, a sequence core, a decoder of percepts."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
+from gymnasium import spaces
 from torch import Tensor, nn
 
 from worldmodel import nested
-from worldmodel.codecs import DistModule, Encoder
-from worldmodel.cores import Inference, SequenceCore
+from worldmodel.codecs import (
+    DistModule,
+    Encoder,
+    PerceptDecoder,
+    PerceptEncoder,
+    action_codec,
+    decoder_for,
+    encoder_for,
+)
+from worldmodel.cores import CORES, Inference, SequenceCore
 from worldmodel.distributions import Chain, Joint
 from worldmodel.sequences import PERCEPT_KEYS, Row, Sequences
 
@@ -178,3 +188,34 @@ def void_row(first: Tensor, action: Tensor, percept: dict[str, Any]) -> Row:
         reward.masked_fill(first, 0.0),
         terminated & ~first,
     )
+
+
+def model_for(
+    observation_space: spaces.Space,
+    action_space: spaces.Space,
+    core: str = "srnn",
+    hidden: int = 128,
+    reward_support: Sequence[float] | None = None,
+    feedback: bool = True,
+    history: int = 1,
+    **core_options: Any,
+) -> WorldModel:
+    """A world model of an environment with the given spaces.
+
+    core: its name in `worldmodel.CORES`; hidden: units of core and decoder; reward_support: the
+    values that rewards take, or None for a Gaussian density; core_options: the core's own.
+    """
+    if core not in CORES:
+        raise ValueError(f"there is no core {core!r}; there are {', '.join(CORES)}")
+    encoder = PerceptEncoder(encoder_for(observation_space))
+    actions = action_codec(action_space).size
+    contexts = context_size(actions, encoder.size, feedback, history)
+    sequence_core = CORES[core](contexts, encoder.size, hidden=hidden, **core_options)
+    decoder = PerceptDecoder(
+        sequence_core.feature_size,
+        hidden,
+        decoder_for(observation_space, hidden),
+        encoder_for(observation_space),
+        reward_support,
+    )
+    return WorldModel(encoder, sequence_core, decoder, actions, feedback, history)

@@ -51,6 +51,15 @@ def cosine(start: float, end: float, steps: int) -> Schedule:
     return schedule
 
 
+def cyclical(schedule: Schedule, steps: int) -> Schedule:
+    """The first `steps` of a schedule, over and over.
+
+    >>> [cyclical(linear(0.0, 1.0, 4), 4)(step) for step in (0, 3, 4)]
+    [0.0, 0.75, 0.0]
+    """
+    return lambda step: schedule(step % steps)
+
+
 def _half_cosine(x: float) -> float:
     """From 1 at x = 0 to 0 at x = 1."""
     return 0.5 * (1 + math.cos(math.pi * x))
@@ -93,7 +102,7 @@ class ELBO:
         before = self.model.initial_state(batch.mask.shape[1])
         inference, _ = self.model.infer(batch, before)
         log_probs = self.model.log_probs(inference.states, batch)
-        rows = batch.scored.sum()
+        rows = batch.scored.sum().clamp(min=1)
         nats = {key: -value.sum() / rows for key, value in log_probs.items()}
         kl = torch.where(batch.scored, self.kl(self.model, inference), 0.0).sum() / rows
         reconstruction = torch.stack(list(nats.values())).sum()
@@ -126,5 +135,6 @@ def log_prob(model: WorldModel, sequences: Sequences, particles: int = 1) -> dic
     weights = increments.flatten(0, 1).double().cumsum(0)  # [T * keys, K, B]
     bounds = torch.logsumexp(weights, 1) - math.log(particles)  # [T * keys, B]
     gains = bounds.diff(dim=0, prepend=torch.zeros_like(bounds[:1]))
+    gains = torch.where(gains.isnan(), 0.0, gains)  # what is impossible already gets no worse
     gains = gains.unflatten(0, (len(sequences.mask), -1))  # [T, keys, B]
     return dict(zip(log_probs, gains.unbind(1), strict=True))

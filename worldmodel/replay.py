@@ -116,7 +116,7 @@ class Episodes:
 
 
 class Replay:
-    """Draws windows from episodes, every row about as often as any other."""
+    """Draws windows from episodes, each episode about as often as it has rows."""
 
     def __init__(self, actions: ActionCodec, seed: int | np.random.SeedSequence):
         self.actions = actions
@@ -135,12 +135,13 @@ class Replay:
     def sample(
         self, length: int, rows: int, from_start: float = 0.0, burn_in: int = 0
     ) -> Sequences:
-        """Windows of up to `length` rows, each inside one episode, about `rows` rows together.
+        """Windows of up to `length` rows, each inside one episode: [T, B, ...].
 
-        A batch holds windows of like length (within a factor of two), so that little of it is
-        padding: [T, B, ...]. A window begins at its episode's first row with probability
-        `from_start`, else at any row. One that begins later does not score its first `burn_in`
-        rows.
+        The episodes of a batch are of like length (within a factor of two), so that little of it
+        is padding, and as many as would make `rows` rows from their first ones on. A window
+        begins at its episode's first row with probability `from_start`, else at any row: those
+        hold fewer rows, and late rows more often than early ones. A window that begins late does
+        not score its first `burn_in` rows.
         """
         if self.episodes is None or not len(self.episodes):
             raise ValueError("the replay is empty: add episodes before sampling")

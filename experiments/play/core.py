@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.human import Human
+from agents import Human
 from envs import Action, GymEnvironment
 from experiments.toy_game import Parts
 from worldmodel import Environment, GenCore, ModelState, Row, WorldModel, nested

@@ -124,8 +124,9 @@ class FiniteHead(DistModule):
         super().__init__()
         if not support:
             raise ValueError("FiniteHead expects at least one value in its support, got none")
-        self.logits = nn.Linear(input_size, len(support))
-        self.register_buffer("support", torch.tensor(sorted(set(support))))
+        values = sorted(set(support))
+        self.logits = nn.Linear(input_size, len(values))
+        self.register_buffer("support", torch.tensor(values))
 
     @property
     def void(self) -> Tensor:

@@ -25,6 +25,8 @@ from torch.nn import functional as F
 from worldmodel.cores.base import Gaussian, SequenceCore, reverse
 from worldmodel.nets import gru, mlp
 
+QUIET = 0.1  # of the latents' first weights, relative to those of other layers
+
 
 class SRNNState(NamedTuple):
     hidden: Tensor  # [B, H], d
@@ -73,9 +75,20 @@ class SRNN(SequenceCore):
         self.prior_drive = nn.Linear(hidden, latent_hidden)
         self.posterior_drive = nn.Linear(latent_hidden, latent_hidden)
         self.from_latent = nn.Linear(latent, 2 * latent_hidden, bias=False)
-        scale = latent_hidden**-0.5
-        self.out = nn.Parameter(scale * torch.randn(2, latent_hidden, 2 * latent))
+        self.out = nn.Parameter(torch.randn(2, latent_hidden, 2 * latent))
         self.out_bias = nn.Parameter(torch.zeros(2, 1, 2 * latent))
+        self.gain = nn.Parameter(torch.full((latent,), QUIET))
+        self.reset_latents()
+
+    @torch.no_grad()
+    def reset_latents(self) -> None:
+        """At first the latents say little: posterior and prior are nearly the same, and features
+        hardly hear them. Loud latents are learned from first, and unlearned later, which delays
+        what the recurrence has to remember (in the toy game by some 300 updates)."""
+        self.from_latent.weight.mul_(QUIET)
+        self.out.mul_(QUIET * self.latent_hidden**-0.5)
+        if self.res_q:
+            self.out[1] = 0.0
 
     def initial_state(self, batch_size: int) -> SRNNState:
         return SRNNState(
@@ -109,7 +122,7 @@ class SRNN(SequenceCore):
         return posterior, prior, SRNNState(prepared.hidden, posterior.draw())
 
     def features(self, state: SRNNState) -> Tensor:
-        return torch.cat([state.hidden, state.latent], -1)
+        return torch.cat([state.hidden, self.gain * state.latent], -1)
 
     def belief(self, state: SRNNState) -> Tensor:
         """d, never z: what the generator drew is the dream's hidden truth."""

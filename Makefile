@@ -1,0 +1,33 @@
+# make demo: sets up and does the main job.  make test: sets up and passes the tests.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN ?= runs/demo
+
+.PHONY: setup demo test lint bench clean
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/worldmodel train toy-game --out $(RUN)
+	$(BIN)/worldmodel evaluate $(RUN)
+	$(BIN)/worldmodel video $(RUN)
+
+test: setup
+	$(BIN)/python -m pytest -n 2 -q
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/worldmodel bench toy-game
+
+clean:
+	rm -rf .venv build dist *.egg-info

@@ -1,0 +1,177 @@
+"""Stable-baselines3 on the real toy game: what model-free algorithms make of as many steps.
+
+    worldmodel bench toy-game --algorithm recurrent-ppo --steps 60000
+
+PPO sees one number and remembers nothing; RecurrentPPO has an LSTM, which can be shown its own
+last action too (`last_action`), as the world model is. What to expect of each stands in
+docs/results.md.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+from torch.distributions import Distribution
+
+from envs import GymEnvironment, ToyGame
+from experiments.evaluate import EVALUATION_SEED, mean_interval, play_episodes
+from experiments.run import RunError
+from worldmodel import Agent, Row, action_codec
+from worldmodel.distributions import Certain
+
+Algorithm = Literal["ppo", "recurrent-ppo"]
+Note = Callable[[str, int, int], None]
+
+COPIES = 16  # games side by side
+ROLLOUT = 125  # steps of each between updates: 2,000 together, so round numbers come out even
+
+
+class LastAction(gymnasium.ObservationWrapper):
+    """The observation of a Discrete space as one-hot, and the last action's one-hot beside it.
+
+    After a reset there was no action, and its part is zero.
+    """
+
+    def __init__(self, env: gymnasium.Env):
+        super().__init__(env)
+        self.sizes = _size(env.observation_space), _size(env.action_space)
+        self.observation_space = spaces.Box(0.0, 1.0, (sum(self.sizes),), np.float32)
+        self.action: int | None = None
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        self.action = None
+        return super().reset(**kwargs)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        self.action = int(action)
+        return super().step(action)
+
+    def observation(self, observation: Any) -> np.ndarray:
+        code = np.zeros(sum(self.sizes), np.float32)
+        code[int(observation)] = 1.0
+        if self.action is not None:
+            code[self.sizes[0] + self.action] = 1.0
+        return code
+
+
+class GreedyBaseline(Agent):
+    """A trained algorithm of stable-baselines3, acting by its mode; a thought is the action."""
+
+    def __init__(self, algorithm: Any, game: ToyGame, last_action: bool):
+        """algorithm: whatever has stable-baselines3's `predict`."""
+        self.algorithm = algorithm
+        self.actions = action_codec(game.action_space)
+        self.values = _size(game.observation_space)
+        self.last_action = last_action
+        self.thought_size = self.actions.size
+
+    def initial_state(self, batch_size: int) -> Any:
+        """The recurrent state; stable-baselines3 begins with None."""
+        return None
+
+    def step(self, row: Row, state: Any) -> tuple[Tensor, Any]:
+        action, state = self.algorithm.predict(
+            self._observation(row), state, row.first.numpy(), deterministic=True
+        )
+        return self.actions.encode(torch.as_tensor(action)), state
+
+    def policy(self, thought: Tensor) -> Distribution:
+        return Certain(thought)
+
+    def _observation(self, row: Row) -> np.ndarray:
+        """What `LastAction` shows, or the numbers as they are."""
+        if not self.last_action:
+            return row.observation.numpy()
+        seen = torch.eye(self.values)[row.observation]
+        return torch.cat([seen, row.action], -1).numpy()
+
+
+def baseline(
+    algorithm: Algorithm,
+    steps: int,
+    seed: int,
+    width: int = 4,
+    classes: int = 3,
+    task: str = "copy",
+    last_action: bool = False,
+    games: int = 2_000,
+    note: Note = lambda what, done, total: None,
+) -> dict[str, Any]:
+    """Trains an algorithm on `steps` steps of the real game; plays `games` fresh ones greedily.
+
+    Counts as `worldmodel evaluate` does: an episode that is not solved within the time limit
+    counts as that limit. Seeds torch, numpy and random, as stable-baselines3 does. RecurrentPPO
+    needs the package sb3-contrib.
+    """
+    if steps < 2 * COPIES:
+        raise RunError(f"--steps must be {2 * COPIES} or more, got {steps}")
+    begun = time.monotonic()
+    game = ToyGame(width, classes, task)
+    assert isinstance(game.time_limit, int)
+    model = _algorithm(algorithm, game, last_action, steps, seed)
+
+    def tell(local: dict[str, Any], _: dict[str, Any]) -> bool:
+        note(f"training {algorithm}", min(local["self"].num_timesteps, steps), steps)
+        return True
+
+    model.learn(steps, callback=tell)
+    seconds = time.monotonic() - begun
+    fresh = int(np.random.SeedSequence([seed, EVALUATION_SEED]).generate_state(1)[0])
+    told: dict[str, Any] = {"width": width, "classes": classes, "task": task}
+    environment = GymEnvironment(
+        gymnasium.make_vec("envs:worldmodel/ToyGame-v0", games, **told), fresh
+    )
+    note("playing real games", 0, games)
+    agent = GreedyBaseline(model, game, last_action)
+    taken, solved = play_episodes(environment, agent, games, game.time_limit)
+    mean, interval = mean_interval(taken)
+    return {
+        "algorithm": algorithm,
+        "last_action": last_action,
+        "real_steps": int(model.num_timesteps),
+        "mean_steps": mean,
+        "mean_steps_ci95": interval,
+        "solved_fraction": float(solved.mean()),
+        "seconds": seconds,
+        "seed": seed,
+        "games": games,
+        **told,
+    }
+
+
+def _algorithm(name: Algorithm, game: ToyGame, last_action: bool, steps: int, seed: int) -> Any:
+    """A new PPO or RecurrentPPO on `COPIES` copies of the game."""
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    def make() -> gymnasium.Env:
+        copy = ToyGame(game.width, game.classes, game.task)
+        return LastAction(copy) if last_action else copy
+
+    rollout = min(ROLLOUT, steps // COPIES)
+    options: dict[str, Any] = {
+        "env": DummyVecEnv([make] * COPIES),
+        "seed": seed,
+        "device": "cpu",
+        "n_steps": rollout,
+        "batch_size": rollout * COPIES // 8,
+        "ent_coef": 0.01,  # without it the first way of walking in circles is kept
+    }
+    if name == "ppo":
+        from stable_baselines3 import PPO
+
+        return PPO("MlpPolicy", learning_rate=3e-4, **options)
+    from sb3_contrib import RecurrentPPO
+
+    policy = {"lstm_hidden_size": 128, "n_lstm_layers": 1}
+    return RecurrentPPO("MlpLstmPolicy", learning_rate=1e-3, policy_kwargs=policy, **options)
+
+
+def _size(space: spaces.Space) -> int:
+    """How many values a Discrete space has."""
+    assert isinstance(space, spaces.Discrete)
+    return int(space.n)

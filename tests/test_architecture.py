@@ -1,0 +1,228 @@
+"""Laws of the tree: who imports whom, whose the names are, what is said and what is not."""
+
+import ast
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ["worldmodel", "envs", "agents", "experiments"]
+MAY_IMPORT = {
+    "worldmodel": {"worldmodel"},
+    "envs": {"envs", "worldmodel"},
+    "agents": {"agents", "worldmodel"},
+    "experiments": set(PACKAGES),
+}
+LIBRARY_MAY_IMPORT = {"torch", "numpy", "gymnasium", "scipy", "safetensors"}
+
+# Within the library a part imports only from lines above its own.
+LAYERS = [
+    {"nested", "noise", "checkpoint"},
+    {"distributions", "nets"},
+    {"codecs", "sequences"},
+    {"cores", "replay"},
+    {"model"},
+    {"environment", "agent", "objectives"},
+    {"gen_core", "trainer"},
+]
+LAYER = {part: number for number, layer in enumerate(LAYERS) for part in layer}
+
+
+def files(package):
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def module_name(file):
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(file): file for package in PACKAGES for file in files(package)}
+
+
+def imports_of(tree, name, is_package, modules):
+    """The full names of all that a module imports, wherever it does so; relative ones resolved."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = name.split(".")[: None if is_package else -1]
+            base = base[: len(base) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                whole = f"{source}.{alias.name}"
+                yield whole if whole in modules else source
+
+
+def imports(name):
+    file = MODULES[name]
+    tree = ast.parse(file.read_text())
+    return set(imports_of(tree, name, file.name == "__init__.py", MODULES))
+
+
+def root(name):
+    return name.split(".")[0]
+
+
+def part(name):
+    """The part of the library that a module belongs to; None for the library's own front."""
+    return name.split(".")[1] if "." in name else None
+
+
+def test_imports_are_read_as_python_reads_them():
+    source = """
+import os.path, torch
+from a.b import c
+from a import b
+from . import c
+from .. import other
+def late():
+    from .c import d
+"""
+    modules = {"a", "a.b", "a.b.c", "a.other"}
+    found = imports_of(ast.parse(source), "a.b.e", False, modules)
+    assert list(found) == ["os.path", "torch", "a.b.c", "a.b", "a.b.c", "a.other", "a.b.c"]
+    found = imports_of(ast.parse("from . import c"), "a.b", True, modules)
+    assert list(found) == ["a.b.c"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_packages_import_downwards(name):
+    ours = {root(found) for found in imports(name)} & {*PACKAGES, "tests"}
+    assert ours <= MAY_IMPORT[root(name)]
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if root(name) == "worldmodel"])
+def test_the_library_stands_on_little(name):
+    foreign = {root(found) for found in imports(name)} - {"worldmodel"}
+    assert foreign - set(sys.stdlib_module_names) <= LIBRARY_MAY_IMPORT
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if root(n) == "worldmodel" and part(n)])
+def test_the_library_is_layered(name):
+    own = part(name)
+    assert own in LAYER, f"put {own} into LAYERS"
+    for found in imports(name):
+        if root(found) != "worldmodel" or part(found) == own:
+            continue
+        assert part(found) is not None, f"{name} imports from the library's front"
+        assert LAYER[part(found)] < LAYER[own], f"{name} imports {found}"
+
+
+def test_every_layer_exists():
+    assert set(LAYER) == {part(name) for name in MODULES if root(name) == "worldmodel"} - {None}
+
+
+def test_nothing_is_imported_in_a_circle():
+    fronts = set(PACKAGES)  # a front lists what is behind it; nothing behind it asks the front
+    graph = {
+        name: (imports(name) & set(MODULES)) - {name} - ({root(name)} & fronts) for name in MODULES
+    }
+    done, path = set(), []
+
+    def visit(name):
+        assert name not in path, " imports ".join([*path[path.index(name) :], name])
+        if name not in done:
+            path.append(name)
+            for found in graph[name]:
+                visit(found)
+            path.pop()
+            done.add(name)
+
+    for name in graph:
+        visit(name)
+
+
+def test_imports_are_absolute():
+    for name, file in MODULES.items():
+        for node in ast.walk(ast.parse(file.read_text())):
+            assert not getattr(node, "level", 0), f"{name} has a relative import"
+
+
+def test_across_packages_one_imports_from_the_front():
+    """`from envs import DreamEnv`; only what the front does not list comes from behind it."""
+    fronts = {package: public_names(package) for package in PACKAGES}
+    reached = [
+        f"{name}: from {node.module} import {alias.name}"
+        for name, file in MODULES.items()
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module not in fronts
+        for alias in node.names
+        if root(node.module) != root(name) and alias.name in fronts.get(root(node.module), ())
+    ]
+    assert not reached, "\n".join(reached)
+
+
+def public_names(package):
+    tree = ast.parse((ROOT / package / "__init__.py").read_text())
+    (names,) = (
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
+    )
+    return set(names)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_names_are_ours_alone(package):
+    owners = importlib.metadata.packages_distributions()
+    if package not in owners:
+        pytest.skip("the distribution is not installed")
+    assert set(owners[package]) == {"worldmodel"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_says_what_it_is(name):
+    said = ast.get_docstring(ast.parse(MODULES[name].read_text()))
+    assert said
+    assert len(said.splitlines()[0]) > 10
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_public_class_says_what_it_is(name):
+    for node in ast.parse(MODULES[name].read_text()).body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            fields = any(
+                isinstance(base, ast.Name) and base.id == "NamedTuple" for base in node.bases
+            )
+            assert ast.get_docstring(node) or fields, f"{name}.{node.name} has no docstring"
+
+
+def test_no_file_names_a_machine():
+    folders = "|".join(["home", "Users", "root", "work", "mnt", "scratch"])
+    path = re.compile(rf"(?<![\w.:/~])/(?:{folders})/\w")
+    assert path.search("cd /" + "work/main")
+    kinds = {".py", ".md", ".toml", ".txt", ".yml", ".cfg", ""}
+    trees = [ROOT / tree for tree in (*PACKAGES, "tests", "docs", ".ci")]
+    found = [file for tree in trees for file in tree.rglob("*") if file.suffix in kinds]
+    found += [file for file in ROOT.iterdir() if file.suffix in kinds]
+    named = [
+        f"{file.relative_to(ROOT)}: {line.strip()}"
+        for file in found
+        if file.is_file()
+        for line in file.read_text().splitlines()
+        if path.search(line)
+    ]
+    assert not named, "\n".join(named)
+
+
+def test_help_does_not_wait_for_torch():
+    """What `worldmodel --help` imports, in an interpreter of its own."""
+    program = """
+import sys
+import experiments, experiments.config, experiments.run, experiments.cli
+try:
+    experiments.cli.main(["--help"])
+except SystemExit as end:
+    assert end.code == 0
+slow = {"torch", "gymnasium", "stable_baselines3", "scipy", "textual", "imageio"}
+print("slow:", sorted(slow & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "slow: []"

@@ -1,0 +1,116 @@
+"""Laws of the baselines: they see what they were trained on, and are counted as all others."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+from envs import Action, GymEnvironment, ToyGame
+from experiments.bench import baseline
+from experiments.bench.toy_game import COPIES, GreedyBaseline, LastAction, _algorithm
+from experiments.evaluate import play_episodes
+from experiments.run import RunError
+
+TINY = {"width": 2, "classes": 2, "task": "copy"}
+
+
+def reality(copies, seed=3):
+    return GymEnvironment(gymnasium.make_vec("envs:worldmodel/ToyGame-v0", copies, **TINY), seed)
+
+
+class Scripted:
+    """Has `predict`; plays the same actions in every episode and keeps what it saw."""
+
+    def __init__(self, actions):
+        self.actions = actions
+        self.seen = []
+
+    def predict(self, observation, state, episode_start, deterministic):
+        assert deterministic
+        self.seen.append(observation)
+        state = np.zeros(len(observation), int) if state is None else state
+        state = np.where(episode_start, 0, state)
+        return np.asarray(self.actions)[state % len(self.actions)], state + 1
+
+
+def test_the_best_actions_take_the_fewest_steps():
+    best = GreedyBaseline(Scripted([Action.RIGHT, Action.UP]), ToyGame(**TINY), False)
+    steps, solved = play_episodes(reality(50), best, 50, 100)
+    assert (steps == 2).all()
+    assert solved.all()
+    idle = GreedyBaseline(Scripted([Action.NOOP]), ToyGame(**TINY), False)
+    steps, solved = play_episodes(reality(50), idle, 50, 100)
+    assert (steps == 100).all()
+    assert not solved.any()
+
+
+@pytest.mark.parametrize("last_action", [False, True])
+@torch.no_grad()
+def test_a_baseline_sees_what_it_was_trained_on(last_action):
+    algorithm = Scripted([Action.LEFT, Action.NOOP, Action.RIGHT, Action.NOOP])  # never solves
+    agent = GreedyBaseline(algorithm, ToyGame(**TINY), last_action)
+    play_episodes(reality(1), agent, 1, 100)
+    env = LastAction(ToyGame(**TINY)) if last_action else ToyGame(**TINY)
+    seen = [env.reset(seed=3)[0]]
+    while len(seen) < len(algorithm.seen):
+        seen.append(env.step(algorithm.actions[(len(seen) - 1) % 4])[0])
+    assert len(seen) == 101
+    assert np.array_equal(np.stack(seen), np.concatenate(algorithm.seen))
+    assert all(env.observation_space.contains(observation) for observation in seen)
+
+
+def test_a_reset_forgets_the_last_action():
+    env = LastAction(ToyGame(**TINY))
+    assert env.reset(seed=0)[0].sum() == 1
+    assert env.step(Action.UP)[0][-5:].tolist() == [0, 0, 0, 1, 0]
+    assert env.reset()[0].sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "last_action"), [("ppo", False), ("ppo", True), ("recurrent-ppo", True)]
+)
+def test_a_baseline_is_trained_and_measured(algorithm, last_action):
+    notes = []
+    with torch.random.fork_rng(devices=[]):
+        result = baseline(
+            algorithm,
+            320,
+            seed=1,
+            last_action=last_action,
+            games=20,
+            note=lambda *n: notes.append(n),
+        )
+    assert result["algorithm"] == algorithm
+    assert result["last_action"] == last_action
+    assert (result["real_steps"], result["games"], result["seed"]) == (320, 20, 1)
+    low, high = result["mean_steps_ci95"]
+    assert 1 <= result["mean_steps"] <= 100
+    assert low <= result["mean_steps"] <= high
+    assert 0 <= result["solved_fraction"] <= 1
+    assert result["seconds"] > 0
+    assert (f"training {algorithm}", 320, 320) in notes
+
+
+def test_the_same_seed_gives_the_same_figures():
+    def figures(seed):
+        with torch.random.fork_rng(devices=[]):
+            result = baseline("ppo", 160, seed, **TINY, games=50)
+        return {key: value for key, value in result.items() if key != "seconds"}
+
+    assert figures(0) == figures(0)
+    assert figures(0) != figures(1)
+
+
+def test_a_seed_is_of_the_algorithm_too():
+    def weights(seed):
+        with torch.random.fork_rng(devices=[]):
+            return _algorithm("ppo", ToyGame(**TINY), False, 320, seed).policy.state_dict()
+
+    name = "action_net.weight"
+    assert torch.equal(weights(0)[name], weights(0)[name])
+    assert not torch.equal(weights(0)[name], weights(1)[name])
+
+
+def test_too_few_steps_are_refused():
+    with pytest.raises(RunError, match=f"--steps must be {2 * COPIES} or more, got 3"):
+        baseline("ppo", 3, seed=0)

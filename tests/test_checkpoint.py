@@ -1,0 +1,275 @@
+"""Laws of checkpoints: bit for bit, whole or absent, and no code is run."""
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from worldmodel import checkpoint as module
+from worldmodel.checkpoint import (
+    DamagedCheckpointError,
+    list_checkpoints,
+    load_checkpoint,
+    load_newest,
+    next_number,
+    save_checkpoint,
+)
+
+FILES = ["weights.safetensors", "state.pt", "checkpoint.json"]
+
+
+class Odd(nn.Module):
+    """Weights that are easily lost: not a number, a negative zero, integers, two precisions."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        values = torch.tensor([0.1, -0.0, float("nan"), float("inf"), 1e-45])
+        self.odd = nn.Parameter(values.roll(seed))
+        self.long = nn.Parameter(torch.randn(3, 2, generator=generator, dtype=torch.float64).T)
+        self.short = nn.Parameter(torch.randn(4, generator=generator).bfloat16())
+        self.register_buffer("count", torch.randint(2**62, (2,), generator=generator))
+
+
+def bits(tensor):
+    return tensor.detach().contiguous().flatten().view(torch.uint8)
+
+
+def identical(one, other):
+    kind = (one.dtype, one.shape) == (other.dtype, other.shape)
+    return kind and torch.equal(bits(one), bits(other))
+
+
+def save(folder, number, keep=2):
+    """A checkpoint that knows its number in every file."""
+    modules = {"net": nn.Linear(2, 1)}
+    nn.init.constant_(modules["net"].weight, number)
+    state = {"number": torch.tensor(number)}
+    return save_checkpoint(folder, number, modules, state, {"number": number}, keep)
+
+
+def number_of(checkpoint):
+    """The number that all files agree on."""
+    numbers = {
+        int(checkpoint.weights["net.weight"][0, 0]),
+        int(checkpoint.state["number"]),
+        checkpoint.values["number"],
+    }
+    assert len(numbers) == 1
+    return numbers.pop()
+
+
+def test_everything_comes_back_to_the_last_bit(tmp_path):
+    told = {"one": Odd(1), "two": nn.GRU(3, 4)}
+    optimizer = torch.optim.AdamW(told["two"].parameters())
+    told["two"](torch.randn(5, 2, 3))[0].sum().backward()
+    optimizer.step()
+    random = torch.get_rng_state()
+    state = {"optimizer": optimizer.state_dict(), "random": random, "list": [1, (2.5, "x", None)]}
+    values = {"stage": 2, "random": 2**100 + 1, "seconds": 0.1, "nothing": None}
+    path = save_checkpoint(tmp_path, 12, told, state, values)
+    assert path == tmp_path / "checkpoint-000012"
+    found = load_checkpoint(path)
+    assert found.values == values
+    assert found.state["list"] == state["list"]
+    assert identical(found.state["random"], random)
+    expected, loaded = optimizer.state_dict()["state"], found.state["optimizer"]["state"]
+    assert expected.keys() == loaded.keys()
+    for key, entry in expected.items():
+        assert all(identical(entry[name], loaded[key][name]) for name in entry)
+    fresh = {"one": Odd(2), "two": nn.GRU(3, 4)}
+    found.load(fresh)
+    for name, net in told.items():
+        other = fresh[name].state_dict()
+        assert all(identical(value, other[key]) for key, value in net.state_dict().items())
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    for number in (1, 5, 20, 300):
+        save(tmp_path, number)
+    assert [path.name for path in list_checkpoints(tmp_path)] == [
+        "checkpoint-000020",
+        "checkpoint-000300",
+    ]
+    save(tmp_path, 400, keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000400"]
+
+
+def test_the_newest_has_the_highest_number(tmp_path):
+    for number in (999_998, 999_999, 1_000_000):
+        save(tmp_path, number)
+    checkpoint, _ = load_newest(tmp_path)
+    assert number_of(checkpoint) == 1_000_000
+
+
+class Killed(BaseException):
+    """Nothing in the program catches it, like a kill."""
+
+
+STEPS = [
+    (safetensors.torch, "save_file"),
+    (torch, "save"),
+    (module, "_sync"),
+    (shutil, "rmtree"),
+    (Path, "mkdir"),
+    (Path, "write_text"),
+    (Path, "rename"),
+]
+
+
+def kill_at(monkeypatch, moment):
+    """The `moment`-th step that touches the disk does half its work, and then no more is done."""
+    left = [moment]
+
+    def watch(owner, name):
+        work = getattr(owner, name)
+
+        def step(*args, **kwargs):
+            left[0] -= 1
+            if left[0] < 0:
+                if name in ("save_file", "save"):
+                    Path(args[1]).write_bytes(b"half a file")
+                if name == "write_text":
+                    Path(args[0]).write_bytes(b'{"schema_version": 1, "sha')
+                if name == "rmtree" and Path(args[0]).is_dir():
+                    os.unlink(Path(args[0]) / "state.pt")
+                raise Killed
+            return work(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, step)
+
+    for owner, name in STEPS:
+        watch(owner, name)
+
+
+def killed_everywhere(tmp_path, monkeypatch, before, number):
+    """The numbers read back after a save of `number`, killed at every step in turn."""
+    for moment in range(100):
+        folder = tmp_path / str(moment)
+        for each in before:
+            save(folder, each)
+        with monkeypatch.context() as patch:
+            kill_at(patch, moment)
+            try:
+                save(folder, number)
+            except Killed:
+                pass
+            else:
+                assert moment > 8  # there were that many steps to be killed at
+                return
+        checkpoint, problems = load_newest(folder)
+        yield number_of(checkpoint), problems
+        save(folder, number + 1)  # and a killed save is in nobody's way
+        assert number_of(load_newest(folder)[0]) == number + 1
+    raise AssertionError("the save never ended")
+
+
+@pytest.mark.parametrize("before", [[1], [1, 2], [1, 2, 3]])
+def test_a_kill_at_any_moment_leaves_the_one_before(tmp_path, monkeypatch, before):
+    found = list(killed_everywhere(tmp_path, monkeypatch, before, 7))
+    assert {number for number, _ in found} == {before[-1], 7}
+    assert [number for number, _ in found] == sorted(number for number, _ in found)
+    assert all(problems == [] for _, problems in found)
+
+
+def test_a_number_is_used_once(tmp_path):
+    save(tmp_path, 7)
+    with pytest.raises(FileExistsError, match="its own number"):
+        save(tmp_path, 7)
+    assert next_number(tmp_path) == 8
+
+
+def damage(path, how):
+    """Spoils one file of a checkpoint."""
+    if how == "missing":
+        path.unlink()
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "truncated":
+        path.write_bytes(path.read_bytes()[:-7])
+    else:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0x55
+        path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("how", ["missing", "empty", "truncated"])
+def test_a_damaged_checkpoint_is_passed_over_and_reported(tmp_path, name, how):
+    save(tmp_path, 1)
+    newest = save(tmp_path, 2)
+    damage(newest / name, how)
+    with pytest.raises(DamagedCheckpointError, match="checkpoint-000002"):
+        load_checkpoint(newest)
+    checkpoint, problems = load_newest(tmp_path)
+    assert number_of(checkpoint) == 1
+    assert len(problems) == 1
+    assert "checkpoint-000002" in problems[0]
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "state.pt"])
+def test_a_single_wrong_byte_is_noticed(tmp_path, name):
+    path = save(tmp_path, 1)
+    damage(path / name, "flipped")
+    with pytest.raises(DamagedCheckpointError, match=rf"{name} is damaged \(its SHA-256 differs"):
+        load_checkpoint(path)
+
+
+def test_where_nothing_can_be_read_all_problems_are_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint in"):
+        load_newest(tmp_path)
+    for number in (1, 2):
+        damage(save(tmp_path, number) / "state.pt", "truncated")
+    with pytest.raises(FileNotFoundError, match=r"checkpoint-000002.*checkpoint-000001"):
+        load_newest(tmp_path)
+
+
+def test_another_schema_version_is_named(tmp_path):
+    path = save(tmp_path, 1)
+    file = path / "checkpoint.json"
+    description = json.loads(file.read_text())
+    file.write_text(json.dumps(description | {"schema_version": 99}))
+    with pytest.raises(
+        DamagedCheckpointError, match="schema version 99, this program reads 1; use the version"
+    ):
+        load_checkpoint(path)
+
+
+class Payload:
+    """What unpickles by making a file."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("write", [pickle.dump, torch.save])
+def test_a_pickle_with_code_is_refused(tmp_path, write):
+    path, trace = save(tmp_path, 1), tmp_path / "executed"
+    with open(path / "state.pt", "wb") as file:
+        write({"number": Payload(trace)}, file)
+    description = json.loads((path / "checkpoint.json").read_text())
+    digest = hashlib.sha256((path / "state.pt").read_bytes()).hexdigest()
+    description["sha256"]["state.pt"] = digest
+    (path / "checkpoint.json").write_text(json.dumps(description))
+    with pytest.raises(DamagedCheckpointError, match="cannot be read"):
+        load_checkpoint(path)
+    assert not trace.exists()
+
+
+def test_modules_and_weights_must_agree(tmp_path):
+    checkpoint = load_checkpoint(save(tmp_path, 1))
+    with pytest.raises(RuntimeError, match="Missing key"):
+        checkpoint.load({"other": nn.Linear(2, 1)})
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        checkpoint.load({"net": nn.Linear(3, 1)})

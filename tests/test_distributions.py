@@ -1,0 +1,496 @@
+"""Laws of distributions, and of the encoders and decoders of every kind of space."""
+
+import itertools
+
+import pytest
+import torch
+from gymnasium import spaces
+from torch import distributions as td
+
+from worldmodel import ObservationDecoder, PerceptDecoder, PerceptEncoder, action_codec, mlp
+from worldmodel.codecs import (
+    CategoricalHead,
+    FiniteHead,
+    NormalHead,
+    OneHotHead,
+    TruthHead,
+    decoder_for,
+    encoder_for,
+)
+from worldmodel.distributions import (
+    Categorical,
+    Certain,
+    Chain,
+    FiniteSupport,
+    Joint,
+    OneHot,
+    Truth,
+)
+
+DRAWS = 40000
+
+
+def normal(*shape, seed=0):
+    torch.manual_seed(seed)
+    return torch.randn(*shape).double()
+
+
+def close(found, expected, atol=1e-12):
+    torch.testing.assert_close(found, expected, rtol=0, atol=atol)
+
+
+def has_frequencies(hits, probabilities):
+    """Truth values [draws, *] are as frequent as `probabilities` [*] say, within 4 s.e."""
+    error = (probabilities * (1 - probabilities) / len(hits)).sqrt()
+    assert ((hits.double().mean(0) - probabilities).abs() <= 4 * error).all()
+
+
+# Distributions.
+
+
+@pytest.mark.parametrize("start", [0, 2, -3])
+def test_categorical_is_torchs_from_a_start(start):
+    logits = normal(5, 4)
+    ours, torchs = Categorical(logits, start), td.Categorical(logits=logits)
+    values = torch.arange(4)[:, None].expand(4, 5)
+    close(ours.log_prob(values + start), torchs.log_prob(values))
+    close(ours.log_prob(values + start).exp().sum(0), torch.ones(5).double())
+    close(ours.entropy(), torchs.entropy())
+    close(ours.probs, torchs.probs)
+    assert torch.equal(ours.mode, torchs.mode + start)
+    assert ours.batch_shape == torchs.batch_shape
+    draws = ours.sample((DRAWS,))
+    assert draws.shape == (DRAWS, 5)
+    assert draws.dtype == torch.int64
+    has_frequencies(draws[..., None] == torch.arange(4) + start, ours.probs)
+    pairs = draws[:, :1] * draws[:, 1:2]  # and the rows of a batch are drawn independently
+    expected = (draws[:, 0].double().mean() * draws[:, 1].double().mean()).item()
+    assert abs(pairs.double().mean() - expected) < 4 * pairs.double().std() / DRAWS**0.5
+
+
+def test_categorical_never_draws_what_is_impossible():
+    logits = torch.tensor([0.0, -torch.inf, 1.0]).double()
+    draws = Categorical(logits).sample((DRAWS,))
+    assert set(draws.tolist()) == {0, 2}
+    assert Categorical(logits).log_prob(torch.tensor(1)) == -torch.inf
+
+
+def test_one_hot_is_categorical_in_codes():
+    logits = normal(5, 4)
+    codes, torchs = OneHot(logits), td.OneHotCategorical(logits=logits)
+    values = torch.eye(4).double()[:, None].expand(4, 5, 4)
+    close(codes.log_prob(values), torchs.log_prob(values))
+    close(codes.entropy(), torchs.entropy())
+    assert torch.equal(codes.mode, torchs.mode)
+    draws = codes.sample((DRAWS,))
+    assert draws.shape == (DRAWS, 5, 4)
+    assert draws.dtype == logits.dtype
+    assert (draws.sum(-1) == 1).all()
+    has_frequencies(draws == 1, codes.probs)
+
+
+def test_finite_support_puts_mass_on_given_numbers_only():
+    logits, support = normal(5, 3), torch.tensor([-1.0, 0.0, 2.5]).double()
+    finite, torchs = FiniteSupport(logits, support), td.Categorical(logits=logits)
+    for index, value in enumerate(support):
+        close(finite.log_prob(value.expand(5)), torchs.log_prob(torch.tensor(index)))
+    assert (finite.log_prob(torch.full((5,), 0.5).double()) == -torch.inf).all()
+    mixed = finite.log_prob(torch.tensor([-1.0, 7.0, 0.0, torch.nan, 2.5]).double())
+    assert mixed.isfinite().tolist() == [True, False, True, False, True]
+    assert not mixed.isnan().any()
+    close(finite.mean, (torchs.probs * support).sum(-1))
+    close(finite.mode, support[torchs.mode])
+    close(finite.entropy(), torchs.entropy())
+    draws = finite.sample((DRAWS,))
+    has_frequencies(draws[..., None] == support, finite.probs)
+
+
+def test_gradients_are_finite_where_a_value_is_outside_the_support():
+    logits = normal(2, 3).requires_grad_()
+    value = torch.tensor([7.0, 1.0])
+    log_prob = FiniteSupport(logits, torch.tensor([0.0, 1.0, 2.0])).log_prob(value)
+    torch.where(log_prob > -torch.inf, log_prob, 0.0).sum().backward()
+    assert logits.grad.isfinite().all()
+
+
+def test_truth_is_bernoulli():
+    logits = normal(6)
+    truth, torchs = Truth(logits), td.Bernoulli(logits=logits)
+    for value in (False, True):
+        values = torch.full((6,), value)
+        close(truth.log_prob(values), torchs.log_prob(values.double()))
+        close(truth.log_prob(values.double()), truth.log_prob(values))
+    close(truth.entropy(), torchs.entropy())
+    close(truth.mean, torchs.mean)
+    assert torch.equal(truth.mode, torchs.probs > 0.5)
+    draws = truth.sample((DRAWS,))
+    assert draws.dtype == torch.bool
+    has_frequencies(draws, truth.probs)
+    certain = Truth(torch.tensor([torch.inf, -torch.inf]).double())
+    close(certain.log_prob(torch.tensor([True, False])), torch.zeros(2).double())
+    assert (certain.log_prob(torch.tensor([False, True])) == -torch.inf).all()
+
+
+def test_extreme_logits_give_finite_numbers():
+    logits = torch.tensor([-800.0, 800.0]).double()
+    for value in (True, False):
+        assert Truth(logits).log_prob(torch.tensor(value).expand(2)).isfinite().all()
+    assert Truth(logits).entropy().isfinite().all()
+    assert Categorical(logits).log_prob(torch.tensor(0)).isfinite()
+
+
+@pytest.mark.parametrize(
+    ("make", "value"),
+    [
+        (lambda x: Categorical(x, start=1), torch.tensor([1, 3, 2])),
+        (OneHot, torch.eye(3).double()),
+        (
+            lambda x: FiniteSupport(x, torch.arange(3.0).double()),
+            torch.tensor([2.0, 0.0, 9.0]).double(),
+        ),
+        (lambda x: Truth(x[..., 0]), torch.tensor([True, False, True])),
+        (
+            lambda x: Joint({"a": Categorical(x), "b": Truth(x[..., 1])}),
+            {"a": torch.tensor([0, 2, 1]), "b": torch.tensor([True, False, True])},
+        ),
+    ],
+)
+def test_log_prob_broadcasts_over_particles(make, value):
+    """A distribution [T, K, B] scores values [T, 1, B], and one [B] values [T, B]."""
+    logits = normal(4, 2, 3, 3)
+
+    def shaped(change):
+        if isinstance(value, dict):
+            return {key: change(part) for key, part in value.items()}
+        return change(value)
+
+    many = make(logits).log_prob(shaped(lambda v: v.expand(4, 1, *v.shape)))
+    assert many.shape == (4, 2, 3)
+    for t, k in itertools.product(range(4), range(2)):
+        close(many[t, k], make(logits[t, k]).log_prob(value))
+    one = make(logits[0, 0]).log_prob(shaped(lambda v: v.expand(4, *v.shape)))
+    close(one, make(logits[0, 0]).log_prob(value).expand(4, 3))
+
+
+def test_joint_multiplies_its_parts():
+    logits = normal(5, 3)
+    parts = {"a": Categorical(logits), "b": Truth(logits[:, 0])}
+    joint = Joint(parts)
+    total = 0.0
+    for a, b in itertools.product(range(3), (False, True)):
+        value = {"a": torch.full((5,), a), "b": torch.full((5,), b)}
+        close(
+            joint.log_prob(value),
+            parts["a"].log_prob(value["a"]) + parts["b"].log_prob(value["b"]),
+        )
+        assert joint.log_probs(value).keys() == parts.keys()
+        total = total + joint.log_prob(value).exp()
+    close(total, torch.ones(5).double())
+    close(joint.entropy(), parts["a"].entropy() + parts["b"].entropy())
+    assert joint.batch_shape == (5,)
+    assert joint.mode.keys() == joint.sample().keys() == parts.keys()
+    assert joint.sample((7,))["a"].shape == (7, 5)
+    values = {"a": Truth(logits[:, 0]), "b": Truth(logits[:, 1])}
+    assert torch.equal(Joint(values).mean["b"], values["b"].mean)
+
+
+def chain(batch=5):
+    first, then = normal(batch, 3), normal(3, batch, seed=1)
+
+    def given(value):
+        index = value["a"]
+        logits = then.t().expand(*index.shape, 3).gather(-1, index[..., None])[..., 0]
+        return Joint({"b": Truth(logits)})
+
+    return Chain(Joint({"a": Categorical(first)}), given)
+
+
+def test_chain_sums_to_one_and_draws_what_it_scores():
+    joint = chain()
+    values, log_probs = [], []
+    for a, b in itertools.product(range(3), (False, True)):
+        values.append((a, b))
+        value = {"a": torch.full((5,), a), "b": torch.full((5,), b)}
+        parts = joint.log_probs(value)
+        assert list(parts) == ["a", "b"]
+        close(joint.log_prob(value), parts["a"] + parts["b"])
+        log_probs.append(joint.log_prob(value))
+    probabilities = torch.stack(log_probs, -1).exp()  # [5, 6]
+    close(probabilities.sum(-1), torch.ones(5).double())
+    draws = joint.sample((DRAWS,))
+    hits = torch.stack([(draws["a"] == a) & (draws["b"] == b) for a, b in values], -1)
+    has_frequencies(hits, probabilities)
+    assert joint.batch_shape == (5,)
+    assert {key: part.shape for key, part in joint.sample().items()} == {"a": (5,), "b": (5,)}
+    mode = joint.mode
+    assert torch.equal(mode["b"], joint.then(mode).mode["b"])
+
+
+def test_certain_is_always_its_value():
+    value = normal(2, 3)
+    assert torch.equal(Certain(value).sample(), value)
+    assert torch.equal(Certain(value).mode, value)
+    assert torch.equal(Certain(value).sample((4,)), value.expand(4, 2, 3))
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    [
+        Categorical(torch.zeros(3)),
+        OneHot(torch.zeros(3)),
+        FiniteSupport(torch.zeros(2), torch.zeros(2)),
+        Truth(torch.zeros(3)),
+        Joint({"a": Truth(torch.zeros(3))}),
+        chain(),
+        Certain(torch.zeros(3)),
+    ],
+    ids=lambda distribution: type(distribution).__name__,
+)
+def test_a_distribution_can_be_printed(distribution):
+    assert type(distribution).__name__ in repr(distribution)
+
+
+def test_what_is_impossible_adds_nothing_to_the_entropy():
+    logits = torch.tensor([0.0, -torch.inf, 0.0]).double()
+    close(Categorical(logits).entropy(), torch.tensor(2.0).double().log())
+    close(Truth(torch.tensor([torch.inf, -torch.inf])).entropy(), torch.zeros(2))
+
+
+def test_one_hot_scores_possible_codes_beside_impossible_ones():
+    codes = OneHot(torch.tensor([0.0, -torch.inf, 0.0]).double())
+    expected = torch.tensor([0.5, 0.0, 0.5]).double().log()
+    close(codes.log_prob(torch.eye(3).double()), expected)
+
+
+# Heads.
+
+HEADS = {
+    "categorical": lambda: CategoricalHead(4, 3, start=2),
+    "one-hot": lambda: OneHotHead(4, 3),
+    "truth": lambda: TruthHead(4),
+    "truths": lambda: TruthHead(4, (2, 3)),
+    "normal": lambda: NormalHead(4),
+    "normals": lambda: NormalHead(4, (2, 3)),
+    "finite": lambda: FiniteHead(4, (2.0, -1.0)),
+    "percept": lambda: PerceptDecoder(
+        4, 5, CategoricalHead(5, 3, start=2), encoder_for(spaces.Discrete(3, start=2)), (-1.0, 0.0)
+    ),
+    "observation": lambda: ObservationDecoder(4, 5, NormalHead(5, (2,))),
+}
+
+
+def expanded(value, *shape):
+    if isinstance(value, dict):
+        return {key: expanded(part, *shape) for key, part in value.items()}
+    return value.expand((*shape, *value.shape))
+
+
+@pytest.mark.parametrize(
+    ("name", "leading"),
+    [
+        *itertools.product(HEADS, [(), (5,), (2, 3, 5)]),
+    ],
+)
+def test_void_is_in_the_support_of_its_head(name, leading):
+    torch.manual_seed(0)
+    head = HEADS[name]()
+    distribution = head(torch.randn(*leading, 4))
+    assert distribution.batch_shape == leading
+    log_prob = distribution.log_prob(expanded(head.void, *leading))
+    assert log_prob.shape == leading
+    assert log_prob.isfinite().all()
+    drawn = distribution.sample()
+    assert distribution.log_prob(drawn).shape == leading
+    assert distribution.log_prob(drawn).isfinite().all()
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_reads_every_row_alone(name):
+    torch.manual_seed(0)
+    head = HEADS[name]().double()
+    features = torch.randn(5, 4).double().requires_grad_()
+    drawn = head(features).sample()
+    for b, value in enumerate(head(features).log_prob(drawn)):
+        gradient = torch.autograd.grad(value, features, retain_graph=True)[0]
+        assert (gradient[torch.arange(5) != b] == 0).all()
+        assert (gradient[b] != 0).any()
+
+
+def test_a_normal_head_integrates_to_one():
+    torch.manual_seed(0)
+    head = NormalHead(4).double()
+    distribution = head(3 * torch.randn(5, 4).double())
+    grid = torch.linspace(-30, 30, 60001, dtype=torch.float64)
+    density = distribution.log_prob(grid[:, None].expand(-1, 5)).exp()
+    close(torch.trapezoid(density, grid, dim=0), torch.ones(5).double(), atol=1e-8)
+    plane = NormalHead(4, (2,)).double()(torch.randn(4).double())
+    axis = torch.linspace(-40, 40, 1601, dtype=torch.float64)
+    points = torch.cartesian_prod(axis, axis)
+    mass = plane.log_prob(points).exp().sum() * (axis[1] - axis[0]) ** 2
+    close(mass, torch.tensor(1.0).double(), atol=1e-6)
+    draws = distribution.sample((DRAWS,))
+    error = distribution.stddev / DRAWS**0.5
+    assert ((draws.mean(0) - distribution.mean).abs() < 4 * error).all()
+
+
+def test_a_normal_head_never_becomes_infinitely_sure():
+    head = NormalHead(1)
+    with torch.no_grad():
+        head.parameters_.bias.fill_(-1000.0)
+    assert head(torch.zeros(1)).log_prob(head(torch.zeros(1)).mean) < 10
+
+
+def test_a_finite_head_covers_its_support_in_any_order():
+    torch.manual_seed(0)
+    head = FiniteHead(4, (2.0, -1.0, 0.5)).double()
+    distribution = head(torch.randn(5, 4).double())
+    total = sum(distribution.log_prob(torch.full((5,), v)).exp() for v in (2.0, -1.0, 0.5))
+    close(total, torch.ones(5).double())
+    with pytest.raises(ValueError, match="at least one value"):
+        FiniteHead(4, ())
+
+
+def test_a_finite_head_counts_repeated_values_once():
+    torch.manual_seed(0)
+    head = FiniteHead(4, (-1.0, -1.0, 0.0)).double()
+    distribution = head(torch.randn(5, 4).double())
+    total = sum(distribution.log_prob(torch.full((5,), v)).exp() for v in (-1.0, 0.0))
+    close(total, torch.ones(5).double())
+
+
+@pytest.mark.parametrize(
+    ("module", "value"),
+    [
+        (torch.float32, torch.float32),
+        (torch.float32, torch.float64),
+        (torch.float64, torch.float64),
+        (torch.float64, torch.float32),
+    ],
+)
+def test_a_finite_head_knows_its_values_in_any_precision(module, value):
+    head = FiniteHead(4, (0.0, 0.1)).to(module)
+    assert head(torch.randn(4, dtype=module)).log_prob(torch.tensor(0.1, dtype=value)).isfinite()
+
+
+def percept_decoder():
+    torch.manual_seed(0)
+    symbols = spaces.Discrete(3, start=2)
+    head = decoder_for(symbols, 5)
+    return PerceptDecoder(4, 5, head, encoder_for(symbols), (-1.0, 0.0)).double()
+
+
+def test_the_probabilities_of_all_percepts_sum_to_one():
+    distribution = percept_decoder()(normal(6, 4))
+    total, tables = 0.0, {}
+    for symbol, reward, end in itertools.product((2, 3, 4), (-1.0, 0.0), (False, True)):
+        value = {
+            "observation": torch.full((6,), symbol),
+            "reward": torch.full((6,), reward).double(),
+            "terminated": torch.full((6,), end),
+        }
+        parts = distribution.log_probs(value)
+        assert list(parts) == ["observation", "reward", "terminated"]
+        total = total + distribution.log_prob(value).exp()
+        tables[symbol, reward, end] = parts
+    close(total, torch.ones(6).double())
+    for key in ("reward", "terminated"):  # which depend on what is seen
+        given = [tables[symbol, 0.0, True][key] for symbol in (2, 3)]
+        assert (given[0] - given[1]).abs().min() > 1e-3
+
+
+# Encoders and codecs.
+
+
+def test_discrete_values_are_encoded_from_their_start():
+    encoder = encoder_for(spaces.Discrete(3, start=2)).double()
+    values = torch.tensor([[2, 4], [3, 2]])
+    expected = torch.eye(3).double()[values - 2]
+    assert torch.equal(encoder(values), expected)
+    assert encoder.size == 3
+    assert encoder(values).dtype == torch.float64
+
+
+@pytest.mark.parametrize("space", [spaces.Box(-1, 1, (2, 3)), spaces.MultiBinary((2, 3))])
+def test_arrays_are_encoded_as_they_are(space):
+    encoder = encoder_for(space).double()
+    space.seed(0)
+    values = torch.stack([torch.as_tensor(space.sample()) for _ in range(8)])
+    assert encoder.size == 6
+    assert torch.equal(encoder(values), values.double().reshape(8, 6))
+    assert torch.equal(encoder(values.reshape(4, 2, 2, 3))[1, 0], encoder(values)[2])
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Discrete(3, start=2),
+        spaces.Box(-1, 1, (2, 3)),
+        spaces.Box(-1, 1, ()),
+        spaces.MultiBinary(4),
+    ],
+    ids=str,
+)
+def test_a_decoder_draws_members_of_its_space(space):
+    torch.manual_seed(0)
+    encoder, decoder = encoder_for(space), decoder_for(space, 4)
+    distribution = decoder(torch.randn(6, 4))
+    drawn = distribution.sample()
+    assert drawn.shape == (6, *space.shape)
+    assert encoder(drawn).shape == (6, encoder.size)
+    if not isinstance(space, spaces.Box):
+        kind = space.dtype
+        assert all(space.contains(one.numpy().astype(kind)) for one in drawn)
+    space.seed(0)
+    members = torch.stack([torch.as_tensor(space.sample()) for _ in range(6)])
+    assert distribution.log_prob(members).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "space", [spaces.Text(4), spaces.Graph(spaces.Discrete(2), None)], ids=str
+)
+def test_unknown_spaces_are_named(space):
+    for what, make in [
+        ("encoder", encoder_for),
+        ("decoder", lambda space: decoder_for(space, 4)),
+        ("action codec", action_codec),
+    ]:
+        with pytest.raises(ValueError, match=f"no {what} for the space {type(space).__name__}"):
+            make(space)
+
+
+def test_percepts_on_first_rows_have_no_consequences():
+    encoder = PerceptEncoder(encoder_for(spaces.Discrete(2))).double()
+    percept = {
+        "observation": torch.tensor([0, 1]),
+        "reward": torch.tensor([5.0, 5.0]),
+        "terminated": torch.tensor([True, True]),
+    }
+    found = encoder((percept, torch.tensor([True, False])))
+    assert found.tolist() == [[1, 0, 0, 0], [0, 1, 5, 1]]
+    assert encoder.size == 4
+    silent = PerceptEncoder(encoder_for(spaces.Discrete(2)), rewards=False)
+    found = silent(({"observation": torch.tensor([0, 1])}, torch.tensor([True, False])))
+    assert found.tolist() == [[1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize("start", [0, -2])
+def test_action_codes_are_one_to_one(start):
+    codec = action_codec(spaces.Discrete(4, start=start))
+    actions = torch.arange(start, start + 4)
+    codes = codec.encode(actions)
+    assert codec.size == 4
+    assert torch.equal(codec.decode(codes), actions)
+    assert torch.equal(codes, codec.choices)
+    torch.manual_seed(0)
+    policy = codec.head(6)(torch.randn(5, 6))
+    assert policy.sample().shape == (5, 4)
+    assert torch.equal(codec.encode(codec.decode(policy.sample((9,)))).sum(-1), torch.ones(9, 5))
+
+
+def test_mlp_says_what_sizes_it_expects():
+    with pytest.raises(ValueError, match="input and an output size"):
+        mlp([3])
+    torch.manual_seed(0)
+    features = torch.randn(6, 3)
+    net = mlp([3, 5, 2], norm=True)
+    torch.testing.assert_close(net(features)[2], net(features[2:3])[0])

@@ -1,0 +1,250 @@
+"""Laws of objectives and of the trainer."""
+
+import copy
+import io
+from itertools import pairwise
+
+import pytest
+import torch
+from cores import BITS, CORES, LATENT, fed, make_model, noise_for, padded, random_rows
+from torch import nn
+
+import worldmodel
+from worldmodel import (
+    ELBO,
+    Row,
+    Sequences,
+    Trainer,
+    constant,
+    cosine,
+    kl_closed_form,
+    kl_monte_carlo,
+    linear,
+)
+
+every_core = pytest.mark.parametrize("name", CORES)
+
+
+def close(found, expected, atol=1e-12):
+    torch.testing.assert_close(found, expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("make", [linear, cosine])
+def test_schedules_go_from_start_to_end_and_stay(make):
+    schedule = make(2.0, 0.5, 10)
+    values = [schedule(step) for step in range(15)]
+    assert values[0] == 2.0
+    assert values[5] == pytest.approx(1.25)
+    assert values[10:] == [0.5] * 5
+    assert all(before > after for before, after in pairwise(values[:11]))
+    assert make(2.0, 0.5, 0)(1) == 0.5
+
+
+def test_a_linear_schedule_is_a_line_and_a_cosine_is_flat_at_its_ends():
+    line, wave = linear(1.0, 0.0, 8), cosine(1.0, 0.0, 8)
+    assert [line(step) for step in range(9)] == [1 - step / 8 for step in range(9)]
+    assert wave(0) - wave(1) < 1 / 8 < wave(3) - wave(4)
+    assert wave(7) - wave(8) < 1 / 8
+    assert {constant(0.3)(step) for step in (0, 5, 999)} == {0.3}
+
+
+def test_the_loss_of_a_core_without_latents_is_minus_its_log_likelihood_a_row():
+    model = make_model("rnn")
+    sequences = padded(random_rows(6, 4), [6, 3, 1, 5])
+    loss, metrics, _ = ELBO(model)(sequences, (), 0)
+    bound = worldmodel.log_prob(model, sequences)
+    rows = 6 + 3 + 1 + 5
+    close(-loss * rows, sum(value.sum() for value in bound.values()))
+    for key, value in bound.items():
+        assert metrics[f"{key}_nats"] == pytest.approx(-value.sum().item() / rows, abs=1e-12)
+    assert metrics["kl_nats"] == 0
+    assert metrics["elbo_nats"] == pytest.approx(-loss.item(), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", LATENT)
+def test_a_weight_changes_the_loss_and_no_metric(name):
+    model = make_model(name)
+    sequences = padded(random_rows(6, 4), [6, 3, 1, 5])
+    noise = noise_for(model, 6, 4)
+    losses, metrics = [], []
+    for weight in (1.0, 0.0, 0.25):
+        with fed(noise):
+            loss, found, state = ELBO(model, kl_weight=lambda step, w=weight: w * (step == 7))(
+                sequences, (), 7
+            )
+        assert state == ()
+        losses.append(loss.item())
+        metrics.append(found)
+    assert metrics[0] == metrics[1] == metrics[2]
+    kl = metrics[0]["kl_nats"]
+    assert kl > 0.01
+    assert losses[0] == pytest.approx(-metrics[0]["elbo_nats"], abs=1e-12)
+    assert losses[1] == pytest.approx(losses[0] - kl, abs=1e-12)
+    assert losses[2] == pytest.approx(losses[0] - 0.75 * kl, abs=1e-12)
+    parts = ("observation_nats", "reward_nats", "terminated_nats", "kl_nats")
+    assert sum(metrics[0][key] for key in parts) == pytest.approx(losses[0], abs=1e-12)
+
+
+@pytest.mark.parametrize("name", LATENT)
+def test_the_divergence_of_a_loss_is_that_of_its_scored_rows(name):
+    model = make_model(name)
+    sequences = padded(random_rows(5, 3), [5, 2, 4])
+    sequences = sequences._replace(scored=sequences.mask & (torch.arange(5)[:, None] >= 1))
+    for divergence in (kl_closed_form, kl_monte_carlo):
+        noise = noise_for(model, 5, 3)
+        with fed(noise):
+            metrics = ELBO(model, kl=divergence)(sequences, (), 0)[1]
+        with fed(noise):
+            inference, _ = model.infer(sequences, model.initial_state(3))
+        expected = divergence(model, inference)[sequences.scored].sum() / 8
+        assert metrics["kl_nats"] == pytest.approx(expected.item(), abs=1e-12)
+
+
+def alternation(time=8, batch=6):
+    """Symbols that alternate; an end after the second 1, a reward for every 1."""
+    start = torch.arange(batch) % 2
+    observation = (torch.arange(time)[:, None] + start) % 2
+    first = torch.zeros(time, batch, dtype=torch.bool)
+    first[0] = True
+    reward = torch.where(first, 0.0, observation.double() - 1)
+    action = torch.zeros(time, batch, 2).double()
+    return Sequences.whole(Row(first, action, observation, reward, torch.zeros_like(first)))
+
+
+@every_core
+@pytest.mark.parametrize("feedback", [True, False])
+def test_the_loss_falls_on_what_can_be_learned(name, feedback):
+    model = make_model(name, feedback, observations=BITS, rewards=(-1.0, 0.0))
+    batch = alternation()
+    torch.manual_seed(0)
+    trainer = Trainer(ELBO(model), model.parameters(), learning_rate=0.03)
+    metrics = [trainer.update(batch) for _ in range(150)]
+    assert all(torch.tensor(list(found.values())).isfinite().all() for found in metrics)
+    losses = [found["loss"] for found in metrics]
+    assert losses[0] > 0.8
+    known = torch.log(torch.tensor(2.0)) / 8  # only the first symbol is a surprise
+    limit = known + 0.15 if feedback else 0.6 * losses[0]  # without: the phase must be inferred
+    assert sum(losses[-10:]) / 10 < limit
+
+
+@every_core
+@pytest.mark.parametrize("rewards", [(-1.0, 0.0, 2.0), None])
+def test_training_never_meets_nan(name, rewards):
+    """Padding, ends everywhere, single rows, large rewards and a high rate: all stay finite."""
+    model = make_model(name, rewards=rewards)
+    trainer = Trainer(ELBO(model), model.parameters(), learning_rate=0.1)
+    torch.manual_seed(0)
+    for step in range(20):
+        rows = random_rows(1 + step % 4, 3, rewards=rewards, seed=step)
+        rows = rows._replace(terminated=~rows.first)
+        if rewards is None:
+            rows = rows._replace(reward=100 * rows.reward)
+        lengths = [len(rows.first), 1, max(1, len(rows.first) - 1)]
+        metrics = trainer.update(padded(rows, lengths))
+        assert all(torch.tensor(list(metrics.values())).isfinite())
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+@every_core
+def test_a_batch_without_scored_rows_teaches_nothing(name):
+    """As a batch of short windows may be, that begin within an episode and only burn in."""
+    model = make_model(name)
+    sequences = Sequences.whole(random_rows(3, 2))
+    sequences = sequences._replace(scored=torch.zeros_like(sequences.scored))
+    loss, metrics, _ = ELBO(model)(sequences, (), 0)
+    assert loss == 0
+    assert all(value == 0 for value in metrics.values())
+    loss.backward()
+    assert all(p.grad is None or (p.grad == 0).all() for p in model.parameters())
+
+
+# The trainer.
+
+
+class Pull:
+    """Pulls a parameter towards a moving target: an objective with a carried state."""
+
+    def __init__(self, parameter):
+        self.parameter = parameter
+
+    def initial_state(self):
+        return (torch.zeros(()), {"steps": torch.zeros(())})
+
+    def __call__(self, batch, state, step):
+        target, counts = state
+        loss = (self.parameter - target - batch).square().sum()
+        state = (0.9 * target + 0.1 * batch, {"steps": counts["steps"] + 1})
+        return loss, {"target": target.item(), "step": float(step)}, state
+
+
+def test_the_trainer_carries_state_counts_and_schedules():
+    parameter = nn.Parameter(torch.ones(3))
+    trainer = Trainer(Pull(parameter), [parameter], learning_rate=linear(0.1, 0.0, 4))
+    metrics, moves = [], []
+    for _ in range(6):
+        before = parameter.detach().clone()
+        metrics.append(trainer.update(torch.tensor(1.0)))
+        moves.append((parameter.detach() - before).abs().max().item())
+    assert [found["step"] for found in metrics] == [0, 1, 2, 3, 4, 5]
+    assert metrics[2]["target"] == pytest.approx(0.19)
+    assert trainer.state[1]["steps"] == 6
+    assert moves[0] == 0  # at its target already
+    assert min(moves[1:4]) > 0
+    assert moves[4:] == [0, 0]
+
+
+def test_gradients_are_clipped_and_their_norm_is_reported():
+    parameter = nn.Parameter(torch.zeros(2))
+    trainer = Trainer(Pull(parameter), [parameter], clip_norm=0.5)
+    metrics = trainer.update(torch.tensor(3.0))
+    assert metrics["loss"] == 18
+    assert metrics["gradient_norm"] == pytest.approx(6 * 2**0.5)
+    assert parameter.grad.norm() == pytest.approx(0.5, abs=1e-5)
+
+
+@every_core
+@pytest.mark.parametrize("through_a_file", [False, True])
+def test_a_restored_trainer_goes_on_to_the_last_bit(name, through_a_file):
+    batches = [padded(random_rows(5, 3, seed=seed), [5, 2, 4]) for seed in range(6)]
+
+    def make():
+        model = make_model(name)
+        objective = ELBO(model, kl_weight=linear(0.1, 1.0, 5))
+        rate = cosine(0.03, 0.001, 6)
+        return model, Trainer(objective, model.parameters(), rate, weight_decay=0.1)
+
+    model, trainer = make()
+    torch.manual_seed(3)
+    [trainer.update(batch) for batch in batches[:3]]
+    saved = (model.state_dict(), trainer.state_dict(), torch.get_rng_state())
+    if through_a_file:
+        file = io.BytesIO()
+        torch.save(saved, file)
+        file.seek(0)
+        saved = torch.load(file, weights_only=True)
+    else:
+        saved = copy.deepcopy(saved)
+    expected = [trainer.update(batch) for batch in batches[3:]]
+
+    other, restored = make()
+    [restored.update(batch) for batch in batches[4:]]  # whatever it did before is forgotten
+    other.load_state_dict(saved[0])
+    restored.load_state_dict(saved[1])
+    torch.set_rng_state(saved[2])
+    assert [restored.update(batch) for batch in batches[3:]] == expected
+    for one, two in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_a_restored_trainer_has_the_carried_state_of_its_objective():
+    parameter = nn.Parameter(torch.ones(3))
+    trainer = Trainer(Pull(parameter), [parameter])
+    [trainer.update(torch.tensor(2.0)) for _ in range(4)]
+    saved = copy.deepcopy(trainer.state_dict())
+    twin = nn.Parameter(parameter.detach().clone())
+    restored = Trainer(Pull(twin), [twin])
+    restored.load_state_dict(saved)
+    for _ in range(3):
+        assert restored.update(torch.tensor(1.0)) == trainer.update(torch.tensor(1.0))
+    assert torch.equal(twin, parameter)
+    assert restored.updates == 7

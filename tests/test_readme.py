@@ -1,0 +1,38 @@
+"""What the README says is true: its program runs, its commands exist, its files are there."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from experiments.cli import GROUPS, VERBS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_first_program_runs_as_it_stands():
+    program = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=200
+    )
+    assert result.returncode == 0, result.stderr
+    nats = float(re.match(r"([\d.]+) nats a step", result.stdout).group(1))
+    assert nats < 0.8  # an untrained model loses log 3 for each observation alone
+
+
+def test_the_first_program_stands_near_the_top():
+    lines = README.splitlines()
+    assert 80 <= len(lines) <= 150
+    assert lines.index("```python") < 50
+
+
+def test_every_verb_and_file_that_is_named_exists():
+    for verb, rest in re.findall(r"^worldmodel (\S+) (\S+)", README, re.MULTILINE):
+        assert verb in VERBS
+        assert verb not in GROUPS or rest in GROUPS[verb]
+    for file in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / file).exists(), file
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)$", README, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)

@@ -1,0 +1,291 @@
+"""Laws of replay: rows go in and come out as they were, whole windows, evenly, reproducibly."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from worldmodel import Episodes, Replay, Row, Sequences, action_codec
+
+ACTIONS = action_codec(spaces.Discrete(3, start=1))
+
+
+def episodes_of(lengths):
+    """Episodes whose row r of episode e shows 1000 e + r; odd episodes terminate."""
+    lengths = np.array(lengths)
+    number = np.repeat(np.arange(len(lengths)), lengths)
+    row = np.concatenate([np.arange(length) for length in lengths])
+    last = row == lengths[number] - 1
+    columns = {
+        "action": 1 + (number + row) % 3,
+        "observation": 1000 * number + row,
+        "reward": (0.5 * row).astype(np.float32),
+        "terminated": last & (number % 2 == 1) & (row > 0),
+    }
+    return Episodes(columns, lengths)
+
+
+def replay_of(lengths, seed=0):
+    replay = Replay(ACTIONS, seed)
+    replay.add(episodes_of(lengths))
+    return replay
+
+
+def same(one, other):
+    return np.array_equal(one.lengths, other.lengths) and all(
+        np.array_equal(one.columns[key], other.columns[key])
+        and one.columns[key].dtype == other.columns[key].dtype
+        for key in Episodes.KEYS
+    )
+
+
+def by_hand():
+    """Five rows of two games, written down.
+
+    Game 0: an episode of three rows that terminates, then one of two that is cut off.
+    Game 1: a row of an episode that began earlier, then one of three rows, truncated, then a
+    reset that nothing follows.
+    """
+    first = [[1, 0], [0, 1], [0, 0], [1, 0], [0, 1]]
+    action = [[0, 3], [2, 0], [1, 1], [0, 2], [3, 0]]  # 0: void
+    observation = [[10, 90], [11, 20], [12, 21], [30, 22], [31, 40]]
+    reward = [[0, 9], [1, 0], [2, 3], [0, 4], [5, 0]]
+    terminated = [[0, 0], [0, 0], [1, 0], [0, 0], [0, 0]]
+    first = torch.tensor(first, dtype=torch.bool)
+    code = ACTIONS.encode(torch.tensor(action).clamp(min=1)).masked_fill(first[..., None], 0.0)
+    return Sequences.whole(
+        Row(
+            first,
+            code,
+            torch.tensor(observation),
+            torch.tensor(reward, dtype=torch.float32),
+            torch.tensor(terminated, dtype=torch.bool),
+        )
+    )
+
+
+def test_hand_written_rows_are_cut_into_their_episodes():
+    episodes = Episodes.cut(by_hand(), ACTIONS)
+    assert episodes.lengths.tolist() == [3, 2, 3, 1]
+    assert episodes.starts.tolist() == [0, 3, 5, 8]
+    assert episodes.steps == 5
+    assert episodes.columns["observation"].tolist() == [10, 11, 12, 30, 31, 20, 21, 22, 40]
+    assert episodes.columns["reward"].tolist() == [0, 1, 2, 0, 5, 0, 3, 4, 0]
+    assert episodes.columns["terminated"].tolist() == [0, 0, 1, 0, 0, 0, 0, 0, 0]
+    taken = [episodes.columns["action"][row] for row in (1, 2, 4, 6, 7)]
+    assert taken == [2, 1, 3, 1, 2]
+
+
+def test_cut_and_back_gives_the_rows_that_were():
+    told, episodes = by_hand(), Episodes.cut(by_hand(), ACTIONS)
+    back = episodes.sequences(ACTIONS)
+    assert back.mask.T.tolist() == [[True] * n + [False] * (3 - n) for n in (3, 2, 3, 1)]
+    places = [(0, 0), (3, 0), (1, 1), (4, 1)]  # where each episode began
+    for episode, (time, game) in enumerate(places):
+        for row in range(int(episodes.lengths[episode])):
+            for was, became in zip(told.rows, back.rows, strict=True):
+                assert torch.equal(was[time + row, game], became[row, episode])
+                assert was.dtype == became.dtype
+    assert same(Episodes.cut(told, ACTIONS), episodes)
+
+
+def test_joined_episodes_are_selected_as_they_were():
+    parts = [episodes_of([3, 1]), episodes_of([4, 2, 5])]
+    whole = Episodes.join(parts)
+    assert len(whole) == 5
+    assert whole.steps == parts[0].steps + parts[1].steps
+    assert same(whole.select(np.array([0, 1])), parts[0])
+    assert same(whole.select(np.array([2, 3, 4])), parts[1])
+    shuffled = whole.select(np.array([4, 2]))
+    assert shuffled.columns["observation"].tolist() == [2000, 2001, 2002, 2003, 2004, 0, 1, 2, 3]
+
+
+def test_columns_that_do_not_fit_are_refused():
+    columns = episodes_of([3, 2]).columns
+    with pytest.raises(ValueError, match="of 6 rows each"):
+        Episodes(columns, np.array([3, 3]))
+    with pytest.raises(ValueError, match="expect the columns"):
+        Episodes({key: columns[key] for key in Episodes.KEYS[1:]}, np.array([3, 2]))
+
+
+def check_window(sequences, episodes):
+    """One column after another: inside one episode, in order, first only at row 0."""
+    rows, mask = sequences.rows, sequences.mask
+    lengths = mask.sum(0)
+    assert torch.equal(mask, torch.arange(len(mask))[:, None] < lengths)  # a prefix
+    assert lengths.min() >= 1
+    assert not rows.first[1:].any()
+    for column in range(mask.shape[1]):
+        shown = rows.observation[: lengths[column], column].numpy()
+        number, row = shown // 1000, shown % 1000
+        assert (number == number[0]).all()
+        assert np.array_equal(row, row[0] + np.arange(len(row)))
+        assert rows.first[0, column] == (row[0] == 0)
+        own = episodes.select(number[:1])
+        taken = torch.as_tensor(own.columns["action"][row])
+        expected = ACTIONS.encode(taken).masked_fill(torch.as_tensor(row == 0)[:, None], 0.0)
+        assert torch.equal(rows.action[: lengths[column], column], expected)
+        for key in ("reward", "terminated"):
+            found = getattr(rows, key)[: lengths[column], column].numpy()
+            assert np.array_equal(found, own.columns[key][row])
+
+
+def test_windows_are_what_was_asked_for():
+    episodes = episodes_of([6, 3, 4])
+    chosen, starts = np.array([0, 1, 2, 0]), np.array([4, 0, 1, 0])
+    windows = episodes.windows(ACTIONS, chosen, starts, length=4, burn_in=2)
+    check_window(windows, episodes)
+    assert windows.rows.observation[0].tolist() == [4, 1000, 2001, 0]
+    assert windows.lengths.tolist() == [2, 3, 3, 4]
+    assert windows.scored.T.tolist() == [
+        [False, False, False, False],  # begins within: two rows of burn-in, and it holds no more
+        [True, True, True, False],
+        [False, False, True, False],
+        [True, True, True, True],
+    ]
+
+
+def test_padding_holds_legal_values():
+    windows = episodes_of([6, 2]).sequences(ACTIONS)
+    pad = ~windows.mask
+    assert pad.any()
+    assert set(windows.rows.observation[pad].tolist()) <= {1000, 1001}
+    assert torch.equal(windows.rows.action[pad].sum(-1), torch.ones(int(pad.sum())))
+
+
+@pytest.mark.parametrize("from_start", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("burn_in", [0, 3])
+def test_every_sample_is_made_of_windows(from_start, burn_in):
+    lengths = [1, 2, 5, 9, 30, 30, 64, 7]
+    replay, episodes = replay_of(lengths), episodes_of(lengths)
+    for _ in range(40):
+        batch = replay.sample(12, 100, from_start, burn_in)
+        check_window(batch, episodes)
+        assert len(batch.mask) <= 12
+        assert batch.mask.numel() <= 100  # rows, padding included
+        times = torch.arange(len(batch.mask))[:, None]
+        begun_before = ~batch.rows.first[0]
+        assert torch.equal(batch.scored, batch.mask & ((times >= burn_in) | ~begun_before))
+        if from_start == 1.0:
+            assert batch.rows.first[0].all()
+
+
+def test_windows_begin_at_the_start_as_often_as_told():
+    replay = replay_of([10])
+    firsts = torch.cat([replay.sample(4, 400, from_start=0.3).rows.first[0] for _ in range(100)])
+    expected = 0.3 + 0.7 / 10
+    error = (expected * (1 - expected) / len(firsts)) ** 0.5
+    assert abs(firsts.float().mean() - expected) < 4 * error
+
+
+def row_counts(lengths, batches, **options):
+    """How often each row was drawn in each batch, [batches, rows]."""
+    replay, starts = replay_of(lengths), episodes_of(lengths).starts
+    counts = np.zeros((batches, sum(lengths)))
+    for batch in range(batches):
+        sequences = replay.sample(**options)
+        shown = sequences.rows.observation[sequences.mask].numpy()
+        np.add.at(counts[batch], starts[shown // 1000] + shown % 1000, 1)
+    return counts
+
+
+def check_even(counts, tolerance=0.0):
+    """Every row's mean count is the mean of all rows', within 4 standard errors."""
+    error = counts.std(0, ddof=1) / len(counts) ** 0.5
+    mean = counts.mean()
+    assert (np.abs(counts.mean(0) - mean) <= 4 * error + tolerance * mean).all()
+
+
+def test_every_row_is_drawn_equally_often_in_whole_episodes():
+    check_even(row_counts([8] * 5, 300, length=8, rows=64, from_start=1.0))
+
+
+def test_long_and_short_episodes_are_drawn_alike():
+    """Whole episodes of different kinds; batches are filled to between a half and all."""
+    counts = row_counts([4, 5, 7, 8, 13, 16, 16], 2_000, length=16, rows=64, from_start=1.0)
+    check_even(counts, tolerance=1 / 3)
+
+
+def test_windows_of_a_batch_from_the_start_are_of_like_length():
+    replay = replay_of([3, 4, 5, 8, 9, 16, 40])
+    for _ in range(50):
+        lengths = replay.sample(16, 128, from_start=1.0).lengths
+        assert lengths.max() <= 2 * lengths.min()
+
+
+def test_an_empty_replay_says_so():
+    with pytest.raises(ValueError, match="add episodes before sampling"):
+        Replay(ACTIONS, 0).sample(4, 16)
+
+
+def test_saved_episodes_come_back(tmp_path):
+    episodes, file = episodes_of([3, 1, 7]), tmp_path / "episodes.npz"
+    episodes.save(file)
+    assert same(Episodes.load(file), episodes)
+    assert [path.name for path in tmp_path.iterdir()] == ["episodes.npz"]
+
+
+def test_a_save_that_was_killed_leaves_the_file_before_it(tmp_path, monkeypatch):
+    episodes, file = episodes_of([3, 1, 7]), tmp_path / "episodes.npz"
+    episodes.save(file)
+
+    def killed(file, **columns):
+        file.write(b"PK half of a")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez_compressed", killed)
+    with pytest.raises(KeyboardInterrupt):
+        episodes_of([2]).save(file)
+    assert same(Episodes.load(file), episodes)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    file = tmp_path / "episodes.npz"
+    episodes_of([3, 1, 7]).save(file)
+    whole = file.read_bytes()
+    middle = len(whole) // 3
+    flipped = whole[:middle] + bytes([whole[middle] ^ 0xFF]) + whole[middle + 1 :]
+    cuts = [whole[:size] for size in range(0, len(whole), len(whole) // 10)]
+    for damaged in [*cuts, flipped, b"no archive at all"]:
+        file.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"episodes\.npz is no file of episodes, or damaged"):
+            Episodes.load(file)
+    with pytest.raises(FileNotFoundError):
+        Episodes.load(tmp_path / "nowhere.npz")
+
+
+class Payload:
+    """What unpickles by making a file."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+def test_a_file_with_code_is_refused(tmp_path):
+    file, trace = tmp_path / "episodes.npz", tmp_path / "executed"
+    columns = episodes_of([2]).columns
+    columns["observation"] = np.array([Payload(trace), 0], dtype=object)
+    np.savez(file, lengths=np.array([2]), **columns)
+    with pytest.raises(ValueError, match=r"episodes\.npz is no file of episodes, or damaged"):
+        Episodes.load(file)
+    assert not trace.exists()
+
+
+def test_a_restored_replay_draws_the_same():
+    lengths = [5, 9, 30, 3]
+    replay = replay_of(lengths, seed=3)
+    drawn = [replay.sample(8, 64).rows.observation for _ in range(5)]
+    again = replay_of(lengths, seed=3)
+    assert all(torch.equal(again.sample(8, 64).rows.observation, x) for x in drawn)
+    state = json.loads(json.dumps(replay.state_dict()))
+    following = [replay.sample(8, 64).rows.observation for _ in range(5)]
+    other = replay_of(lengths, seed=99)
+    other.load_state_dict(state)
+    assert all(torch.equal(other.sample(8, 64).rows.observation, x) for x in following)
+    assert not all(torch.equal(x, y) for x, y in zip(drawn, following, strict=True))
