@@ -56,14 +56,14 @@ class ModelConfig:
 class DataConfig:
     """What is collected in the real game."""
 
-    uniform_steps: int = 46_000
+    uniform_steps: int = 42_000
     """Steps of an agent that acts at random, first."""
-    policy_steps: int = 12_000
+    policy_steps: int = 16_000
     """Steps of the agent trained so far, over all later rounds."""
     rounds: int = 2
     """How often to collect, learn and improve."""
-    copies: int = 64
-    """Games that are played side by side."""
+    copies: int = 1_024
+    """Games played side by side: the more, the more beginnings a phase sees, and fewer ends."""
 
     def __post_init__(self) -> None:
         _positive(self, "uniform_steps", "policy_steps", "rounds", "copies")
@@ -73,7 +73,7 @@ class DataConfig:
 class LearningConfig:
     """How the model learns."""
 
-    updates: int = 3_600
+    updates: int = 3_300
     """Updates of the model, over all rounds, more in later ones."""
     window: int = 64
     """Rows of a training window, at most."""

@@ -25,7 +25,16 @@ from worldmodel import (
 )
 from worldmodel.cores import base
 
-_srnn = partial(SRNN, hidden=4, latent=2, latent_hidden=3)
+
+def _srnn(context_size: int, evidence_size: int, **options: bool) -> SRNN:
+    """With latents that are heard from the start, so that laws about them can fail."""
+    core = SRNN(context_size, evidence_size, hidden=4, latent=2, latent_hidden=3, **options)
+    with torch.no_grad():
+        core.gain.fill_(1.0)
+        core.from_latent.reset_parameters()
+        core.out.normal_(std=3**-0.5)
+    return core
+
 
 CORES: dict[str, Callable[..., SequenceCore]] = {
     "rnn": partial(RNN, hidden=4),

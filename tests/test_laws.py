@@ -47,7 +47,6 @@ from worldmodel import (
     encoder_for,
     kl_closed_form,
     kl_monte_carlo,
-    linear,
     nested,
 )
 from worldmodel.distributions import Categorical, Chain, FiniteSupport, Joint, OneHot, Truth
@@ -719,12 +718,9 @@ def fitted_model(name):
     model = gentle_model(name, observations=BITS, rewards=(-1.0, 0.0))
     with torch.no_grad():
         [parameter.mul_(3.0) for parameter in model.decoder.parameters()]
-        torch.manual_seed(0)
-        model.core.gain.fill_(1.0)  # latents that are heard, and differ from the first
-        model.core.out.add_(0.3 * torch.randn_like(model.core.out))
-    objective = ELBO(model, linear(0.0, 1.0, 150))
-    trainer = Trainer(objective, model.core.parameters(), learning_rate=0.03)
-    metrics = [trainer.update(all_sequences(3)) for _ in range(170)]
+    torch.manual_seed(0)
+    trainer = Trainer(ELBO(model), model.core.parameters(), learning_rate=0.03)
+    metrics = [trainer.update(all_sequences(3)) for _ in range(100)]
     assert metrics[-1]["kl_nats"] > 0.05
     return model
 
@@ -741,7 +737,7 @@ def test_estimated_probabilities_of_all_sequences_sum_to_one(name, time, particl
     sums = log_probs.exp().unflatten(0, (repeats, number)).sum(1)
     error = sums.std() / repeats**0.5
     assert abs(sums.mean() - 1) < 4 * error
-    assert error < 0.02
+    assert error < 0.04  # without the latents' weights, the sums lie between 1.3 and 7
 
 
 @pytest.mark.parametrize("name", LATENT)
@@ -987,6 +983,18 @@ def test_impossible_sequences_have_probability_zero(width, classes, time, task):
     total = torch.from_numpy(sum(model.core.exact.log_prob(*arrays).values()).sum(0))
     reported = sum(worldmodel.log_prob(model, as_sequences(*arrays)).values()).sum(0)
     close(reported, total)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="log_prob: gains.isnan() -> 0 makes a broken model perfect; test for -inf"
+)
+@every_core
+def test_a_broken_model_is_not_reported_as_a_perfect_one(name):
+    model = make_model(name)
+    with torch.no_grad():
+        [parameter.fill_(torch.nan) for parameter in model.decoder.parameters()]
+    reported = worldmodel.log_prob(model, Sequences.whole(random_rows(3, 2)))
+    assert sum(reported.values()).sum(0).isnan().all()
 
 
 class Coin(Agent):
