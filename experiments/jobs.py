@@ -36,6 +36,8 @@ def _go_on(folder: RunFolder) -> None:
     except Interrupted:
         reporter.say(f"saved; go on with: {hint}")
         sys.exit(130)
+    except FloatingPointError as error:
+        raise RunError(f"{folder.path}: {error}") from error
     except KeyboardInterrupt:
         reporter.say(f"stopped; go on from the last checkpoint with: {hint}")
         sys.exit(130)

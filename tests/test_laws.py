@@ -985,9 +985,6 @@ def test_impossible_sequences_have_probability_zero(width, classes, time, task):
     close(reported, total)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="log_prob: gains.isnan() -> 0 makes a broken model perfect; test for -inf"
-)
 @every_core
 def test_a_broken_model_is_not_reported_as_a_perfect_one(name):
     model = make_model(name)

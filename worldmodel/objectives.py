@@ -124,8 +124,8 @@ def log_prob(model: WorldModel, sequences: Sequences, particles: int = 1) -> dic
     weights count with the observation. Base measure: counting for discrete parts, Lebesgue for
     continuous ones. Rows that are not scored give 0.
     """
-    before = model.initial_state(sequences.mask.shape[1])
-    inference, _ = model.infer(sequences, before, particles)
+    start = model.initial_state(sequences.mask.shape[1])
+    inference, _ = model.infer(sequences, start, particles)
     log_probs = model.log_probs(inference.states, sequences)  # [T, K, B] each
     kl = kl_monte_carlo(model, inference).unflatten(1, (particles, -1))
     log_probs["observation"] = log_probs["observation"] - torch.where(
@@ -134,7 +134,7 @@ def log_prob(model: WorldModel, sequences: Sequences, particles: int = 1) -> dic
     increments = torch.stack(list(log_probs.values()), 1)  # [T, keys, K, B]
     weights = increments.flatten(0, 1).double().cumsum(0)  # [T * keys, K, B]
     bounds = torch.logsumexp(weights, 1) - math.log(particles)  # [T * keys, B]
-    gains = bounds.diff(dim=0, prepend=torch.zeros_like(bounds[:1]))
-    gains = torch.where(gains.isnan(), 0.0, gains)  # what is impossible already gets no worse
+    before = torch.cat([torch.zeros_like(bounds[:1]), bounds[:-1]])
+    gains = torch.where(before == -torch.inf, 0.0, bounds - before)  # impossible gets no worse
     gains = gains.unflatten(0, (len(sequences.mask), -1))  # [T, keys, B]
     return dict(zip(log_probs, gains.unbind(1), strict=True))

@@ -40,6 +40,11 @@ class Trainer:
         self.optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        if not norm.isfinite():
+            raise FloatingPointError(
+                f"the gradient of update {self.updates + 1} is not finite ({metrics}); the "
+                "parameters are as they were before it: lower the learning rate"
+            )
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.updates)
         self.optimizer.step()

@@ -112,6 +112,11 @@ class SequenceCore(nn.Module, ABC):
         row, leaves [K * B, ...].
         """
         batch_size = contexts.shape[1]
+        if nested.leaves(state)[0].shape[0] not in (batch_size, particles * batch_size):
+            raise ValueError(
+                f"{particles} particles of {batch_size} columns go on from {batch_size} or "
+                f"{particles * batch_size} states, got {nested.leaves(state)[0].shape[0]}"
+            )
         prepared = self.prepare(contexts, evidence, mask, nested.index(state, slice(batch_size)))
         if nested.leaves(state)[0].shape[0] == batch_size:
             state = nested.repeat(state, particles)
