@@ -11,23 +11,17 @@ from envs import GymEnvironment, ToyGame, random_policy_steps, solve_toy_game
 from experiments.evaluate import play_episodes
 from worldmodel import (
     ELBO,
-    RNN,
     Believer,
     Dream,
     Episodes,
     GenCore,
     Greedy,
-    PerceptDecoder,
-    PerceptEncoder,
     Replay,
     Trainer,
-    WorldModel,
     action_codec,
-    context_size,
     cosine,
-    decoder_for,
-    encoder_for,
     linear,
+    model_for,
 )
 
 GAME = {"width": 2, "classes": 3, "task": "copy"}  # look at home, step aside, turn the right way
@@ -52,13 +46,7 @@ def learned_model():
         sequences, _, _ = core.generate(6_000 // 32, core.initial_state(32))
     replay = Replay(actions, seed=0)
     replay.add(Episodes.cut(sequences, actions))
-    space = game.observation_space
-    encoder = PerceptEncoder(encoder_for(space))
-    contexts = context_size(actions.size, encoder.size, feedback=True, history=1)
-    observation = decoder_for(space, HIDDEN)
-    decoder = PerceptDecoder(HIDDEN, HIDDEN, observation, encoder_for(space), [-1.0])
-    recurrence = RNN(contexts, encoder.size, HIDDEN)
-    model = WorldModel(encoder, recurrence, decoder, actions.size)
+    model = model_for(game.observation_space, game.action_space, "rnn", HIDDEN, [-1.0])
     rate = cosine(2e-2, 4e-4, UPDATES)
     trainer = Trainer(ELBO(model), model.parameters(), rate, weight_decay=0.2, clip_norm=0.3)
     for _ in range(UPDATES):
