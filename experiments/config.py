@@ -56,13 +56,13 @@ class ModelConfig:
 class DataConfig:
     """What is collected in the real game."""
 
-    uniform_steps: int = 42_000
+    uniform_steps: int = 43_000
     """Steps of an agent that acts at random, first."""
-    policy_steps: int = 16_000
+    policy_steps: int = 17_000
     """Steps of the agent trained so far, over all later rounds."""
     rounds: int = 2
     """How often to collect, learn and improve."""
-    copies: int = 1_024
+    copies: int = 512
     """Games played side by side: the more, the more beginnings a phase sees, and fewer ends."""
 
     def __post_init__(self) -> None:
@@ -73,7 +73,7 @@ class DataConfig:
 class LearningConfig:
     """How the model learns."""
 
-    updates: int = 3_300
+    updates: int = 3_600
     """Updates of the model, over all rounds, more in later ones."""
     window: int = 64
     """Rows of a training window, at most."""
@@ -85,6 +85,8 @@ class LearningConfig:
     """Adam's, at first; it falls along a cosine."""
     weight_decay: float = 0.4
     """Adam's, decoupled: what keeps the model from learning its few episodes by heart."""
+    dropout: float = 0.3
+    """The share of features that the decoder does not get to read, in training."""
     averaging: float = 0.99
     """Decay of the average of the weights, which is what a stage of learning ends with."""
     kl_warmup: int = 0
@@ -94,8 +96,10 @@ class LearningConfig:
         _positive(self, "updates", "window", "batch_rows", "learning_rate")
         if not 0 <= self.from_start <= 1:
             raise ValueError(f"--from-start is a share between 0 and 1, got {self.from_start}")
-        if not 0 <= self.averaging < 1:
-            raise ValueError(f"--averaging is 0 or more and below 1, got {self.averaging}")
+        for name in ("averaging", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                given = getattr(self, name)
+                raise ValueError(f"--{name} must be 0 or more and below 1, got {given}")
 
 
 @dataclass(frozen=True)

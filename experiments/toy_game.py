@@ -58,6 +58,8 @@ class Parts:
         self.model = self._model()
         self.policy = Policy(self.model.belief_size, self.actions)
         self.critic = Critic(self.model.belief_size, scale=10.0)  # of the order of an episode
+        for module in self.modules.values():
+            module.eval()
         self.agent = Believer(self.model, self.policy)
 
     @property
@@ -100,6 +102,7 @@ class Parts:
             told.core,
             told.hidden,
             self.reward_support,
+            dropout=self.config.learning.dropout,
             **options,
         )
 
@@ -229,7 +232,9 @@ class Training:
     def _learn(self, stage: Stage) -> str:
         told = self.config.learning
         batch = self.replay.sample(told.window, told.batch_rows, told.from_start)
+        self.parts.model.train()
         metrics = self.learner.update(batch)
+        self.parts.model.eval()
         self.average.update_parameters(self.parts.model)
         if self.done + 1 == stage.units:
             self.parts.model.load_state_dict(self.average.module.state_dict())

@@ -203,12 +203,14 @@ def model_for(
     reward_support: Sequence[float] | None = None,
     feedback: bool = True,
     history: int = 1,
+    dropout: float = 0.0,
     **core_options: Any,
 ) -> WorldModel:
     """A world model of an environment with the given spaces.
 
     core: its name in `worldmodel.CORES`; hidden: units of core and decoder; reward_support: the
-    values that rewards take, or None for a Gaussian density; core_options: the core's own.
+    values that rewards take, or None for a Gaussian density; dropout: of the features that the
+    decoder reads, in training mode; core_options: the core's own.
     """
     if core not in CORES:
         raise ValueError(f"there is no core {core!r}; there are {', '.join(CORES)}")
@@ -222,5 +224,6 @@ def model_for(
         decoder_for(observation_space, hidden),
         encoder_for(observation_space),
         reward_support,
+        dropout,
     )
     return WorldModel(encoder, sequence_core, decoder, actions, feedback, history)

@@ -50,9 +50,12 @@ class PerceptDecoder(DistModule):
         observation: DistModule,
         encoder: Encoder,
         reward_support: Sequence[float] | None,
+        dropout: float = 0.0,
     ):
-        """`observation` reads [*, hidden]; `encoder` encodes the observations it describes."""
+        """`observation` reads [*, hidden]; `encoder` encodes the observations it describes;
+        dropout: of the features, in training mode."""
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.body = nn.Linear(input_size, hidden)
         self.observation = observation
         self.encoder = encoder
@@ -73,7 +76,7 @@ class PerceptDecoder(DistModule):
         }
 
     def forward(self, features: Tensor) -> Chain:
-        hidden = F.silu(self.body(features))
+        hidden = F.silu(self.body(self.dropout(features)))
         unseen = self.unseen(hidden)
 
         def consequences(value: Mapping[str, Any]) -> Joint:
