@@ -1,6 +1,5 @@
 """A run that was stopped and resumed is, to the last bit, the run that was never stopped."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -123,7 +122,6 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[1],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     deadline = time.monotonic() + 60
     while not list_checkpoints(path / "checkpoints") and time.monotonic() < deadline:
