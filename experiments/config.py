@@ -73,7 +73,7 @@ class DataConfig:
 class LearningConfig:
     """How the model learns."""
 
-    updates: int = 3_600
+    updates: int = 5_000
     """Updates of the model, over all rounds, more in later ones."""
     window: int = 64
     """Rows of a training window, at most."""
