@@ -73,7 +73,7 @@ class DataConfig:
 class LearningConfig:
     """How the model learns."""
 
-    updates: int = 5_000
+    updates: int = 4_500
     """Updates of the model, over all rounds, more in later ones."""
     window: int = 64
     """Rows of a training window, at most."""
@@ -85,7 +85,7 @@ class LearningConfig:
     """Adam's, at first; it falls along a cosine."""
     weight_decay: float = 0.4
     """Adam's, decoupled: what keeps the model from learning its few episodes by heart."""
-    dropout: float = 0.3
+    dropout: float = 0.15
     """The share of features that the decoder does not get to read, in training."""
     averaging: float = 0.99
     """Decay of the average of the weights, which is what a stage of learning ends with."""
