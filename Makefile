@@ -15,8 +15,6 @@ setup: .venv/ready
 
 demo: setup
 	$(BIN)/worldmodel train toy-game --out $(RUN)
-	$(BIN)/worldmodel evaluate $(RUN)
-	$(BIN)/worldmodel video $(RUN)
 
 test: setup
 	$(BIN)/python -m pytest -n 2 -q
