@@ -159,7 +159,7 @@ def evaluate(
         "policy_mean_steps_ci95": real_interval,
         "policy_solved_fraction": float(real[1].mean()),
         "optimal_mean_steps": solve_toy_game(told.width, told.classes, told.task).expected_steps,
-        "random_mean_steps": random_policy_steps(told.width, told.classes, told.task),
+        "random_mean_steps": random_policy_steps(told.width, told.classes, told.task, limit),
         "dream_mean_steps": dream_mean,
         "dream_mean_steps_ci95": dream_interval,
         "dream_solved_fraction": float(dreamt[1].mean()),

@@ -177,7 +177,7 @@ class Training:
             model.parameters(),
             cosine(told.learning_rate, told.learning_rate / 8, told.updates),
             weight_decay=told.weight_decay,
-            clip_norm=0.3,  # a tenth of what the first, violent updates would be
+            clip_norm=0.3,  # of the order of an ordinary update; the first ones are far larger
         )
         average = get_ema_multi_avg_fn(told.averaging)
         self.average = AveragedModel(model, multi_avg_fn=average, use_buffers=True)

@@ -103,13 +103,6 @@ def test_repeat_puts_copy_after_copy():
     same(nested.repeat(whole, 1), whole)
 
 
-def test_flatten_time_puts_row_after_row():
-    whole = tree(5, 4)
-    found = nested.flatten_time(whole)
-    for t in range(5):
-        same(nested.index(found, slice(4 * t, 4 * t + 4)), nested.index(whole, t))
-
-
 def test_unroll_drives_a_recurrence():
     def step(value, state):
         total = {"sum": state["sum"] + value}

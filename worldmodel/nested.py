@@ -80,11 +80,6 @@ def repeat(tree: T, times: int) -> T:
     return map(lambda leaf: leaf.repeat(times, *(1,) * (leaf.dim() - 1)), tree)
 
 
-def flatten_time(tree: T) -> T:
-    """Merges the two leading dimensions: [T, B, ...] -> [T * B, ...]."""
-    return map(lambda leaf: leaf.flatten(0, 1), tree)
-
-
 def steps(tree: T) -> list[T]:
     """Cuts [T, B, ...] into T structures of [B, ...], one `unbind` a leaf."""
     unbound = [leaf.unbind(0) for leaf in leaves(tree)]

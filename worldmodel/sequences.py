@@ -5,8 +5,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from worldmodel import nested
-
 PERCEPT_KEYS = ("observation", "reward", "terminated")
 
 
@@ -46,6 +44,3 @@ class Sequences(NamedTuple):
     def lengths(self) -> Tensor:
         """Valid rows a column, int64 [B]."""
         return self.mask.sum(0)
-
-    def to(self, device: torch.device | str) -> "Sequences":
-        return nested.map(lambda leaf: leaf.to(device), self)

@@ -92,7 +92,7 @@ class SequenceCore(nn.Module, ABC):
 
     @abstractmethod
     def belief(self, state: Any) -> Tensor:
-        """What an agent may know, [*, feature of the past]: a function of rows up to now only."""
+        """What an agent may know, [*, belief_size]: a function of rows up to now only."""
 
     def latent_distribution(self, parameters: Any) -> td.Distribution:
         """The distribution of latents [*, Z] with the given parameters."""
