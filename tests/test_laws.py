@@ -50,6 +50,7 @@ from worldmodel import (
     nested,
 )
 from worldmodel.distributions import Categorical, Chain, FiniteSupport, Joint, OneHot, Truth
+from worldmodel.nets import GRU
 
 every_core = pytest.mark.parametrize("name", CORES)
 every_filter = pytest.mark.parametrize("name", FILTERING)
@@ -212,6 +213,38 @@ def test_a_model_gives_back_the_structure_of_its_state(name, feedback, history, 
         same(nested.index(inference.states, -1), last)
         log_probs = model.log_probs(inference.states, Sequences.whole(rows))
         assert {part.shape for part in log_probs.values()} == {(time, particles, batch)}
+
+
+@every_core
+@pytest.mark.parametrize("particles", [1, 2])
+def test_the_way_back_written_by_hand_is_that_of_autograd(name, particles, monkeypatch):
+    """Gradients of a fused inference equal those of the plain loops and of PyTorch's GRU."""
+    core, time, batch = make_core(name), 5, 3
+    torch.manual_seed(0)
+    with torch.no_grad():  # quiet first weights would hide a mistake
+        [p.copy_(0.5 * torch.randn_like(p)) for p in core.parameters()]
+    contexts = torch.randn(time, batch, 3).double().requires_grad_()
+    evidence = torch.randn(time, batch, 2).double().requires_grad_()
+    mask = torch.arange(time)[:, None] < torch.tensor([5, 2, 3])
+    begin = nested.map(lambda x: torch.randn_like(x).requires_grad_(), core.initial_state(batch))
+    leaves = [leaf for leaf in nested.leaves(begin) if leaf.numel()]
+    noise = noise_for(core, time, batch, particles)
+
+    def gradients():
+        with fed(noise):
+            inference, last = core.infer(contexts, evidence, mask, begin, particles)
+        total = sum(
+            (torch.linspace(-1, 1, x.numel(), dtype=x.dtype) * x.flatten()).sum()
+            for x in nested.leaves((inference, last))
+        )
+        wanted = [contexts, evidence, *leaves, *core.parameters()]
+        return torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True)
+
+    fast = gradients()
+    monkeypatch.setattr(type(core), "explain_all", SequenceCore.explain_all)
+    monkeypatch.setattr(GRU, "forward", torch.nn.GRU.forward)
+    close(tuple(fast), tuple(gradients()))
+    assert sum(bool(gradient.any()) for gradient in fast) > 3
 
 
 @every_core
@@ -427,7 +460,7 @@ def test_padding_never_leaks(name, feedback, history, density):
             inference, last = model.infer(sequences, model.initial_state(3))
         log_probs = model.log_probs(inference.states, sequences)
         with fed(noise):
-            loss, metrics, _ = ELBO(model)(sequences, (), 0)
+            loss, metrics, _ = ELBO(model)([sequences], (), 0)
         with fed(noise):
             bound = worldmodel.log_prob(model, sequences)
         found.append(
@@ -476,7 +509,7 @@ def test_on_a_first_row_action_reward_and_end_are_void(name, feedback, history, 
             inference, last = model.infer(sequences, model.initial_state(batch))
         log_probs = model.log_probs(inference.states, sequences)
         with fed(noise):
-            loss = ELBO(model)(sequences, (), 0)[0]
+            loss = ELBO(model)([sequences], (), 0)[0]
         found.append((inference, last, log_probs, loss, gradients(model, loss)))
     for before, after in zip(*found, strict=True):
         same(after, before)
@@ -694,7 +727,7 @@ def test_text_has_neither_actions_nor_rewards(name):
     if name == "rnn":
         assert abs(log_probs["observation"].sum(0).exp().sum() - 1) < 1e-10
     with fed(noise):
-        loss, metrics, _ = ELBO(model)(sequences, (), 0)
+        loss, metrics, _ = ELBO(model)([sequences], (), 0)
     assert loss.isfinite()
     assert metrics.keys() == {"observation_nats", "kl_nats", "elbo_nats"}
     row, state = model.step(first[0], sequences.rows.action[0], model.initial_state(16))
@@ -720,7 +753,7 @@ def fitted_model(name):
         [parameter.mul_(3.0) for parameter in model.decoder.parameters()]
     torch.manual_seed(0)
     trainer = Trainer(ELBO(model), model.core.parameters(), learning_rate=0.03)
-    metrics = [trainer.update(all_sequences(3)) for _ in range(100)]
+    metrics = [trainer.update([all_sequences(3)]) for _ in range(100)]
     assert metrics[-1]["kl_nats"] > 0.05
     return model
 
@@ -779,7 +812,7 @@ def test_bounds_rise_with_particles_towards_the_likelihood(name):
     assert bounds[-1].mean() < exact.mean() + 4 * error
     assert exact.mean() - bounds[-1].mean() < 0.5 * (bounds[-1].mean() - bounds[0].mean())
     with fed(noise[:, :draws]):
-        closed = ELBO(model)(many, (), 0)[1]["elbo_nats"] * time
+        closed = ELBO(model)([many], (), 0)[1]["elbo_nats"] * time
     error = bounds[0].std() / draws**0.5
     assert abs(closed - bounds[0].mean()) < 4 * error
 

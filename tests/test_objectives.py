@@ -51,7 +51,7 @@ def test_a_linear_schedule_is_a_line_and_a_cosine_is_flat_at_its_ends():
 def test_the_loss_of_a_core_without_latents_is_minus_its_log_likelihood_a_row():
     model = make_model("rnn")
     sequences = padded(random_rows(6, 4), [6, 3, 1, 5])
-    loss, metrics, _ = ELBO(model)(sequences, (), 0)
+    loss, metrics, _ = ELBO(model)([sequences], (), 0)
     bound = worldmodel.log_prob(model, sequences)
     rows = 6 + 3 + 1 + 5
     close(-loss * rows, sum(value.sum() for value in bound.values()))
@@ -70,7 +70,7 @@ def test_a_weight_changes_the_loss_and_no_metric(name):
     for weight in (1.0, 0.0, 0.25):
         with fed(noise):
             loss, found, state = ELBO(model, kl_weight=lambda step, w=weight: w * (step == 7))(
-                sequences, (), 7
+                [sequences], (), 7
             )
         assert state == ()
         losses.append(loss.item())
@@ -93,7 +93,7 @@ def test_the_divergence_of_a_loss_is_that_of_its_scored_rows(name):
     for divergence in (kl_closed_form, kl_monte_carlo):
         noise = noise_for(model, 5, 3)
         with fed(noise):
-            metrics = ELBO(model, kl=divergence)(sequences, (), 0)[1]
+            metrics = ELBO(model, kl=divergence)([sequences], (), 0)[1]
         with fed(noise):
             inference, _ = model.infer(sequences, model.initial_state(3))
         expected = divergence(model, inference)[sequences.scored].sum() / 8
@@ -118,7 +118,7 @@ def test_the_loss_falls_on_what_can_be_learned(name, feedback):
     batch = alternation()
     torch.manual_seed(0)
     trainer = Trainer(ELBO(model), model.parameters(), learning_rate=0.03)
-    metrics = [trainer.update(batch) for _ in range(150)]
+    metrics = [trainer.update([batch]) for _ in range(150)]
     assert all(torch.tensor(list(found.values())).isfinite().all() for found in metrics)
     losses = [found["loss"] for found in metrics]
     assert losses[0] > 0.8
@@ -140,7 +140,7 @@ def test_training_never_meets_nan(name, rewards):
         if rewards is None:
             rows = rows._replace(reward=100 * rows.reward)
         lengths = [len(rows.first), 1, max(1, len(rows.first) - 1)]
-        metrics = trainer.update(padded(rows, lengths))
+        metrics = trainer.update([padded(rows, lengths)])
         assert all(torch.tensor(list(metrics.values())).isfinite())
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
@@ -151,7 +151,7 @@ def test_a_batch_without_scored_rows_teaches_nothing(name):
     model = make_model(name)
     sequences = Sequences.whole(random_rows(3, 2))
     sequences = sequences._replace(scored=torch.zeros_like(sequences.scored))
-    loss, metrics, _ = ELBO(model)(sequences, (), 0)
+    loss, metrics, _ = ELBO(model)([sequences], (), 0)
     assert loss == 0
     assert all(value == 0 for value in metrics.values())
     loss.backward()
@@ -205,7 +205,7 @@ def test_gradients_are_clipped_and_their_norm_is_reported():
 @every_core
 @pytest.mark.parametrize("through_a_file", [False, True])
 def test_a_restored_trainer_goes_on_to_the_last_bit(name, through_a_file):
-    batches = [padded(random_rows(5, 3, seed=seed), [5, 2, 4]) for seed in range(6)]
+    batches = [[padded(random_rows(5, 3, seed=seed), [5, 2, 4])] for seed in range(6)]
 
     def make():
         model = make_model(name)

@@ -162,58 +162,83 @@ def test_every_sample_is_made_of_windows(from_start, burn_in):
     lengths = [1, 2, 5, 9, 30, 30, 64, 7]
     replay, episodes = replay_of(lengths), episodes_of(lengths)
     for _ in range(40):
-        batch = replay.sample(12, 100, from_start, burn_in)
-        check_window(batch, episodes)
-        assert len(batch.mask) <= 12
-        assert batch.mask.numel() <= 100  # rows, padding included
-        times = torch.arange(len(batch.mask))[:, None]
-        begun_before = ~batch.rows.first[0]
-        assert torch.equal(batch.scored, batch.mask & ((times >= burn_in) | ~begun_before))
-        if from_start == 1.0:
-            assert batch.rows.first[0].all()
+        for block in replay.sample(12, 100, from_start, burn_in):
+            check_window(block, episodes)
+            assert len(block.mask) <= 12
+            times = torch.arange(len(block.mask))[:, None]
+            begun_before = ~block.rows.first[0]
+            assert torch.equal(block.scored, block.mask & ((times >= burn_in) | ~begun_before))
+            if from_start == 1.0:
+                assert block.rows.first[0].all()
 
 
 def test_windows_begin_at_the_start_as_often_as_told():
     replay = replay_of([10])
-    firsts = torch.cat([replay.sample(4, 400, from_start=0.3).rows.first[0] for _ in range(100)])
+    blocks = [block for _ in range(100) for block in replay.sample(4, 400, from_start=0.3)]
+    firsts = torch.cat([block.rows.first[0] for block in blocks])
     expected = 0.3 + 0.7 / 10
     error = (expected * (1 - expected) / len(firsts)) ** 0.5
     assert abs(firsts.float().mean() - expected) < 4 * error
 
 
-def row_counts(lengths, batches, **options):
+@pytest.mark.parametrize("from_start", [0.0, 0.4, 1.0])
+def test_a_sample_has_as_many_rows_as_told_on_average(from_start):
+    replay = replay_of([1, 3, 4, 17, 30, 64])
+    replay.add(episodes_of([2, 40]), weight=3.0)
+    totals = [
+        sum(b.mask.sum().item() for b in replay.sample(16, 640, from_start)) for _ in range(300)
+    ]
+    error = np.std(totals) / len(totals) ** 0.5
+    assert abs(np.mean(totals) - 640) < 4 * error + 16  # a whole number of windows
+
+
+def row_counts(replay, batches, **options):
     """How often each row was drawn in each batch, [batches, rows]."""
-    replay, starts = replay_of(lengths), episodes_of(lengths).starts
-    counts = np.zeros((batches, sum(lengths)))
+    counts = np.zeros((batches, replay.episodes.lengths.sum()))
     for batch in range(batches):
-        sequences = replay.sample(**options)
-        shown = sequences.rows.observation[sequences.mask].numpy()
-        np.add.at(counts[batch], starts[shown // 1000] + shown % 1000, 1)
+        for block in replay.sample(**options):
+            shown = block.rows.observation[block.mask].numpy()
+            np.add.at(counts[batch], replay.episodes.starts[shown // 1000] + shown % 1000, 1)
     return counts
 
 
-def check_even(counts, tolerance=0.0):
-    """Every row's mean count is the mean of all rows', within 4 standard errors."""
+def check_equal(counts, weights):
+    """Every row's mean count over its weight is that of all rows, within 4 standard errors."""
+    counts = counts / weights
     error = counts.std(0, ddof=1) / len(counts) ** 0.5
-    mean = counts.mean()
-    assert (np.abs(counts.mean(0) - mean) <= 4 * error + tolerance * mean).all()
+    assert (np.abs(counts.mean(0) - counts.mean()) <= 4 * error).all()
 
 
-def test_every_row_is_drawn_equally_often_in_whole_episodes():
-    check_even(row_counts([8] * 5, 300, length=8, rows=64, from_start=1.0))
+@pytest.mark.parametrize("length", [8, 64])
+def test_how_often_a_row_is_drawn_does_not_depend_on_what_comes_after_it(length):
+    """The third rows of short and long episodes alike, wherever windows begin: else a model would
+    learn that episodes end later, or sooner, than they do."""
+    for from_start in (0.0, 0.5, 1.0):
+        replay = replay_of([3, 4, 5, 9, 13, 16, 40])
+        counts = row_counts(replay, 1_000, length=length, rows=64, from_start=from_start)
+        for row in (0, 2):
+            check_equal(counts[:, replay.episodes.starts + row], 1.0)
 
 
-def test_long_and_short_episodes_are_drawn_alike():
-    """Whole episodes of different kinds; batches are filled to between a half and all."""
-    counts = row_counts([4, 5, 7, 8, 13, 16, 16], 2_000, length=16, rows=64, from_start=1.0)
-    check_even(counts, tolerance=1 / 3)
+def test_rows_are_drawn_as_often_as_their_weights_say():
+    replay = replay_of([5, 9, 3])
+    replay.add(episodes_of([5, 9, 3, 8, 8]).select(np.array([3, 4])), weight=3.0)
+    for from_start in (0.0, 1.0):
+        counts = np.zeros((1_000, 5))
+        for batch in range(len(counts)):
+            for block in replay.sample(16, 64, from_start):
+                first = block.rows.observation[0][block.rows.first[0]].numpy()
+                np.add.at(counts[batch], first // 1000, 1)
+        check_equal(counts, np.array([1, 1, 1, 3, 3]))
 
 
-def test_windows_of_a_batch_from_the_start_are_of_like_length():
-    replay = replay_of([3, 4, 5, 8, 9, 16, 40])
-    for _ in range(50):
-        lengths = replay.sample(16, 128, from_start=1.0).lengths
-        assert lengths.max() <= 2 * lengths.min()
+def test_blocks_hold_little_padding():
+    replay = replay_of([3] * 30 + [60] * 3)
+    short, long = replay.sample(64, 400, from_start=1.0)
+    assert short.mask.shape[0] == 3
+    assert long.mask.shape[0] == 60
+    assert torch.cat([short.mask.flatten(), long.mask.flatten()]).all()
+    assert len(replay_of([7] * 5).sample(7, 70, from_start=1.0)) == 1
 
 
 def test_an_empty_replay_says_so():
@@ -277,15 +302,22 @@ def test_a_file_with_code_is_refused(tmp_path):
     assert not trace.exists()
 
 
+def observations(replay):
+    """What a sample shows."""
+    return torch.cat([block.rows.observation.flatten() for block in replay.sample(8, 64)])
+
+
 def test_a_restored_replay_draws_the_same():
     lengths = [5, 9, 30, 3]
     replay = replay_of(lengths, seed=3)
-    drawn = [replay.sample(8, 64).rows.observation for _ in range(5)]
+    drawn = [observations(replay) for _ in range(5)]
     again = replay_of(lengths, seed=3)
-    assert all(torch.equal(again.sample(8, 64).rows.observation, x) for x in drawn)
+    assert all(torch.equal(observations(again), x) for x in drawn)
     state = json.loads(json.dumps(replay.state_dict()))
-    following = [replay.sample(8, 64).rows.observation for _ in range(5)]
+    following = [observations(replay) for _ in range(5)]
     other = replay_of(lengths, seed=99)
     other.load_state_dict(state)
-    assert all(torch.equal(other.sample(8, 64).rows.observation, x) for x in following)
-    assert not all(torch.equal(x, y) for x, y in zip(drawn, following, strict=True))
+    assert all(torch.equal(observations(other), x) for x in following)
+    assert not all(
+        x.shape == y.shape and torch.equal(x, y) for x, y in zip(drawn, following, strict=True)
+    )

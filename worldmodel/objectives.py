@@ -42,6 +42,15 @@ def linear(start: float, end: float, steps: int) -> Schedule:
     return lambda step: end if step >= steps else start + (end - start) * step / steps
 
 
+def half_life(start: float, steps: float) -> Schedule:
+    """From `start`, halved every `steps`.
+
+    >>> [half_life(1.0, 4)(step) for step in (0, 4, 8)]
+    [1.0, 0.5, 0.25]
+    """
+    return lambda step: start * 0.5 ** (step / steps)
+
+
 def cosine(start: float, end: float, steps: int) -> Schedule:
     """From `start` to `end` within `steps` along half a cosine, then `end`."""
 
@@ -51,13 +60,13 @@ def cosine(start: float, end: float, steps: int) -> Schedule:
     return schedule
 
 
-def cyclical(schedule: Schedule, steps: int) -> Schedule:
-    """The first `steps` of a schedule, over and over.
+def cyclical(schedule: Schedule, steps: int, decay: float = 1.0) -> Schedule:
+    """The first `steps` of a schedule, over and over, each time multiplied by `decay` once more.
 
-    >>> [cyclical(linear(0.0, 1.0, 4), 4)(step) for step in (0, 3, 4)]
-    [0.0, 0.75, 0.0]
+    >>> [cyclical(linear(0.0, 1.0, 4), 4, decay=0.5)(step) for step in (0, 3, 4, 7)]
+    [0.0, 0.75, 0.0, 0.375]
     """
-    return lambda step: schedule(step % steps)
+    return lambda step: schedule(step % steps) * decay ** (step // steps)
 
 
 def _half_cosine(x: float) -> float:
@@ -98,17 +107,23 @@ class ELBO:
     def initial_state(self) -> tuple[()]:
         return ()
 
-    def __call__(self, batch: Sequences, state: Any, step: int) -> tuple[Tensor, Metrics, Any]:
-        before = self.model.initial_state(batch.mask.shape[1])
-        inference, _ = self.model.infer(batch, before)
-        log_probs = self.model.log_probs(inference.states, batch)
-        rows = batch.scored.sum().clamp(min=1)
-        nats = {key: -value.sum() / rows for key, value in log_probs.items()}
-        kl = torch.where(batch.scored, self.kl(self.model, inference), 0.0).sum() / rows
-        reconstruction = torch.stack(list(nats.values())).sum()
-        metrics = {f"{key}_nats": value.item() for key, value in nats.items()}
-        metrics |= {"kl_nats": kl.item(), "elbo_nats": -(reconstruction + kl).item()}
-        return reconstruction + self.kl_weight(step) * kl, metrics, state
+    def __call__(
+        self, batch: list[Sequences], state: Any, step: int
+    ) -> tuple[Tensor, Metrics, Any]:
+        """batch: blocks of [T, B, ...], scored as one."""
+        rows = torch.stack([block.scored.sum() for block in batch]).sum().clamp(min=1)
+        sums: dict[str, Tensor] = {}
+        for block in batch:
+            before = self.model.initial_state(block.mask.shape[1])
+            inference, _ = self.model.infer(block, before)
+            log_probs = self.model.log_probs(inference.states, block)
+            parts = {f"{key}_nats": -value.sum() for key, value in log_probs.items()}
+            kl = torch.where(block.scored, self.kl(self.model, inference), 0.0)
+            for key, value in (parts | {"kl_nats": kl.sum()}).items():
+                sums[key] = sums.get(key, 0.0) + value / rows
+        kl_nats, loss = sums["kl_nats"], torch.stack(list(sums.values())).sum()
+        metrics = {key: value.item() for key, value in sums.items()} | {"elbo_nats": -loss.item()}
+        return loss + (self.kl_weight(step) - 1.0) * kl_nats, metrics, state
 
 
 @torch.no_grad()

@@ -136,6 +136,11 @@ class SequenceCore(nn.Module, ABC):
         return nested.unroll(explain, nested.steps(prepared), state)[0]
 
 
+def noise_of_steps(steps: int, latent: Tensor) -> Tensor:
+    """What `steps` draws of a latent [B, Z] would use, one after another: [T, B, Z]."""
+    return torch.stack([standard_normal(latent) for _ in range(steps)])
+
+
 def last_valid(states: Any, mask: Tensor, before: Any) -> Any:
     """The states [T, B, ...] of the last valid rows, or `before` [B, ...] where there are none."""
     lengths = mask.sum(0)

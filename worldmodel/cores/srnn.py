@@ -16,13 +16,21 @@ inference.
 d carries no latent, so it and a are computed for all rows at once; only the chain of z is a loop.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from worldmodel.cores.base import Gaussian, SequenceCore, reverse
+from worldmodel.cores.base import (
+    MINIMUM_STD,
+    Gaussian,
+    Inference,
+    SequenceCore,
+    noise_of_steps,
+    reverse,
+)
 from worldmodel.nets import gru, mlp
 
 QUIET = 0.1  # of the latents' first weights, relative to those of other layers
@@ -116,10 +124,25 @@ class SRNN(SequenceCore):
     ) -> tuple[Gaussian, Gaussian, SRNNState]:
         layer = torch.addmm(prepared.drive, state.latent, self.from_latent.weight.t()).tanh()
         layer = layer.unflatten(-1, (2, -1)).transpose(0, 1)  # [2, B, M]
-        mean, std = Gaussian.from_raw(torch.baddbmm(self.out_bias, layer, self.out))
-        prior = Gaussian(mean[0], std[0])
-        posterior = Gaussian(mean[0] + mean[1] if self.res_q else mean[1], std[1])
+        posterior, prior = self._gaussians(torch.baddbmm(self.out_bias, layer, self.out))
         return posterior, prior, SRNNState(prepared.hidden, posterior.draw())
+
+    def explain_all(self, prepared: SRNNPrepared, state: SRNNState, particles: int) -> Inference:
+        """The loop with its way back written by hand, where there is one."""
+        if not torch.is_grad_enabled():
+            return super().explain_all(prepared, state, particles)
+        drive = prepared.drive.repeat(1, particles, 1)
+        noise = noise_of_steps(len(drive), state.latent)
+        weights = (self.from_latent.weight, self.out, self.out_bias)
+        latent, raw = _Chain.apply(drive, state.latent, noise, *weights, self.res_q)
+        states = SRNNState(prepared.hidden.repeat(1, particles, 1), latent)
+        return Inference(states, *self._gaussians(raw.transpose(0, 1)))
+
+    def _gaussians(self, raw: Tensor) -> tuple[Gaussian, Gaussian]:
+        """Posterior and prior from what the two blocks of networks give, [2, *, 2 Z]."""
+        mean, std = Gaussian.from_raw(raw)
+        posterior = Gaussian(mean[0] + mean[1] if self.res_q else mean[1], std[1])
+        return posterior, Gaussian(mean[0], std[0])
 
     def features(self, state: SRNNState) -> Tensor:
         return torch.cat([state.hidden, self.gain * state.latent], -1)
@@ -133,3 +156,76 @@ class SRNN(SequenceCore):
         if self.filtering:
             return self.reading(x)
         return reverse(self.reading(reverse(x, mask))[0], mask)
+
+
+class _Chain(torch.autograd.Function):
+    """z_t from z_{t-1}, for all t: (drive [T, B, 2 M], z_0 [B, Z], noise [T, B, Z], weights)
+    -> z [T, B, Z] and the raw parameters of prior and posterior [T, 2, B, 2 Z].
+
+    Autograd would record some ten small operations a step; here the way back takes seven, and the
+    weights' gradients are one product each for all steps.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        drive: Tensor,
+        first: Tensor,
+        noise: Tensor,
+        from_latent: Tensor,
+        out: Tensor,
+        bias: Tensor,
+        res_q: bool,
+    ) -> tuple[Tensor, Tensor]:
+        size = first.shape[-1]
+        latents, layers, raws = [first], [], []
+        for t in range(len(drive)):
+            layer = torch.addmm(drive[t], latents[-1], from_latent.t()).tanh_()
+            layer = layer.unflatten(-1, (2, -1)).transpose(0, 1)  # [2, B, M]
+            raw = torch.baddbmm(bias, layer, out)
+            prior, posterior = raw[..., :size].unbind(0)
+            mean = prior + posterior if res_q else posterior
+            std = F.softplus(raw[1, :, size:]) + MINIMUM_STD
+            latents.append(torch.addcmul(mean, std, noise[t]))
+            layers.append(layer)
+            raws.append(raw)
+        latent, raw = torch.stack(latents), torch.stack(raws)
+        ctx.res_q = res_q
+        ctx.save_for_backward(latent, raw, torch.stack(layers), noise, from_latent, out)
+        return latent[1:], raw
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_latent: Tensor, of_raw: Tensor) -> Any:  # type: ignore[override]
+        latent, raw, layer, noise, from_latent, out = ctx.saved_tensors
+        back_out = out.transpose(1, 2)
+        back_latent = from_latent.unflatten(0, (2, -1))  # [2, M, Z]
+        slope = 1 - layer.square()  # [T, 2, B, M]
+        by_posterior = torch.cat(  # what the raw parameters do to z
+            [torch.ones_like(noise), noise * raw[:, 1, :, noise.shape[-1] :].sigmoid()], -1
+        )
+        by_prior = torch.zeros_like(by_posterior)
+        if ctx.res_q:
+            by_prior[..., : noise.shape[-1]] = 1.0
+        of_draw = torch.stack([by_prior, by_posterior], 1)  # [T, 2, B, 2 Z]
+        carried = torch.zeros_like(of_latent[0])
+        of_raws, of_layers = [], []
+        for t in reversed(range(len(of_latent))):
+            total = of_latent[t] + carried
+            of_raws.append(torch.addcmul(of_raw[t], of_draw[t], total.repeat(1, 2)))
+            of_layers.append(torch.bmm(of_raws[-1], back_out) * slope[t])
+            carried = torch.bmm(of_layers[-1], back_latent).sum(0)
+        over_time = torch.stack(of_raws[::-1]).transpose(0, 1).flatten(1, 2)  # [2, T * B, 2 Z]
+        of_layer = torch.stack(of_layers[::-1])  # [T, 2, B, M]
+        of_weight = of_layer.transpose(0, 1).flatten(1, 2).transpose(1, 2) @ latent[:-1].flatten(
+            0, 1
+        )
+        return (
+            of_layer.transpose(1, 2).flatten(2),
+            carried,
+            None,
+            of_weight.flatten(0, 1),
+            layer.transpose(0, 1).flatten(1, 2).transpose(1, 2) @ over_time,
+            over_time.sum(1, keepdim=True),
+            None,
+        )
