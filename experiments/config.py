@@ -56,36 +56,38 @@ class ModelConfig:
 class DataConfig:
     """What is collected in the real game."""
 
-    uniform_steps: int = 43_000
+    uniform_steps: int = 40_000
     """Steps of an agent that acts at random, first."""
-    policy_steps: int = 17_000
+    policy_steps: int = 20_000
     """Steps of the agent trained so far, over all later rounds."""
-    rounds: int = 2
+    policy_weight: float = 1.5
+    """How often the model learns from the policy's games, relative to the uniform agent's."""
+    rounds: int = 3
     """How often to collect, learn and improve."""
     copies: int = 512
     """Games played side by side: the more, the more beginnings a phase sees, and fewer ends."""
 
     def __post_init__(self) -> None:
-        _positive(self, "uniform_steps", "policy_steps", "rounds", "copies")
+        _positive(self, "uniform_steps", "policy_steps", "policy_weight", "rounds", "copies")
 
 
 @dataclass(frozen=True)
 class LearningConfig:
     """How the model learns."""
 
-    updates: int = 4_500
+    updates: int = 3_400
     """Updates of the model, over all rounds, more in later ones."""
     window: int = 64
     """Rows of a training window, at most."""
-    batch_rows: int = 1_024
-    """Rows of a batch of windows."""
-    from_start: float = 0.5
-    """The share of windows that begin at their episode's first row; others begin anywhere."""
+    batch_rows: int = 768
+    """Rows of a batch of windows, on average."""
+    from_start: float = 0.75
+    """The share of windows that begin at an episode's first row; others begin anywhere."""
     learning_rate: float = 0.02
     """Adam's, at first; it falls along a cosine."""
     weight_decay: float = 0.4
     """Adam's, decoupled: what keeps the model from learning its few episodes by heart."""
-    dropout: float = 0.15
+    dropout: float = 0.2
     """The share of features that the decoder does not get to read, in training."""
     averaging: float = 0.99
     """Decay of the average of the weights, which is what a stage of learning ends with."""
@@ -108,25 +110,31 @@ class PolicyConfig:
 
     method: Literal["every-action", "actor-critic", "reinforce"] = "every-action"
     """every-action: each action is tried in a fork of the dream."""
-    rollouts: int = 80
-    """Rollouts in the dream, a round; rates and entropy fall anew in every round."""
+    rollouts: int = 60
+    """Rollouts in the dream, a round."""
+    settling: float = 0.7
+    """What learning rate a round begins with, relative to the round before."""
     epochs: int = 8
     """Updates a rollout."""
     dreams: int = 256
     """Games dreamt side by side."""
     length: int = 16
     """Rows a rollout."""
+    horizon: int = 25
+    """Steps after which a dreamt game is cut off, so that those gone wrong do not pile up."""
     policy_rate: float = 0.003
-    """Adam's learning rate, at first; it falls along a cosine."""
+    """Adam's learning rate, at first; it falls along a cosine in each round."""
     discount: float = 0.98
     """Of rewards, a step."""
     trace: float = 0.95
     """lambda of the returns (actor-critic only)."""
     entropy: float = 0.6
-    """Weight of the entropy bonus, at first; it falls to a thirtieth."""
+    """Weight of the entropy bonus, at first; it falls to a thirtieth over all rounds."""
 
     def __post_init__(self) -> None:
-        _positive(self, "rollouts", "epochs", "dreams", "length", "policy_rate", "discount")
+        _positive(
+            self, "rollouts", "epochs", "dreams", "length", "horizon", "policy_rate", "discount"
+        )
 
 
 @dataclass(frozen=True)
@@ -183,7 +191,7 @@ def quick(config: ToyGameConfig) -> ToyGameConfig:
         config,
         model=replace(config.model, hidden=16, latent=4),
         data=replace(config.data, uniform_steps=1_000, policy_steps=600, copies=8),
-        learning=replace(config.learning, updates=8, window=16, batch_rows=256),
+        learning=replace(config.learning, updates=12, window=16, batch_rows=256),
         policy=replace(config.policy, rollouts=2, epochs=2, dreams=16, length=4),
         evaluation=EvaluationConfig(episodes=20, games=20, particles=10),
     )

@@ -7,6 +7,7 @@ model, from all that was collected), improve (the policy, in the dream alone). W
 the result stands in docs/results.md.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +37,7 @@ from worldmodel import (
     action_codec,
     cosine,
     cyclical,
+    half_life,
     linear,
     model_for,
     nested,
@@ -70,9 +72,10 @@ class Parts:
         """The real game, `copies` side by side."""
         return real_environment(self.config, copies, seed)
 
-    def dream(self) -> Dream:
-        """The game as the model dreams it, with the real game's time limit."""
-        return Dream(self.model, self.time_limit, self.observation_space, self.action_space)
+    def dream(self, horizon: int | None = None) -> Dream:
+        """The game as the model dreams it, with the real game's time limit unless told."""
+        horizon = horizon or self.time_limit
+        return Dream(self.model, horizon, self.observation_space, self.action_space)
 
     def view(self) -> ToyGameView:
         """Shows the ring that the model believes in."""
@@ -81,9 +84,9 @@ class Parts:
     def objective(self, agent: Agent, critic: Critic) -> PolicyGradient:
         """How the policy is trained."""
         told = self.config.policy
-        updates = told.rollouts * told.epochs
-        entropy = cyclical(linear(told.entropy, told.entropy / 30, updates), updates)
-        core = GenCore(self.dream(), agent)
+        updates = told.rollouts * told.epochs * self.config.data.rounds
+        entropy = half_life(told.entropy, updates / math.log2(30))
+        core = GenCore(self.dream(min(told.horizon, self.time_limit)), agent)
         sizes = (told.dreams, told.length)
         if told.method == "every-action":
             return EveryAction(core, *sizes, critic, told.discount, entropy)
@@ -185,7 +188,9 @@ class Training:
         actors = [*self.parts.policy.parameters(), *self.parts.critic.parameters()]
         updates = config.policy.rollouts * config.policy.epochs
         rate = cosine(config.policy.policy_rate, config.policy.policy_rate / 20, updates)
-        self.improver = Trainer(self.objective, actors, cyclical(rate, updates), clip_norm=1.0)
+        self.improver = Trainer(
+            self.objective, actors, cyclical(rate, updates, config.policy.settling), clip_norm=1.0
+        )
         self.dreams = self.objective.start()
 
     def run(self, stop_after: Callable[["Training"], bool] = lambda training: False) -> None:
@@ -225,7 +230,7 @@ class Training:
     def _collect(self, stage: Stage) -> str:
         steps = _share(self.config.data.policy_steps, stage.round - 1, self.config.data.rounds - 1)
         episodes = self._play(self.parts.agent, steps, stage.round)
-        self.replay.add(episodes)
+        self.replay.add(episodes, self.config.data.policy_weight)
         self.rounds_played += 1
         return f"{len(episodes)} episodes, {episodes.steps} steps"
 
@@ -325,7 +330,8 @@ class Training:
         self.seconds_before, self.begun = values["seconds"], time.monotonic()
         self.rounds_played = values["rounds_played"]
         for number in range(1, self.rounds_played):
-            self.replay.add(Episodes.load(self._episodes_file(number)))
+            episodes = Episodes.load(self._episodes_file(number))
+            self.replay.add(episodes, self.config.data.policy_weight)
         self.replay.load_state_dict(values["replay"])
         self.learner.load_state_dict(state["learner"])
         self.improver.load_state_dict(state["improver"])
