@@ -110,10 +110,8 @@ class PolicyConfig:
 
     method: Literal["every-action", "actor-critic", "reinforce"] = "every-action"
     """every-action: each action is tried in a fork of the dream."""
-    rollouts: int = 60
-    """Rollouts in the dream, a round."""
-    settling: float = 0.7
-    """What learning rate a round begins with, relative to the round before."""
+    rollouts: int = 200
+    """Rollouts in the dream, over all rounds, more in later ones."""
     epochs: int = 8
     """Updates a rollout."""
     dreams: int = 256
@@ -123,13 +121,13 @@ class PolicyConfig:
     horizon: int = 25
     """Steps after which a dreamt game is cut off, so that those gone wrong do not pile up."""
     policy_rate: float = 0.003
-    """Adam's learning rate, at first; it falls along a cosine in each round."""
+    """Adam's learning rate, at first; it falls along a cosine."""
     discount: float = 0.98
     """Of rewards, a step."""
     trace: float = 0.95
     """lambda of the returns (actor-critic only)."""
     entropy: float = 0.6
-    """Weight of the entropy bonus, at first; it falls to a thirtieth over all rounds."""
+    """Weight of the entropy bonus, at first; it falls to a thirtieth."""
 
     def __post_init__(self) -> None:
         _positive(
@@ -192,6 +190,6 @@ def quick(config: ToyGameConfig) -> ToyGameConfig:
         model=replace(config.model, hidden=16, latent=4),
         data=replace(config.data, uniform_steps=1_000, policy_steps=600, copies=8),
         learning=replace(config.learning, updates=12, window=16, batch_rows=256),
-        policy=replace(config.policy, rollouts=2, epochs=2, dreams=16, length=4),
+        policy=replace(config.policy, rollouts=12, epochs=2, dreams=16, length=4),
         evaluation=EvaluationConfig(episodes=20, games=20, particles=10),
     )

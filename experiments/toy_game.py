@@ -36,7 +36,6 @@ from worldmodel import (
     WorldModel,
     action_codec,
     cosine,
-    cyclical,
     half_life,
     linear,
     model_for,
@@ -84,7 +83,7 @@ class Parts:
     def objective(self, agent: Agent, critic: Critic) -> PolicyGradient:
         """How the policy is trained."""
         told = self.config.policy
-        updates = told.rollouts * told.epochs * self.config.data.rounds
+        updates = told.rollouts * told.epochs
         entropy = half_life(told.entropy, updates / math.log2(30))
         core = GenCore(self.dream(min(told.horizon, self.time_limit)), agent)
         sizes = (told.dreams, told.length)
@@ -143,7 +142,7 @@ def stages(config: ToyGameConfig) -> list[Stage]:
         if number > 0:
             plan.append(Stage("collect", number, 1))
         plan.append(Stage("learn", number, _share(config.learning.updates, number, rounds)))
-        plan.append(Stage("improve", number, config.policy.rollouts))
+        plan.append(Stage("improve", number, _share(config.policy.rollouts, number, rounds)))
     return plan
 
 
@@ -188,9 +187,7 @@ class Training:
         actors = [*self.parts.policy.parameters(), *self.parts.critic.parameters()]
         updates = config.policy.rollouts * config.policy.epochs
         rate = cosine(config.policy.policy_rate, config.policy.policy_rate / 20, updates)
-        self.improver = Trainer(
-            self.objective, actors, cyclical(rate, updates, config.policy.settling), clip_norm=1.0
-        )
+        self.improver = Trainer(self.objective, actors, rate, clip_norm=1.0)
         self.dreams = self.objective.start()
 
     def run(self, stop_after: Callable[["Training"], bool] = lambda training: False) -> None:

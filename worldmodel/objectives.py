@@ -60,13 +60,13 @@ def cosine(start: float, end: float, steps: int) -> Schedule:
     return schedule
 
 
-def cyclical(schedule: Schedule, steps: int, decay: float = 1.0) -> Schedule:
-    """The first `steps` of a schedule, over and over, each time multiplied by `decay` once more.
+def cyclical(schedule: Schedule, steps: int) -> Schedule:
+    """The first `steps` of a schedule, over and over.
 
-    >>> [cyclical(linear(0.0, 1.0, 4), 4, decay=0.5)(step) for step in (0, 3, 4, 7)]
-    [0.0, 0.75, 0.0, 0.375]
+    >>> [cyclical(linear(0.0, 1.0, 4), 4)(step) for step in (0, 3, 4)]
+    [0.0, 0.75, 0.0]
     """
-    return lambda step: schedule(step % steps) * decay ** (step // steps)
+    return lambda step: schedule(step % steps)
 
 
 def _half_cosine(x: float) -> float:
