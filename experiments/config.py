@@ -60,7 +60,7 @@ class DataConfig:
     """Steps of an agent that acts at random, first."""
     policy_steps: int = 20_000
     """Steps of the agent trained so far, over all later rounds."""
-    policy_weight: float = 1.5
+    policy_weight: float = 1.25
     """How often the model learns from the policy's games, relative to the uniform agent's."""
     rounds: int = 3
     """How often to collect, learn and improve."""
@@ -75,11 +75,11 @@ class DataConfig:
 class LearningConfig:
     """How the model learns."""
 
-    updates: int = 3_400
+    updates: int = 3_000
     """Updates of the model, over all rounds, more in later ones."""
     window: int = 64
     """Rows of a training window, at most."""
-    batch_rows: int = 768
+    batch_rows: int = 1_024
     """Rows of a batch of windows, on average."""
     from_start: float = 0.75
     """The share of windows that begin at an episode's first row; others begin anywhere."""
