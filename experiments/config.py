@@ -37,14 +37,17 @@ class GameConfig:
 class ModelConfig:
     """The world model."""
 
-    core: Literal["rnn", "srnn"] = "srnn"
+    core: Literal["rnn", "independent", "vrnn", "srnn", "rssm"] = "srnn"
     """The sequence core."""
     hidden: int = 192
     """Units of the recurrence and of the decoder."""
     latent: int = 16
-    """Size of a row's latent (srnn only)."""
+    """Size of a row's latent (not rnn)."""
+    latent_classes: int = 0
+    """Values of each of `latent` categoricals; 0: Gaussian latents (rssm only)."""
     smoothing: bool = False
-    """Let the posterior read the rows to come (srnn only); filtering learns this game faster."""
+    """Let the posterior read the rows to come (srnn and independent only); filtering learns this
+    game faster."""
     res_q: bool = True
     """Let the posterior's mean start from the prior's (srnn only)."""
 

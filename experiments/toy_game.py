@@ -7,6 +7,7 @@ model, from all that was collected), improve (the policy, in the dream alone). W
 the result stands in docs/results.md.
 """
 
+import inspect
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from experiments.config import ToyGameConfig
 from experiments.progress import Interrupted, InterruptFlag, Reporter
 from experiments.run import RunError, RunFolder
 from worldmodel import (
+    CORES,
     ELBO,
     Agent,
     Believer,
@@ -95,9 +97,8 @@ class Parts:
 
     def _model(self) -> WorldModel:
         told = self.config.model
-        options: dict[str, Any] = {}
-        if told.core == "srnn":
-            options = {"latent": told.latent, "smoothing": told.smoothing, "res_q": told.res_q}
+        known = set(inspect.signature(CORES[told.core]).parameters) - {"hidden"}
+        options: dict[str, Any] = {key: vars(told)[key] for key in known & set(vars(told))}
         return model_for(
             self.observation_space,
             self.action_space,

@@ -11,7 +11,10 @@ from torch import Tensor
 
 from worldmodel import (
     RNN,
+    RSSM,
     SRNN,
+    VRNN,
+    Independent,
     ObservationDecoder,
     PerceptDecoder,
     PerceptEncoder,
@@ -36,12 +39,18 @@ def _srnn(context_size: int, evidence_size: int, **options: bool) -> SRNN:
     return core
 
 
+SMALL = {"hidden": 4, "latent": 2, "latent_hidden": 3}
 CORES: dict[str, Callable[..., SequenceCore]] = {
     "rnn": partial(RNN, hidden=4),
     "srnn smoothing res_q": _srnn,
     "srnn smoothing": partial(_srnn, res_q=False),
     "srnn filtering res_q": partial(_srnn, smoothing=False),
     "srnn filtering": partial(_srnn, smoothing=False, res_q=False),
+    "independent smoothing": partial(Independent, **SMALL),
+    "independent filtering": partial(Independent, smoothing=False, **SMALL),
+    "vrnn": partial(VRNN, **SMALL),
+    "rssm gaussian": partial(RSSM, **SMALL),
+    "rssm categorical": partial(RSSM, latent_classes=3, **SMALL),
 }
 FILTERING = [name for name in CORES if "smoothing" not in name]
 SMOOTHING = [name for name in CORES if "smoothing" in name]

@@ -13,7 +13,16 @@ from worldmodel.codecs import (
     decoder_for,
     encoder_for,
 )
-from worldmodel.cores import CORES, RNN, SRNN, Inference, SequenceCore
+from worldmodel.cores import (
+    CORES,
+    RNN,
+    RSSM,
+    SRNN,
+    VRNN,
+    Independent,
+    Inference,
+    SequenceCore,
+)
 from worldmodel.environment import Dream, DreamState, Environment
 from worldmodel.gen_core import GenCore, GenState
 from worldmodel.model import ModelState, WorldModel, context_size, model_for
@@ -38,7 +47,9 @@ __all__ = [
     "CORES",
     "ELBO",
     "RNN",
+    "RSSM",
     "SRNN",
+    "VRNN",
     "ActionCodec",
     "Agent",
     "Believer",
@@ -51,6 +62,7 @@ __all__ = [
     "GenCore",
     "GenState",
     "Greedy",
+    "Independent",
     "Inference",
     "ModelState",
     "Objective",

@@ -75,6 +75,40 @@ class OneHot(Categorical):
         return F.one_hot(indices, self.logits.shape[-1]).to(self.logits.dtype)
 
 
+class OneHotVectors(td.Distribution):
+    """V independent categoricals of C values, from log probabilities [*, V, C]; value: their
+    one-hot codes side by side, float [*, V * C]."""
+
+    arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
+
+    def __init__(self, logits: Tensor):
+        self.logits = logits
+        size = logits.shape[-2] * logits.shape[-1]
+        super().__init__(logits.shape[:-2], torch.Size([size]), validate_args=False)
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+        return OneHot(self.logits).sample(sample_shape).flatten(-2)
+
+    @property
+    def mode(self) -> Tensor:
+        return OneHot(self.logits).mode.flatten(-2)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.logits.exp().flatten(-2)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return (value.unflatten(-1, self.logits.shape[-2:]) * self.logits).sum((-1, -2))
+
+    def entropy(self) -> Tensor:
+        return torch.special.entr(self.logits.exp()).sum((-1, -2))
+
+
+@td.register_kl(OneHotVectors, OneHotVectors)
+def _kl_one_hot_vectors(p: OneHotVectors, q: OneHotVectors) -> Tensor:
+    return (p.logits.exp() * (p.logits - q.logits)).sum((-1, -2))
+
+
 class FiniteSupport(Categorical):
     """A categorical over given numbers `support` [n]; a value outside has probability zero."""
 

@@ -27,6 +27,11 @@ def mlp(sizes: list[int], norm: bool = False) -> nn.Sequential:
 class GRU(nn.GRU):
     """One layer of PyTorch's GRU, [T, B, I] -> [T, B, H], with a faster way back on processors."""
 
+    weight_ih_l0: Tensor  # [3 H, I]
+    weight_hh_l0: Tensor  # [3 H, H]
+    bias_ih_l0: Tensor  # [3 H]
+    bias_hh_l0: Tensor  # [3 H]
+
     def forward(  # type: ignore[override]
         self, inputs: Tensor, hidden: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -107,3 +112,19 @@ def gru(input_size: int, hidden_size: int) -> GRU:
     for bias in biases:
         nn.init.zeros_(bias)
     return recurrence
+
+
+class NormalisedGRUCell(nn.Module):
+    """One step of the layer-normalised GRU of DreamerV3 (https://arxiv.org/abs/2301.04104):
+    ([B, I], [B, H]) -> [B, H]. The normalisation stands inside the recurrence, so no fused kernel
+    computes it over time."""
+
+    def __init__(self, input_size: int, hidden_size: int):
+        super().__init__()
+        self.gates = nn.Linear(input_size + hidden_size, 3 * hidden_size, bias=False)
+        self.norm = nn.LayerNorm(3 * hidden_size)
+
+    def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
+        reset, new, update = self.norm(self.gates(torch.cat([x, hidden], -1))).chunk(3, -1)
+        new = torch.tanh(reset.sigmoid() * new)
+        return torch.lerp(hidden, new, torch.sigmoid(update - 1))  # at first it keeps what it has

@@ -37,6 +37,31 @@ class Gaussian(NamedTuple):
         return torch.addcmul(self.mean, self.std, standard_normal(self.mean))
 
 
+class OneHots(NamedTuple):
+    """The parameters of independent categorical latents, whose codes lie side by side."""
+
+    logits: Tensor  # [*, V, C], log probabilities
+
+    @classmethod
+    def from_raw(cls, raw: Tensor, unimix: float) -> "OneHots":
+        """From unconstrained numbers [*, V, C]; `unimix`: the share that is uniform, which keeps
+        the KL divergence finite."""
+        if not unimix:
+            return cls(F.log_softmax(raw, -1))
+        return cls(torch.log((1 - unimix) * F.softmax(raw, -1) + unimix / raw.shape[-1]))
+
+    def draw(self) -> Tensor:
+        """One-hot codes [*, V * C], with the gradient of the probabilities.
+
+        The Gumbel noise is made from normal noise, so that all latents have one source of it.
+        """
+        normal = standard_normal(self.logits.flatten(-2)).view_as(self.logits)
+        gumbel = -torch.log(-torch.special.log_ndtr(normal))
+        code = F.one_hot((self.logits + gumbel).argmax(-1), self.logits.shape[-1])
+        probs = self.logits.exp()
+        return (code + probs - probs.detach()).flatten(-2)
+
+
 class Inference(NamedTuple):
     """What `infer` finds: the states that explain the rows, and how their latents were drawn."""
 

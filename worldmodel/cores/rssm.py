@@ -1,0 +1,120 @@
+"""The recurrent state-space model of Hafner et al., 2019 (https://arxiv.org/abs/1811.04551), with
+the categorical latents of DreamerV2 (https://arxiv.org/abs/2010.02193) and the unimix and the
+normalised GRU of DreamerV3 (https://arxiv.org/abs/2301.04104).
+
+Graph: as in the VRNN latents are part of the recurrence; without feedback, they are the only way
+by which a percept gets into the state.
+
+    action_t -> h_t <- z_{t-1}      h_t = GRU(h_{t-1}, g(action_t, z_{t-1}))
+                 |                  p(z_t | h_t)
+                z_t                 q(z_t | h_t, evidence_t)
+                 |
+          x_t <- (h_t, z_t)
+
+z_t is a diagonal Gaussian, or `latent` categoricals over `latent_classes` values each, as one-hot
+codes whose gradient goes straight through to the probabilities.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch import distributions as td
+from torch.nn import functional as F
+
+from worldmodel.cores.base import Gaussian, OneHots, SequenceCore
+from worldmodel.distributions import OneHotVectors
+from worldmodel.nets import NormalisedGRUCell, mlp
+
+
+class RSSMState(NamedTuple):
+    hidden: Tensor  # [B, H], h
+    latent: Tensor  # [B, Z], z
+
+
+class RSSMPrepared(NamedTuple):
+    drive: Tensor  # [T, B, M], what the context gives to the recurrence's input
+    evidence: Tensor  # [T, B, M], what the evidence gives to the posterior's hidden layer
+
+
+class RSSM(SequenceCore):
+    """A layer-normalised GRU (which no fused kernel computes) around latents.
+
+    latent_classes: 0 for Gaussian latents; unimix: the share of every categorical that is uniform.
+    """
+
+    filtering = True
+
+    def __init__(
+        self,
+        context_size: int,
+        evidence_size: int,
+        hidden: int = 128,
+        latent: int = 16,
+        latent_hidden: int = 64,
+        latent_classes: int = 0,
+        unimix: float = 0.01,
+    ):
+        super().__init__()
+        self.context_size = context_size
+        self.evidence_size = evidence_size
+        self.hidden_size = hidden
+        self.latent_classes = latent_classes
+        self.unimix = unimix
+        self.latent_size = latent * latent_classes if latent_classes else latent
+        self.feature_size = hidden + self.latent_size
+        self.belief_size = self.feature_size
+        parameters = self.latent_size if latent_classes else 2 * latent
+        self.input_context = nn.Linear(context_size, latent_hidden, bias=False)
+        self.input_latent = nn.Linear(self.latent_size, latent_hidden, bias=False)
+        self.input_norm = nn.LayerNorm(latent_hidden)
+        self.recurrence = NormalisedGRUCell(latent_hidden, hidden)
+        self.prior = mlp([hidden, latent_hidden, parameters], norm=True)
+        self.posterior_evidence = nn.Linear(evidence_size, latent_hidden, bias=False)
+        self.posterior_hidden = nn.Linear(hidden, latent_hidden, bias=False)
+        self.posterior_norm = nn.LayerNorm(latent_hidden)
+        self.posterior_out = nn.Linear(latent_hidden, parameters)
+
+    def initial_state(self, batch_size: int) -> RSSMState:
+        like = self.posterior_out.weight
+        return RSSMState(
+            like.new_zeros(batch_size, self.hidden_size),
+            like.new_zeros(batch_size, self.latent_size),
+        )
+
+    def step(self, context: Tensor, state: RSSMState) -> RSSMState:
+        hidden = self._recur(self.input_context(context), state)
+        return RSSMState(hidden, self._latents(self.prior(hidden)).draw())
+
+    def prepare(
+        self, contexts: Tensor, evidence: Tensor, mask: Tensor, state: RSSMState
+    ) -> RSSMPrepared:
+        return RSSMPrepared(self.input_context(contexts), self.posterior_evidence(evidence))
+
+    def explain(self, prepared: RSSMPrepared, state: RSSMState) -> tuple[Any, Any, RSSMState]:
+        hidden = self._recur(prepared.drive, state)
+        prior = self._latents(self.prior(hidden))
+        layer = self.posterior_norm(self.posterior_hidden(hidden) + prepared.evidence)
+        posterior = self._latents(self.posterior_out(F.silu(layer)))
+        return posterior, prior, RSSMState(hidden, posterior.draw())
+
+    def features(self, state: RSSMState) -> Tensor:
+        return torch.cat([state.hidden, state.latent], -1)
+
+    def belief(self, state: RSSMState) -> Tensor:
+        """(h, z) of the filter."""
+        return self.features(state)
+
+    def latent_distribution(self, parameters: Any) -> td.Distribution:
+        if isinstance(parameters, OneHots):
+            return OneHotVectors(parameters.logits)
+        return super().latent_distribution(parameters)
+
+    def _recur(self, drive: Tensor, state: RSSMState) -> Tensor:
+        heard = F.silu(self.input_norm(drive + self.input_latent(state.latent)))
+        return self.recurrence(heard, state.hidden)
+
+    def _latents(self, raw: Tensor) -> Gaussian | OneHots:
+        if not self.latent_classes:
+            return Gaussian.from_raw(raw)
+        return OneHots.from_raw(raw.unflatten(-1, (-1, self.latent_classes)), self.unimix)
