@@ -94,11 +94,15 @@ class LearningConfig:
     """The share of features that the decoder does not get to read, in training."""
     averaging: float = 0.99
     """Decay of the average of the weights, which is what a stage of learning ends with."""
+    bound: Literal["elbo", "iwae"] = "elbo"
+    """What is maximised: the mean of the particles' bounds, or their importance-weighted one."""
+    learning_particles: int = 1
+    """Draws of each window's latents (the evaluation has its own number)."""
     kl_warmup: int = 0
-    """Updates within which the weight of the KL divergence rises from 0 to 1."""
+    """Updates within which the weight of the KL divergence rises from 0 to 1 (elbo only)."""
 
     def __post_init__(self) -> None:
-        _positive(self, "updates", "window", "batch_rows", "learning_rate")
+        _positive(self, "updates", "window", "batch_rows", "learning_rate", "learning_particles")
         if not 0 <= self.from_start <= 1:
             raise ValueError(f"--from-start is a share between 0 and 1, got {self.from_start}")
         for name in ("averaging", "dropout"):

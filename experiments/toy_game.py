@@ -28,6 +28,7 @@ from experiments.run import RunError, RunFolder
 from worldmodel import (
     CORES,
     ELBO,
+    IWAE,
     Agent,
     Believer,
     Dream,
@@ -44,6 +45,7 @@ from worldmodel import (
     nested,
 )
 from worldmodel.checkpoint import Checkpoint, load_newest, next_number, save_checkpoint
+from worldmodel.objectives import Objective
 
 FINITE_REWARDS = 16  # rewards that take more values than this have a density
 
@@ -176,7 +178,7 @@ class Training:
         self.replay.add(episodes)
         model, told = self.parts.model, config.learning
         self.learner = Trainer(
-            ELBO(model, linear(0.0, 1.0, told.kl_warmup)),
+            self._bound(),
             model.parameters(),
             cosine(told.learning_rate, told.learning_rate / 8, told.updates),
             weight_decay=told.weight_decay,
@@ -190,6 +192,14 @@ class Training:
         rate = cosine(config.policy.policy_rate, config.policy.policy_rate / 20, updates)
         self.improver = Trainer(self.objective, actors, rate, clip_norm=1.0)
         self.dreams = self.objective.start()
+
+    def _bound(self) -> Objective:
+        """What the model learns by."""
+        told, model = self.config.learning, self.parts.model
+        if told.bound == "iwae":
+            return IWAE(model, told.learning_particles)
+        weight = linear(0.0, 1.0, told.kl_warmup)
+        return ELBO(model, weight, particles=told.learning_particles)
 
     def run(self, stop_after: Callable[["Training"], bool] = lambda training: False) -> None:
         """Goes on to the end. Ctrl-C, or `stop_after` (asked after every unit), saves and raises

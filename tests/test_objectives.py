@@ -12,6 +12,7 @@ from torch import nn
 import worldmodel
 from worldmodel import (
     ELBO,
+    IWAE,
     Row,
     Sequences,
     Trainer,
@@ -20,6 +21,7 @@ from worldmodel import (
     kl_closed_form,
     kl_monte_carlo,
     linear,
+    log_prob,
 )
 
 every_core = pytest.mark.parametrize("name", CORES)
@@ -248,3 +250,86 @@ def test_a_restored_trainer_has_the_carried_state_of_its_objective():
         assert restored.update(torch.tensor(1.0)) == trainer.update(torch.tensor(1.0))
     assert torch.equal(twin, parameter)
     assert restored.updates == 7
+
+
+def blocks_of_two():
+    """Two blocks of unequal length, with padding and unscored rows."""
+    short, long = padded(random_rows(3, 2), [3, 1]), padded(random_rows(6, 3, seed=1), [6, 4, 5])
+    return [short, long._replace(scored=long.mask & (torch.arange(6)[:, None] >= 2))]
+
+
+def noise_of_blocks(model, blocks, particles):
+    parts = [
+        noise_for(model, *block.mask.shape, particles, seed=i) for i, block in enumerate(blocks)
+    ]
+    return [row for part in parts for row in part]
+
+
+@every_core
+def test_the_importance_weighted_loss_is_minus_the_reported_bound(name):
+    model, blocks, particles = make_model(name), blocks_of_two(), 3
+    noise = noise_of_blocks(model, blocks, particles)
+    with fed(noise):
+        loss, metrics, _ = IWAE(model, particles)(blocks, (), 0)
+    with fed(noise):
+        bounds = [sum(log_prob(model, block, particles).values()).sum() for block in blocks]
+    rows = sum(block.scored.sum() for block in blocks)
+    assert loss.item() == pytest.approx(-(sum(bounds) / rows).item(), abs=1e-12)
+    assert metrics["bound_nats"] == pytest.approx(-loss.item())
+    assert metrics["bound_nats"] >= metrics["elbo_nats"]
+    assert 1 / particles <= metrics["effective_particles"] <= 1 + 1e-12
+
+
+@every_core
+def test_one_particle_makes_the_importance_weighted_bound_the_elbo(name):
+    model, blocks = make_model(name), blocks_of_two()
+    noise = noise_of_blocks(model, blocks, 1)
+    with fed(noise):
+        one = IWAE(model, 1)(blocks, (), 0)[0]
+    with fed(noise):
+        elbo = ELBO(model, kl=kl_monte_carlo)(blocks, (), 0)[0]
+    assert one.item() == pytest.approx(elbo.item(), abs=1e-12)
+
+
+@every_core
+def test_several_particles_give_the_mean_of_several_elbos(name):
+    model, blocks, particles = make_model(name), blocks_of_two(), 3
+    noise = noise_of_blocks(model, blocks, particles)
+    with fed(noise):
+        mean = ELBO(model, particles=particles)(blocks, (), 0)[0]
+    losses = []
+    for k in range(particles):
+        with fed([row.unflatten(0, (particles, -1))[k] for row in noise]):
+            losses.append(ELBO(model)(blocks, (), 0)[0].item())
+    assert mean.item() == pytest.approx(sum(losses) / particles, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", LATENT)
+def test_particles_are_weighted_by_what_they_explain_of_the_whole_window(name):
+    """The gradient is that of the particles' own bounds, weighted by the softmax over particles
+    of log w summed over time (neither negated nor averaged over time)."""
+    model, particles = make_model(name), 3
+    block = padded(random_rows(5, 1), [5])
+    noise = noise_for(model, 5, 1, particles)
+    with fed(noise):
+        found = torch.autograd.grad(
+            IWAE(model, particles)([block], (), 0)[0], list(model.parameters()), allow_unused=True
+        )
+    losses = []
+    for k in range(particles):
+        with fed([row[k : k + 1] for row in noise]):
+            losses.append(ELBO(model, kl=kl_monte_carlo)([block], (), 0)[0])
+    weights = (-5 * torch.stack(losses)).softmax(0).detach()
+    assert weights.max() > 0.4
+    mean = (weights * torch.stack(losses)).sum()
+    expected = torch.autograd.grad(mean, list(model.parameters()), allow_unused=True)
+    for gradient, other in zip(found, expected, strict=True):
+        if gradient is None:
+            assert other is None
+        else:
+            torch.testing.assert_close(gradient, other, atol=1e-11, rtol=1e-9)
+
+
+def test_no_particle_is_refused():
+    with pytest.raises(ValueError, match="one particle or more, got 0"):
+        IWAE(make_model("rnn"), 0)

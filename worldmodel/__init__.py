@@ -29,6 +29,7 @@ from worldmodel.model import ModelState, WorldModel, context_size, model_for
 from worldmodel.nets import mlp
 from worldmodel.objectives import (
     ELBO,
+    IWAE,
     Objective,
     constant,
     cosine,
@@ -46,6 +47,7 @@ from worldmodel.trainer import Trainer
 __all__ = [
     "CORES",
     "ELBO",
+    "IWAE",
     "RNN",
     "RSSM",
     "SRNN",

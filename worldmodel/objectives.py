@@ -90,6 +90,7 @@ def kl_monte_carlo(model: WorldModel, inference: Inference) -> Tensor:
 class ELBO:
     """Minus the evidence lower bound, in nats a scored row.
 
+    With K `particles` it is the mean of K bounds (VAE_K: less noise for K times the computation).
     `kl_weight` is a schedule over updates; a weight other than 1 makes the loss no bound, and
     the metrics give the unweighted parts.
     """
@@ -99,10 +100,12 @@ class ELBO:
         model: WorldModel,
         kl_weight: Schedule = constant(1.0),
         kl: Callable[[WorldModel, Inference], Tensor] = kl_closed_form,
+        particles: int = 1,
     ):
         self.model = model
         self.kl_weight = kl_weight
         self.kl = kl
+        self.particles = particles
 
     def initial_state(self) -> tuple[()]:
         return ()
@@ -115,15 +118,64 @@ class ELBO:
         sums: dict[str, Tensor] = {}
         for block in batch:
             before = self.model.initial_state(block.mask.shape[1])
-            inference, _ = self.model.infer(block, before)
-            log_probs = self.model.log_probs(inference.states, block)
+            inference, _ = self.model.infer(block, before, self.particles)
+            log_probs = self.model.log_probs(inference.states, block)  # [T, K, B] each
             parts = {f"{key}_nats": -value.sum() for key, value in log_probs.items()}
-            kl = torch.where(block.scored, self.kl(self.model, inference), 0.0)
+            scored = block.scored.repeat(1, self.particles)
+            kl = torch.where(scored, self.kl(self.model, inference), 0.0)
             for key, value in (parts | {"kl_nats": kl.sum()}).items():
-                sums[key] = sums.get(key, 0.0) + value / rows
+                sums[key] = sums.get(key, 0.0) + value / (rows * self.particles)
         kl_nats, loss = sums["kl_nats"], torch.stack(list(sums.values())).sum()
         metrics = {key: value.item() for key, value in sums.items()} | {"elbo_nats": -loss.item()}
         return loss + (self.kl_weight(step) - 1.0) * kl_nats, metrics, state
+
+
+class IWAE:
+    """Minus the importance-weighted bound of whole windows, in nats a scored row
+    (Burda et al. 2016, https://arxiv.org/abs/1509.00519, eq. 8):
+
+        log 1/K sum_k exp( sum_t log w_t^k )
+
+    The sum over time comes before the mean over particles: a window is one sample. Metrics give
+    the bound, the mean of the K lower bounds, and the share of particles that count (1 / (K sum
+    of squared normalised weights)).
+    """
+
+    def __init__(self, model: WorldModel, particles: int):
+        if particles < 1:
+            raise ValueError(f"IWAE expects one particle or more, got {particles}")
+        self.model = model
+        self.particles = particles
+
+    def initial_state(self) -> tuple[()]:
+        return ()
+
+    def __call__(
+        self, batch: list[Sequences], state: Any, step: int
+    ) -> tuple[Tensor, Metrics, Any]:
+        """batch: blocks of [T, B, ...], scored as one."""
+        rows = torch.stack([block.scored.sum() for block in batch]).sum().clamp(min=1)
+        by_block = [_increments(self.model, block, self.particles) for block in batch]
+        whole = [torch.stack(list(parts.values())).sum((0, 1)) for parts in by_block]
+        weights = torch.cat(whole, -1)  # [K, B], of whole windows
+        bound = (weights.logsumexp(0) - math.log(self.particles)).sum() / rows
+        share = 1 / (weights.softmax(0).square().sum(0) * self.particles)  # [B]
+        metrics = {
+            "bound_nats": bound.item(),
+            "elbo_nats": (weights.mean(0).sum() / rows).item(),
+            "effective_particles": share.mean().item(),
+        }
+        return -bound, metrics, state
+
+
+def _increments(model: WorldModel, sequences: Sequences, particles: int) -> dict[str, Tensor]:
+    """The increments of log w by key, [T, K, B]; the latents' count with the observation."""
+    start = model.initial_state(sequences.mask.shape[1])
+    inference, _ = model.infer(sequences, start, particles)
+    log_probs = model.log_probs(inference.states, sequences)  # [T, K, B] each
+    kl = kl_monte_carlo(model, inference).unflatten(1, (particles, -1))
+    weights = torch.where(sequences.scored[:, None], kl, 0.0)
+    return log_probs | {"observation": log_probs["observation"] - weights}
 
 
 @torch.no_grad()
@@ -139,13 +191,7 @@ def log_prob(model: WorldModel, sequences: Sequences, particles: int = 1) -> dic
     weights count with the observation. Base measure: counting for discrete parts, Lebesgue for
     continuous ones. Rows that are not scored give 0.
     """
-    start = model.initial_state(sequences.mask.shape[1])
-    inference, _ = model.infer(sequences, start, particles)
-    log_probs = model.log_probs(inference.states, sequences)  # [T, K, B] each
-    kl = kl_monte_carlo(model, inference).unflatten(1, (particles, -1))
-    log_probs["observation"] = log_probs["observation"] - torch.where(
-        sequences.scored[:, None], kl, 0.0
-    )
+    log_probs = _increments(model, sequences, particles)
     increments = torch.stack(list(log_probs.values()), 1)  # [T, keys, K, B]
     weights = increments.flatten(0, 1).double().cumsum(0)  # [T * keys, K, B]
     bounds = torch.logsumexp(weights, 1) - math.log(particles)  # [T * keys, B]
