@@ -49,6 +49,7 @@ from worldmodel import (
     kl_closed_form,
     kl_monte_carlo,
     nested,
+    particle_filter,
 )
 from worldmodel.cores import Gaussian
 from worldmodel.distributions import Categorical, Chain, FiniteSupport, Joint, OneHot, Truth
@@ -141,6 +142,9 @@ class Blind(SequenceCore):
 
     def belief(self, state):
         return self.core.belief(state)
+
+    def latent_distribution(self, parameters):
+        return self.core.latent_distribution(parameters)
 
 
 # Lists and structures.
@@ -781,6 +785,27 @@ def test_estimated_probabilities_of_all_sequences_sum_to_one(name, time, particl
     error = sums.std() / repeats**0.5
     assert abs(sums.mean() - 1) < 4 * error
     assert error < 0.04  # without the latents' weights, the sums lie between 1.3 and 7
+
+
+@pytest.mark.parametrize("name", LATENT)
+@pytest.mark.parametrize("threshold", [0.6, 2.0])
+def test_the_filter_estimates_the_likelihood_without_bias(name, threshold):
+    model, time, draws = make_model(name), 4, 20_000
+    with torch.no_grad():  # latents matter much
+        [parameter.mul_(3.0) for parameter in model.decoder.parameters()]
+    model.core = Blind(model.core)  # the posterior is the prior: no weight exceeds one
+    one = Sequences.whole(random_rows(time, 1))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        exact = [
+            sum(worldmodel.log_prob(model, one, 40_000).values()).sum().exp() for _ in range(8)
+        ]
+        many = nested.map(lambda leaf: leaf.expand(-1, draws, *leaf.shape[2:]), one)
+        found = sum(particle_filter(model, many, 4, threshold).values()).sum(0).exp()
+    exact = torch.stack(exact)
+    error = (exact.var() / 8 + found.var() / draws).sqrt()
+    assert error < 0.1 * exact.mean()
+    assert abs(found.mean() - exact.mean()) < 4 * error
 
 
 @pytest.mark.parametrize("name", LATENT)

@@ -12,6 +12,7 @@ from torch import nn
 import worldmodel
 from worldmodel import (
     ELBO,
+    FIVO,
     IWAE,
     Row,
     Sequences,
@@ -22,6 +23,7 @@ from worldmodel import (
     kl_monte_carlo,
     linear,
     log_prob,
+    particle_filter,
 )
 
 every_core = pytest.mark.parametrize("name", CORES)
@@ -333,3 +335,59 @@ def test_particles_are_weighted_by_what_they_explain_of_the_whole_window(name):
 def test_no_particle_is_refused():
     with pytest.raises(ValueError, match="one particle or more, got 0"):
         IWAE(make_model("rnn"), 0)
+
+
+@every_core
+def test_a_filter_that_never_resamples_gives_the_importance_weighted_bound(name):
+    model, particles = make_model(name), 4
+    block = blocks_of_two()[1]
+    noise = noise_for(model, *block.mask.shape, particles)
+    with fed(noise):
+        found = particle_filter(model, block, particles, threshold=0.0)
+    with fed(noise):
+        expected = log_prob(model, block, particles)
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        close(found[key], value, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", LATENT)
+def test_a_resampled_particle_goes_on_from_its_ancestor(name):
+    """With all weight on one particle, every other becomes its copy: the state, not only the
+    weight."""
+    model, particles = make_model(name), 3
+    block = padded(random_rows(4, 2), [4, 3])
+    noise = noise_for(model, 4, 2, particles)
+    seen = []
+
+    def pick(weights, number, replacement):
+        return torch.zeros(len(weights), number, dtype=torch.long)  # always the first
+
+    explain = model.core.explain
+
+    def watched(prepared, state):
+        seen.append(state)
+        return explain(prepared, state)
+
+    model.core.explain = watched
+    torch_multinomial, torch.multinomial = torch.multinomial, pick
+    try:
+        with fed(noise):
+            particle_filter(model, block, particles, threshold=2.0)
+    finally:
+        torch.multinomial = torch_multinomial
+    for state in seen[1:]:
+        for leaf in worldmodel.nested.leaves(state):
+            parts = leaf.unflatten(0, (particles, -1))
+            close(parts, parts[:1].expand_as(parts))
+
+
+@every_core
+def test_the_filtering_loss_can_be_descended(name):
+    model, blocks = make_model(name), blocks_of_two()
+    torch.manual_seed(0)
+    trainer = Trainer(FIVO(model, 4), model.parameters(), learning_rate=0.01)
+    metrics = [trainer.update(blocks) for _ in range(30)]
+    assert metrics[-1]["bound_nats"] > metrics[0]["bound_nats"] + 0.2
+    parts = ("observation_nats", "reward_nats", "terminated_nats")
+    assert sum(metrics[0][key] for key in parts) == pytest.approx(-metrics[0]["bound_nats"])

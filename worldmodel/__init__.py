@@ -29,6 +29,7 @@ from worldmodel.model import ModelState, WorldModel, context_size, model_for
 from worldmodel.nets import mlp
 from worldmodel.objectives import (
     ELBO,
+    FIVO,
     IWAE,
     Objective,
     constant,
@@ -39,6 +40,7 @@ from worldmodel.objectives import (
     kl_monte_carlo,
     linear,
     log_prob,
+    particle_filter,
 )
 from worldmodel.replay import Episodes, Replay
 from worldmodel.sequences import Row, Sequences
@@ -47,6 +49,7 @@ from worldmodel.trainer import Trainer
 __all__ = [
     "CORES",
     "ELBO",
+    "FIVO",
     "IWAE",
     "RNN",
     "RSSM",
@@ -93,4 +96,5 @@ __all__ = [
     "mlp",
     "model_for",
     "nested",
+    "particle_filter",
 ]

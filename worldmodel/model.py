@@ -105,6 +105,27 @@ class WorldModel(nn.Module):
         Returns the inference, whose `states` are model states [T, K * B, ...], and the states
         of the last valid rows, [K * B, ...].
         """
+        contexts, evidence, windows, state = self._read(sequences, state)
+        inference, core = self.core.infer(
+            contexts, evidence, sequences.mask, state.core, particles
+        )
+        windows = windows.repeat(1, particles, 1, 1)
+        columns = torch.arange(windows.shape[1], device=windows.device)
+        history = windows[sequences.lengths.repeat(particles), columns]  # [K * B, N, E]
+        states = ModelState(inference.states, windows[1:])
+        return inference._replace(states=states), ModelState(core, history)
+
+    def prepare(self, sequences: Sequences, state: ModelState) -> tuple[Any, Any]:
+        """What the core's `explain` reads at each row, leaves [T, B, ...], and its state before
+        the first row: for loops of one's own, where `infer` draws what it likes."""
+        contexts, evidence, _, state = self._read(sequences, state)
+        return self.core.prepare(contexts, evidence, sequences.mask, state.core), state.core
+
+    def _read(
+        self, sequences: Sequences, state: ModelState
+    ) -> tuple[Tensor, Tensor, Tensor, ModelState]:
+        """Contexts [T, B, C], evidence [T, B, E], histories [T + 1, B, N, E], and the state
+        before the first row."""
         rows = self.fill(sequences)
         if rows.first[1:].any():
             raise ValueError(
@@ -120,14 +141,7 @@ class WorldModel(nn.Module):
         past = torch.cat([state.history[:batch_size].transpose(0, 1), evidence])
         windows = past.unfold(0, self.history, 1).transpose(-1, -2)  # [T + 1, B, N, E]
         contexts = self._context(actions, windows[:-1])  # [T, B, C]
-        inference, core = self.core.infer(
-            contexts, evidence, sequences.mask, state.core, particles
-        )
-        windows = windows.repeat(1, particles, 1, 1)
-        columns = torch.arange(windows.shape[1], device=windows.device)
-        history = windows[sequences.lengths.repeat(particles), columns]  # [K * B, N, E]
-        states = ModelState(inference.states, windows[1:])
-        return inference._replace(states=states), ModelState(core, history)
+        return contexts, evidence, windows, state
 
     def observe(self, row: Row, state: ModelState) -> ModelState:
         """The state after one more row that really happened: `infer` over it."""

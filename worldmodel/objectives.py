@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from worldmodel import nested
 from worldmodel.cores import Inference
-from worldmodel.model import WorldModel
+from worldmodel.model import ModelState, WorldModel
 from worldmodel.sequences import Sequences
 
 Schedule = Callable[[int], float]
@@ -168,14 +169,97 @@ class IWAE:
         return -bound, metrics, state
 
 
-def _increments(model: WorldModel, sequences: Sequences, particles: int) -> dict[str, Tensor]:
+class FIVO:
+    """Minus the filtering bound, in nats a scored row (Maddison et al. 2017,
+    https://arxiv.org/abs/1705.09279): the log of a particle filter's estimate of the likelihood,
+    which is unbiased, so that its log is a lower bound in expectation.
+
+    The gradient through the choice of ancestors is left out, as the paper does: its variance is
+    far above its use. It wants a filtering posterior: with a smoother it is still a bound, but
+    resampling discards particles for what they foresaw.
+    """
+
+    def __init__(self, model: WorldModel, particles: int, threshold: float = 0.5):
+        """threshold: resamples where fewer than this share of the particles counts."""
+        if particles < 1:
+            raise ValueError(f"FIVO expects one particle or more, got {particles}")
+        self.model = model
+        self.particles = particles
+        self.threshold = threshold
+
+    def initial_state(self) -> tuple[()]:
+        return ()
+
+    def __call__(
+        self, batch: list[Sequences], state: Any, step: int
+    ) -> tuple[Tensor, Metrics, Any]:
+        """batch: blocks of [T, B, ...], scored as one."""
+        rows = torch.stack([block.scored.sum() for block in batch]).sum().clamp(min=1)
+        sums: dict[str, Tensor] = {}
+        for block in batch:
+            gains = particle_filter(self.model, block, self.particles, self.threshold)
+            for key, value in gains.items():
+                sums[f"{key}_nats"] = sums.get(f"{key}_nats", 0.0) - value.sum() / rows
+        loss = torch.stack(list(sums.values())).sum()
+        metrics = {key: value.item() for key, value in sums.items()}
+        return loss, metrics | {"bound_nats": -loss.item()}, state
+
+
+def particle_filter(
+    model: WorldModel, sequences: Sequences, particles: int, threshold: float = 0.5
+) -> dict[str, Tensor]:
+    """A particle filter's estimate of log p(percepts | actions): nats by key [T, B].
+
+    As in `log_prob` the entry of a row and key is what the estimate of everything up to it exceeds
+    that of everything before it by. Where a smaller share than `threshold` of the particles counts
+    (1 / (K sum of squared normalised weights)), they are drawn anew in proportion to their weights
+    (multinomially); with threshold 0 never, which is `log_prob`. exp of the sum is unbiased.
+    """
+    batch_size = sequences.mask.shape[1]
+    prepared, core = model.prepare(sequences, model.initial_state(batch_size))
+    core = nested.repeat(core, particles)
+    columns = torch.arange(batch_size, device=sequences.mask.device)
+    level = torch.full_like(nested.leaves(core)[0][:1, :1], -math.log(particles))
+    weights = level.expand(particles, batch_size)  # log, normalised: they sum to one
+    gains = []
+    for t, prepared_t in enumerate(nested.steps(prepared)):
+        posterior, prior, core = model.core.explain(nested.repeat(prepared_t, particles), core)
+        row = nested.index(sequences, slice(t, t + 1))
+        inference = nested.map(lambda leaf: leaf[None], Inference(core, posterior, prior))
+        states = ModelState(inference.states, core.latent[None])  # no history is read here
+        increments = _weigh(model, inference._replace(states=states), row, particles)
+        by_key = {}
+        for key, increment in increments.items():
+            weights = weights + increment[0]
+            by_key[key] = weights.logsumexp(0)  # [B]
+            weights = weights - by_key[key]
+        gains.append(by_key)
+        share = (-(2 * weights).logsumexp(0)).exp() / particles  # [B]
+        poor = (share < threshold).detach()
+        if poor.any():
+            drawn = torch.multinomial(weights.detach().exp().t(), particles, replacement=True).t()
+            kept = torch.arange(particles, device=drawn.device)[:, None].expand_as(drawn)
+            ancestors = (torch.where(poor, drawn, kept) * batch_size + columns).flatten()
+            core = nested.index(core, ancestors)
+            weights = torch.where(poor, level, weights)
+    return nested.stack(gains)
+
+
+def _weigh(
+    model: WorldModel, inference: Inference, sequences: Sequences, particles: int
+) -> dict[str, Tensor]:
     """The increments of log w by key, [T, K, B]; the latents' count with the observation."""
-    start = model.initial_state(sequences.mask.shape[1])
-    inference, _ = model.infer(sequences, start, particles)
     log_probs = model.log_probs(inference.states, sequences)  # [T, K, B] each
     kl = kl_monte_carlo(model, inference).unflatten(1, (particles, -1))
     weights = torch.where(sequences.scored[:, None], kl, 0.0)
     return log_probs | {"observation": log_probs["observation"] - weights}
+
+
+def _increments(model: WorldModel, sequences: Sequences, particles: int) -> dict[str, Tensor]:
+    """The increments of log w by key, [T, K, B], all particles on their own."""
+    start = model.initial_state(sequences.mask.shape[1])
+    inference, _ = model.infer(sequences, start, particles)
+    return _weigh(model, inference, sequences, particles)
 
 
 @torch.no_grad()
