@@ -94,8 +94,9 @@ class LearningConfig:
     """The share of features that the decoder does not get to read, in training."""
     averaging: float = 0.99
     """Decay of the average of the weights, which is what a stage of learning ends with."""
-    bound: Literal["elbo", "iwae"] = "elbo"
-    """What is maximised: the mean of the particles' bounds, or their importance-weighted one."""
+    learning_bound: Literal["elbo", "iwae", "fivo"] = "elbo"
+    """What is maximised: the mean of the particles' bounds, their importance-weighted one, or the
+    filtering one."""
     learning_particles: int = 1
     """Draws of each window's latents (the evaluation has its own number)."""
     kl_warmup: int = 0
@@ -150,8 +151,10 @@ class EvaluationConfig:
     """Whole held-out episodes of the uniform agent; saved as episodes/held-out.npz."""
     games: int = 2_000
     """Real games, and dreamt games, of the greedy policy."""
+    bound: Literal["elbo", "iwae", "fivo"] = "iwae"
+    """What is reported: the mean of K bounds, the importance-weighted or the filtering one."""
     particles: int = 100
-    """K of the importance-weighted bound."""
+    """K of that bound."""
 
     def __post_init__(self) -> None:
         _positive(self, "particles")

@@ -17,7 +17,7 @@ from envs import ToyGameFilter, random_policy_steps, solve_toy_game
 from experiments.config import EvaluationConfig
 from experiments.run import RunFolder
 from experiments.toy_game import Parts, load_run
-from worldmodel import Agent, Environment, Episodes, GenCore, Greedy, Sequences, log_prob, nested
+from worldmodel import BOUNDS, Agent, Environment, Episodes, GenCore, Greedy, Sequences, nested
 from worldmodel.noise import OwnNoise
 
 CHUNK_ROWS = 200_000  # particles times rows scored at once: bounds the memory
@@ -79,7 +79,11 @@ def exact_nats(parts: Parts, sequences: Sequences) -> dict[str, Tensor]:
 
 
 def model_nats(
-    parts: Parts, sequences: Sequences, particles: int, note: Callable[[int, int], None]
+    parts: Parts,
+    sequences: Sequences,
+    bound: str,
+    particles: int,
+    note: Callable[[int, int], None],
 ) -> dict[str, Tensor]:
     """The model's bound by key, [T, B] nats, chunk by chunk."""
     length, batch_size = sequences.mask.shape
@@ -89,7 +93,7 @@ def model_nats(
     chunks = []
     for begin in range(0, batch_size, size):
         chunk = nested.index(sequences, (slice(None), slice(begin, begin + size)))
-        chunks.append(log_prob(parts.model, chunk, particles))
+        chunks.append(BOUNDS[bound](parts.model, chunk, particles))
         note(min(begin + size, batch_size), batch_size)
     return nested.concatenate(chunks, 1)
 
@@ -128,7 +132,11 @@ def evaluate(
         sequences = held_out.sequences(parts.actions)
         exact = exact_nats(parts, sequences)
         bound = model_nats(
-            parts, sequences, particles, lambda done, total: note("scoring episodes", done, total)
+            parts,
+            sequences,
+            settings.bound,
+            particles,
+            lambda done, total: note("scoring episodes", done, total),
         )
         greedy = Greedy(parts.agent)
         note("playing real games", 0, games)
@@ -166,6 +174,7 @@ def evaluate(
         "real_steps_used": checkpoint.values["real_steps"],
         "wall_seconds": checkpoint.values["seconds"],
         "seed": parts.config.seed,
+        "bound": settings.bound,
         "particles": particles,
         "episodes": episodes,
         "games": games,

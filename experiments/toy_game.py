@@ -28,12 +28,14 @@ from experiments.run import RunError, RunFolder
 from worldmodel import (
     CORES,
     ELBO,
+    FIVO,
     IWAE,
     Agent,
     Believer,
     Dream,
     Episodes,
     GenCore,
+    Objective,
     Replay,
     Trainer,
     WorldModel,
@@ -45,7 +47,6 @@ from worldmodel import (
     nested,
 )
 from worldmodel.checkpoint import Checkpoint, load_newest, next_number, save_checkpoint
-from worldmodel.objectives import Objective
 
 FINITE_REWARDS = 16  # rewards that take more values than this have a density
 
@@ -196,8 +197,10 @@ class Training:
     def _bound(self) -> Objective:
         """What the model learns by."""
         told, model = self.config.learning, self.parts.model
-        if told.bound == "iwae":
+        if told.learning_bound == "iwae":
             return IWAE(model, told.learning_particles)
+        if told.learning_bound == "fivo":
+            return FIVO(model, told.learning_particles)
         weight = linear(0.0, 1.0, told.kl_warmup)
         return ELBO(model, weight, particles=told.learning_particles)
 
@@ -252,7 +255,7 @@ class Training:
         if self.done + 1 == stage.units:
             self.parts.model.load_state_dict(self.average.module.state_dict())
         self._log(stage, **metrics)
-        return f"{-metrics['elbo_nats']:.4f} nats a step"
+        return f"{metrics['loss']:.4f} nats a step"
 
     def _improve(self, stage: Stage) -> str:
         rollout, self.dreams = self.objective.roll(self.dreams)

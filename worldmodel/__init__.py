@@ -28,6 +28,7 @@ from worldmodel.gen_core import GenCore, GenState
 from worldmodel.model import ModelState, WorldModel, context_size, model_for
 from worldmodel.nets import mlp
 from worldmodel.objectives import (
+    BOUNDS,
     ELBO,
     FIVO,
     IWAE,
@@ -47,6 +48,7 @@ from worldmodel.sequences import Row, Sequences
 from worldmodel.trainer import Trainer
 
 __all__ = [
+    "BOUNDS",
     "CORES",
     "ELBO",
     "FIVO",

@@ -283,3 +283,16 @@ def log_prob(model: WorldModel, sequences: Sequences, particles: int = 1) -> dic
     gains = torch.where(before == -torch.inf, 0.0, bounds - before)  # impossible gets no worse
     gains = gains.unflatten(0, (len(sequences.mask), -1))  # [T, keys, B]
     return dict(zip(log_probs, gains.unbind(1), strict=True))
+
+
+@torch.no_grad()
+def lower_bound(model: WorldModel, sequences: Sequences, particles: int = 1) -> dict[str, Tensor]:
+    """The evidence lower bound by key, [T, B] nats: the mean over particles, KL by Monte Carlo."""
+    return {key: x.mean(1) for key, x in _increments(model, sequences, particles).items()}
+
+
+BOUNDS: dict[str, Callable[[WorldModel, Sequences, int], dict[str, Tensor]]] = {
+    "elbo": lower_bound,
+    "iwae": log_prob,
+    "fivo": torch.no_grad()(particle_filter),
+}
