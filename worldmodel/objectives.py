@@ -88,6 +88,11 @@ def kl_monte_carlo(model: WorldModel, inference: Inference) -> Tensor:
     return posterior - model.core.latent_distribution(inference.prior).log_prob(latent)
 
 
+def _scored_rows(batch: list[Sequences]) -> Tensor:
+    """How many rows a batch of blocks scores, one at least: what a loss is divided by."""
+    return torch.stack([block.scored.sum() for block in batch]).sum().clamp(min=1)
+
+
 class ELBO:
     """Minus the evidence lower bound, in nats a scored row.
 
@@ -115,7 +120,7 @@ class ELBO:
         self, batch: list[Sequences], state: Any, step: int
     ) -> tuple[Tensor, Metrics, Any]:
         """batch: blocks of [T, B, ...], scored as one."""
-        rows = torch.stack([block.scored.sum() for block in batch]).sum().clamp(min=1)
+        rows = _scored_rows(batch)
         sums: dict[str, Tensor] = {}
         for block in batch:
             before = self.model.initial_state(block.mask.shape[1])
@@ -155,7 +160,7 @@ class IWAE:
         self, batch: list[Sequences], state: Any, step: int
     ) -> tuple[Tensor, Metrics, Any]:
         """batch: blocks of [T, B, ...], scored as one."""
-        rows = torch.stack([block.scored.sum() for block in batch]).sum().clamp(min=1)
+        rows = _scored_rows(batch)
         by_block = [_increments(self.model, block, self.particles) for block in batch]
         whole = [torch.stack(list(parts.values())).sum((0, 1)) for parts in by_block]
         weights = torch.cat(whole, -1)  # [K, B], of whole windows
@@ -194,7 +199,7 @@ class FIVO:
         self, batch: list[Sequences], state: Any, step: int
     ) -> tuple[Tensor, Metrics, Any]:
         """batch: blocks of [T, B, ...], scored as one."""
-        rows = torch.stack([block.scored.sum() for block in batch]).sum().clamp(min=1)
+        rows = _scored_rows(batch)
         sums: dict[str, Tensor] = {}
         for block in batch:
             gains = particle_filter(self.model, block, self.particles, self.threshold)
