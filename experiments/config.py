@@ -53,6 +53,11 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _positive(self, "hidden", "latent")
+        if self.latent_classes < 0 or self.latent_classes == 1:
+            raise ValueError(
+                "--latent-classes is 0 (Gaussian latents) or 2 and more, "
+                f"got {self.latent_classes}"
+            )
 
 
 @dataclass(frozen=True)

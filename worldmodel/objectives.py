@@ -93,7 +93,22 @@ def _scored_rows(batch: list[Sequences]) -> Tensor:
     return torch.stack([block.scored.sum() for block in batch]).sum().clamp(min=1)
 
 
-class ELBO:
+class Bound:
+    """What the bounds share: a model, K particles, and that nothing is carried between updates."""
+
+    def __init__(self, model: WorldModel, particles: int):
+        if particles < 1:
+            raise ValueError(
+                f"{type(self).__name__} expects one particle or more, got {particles}"
+            )
+        self.model = model
+        self.particles = particles
+
+    def initial_state(self) -> tuple[()]:
+        return ()
+
+
+class ELBO(Bound):
     """Minus the evidence lower bound, in nats a scored row.
 
     With K `particles` it is the mean of K bounds (VAE_K: less noise for K times the computation).
@@ -108,13 +123,9 @@ class ELBO:
         kl: Callable[[WorldModel, Inference], Tensor] = kl_closed_form,
         particles: int = 1,
     ):
-        self.model = model
+        super().__init__(model, particles)
         self.kl_weight = kl_weight
         self.kl = kl
-        self.particles = particles
-
-    def initial_state(self) -> tuple[()]:
-        return ()
 
     def __call__(
         self, batch: list[Sequences], state: Any, step: int
@@ -136,7 +147,7 @@ class ELBO:
         return loss + (self.kl_weight(step) - 1.0) * kl_nats, metrics, state
 
 
-class IWAE:
+class IWAE(Bound):
     """Minus the importance-weighted bound of whole windows, in nats a scored row
     (Burda et al. 2016, https://arxiv.org/abs/1509.00519, eq. 8):
 
@@ -146,15 +157,6 @@ class IWAE:
     the bound, the mean of the K lower bounds, and the share of particles that count (1 / (K sum
     of squared normalised weights)).
     """
-
-    def __init__(self, model: WorldModel, particles: int):
-        if particles < 1:
-            raise ValueError(f"IWAE expects one particle or more, got {particles}")
-        self.model = model
-        self.particles = particles
-
-    def initial_state(self) -> tuple[()]:
-        return ()
 
     def __call__(
         self, batch: list[Sequences], state: Any, step: int
@@ -174,7 +176,7 @@ class IWAE:
         return -bound, metrics, state
 
 
-class FIVO:
+class FIVO(Bound):
     """Minus the filtering bound, in nats a scored row (Maddison et al. 2017,
     https://arxiv.org/abs/1705.09279): the log of a particle filter's estimate of the likelihood,
     which is unbiased, so that its log is a lower bound in expectation.
@@ -186,14 +188,8 @@ class FIVO:
 
     def __init__(self, model: WorldModel, particles: int, threshold: float = 0.5):
         """threshold: resamples where fewer than this share of the particles counts."""
-        if particles < 1:
-            raise ValueError(f"FIVO expects one particle or more, got {particles}")
-        self.model = model
-        self.particles = particles
+        super().__init__(model, particles)
         self.threshold = threshold
-
-    def initial_state(self) -> tuple[()]:
-        return ()
 
     def __call__(
         self, batch: list[Sequences], state: Any, step: int
@@ -224,7 +220,7 @@ def particle_filter(
     prepared, core = model.prepare(sequences, model.initial_state(batch_size))
     core = nested.repeat(core, particles)
     columns = torch.arange(batch_size, device=sequences.mask.device)
-    level = torch.full_like(nested.leaves(core)[0][:1, :1], -math.log(particles))
+    level = core.latent.new_tensor(-math.log(particles))
     weights = level.expand(particles, batch_size)  # log, normalised: they sum to one
     gains = []
     for t, prepared_t in enumerate(nested.steps(prepared)):
@@ -240,7 +236,7 @@ def particle_filter(
             weights = weights - by_key[key]
         gains.append(by_key)
         share = (-(2 * weights).logsumexp(0)).exp() / particles  # [B]
-        poor = (share < threshold).detach()
+        poor = share < threshold
         if poor.any():
             drawn = torch.multinomial(weights.detach().exp().t(), particles, replacement=True).t()
             kept = torch.arange(particles, device=drawn.device)[:, None].expand_as(drawn)

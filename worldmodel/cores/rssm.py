@@ -56,6 +56,10 @@ class RSSM(SequenceCore):
         unimix: float = 0.01,
     ):
         super().__init__()
+        if latent_classes < 0 or latent_classes == 1:
+            raise ValueError(
+                f"latent_classes is 0 (Gaussian latents) or 2 and more, got {latent_classes}"
+            )
         self.context_size = context_size
         self.evidence_size = evidence_size
         self.hidden_size = hidden
