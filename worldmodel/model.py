@@ -94,6 +94,24 @@ class WorldModel(nn.Module):
         history = self.remember(self.encoder((row.percept, first)), state.history)
         return row, ModelState(core, history)
 
+    def step_revealed(
+        self, first: Tensor, action: Tensor, state: ModelState
+    ) -> tuple[Row, ModelState]:
+        """`step`, whose row shows the features [B, F] that its percept is drawn from.
+
+        Where nobody reads the percept's observation, it is not drawn: without feedback, if reward
+        and end do not depend on it. The history is then left as it was.
+        """
+        if self.feedback or not self.decoder.separate:
+            row, state = self.step(first, action, state)
+            return row._replace(observation=self.core.features(state.core)), state
+        action = action.masked_fill(first[:, None], 0.0)
+        state = nested.where(first, self.initial_state(len(first)), state)
+        core = self.core.step(action, state.core)
+        features = self.core.features(core)
+        percept = self.decoder.consequences(features).sample() | {"observation": features}
+        return void_row(first, action, percept), state._replace(core=core)
+
     def infer(
         self, sequences: Sequences, state: ModelState, particles: int = 1
     ) -> tuple[Inference, ModelState]:

@@ -84,10 +84,16 @@ class ELBO(Bound):
         self, batch: list[Sequences], state: Any, step: int
     ) -> tuple[Tensor, Metrics, Any]:
         """batch: blocks of [T, B, ...], scored as one."""
+        inferences = [self.model.explain(block, self.particles) for block in batch]
+        return *self.loss(batch, inferences, step), state
+
+    def loss(
+        self, batch: list[Sequences], inferences: list[Inference], step: int
+    ) -> tuple[Tensor, Metrics]:
+        """The loss of blocks that `WorldModel.explain` has explained."""
         rows = _scored_rows(batch)
         sums: dict[str, Tensor] = {}
-        for block in batch:
-            inference = self.model.explain(block, self.particles)
+        for block, inference in zip(batch, inferences, strict=True):
             log_probs = self.model.log_probs(inference.states, block)  # [T, K, B] each
             parts = {f"{key}_nats": -value.sum() for key, value in log_probs.items()}
             scored = block.scored.repeat(1, self.particles)
@@ -100,7 +106,7 @@ class ELBO(Bound):
         negative = torch.stack(list(sums.values())).sum()
         metrics = {key: value.item() for key, value in sums.items()}
         loss = negative - sums["kl_nats"] + self.kl_weight(step) * penalty
-        return loss, metrics | {"elbo_nats": -negative.item()}, state
+        return loss, metrics | {"elbo_nats": -negative.item()}
 
     def _penalty(self, kl: Tensor, inference: Inference) -> Tensor:
         """What stands for the divergence in the loss, [T, K * B] nats before its weight."""
