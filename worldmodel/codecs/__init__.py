@@ -3,8 +3,16 @@
 from worldmodel.codecs.actions import ActionCodec, DiscreteActions, action_codec
 from worldmodel.codecs.base import DistModule, Encoder
 from worldmodel.codecs.heads import (
+    BetaHead,
+    BivariateMixtureHead,
     CategoricalHead,
+    DiscretisedLogisticHead,
     FiniteHead,
+    FrameHead,
+    FullNormalHead,
+    JointHead,
+    LowRankNormalHead,
+    MixtureHead,
     NADEHead,
     NormalHead,
     OneHotHead,
@@ -15,12 +23,20 @@ from worldmodel.codecs.spaces import FlatEncoder, OneHotEncoder, decoder_for, en
 
 __all__ = [
     "ActionCodec",
+    "BetaHead",
+    "BivariateMixtureHead",
     "CategoricalHead",
     "DiscreteActions",
+    "DiscretisedLogisticHead",
     "DistModule",
     "Encoder",
     "FiniteHead",
     "FlatEncoder",
+    "FrameHead",
+    "FullNormalHead",
+    "JointHead",
+    "LowRankNormalHead",
+    "MixtureHead",
     "NADEHead",
     "NormalHead",
     "ObservationDecoder",
