@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from cores import excite
@@ -12,7 +13,16 @@ from gymnasium import spaces
 from scipy import stats
 from torch import distributions as td
 
-from worldmodel import ObservationDecoder, PerceptDecoder, codecs, encoder_for, nested
+from worldmodel import (
+    HEADS,
+    ObservationDecoder,
+    PerceptDecoder,
+    codecs,
+    decoder_for,
+    encoder_for,
+    head_for,
+    nested,
+)
 from worldmodel.codecs import (
     BetaHead,
     BivariateMixtureHead,
@@ -156,16 +166,18 @@ def statistics(value, dimensions):
     return torch.cat([x, (x[..., :, None] * x[..., None, :]).flatten(-2)], -1)
 
 
+def kinds(base):
+    """The complete classes under `base` that the library itself defines."""
+    for kind in base.__subclasses__():
+        yield from kinds(kind)
+        if not inspect.isabstract(kind) and kind.__module__.startswith("worldmodel."):
+            yield kind
+
+
 def test_every_head_is_in_the_list():
-    named = {getattr(codecs, name) for name in codecs.__all__}
-    heads = {
-        kind for kind in named if issubclass_(kind, DistModule) and not inspect.isabstract(kind)
-    }
+    heads = set(kinds(DistModule))
     assert heads == {type(case.make()) for case in CASES.values()}
-
-
-def issubclass_(kind, base):
-    return inspect.isclass(kind) and issubclass(kind, base)
+    assert {kind.__name__ for kind in heads} <= set(codecs.__all__)
 
 
 @every_head
@@ -318,10 +330,11 @@ def test_a_nade_correlates_what_bernoullis_cannot():
     assert loss < torch.tensor(2.0).log() + 0.05  # three independent bits: 3 log 2
 
 
-def test_a_nade_begins_with_the_marginals_it_is_given():
+@pytest.mark.parametrize("name", ["bernoulli", "nade"])
+def test_truth_values_begin_with_the_marginals_that_are_given(name):
     torch.manual_seed(0)
     logits = normal(5)
-    head = NADEHead(3, 5, bias=logits).double()
+    head = head_for(name, spaces.MultiBinary(5), 3, bias=logits).double()
     found = head(torch.zeros(3).double()).log_prob(bits(5))
     expected = td.Independent(td.Bernoulli(logits=logits), 1).log_prob(bits(5).double())
     close(found, expected, atol=1e-6)
@@ -554,3 +567,85 @@ def test_dequantised_densities_bound_the_mass_of_their_cells():
         error = found.std() / DRAWS**0.5
         assert mass.log() - 0.1 < found.mean() < mass.log() + 4 * error
     assert dequantise(torch.tensor([3, 4])).floor().tolist() == [3, 4]
+
+
+# Heads by name.
+
+SPACES = {
+    "symbol": spaces.Discrete(3, start=1),
+    "bits": spaces.MultiBinary(4),
+    "sheet of bits": spaces.MultiBinary((2, 2)),
+    "number": spaces.Box(-1, 1, ()),
+    "vector": spaces.Box(-1, 1, (3,)),
+    "endless": spaces.Box(-float("inf"), 1, (3,)),
+    "uneven": spaces.Box(np.zeros(2, np.float32), np.array([1, 2], np.float32)),
+    "image": spaces.Box(0, 255, (2, 2, 3), np.uint8),
+    "stroke": spaces.Dict(offset=spaces.Box(-9, 9, (2,)), pen=spaces.Discrete(2, start=1)),
+    "pair": spaces.Dict(symbol=spaces.Discrete(2), bits=spaces.MultiBinary(3)),
+}
+FITTING = {
+    "categorical": {"symbol"},
+    "bernoulli": {"bits", "sheet of bits"},
+    "nade": {"bits"},
+    "normal": {"number", "vector", "endless", "uneven", "image"},
+    "full-normal": {"vector", "endless", "uneven"},
+    "low-rank-normal": {"vector", "endless", "uneven"},
+    "mixture": {"number", "vector", "endless", "uneven", "image"},
+    "discretised-logistic": {"number", "vector", "image"},
+    "autoregressive": {"vector", "endless", "uneven"},
+    "beta": {"number", "vector", "uneven", "image"},
+    "strokes": {"stroke"},
+}
+
+
+def members(space, n):
+    """n values of a space, as a batch."""
+    space.seed(0)
+    drawn = [nested.map(torch.as_tensor, dict_of(space.sample())) for _ in range(n)]
+    return nested.stack(drawn)
+
+
+def dict_of(value):
+    return dict(value) if isinstance(value, dict) else value
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("space", SPACES)
+def test_a_head_by_name_fits_its_spaces_and_refuses_others(name, space):
+    torch.manual_seed(0)
+    space, fits = SPACES[space], space in FITTING[name]
+    if not fits:
+        with pytest.raises(ValueError, match=f"the head '{name}' expects .*but the space is"):
+            head_for(name, space, FEATURES)
+        return
+    levels = {"levels": 5} if name == "discretised-logistic" and space.dtype == "float32" else {}
+    distribution = head_for(name, space, FEATURES, **levels)(torch.randn(6, FEATURES))
+    values = members(space, 6)
+    assert distribution.log_prob(values).isfinite().all()
+    shapes = nested.map(lambda leaf: leaf.shape, values)
+    assert nested.map(lambda leaf: leaf.shape, distribution.sample()) == shapes
+
+
+def test_a_head_that_does_not_exist_or_fit_is_named():
+    with pytest.raises(ValueError, match="there is no head 'poisson'; there are categorical, "):
+        head_for("poisson", SPACES["symbol"], 4)
+    with pytest.raises(ValueError, match=r"fit it: bernoulli, nade$"):
+        head_for("categorical", SPACES["bits"], 4)
+    with pytest.raises(ValueError, match="pass levels="):
+        head_for("discretised-logistic", SPACES["vector"], 4)
+
+
+@pytest.mark.parametrize("space", ["stroke", "pair"])
+def test_dictionaries_are_encoded_and_decoded_part_by_part(space):
+    torch.manual_seed(0)
+    space = SPACES[space]
+    values = members(space, 6)
+    parts = [encoder_for(space[key])(values[key]) for key in space]
+    encoder = encoder_for(space)
+    assert torch.equal(encoder(values), torch.cat(parts, -1))
+    assert encoder.size == encoder(values).shape[-1]
+    decoder = decoder_for(space, FEATURES)
+    features = torch.randn(6, FEATURES)
+    by_part = [decoder.parts[key](features).log_prob(values[key]) for key in space]
+    close(decoder(features).log_prob(values), sum(by_part))
+    assert decoder(features).mode.keys() == set(space)

@@ -19,13 +19,22 @@ from worldmodel.codecs.heads import (
     TruthHead,
 )
 from worldmodel.codecs.percepts import ObservationDecoder, PerceptDecoder, PerceptEncoder
-from worldmodel.codecs.spaces import FlatEncoder, OneHotEncoder, decoder_for, encoder_for
+from worldmodel.codecs.registry import HEADS, head_for
+from worldmodel.codecs.spaces import (
+    DictEncoder,
+    FlatEncoder,
+    OneHotEncoder,
+    decoder_for,
+    encoder_for,
+)
 
 __all__ = [
+    "HEADS",
     "ActionCodec",
     "BetaHead",
     "BivariateMixtureHead",
     "CategoricalHead",
+    "DictEncoder",
     "DiscreteActions",
     "DiscretisedLogisticHead",
     "DistModule",
@@ -48,4 +57,5 @@ __all__ = [
     "action_codec",
     "decoder_for",
     "encoder_for",
+    "head_for",
 ]

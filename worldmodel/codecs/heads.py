@@ -27,6 +27,13 @@ MINIMUM_SCALE = 1e-3  # levels; a logistic narrower than that is a step
 MAXIMUM_CORRELATION = 0.999
 
 
+def _begin_with(linear: nn.Linear, bias: Tensor | None) -> None:
+    """Gives a layer a bias [*shape], if there is one."""
+    if bias is not None:
+        with torch.no_grad():
+            linear.bias.copy_(bias.flatten())
+
+
 class CategoricalHead(DistModule):
     """A categorical over start..start+n-1; value: int64 [*]."""
 
@@ -61,10 +68,12 @@ class OneHotHead(DistModule):
 class TruthHead(DistModule):
     """Independent truth values; value: bool (or 0 and 1) [*, *shape]."""
 
-    def __init__(self, input_size: int, shape: Sequence[int] = ()):
+    def __init__(self, input_size: int, shape: Sequence[int] = (), bias: Tensor | None = None):
+        """bias: the logits [*shape] that each value begins with."""
         super().__init__()
         self.shape = torch.Size(shape)
         self.logits = nn.Linear(input_size, self.shape.numel())
+        _begin_with(self.logits, bias)
 
     @property
     def void(self) -> Tensor:
@@ -308,9 +317,7 @@ class NADEHead(DistModule):
         self.visible_bias = nn.Linear(input_size, n)
         self.heard = nn.Parameter(torch.randn(n, hidden) * hidden**-0.5)
         self.said = nn.Parameter(torch.zeros(n, hidden))
-        if bias is not None:
-            with torch.no_grad():
-                self.visible_bias.bias.copy_(bias)
+        _begin_with(self.visible_bias, bias)
 
     @property
     def void(self) -> Tensor:
