@@ -96,10 +96,18 @@ def _scored_rows(batch: list[Sequences]) -> Tensor:
 class Bound:
     """What the bounds share: a model, K particles, and that nothing is carried between updates."""
 
+    regresses = False  # adds the losses of what the decoder regresses
+
     def __init__(self, model: WorldModel, particles: int):
         if particles < 1:
             raise ValueError(
                 f"{type(self).__name__} expects one particle or more, got {particles}"
+            )
+        if model.decoder.regressed and not self.regresses:
+            raise ValueError(
+                f"{type(self).__name__} is a bound alone, but the decoder regresses "
+                f"{', '.join(model.decoder.regressed)}, which nothing would teach it; train by "
+                "the ELBO, or build the decoder without a regression"
             )
         self.model = model
         self.particles = particles
@@ -113,8 +121,11 @@ class ELBO(Bound):
 
     With K `particles` it is the mean of K bounds (VAE_K: less noise for K times the computation).
     `kl_weight` is a schedule over updates; a weight other than 1 makes the loss no bound, and
-    the metrics give the unweighted parts.
+    the metrics give the unweighted parts. What the decoder regresses (`TwoHotRegression`) is
+    learned besides: its loss is added, under a metric of its own, and is no part of the bound.
     """
+
+    regresses = True
 
     def __init__(
         self,
@@ -133,6 +144,7 @@ class ELBO(Bound):
         """batch: blocks of [T, B, ...], scored as one."""
         rows = _scored_rows(batch)
         sums: dict[str, Tensor] = {}
+        regressions: dict[str, Tensor] = {}
         for block in batch:
             before = self.model.initial_state(block.mask.shape[1])
             inference, _ = self.model.infer(block, before, self.particles)
@@ -142,9 +154,13 @@ class ELBO(Bound):
             kl = torch.where(scored, self.kl(self.model, inference), 0.0)
             for key, value in (parts | {"kl_nats": kl.sum()}).items():
                 sums[key] = sums.get(key, 0.0) + value / (rows * self.particles)
-        kl_nats, loss = sums["kl_nats"], torch.stack(list(sums.values())).sum()
-        metrics = {key: value.item() for key, value in sums.items()} | {"elbo_nats": -loss.item()}
-        return loss + (self.kl_weight(step) - 1.0) * kl_nats, metrics, state
+            for key, value in self.model.regression_losses(inference.states, block).items():
+                loss = value.sum() / (rows * self.particles)
+                regressions[f"{key}_regression"] = regressions.get(f"{key}_regression", 0.0) + loss
+        bound = -torch.stack(list(sums.values())).sum()
+        loss = (self.kl_weight(step) - 1.0) * sums["kl_nats"] - bound
+        metrics = {key: value.item() for key, value in (sums | regressions).items()}
+        return loss + sum(regressions.values()), metrics | {"elbo_nats": bound.item()}, state
 
 
 class IWAE(Bound):

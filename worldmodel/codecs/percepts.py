@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from worldmodel.codecs.base import DistModule, Encoder
 from worldmodel.codecs.heads import FiniteHead, NormalHead, TruthHead
+from worldmodel.codecs.regression import TwoHot, TwoHotRegression
 from worldmodel.distributions import Chain, Joint
 
 
@@ -40,7 +41,8 @@ class PerceptDecoder(DistModule):
 
     Reward and end see the observation too: the goal that is seen and the end that it brings are
     one event. Rewards that take few values have a categorical over `reward_support`, others
-    (`None`) a Gaussian density.
+    (`None`) a Gaussian density. With `reward_regression` there is a `TwoHotRegression` of the
+    reward besides, for rewards of any scale.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class PerceptDecoder(DistModule):
         encoder: Encoder,
         reward_support: Sequence[float] | None,
         dropout: float = 0.0,
+        reward_regression: bool = False,
     ):
         """`observation` reads [*, hidden]; `encoder` encodes the observations it describes;
         dropout: of the features, in training mode."""
@@ -66,6 +69,8 @@ class PerceptDecoder(DistModule):
         else:
             self.reward = FiniteHead(hidden, reward_support)
         self.terminated = TruthHead(hidden)
+        self.regressed = ("reward",) if reward_regression else ()
+        self.regression = nn.ModuleDict({key: TwoHotRegression(hidden) for key in self.regressed})
 
     @property
     def void(self) -> dict[str, Any]:
@@ -80,10 +85,20 @@ class PerceptDecoder(DistModule):
         unseen = self.unseen(hidden)
 
         def consequences(value: Mapping[str, Any]) -> Joint:
-            both = F.silu(unseen + self.seen(self.encoder(value["observation"])))
+            both = self._both(unseen, value["observation"])
             return Joint({"reward": self.reward(both), "terminated": self.terminated(both)})
 
         return Chain(Joint({"observation": self.observation(hidden)}), consequences)
+
+    def regressions(self, features: Tensor, value: Mapping[str, Any]) -> dict[str, TwoHot]:
+        """What is regressed, of percepts [*] whose observation is read."""
+        hidden = F.silu(self.body(self.dropout(features)))
+        both = self._both(self.unseen(hidden), value["observation"])
+        return {key: regression(both) for key, regression in self.regression.items()}
+
+    def _both(self, unseen: Tensor, observation: Any) -> Tensor:
+        """What reward and end are read from: the features' share, and the observation."""
+        return F.silu(unseen + self.seen(self.encoder(observation)))
 
 
 class ObservationDecoder(DistModule):
