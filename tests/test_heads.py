@@ -138,6 +138,7 @@ WITHOUT_MEAN = {"categorical", "one-hot", "nade", "observation", "percept", "str
 WITHOUT_MEAN |= {"frame", "frame of mixtures"}
 WITHOUT_MODE = {name for name in CASES if "mixture" in name or "logistic" in name}
 WITHOUT_MODE |= {"beta", "betas", "frame", "stroke"}
+REPARAMETRISED = {"normal", "normals", "full-normal", "low-rank-normal", "beta", "betas"}
 GREEDY = {"nade", "observation", "percept"}  # modes part by part, each given those before
 every_head = pytest.mark.parametrize("name", CASES)
 
@@ -297,10 +298,16 @@ def test_single_precision_gives_the_same(name):
 
 
 @every_head
+def test_what_a_head_gives_can_be_printed(name):
+    assert type(make(name)(normal(2, FEATURES))).__name__ in repr(make(name)(normal(FEATURES)))
+
+
+@every_head
 def test_draws_carry_gradients_where_they_say_so(name):
     features = normal(3, FEATURES).requires_grad_()
     distribution = make(name)(features)
     assert all(not leaf.requires_grad for leaf in nested.leaves(distribution.sample()))
+    assert distribution.has_rsample == (name in REPARAMETRISED)
     if distribution.has_rsample:
         drawn = sum(leaf.sum() for leaf in nested.leaves(distribution.rsample()))
         assert torch.autograd.grad(drawn, features)[0].isfinite().all()
@@ -547,6 +554,12 @@ def test_a_frame_is_drawn_as_it_is_scored():
         close(one.log_prob(value[:, i : i + 1])[:, 0], whole[:, i])
 
 
+def test_features_steer_all_that_is_said_of_a_frame():
+    head, value = frame_head(), normal(5, 9, seed=1)
+    log_prob = head(normal(5, FEATURES)).log_prob(value).sum()
+    assert (torch.autograd.grad(log_prob, head.condition.weight)[0] != 0).all()
+
+
 def test_a_frame_without_convolutions_is_a_gaussian_of_full_covariance():
     n = 6
     head = FrameHead(4, n, dilations=(1,)).double()
@@ -618,6 +631,15 @@ def test_a_regression_begins_at_zero_exactly_and_takes_any_number(dtype):
     assert not hasattr(regression(features), "log_prob")
 
 
+def test_a_regression_reads_what_is_seen():
+    symbols = spaces.Discrete(3, start=2)
+    head = CategoricalHead(5, 3, start=2)
+    decoder = PerceptDecoder(4, 5, head, encoder_for(symbols), None, reward_regression=True)
+    decoder, features = excite(decoder.double()), normal(FEATURES)
+    said = [decoder.regressions(features, {"observation": s})["reward"].mean for s in SYMBOLS]
+    assert len({number.item() for number in said}) == 3
+
+
 def test_a_regression_broadcasts_over_particles():
     regression = excite(TwoHotRegression(4, bins=9).double())
     features, values = normal(3, 2, 5, 4), normal(3, 5, seed=1)
@@ -658,6 +680,7 @@ SPACES = {
     "uneven": spaces.Box(np.zeros(2, np.float32), np.array([1, 2], np.float32)),
     "image": spaces.Box(0, 255, (2, 2, 3), np.uint8),
     "stroke": spaces.Dict(offset=spaces.Box(-9, 9, (2,)), pen=spaces.Discrete(2, start=1)),
+    "stroke of bits": spaces.Dict(offset=spaces.MultiBinary(2), pen=spaces.Discrete(2)),
     "pair": spaces.Dict(symbol=spaces.Discrete(2), bits=spaces.MultiBinary(3)),
 }
 FITTING = {
