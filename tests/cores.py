@@ -86,9 +86,10 @@ def make_model(
     silent: bool = False,
     actions: int = 2,
     seed: int = 0,
+    regression: bool = False,
 ) -> WorldModel:
     """A world model around the core `name`; rewards None: a density; silent: neither rewards
-    nor ends."""
+    nor ends; regression: of rewards, beside their likelihood."""
     torch.manual_seed(seed)
     encoder = PerceptEncoder(encoder_for(observations), rewards=not silent)
     core = CORES[name](context_size(actions, encoder.size, feedback, history), encoder.size)
@@ -96,7 +97,14 @@ def make_model(
     if silent:
         decoder = ObservationDecoder(core.feature_size, 4, head)
     else:
-        decoder = PerceptDecoder(core.feature_size, 4, head, encoder_for(observations), rewards)
+        decoder = PerceptDecoder(
+            core.feature_size,
+            4,
+            head,
+            encoder_for(observations),
+            rewards,
+            reward_regression=regression,
+        )
     return excite(WorldModel(encoder, core, decoder, actions, feedback, history).double())
 
 

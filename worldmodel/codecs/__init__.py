@@ -2,27 +2,52 @@
 
 from worldmodel.codecs.actions import ActionCodec, DiscreteActions, action_codec
 from worldmodel.codecs.base import DistModule, Encoder
-from worldmodel.codecs.percepts import ObservationDecoder, PerceptDecoder, PerceptEncoder
-from worldmodel.codecs.spaces import (
+from worldmodel.codecs.heads import (
+    BetaHead,
+    BivariateMixtureHead,
     CategoricalHead,
+    DiscretisedLogisticHead,
     FiniteHead,
-    FlatEncoder,
+    FrameHead,
+    FullNormalHead,
+    JointHead,
+    LowRankNormalHead,
+    MixtureHead,
+    NADEHead,
     NormalHead,
-    OneHotEncoder,
     OneHotHead,
     TruthHead,
+)
+from worldmodel.codecs.percepts import ObservationDecoder, PerceptDecoder, PerceptEncoder
+from worldmodel.codecs.registry import HEADS, head_for
+from worldmodel.codecs.regression import TwoHot, TwoHotRegression
+from worldmodel.codecs.spaces import (
+    DictEncoder,
+    FlatEncoder,
+    OneHotEncoder,
     decoder_for,
     encoder_for,
 )
 
 __all__ = [
+    "HEADS",
     "ActionCodec",
+    "BetaHead",
+    "BivariateMixtureHead",
     "CategoricalHead",
+    "DictEncoder",
     "DiscreteActions",
+    "DiscretisedLogisticHead",
     "DistModule",
     "Encoder",
     "FiniteHead",
     "FlatEncoder",
+    "FrameHead",
+    "FullNormalHead",
+    "JointHead",
+    "LowRankNormalHead",
+    "MixtureHead",
+    "NADEHead",
     "NormalHead",
     "ObservationDecoder",
     "OneHotEncoder",
@@ -30,7 +55,10 @@ __all__ = [
     "PerceptDecoder",
     "PerceptEncoder",
     "TruthHead",
+    "TwoHot",
+    "TwoHotRegression",
     "action_codec",
     "decoder_for",
     "encoder_for",
+    "head_for",
 ]

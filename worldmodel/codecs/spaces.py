@@ -1,18 +1,15 @@
 """One encoder and one decoder for each kind of Gymnasium space."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
-from torch import distributions as td
 from torch.nn import functional as F
 
 from worldmodel.codecs.base import DistModule, Encoder
-from worldmodel.distributions import Categorical, FiniteSupport, OneHot, Truth
-
-MINIMUM_STD = 1e-3  # a density on a repeated value is unbounded without it
+from worldmodel.codecs.heads import CategoricalHead, JointHead, NormalHead, TruthHead
 
 
 class OneHotEncoder(Encoder):
@@ -45,95 +42,16 @@ class FlatEncoder(Encoder):
         return x.to(self.like.dtype).reshape(*x.shape[: x.dim() - self.dimensions], self.size)
 
 
-class CategoricalHead(DistModule):
-    """A categorical over start..start+n-1; value: int64 [*]."""
+class DictEncoder(Encoder):
+    """A dictionary's parts, encoded side by side, in the order of the encoders."""
 
-    def __init__(self, input_size: int, n: int, start: int = 0):
+    def __init__(self, parts: Mapping[str, Encoder]):
         super().__init__()
-        self.logits = nn.Linear(input_size, n)
-        self.start = start
+        self.parts = nn.ModuleDict(parts)
+        self.size = sum(part.size for part in parts.values())
 
-    @property
-    def void(self) -> Tensor:
-        return torch.tensor(self.start)
-
-    def forward(self, features: Tensor) -> td.Distribution:
-        return Categorical(self.logits(features), self.start)
-
-
-class OneHotHead(DistModule):
-    """A categorical over one-hot codes [*, n]: a policy over discrete actions."""
-
-    def __init__(self, input_size: int, n: int):
-        super().__init__()
-        self.logits = nn.Linear(input_size, n)
-
-    @property
-    def void(self) -> Tensor:
-        return F.one_hot(torch.tensor(0), self.logits.out_features).to(self.logits.weight)
-
-    def forward(self, features: Tensor) -> OneHot:
-        return OneHot(self.logits(features))
-
-
-class TruthHead(DistModule):
-    """Independent truth values; value: bool (or 0 and 1) [*, *shape]."""
-
-    def __init__(self, input_size: int, shape: Sequence[int] = ()):
-        super().__init__()
-        self.shape = torch.Size(shape)
-        self.logits = nn.Linear(input_size, self.shape.numel())
-
-    @property
-    def void(self) -> Tensor:
-        return torch.zeros(self.shape, dtype=torch.bool)
-
-    def forward(self, features: Tensor) -> td.Distribution:
-        logits = self.logits(features).unflatten(-1, self.shape or (1,))
-        if not self.shape:
-            return Truth(logits[..., 0])
-        return td.Independent(Truth(logits), len(self.shape), validate_args=False)
-
-
-class NormalHead(DistModule):
-    """A diagonal Gaussian density; value: float [*, *shape]."""
-
-    def __init__(self, input_size: int, shape: Sequence[int] = ()):
-        super().__init__()
-        self.shape = torch.Size(shape)
-        self.parameters_ = nn.Linear(input_size, 2 * self.shape.numel())
-
-    @property
-    def void(self) -> Tensor:
-        return torch.zeros(self.shape)
-
-    def forward(self, features: Tensor) -> td.Distribution:
-        mean, raw = self.parameters_(features).chunk(2, -1)
-        shape = (*features.shape[:-1], *self.shape)
-        std = F.softplus(raw.contiguous()) + MINIMUM_STD  # strided: ten times slower
-        normal = td.Normal(mean.reshape(shape), std.reshape(shape), validate_args=False)
-        return td.Independent(normal, len(self.shape), validate_args=False)
-
-
-class FiniteHead(DistModule):
-    """A categorical over given numbers, for rewards that take few values; value: float [*]."""
-
-    support: Tensor
-
-    def __init__(self, input_size: int, support: Sequence[float]):
-        super().__init__()
-        if not support:
-            raise ValueError("FiniteHead expects at least one value in its support, got none")
-        values = sorted(set(support))
-        self.logits = nn.Linear(input_size, len(values))
-        self.register_buffer("support", torch.tensor(values))
-
-    @property
-    def void(self) -> Tensor:
-        return self.support[0]
-
-    def forward(self, features: Tensor) -> FiniteSupport:
-        return FiniteSupport(self.logits(features), self.support)
+    def forward(self, x: Mapping[str, Any]) -> Tensor:
+        return torch.cat([part(x[key]) for key, part in self.parts.items()], -1)
 
 
 def _by_space(space: spaces.Space, makers: dict[type, Callable[[Any], Any]], what: str) -> Any:
@@ -145,11 +63,12 @@ def _by_space(space: spaces.Space, makers: dict[type, Callable[[Any], Any]], wha
 
 
 def encoder_for(space: spaces.Space) -> Encoder:
-    """The encoder of values of `space`: Discrete, Box (flattened) or MultiBinary."""
+    """The encoder of values of `space`: Discrete, Box (flattened), MultiBinary, Dict of them."""
     makers: dict[type, Callable[[Any], Encoder]] = {
         spaces.Discrete: lambda s: OneHotEncoder(int(s.n), int(s.start)),
         spaces.Box: lambda s: FlatEncoder(s.shape),
         spaces.MultiBinary: lambda s: FlatEncoder(s.shape),
+        spaces.Dict: lambda s: DictEncoder({key: encoder_for(s[key]) for key in s}),
     }
     return _by_space(space, makers, "encoder")
 
@@ -157,11 +76,13 @@ def encoder_for(space: spaces.Space) -> Encoder:
 def decoder_for(space: spaces.Space, input_size: int) -> DistModule:
     """The likelihood of values of `space`, from features [*, input_size].
 
-    Discrete: a mass (categorical); MultiBinary: a mass (Bernoulli); Box: a density (Gaussian).
+    Discrete: a mass (categorical); MultiBinary: a mass (Bernoulli); Box: a density (Gaussian);
+    Dict: the product of its parts'. `head_for` has others, by name.
     """
     makers: dict[type, Callable[[Any], DistModule]] = {
         spaces.Discrete: lambda s: CategoricalHead(input_size, int(s.n), int(s.start)),
         spaces.Box: lambda s: NormalHead(input_size, s.shape),
         spaces.MultiBinary: lambda s: TruthHead(input_size, s.shape),
+        spaces.Dict: lambda s: JointHead({key: decoder_for(s[key], input_size) for key in s}),
     }
     return _by_space(space, makers, "decoder")

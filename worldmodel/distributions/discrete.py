@@ -1,22 +1,9 @@
-"""Distributions that torch does not have: dictionaries of parts, finite supports, truth values.
-
-All are `torch.distributions.Distribution`s with batch shape [*]; their values are what the spaces
-of Gymnasium hold (class indices, truth values, floats, dictionaries of those). Nothing is
-validated here: checks sit at the borders of the library.
-"""
-
-from collections.abc import Callable, Mapping
-from typing import Any, cast
+"""Masses: categoricals, finite supports, truth values, certainty."""
 
 import torch
 from torch import Tensor
 from torch import distributions as td
 from torch.nn import functional as F
-
-
-def standard_normal(like: Tensor) -> Tensor:
-    """Standard normal noise of the shape of `like`; every latent of every core is drawn here."""
-    return torch.randn_like(like)
 
 
 class Categorical(td.Distribution):
@@ -168,69 +155,6 @@ class Truth(td.Distribution):
         return torch.special.entr(self.probs) + torch.special.entr((-self.logits).sigmoid())
 
 
-class Joint(td.Distribution):
-    """A dictionary of independent parts; value: a dictionary with the same keys."""
-
-    arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
-
-    def __init__(self, parts: Mapping[str, td.Distribution]):
-        self.parts = dict(parts)
-        super().__init__(next(iter(self.parts.values())).batch_shape, validate_args=False)
-
-    @property
-    def mode(self) -> dict[str, Any]:
-        return {key: part.mode for key, part in self.parts.items()}
-
-    @property
-    def mean(self) -> dict[str, Any]:
-        return {key: part.mean for key, part in self.parts.items()}
-
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> dict[str, Any]:  # type: ignore[override]
-        return {key: part.sample(sample_shape) for key, part in self.parts.items()}
-
-    def log_probs(self, value: Mapping[str, Any]) -> dict[str, Tensor]:
-        """The log probability of each part, [*] nats."""
-        return {key: part.log_prob(value[key]) for key, part in self.parts.items()}
-
-    def log_prob(self, value: Mapping[str, Any]) -> Tensor:  # type: ignore[override]
-        return cast(Tensor, sum(self.log_probs(value).values()))
-
-    def entropy(self) -> Tensor:
-        return cast(Tensor, sum(part.entropy() for part in self.parts.values()))
-
-
-class Chain(td.Distribution):
-    """p(a) p(b | a): a `Joint` of first parts, then one given their values.
-
-    What an observation shows (the goal reached) and what the game says of it (the end) are one
-    event; independent heads would give it the product of two probabilities.
-    """
-
-    arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
-
-    def __init__(self, first: Joint, then: Callable[[Mapping[str, Any]], Joint]):
-        self.first = first
-        self.then = then
-        super().__init__(first.batch_shape, validate_args=False)
-
-    @property
-    def mode(self) -> dict[str, Any]:
-        """The most probable first parts, and the most probable rest given those."""
-        first = self.first.mode
-        return first | self.then(first).mode
-
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> dict[str, Any]:  # type: ignore[override]
-        first = self.first.sample(sample_shape)
-        return first | self.then(first).sample()
-
-    def log_probs(self, value: Mapping[str, Any]) -> dict[str, Tensor]:
-        """The log probability of each part given those before it, [*] nats."""
-        return self.first.log_probs(value) | self.then(value).log_probs(value)
-
-    def log_prob(self, value: Mapping[str, Any]) -> Tensor:  # type: ignore[override]
-        return cast(Tensor, sum(self.log_probs(value).values()))
-
-
 class Certain(td.Distribution):
     """One value [*, ...], always."""
 
@@ -246,3 +170,66 @@ class Certain(td.Distribution):
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
         return self.value.expand(*sample_shape, *self.value.shape)
+
+
+class DiscretisedLogistics(td.Distribution):
+    """A mixture of logistics whose mass is that of cells around equally spaced levels
+    (PixelCNN++, Salimans et al. 2017, https://arxiv.org/abs/1701.05517, eq. 2); value [*].
+
+    The level x of 0..n-1 has, of a component with mean m and scale s,
+
+        sigmoid((x + 1/2 - m) / s) - sigmoid((x - 1/2 - m) / s)
+
+    and the outermost levels have the tails as well, so that masses add up to one.
+    """
+
+    arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
+
+    has_rsample = False
+
+    def __init__(
+        self, logits: Tensor, mean: Tensor, scale: Tensor, levels: int, low: Tensor, step: Tensor
+    ):
+        """logits, mean, scale [*, C], the last two in levels; low, step: the value of level 0 and
+        the distance between levels; values have their type."""
+        self.weights = Categorical(logits)
+        self.component_mean = mean
+        self.scale = scale
+        self.last = levels - 1
+        self.low = low
+        self.step = step
+        super().__init__(logits.shape[:-1], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """The sum over levels k > 0 of the probability that the level is k or more."""
+        level = torch.zeros_like(self.weights.logits[..., 0])
+        for k in range(self.last):
+            above = torch.sigmoid((self.component_mean - k - 0.5) / self.scale)
+            level = level + (self.weights.probs * above).sum(-1)
+        return self.low + self.step * level
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+        with torch.no_grad():
+            component = self.weights.sample(sample_shape)[..., None]
+            mean, scale = (
+                x.expand(*component.shape[:-1], -1).gather(-1, component)[..., 0]
+                for x in (self.component_mean, self.scale)
+            )
+            drawn = mean + scale * torch.rand_like(mean).logit(eps=1e-7)
+            return self.low + self.step * drawn.round().clamp(0, self.last).to(self.low.dtype)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Of the levels nearest to the values.
+
+        sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)), which is exact far
+        out in the tails, where the difference would be zero.
+        """
+        level = ((value - self.low) / self.step).round().to(self.scale.dtype)[..., None]
+        below, above = level > 0, level < self.last
+        left = F.logsigmoid((self.component_mean - level + 0.5) / self.scale)
+        right = F.logsigmoid((level + 0.5 - self.component_mean) / self.scale)
+        between = torch.log(-torch.expm1(-1 / self.scale))
+        mass = torch.where(below, left, 0.0) + torch.where(above, right, 0.0)
+        mass = mass + torch.where(below & above, between, 0.0)
+        return torch.logsumexp(self.weights.logits + mass, -1)

@@ -1,0 +1,773 @@
+"""Laws of heads, each over the whole list: what they give is a distribution, and the right one."""
+
+import inspect
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from cores import excite
+from gymnasium import spaces
+from scipy import stats
+from torch import distributions as td
+
+from worldmodel import (
+    ELBO,
+    HEADS,
+    Dream,
+    ObservationDecoder,
+    PerceptDecoder,
+    Sequences,
+    codecs,
+    decoder_for,
+    encoder_for,
+    head_for,
+    model_for,
+    nested,
+)
+from worldmodel.codecs import (
+    BetaHead,
+    BivariateMixtureHead,
+    CategoricalHead,
+    DiscretisedLogisticHead,
+    DistModule,
+    FiniteHead,
+    FrameHead,
+    FullNormalHead,
+    JointHead,
+    LowRankNormalHead,
+    MixtureHead,
+    NADEHead,
+    NormalHead,
+    OneHotHead,
+    TruthHead,
+    TwoHot,
+    TwoHotRegression,
+)
+from worldmodel.codecs.regression import symexp, symlog
+from worldmodel.distributions import DiscretisedLogistics, dequantise
+
+FEATURES = 4
+DRAWS = 20000
+
+
+class Case(NamedTuple):
+    """A head of four features, and points on which its probabilities add up."""
+
+    make: Callable[[], DistModule]
+    points: Any  # leaves [N, ...]: every value, or a grid of cells
+    volume: float = 1.0  # of a cell
+    atol: float = 1e-6  # how far a sum over cells may be from the integral
+
+
+def grid(low, high, n, dimensions):
+    """The middles of n^dimensions cells, [N, dimensions], and the volume of one."""
+    step = (high - low) / n
+    axis = low + step * (torch.arange(n).double() + 0.5)
+    return torch.cartesian_prod(*[axis] * dimensions).reshape(-1, dimensions), step**dimensions
+
+
+def bits(n):
+    """All rows of n truth values, bool [2^n, n]."""
+    return torch.tensor(list(itertools.product((False, True), repeat=n)))
+
+
+def product(**parts):
+    """All combinations of the parts' values [N_i, ...], as a dictionary of [N, ...]."""
+    which = torch.cartesian_prod(*(torch.arange(len(part)) for part in parts.values()))
+    which = which.reshape(-1, len(parts))
+    return {key: part[which[:, i]] for i, (key, part) in enumerate(parts.items())}
+
+
+LINE, SEGMENT = grid(-60.0, 60.0, 6000, 1)
+PLANE, SQUARE = grid(-15.0, 15.0, 400, 2)
+UNIT, PART = grid(0.0, 1.0, 4000, 1)
+UNITS, PARTS = grid(0.0, 1.0, 300, 2)
+SYMBOLS = torch.tensor([2, 3, 4])
+REWARDS = torch.tensor([-1.0, 0.5, 2.0]).double()
+
+CASES = {
+    "categorical": Case(lambda: CategoricalHead(4, 3, start=2), SYMBOLS),
+    "one-hot": Case(lambda: OneHotHead(4, 3), torch.eye(3).double()),
+    "truth": Case(lambda: TruthHead(4), bits(1)[:, 0]),
+    "truths": Case(lambda: TruthHead(4, (2, 3)), bits(6).unflatten(-1, (2, 3))),
+    "finite": Case(lambda: FiniteHead(4, (2.0, -1.0, 0.5)), REWARDS),
+    "nade": Case(lambda: NADEHead(4, 7, hidden=5), bits(7)),
+    "normal": Case(lambda: NormalHead(4), LINE[:, 0], SEGMENT),
+    "normals": Case(lambda: NormalHead(4, (2, 1)), PLANE.unflatten(-1, (2, 1)), SQUARE),
+    "full-normal": Case(lambda: FullNormalHead(4, 2), PLANE, SQUARE),
+    "low-rank-normal": Case(lambda: LowRankNormalHead(4, 2, rank=1), PLANE, SQUARE),
+    "mixture": Case(lambda: MixtureHead(4, components=3), LINE[:, 0], SEGMENT),
+    "mixtures": Case(lambda: MixtureHead(4, (1, 2), 3), PLANE.unflatten(-1, (1, 2)), SQUARE),
+    "bivariate-mixture": Case(lambda: BivariateMixtureHead(4, 3), PLANE, SQUARE),
+    "discretised-logistic": Case(
+        lambda: DiscretisedLogisticHead(4, low=-2, high=5, components=3), torch.arange(-2, 6)
+    ),
+    "discretised-logistics": Case(
+        lambda: DiscretisedLogisticHead(4, (2,), 0.0, 1.0, levels=6, components=2),
+        torch.cartesian_prod(*[torch.linspace(0, 1, 6).double()] * 2),
+    ),
+    "beta": Case(lambda: BetaHead(4, -1.0, 2.0), UNIT[:, 0] * 3 - 1, 3 * PART, 1e-5),
+    "betas": Case(
+        lambda: BetaHead(4, [0.0, -1.0], [0.5, 2.0]),
+        UNITS * torch.tensor([0.5, 3.0]) + torch.tensor([0.0, -1.0]),
+        1.5 * PARTS,
+        1e-3,
+    ),
+    "frame": Case(lambda: FrameHead(4, 2, channels=4, dilations=(1,)), PLANE, SQUARE),
+    "frame of mixtures": Case(lambda: FrameHead(4, 2, 2, 4, (1,)), PLANE, SQUARE),
+    "stroke": Case(
+        lambda: JointHead({"offset": BivariateMixtureHead(4, 2), "pen": CategoricalHead(4, 2)}),
+        product(offset=PLANE, pen=torch.arange(2)),
+        SQUARE,
+    ),
+    "observation": Case(
+        lambda: ObservationDecoder(4, 5, NADEHead(5, 3)), product(observation=bits(3))
+    ),
+    "percept": Case(
+        lambda: PerceptDecoder(
+            4, 5, CategoricalHead(5, 3, 2), encoder_for(spaces.Discrete(3, start=2)), (-1, 0.5, 2)
+        ),
+        product(observation=SYMBOLS, reward=REWARDS, terminated=bits(1)[:, 0]),
+    ),
+}
+WITHOUT_MEAN = {"categorical", "one-hot", "nade", "observation", "percept", "stroke"}
+WITHOUT_MEAN |= {"frame", "frame of mixtures"}
+WITHOUT_MODE = {name for name in CASES if "mixture" in name or "logistic" in name}
+WITHOUT_MODE |= {"beta", "betas", "frame", "stroke"}
+REPARAMETRISED = {"normal", "normals", "full-normal", "low-rank-normal", "beta", "betas"}
+GREEDY = {"nade", "observation", "percept"}  # modes part by part, each given those before
+every_head = pytest.mark.parametrize("name", CASES)
+
+
+def make(name):
+    """The head `name` in float64, none of whose parameters is zero."""
+    torch.manual_seed(0)
+    return excite(CASES[name].make().double())
+
+
+def normal(*shape, seed=0):
+    torch.manual_seed(seed)
+    return torch.randn(*shape).double()
+
+
+def close(found, expected, atol=1e-12):
+    torch.testing.assert_close(found, expected, rtol=0, atol=atol)
+
+
+def table(name, distribution):
+    """The probability of every point under a distribution with batch shape [], [N]."""
+    return distribution.log_prob(CASES[name].points).exp() * CASES[name].volume
+
+
+def numbers(value, dimensions):
+    """The leaves of values with so many leading dimensions, side by side, float [*, D]."""
+    parts = [leaf.double().reshape(*leaf.shape[:dimensions], -1) for leaf in nested.leaves(value)]
+    return torch.cat(parts, -1)
+
+
+def statistics(value, dimensions):
+    """The numbers of values and all their products, [*, D + D * D]."""
+    x = numbers(value, dimensions)
+    return torch.cat([x, (x[..., :, None] * x[..., None, :]).flatten(-2)], -1)
+
+
+def kinds(base):
+    """The complete classes under `base` that the library itself defines."""
+    for kind in base.__subclasses__():
+        yield from kinds(kind)
+        if not inspect.isabstract(kind) and kind.__module__.startswith("worldmodel."):
+            yield kind
+
+
+def test_every_head_is_in_the_list():
+    heads = set(kinds(DistModule))
+    assert heads == {type(case.make()) for case in CASES.values()}
+    assert {kind.__name__ for kind in heads} <= set(codecs.__all__)
+
+
+@every_head
+def test_heads_are_normalised(name):
+    head = make(name)
+    for features in normal(3, FEATURES):
+        close(table(name, head(features)).sum(), torch.tensor(1.0).double(), CASES[name].atol)
+
+
+@every_head
+def test_heads_draw_what_they_score(name):
+    """The mean of every number and of every product of two, within 4 standard errors."""
+    distribution = make(name)(normal(FEATURES))
+    drawn = distribution.sample((DRAWS,))
+    found = statistics(drawn, 1)
+    expected = table(name, distribution) @ statistics(CASES[name].points, 1)
+    error = found.std(0) / DRAWS**0.5
+    assert ((found.mean(0) - expected).abs() <= 4 * error + 1e-12).all()
+    assert found.std(0).max() > 0.1
+
+
+@every_head
+def test_the_mean_is_that_of_the_probabilities(name):
+    distribution = make(name)(normal(FEATURES))
+    if name in WITHOUT_MEAN:
+        with pytest.raises(NotImplementedError):
+            _ = distribution.mean
+        return
+    expected = table(name, distribution) @ numbers(CASES[name].points, 1)
+    close(numbers(distribution.mean, 0), expected, 10 * CASES[name].atol)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in GREEDY])
+def test_nothing_is_more_probable_than_the_mode(name):
+    distribution = make(name)(normal(FEATURES))
+    if name in WITHOUT_MODE:
+        with pytest.raises(NotImplementedError):
+            _ = distribution.mode
+        return
+    best = distribution.log_prob(CASES[name].points).max()
+    excess = distribution.log_prob(distribution.mode) - best
+    assert -1e-12 <= excess <= 0.05  # a grid comes near it
+
+
+@every_head
+@pytest.mark.parametrize("leading", [(), (5,), (2, 3, 5)])
+def test_void_is_in_the_support_of_its_head(name, leading):
+    head = make(name)
+    distribution = head(normal(*leading, FEATURES))
+    assert distribution.batch_shape == leading
+    void = nested.map(lambda leaf: leaf.expand((*leading, *leaf.shape)), head.void)
+    for value in (void, distribution.sample()):
+        log_prob = distribution.log_prob(value)
+        assert log_prob.shape == leading
+        assert log_prob.isfinite().all()
+    shapes = [leaf.shape for leaf in nested.leaves(void)]
+    assert [leaf.shape for leaf in nested.leaves(distribution.sample())] == shapes
+    more = distribution.sample((7,))
+    assert [leaf.shape for leaf in nested.leaves(more)] == [(7, *shape) for shape in shapes]
+
+
+@every_head
+def test_heads_broadcast_over_particles(name):
+    """Distributions [T, K, B] score values [T, 1, B]."""
+    head = make(name)
+    features = normal(4, 2, 3, FEATURES)
+    value = head(features[:, 0]).sample()
+    found = head(features).log_prob(nested.map(lambda leaf: leaf[:, None], value))
+    assert found.shape == (4, 2, 3)
+    for k in range(2):
+        close(found[:, k], head(features[:, k]).log_prob(value))
+
+
+@every_head
+def test_a_head_reads_every_row_alone(name):
+    head = make(name)
+    features = normal(5, FEATURES).requires_grad_()
+    value = head(features).sample()
+    for b, log_prob in enumerate(head(features).log_prob(value)):
+        gradient = torch.autograd.grad(log_prob, features, retain_graph=True)[0]
+        assert (gradient[torch.arange(5) != b] == 0).all()
+        assert (gradient[b] != 0).any()
+
+
+@every_head
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradients_are_finite_even_for_extreme_features(name, dtype):
+    head = make(name).to(dtype)
+    for scale in (1.0, 1e3, -1e3):
+        features = (scale * normal(20, FEATURES)).to(dtype).requires_grad_()
+        for value in (head(features).sample(), head(-features).sample()):
+            log_prob = head(features).log_prob(value)
+            assert log_prob.dtype == dtype
+            assert log_prob.isfinite().all()
+            wanted = [features, *head.parameters()]
+            for gradient in torch.autograd.grad(log_prob.sum(), wanted, allow_unused=True):
+                assert gradient is None or gradient.isfinite().all()
+
+
+@every_head
+def test_single_precision_gives_the_same(name):
+    head = make(name)
+    features = normal(20, FEATURES)
+    value = head(features).sample()
+    expected = head(features).log_prob(value)
+    single = nested.map(lambda x: x.float() if x.is_floating_point() else x, value)
+    found = head.float()(features.float()).log_prob(single)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-4)
+
+
+@every_head
+def test_what_a_head_gives_can_be_printed(name):
+    assert type(make(name)(normal(2, FEATURES))).__name__ in repr(make(name)(normal(FEATURES)))
+
+
+@every_head
+def test_draws_carry_gradients_where_they_say_so(name):
+    features = normal(3, FEATURES).requires_grad_()
+    distribution = make(name)(features)
+    assert all(not leaf.requires_grad for leaf in nested.leaves(distribution.sample()))
+    assert distribution.has_rsample == (name in REPARAMETRISED)
+    if distribution.has_rsample:
+        drawn = sum(leaf.sum() for leaf in nested.leaves(distribution.rsample()))
+        assert torch.autograd.grad(drawn, features)[0].isfinite().all()
+
+
+# What is special about one head.
+
+
+def test_a_nade_scores_what_its_equations_say():
+    """Eqs. 1-5, value by value, in plain loops; its mode takes the likelier of each."""
+    head, features = make("nade"), normal(6, FEATURES)
+    values, mode = head(features).sample(), head(features).mode
+    b, c = head.visible_bias(features), head.hidden_bias(features)
+    for row in range(6):
+        total = 0.0
+        for i in range(7):
+            heard = sum((head.heard[j] * values[row, j] for j in range(i)), c[row])
+            p = (b[row, i] + heard.sigmoid() @ head.said[i]).sigmoid()
+            total = total + (p if values[row, i] else 1 - p).log()
+            if torch.equal(values[row, :i], mode[row, :i]):
+                assert mode[row, i] == (p > 0.5)
+        close(head(features).log_prob(values)[row], total)
+
+
+def test_a_nade_correlates_what_bernoullis_cannot():
+    torch.manual_seed(0)
+    values = torch.randint(2, (64, 1)).bool().expand(64, 3)  # all or none
+    head = NADEHead(1, 3, hidden=8)
+    optimizer = torch.optim.Adam(head.parameters(), 0.05)
+    for _ in range(200):
+        loss = -head(torch.zeros(64, 1)).log_prob(values).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < torch.tensor(2.0).log() + 0.05  # three independent bits: 3 log 2
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "nade"])
+def test_truth_values_begin_with_the_marginals_that_are_given(name):
+    torch.manual_seed(0)
+    logits = normal(5)
+    head = head_for(name, spaces.MultiBinary(5), 3, bias=logits).double()
+    found = head(torch.zeros(3).double()).log_prob(bits(5))
+    expected = td.Independent(td.Bernoulli(logits=logits), 1).log_prob(bits(5).double())
+    close(found, expected, atol=1e-6)
+
+
+def test_a_nade_takes_many_rows_as_it_takes_one():
+    """More rows than are scored at once, over two dimensions."""
+    head = make("nade")
+    features = normal(3, 700, FEATURES)
+    values = head(features).sample()
+    found = head(features).log_prob(values)
+    close(found[2, 431], head(features[2, 431]).log_prob(values[2, 431]))
+    assert head(features[:0]).log_prob(values[:0]).shape == (0, 700)
+
+
+def test_a_normal_head_never_becomes_infinitely_sure():
+    head = NormalHead(1)
+    with torch.no_grad():
+        head.parameters_.bias.fill_(-1000.0)
+    assert head(torch.zeros(1)).log_prob(head(torch.zeros(1)).mean) < 10
+
+
+def test_a_normal_head_is_torchs():
+    head, features = make("normals"), normal(6, FEATURES)
+    distribution = head(features)
+    mean, std = distribution.mean, distribution.base_dist.stddev
+    value = normal(6, 2, 1, seed=1)
+    close(distribution.log_prob(value), td.Normal(mean, std).log_prob(value).sum((-1, -2)))
+    assert (std > 0).all()
+
+
+def test_a_finite_head_covers_its_support_in_any_order():
+    with pytest.raises(ValueError, match="at least one value"):
+        FiniteHead(4, ())
+    assert FiniteHead(4, (2.0, -1.0, 2.0)).support.tolist() == [-1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("module", "value"),
+    [*itertools.product((torch.float32, torch.float64), repeat=2)],
+)
+def test_a_finite_head_knows_its_values_in_any_precision(module, value):
+    head = FiniteHead(4, (0.0, 0.1)).to(module)
+    assert head(torch.randn(4, dtype=module)).log_prob(torch.tensor(0.1, dtype=value)).isfinite()
+
+
+def test_rewards_and_ends_depend_on_what_is_seen():
+    distribution = make("percept")(normal(FEATURES))
+    seen = {"reward": REWARDS[0], "terminated": torch.tensor(True)}
+    for key in ("reward", "terminated"):
+        given = [distribution.log_probs(seen | {"observation": s})[key] for s in SYMBOLS]
+        assert (given[0] - given[1]).abs() > 1e-3
+    assert list(distribution.log_probs(distribution.sample())) == [
+        "observation",
+        "reward",
+        "terminated",
+    ]
+
+
+def test_a_full_normal_has_the_covariance_of_its_factor():
+    distribution = FullNormalHead(4, 3).double()(normal(5, FEATURES))
+    covariance = distribution.scale_tril @ distribution.scale_tril.mT
+    away = normal(5, 3, seed=1) - distribution.mean
+    squares = (away * torch.linalg.solve(covariance, away)).sum(-1)
+    volume = torch.linalg.slogdet(2 * torch.pi * covariance).logabsdet
+    close(distribution.log_prob(distribution.mean + away), -0.5 * (squares + volume))
+    assert (covariance[:, 0, 1:].abs() > 1e-3).all()
+
+
+def test_many_correlations_begin_small_enough_to_be_undone():
+    torch.manual_seed(0)
+    distribution = FullNormalHead(4, 200)(torch.randn(4))
+    assert torch.linalg.cond(distribution.scale_tril) < 100
+
+
+def test_a_low_rank_normal_is_a_full_one():
+    distribution = LowRankNormalHead(4, 5, rank=2).double()(normal(6, FEATURES))
+    directions = distribution.cov_factor
+    covariance = directions @ directions.mT + torch.diag_embed(distribution.cov_diag)
+    full = td.MultivariateNormal(distribution.mean, covariance)
+    value = normal(6, 5, seed=1)
+    close(distribution.log_prob(value), full.log_prob(value), 1e-9)
+    assert directions.shape == (6, 5, 2)
+
+
+def test_a_mixture_adds_its_components():
+    distribution = make("mixtures")(normal(6, FEATURES))
+    value = normal(6, 1, 2, seed=1)
+    normals = distribution.component_distribution.base_dist
+    parts = td.Normal(normals.mean, normals.stddev).log_prob(value[:, None]).sum((-1, -2)).exp()
+    weights = distribution.mixture_distribution.probs
+    close(distribution.log_prob(value), (weights * parts).sum(-1).log())
+    assert weights.shape == (6, 3)
+
+
+def test_a_bivariate_mixture_is_that_of_graves():
+    """Eqs. 23-25, from the numbers that eqs. 18-22 make of the last layer."""
+    head, features, value = make("bivariate-mixture"), normal(6, FEATURES), normal(6, 2, seed=1)
+    raw = head.parameters_(features).unflatten(-1, (6, -1))
+    weights, x, y, wide, high, turn = raw.unbind(-2)
+    sigma = torch.stack([wide, high], -1).exp().log1p() + 1e-3
+    rho = 0.999 * torch.tanh(turn)
+    a, b = ((value[:, None] - torch.stack([x, y], -1)) / sigma).unbind(-1)
+    z = a**2 + b**2 - 2 * rho * a * b
+    rest = 1 - rho**2
+    density = torch.exp(-z / (2 * rest)) / (2 * torch.pi * sigma.prod(-1) * rest.sqrt())
+    expected = (weights.softmax(-1) * density).sum(-1).log()
+    close(head(features).log_prob(value), expected, 1e-9)
+
+
+def test_a_discretised_logistic_is_a_difference_of_sigmoids():
+    head, features = make("discretised-logistic"), normal(6, FEATURES)
+    parts = head(features).base_dist
+    value = torch.tensor([-2, -1, 0, 2, 4, 5])
+    edges = torch.stack([value + 1.5, value + 2.5]).double()[..., None]  # in levels from -2 on
+    edges[0, 0], edges[1, -1] = -torch.inf, torch.inf
+    below, above = torch.sigmoid((edges - parts.component_mean) / parts.scale)
+    expected = (parts.weights.probs * (above - below)).sum(-1).log()
+    close(head(features).log_prob(value), expected, 1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_tails_of_a_discretised_logistic_are_deep(dtype):
+    """200 levels away, at a scale of a hundredth: e^-20000, whose log and slope are known."""
+    mean = torch.tensor([0.0], dtype=dtype, requires_grad=True)
+    scale = torch.tensor([0.01], dtype=dtype)
+    low, step = torch.tensor(0), torch.tensor(1)
+    tail = DiscretisedLogistics(torch.zeros(1, dtype=dtype), mean, scale, 256, low, step)
+    log_prob = tail.log_prob(torch.tensor(200))
+    torch.testing.assert_close(log_prob, torch.tensor(-19950, dtype=dtype))
+    (slope,) = torch.autograd.grad(log_prob, mean)
+    torch.testing.assert_close(slope, torch.tensor([100], dtype=dtype))
+
+
+@pytest.mark.parametrize("levels", [None, 6])
+def test_a_discretised_logistic_draws_its_levels(levels):
+    torch.manual_seed(0)
+    head = DiscretisedLogisticHead(4, (2, 3), 0, 5 if levels is None else 1.0, levels)
+    drawn = head(torch.randn(500, 4)).sample()
+    grid = torch.arange(6) if levels is None else torch.linspace(0, 1, 6)
+    assert drawn.dtype == grid.dtype == head.void.dtype
+    torch.testing.assert_close(drawn.unique(), grid)
+    assert head.void.shape == (2, 3)
+    with pytest.raises(ValueError, match="two levels or more"):
+        DiscretisedLogisticHead(4, low=3, high=3)
+
+
+def test_a_beta_over_an_interval_is_scipys():
+    low, high = torch.tensor([0.0, -1.0]).double(), torch.tensor([0.5, 2.0]).double()
+    distribution = make("betas")(normal(6, FEATURES))
+    base = distribution.base_dist.base_dist
+    value = distribution.sample()
+    expected = stats.beta.logpdf(
+        value,
+        base.concentration1.detach(),
+        base.concentration0.detach(),
+        loc=low,
+        scale=high - low,
+    ).sum(-1)
+    close(distribution.log_prob(value).detach(), torch.as_tensor(expected), 1e-9)
+    assert ((low < value) & (value < high)).all()
+
+
+def test_a_beta_scores_its_edges():
+    for dtype in (torch.float32, torch.float64):
+        head = make("beta").to(dtype)
+        features = normal(6, FEATURES).to(dtype).requires_grad_()
+        for edge in (-1.0, 2.0):
+            log_prob = head(features).log_prob(torch.tensor(edge, dtype=dtype))
+            assert log_prob.isfinite().all()
+            assert torch.autograd.grad(log_prob.sum(), features)[0].isfinite().all()
+    with pytest.raises(ValueError, match="finite low < high"):
+        BetaHead(4, [0.0, 1.0], [1.0, 1.0])
+
+
+def frame_head(n=9, components=2):
+    torch.manual_seed(0)
+    return excite(FrameHead(4, n, components, channels=3, dilations=(1, 2)).double())
+
+
+def test_no_sample_of_a_frame_reads_itself_or_those_after_it():
+    """The Jacobian of log p(y_i | x_<i) in x, at a fixed y, lies below the diagonal, all of it."""
+    head, n = frame_head(), 9
+    condition = head.condition(normal(FEATURES))
+
+    def scores(x):
+        return head._given(x, condition, slice(0, n)).log_prob(torch.ones(n).double())
+
+    jacobian = torch.autograd.functional.jacobian(scores, normal(n, seed=1))
+    assert (jacobian.triu() == 0).all()
+    assert (jacobian[torch.ones(n, n).tril(-1).bool()] != 0).all()
+
+
+def test_a_frame_is_drawn_as_it_is_scored():
+    """One sample's distribution, from the window that it needs, is that of the whole frame."""
+    head, n = frame_head(), 9
+    condition, value = head.condition(normal(5, FEATURES)), normal(5, n, seed=1)
+    whole = head._given(value, condition, slice(0, n)).log_prob(value)
+    for i in range(n):
+        before = torch.where(torch.arange(n) < i, value, 0.0)  # what is not yet drawn is zero
+        one = head._given(before, condition, slice(i, i + 1))
+        close(one.log_prob(value[:, i : i + 1])[:, 0], whole[:, i])
+
+
+def test_features_steer_all_that_is_said_of_a_frame():
+    head, value = frame_head(), normal(5, 9, seed=1)
+    log_prob = head(normal(5, FEATURES)).log_prob(value).sum()
+    assert (torch.autograd.grad(log_prob, head.condition.weight)[0] != 0).all()
+
+
+def test_a_frame_without_convolutions_is_a_gaussian_of_full_covariance():
+    n = 6
+    head = FrameHead(4, n, dilations=(1,)).double()
+    with torch.no_grad():
+        head.out.weight.zero_()
+        head.out.bias.zero_()
+        head.before.copy_(normal(n, n, seed=2))
+    features, value = normal(FEATURES), normal(n, seed=1)
+    mean, raw, _ = head.condition(features).split(head.sizes)
+    std = torch.nn.functional.softplus(raw) + 1e-3
+    whitening = torch.eye(n).double() - head.before.tril(-1)  # whitening @ x = mean + std * noise
+    factor = torch.linalg.solve_triangular(whitening, torch.diag(std), upper=False)
+    expected = td.MultivariateNormal(torch.linalg.solve(whitening, mean), scale_tril=factor)
+    close(head(features).log_prob(value), expected.log_prob(value), 1e-9)
+
+
+def test_dequantised_densities_bound_the_mass_of_their_cells():
+    """E log p(x + step u) + D log step against the cell's mass, in the closed form of a normal."""
+    wide, step = td.Normal(0.0, 1.0), 0.5
+    torch.manual_seed(0)
+    for level in (-1.0, 0.0, 1.5):
+        spread = dequantise(torch.full((DRAWS,), level), step)
+        assert ((level <= spread) & (spread <= level + step)).all()
+        found = wide.log_prob(spread) + torch.tensor(step).log()
+        mass = wide.cdf(torch.tensor(level + step)) - wide.cdf(torch.tensor(level))
+        error = found.std() / DRAWS**0.5
+        assert mass.log() - 0.1 < found.mean() < mass.log() + 4 * error
+    assert dequantise(torch.tensor([3, 4])).floor().tolist() == [3, 4]
+
+
+# Regression: a loss, and no likelihood.
+
+NUMBERS = [0.0, 1e-6, -0.3, 1.0, 12.5, -1e3, 3e6, -4e8]
+
+
+def test_symexp_undoes_symlog():
+    x = torch.tensor(NUMBERS, dtype=torch.float64)
+    torch.testing.assert_close(symexp(symlog(x)), x, rtol=1e-12, atol=1e-15)
+    expected = [math.copysign(math.log(1 + abs(number)), number) for number in NUMBERS]
+    close(symlog(x), torch.tensor(expected, dtype=torch.float64), 1e-9)
+
+
+def test_two_hot_targets_average_to_the_value_between_its_two_bins():
+    """The gradient of the loss is weights minus targets, so it tells the targets."""
+    bins = TwoHotRegression(1).double().bins
+    values = torch.cat([torch.tensor(NUMBERS).double(), bins[[0, 3, 127, 254]]])
+    logits = torch.zeros(len(values), 255).double().requires_grad_()
+    loss = TwoHot(logits, bins).loss(values)
+    targets = 1 / 255 - torch.autograd.grad(loss.sum(), logits)[0]
+    torch.testing.assert_close(targets @ bins, values, rtol=1e-9, atol=1e-9)
+    assert ((targets > 1e-12).sum(-1) <= 2).all()
+    hot = [row.nonzero()[:, 0] for row in targets > 1e-12]
+    assert all(len(which) == 1 or which[1] - which[0] == 1 for which in hot)
+    best = TwoHot(targets.detach().clamp(min=1e-300).log(), bins)  # cross-entropy: least at these
+    torch.testing.assert_close(best.mean, values, rtol=1e-9, atol=1e-9)
+    close(best.loss(values), torch.special.entr(targets.clamp(min=0)).sum(-1), 1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_regression_begins_at_zero_exactly_and_takes_any_number(dtype):
+    regression = TwoHotRegression(4).to(dtype)
+    features = (1e3 * normal(5, 4)).to(dtype)
+    assert (regression(features).mean == 0).all()
+    values = torch.tensor([0.0, 1e30, -1e30, 5e8, 1.0], dtype=dtype)
+    loss = excite(regression)(features).loss(values)
+    assert loss.isfinite().all()
+    for gradient in torch.autograd.grad(loss.sum(), [*regression.parameters()]):
+        assert gradient.isfinite().all()
+    assert not hasattr(regression(features), "log_prob")
+
+
+def test_a_regression_reads_what_is_seen():
+    symbols = spaces.Discrete(3, start=2)
+    head = CategoricalHead(5, 3, start=2)
+    decoder = PerceptDecoder(4, 5, head, encoder_for(symbols), None, reward_regression=True)
+    decoder, features = excite(decoder.double()), normal(FEATURES)
+    said = [decoder.regressions(features, {"observation": s})["reward"].mean for s in SYMBOLS]
+    assert len({number.item() for number in said}) == 3
+
+
+def test_a_regression_broadcasts_over_particles():
+    regression = excite(TwoHotRegression(4, bins=9).double())
+    features, values = normal(3, 2, 5, 4), normal(3, 5, seed=1)
+    found = regression(features).loss(values[:, None])
+    assert found.shape == regression(features).mean.shape == (3, 2, 5)
+    for k in range(2):
+        close(found[:, k], regression(features[:, k]).loss(values))
+
+
+def test_a_regression_finds_means_of_any_scale():
+    """Values 0 and 10,000 with equal odds: their mean, not that of their logarithms."""
+    torch.manual_seed(0)
+    regression = TwoHotRegression(1)
+    optimizer = torch.optim.Adam(regression.parameters(), 0.1)
+    values = torch.tensor([0.0, 1e4]).repeat(8)
+    for _ in range(200):
+        loss = regression(torch.zeros(16, 1)).loss(values).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert abs(regression(torch.zeros(1)).mean - 5000) < 100
+
+
+def test_bins_are_odd_in_number():
+    with pytest.raises(ValueError, match="odd number of bins, got 4"):
+        TwoHotRegression(4, bins=4)
+
+
+# Heads by name.
+
+SPACES = {
+    "symbol": spaces.Discrete(3, start=1),
+    "bits": spaces.MultiBinary(4),
+    "sheet of bits": spaces.MultiBinary((2, 2)),
+    "number": spaces.Box(-1, 1, ()),
+    "vector": spaces.Box(-1, 1, (3,)),
+    "endless": spaces.Box(-float("inf"), 1, (3,)),
+    "uneven": spaces.Box(np.zeros(2, np.float32), np.array([1, 2], np.float32)),
+    "image": spaces.Box(0, 255, (2, 2, 3), np.uint8),
+    "stroke": spaces.Dict(offset=spaces.Box(-9, 9, (2,)), pen=spaces.Discrete(2, start=1)),
+    "stroke of bits": spaces.Dict(offset=spaces.MultiBinary(2), pen=spaces.Discrete(2)),
+    "pair": spaces.Dict(symbol=spaces.Discrete(2), bits=spaces.MultiBinary(3)),
+}
+FITTING = {
+    "categorical": {"symbol"},
+    "bernoulli": {"bits", "sheet of bits"},
+    "nade": {"bits"},
+    "normal": {"number", "vector", "endless", "uneven", "image"},
+    "full-normal": {"vector", "endless", "uneven"},
+    "low-rank-normal": {"vector", "endless", "uneven"},
+    "mixture": {"number", "vector", "endless", "uneven", "image"},
+    "discretised-logistic": {"number", "vector", "image"},
+    "autoregressive": {"vector", "endless", "uneven"},
+    "beta": {"number", "vector", "uneven", "image"},
+    "strokes": {"stroke"},
+}
+
+
+def members(space, n):
+    """n values of a space, as a batch."""
+    space.seed(0)
+    drawn = [nested.map(torch.as_tensor, dict_of(space.sample())) for _ in range(n)]
+    return nested.stack(drawn)
+
+
+def dict_of(value):
+    return dict(value) if isinstance(value, dict) else value
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("space", SPACES)
+def test_a_head_by_name_fits_its_spaces_and_refuses_others(name, space):
+    torch.manual_seed(0)
+    space, fits = SPACES[space], space in FITTING[name]
+    if not fits:
+        with pytest.raises(ValueError, match=f"the head '{name}' expects .*but the space is"):
+            head_for(name, space, FEATURES)
+        return
+    levels = {"levels": 5} if name == "discretised-logistic" and space.dtype == "float32" else {}
+    distribution = head_for(name, space, FEATURES, **levels)(torch.randn(6, FEATURES))
+    values = members(space, 6)
+    assert distribution.log_prob(values).isfinite().all()
+    shapes = nested.map(lambda leaf: leaf.shape, values)
+    assert nested.map(lambda leaf: leaf.shape, distribution.sample()) == shapes
+
+
+def test_a_head_that_does_not_exist_or_fit_is_named():
+    with pytest.raises(ValueError, match="there is no head 'poisson'; there are categorical, "):
+        head_for("poisson", SPACES["symbol"], 4)
+    with pytest.raises(ValueError, match=r"fit it: bernoulli, nade$"):
+        head_for("categorical", SPACES["bits"], 4)
+    with pytest.raises(ValueError, match="pass levels="):
+        head_for("discretised-logistic", SPACES["vector"], 4)
+
+
+@pytest.mark.parametrize("space", ["stroke", "pair"])
+def test_dictionaries_are_encoded_and_decoded_part_by_part(space):
+    torch.manual_seed(0)
+    space = SPACES[space]
+    values = members(space, 6)
+    parts = [encoder_for(space[key])(values[key]) for key in space]
+    encoder = encoder_for(space)
+    assert torch.equal(encoder(values), torch.cat(parts, -1))
+    assert encoder.size == encoder(values).shape[-1]
+    decoder = decoder_for(space, FEATURES)
+    features = torch.randn(6, FEATURES)
+    by_part = [decoder.parts[key](features).log_prob(values[key]) for key in space]
+    close(decoder(features).log_prob(values), sum(by_part))
+    assert decoder(features).mode.keys() == set(space)
+
+
+@pytest.mark.parametrize(
+    ("space", "head"),
+    [("bits", "nade"), ("image", "discretised-logistic"), ("stroke", "strokes"), ("pair", None)],
+)
+def test_a_world_model_dreams_and_scores_by_any_head(space, head):
+    torch.manual_seed(0)
+    space = SPACES[space]
+    model = model_for(space, spaces.Discrete(2), "vrnn", 8, head=head, reward_regression=True)
+    environment = Dream(model, 2, space, spaces.Discrete(2))
+    state, rows = environment.initial_state(3), []
+    for _ in range(2):
+        row, state = environment.step(torch.zeros(3, 2), state)
+        rows.append(row)
+    sequences = Sequences.whole(nested.stack(rows))
+    loss, metrics, _ = ELBO(model, particles=2)([sequences], (), 0)
+    loss.backward()
+    assert metrics["reward_regression"] > 0
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    shapes = nested.map(lambda leaf: leaf.shape, members(space, 3))
+    assert nested.map(lambda leaf: leaf.shape, rows[0].observation) == shapes
