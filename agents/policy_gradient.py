@@ -21,9 +21,18 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn import functional as F
 
-from worldmodel import ActionCodec, DistModule, GenCore, GenState, Row, constant, mlp, nested
+from worldmodel import (
+    ActionCodec,
+    DistModule,
+    GenCore,
+    GenState,
+    Row,
+    Schedule,
+    constant,
+    mlp,
+    nested,
+)
 from worldmodel.objectives import Metrics
-from worldmodel.schedules import Schedule
 
 
 class Policy(DistModule):

@@ -52,7 +52,7 @@ CORES: dict[str, Callable[..., SequenceCore]] = {
     "vrnn": partial(VRNN, **SMALL),
     "rnn lstm": partial(RNN, hidden=4, recurrence="lstm"),
     "rnn layers": partial(RNN, hidden=4, recurrence="lstm", layers=2),
-    "srnn lstm": partial(_srnn, smoothing=False, recurrence="lstm"),
+    "srnn lstm": partial(_srnn, smoothing=False, res_q=False, recurrence="lstm"),
     "independent normalised": partial(
         Independent, recurrence="normalised-gru", smoothing=False, **SMALL
     ),

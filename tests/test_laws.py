@@ -792,8 +792,9 @@ def test_estimated_probabilities_of_all_sequences_sum_to_one(name, time, particl
 @pytest.mark.parametrize("threshold", [0.6, 2.0])
 def test_the_filter_estimates_the_likelihood_without_bias(name, threshold):
     model, time, draws = make_model(name), 4, 20_000
-    with torch.no_grad():  # latents matter much
-        [parameter.mul_(3.0) for parameter in model.decoder.parameters()]
+    strength = 2.0 if name == "srnn lstm" else 3.0  # latents matter much, all rows are possible
+    with torch.no_grad():
+        [parameter.mul_(strength) for parameter in model.decoder.parameters()]
     model.core = Blind(model.core)  # the posterior is the prior: no weight exceeds one
     one = Sequences.whole(random_rows(time, 1))
     torch.manual_seed(0)
@@ -836,7 +837,8 @@ def test_bounds_rise_with_particles_towards_the_likelihood(name):
 
     def bound(particles):
         with fed(noise[:, : particles * draws]):
-            return sum(worldmodel.log_prob(model, many, particles).values()).sum(0)
+            found = worldmodel.log_prob(model, many, particles, at_once=noise.numel())
+            return sum(found.values()).sum(0)
 
     bounds = [bound(particles) for particles in (1, 5, most)]  # [draws] each, paired
     for lower, higher in itertools.pairwise(bounds):

@@ -35,7 +35,7 @@ Note = Callable[[str], None]
 
 def bench_model(core: str, hidden: int, latent: int) -> WorldModel:
     """The model that is measured; every core of the package has one."""
-    sizes = {} if core == "rnn" else {"latent": latent, "latent_hidden": hidden}
+    sizes: dict[str, Any] = {} if core == "rnn" else {"latent": latent, "latent_hidden": hidden}
     return model_for(OBSERVATION, ACTIONS, core, hidden, **sizes)
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from worldmodel import RNN, RSSM, SRNN, VRNN, Independent, Sequences, WorldModel
 from worldmodel.cores.base import MINIMUM_STD
-from worldmodel.nets import GRU, LSTM, Recurrence
+from worldmodel.nets import GRU, LSTM, NormalisedGRU, Recurrence
 
 Draw = Callable[[Tensor], Tensor]  # like -> noise of its shape
 
@@ -35,7 +35,7 @@ class ObviousELBO:
         self, batch: Sequences, state: Any, step: int
     ) -> tuple[Tensor, dict[str, float], Any]:
         """batch [T, B, ...], every row valid and scored, beginning with first rows."""
-        loss = sum(self.terms(batch)) / batch.mask.numel()
+        loss = torch.stack(list(self.terms(batch))).sum() / batch.mask.numel()
         return loss, {"elbo_nats": -loss.item()}, state
 
     def terms(self, batch: Sequences) -> Iterator[Tensor]:
@@ -70,6 +70,7 @@ def cell(recurrence: Recurrence, inputs: Tensor, state: Tensor) -> Tensor:
     if isinstance(recurrence, LSTM):
         before = state.chunk(2, -1)
         return torch.cat(torch.lstm_cell(inputs, before, *recurrence.weights), -1)
+    assert isinstance(recurrence, NormalisedGRU)
     gates = recurrence.norm(recurrence.gates(torch.cat([inputs, state], -1)))
     reset, new, update = gates.chunk(3, -1)
     update = torch.sigmoid(update)
@@ -98,7 +99,8 @@ def independent(core: Any, contexts: list[Tensor], encodings: list[Tensor], draw
     """z_t ~ N(0, I) below a recurrence; forward-backward inference."""
     state = core.initial_state(len(contexts[0]))
     hidden, forward, backward = state.hidden, state.forward, torch.zeros_like(state.forward)
-    forwards, backwards = [], []
+    forwards: list[Tensor] = []
+    backwards: list[Tensor] = []
     for context in contexts:
         forward = cell(core.forward_reading, context, forward)
         forwards.append(forward)
@@ -118,7 +120,9 @@ def independent(core: Any, contexts: list[Tensor], encodings: list[Tensor], draw
 def srnn(core: Any, contexts: list[Tensor], encodings: list[Tensor], draw: Draw) -> Steps:
     """A chain of latents above a recurrence; a backward recurrence reads for it."""
     state = core.initial_state(len(contexts[0]))
-    hidden, latent, hiddens, readings = state.hidden, state.latent, [], []
+    hidden, latent = state.hidden, state.latent
+    hiddens: list[Tensor] = []
+    readings: list[Tensor] = []
     for context in contexts:
         hidden = cell(core.recurrence, context, hidden)
         hiddens.append(hidden)
