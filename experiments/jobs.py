@@ -6,14 +6,17 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
 from experiments.config import EvaluationConfig, ToyGameConfig
 from experiments.evaluate import evaluate as score
+from experiments.processor import keep_memory
 from experiments.progress import Interrupted, Reporter
 from experiments.run import RunError, RunFolder, write_text
 from experiments.toy_game import Training, load_run
+from worldmodel import CORES
 
 
 def train(path: Path, config: ToyGameConfig) -> None:
@@ -139,3 +142,22 @@ def bench_toy_game(
     else:
         for key, value in result.items():
             print(f"{key}: {value}")
+
+
+def bench_cores(core: str, preset: str, growth: bool, threads: int, as_json: bool) -> None:
+    """How fast the cores are, or a preset's whole updates."""
+    from experiments.bench import cores, dreamer, tables
+
+    keep_memory()
+    torch.set_num_threads(threads)
+    if preset == "none":
+        chosen = list(CORES) if core == "all" else [core]
+        result = cores.bench_cores(chosen, growth, Reporter())
+        shown = tables.of_cores(result)
+    else:
+        result = dreamer.bench_dreamer(Reporter())
+        shown = tables.of_dreamer(result)
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        Console().print(*shown)

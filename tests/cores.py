@@ -157,6 +157,8 @@ def noise_for(model, time: int, batch: int, particles: int = 1, seed: int = 0) -
     """Noise for the latents of a model or a core, [T, K * B, Z]."""
     core = getattr(model, "core", model)
     size = core.initial_state(1).latent.shape[-1]
+    classes = getattr(getattr(core, "core", core), "latent_classes", 0)
+    size //= classes or 1  # one number for each categorical
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(time, particles * batch, size, generator=generator, dtype=torch.float64)
 

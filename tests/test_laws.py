@@ -127,7 +127,7 @@ class Blind(SequenceCore):
         return self.core.prepare(contexts, evidence, mask, state)
 
     def explain(self, prepared, state):
-        with fed([torch.zeros_like(state.latent)]):
+        with fed(0 * noise_for(self.core, 1, len(state.latent))):
             posterior, prior, after = self.core.explain(prepared, state)
         if not state.latent.shape[-1]:
             return prior, prior, after
@@ -612,8 +612,10 @@ def test_the_prior_of_a_row_reads_neither_its_evidence_nor_the_future(name):
     evidence = torch.randn(time, batch, 2).double().requires_grad_()
     mask = torch.ones(time, batch, dtype=torch.bool)
     prepared = core.prepare(contexts, evidence, mask, core.initial_state(batch))
-    noise = noise_for(core, time + 1, batch)
-    state = core.initial_state(batch)._replace(latent=noise[time])
+    noise = noise_for(core, time, batch)
+    state = core.initial_state(batch)
+    latents = torch.randn(time + 1, *state.latent.shape).double()
+    state = state._replace(latent=latents[time])
     for t in range(time):
         with fed(noise[t : t + 1]):
             posterior, prior, after = core.explain(nested.index(prepared, t), state)
@@ -627,7 +629,7 @@ def test_the_prior_of_a_row_reads_neither_its_evidence_nor_the_future(name):
         if name in LATENT:
             assert (jacobian(posterior, evidence)[t] != 0).any()
             assert (jacobian(prior, contexts)[t] != 0).any() == ("independent" not in name)
-        state = after._replace(latent=noise[t])
+        state = after._replace(latent=latents[t])
 
 
 # Chunks and particles.

@@ -41,9 +41,9 @@ class PerceptDecoder(DistModule):
 
     Reward and end see the observation too: the goal that is seen and the end that it brings are
     one event. Rewards that take few values have a categorical over `reward_support`, others
-    (`None`) a Gaussian density. With `separate` they read the features alone, as Dreamer's do: p of
-    the three is then a product, and `consequences` gives two of them. With `reward_regression` there is a `TwoHotRegression` of the
-    reward besides, for rewards of any scale.
+    (`None`) a Gaussian density. With `separate` they read the features alone, as Dreamer's do: the
+    three are then independent, and `consequences` gives two of them. With `reward_regression`
+    there is a `TwoHotRegression` of the reward besides, for rewards of any scale.
     """
 
     def __init__(
@@ -65,7 +65,8 @@ class PerceptDecoder(DistModule):
         self.observation = observation
         self.encoder = encoder
         self.separate = separate
-        self.seen = nn.Linear(0 if separate else encoder.size, hidden, bias=False)
+        if not separate:
+            self.seen = nn.Linear(encoder.size, hidden, bias=False)
         self.unseen = nn.Linear(hidden, hidden)
         if reward_support is None:
             self.reward: DistModule = NormalHead(hidden)
@@ -110,7 +111,7 @@ class PerceptDecoder(DistModule):
         return F.silu(self.body(self.dropout(features)))
 
     def _both(self, unseen: Tensor, observation: Any) -> Tensor:
-        """What reward and end are read from: the features' share and, if any, the observation's."""
+        """What reward and end are read from: the features, and the observation if they see it."""
         if self.separate:
             return F.silu(unseen)
         return F.silu(unseen + self.seen(self.encoder(observation)))
