@@ -215,6 +215,9 @@ def main(arguments: list[str] | None = None) -> None:
     command = tyro.extras.subcommand_cli_from_dict(
         verbs, prog=program, description=DESCRIPTION, args=arguments
     )
+    from experiments.processor import keep_memory
+
+    keep_memory()
     try:
         command.run()
     except RunError as error:

@@ -12,7 +12,6 @@ from rich.table import Table
 
 from experiments.config import EvaluationConfig, ToyGameConfig
 from experiments.evaluate import evaluate as score
-from experiments.processor import keep_memory
 from experiments.progress import Interrupted, Reporter
 from experiments.run import RunError, RunFolder, write_text
 from experiments.toy_game import Training, load_run
@@ -148,7 +147,6 @@ def bench_cores(core: str, preset: str, growth: bool, threads: int, as_json: boo
     """How fast the cores are, or a preset's whole updates."""
     from experiments.bench import cores, dreamer, tables
 
-    keep_memory()
     torch.set_num_threads(threads)
     if preset == "none":
         chosen = list(CORES) if core == "all" else [core]
