@@ -231,10 +231,14 @@ class ExactConfig:
     """K of the IWAE and of FIVO in training."""
     fit_updates: int = 800
     """Updates of a model of the chain, each on 1,024 fresh rows."""
+    fit_rate: float = 0.005
+    """Adam's learning rate there, at first; it falls along a cosine."""
     fit_hidden: int = 32
     """Units of a model of the chain."""
-    game_updates: int = 2_500
+    game_updates: int = 2_000
     """Updates of a model of the toy game, each on 1,024 fresh rows."""
+    game_rate: float = 0.015
+    """Adam's learning rate there, at first; it falls along a cosine."""
     game_hidden: int = 128
     """Units of a model of the toy game."""
     episodes: int = 400
@@ -245,8 +249,8 @@ class ExactConfig:
     """Threads of the processor."""
 
     def __post_init__(self) -> None:
-        _positive(self, "learning_particles", "fit_updates", "fit_hidden")
-        _positive(self, "game_updates", "game_hidden", "threads")
+        _positive(self, "learning_particles", "fit_updates", "fit_rate", "fit_hidden")
+        _positive(self, "game_updates", "game_rate", "game_hidden", "threads")
         for name in ("core", "lengths", "learning_bounds"):
             if not getattr(self, name):
                 raise ValueError(f"--{name.replace('_', '-')} expects one or more, got none")

@@ -124,7 +124,7 @@ def test_what_is_scored_is_the_average_of_the_last_weights(monkeypatch):
                 seen.append(model.decoder.body.bias.detach().clone())
                 return super().__call__(*arguments)
 
-        bench.learn(model, Watched(model), bench.fresh_rows(chain), 2, "test", Reporter())
+        bench.learn(model, Watched(model), bench.fresh_rows(chain), 2, 0.01, "test", Reporter())
         assert not model.training
         return model.decoder.body.bias.detach(), seen[1]
 

@@ -39,12 +39,14 @@ from worldmodel import (
     Trainer,
     WorldModel,
     cosine,
+    linear,
     nested,
 )
 
 AVERAGING = 0.99  # of the weights: what is scored
 PHASE_UPDATES = 50  # of play of 512 games: some 50,000 rows, each seen about once
 GAMES = 512
+QUIET_UPDATES = 400  # a KL weight above 1: latents that are loud early drown what must be recalled
 
 SCORES = (("elbo", 1), ("iwae", 10), ("iwae", 100), ("fivo", 10))
 GAME_SCORES = (("elbo", 1), ("iwae", 100))
@@ -138,7 +140,8 @@ def fit_gaps(config: ExactConfig, reporter: Reporter) -> Iterator[Figure]:
             model = chain_model(chain, core, config.fit_hidden, **options)
             title = f"{name} learns the chain by {bound}"
             objective = objective_for(model, bound, config.learning_particles)
-            seconds = learn(model, objective, fresh_rows(chain), updates, title, reporter)
+            told = (updates, config.fit_rate, title, reporter)
+            seconds = learn(model, objective, fresh_rows(chain), *told)
             for figure in scores(model, task, name, SCORES):
                 yield figure._replace(trained_by=bound, seconds=seconds, updates=updates)
 
@@ -149,8 +152,9 @@ def toy_game_gaps(config: ExactConfig, reporter: Reporter) -> Iterator[Figure]:
         torch.manual_seed(config.seed + 2)
         parts = Parts(_game_config(config, core), reward_support=[-1.0])
         title, updates = f"{core} learns the toy game", config.game_updates
-        batches = fresh_play(parts, config.seed)
-        seconds = learn(parts.model, ELBO(parts.model), batches, updates, title, reporter)
+        objective = ELBO(parts.model, linear(10.0, 1.0, QUIET_UPDATES))
+        told = (updates, config.game_rate, title, reporter)
+        seconds = learn(parts.model, objective, fresh_play(parts, config.seed), *told)
         reporter.say(f"{core}: scoring {config.episodes} held-out episodes")
         task = held_out_games(parts, config)
         for figure in scores(parts.model, task, core, GAME_SCORES):
@@ -205,13 +209,14 @@ def learn(
     objective: Objective,
     batches: Iterable[list[Sequences]],
     updates: int,
+    learning_rate: float,
     title: str,
     reporter: Reporter,
 ) -> float:
     """Ends with the average of the last weights; the seconds that it took."""
     begun = time.monotonic()
-    rate = cosine(0.005, 0.0001, updates)
-    trainer = Trainer(objective, model.parameters(), rate, clip_norm=0.3)
+    rate = cosine(learning_rate, learning_rate / 20, updates)
+    trainer = Trainer(objective, model.parameters(), rate, weight_decay=0.05, clip_norm=0.3)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGING), use_buffers=True)
     model.train()
     with reporter.stage(title, updates, 0, "updates") as progress:
