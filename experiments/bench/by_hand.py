@@ -134,7 +134,8 @@ def _set_srnn(core: SRNN, chain: Chain) -> tuple[Tensor, Tensor]:
     posterior = ChainPosterior.of(chain, smoothing=not core.filtering)
     reading = posterior.reading
     _set_gru(core.recurrence, torch.zeros(0, core.context_size))
-    from_evidence = _columns(core.hidden_size + size, (core.hidden_size, reading.information))
+    inputs = core.hidden_size + core.evidence_size
+    from_evidence = _columns(inputs, (core.hidden_size, reading.information))
     if core.filtering:
         _set_mlp(cast(nn.Sequential, core.reading), from_evidence, SMALL * _eye(units, size))
     else:
