@@ -12,6 +12,7 @@ from experiments.bench.linear_gaussian import (
     Chain,
     ChainPosterior,
     Filter,
+    NoisePosterior,
     as_sequences,
     expected_divergence,
     recursion,
@@ -187,6 +188,50 @@ def test_the_recurrent_network_is_the_kalman_filter():
     sequences, _ = played(40, 300)
     found = BOUNDS["iwae"](model_by_hand(chain(), "rnn"), sequences, 1)["observation"]
     close(found, chain().log_prob(sequences.rows.observation), atol=1e-7)
+
+
+def messages(reading, observations):
+    """[T, B, Z], from the end."""
+    found = [observations[-1] @ reading.information.T]
+    for observation in observations.flip(0)[1:]:
+        found.append(observation @ reading.information.T + found[-1] @ reading.backward.T)
+    return torch.stack(found[::-1])
+
+
+@every_latent_model
+def test_every_part_of_a_model_is_that_of_the_chain(core, smoothing):
+    """Prior, posterior and likelihood given the latents that it drew, not only on average."""
+    one, sequences = chain(), played(9, 20)[0]
+    observations = sequences.rows.observation
+    model = model_by_hand(one, core, smoothing)
+    with torch.no_grad():
+        inference, _ = model.infer(sequences, model.initial_state(20))
+        found = model.log_probs(inference.states, sequences)["observation"][:, 0]
+    latent = inference.states.core.latent
+    spread = torch.cat([one.start[None], one.noise.expand(8, -1)])[:, None]  # [T, 1, Z]
+    if core == "independent":  # of the noise that drives the chain
+        posterior = NoisePosterior.of(one, bool(smoothing))
+        noise, latent = spread.sqrt() * latent, []
+        for row in noise:
+            latent.append(row + (latent[-1] @ one.transition.T if latent else 0))
+        latent, prior_mean, spread = torch.stack(latent), torch.zeros_like(noise), zeros(1) + 1
+        steady, predicted = Filter.of(one), [torch.zeros_like(noise[0])]
+        for row in observations[:-1]:
+            predicted.append(predicted[-1] @ steady.carry.T + row @ steady.gain.T)
+        mean = torch.stack(predicted) @ posterior.from_filter.T
+        mean = mean + messages(posterior.reading, observations) @ posterior.from_message.T
+    else:
+        posterior = ChainPosterior.of(one, bool(smoothing))
+        before = torch.cat([torch.zeros_like(latent[:1]), latent[:-1]])
+        prior_mean = before @ one.transition.T
+        mean = before @ posterior.carry.T
+        mean = mean + messages(posterior.reading, observations) @ posterior.weight.T
+    close(inference.prior.mean, prior_mean, atol=1e-7)
+    close(inference.prior.std, spread.sqrt().expand_as(latent), atol=1e-7)
+    close(inference.posterior.mean, mean, atol=1e-7)
+    close(inference.posterior.std, posterior.variance.sqrt().expand_as(latent), atol=1e-7)
+    normal = torch.distributions.Normal(latent @ one.emission.T, one.observation_noise.sqrt())
+    close(found, normal.log_prob(observations).sum(-1), atol=1e-6)
 
 
 @every_model
