@@ -156,6 +156,36 @@ def test_the_expected_divergence_is_the_mean_of_divergences():
     assert abs(found - divergences.mean()) < 4 * divergences.std() / number**0.5
 
 
+@pytest.mark.parametrize(
+    ("kind", "smoothing"),
+    [(ChainPosterior, True), (NoisePosterior, False), (NoisePosterior, True)],
+)
+def test_no_other_variance_would_lose_less_away_from_the_ends(kind, smoothing):
+    one = chain(3)
+    posterior = kind.of(one, smoothing)
+
+    def lost(variance):
+        """By twenty rows more, ends being equal."""
+        other = posterior._replace(variance=variance)
+        return other.gap(one, 80) - other.gap(one, 60)
+
+    for i, factor in itertools.product(range(2), (0.9, 1.1)):
+        scale = torch.ones_like(posterior.variance)
+        scale[i] = factor
+        assert lost(posterior.variance * scale) > lost(posterior.variance)
+
+
+def test_the_filtering_posterior_is_exact_given_the_latent_before_and_its_own_row():
+    one = chain(3)
+    posterior = ChainPosterior.of(one, smoothing=False)
+    spread = one.emission @ one.noise.diag() @ one.emission.T + one.observation_noise.diag()
+    gain = one.noise.diag() @ one.emission.T @ torch.linalg.inv(spread)
+    kept = torch.eye(2, dtype=torch.float64) - gain @ one.emission
+    close(posterior.weight @ posterior.reading.information, gain)
+    close(posterior.carry, kept @ one.transition)
+    close(posterior.variance.diag(), kept @ one.noise.diag())
+
+
 def test_reading_ahead_brings_the_bound_nearer():
     one = chain()
     for core in ("independent", "srnn"):

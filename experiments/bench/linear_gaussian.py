@@ -155,9 +155,10 @@ class Reading(NamedTuple):
 class ChainPosterior(NamedTuple):
     """q(z_t | z_{t-1}, message_t) = N(carry z_{t-1} + weight message_t, variance)
 
-    of the best mean and, among diagonal covariances, the best one. Two ends are left as they are:
-    the first row, whose prior is another, and (smoothing) the last few, where the reading is not
-    at its steady state.
+    Without smoothing it is p(z_t | z_{t-1}, x_t), the locally optimal proposal; with it,
+    p(z_t | z_{t-1}, x_t, x_{t+1}, ...) with the best diagonal covariance. Two ends are left as
+    they are: the first row, whose prior is another, and (smoothing) the last few, where the
+    reading is not at its steady state.
     """
 
     reading: Reading
@@ -187,7 +188,7 @@ class NoisePosterior(NamedTuple):
 
     of the noise that drives a chain, z_t = A z_{t-1} + Q^1/2 e_t: each row on its own. m_t is
     the Kalman filter's prediction. Mean: of the exact posterior of e_t alone (given the rows that
-    the reading reads); variance: the best one of a posterior that factorises.
+    the reading reads); variance: away from the end, the best one of a posterior that factorises.
     """
 
     reading: Reading
