@@ -6,6 +6,7 @@ worldmodel evaluate RUN [--json]        the run beside the exact answers
 worldmodel play RUN [--world real]      step inside
 worldmodel video RUN [--out FILE]       real | dream | difference
 worldmodel bench toy-game               other algorithms on the same game
+worldmodel bench exact [--json]         every core and bound beside exact likelihoods
 worldmodel bench cores                  how fast the cores learn and dream
 """
 
@@ -16,7 +17,13 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from experiments.config import EvaluationConfig, ToyGameConfig, quick
+from experiments.config import (
+    EvaluationConfig,
+    ExactConfig,
+    ToyGameConfig,
+    quick,
+    quick_exact,
+)
 from experiments.run import RunError
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -180,6 +187,25 @@ class BenchCores:
 
 
 @dataclass(frozen=True)
+class BenchExact:
+    """Measure what bounds and training lose, for every core, where the likelihood is known.
+
+    Ctrl-C shows what was measured until then.
+    """
+
+    json: bool = False
+    """Print one JSON list and nothing else."""
+    quick: bool = False
+    """Make everything so small that it ends within seconds: to try an installation."""
+    config: tyro.conf.OmitArgPrefixes[ExactConfig] = field(default_factory=ExactConfig)
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        jobs.bench_exact(quick_exact(self.config) if self.quick else self.config, self.json)
+
+
+@dataclass(frozen=True)
 class Train:
     """Train a world model and an agent in its dream; `worldmodel train --help` lists on what."""
 
@@ -201,7 +227,7 @@ VERBS: dict[str, Any] = {
 }
 GROUPS: dict[str, dict[str, Any]] = {
     "train": {"toy-game": TrainToyGame},
-    "bench": {"toy-game": BenchToyGame, "cores": BenchCores},
+    "bench": {"toy-game": BenchToyGame, "exact": BenchExact, "cores": BenchCores},
 }
 
 

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from experiments.config import EvaluationConfig, ToyGameConfig
+from experiments.config import EvaluationConfig, ExactConfig, ToyGameConfig
 from experiments.evaluate import evaluate as score
 from experiments.progress import Interrupted, Reporter
 from experiments.run import RunError, RunFolder, write_text
@@ -159,3 +159,49 @@ def bench_cores(core: str, preset: str, growth: bool, threads: int, as_json: boo
         print(json.dumps(result, indent=2))
     else:
         Console().print(*shown)
+
+
+def bench_exact(config: ExactConfig, as_json: bool) -> None:
+    """Every core beside exact likelihoods; shown when all is measured, or at Ctrl-C."""
+    from experiments.bench.exact import exact
+
+    figures: list[dict[str, Any]] = []
+    reporter = Reporter()
+    stopped = False
+    try:
+        for figure in exact(config, reporter):
+            figures.append(figure._asdict())
+    except KeyboardInterrupt:
+        stopped = True
+    if as_json:
+        print(json.dumps(figures, indent=2))
+    else:
+        _show_figures(figures)
+    if stopped:
+        reporter.say(f"stopped; {len(figures)} figures were measured until then")
+        sys.exit(130)
+
+
+def _show_figures(figures: list[dict[str, Any]]) -> None:
+    for what in dict.fromkeys(figure["what"] for figure in figures):
+        table = Table(title=f"{what}: nats a row beside the exact likelihood", box=None)
+        for column in ("core", "trained by", "rows", "bound"):
+            table.add_column(column, no_wrap=True)
+        for column in ("exact", "gap", "theory"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for row in figures:
+            if row["what"] == what:
+                table.add_row(*_cells(row))
+        Console().print(table)
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        row["core"],
+        row["trained_by"] or "",
+        str(row["length"]),
+        row["bound"] if row["particles"] == 1 else f"{row['bound']} {row['particles']}",
+        f"{row['exact']:.4f}",
+        f"{row['gap']:.4f} ± {row['se']:.4f}",
+        "" if row["expected"] is None else f"{row['expected']:.4f}",
+    )
