@@ -17,7 +17,17 @@ from envs import ToyGameFilter, random_policy_steps, solve_toy_game
 from experiments.config import EvaluationConfig
 from experiments.run import RunFolder
 from experiments.toy_game import Parts, load_run
-from worldmodel import BOUNDS, Agent, Environment, Episodes, GenCore, Greedy, Sequences, nested
+from worldmodel import (
+    BOUNDS,
+    Agent,
+    Environment,
+    Episodes,
+    GenCore,
+    Greedy,
+    Sequences,
+    WorldModel,
+    nested,
+)
 from worldmodel.noise import OwnNoise
 
 CHUNK_ROWS = 200_000  # particles times rows scored at once: bounds the memory
@@ -79,21 +89,21 @@ def exact_nats(parts: Parts, sequences: Sequences) -> dict[str, Tensor]:
 
 
 def model_nats(
-    parts: Parts,
+    model: WorldModel,
     sequences: Sequences,
     bound: str,
     particles: int,
-    note: Callable[[int, int], None],
+    note: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Tensor]:
     """The model's bound by key, [T, B] nats, chunk by chunk."""
     length, batch_size = sequences.mask.shape
-    if not parts.model.initial_state(1).core.latent.shape[-1]:
+    if not model.initial_state(1).core.latent.shape[-1]:
         particles = 1  # nothing to draw: the likelihood is exact
     size = max(1, CHUNK_ROWS // (particles * length))
     chunks = []
     for begin in range(0, batch_size, size):
         chunk = nested.index(sequences, (slice(None), slice(begin, begin + size)))
-        chunks.append(BOUNDS[bound](parts.model, chunk, particles))
+        chunks.append(BOUNDS[bound](model, chunk, particles))
         note(min(begin + size, batch_size), batch_size)
     return nested.concatenate(chunks, 1)
 
@@ -132,7 +142,7 @@ def evaluate(
         sequences = held_out.sequences(parts.actions)
         exact = exact_nats(parts, sequences)
         bound = model_nats(
-            parts,
+            parts.model,
             sequences,
             settings.bound,
             particles,

@@ -38,9 +38,10 @@ class Rolls:
         return len(self.lengths)
 
     @property
-    def mean(self) -> np.ndarray:
-        """The share of frames in which each pitch sounds, float64 [88]."""
-        return self.frames.mean(0)
+    def rates(self) -> np.ndarray:
+        """How often each pitch sounds a frame, float64 [88]; half a frame with it and half a one
+        without are counted too, so that no rate is 0 or 1."""
+        return (self.frames.sum(0) + 0.5) / (len(self.frames) + 1)
 
     def cut(self, length: int) -> "Rolls":
         """The same frames in recordings of at most `length` frames, for learning from long ones.

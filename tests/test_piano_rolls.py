@@ -20,7 +20,13 @@ def test_a_file_comes_back_recording_by_recording(tmp_path):
         assert sequences.lengths.tolist() == LENGTHS[split]
         frames = sequences.rows.observation.transpose(0, 1)[sequences.mask.T]
         assert np.array_equal(frames.numpy(), arrays[f"{split}_roll"])
-        assert np.array_equal(rolls.mean, arrays[f"{split}_roll"].mean(0))
+
+
+def test_rates_are_shares_of_frames_and_never_certain():
+    frames = np.zeros((3, PITCHES), bool)
+    frames[:2, 5], frames[:, 7] = True, True
+    rates = Rolls(frames, np.array([3])).rates
+    assert rates[[0, 5, 7]] == pytest.approx([0.5 / 4, 2.5 / 4, 3.5 / 4])
 
 
 @pytest.mark.parametrize("name", FILES)
