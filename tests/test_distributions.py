@@ -1,4 +1,4 @@
-"""Laws of distributions, and of the encoders and decoders of every kind of space."""
+"""Laws of distributions, and of the encoders and codecs of every kind of space."""
 
 import itertools
 
@@ -7,16 +7,7 @@ import torch
 from gymnasium import spaces
 from torch import distributions as td
 
-from worldmodel import ObservationDecoder, PerceptDecoder, PerceptEncoder, action_codec, mlp
-from worldmodel.codecs import (
-    CategoricalHead,
-    FiniteHead,
-    NormalHead,
-    OneHotHead,
-    TruthHead,
-    decoder_for,
-    encoder_for,
-)
+from worldmodel import PerceptEncoder, action_codec, decoder_for, encoder_for, mlp
 from worldmodel.distributions import (
     Categorical,
     Certain,
@@ -260,142 +251,6 @@ def test_one_hot_scores_possible_codes_beside_impossible_ones():
     codes = OneHot(torch.tensor([0.0, -torch.inf, 0.0]).double())
     expected = torch.tensor([0.5, 0.0, 0.5]).double().log()
     close(codes.log_prob(torch.eye(3).double()), expected)
-
-
-# Heads.
-
-HEADS = {
-    "categorical": lambda: CategoricalHead(4, 3, start=2),
-    "one-hot": lambda: OneHotHead(4, 3),
-    "truth": lambda: TruthHead(4),
-    "truths": lambda: TruthHead(4, (2, 3)),
-    "normal": lambda: NormalHead(4),
-    "normals": lambda: NormalHead(4, (2, 3)),
-    "finite": lambda: FiniteHead(4, (2.0, -1.0)),
-    "percept": lambda: PerceptDecoder(
-        4, 5, CategoricalHead(5, 3, start=2), encoder_for(spaces.Discrete(3, start=2)), (-1.0, 0.0)
-    ),
-    "observation": lambda: ObservationDecoder(4, 5, NormalHead(5, (2,))),
-}
-
-
-def expanded(value, *shape):
-    if isinstance(value, dict):
-        return {key: expanded(part, *shape) for key, part in value.items()}
-    return value.expand((*shape, *value.shape))
-
-
-@pytest.mark.parametrize(
-    ("name", "leading"),
-    [
-        *itertools.product(HEADS, [(), (5,), (2, 3, 5)]),
-    ],
-)
-def test_void_is_in_the_support_of_its_head(name, leading):
-    torch.manual_seed(0)
-    head = HEADS[name]()
-    distribution = head(torch.randn(*leading, 4))
-    assert distribution.batch_shape == leading
-    log_prob = distribution.log_prob(expanded(head.void, *leading))
-    assert log_prob.shape == leading
-    assert log_prob.isfinite().all()
-    drawn = distribution.sample()
-    assert distribution.log_prob(drawn).shape == leading
-    assert distribution.log_prob(drawn).isfinite().all()
-
-
-@pytest.mark.parametrize("name", HEADS)
-def test_a_head_reads_every_row_alone(name):
-    torch.manual_seed(0)
-    head = HEADS[name]().double()
-    features = torch.randn(5, 4).double().requires_grad_()
-    drawn = head(features).sample()
-    for b, value in enumerate(head(features).log_prob(drawn)):
-        gradient = torch.autograd.grad(value, features, retain_graph=True)[0]
-        assert (gradient[torch.arange(5) != b] == 0).all()
-        assert (gradient[b] != 0).any()
-
-
-def test_a_normal_head_integrates_to_one():
-    torch.manual_seed(0)
-    head = NormalHead(4).double()
-    distribution = head(3 * torch.randn(5, 4).double())
-    grid = torch.linspace(-30, 30, 60001, dtype=torch.float64)
-    density = distribution.log_prob(grid[:, None].expand(-1, 5)).exp()
-    close(torch.trapezoid(density, grid, dim=0), torch.ones(5).double(), atol=1e-8)
-    plane = NormalHead(4, (2,)).double()(torch.randn(4).double())
-    axis = torch.linspace(-40, 40, 1601, dtype=torch.float64)
-    points = torch.cartesian_prod(axis, axis)
-    mass = plane.log_prob(points).exp().sum() * (axis[1] - axis[0]) ** 2
-    close(mass, torch.tensor(1.0).double(), atol=1e-6)
-    draws = distribution.sample((DRAWS,))
-    error = distribution.stddev / DRAWS**0.5
-    assert ((draws.mean(0) - distribution.mean).abs() < 4 * error).all()
-
-
-def test_a_normal_head_never_becomes_infinitely_sure():
-    head = NormalHead(1)
-    with torch.no_grad():
-        head.parameters_.bias.fill_(-1000.0)
-    assert head(torch.zeros(1)).log_prob(head(torch.zeros(1)).mean) < 10
-
-
-def test_a_finite_head_covers_its_support_in_any_order():
-    torch.manual_seed(0)
-    head = FiniteHead(4, (2.0, -1.0, 0.5)).double()
-    distribution = head(torch.randn(5, 4).double())
-    total = sum(distribution.log_prob(torch.full((5,), v)).exp() for v in (2.0, -1.0, 0.5))
-    close(total, torch.ones(5).double())
-    with pytest.raises(ValueError, match="at least one value"):
-        FiniteHead(4, ())
-
-
-def test_a_finite_head_counts_repeated_values_once():
-    torch.manual_seed(0)
-    head = FiniteHead(4, (-1.0, -1.0, 0.0)).double()
-    distribution = head(torch.randn(5, 4).double())
-    total = sum(distribution.log_prob(torch.full((5,), v)).exp() for v in (-1.0, 0.0))
-    close(total, torch.ones(5).double())
-
-
-@pytest.mark.parametrize(
-    ("module", "value"),
-    [
-        (torch.float32, torch.float32),
-        (torch.float32, torch.float64),
-        (torch.float64, torch.float64),
-        (torch.float64, torch.float32),
-    ],
-)
-def test_a_finite_head_knows_its_values_in_any_precision(module, value):
-    head = FiniteHead(4, (0.0, 0.1)).to(module)
-    assert head(torch.randn(4, dtype=module)).log_prob(torch.tensor(0.1, dtype=value)).isfinite()
-
-
-def percept_decoder():
-    torch.manual_seed(0)
-    symbols = spaces.Discrete(3, start=2)
-    head = decoder_for(symbols, 5)
-    return PerceptDecoder(4, 5, head, encoder_for(symbols), (-1.0, 0.0)).double()
-
-
-def test_the_probabilities_of_all_percepts_sum_to_one():
-    distribution = percept_decoder()(normal(6, 4))
-    total, tables = 0.0, {}
-    for symbol, reward, end in itertools.product((2, 3, 4), (-1.0, 0.0), (False, True)):
-        value = {
-            "observation": torch.full((6,), symbol),
-            "reward": torch.full((6,), reward).double(),
-            "terminated": torch.full((6,), end),
-        }
-        parts = distribution.log_probs(value)
-        assert list(parts) == ["observation", "reward", "terminated"]
-        total = total + distribution.log_prob(value).exp()
-        tables[symbol, reward, end] = parts
-    close(total, torch.ones(6).double())
-    for key in ("reward", "terminated"):  # which depend on what is seen
-        given = [tables[symbol, 0.0, True][key] for symbol in (2, 3)]
-        assert (given[0] - given[1]).abs().min() > 1e-3
 
 
 # Encoders and codecs.

@@ -2,18 +2,16 @@
 
 from worldmodel.codecs.actions import ActionCodec, DiscreteActions, action_codec
 from worldmodel.codecs.base import DistModule, Encoder
-from worldmodel.codecs.percepts import ObservationDecoder, PerceptDecoder, PerceptEncoder
-from worldmodel.codecs.spaces import (
+from worldmodel.codecs.heads import (
     CategoricalHead,
     FiniteHead,
-    FlatEncoder,
+    NADEHead,
     NormalHead,
-    OneHotEncoder,
     OneHotHead,
     TruthHead,
-    decoder_for,
-    encoder_for,
 )
+from worldmodel.codecs.percepts import ObservationDecoder, PerceptDecoder, PerceptEncoder
+from worldmodel.codecs.spaces import FlatEncoder, OneHotEncoder, decoder_for, encoder_for
 
 __all__ = [
     "ActionCodec",
@@ -23,6 +21,7 @@ __all__ = [
     "Encoder",
     "FiniteHead",
     "FlatEncoder",
+    "NADEHead",
     "NormalHead",
     "ObservationDecoder",
     "OneHotEncoder",

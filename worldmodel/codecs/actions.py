@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from worldmodel.codecs.base import DistModule
-from worldmodel.codecs.spaces import OneHotHead
+from worldmodel.codecs.heads import OneHotHead
 
 
 class ActionCodec(ABC):

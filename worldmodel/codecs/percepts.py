@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.codecs.base import DistModule, Encoder
-from worldmodel.codecs.spaces import FiniteHead, NormalHead, TruthHead
+from worldmodel.codecs.heads import FiniteHead, NormalHead, TruthHead
 from worldmodel.distributions import Chain, Joint
 
 

@@ -1,0 +1,71 @@
+"""Dictionaries of parts: independent ones, and some that depend on others."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch import distributions as td
+
+
+class Joint(td.Distribution):
+    """A dictionary of independent parts; value: a dictionary with the same keys."""
+
+    arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
+
+    def __init__(self, parts: Mapping[str, td.Distribution]):
+        self.parts = dict(parts)
+        super().__init__(next(iter(self.parts.values())).batch_shape, validate_args=False)
+
+    @property
+    def mode(self) -> dict[str, Any]:
+        return {key: part.mode for key, part in self.parts.items()}
+
+    @property
+    def mean(self) -> dict[str, Any]:
+        return {key: part.mean for key, part in self.parts.items()}
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> dict[str, Any]:  # type: ignore[override]
+        return {key: part.sample(sample_shape) for key, part in self.parts.items()}
+
+    def log_probs(self, value: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The log probability of each part, [*] nats."""
+        return {key: part.log_prob(value[key]) for key, part in self.parts.items()}
+
+    def log_prob(self, value: Mapping[str, Any]) -> Tensor:  # type: ignore[override]
+        return cast(Tensor, sum(self.log_probs(value).values()))
+
+    def entropy(self) -> Tensor:
+        return cast(Tensor, sum(part.entropy() for part in self.parts.values()))
+
+
+class Chain(td.Distribution):
+    """p(a) p(b | a): a `Joint` of first parts, then one given their values.
+
+    What an observation shows (the goal reached) and what the game says of it (the end) are one
+    event; independent heads would give it the product of two probabilities.
+    """
+
+    arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
+
+    def __init__(self, first: Joint, then: Callable[[Mapping[str, Any]], Joint]):
+        self.first = first
+        self.then = then
+        super().__init__(first.batch_shape, validate_args=False)
+
+    @property
+    def mode(self) -> dict[str, Any]:
+        """The most probable first parts, and the most probable rest given those."""
+        first = self.first.mode
+        return first | self.then(first).mode
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> dict[str, Any]:  # type: ignore[override]
+        first = self.first.sample(sample_shape)
+        return first | self.then(first).sample()
+
+    def log_probs(self, value: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The log probability of each part given those before it, [*] nats."""
+        return self.first.log_probs(value) | self.then(value).log_probs(value)
+
+    def log_prob(self, value: Mapping[str, Any]) -> Tensor:  # type: ignore[override]
+        return cast(Tensor, sum(self.log_probs(value).values()))
