@@ -3,6 +3,7 @@
 import inspect
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -272,10 +273,11 @@ def test_a_nade_correlates_what_bernoullis_cannot():
     assert loss < torch.tensor(2.0).log() + 0.05  # three independent bits: 3 log 2
 
 
-def test_a_nade_begins_with_the_marginals_it_is_given():
+@pytest.mark.parametrize("make", [partial(NADEHead, 3, 5), partial(TruthHead, 3, (5,))])
+def test_a_head_begins_with_the_marginals_it_is_given(make):
     torch.manual_seed(0)
     logits = normal(5)
-    head = NADEHead(3, 5, bias=logits).double()
+    head = make(bias=logits).double()
     found = head(torch.zeros(3).double()).log_prob(bits(5))
     expected = td.Independent(td.Bernoulli(logits=logits), 1).log_prob(bits(5).double())
     close(found, expected, atol=1e-6)

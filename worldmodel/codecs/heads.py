@@ -47,10 +47,15 @@ class OneHotHead(DistModule):
 class TruthHead(DistModule):
     """Independent truth values; value: bool (or 0 and 1) [*, *shape]."""
 
-    def __init__(self, input_size: int, shape: Sequence[int] = ()):
+    def __init__(self, input_size: int, shape: Sequence[int] = (), bias: Tensor | None = None):
+        """bias: the logits [*shape] that each value begins with, such as those of its marginal in
+        the training set."""
         super().__init__()
         self.shape = torch.Size(shape)
         self.logits = nn.Linear(input_size, self.shape.numel())
+        if bias is not None:
+            with torch.no_grad():
+                self.logits.bias.copy_(bias.flatten())
 
     @property
     def void(self) -> Tensor:
