@@ -3,9 +3,11 @@
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -14,6 +16,7 @@ from experiments.evaluate import evaluate as score
 from experiments.progress import Interrupted, Reporter
 from experiments.run import RunError, RunFolder, write_text
 from experiments.toy_game import Training, load_run
+from worldmodel import BOUNDS
 
 
 def train(path: Path, config: ToyGameConfig) -> None:
@@ -137,3 +140,46 @@ def bench_toy_game(
     else:
         for key, value in result.items():
             print(f"{key}: {value}")
+
+
+def bench_music(
+    data: Path, name: str, models: Sequence[str], seed: int, quick: bool, as_json: bool
+) -> None:
+    """Models of polyphonic music, on one thread."""
+    from experiments.bench.music import bench
+
+    torch.set_num_threads(1)
+    result = bench(data, name, models, seed, quick, Reporter())
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        _show_music(result)
+
+
+def _show_music(result: dict[str, Any]) -> None:
+    table = Table(title=f"{result['set']}, seed {result['seed']}: {result['scored']}")
+    for column in ("", "nats", "which is"):
+        table.add_column(column, justify="right" if column == "nats" else "left")
+    for row in result["rows"]:
+        best = max(row["by_bound"], key=row["by_bound"].get)
+        table.add_row(row["model"], f"{row['test_nats']:.3f}", _bound(best, result["particles"]))
+    table.add_section()
+    for row in result["published"]:
+        name = row["model"] if row["checked"] else f"{row['model']} *"
+        table.add_row(name, f"{row['nats']:.2f}", row["scored"])
+    table.caption = "* quoted from memory"
+    details = Table()
+    for column in ("", *BOUNDS, "valid", "update", "seconds"):
+        details.add_column(column, justify="right" if column else "left")
+    for row in result["rows"]:
+        bounds = [f"{row['by_bound'][b]:.3f}" if b in row["by_bound"] else "" for b in BOUNDS]
+        valid, seconds = f"{row['valid_nats']:.3f}", f"{row['train_seconds']:.0f}"
+        details.add_row(row["model"], *bounds, valid, str(row["update"]), seconds)
+    Console().print(table, details)
+
+
+def _bound(name: str, particles: int) -> str:
+    """How a bound is written: exact, ELBO, IWAE-128."""
+    if name == "exact":
+        return name
+    return name.upper() if name == "elbo" else f"{name.upper()}-{particles}"

@@ -11,37 +11,38 @@ expect stands in docs/results.md.
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from experiments.evaluate import model_nats
-from experiments.piano_rolls import PITCHES, Rolls, read
+from experiments.piano_rolls import FILES, PITCHES, Rolls, read
+from experiments.progress import Reporter
 from worldmodel import (
     BOUNDS,
     CORES,
     ELBO,
     FIVO,
     IWAE,
+    DistModule,
+    Encoder,
+    Objective,
     ObservationDecoder,
     PerceptEncoder,
     Sequences,
     Trainer,
     WorldModel,
-    context_size,
     cosine,
 )
-from worldmodel.codecs import Encoder, TruthHead
-from worldmodel.objectives import Bound
+from worldmodel.codecs import NADEHead, TruthHead
 
-Note = Callable[[str, int, int, str], None]
-
+OBJECTIVES: dict[str, Callable[..., Objective]] = {"elbo": ELBO, "iwae": IWAE, "fivo": FIVO}
 LONGEST = 160  # frames; longer recordings are learned in pieces (none of JSB's is longer)
 CHOICES = 30  # how often the validation set is asked
 CHOOSING_PARTICLES = 8
@@ -58,7 +59,10 @@ class Recipe:
     hidden: int = 64
     options: dict[str, Any] = field(default_factory=dict)
     """The core's own."""
-    feedback: bool = True
+    dropout: float = 0.0
+    """Of what the recurrence hears of the frame before."""
+    nade: bool = False
+    """Pitches that depend on each other, instead of independent ones."""
     updates: int = 2_000
     batch: int = 16
     learning_rate: float = 3e-3
@@ -68,6 +72,7 @@ class Recipe:
 LATENTS = {"latent": 32, "latent_hidden": 64}
 RECIPES = {
     "rnn": Recipe("rnn"),
+    "rnn-nade": Recipe("rnn", nade=True),
     "vrnn-elbo": Recipe("vrnn", options=LATENTS),
     "vrnn-iwae": Recipe("vrnn", "iwae", 16, options=LATENTS),
     "vrnn-fivo": Recipe("vrnn", "fivo", 16, options=LATENTS),
@@ -92,61 +97,51 @@ class CentredEncoder(Encoder):
 def roll_model(recipe: Recipe, rates: np.ndarray) -> WorldModel:
     """A model of rolls whose pitches sound at `rates`, float64 [88], in the training set."""
     encoder = PerceptEncoder(CentredEncoder(rates), rewards=False)
-    core = CORES[recipe.core](
-        context_size(0, encoder.size, recipe.feedback, 1),
-        encoder.size,
-        hidden=recipe.hidden,
-        **recipe.options,
-    )
-    head = TruthHead(recipe.hidden, (PITCHES,))
-    with torch.no_grad():
-        head.logits.bias.copy_(torch.from_numpy(rates).logit())
+    core = CORES[recipe.core](encoder.size, encoder.size, hidden=recipe.hidden, **recipe.options)
+    logits = torch.from_numpy(rates).logit()
+    if recipe.nade:
+        head: DistModule = NADEHead(recipe.hidden, PITCHES, bias=logits)
+    else:
+        head = TruthHead(recipe.hidden, (PITCHES,), bias=logits)
     decoder = ObservationDecoder(core.feature_size, recipe.hidden, head)
-    return WorldModel(encoder, core, decoder, action_size=0, feedback=recipe.feedback)
-
-
-def objective(model: WorldModel, recipe: Recipe) -> Bound:
-    """What a recipe learns by."""
-    return {"elbo": ELBO, "iwae": IWAE, "fivo": FIVO}[recipe.bound](
-        model, particles=recipe.particles
-    )
+    return WorldModel(encoder, core, decoder, action_size=0, dropout=recipe.dropout)
 
 
 class Choice(NamedTuple):
-    """The weights that did best on the validation set."""
+    """The average of weights that did best in validation."""
 
     weights: dict[str, Tensor]
     update: int
-    nats: float
+    nats: float  # a frame of the validation set
 
 
 def learn(
     model: WorldModel,
-    objective: Bound,
+    objective: Objective,
     recipe: Recipe,
     splits: dict[str, Rolls],
     seed: int,
-    note: Note = lambda what, done, total, words: None,
+    note: Callable[[int, str], None] = lambda done, words: None,
 ) -> Choice:
-    """Trains a model; it ends with the average of its weights that did best in validation."""
+    """Trains a model, which ends with the weights that did best in validation."""
     batches = splits["train"].cut(LONGEST).batches(recipe.batch, np.random.default_rng(seed))
     valid = splits["valid"].sequences()
     rate = cosine(recipe.learning_rate, recipe.learning_rate / 50, recipe.updates)
     trainer = Trainer(objective, model.parameters(), rate, recipe.weight_decay, clip_norm=1.0)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=True)
-    average.eval()
+    averaged = cast(WorldModel, average.module.eval())
     best = Choice({}, 0, -math.inf)
     for update in range(1, recipe.updates + 1):
         model.train()
         metrics = trainer.update([next(batches)])
         average.update_parameters(model)
         if update % math.ceil(recipe.updates / CHOICES) == 0 or update == recipe.updates:
-            nats = frame_nats(average.module, valid, recipe.bound, CHOOSING_PARTICLES)
+            nats = frame_nats(averaged, valid, recipe.bound, CHOOSING_PARTICLES)
             if nats > best.nats:
-                weights = {key: leaf.clone() for key, leaf in average.module.state_dict().items()}
+                weights = {key: leaf.clone() for key, leaf in averaged.state_dict().items()}
                 best = Choice(weights, update, nats)
         words = f"{-metrics['loss']:.3f} nats a frame, best in validation {best.nats:.3f}"
-        note("learning", update, recipe.updates, words)
+        note(update, words)
     model.load_state_dict(best.weights)
     model.eval()
     return best
@@ -164,27 +159,139 @@ def marginal_nats(rates: np.ndarray, rolls: Rolls) -> float:
     return float(np.where(frames, np.log(rates), np.log1p(-rates)).sum() / len(frames))
 
 
+class Published(NamedTuple):
+    """A figure of others, nats a frame by set."""
+
+    name: str
+    scored: str
+    nats: dict[str, float]
+    checked: bool  # computed, or read where it was published; else quoted from memory
+
+
+def _published(name: str, scored: str, *nats: float | None, checked: bool = False) -> Published:
+    by_set = zip(FILES, nats, strict=False)
+    return Published(name, scored, {key: x for key, x in by_set if x is not None}, checked)
+
+
+BEST_OF_THREE = "best of ELBO, IWAE-128, FIVO-128"
+PUBLISHED = (
+    _published("marginal Bernoulli", "exact", -11.06, -10.25, -11.51, -11.05, checked=True),
+    _published(
+        "logistic regression on the frame before",
+        "exact",
+        -9.03,
+        -4.58,
+        -8.13,
+        -8.02,
+        checked=True,
+    ),
+    _published("RNN (2012)", "exact", -8.71, -4.46, -8.13, -8.37),
+    _published("VRNN by ELBO (FIVO paper)", BEST_OF_THREE, -8.63, -3.02, -7.18, -7.85),
+    _published("VRNN by IWAE, N = 16 (FIVO paper)", BEST_OF_THREE, -7.41, -2.85, -7.13, -7.79),
+    _published("VRNN by FIVO, N = 16 (FIVO paper)", BEST_OF_THREE, -6.72, -2.58, -5.89, -7.43),
+    _published("VRNN by ELBO (VSMC-PRC)", "bound", -8.69, -3.87, -7.48, -7.99, checked=True),
+    _published(
+        "VRNN by IWAE, N = 8 (VSMC-PRC)", "bound", -8.32, -3.87, -7.41, -8.04, checked=True
+    ),
+    _published(
+        "VRNN by FIVO, N = 8 (VSMC-PRC)", "bound", -7.40, -2.99, -6.67, -7.80, checked=True
+    ),
+    _published("DMM (Pyro)", "ELBO", -6.87, checked=True),
+    _published("DMM with 2 IAF (Pyro)", "ELBO", -6.80, checked=True),
+    _published("DMM-Aug (2017)", "importance sampling", -6.29, -2.68, -6.36, -7.59),
+    _published("STORN (2014)", "bound", -6.91, -2.85, -6.16, -7.13),
+    _published("RNN-NADE (2012)", "exact", -5.19, -2.31, -5.60, -7.05),
+    _published("hierarchical RNN (2019)", "exact", None, -2.03, -5.16),
+)
+
+
+def bench(
+    folder: Path,
+    name: str,
+    models: Sequence[str],
+    seed: int = 0,
+    quick: bool = False,
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Trains and scores `models` on the set `name`; `quick`: so small that nothing is learned."""
+    splits = read(folder, name)
+    particles = 4 if quick else SCORING_PARTICLES
+    rows = []
+    for model in models:
+        recipe = quickly(RECIPES[model]) if quick else RECIPES[model]
+        rows.append(measure(model, recipe, splits, seed, particles, reporter or Reporter()))
+    return {
+        "set": name,
+        "seed": seed,
+        "frames": {split: int(rolls.lengths.sum()) for split, rolls in splits.items()},
+        "scored": "every frame, the first too; nats a frame of the test set",
+        "particles": particles,
+        "marginal_nats": marginal_nats(splits["train"].rates, splits["test"]),
+        "rows": rows,
+        "published": [
+            {
+                "model": row.name,
+                "nats": row.nats[name],
+                "scored": row.scored,
+                "checked": row.checked,
+            }
+            for row in PUBLISHED
+            if name in row.nats
+        ],
+    }
+
+
+def quickly(recipe: Recipe) -> Recipe:
+    """The same recipe made so small that it ends within seconds and learns next to nothing."""
+    small = {key: 4 for key, value in recipe.options.items() if not isinstance(value, bool)}
+    return replace(
+        recipe,
+        hidden=8,
+        options=recipe.options | small,
+        particles=min(2, recipe.particles),
+        updates=3,
+        batch=4,
+    )
+
+
 def measure(
-    name: str, recipe: Recipe, splits: dict[str, Rolls], seed: int, particles: int, note: Note
+    name: str,
+    recipe: Recipe,
+    splits: dict[str, Rolls],
+    seed: int,
+    particles: int,
+    reporter: Reporter,
 ) -> dict[str, Any]:
     """One row: a model trained by a recipe, and what it makes of the test set."""
     begun = time.monotonic()
     torch.manual_seed(seed)
     model = roll_model(recipe, splits["train"].rates)
-    choice = learn(model, objective(model, recipe), recipe, splits, seed, note)
+    with reporter.stage(f"learning {name}", recipe.updates, 0, "updates") as stage:
+        objective = OBJECTIVES[recipe.bound](model, particles=recipe.particles)
+        choice = learn(model, objective, recipe, splits, seed, stage.update)
     seconds = time.monotonic() - begun
-    test = splits["test"].sequences()
-    exact = not model.initial_state(1).core.latent.shape[-1]
-    scores = {}
-    for number, bound in enumerate(["elbo"] if exact else BOUNDS):
-        note("scoring", number, len(BOUNDS), bound)
-        scores[bound] = frame_nats(model, test, bound, particles)
+    by_bound = score(model, splits["test"], particles, name, reporter)
     return {
         "model": name,
-        "nats": max(scores.values()),
-        "exact": exact,
-        "by_bound": {} if exact else scores,
+        "test_nats": max(by_bound.values()),
+        "by_bound": by_bound,
         "valid_nats": choice.nats,
         "update": choice.update,
-        "seconds": seconds,
+        "train_seconds": seconds,
+        "recipe": asdict(recipe),
     }
+
+
+def score(
+    model: WorldModel, rolls: Rolls, particles: int, name: str, reporter: Reporter
+) -> dict[str, float]:
+    """What each bound makes of whole recordings, nats a frame; {"exact": ...} without latents."""
+    sequences = rolls.sequences()
+    if not model.initial_state(1).core.latent.shape[-1]:
+        return {"exact": frame_nats(model, sequences, "elbo", 1)}
+    found = {}
+    with reporter.stage(f"scoring {name}", len(BOUNDS), 0, "bounds") as stage:
+        for number, bound in enumerate(BOUNDS, 1):
+            found[bound] = frame_nats(model, sequences, bound, particles)
+            stage.update(number)
+    return found
