@@ -183,3 +183,24 @@ def _bound(name: str, particles: int) -> str:
     if name == "exact":
         return name
     return name.upper() if name == "elbo" else f"{name.upper()}-{particles}"
+
+
+def bench_iwae(data: Path, seeds: int, picture: Path | None, quick: bool, as_json: bool) -> None:
+    """Whether importance weighting helps, on one thread."""
+    from experiments.bench import iwae
+
+    if picture is not None:
+        iwae.check_picture(picture)
+    torch.set_num_threads(1)
+    result = iwae.experiment(data, seeds, quick, Reporter())
+    if picture is not None:
+        iwae.plot(result, picture)
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    table = Table(title=f"{result['set']}, nats a frame of the test set: mean of {seeds} seeds")
+    for column in ("learned by", *(_bound(bound, result["particles"]) for bound in BOUNDS)):
+        table.add_column(column, justify="left" if column == "learned by" else "right")
+    for name, by_bound in result["summary"].items():
+        table.add_row(name, *(f"{mean:.3f} ± {error:.3f}" for mean, error in by_bound.values()))
+    Console().print(table)

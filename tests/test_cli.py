@@ -52,6 +52,8 @@ def run(tmp_path_factory) -> Path:
         ["video"],
         ["bench"],
         ["bench", "toy-game"],
+        ["bench", "music"],
+        ["bench", "iwae"],
     ],
 )
 def test_every_help_is_there(verb):

@@ -9,6 +9,7 @@ to stop is decided on the validation set; the test set is scored once, by three 
 expect stands in docs/results.md.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -107,12 +108,12 @@ def roll_model(recipe: Recipe, rates: np.ndarray) -> WorldModel:
     return WorldModel(encoder, core, decoder, action_size=0, dropout=recipe.dropout)
 
 
-class Choice(NamedTuple):
-    """The average of weights that did best in validation."""
+class Learned(NamedTuple):
+    """How validation went, in nats a frame."""
 
-    weights: dict[str, Tensor]
-    update: int
-    nats: float  # a frame of the validation set
+    update: int  # that the model ended with
+    nats: float
+    curve: list[tuple[int, float]]  # (update, nats) of every choice
 
 
 def learn(
@@ -121,28 +122,31 @@ def learn(
     recipe: Recipe,
     splits: dict[str, Rolls],
     seed: int,
+    chosen_by: str = "elbo",
     note: Callable[[int, str], None] = lambda done, words: None,
-) -> Choice:
-    """Trains a model, which ends with the weights that did best in validation."""
+) -> Learned:
+    """Trains a model, which ends with the average of its weights that did best in validation,
+    by the bound `chosen_by`."""
     batches = splits["train"].cut(LONGEST).batches(recipe.batch, np.random.default_rng(seed))
     valid = splits["valid"].sequences()
     rate = cosine(recipe.learning_rate, recipe.learning_rate / 50, recipe.updates)
     trainer = Trainer(objective, model.parameters(), rate, recipe.weight_decay, clip_norm=1.0)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=True)
     averaged = cast(WorldModel, average.module.eval())
-    best = Choice({}, 0, -math.inf)
+    best, weights = Learned(0, -math.inf, []), averaged.state_dict()
     for update in range(1, recipe.updates + 1):
         model.train()
         metrics = trainer.update([next(batches)])
         average.update_parameters(model)
         if update % math.ceil(recipe.updates / CHOICES) == 0 or update == recipe.updates:
-            nats = frame_nats(averaged, valid, recipe.bound, CHOOSING_PARTICLES)
+            nats = frame_nats(averaged, valid, chosen_by, CHOOSING_PARTICLES)
+            best.curve.append((update, nats))
             if nats > best.nats:
-                weights = {key: leaf.clone() for key, leaf in averaged.state_dict().items()}
-                best = Choice(weights, update, nats)
+                best = Learned(update, nats, best.curve)
+                weights = copy.deepcopy(averaged.state_dict())
         words = f"{-metrics['loss']:.3f} nats a frame, best in validation {best.nats:.3f}"
         note(update, words)
-    model.load_state_dict(best.weights)
+    model.load_state_dict(weights)
     model.eval()
     return best
 
@@ -268,15 +272,15 @@ def measure(
     model = roll_model(recipe, splits["train"].rates)
     with reporter.stage(f"learning {name}", recipe.updates, 0, "updates") as stage:
         objective = OBJECTIVES[recipe.bound](model, particles=recipe.particles)
-        choice = learn(model, objective, recipe, splits, seed, stage.update)
+        learned = learn(model, objective, recipe, splits, seed, recipe.bound, stage.update)
     seconds = time.monotonic() - begun
     by_bound = score(model, splits["test"], particles, name, reporter)
     return {
         "model": name,
         "test_nats": max(by_bound.values()),
         "by_bound": by_bound,
-        "valid_nats": choice.nats,
-        "update": choice.update,
+        "valid_nats": learned.nats,
+        "update": learned.update,
         "train_seconds": seconds,
         "recipe": asdict(recipe),
     }
