@@ -65,6 +65,7 @@ class Arm:
 
 
 K = 5
+UPDATES = 700
 ARMS = {
     "VAE": Arm(lambda model: ELBO(model)),
     f"VAE, batch x {K}": Arm(lambda model: ELBO(model), batches=K),
@@ -104,7 +105,7 @@ def measure(
 ) -> dict[str, Any]:
     """One arm with one seed."""
     arm = ARMS[name]
-    recipe = replace(RECIPES["vrnn-elbo"], updates=1_000)
+    recipe = replace(RECIPES["vrnn-elbo"], updates=UPDATES)
     recipe = quickly(recipe) if quick else recipe
     recipe = replace(recipe, batch=arm.batches * recipe.batch)
     begun = time.monotonic()

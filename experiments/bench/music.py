@@ -45,7 +45,7 @@ from worldmodel.codecs import NADEHead, TruthHead
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {"elbo": ELBO, "iwae": IWAE, "fivo": FIVO}
 LONGEST = 160  # frames; longer recordings are learned in pieces (none of JSB's is longer)
-CHOICES = 30  # how often the validation set is asked
+CHOICES = 20  # how often the validation set is asked
 CHOOSING_PARTICLES = 8
 SCORING_PARTICLES = 128
 
@@ -71,13 +71,15 @@ class Recipe:
 
 
 LATENTS = {"latent": 32, "latent_hidden": 64}
+RNN = Recipe("rnn", hidden=128, dropout=0.4, learning_rate=5e-3, updates=1_500)
+VRNN = Recipe("vrnn", options=LATENTS, dropout=0.3, learning_rate=6e-3)
 RECIPES = {
-    "rnn": Recipe("rnn"),
-    "rnn-nade": Recipe("rnn", nade=True),
-    "vrnn-elbo": Recipe("vrnn", options=LATENTS),
-    "vrnn-iwae": Recipe("vrnn", "iwae", 16, options=LATENTS),
-    "vrnn-fivo": Recipe("vrnn", "fivo", 16, options=LATENTS),
-    "srnn-elbo": Recipe("srnn", options=LATENTS),
+    "rnn": RNN,
+    "rnn-nade": replace(RNN, nade=True),
+    "vrnn-elbo": VRNN,
+    "vrnn-iwae": replace(VRNN, bound="iwae", particles=16),
+    "vrnn-fivo": replace(VRNN, bound="fivo", particles=16, updates=1_600),
+    "srnn-elbo": Recipe("srnn", options=LATENTS, dropout=0.5, learning_rate=6e-3),
 }
 
 
