@@ -3,6 +3,7 @@
 from worldmodel import distributions, nested
 from worldmodel.agent import Agent, Believer, Greedy
 from worldmodel.codecs import (
+    HEADS,
     ActionCodec,
     DistModule,
     Encoder,
@@ -12,6 +13,7 @@ from worldmodel.codecs import (
     action_codec,
     decoder_for,
     encoder_for,
+    head_for,
 )
 from worldmodel.cores import (
     CORES,
@@ -52,6 +54,7 @@ __all__ = [
     "CORES",
     "ELBO",
     "FIVO",
+    "HEADS",
     "IWAE",
     "RNN",
     "RSSM",
@@ -91,6 +94,7 @@ __all__ = [
     "distributions",
     "encoder_for",
     "half_life",
+    "head_for",
     "kl_closed_form",
     "kl_monte_carlo",
     "linear",

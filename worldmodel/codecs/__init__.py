@@ -3,24 +3,49 @@
 from worldmodel.codecs.actions import ActionCodec, DiscreteActions, action_codec
 from worldmodel.codecs.base import DistModule, Encoder
 from worldmodel.codecs.heads import (
+    BetaHead,
+    BivariateMixtureHead,
     CategoricalHead,
+    DiscretisedLogisticHead,
     FiniteHead,
+    FrameHead,
+    FullNormalHead,
+    JointHead,
+    LowRankNormalHead,
+    MixtureHead,
     NADEHead,
     NormalHead,
     OneHotHead,
     TruthHead,
 )
 from worldmodel.codecs.percepts import ObservationDecoder, PerceptDecoder, PerceptEncoder
-from worldmodel.codecs.spaces import FlatEncoder, OneHotEncoder, decoder_for, encoder_for
+from worldmodel.codecs.registry import HEADS, head_for
+from worldmodel.codecs.spaces import (
+    DictEncoder,
+    FlatEncoder,
+    OneHotEncoder,
+    decoder_for,
+    encoder_for,
+)
 
 __all__ = [
+    "HEADS",
     "ActionCodec",
+    "BetaHead",
+    "BivariateMixtureHead",
     "CategoricalHead",
+    "DictEncoder",
     "DiscreteActions",
+    "DiscretisedLogisticHead",
     "DistModule",
     "Encoder",
     "FiniteHead",
     "FlatEncoder",
+    "FrameHead",
+    "FullNormalHead",
+    "JointHead",
+    "LowRankNormalHead",
+    "MixtureHead",
     "NADEHead",
     "NormalHead",
     "ObservationDecoder",
@@ -32,4 +57,5 @@ __all__ = [
     "action_codec",
     "decoder_for",
     "encoder_for",
+    "head_for",
 ]

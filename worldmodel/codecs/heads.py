@@ -1,6 +1,7 @@
 """Heads: the last layers of decoders, from features [*, F] to the distribution of a value."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +9,29 @@ from torch import distributions as td
 from torch.nn import functional as F
 
 from worldmodel.codecs.base import DistModule
-from worldmodel.distributions import NADE, Categorical, FiniteSupport, OneHot, Truth
+from worldmodel.distributions import (
+    NADE,
+    Autoregression,
+    Categorical,
+    DiscretisedLogistics,
+    FiniteSupport,
+    Joint,
+    OneHot,
+    ScaledBeta,
+    Truth,
+    mixture,
+)
 
 MINIMUM_STD = 1e-3  # a density on a repeated value is unbounded without it
+MINIMUM_SCALE = 1e-3  # levels; a logistic narrower than that is a step
+MAXIMUM_CORRELATION = 0.999
+
+
+def _begin_with(linear: nn.Linear, bias: Tensor | None) -> None:
+    """Gives a layer a bias [*shape], if there is one."""
+    if bias is not None:
+        with torch.no_grad():
+            linear.bias.copy_(bias.flatten())
 
 
 class CategoricalHead(DistModule):
@@ -48,14 +69,11 @@ class TruthHead(DistModule):
     """Independent truth values; value: bool (or 0 and 1) [*, *shape]."""
 
     def __init__(self, input_size: int, shape: Sequence[int] = (), bias: Tensor | None = None):
-        """bias: the logits [*shape] that each value begins with, such as those of its marginal in
-        the training set."""
+        """bias: the logits [*shape] that each value begins with."""
         super().__init__()
         self.shape = torch.Size(shape)
         self.logits = nn.Linear(input_size, self.shape.numel())
-        if bias is not None:
-            with torch.no_grad():
-                self.logits.bias.copy_(bias.flatten())
+        _begin_with(self.logits, bias)
 
     @property
     def void(self) -> Tensor:
@@ -86,6 +104,181 @@ class NormalHead(DistModule):
         std = F.softplus(raw) + MINIMUM_STD
         normal = td.Normal(mean.reshape(shape), std.reshape(shape), validate_args=False)
         return td.Independent(normal, len(self.shape), validate_args=False)
+
+
+class FullNormalHead(DistModule):
+    """A Gaussian density with any covariance; value: float [*, n].
+
+    Its Cholesky factor is read from the features: a positive diagonal, and below it numbers that
+    begin the smaller the more there are, since the inverse of a random factor grows with n.
+    """
+
+    def __init__(self, input_size: int, n: int):
+        super().__init__()
+        self.sizes = [n, n, n * (n - 1) // 2]
+        self.parameters_ = nn.Linear(input_size, sum(self.sizes))
+
+    @property
+    def void(self) -> Tensor:
+        return torch.zeros(self.sizes[0])
+
+    def forward(self, features: Tensor) -> td.MultivariateNormal:
+        mean, diagonal, below = self.parameters_(features).split(self.sizes, -1)
+        n = self.sizes[0]
+        rows, columns = torch.tril_indices(n, n, -1, device=features.device)
+        factor = torch.diag_embed(F.softplus(diagonal) + MINIMUM_STD)  # [*, n, n]
+        factor[..., rows, columns] = below * n**-0.5
+        return td.MultivariateNormal(mean, scale_tril=factor, validate_args=False)
+
+
+class LowRankNormalHead(DistModule):
+    """A Gaussian density whose covariance is a diagonal and `rank` directions more;
+    value: float [*, n]."""
+
+    def __init__(self, input_size: int, n: int, rank: int = 4):
+        super().__init__()
+        self.n = n
+        self.diagonal = nn.Linear(input_size, 2 * n)
+        self.directions = nn.Linear(input_size, n * rank)
+
+    @property
+    def void(self) -> Tensor:
+        return torch.zeros(self.n)
+
+    def forward(self, features: Tensor) -> td.LowRankMultivariateNormal:
+        mean, raw = self.diagonal(features).chunk(2, -1)
+        directions = self.directions(features).unflatten(-1, (self.n, -1))  # [*, n, rank]
+        variance = (F.softplus(raw) + MINIMUM_STD).square()
+        return td.LowRankMultivariateNormal(mean, directions, variance, validate_args=False)
+
+
+class MixtureHead(DistModule):
+    """A mixture of diagonal Gaussians; value: float [*, *shape]."""
+
+    def __init__(self, input_size: int, shape: Sequence[int] = (), components: int = 5):
+        super().__init__()
+        self.shape = torch.Size(shape)
+        self.weights = nn.Linear(input_size, components)
+        self.components = nn.Linear(input_size, components * 2 * self.shape.numel())
+
+    @property
+    def void(self) -> Tensor:
+        return torch.zeros(self.shape)
+
+    def forward(self, features: Tensor) -> td.MixtureSameFamily:
+        weights = self.weights(features)  # [*, C]
+        raw = self.components(features).reshape(*weights.shape, 2, *self.shape)
+        mean, std = raw.unbind(weights.dim())  # [*, C, *shape]
+        normal = td.Normal(mean, F.softplus(std) + MINIMUM_STD, validate_args=False)
+        parts = td.Independent(normal, len(self.shape), validate_args=False)
+        return mixture(weights, parts)
+
+
+class BivariateMixtureHead(DistModule):
+    """A mixture of correlated Gaussians over offsets of a pen; value: float [*, 2].
+
+    Graves, 2013 (https://arxiv.org/abs/1308.0850, eqs. 18-25), with softplus where the paper has
+    exp, which overflows. With a `CategoricalHead` of what the pen does, in a `JointHead`, it
+    describes strokes.
+    """
+
+    def __init__(self, input_size: int, components: int = 20):
+        super().__init__()
+        self.parameters_ = nn.Linear(input_size, 6 * components)
+
+    @property
+    def void(self) -> Tensor:
+        return torch.zeros(2)
+
+    def forward(self, features: Tensor) -> td.MixtureSameFamily:
+        raw = self.parameters_(features).unflatten(-1, (6, -1))  # [*, 6, C]
+        weights, x, y, *spread = raw.unbind(-2)
+        std_x, std_y = (F.softplus(part) + MINIMUM_STD for part in spread[:2])
+        correlation = MAXIMUM_CORRELATION * spread[2].tanh()
+        rest = (1 - correlation.square()).sqrt()
+        factor = [std_x, torch.zeros_like(std_x), correlation * std_y, rest * std_y]
+        parts = td.MultivariateNormal(
+            torch.stack([x, y], -1),
+            scale_tril=torch.stack(factor, -1).unflatten(-1, (2, 2)),  # [*, C, 2, 2]
+            validate_args=False,
+        )
+        return mixture(weights, parts)
+
+
+class DiscretisedLogisticHead(DistModule):
+    """A mass over equally spaced levels (see `DiscretisedLogistics`), for pixels and samples of
+    sound; each number has a mixture of its own. value: [*, *shape]."""
+
+    low: Tensor
+    step: Tensor
+
+    def __init__(
+        self,
+        input_size: int,
+        shape: Sequence[int] = (),
+        low: float = 0,
+        high: float = 255,
+        levels: int | None = None,
+        components: int = 5,
+    ):
+        """levels: how many from low to high, both included, values being floats; None: the
+        integers from low to high."""
+        super().__init__()
+        self.shape = torch.Size(shape)
+        self.levels = int(high - low) + 1 if levels is None else levels
+        if self.levels < 2:
+            raise ValueError(
+                f"DiscretisedLogisticHead expects two levels or more, got {self.levels} "
+                f"from {low} to {high}"
+            )
+        kind = torch.int64 if levels is None else torch.get_default_dtype()
+        self.register_buffer("low", torch.tensor(low, dtype=kind))
+        self.register_buffer("step", torch.tensor((high - low) / (self.levels - 1), dtype=kind))
+        self.parameters_ = nn.Linear(input_size, self.shape.numel() * 3 * components)
+
+    @property
+    def void(self) -> Tensor:
+        return self.low.expand(self.shape)
+
+    def forward(self, features: Tensor) -> td.Distribution:
+        raw = self.parameters_(features).reshape(*features.shape[:-1], *self.shape, 3, -1)
+        logits, mean, scale = raw.unbind(-2)  # [*, *shape, C]
+        half = (self.levels - 1) / 2
+        mean = half * (1 + mean)
+        scale = half * F.softplus(scale) + MINIMUM_SCALE
+        parts = DiscretisedLogistics(logits, mean, scale, self.levels, self.low, self.step)
+        return td.Independent(parts, len(self.shape), validate_args=False)
+
+
+class BetaHead(DistModule):
+    """A density over [low, high], of one mode or flat (see `ScaledBeta`); value: float
+    [*, *shape]."""
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, input_size: int, low: Any = 0.0, high: Any = 1.0):
+        """low, high: numbers or arrays; the shape of a value is theirs."""
+        super().__init__()
+        dtype = torch.get_default_dtype()
+        ends = (torch.as_tensor(end, dtype=dtype) for end in (low, high))
+        low, high = torch.broadcast_tensors(*ends)
+        if not (low < high).all() or low.isinf().any() or high.isinf().any():
+            raise ValueError(f"BetaHead expects finite low < high, got {low} and {high}")
+        self.register_buffer("low", low.clone())
+        self.register_buffer("high", high.clone())
+        self.parameters_ = nn.Linear(input_size, 2 * low.numel())
+
+    @property
+    def void(self) -> Tensor:
+        return (self.low + self.high) / 2
+
+    def forward(self, features: Tensor) -> td.Distribution:
+        raw = 1 + F.softplus(self.parameters_(features))
+        alpha, beta = raw.reshape(*features.shape[:-1], 2, -1).unbind(-2)
+        shape = (*features.shape[:-1], *self.low.shape)
+        parts = ScaledBeta(alpha.reshape(shape), beta.reshape(shape), self.low, self.high)
+        return td.Independent(parts, self.low.dim(), validate_args=False)
 
 
 class FiniteHead(DistModule):
@@ -124,9 +317,7 @@ class NADEHead(DistModule):
         self.visible_bias = nn.Linear(input_size, n)
         self.heard = nn.Parameter(torch.randn(n, hidden) * hidden**-0.5)
         self.said = nn.Parameter(torch.zeros(n, hidden))
-        if bias is not None:
-            with torch.no_grad():
-                self.visible_bias.bias.copy_(bias)
+        _begin_with(self.visible_bias, bias)
 
     @property
     def void(self) -> Tensor:
@@ -135,3 +326,80 @@ class NADEHead(DistModule):
     def forward(self, features: Tensor) -> NADE:
         biases = self.hidden_bias(features), self.visible_bias(features)
         return NADE(*biases, self.heard, self.said)
+
+
+class FrameHead(DistModule):
+    """A density of frames of sound, sample by sample; value: float [*, n].
+
+    Each sample has a mixture of `components` Gaussians whose parameters are read from the samples
+    before it in its frame, in two ways: linearly from all of them, and by gated causal
+    convolutions (WaveNet, van den Oord et al. 2016, https://arxiv.org/abs/1609.03499, eq. 2) that
+    the features steer. One component without convolutions is a Gaussian of full covariance.
+    Autoregression within the frame and recurrence between frames: Lai et al. 2019,
+    https://arxiv.org/abs/1902.01388.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        n: int,
+        components: int = 1,
+        channels: int = 16,
+        dilations: Sequence[int] = (1, 2, 4, 8),
+    ):
+        """dilations: of the convolutions, whose kernels have two taps; together they reach as
+        many samples back as the dilations add up to, and one."""
+        super().__init__()
+        self.n = n
+        self.dilations = tuple(dilations)
+        self.sizes = [n, n, 2 * channels * len(self.dilations)]  # mean, raw std, steering
+        self.condition = nn.Linear(input_size, sum(self.sizes))
+        self.before = nn.Parameter(torch.zeros(n, n))
+        self.heard = nn.Linear(1, channels)
+        self.position = nn.Parameter(0.1 * torch.randn(n, channels))
+        self.taps = nn.ModuleList(nn.Linear(2 * channels, 2 * channels) for _ in dilations)
+        self.out = nn.Linear(channels, 3 * components)
+
+    @property
+    def void(self) -> Tensor:
+        return torch.zeros(self.n)
+
+    def forward(self, features: Tensor) -> Autoregression:
+        return Autoregression(self._given, self.condition(features), self.n)
+
+    def _given(self, x: Tensor, condition: Tensor, which: slice) -> td.MixtureSameFamily:
+        """The distributions of some samples of x [*, n], each of which reads those before it."""
+        mean, raw, steering = condition.split(self.sizes, -1)
+        first = max(0, which.start - sum(self.dilations))
+        hidden = self._convolve(x, steering, first, which.stop)[..., which.start - first :, :]
+        logits, means, raws = self.out(hidden).chunk(3, -1)  # [*, len(which), components]
+        mean = mean[..., which] + F.linear(x, self.before.tril(-1)[which])
+        std = F.softplus(raw[..., which, None] + raws) + MINIMUM_STD
+        return mixture(logits, td.Normal(mean[..., None] + means, std, validate_args=False))
+
+    def _convolve(self, x: Tensor, steering: Tensor, first: int, stop: int) -> Tensor:
+        """What is heard before the samples first..stop-1, [*, stop - first, channels]."""
+        last = F.pad(x, (1, 0))[..., first:stop, None]  # at every position, the sample before it
+        hidden = self.heard(last) + self.position[first:stop]
+        layers = zip(self.taps, self.dilations, steering.chunk(len(self.taps), -1), strict=True)
+        for taps, dilation, steer in layers:
+            earlier = F.pad(hidden, (0, 0, dilation, 0))[..., : hidden.shape[-2], :]
+            both = taps(torch.cat([hidden, earlier], -1)) + steer[..., None, :]
+            signal, gate = both.chunk(2, -1)
+            hidden = hidden + signal.tanh() * gate.sigmoid()
+        return hidden
+
+
+class JointHead(DistModule):
+    """Independent parts that read the same features; value: a dictionary with the parts' keys."""
+
+    def __init__(self, parts: Mapping[str, DistModule]):
+        super().__init__()
+        self.parts = nn.ModuleDict(parts)
+
+    @property
+    def void(self) -> dict[str, Any]:
+        return {key: cast(DistModule, part).void for key, part in self.parts.items()}
+
+    def forward(self, features: Tensor) -> Joint:
+        return Joint({key: part(features) for key, part in self.parts.items()})

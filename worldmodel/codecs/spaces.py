@@ -1,15 +1,15 @@
 """One encoder and one decoder for each kind of Gymnasium space."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from gymnasium import spaces
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.codecs.base import DistModule, Encoder
-from worldmodel.codecs.heads import CategoricalHead, NormalHead, TruthHead
+from worldmodel.codecs.heads import CategoricalHead, JointHead, NormalHead, TruthHead
 
 
 class OneHotEncoder(Encoder):
@@ -42,6 +42,18 @@ class FlatEncoder(Encoder):
         return x.to(self.like.dtype).reshape(*x.shape[: x.dim() - self.dimensions], self.size)
 
 
+class DictEncoder(Encoder):
+    """A dictionary's parts, encoded side by side, in the order of the encoders."""
+
+    def __init__(self, parts: Mapping[str, Encoder]):
+        super().__init__()
+        self.parts = nn.ModuleDict(parts)
+        self.size = sum(part.size for part in parts.values())
+
+    def forward(self, x: Mapping[str, Any]) -> Tensor:
+        return torch.cat([part(x[key]) for key, part in self.parts.items()], -1)
+
+
 def _by_space(space: spaces.Space, makers: dict[type, Callable[[Any], Any]], what: str) -> Any:
     for kind, make in makers.items():
         if isinstance(space, kind):
@@ -51,11 +63,12 @@ def _by_space(space: spaces.Space, makers: dict[type, Callable[[Any], Any]], wha
 
 
 def encoder_for(space: spaces.Space) -> Encoder:
-    """The encoder of values of `space`: Discrete, Box (flattened) or MultiBinary."""
+    """The encoder of values of `space`: Discrete, Box (flattened), MultiBinary, Dict of them."""
     makers: dict[type, Callable[[Any], Encoder]] = {
         spaces.Discrete: lambda s: OneHotEncoder(int(s.n), int(s.start)),
         spaces.Box: lambda s: FlatEncoder(s.shape),
         spaces.MultiBinary: lambda s: FlatEncoder(s.shape),
+        spaces.Dict: lambda s: DictEncoder({key: encoder_for(s[key]) for key in s}),
     }
     return _by_space(space, makers, "encoder")
 
@@ -63,11 +76,13 @@ def encoder_for(space: spaces.Space) -> Encoder:
 def decoder_for(space: spaces.Space, input_size: int) -> DistModule:
     """The likelihood of values of `space`, from features [*, input_size].
 
-    Discrete: a mass (categorical); MultiBinary: a mass (Bernoulli); Box: a density (Gaussian).
+    Discrete: a mass (categorical); MultiBinary: a mass (Bernoulli); Box: a density (Gaussian);
+    Dict: the product of its parts'. `head_for` has others, by name.
     """
     makers: dict[type, Callable[[Any], DistModule]] = {
         spaces.Discrete: lambda s: CategoricalHead(input_size, int(s.n), int(s.start)),
         spaces.Box: lambda s: NormalHead(input_size, s.shape),
         spaces.MultiBinary: lambda s: TruthHead(input_size, s.shape),
+        spaces.Dict: lambda s: JointHead({key: decoder_for(s[key], input_size) for key in s}),
     }
     return _by_space(space, makers, "decoder")

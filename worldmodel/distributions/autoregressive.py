@@ -7,7 +7,16 @@ from torch import Tensor
 from torch import distributions as td
 from torch.nn import functional as F
 
-ROWS_AT_ONCE = 64  # what is in the cache is summed and squashed five times faster
+NUMBERS_AT_ONCE = 8192  # what they unfold into stays in the cache: several times faster
+
+
+def _in_chunks(score: Callable[..., Tensor], *parts: Tensor) -> Tensor:
+    """score(rows [R, D_i] of each part) -> [R], for parts [*, D_i] that broadcast together."""
+    shape = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+    rows = [part.expand(*shape, -1).reshape(-1, part.shape[-1]) for part in parts]
+    rows_at_once = max(1, NUMBERS_AT_ONCE // rows[0].shape[-1])
+    chunks = zip(*(part.split(rows_at_once) for part in rows), strict=True)
+    return torch.cat([score(*chunk) for chunk in chunks]).reshape(shape)
 
 
 class NADE(td.Distribution):
@@ -60,11 +69,7 @@ class NADE(td.Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         value = value.to(self.heard.dtype)
-        shape = torch.broadcast_shapes(value.shape, self.visible_bias.shape)
-        parts = (value, self.hidden_bias, self.visible_bias)
-        rows = [x.expand(*shape[:-1], -1).reshape(-1, x.shape[-1]) for x in parts]
-        chunks = zip(*(x.split(ROWS_AT_ONCE) for x in rows), strict=True)
-        return torch.cat([self._score(*chunk) for chunk in chunks]).reshape(shape[:-1])
+        return _in_chunks(self._score, value, self.hidden_bias, self.visible_bias)
 
     def _score(self, value: Tensor, hidden_bias: Tensor, visible_bias: Tensor) -> Tensor:
         """The log probability of rows, [R, n] given [R, H] and [R, n] -> [R]."""
@@ -72,3 +77,38 @@ class NADE(td.Distribution):
         activations = torch.cat([hidden_bias[:, None], heard], 1).cumsum(1)  # [R, n, H]
         logits = visible_bias + (activations.sigmoid() * self.said).sum(-1)
         return F.logsigmoid(torch.where(value > 0, logits, -logits)).sum(-1)
+
+
+class Autoregression(td.Distribution):
+    """Numbers of which each has a density given those before it; value: float [*, n].
+
+    p(x) = prod_i p(x_i | x_<i)
+    """
+
+    arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
+
+    has_rsample = False
+
+    def __init__(
+        self, given: Callable[[Tensor, Tensor, slice], td.Distribution], condition: Tensor, n: int
+    ):
+        """given(x [*, n], condition [*, D], which) -> the distributions [*, len(which)] of some of
+        the numbers, each of which reads only the numbers before its own."""
+        self.given = given
+        self.condition = condition
+        self.n = n
+        super().__init__(condition.shape[:-1], torch.Size([n]), validate_args=False)
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+        with torch.no_grad():
+            drawn = self.condition.new_zeros(self._extended_shape(sample_shape))
+            for i in range(self.n):
+                one = self.given(drawn, self.condition, slice(i, i + 1))
+                drawn[..., i] = one.sample()[..., 0]
+            return drawn
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return _in_chunks(self._score, value.to(self.condition.dtype), self.condition)
+
+    def _score(self, value: Tensor, condition: Tensor) -> Tensor:
+        return self.given(value, condition, slice(0, self.n)).log_prob(value).sum(-1)

@@ -1,0 +1,121 @@
+"""Heads by name, where more than one fits a space."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium import spaces
+
+from worldmodel.codecs.base import DistModule
+from worldmodel.codecs.heads import (
+    BetaHead,
+    BivariateMixtureHead,
+    CategoricalHead,
+    DiscretisedLogisticHead,
+    FrameHead,
+    FullNormalHead,
+    JointHead,
+    LowRankNormalHead,
+    MixtureHead,
+    NADEHead,
+    NormalHead,
+    TruthHead,
+)
+
+
+class Fit(NamedTuple):
+    """The spaces that a head fits."""
+
+    name: str
+    holds: Callable[[Any], bool]
+
+
+class NamedHead(NamedTuple):
+    """A head and what it is for."""
+
+    fit: Fit
+    make: Callable[..., DistModule]  # (space, input_size, **options)
+
+
+def _is_vector(space: spaces.Space) -> bool:
+    return isinstance(space, spaces.Box | spaces.MultiBinary) and len(space.shape) == 1
+
+
+def _has_one_range(space: spaces.Space) -> bool:
+    if not (isinstance(space, spaces.Box) and space.is_bounded()):
+        return False
+    return bool((space.low == space.low.min()).all() and (space.high == space.high.max()).all())
+
+
+def _is_stroke(space: spaces.Space) -> bool:
+    if not (isinstance(space, spaces.Dict) and set(space) == {"offset", "pen"}):
+        return False
+    return space["offset"].shape == (2,) and isinstance(space["pen"], spaces.Discrete)
+
+
+DISCRETE = Fit("Discrete spaces", lambda s: isinstance(s, spaces.Discrete))
+BINARY = Fit("MultiBinary spaces", lambda s: isinstance(s, spaces.MultiBinary))
+BITS = Fit("MultiBinary spaces of one dimension", lambda s: BINARY.holds(s) and _is_vector(s))
+BOX = Fit("Box spaces", lambda s: isinstance(s, spaces.Box))
+VECTOR = Fit("Box spaces of one dimension", lambda s: BOX.holds(s) and _is_vector(s))
+BOUNDED = Fit("bounded Box spaces", lambda s: BOX.holds(s) and s.is_bounded())
+LEVELS = Fit("Box spaces whose numbers have the same finite bounds", _has_one_range)
+STROKE = Fit("Dict spaces of an offset, Box (2,), and a pen, Discrete", _is_stroke)
+
+
+def _categorical(space: spaces.Discrete, input_size: int) -> CategoricalHead:
+    return CategoricalHead(input_size, int(space.n), int(space.start))
+
+
+def _discretised(
+    space: spaces.Box, input_size: int, levels: int | None = None, **options: Any
+) -> DiscretisedLogisticHead:
+    if levels is None and not np.issubdtype(space.dtype, np.integer):
+        raise ValueError(
+            f"the head 'discretised-logistic' expects integers or a number of levels, but the "
+            f"space is {space}; pass levels=..., how many equally spaced values it has"
+        )
+    low, high = space.low.min().item(), space.high.max().item()
+    return DiscretisedLogisticHead(input_size, space.shape, low, high, levels, **options)
+
+
+def _strokes(space: spaces.Dict, input_size: int, **options: Any) -> JointHead:
+    offset = BivariateMixtureHead(input_size, **options)
+    return JointHead({"offset": offset, "pen": _categorical(space["pen"], input_size)})  # type: ignore
+
+
+HEADS: dict[str, NamedHead] = {
+    "categorical": NamedHead(DISCRETE, _categorical),
+    "bernoulli": NamedHead(BINARY, lambda s, size, **o: TruthHead(size, s.shape, **o)),
+    "nade": NamedHead(BITS, lambda s, size, **o: NADEHead(size, s.shape[0], **o)),
+    "normal": NamedHead(BOX, lambda s, size: NormalHead(size, s.shape)),
+    "full-normal": NamedHead(VECTOR, lambda s, size: FullNormalHead(size, s.shape[0])),
+    "low-rank-normal": NamedHead(
+        VECTOR, lambda s, size, **o: LowRankNormalHead(size, s.shape[0], **o)
+    ),
+    "mixture": NamedHead(BOX, lambda s, size, **o: MixtureHead(size, s.shape, **o)),
+    "discretised-logistic": NamedHead(LEVELS, _discretised),
+    "autoregressive": NamedHead(VECTOR, lambda s, size, **o: FrameHead(size, s.shape[0], **o)),
+    "beta": NamedHead(BOUNDED, lambda s, size: BetaHead(size, s.low, s.high)),
+    "strokes": NamedHead(STROKE, _strokes),
+}
+
+
+def head_for(name: str, space: spaces.Space, input_size: int, **options: Any) -> DistModule:
+    """The head `name` of `HEADS` for values of `space`, from features [*, input_size].
+
+    options: the head's own, such as `hidden` of "nade" or `components` of the mixtures.
+
+    >>> type(head_for("nade", spaces.MultiBinary(88), 16, hidden=32)).__name__
+    'NADEHead'
+    """
+    if name not in HEADS:
+        raise ValueError(f"there is no head {name!r}; there are {', '.join(HEADS)}")
+    fit, make = HEADS[name]
+    if not fit.holds(space):
+        fitting = ", ".join(other for other, head in HEADS.items() if head.fit.holds(space))
+        raise ValueError(
+            f"the head {name!r} expects {fit.name}, but the space is {space}; "
+            f"heads that fit it: {fitting or 'none'}"
+        )
+    return make(space, input_size, **options)
