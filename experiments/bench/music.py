@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -31,7 +32,6 @@ from worldmodel import (
     ELBO,
     FIVO,
     IWAE,
-    DistModule,
     Encoder,
     Objective,
     ObservationDecoder,
@@ -40,8 +40,8 @@ from worldmodel import (
     Trainer,
     WorldModel,
     cosine,
+    head_for,
 )
-from worldmodel.codecs import NADEHead, TruthHead
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {"elbo": ELBO, "iwae": IWAE, "fivo": FIVO}
 LONGEST = 160  # frames; longer recordings are learned in pieces (none of JSB's is longer)
@@ -62,8 +62,8 @@ class Recipe:
     """The core's own."""
     dropout: float = 0.0
     """Of what the recurrence hears of the frame before."""
-    nade: bool = False
-    """Pitches that depend on each other, instead of independent ones."""
+    head: str = "bernoulli"
+    """Pitches are independent (bernoulli), or depend on each other (nade)."""
     updates: int = 2_000
     batch: int = 16
     learning_rate: float = 3e-3
@@ -75,10 +75,10 @@ RNN = Recipe("rnn", hidden=128, dropout=0.4, learning_rate=5e-3, updates=1_500)
 VRNN = Recipe("vrnn", options=LATENTS, dropout=0.3, learning_rate=6e-3)
 RECIPES = {
     "rnn": RNN,
-    "rnn-nade": replace(RNN, nade=True),
+    "rnn-nade": replace(RNN, head="nade"),
     "vrnn-elbo": VRNN,
     "vrnn-iwae": replace(VRNN, bound="iwae", particles=16),
-    "vrnn-fivo": replace(VRNN, bound="fivo", particles=16, updates=1_600),
+    "vrnn-fivo": replace(VRNN, bound="fivo", particles=16, batch=8, updates=2_800),
     "srnn-elbo": Recipe("srnn", options=LATENTS, dropout=0.5, learning_rate=6e-3),
 }
 
@@ -101,11 +101,8 @@ def roll_model(recipe: Recipe, rates: np.ndarray) -> WorldModel:
     """A model of rolls whose pitches sound at `rates`, float64 [88], in the training set."""
     encoder = PerceptEncoder(CentredEncoder(rates), rewards=False)
     core = CORES[recipe.core](encoder.size, encoder.size, hidden=recipe.hidden, **recipe.options)
-    logits = torch.from_numpy(rates).logit()
-    if recipe.nade:
-        head: DistModule = NADEHead(recipe.hidden, PITCHES, bias=logits)
-    else:
-        head = TruthHead(recipe.hidden, (PITCHES,), bias=logits)
+    pitches = spaces.MultiBinary(PITCHES)
+    head = head_for(recipe.head, pitches, recipe.hidden, bias=torch.from_numpy(rates).logit())
     decoder = ObservationDecoder(core.feature_size, recipe.hidden, head)
     return WorldModel(encoder, core, decoder, action_size=0, dropout=recipe.dropout)
 
