@@ -71,7 +71,7 @@ class Recipe:
 
 
 LATENTS = {"latent": 32, "latent_hidden": 64}
-RNN = Recipe("rnn", hidden=128, dropout=0.4, learning_rate=5e-3, updates=1_500)
+RNN = Recipe("rnn", hidden=128, dropout=0.6, learning_rate=5e-3, updates=3_000)
 VRNN = Recipe("vrnn", options=LATENTS, dropout=0.3, learning_rate=6e-3)
 RECIPES = {
     "rnn": RNN,
