@@ -169,12 +169,13 @@ def _show_music(result: dict[str, Any]) -> None:
         table.add_row(name, f"{row['nats']:.2f}", row["scored"])
     table.caption = "* quoted from memory"
     details = Table()
-    for column in ("", *BOUNDS, "valid", "update", "seconds"):
+    for column in ("", *BOUNDS, "valid", "update", "seconds", "processor"):
         details.add_column(column, justify="right" if column else "left")
     for row in result["rows"]:
         bounds = [f"{row['by_bound'][b]:.3f}" if b in row["by_bound"] else "" for b in BOUNDS]
-        valid, seconds = f"{row['valid_nats']:.3f}", f"{row['train_seconds']:.0f}"
-        details.add_row(row["model"], *bounds, valid, str(row["update"]), seconds)
+        seconds = [f"{row[key]:.0f}" for key in ("train_seconds", "processor_seconds")]
+        valid, update = f"{row['valid_nats']:.3f}", str(row["update"])
+        details.add_row(row["model"], *bounds, valid, update, *seconds)
     Console().print(table, details)
 
 

@@ -118,6 +118,7 @@ def test_the_command_trains_scores_and_prints(tmp_path):
         assert row["test_nats"] == max(row["by_bound"].values())
         assert list(row["by_bound"]) == (["exact"] if "rnn" in row["model"][:3] else list(BOUNDS))
         assert row["train_seconds"] > 0
+        assert row["processor_seconds"] > 0
     published = [row.name for row in PUBLISHED if "JSB" in row.nats]
     assert [row["model"] for row in figures["published"]] == published
 
