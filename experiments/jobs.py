@@ -169,7 +169,7 @@ def _show_music(result: dict[str, Any]) -> None:
         table.add_row(name, f"{row['nats']:.2f}", row["scored"])
     table.caption = "* quoted from memory"
     details = Table()
-    for column in ("", *BOUNDS, "valid", "update", "seconds", "processor"):
+    for column in ("", *BOUNDS, "valid", "update", "s", "CPU s"):
         details.add_column(column, justify="right" if column else "left")
     for row in result["rows"]:
         bounds = [f"{row['by_bound'][b]:.3f}" if b in row["by_bound"] else "" for b in BOUNDS]
