@@ -70,14 +70,14 @@ class Recipe:
 
 
 LATENTS = {"latent": 32, "latent_hidden": 64}
-RNN = Recipe("rnn", hidden=128, dropout=0.6, learning_rate=5e-3, updates=3_000)
+RNN = Recipe("rnn", hidden=128, dropout=0.6)
 VRNN = Recipe("vrnn", options=LATENTS, dropout=0.3)
 RECIPES = {
     "rnn": RNN,
     "rnn-nade": replace(RNN, head="nade"),
     "vrnn-elbo": VRNN,
-    "vrnn-iwae": replace(VRNN, bound="iwae", particles=16),
-    "vrnn-fivo": replace(VRNN, bound="fivo", particles=16, batch=8, updates=2_800),
+    "vrnn-iwae": replace(VRNN, bound="iwae", particles=16, updates=1_000),
+    "vrnn-fivo": replace(VRNN, bound="fivo", particles=16, batch=8),
     "srnn-elbo": Recipe("srnn", options=LATENTS, dropout=0.5),
 }
 
