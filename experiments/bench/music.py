@@ -296,5 +296,5 @@ def score(
     with reporter.stage(f"scoring {name}", len(BOUNDS), 0, "bounds") as stage:
         for number, bound in enumerate(BOUNDS, 1):
             found[bound] = frame_nats(model, sequences, bound, particles)
-            stage.update(number)
+            stage.update(number, f"{bound} {found[bound]:.3f}")
     return found
