@@ -157,12 +157,16 @@ def bench_music(
 
 
 def _show_music(result: dict[str, Any]) -> None:
+    from experiments.bench.music import bound_title
+
     table = Table(title=f"{result['set']}, seed {result['seed']}: {result['scored']}")
     for column in ("", "nats", "which is"):
         table.add_column(column, justify="right" if column == "nats" else "left")
     for row in result["rows"]:
         best = max(row["by_bound"], key=row["by_bound"].get)
-        table.add_row(row["model"], f"{row['test_nats']:.3f}", _bound(best, result["particles"]))
+        table.add_row(
+            row["model"], f"{row['test_nats']:.3f}", bound_title(best, result["particles"])
+        )
     table.add_section()
     for row in result["published"]:
         name = row["model"] if row["checked"] else f"{row['model']} *"
@@ -179,16 +183,10 @@ def _show_music(result: dict[str, Any]) -> None:
     Console().print(table, details)
 
 
-def _bound(name: str, particles: int) -> str:
-    """How a bound is written: exact, ELBO, IWAE-128."""
-    if name == "exact":
-        return name
-    return name.upper() if name == "elbo" else f"{name.upper()}-{particles}"
-
-
 def bench_iwae(data: Path, seeds: int, picture: Path | None, quick: bool, as_json: bool) -> None:
     """Whether importance weighting helps, on one thread."""
     from experiments.bench import iwae
+    from experiments.bench.music import bound_title
 
     if picture is not None:
         iwae.check_picture(picture)
@@ -200,7 +198,7 @@ def bench_iwae(data: Path, seeds: int, picture: Path | None, quick: bool, as_jso
         print(json.dumps(result, indent=2))
         return
     table = Table(title=f"{result['set']}, nats a frame of the test set: mean of {seeds} seeds")
-    for column in ("learned by", *(_bound(bound, result["particles"]) for bound in BOUNDS)):
+    for column in ("learned by", *(bound_title(bound, result["particles"]) for bound in BOUNDS)):
         table.add_column(column, justify="left" if column == "learned by" else "right")
     for name, by_bound in result["summary"].items():
         table.add_row(name, *(f"{mean:.3f} ± {error:.3f}" for mean, error in by_bound.values()))

@@ -19,15 +19,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.bench.music import RECIPES, SCORING_PARTICLES, learn, quickly, roll_model, score
+from experiments.bench.music import (
+    RECIPES,
+    SCORING_PARTICLES,
+    bound_title,
+    learn,
+    quickly,
+    roll_model,
+    score,
+)
 from experiments.piano_rolls import Rolls, read
 from experiments.progress import Reporter
 from experiments.run import RunError
-from worldmodel import ELBO, IWAE, Objective, Sequences, WorldModel, kl_monte_carlo
+from worldmodel import BOUNDS, ELBO, IWAE, Objective, Sequences, WorldModel, kl_monte_carlo
 from worldmodel.objectives import Bound, Metrics
 
 CHOSEN_BY = "fivo"  # the tightest of the bounds
-TITLES = {"elbo": "ELBO", "iwae": "IWAE-128", "fivo": "FIVO-128"}
 
 
 class InvertedIWAE(Bound):
@@ -157,7 +164,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
         nats = np.array([[nats for _, nats in row["curve"]] for row in rows])  # [seeds, choices]
         curves.plot(updates, nats.T, color=colour, alpha=0.25, linewidth=0.8)
         curves.plot(updates, nats.mean(0), color=colour, label=name)
-        for place, bound in enumerate(TITLES):
+        for place, bound in enumerate(BOUNDS):
             values = [row["by_bound"][bound] for row in rows]
             across = place + 0.15 * (number - len(ARMS) / 2 + 0.5)
             bounds.plot([across] * len(values), values, "o", color=colour, alpha=0.5, markersize=4)
@@ -166,5 +173,6 @@ def plot(result: dict[str, Any], path: Path) -> None:
     curves.set(ylim=(low, high + 0.05), xlabel="update", ylabel="nats a frame, validation")
     curves.legend()
     bounds.set(ylabel="nats a frame, test")
-    bounds.set_xticks(range(len(TITLES)), TITLES.values())
+    titles = [bound_title(bound, result["particles"]) for bound in BOUNDS]
+    bounds.set_xticks(range(len(titles)), titles)
     figure.savefig(path, dpi=120)

@@ -155,6 +155,13 @@ def frame_nats(model: WorldModel, sequences: Sequences, bound: str, particles: i
     return nats.double().sum().item() / int(sequences.scored.sum())
 
 
+def bound_title(bound: str, particles: int) -> str:
+    """How a bound is written: exact, ELBO, IWAE-128."""
+    if bound == "exact":
+        return bound
+    return bound.upper() if bound == "elbo" else f"{bound.upper()}-{particles}"
+
+
 def marginal_nats(rates: np.ndarray, rolls: Rolls) -> float:
     """The log likelihood of rolls whose pitches sound by themselves at `rates`, nats a frame."""
     frames = rolls.frames
