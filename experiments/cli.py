@@ -199,8 +199,10 @@ class BenchIWAE:
     """Print one JSON object and nothing else."""
 
     def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise ValueError(f"--seeds must be 1 or more, got {self.seeds}")
+        if self.seeds < 2:
+            raise ValueError(
+                f"--seeds must be 2 or more (there is no standard error of one), got {self.seeds}"
+            )
 
     def run(self) -> None:
         from experiments import jobs

@@ -138,7 +138,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
     found = {}
     for bound in rows[0]["by_bound"]:
         values = np.array([row["by_bound"][bound] for row in rows])
-        error = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.nan
+        error = values.std(ddof=1) / len(values) ** 0.5
         found[bound] = (float(values.mean()), float(error))
     return found
 
