@@ -22,7 +22,8 @@ from torch.distributions import Distribution
 from torch.nn import functional as F
 
 from worldmodel import ActionCodec, DistModule, GenCore, GenState, Row, constant, mlp, nested
-from worldmodel.objectives import Metrics, Schedule
+from worldmodel.objectives import Metrics
+from worldmodel.schedules import Schedule
 
 
 class Policy(DistModule):

@@ -50,9 +50,13 @@ class ModelConfig:
     game faster."""
     res_q: bool = True
     """Let the posterior's mean start from the prior's (srnn only)."""
+    recurrence: Literal["default", "gru", "lstm", "normalised-gru"] = "default"
+    """Of the core; its default is a GRU, the rssm's a layer-normalised one."""
+    layers: int = 1
+    """Of the recurrence."""
 
     def __post_init__(self) -> None:
-        _positive(self, "hidden", "latent")
+        _positive(self, "hidden", "latent", "layers")
         if self.latent_classes < 0 or self.latent_classes == 1:
             raise ValueError(
                 "--latent-classes is 0 (Gaussian latents) or 2 and more, "
@@ -104,13 +108,40 @@ class LearningConfig:
     filtering one."""
     learning_particles: int = 1
     """Draws of each window's latents (the evaluation has its own number)."""
+    kl_weight: float = 1.0
+    """Weight of the KL divergence (elbo only, as all that follows; no metric knows of it)."""
     kl_warmup: int = 0
-    """Updates within which the weight of the KL divergence rises from 0 to 1 (elbo only)."""
+    """Updates within which that weight rises from 0, in a line."""
+    kl_half_cycle: int = 0
+    """Updates within which it rises, and for as many is flat, over and over; 0: it rises once."""
+    kl_freeze: int = 0
+    """Updates before the first cycle, with a weight of 0."""
+    kl_estimate: Literal["closed-form", "monte-carlo"] = "closed-form"
+    """How the KL divergence of a row is computed."""
+    free_nats: float = 0.0
+    """A row's KL divergence below this is not made smaller."""
+    kl_balance: float | None = None
+    """The share of the KL divergence's gradient that moves the prior; the rest moves the
+    posterior. None: the true gradient."""
+    resampling_gradient: bool = False
+    """Follow the choice of ancestors, too (fivo only): the true gradient, of high variance."""
 
     def __post_init__(self) -> None:
         _positive(self, "updates", "window", "batch_rows", "learning_rate", "learning_particles")
-        if not 0 <= self.from_start <= 1:
-            raise ValueError(f"--from-start is a share between 0 and 1, got {self.from_start}")
+        for name in ("kl_weight", "kl_warmup", "kl_half_cycle", "kl_freeze", "free_nats"):
+            if getattr(self, name) < 0:
+                given = getattr(self, name)
+                raise ValueError(f"--{name.replace('_', '-')} must be 0 or more, got {given}")
+        if self.kl_half_cycle and self.kl_warmup:
+            raise ValueError("--kl-warmup rises once, --kl-half-cycle over and over: give one")
+        if self.kl_freeze and not self.kl_half_cycle:
+            raise ValueError("--kl-freeze comes before the first cycle: give --kl-half-cycle, too")
+        for name in ("from_start", "kl_balance"):
+            given = getattr(self, name)
+            if given is not None and not 0 <= given <= 1:
+                raise ValueError(
+                    f"--{name.replace('_', '-')} is a share between 0 and 1, got {given}"
+                )
         for name in ("averaging", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 given = getattr(self, name)

@@ -5,6 +5,7 @@ exact Bayes filter's likelihood of the same rows. The policy: its expected steps
 games, in the dream, and beside the optimal and the random policy.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -34,13 +35,29 @@ CHUNK_ROWS = 200_000  # particles times rows scored at once: bounds the memory
 EVALUATION_SEED = 2**32  # apart from the seeds of training, which are drawn from smaller ones
 
 
-class Gap(NamedTuple):
-    """Nats that the model loses against the exact likelihood, a step."""
+class Score(NamedTuple):
+    """What a model loses on held-out episodes, and what the exact answer loses."""
 
-    nats: float
-    exact_nats: float
-    gap: float
-    standard_error: float
+    nats: float  # a step
+    nats_error: float  # its standard error, over episodes
+    exact_nats: float  # a step
+    gap: float  # nats a step
+    gap_error: float
+    episode_nats: float  # an episode
+    episode_nats_error: float
+
+    def figures(self) -> dict[str, float]:
+        """By name, as `evaluate --json` prints them."""
+        return {
+            "nats_per_step": self.nats,
+            "nats_per_step_se": self.nats_error,
+            "bits_per_step": self.nats / math.log(2),
+            "exact_nats_per_step": self.exact_nats,
+            "gap_nats_per_step": self.gap,
+            "gap_se": self.gap_error,
+            "nats_per_episode": self.episode_nats,
+            "nats_per_episode_se": self.episode_nats_error,
+        }
 
 
 @torch.no_grad()
@@ -108,14 +125,21 @@ def model_nats(
     return nested.concatenate(chunks, 1)
 
 
-def gap(model: Tensor, exact: Tensor, counted: Tensor) -> Gap:
-    """The gap a step over the `counted` rows [T, B], with its standard error over episodes."""
+def score(model: Tensor, exact: Tensor, counted: Tensor) -> Score:
+    """What is lost on the `counted` rows [T, B], from log likelihoods [T, B] in nats."""
     steps = counted.sum(0).double()  # [B]
-    lost = torch.where(counted, exact - model, 0.0).sum(0)  # nats an episode
-    mean = lost.sum() / steps.sum()
-    error = (lost - mean * steps).square().sum().sqrt() / steps.sum()
-    nats = [-torch.where(counted, x, 0.0).sum() / steps.sum() for x in (model, exact)]
-    return Gap(nats[0].item(), nats[1].item(), mean.item(), error.item())
+
+    def a_step(nats: Tensor) -> tuple[float, float]:
+        """The mean of [T, B] a step and its standard error over episodes."""
+        lost = torch.where(counted, nats, 0.0).sum(0)
+        mean = lost.sum() / steps.sum()
+        error = (lost - mean * steps).square().sum().sqrt() / steps.sum()
+        return mean.item(), error.item()
+
+    episodes = torch.where(counted, -model, 0.0).sum(0)
+    error = (episodes.std() / len(episodes) ** 0.5).item()
+    exactly, _ = a_step(-exact)
+    return Score(*a_step(-model), exactly, *a_step(exact - model), episodes.mean().item(), error)
 
 
 def mean_interval(values: np.ndarray) -> tuple[float, list[float]]:
@@ -154,25 +178,13 @@ def evaluate(
         note("playing dreamt games", 0, games)
         dreamt = play_episodes(parts.dream(), greedy, games, limit)
     counted = sequences.mask & ~sequences.rows.first
-    whole = gap(_total(bound), _total(exact), counted)
-    by_key = {key: gap(bound[key], exact[key], counted) for key in bound}
+    whole = score(_total(bound), _total(exact), counted)
+    by_key = {key: score(bound[key], exact[key], counted) for key in bound}
     real_mean, real_interval = mean_interval(real[0])
     dream_mean, dream_interval = mean_interval(dreamt[0])
     told = parts.config.game
-    return {
-        "nats_per_step": whole.nats,
-        "exact_nats_per_step": whole.exact_nats,
-        "gap_nats_per_step": whole.gap,
-        "gap_se": whole.standard_error,
-        "by_key": {
-            key: {
-                "nats_per_step": value.nats,
-                "exact_nats_per_step": value.exact_nats,
-                "gap_nats_per_step": value.gap,
-                "gap_se": value.standard_error,
-            }
-            for key, value in by_key.items()
-        },
+    return whole.figures() | {
+        "by_key": {key: value.figures() for key, value in by_key.items()},
         "policy_mean_steps": real_mean,
         "policy_mean_steps_ci95": real_interval,
         "policy_solved_fraction": float(real[1].mean()),

@@ -74,10 +74,12 @@ def _show(result: dict[str, Any]) -> None:
         table.add_column(column, justify="left" if not column else "right")
     rows = {"nats a step": result} | {f"  {k}": v for k, v in result["by_key"].items()}
     for name, row in rows.items():
+        here = f"{row['nats_per_step']:.4f} ± {row['nats_per_step_se']:.4f}"
         gap = f"{row['gap_nats_per_step']:.4f} ± {row['gap_se']:.4f}"
-        table.add_row(
-            name, f"{row['nats_per_step']:.4f}", f"{row['exact_nats_per_step']:.4f}", gap
-        )
+        table.add_row(name, here, f"{row['exact_nats_per_step']:.4f}", gap)
+    table.add_row("bits a step", f"{result['bits_per_step']:.4f}", "", "")
+    episode = f"{result['nats_per_episode']:.3f} ± {result['nats_per_episode_se']:.3f}"
+    table.add_row("nats an episode", episode, "", "")
     optimal = result["optimal_mean_steps"]
     for name, key in (
         ("steps to solve, real", "policy_mean_steps"),

@@ -41,7 +41,10 @@ from worldmodel import (
     WorldModel,
     action_codec,
     cosine,
+    cyclical,
     half_life,
+    kl_closed_form,
+    kl_monte_carlo,
     linear,
     model_for,
     nested,
@@ -101,7 +104,9 @@ class Parts:
     def _model(self) -> WorldModel:
         told = self.config.model
         known = set(inspect.signature(CORES[told.core]).parameters) - {"hidden"}
-        options: dict[str, Any] = {key: vars(told)[key] for key in known & set(vars(told))}
+        options: dict[str, Any] = {
+            key: value for key, value in vars(told).items() if key in known and value != "default"
+        }
         return model_for(
             self.observation_space,
             self.action_space,
@@ -200,9 +205,14 @@ class Training:
         if told.learning_bound == "iwae":
             return IWAE(model, told.learning_particles)
         if told.learning_bound == "fivo":
-            return FIVO(model, told.learning_particles)
-        weight = linear(0.0, 1.0, told.kl_warmup)
-        return ELBO(model, weight, particles=told.learning_particles)
+            gradient = told.resampling_gradient
+            return FIVO(model, told.learning_particles, resampling_gradient=gradient)
+        weight = linear(0.0, told.kl_weight, told.kl_warmup)
+        if told.kl_half_cycle:
+            weight = cyclical(told.kl_weight, told.kl_half_cycle, told.kl_freeze)
+        kl = kl_monte_carlo if told.kl_estimate == "monte-carlo" else kl_closed_form
+        particles, free = told.learning_particles, told.free_nats
+        return ELBO(model, weight, kl, particles, free, told.kl_balance)
 
     def run(self, stop_after: Callable[["Training"], bool] = lambda training: False) -> None:
         """Goes on to the end. Ctrl-C, or `stop_after` (asked after every unit), saves and raises

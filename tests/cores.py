@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 from unittest import mock
 
 import torch
@@ -29,7 +30,7 @@ from worldmodel import (
 from worldmodel.cores import base
 
 
-def _srnn(context_size: int, evidence_size: int, **options: bool) -> SRNN:
+def _srnn(context_size: int, evidence_size: int, **options: Any) -> SRNN:
     """With latents that are heard from the start, so that laws about them can fail."""
     core = SRNN(context_size, evidence_size, hidden=4, latent=2, latent_hidden=3, **options)
     with torch.no_grad():
@@ -49,12 +50,20 @@ CORES: dict[str, Callable[..., SequenceCore]] = {
     "independent smoothing": partial(Independent, **SMALL),
     "independent filtering": partial(Independent, smoothing=False, **SMALL),
     "vrnn": partial(VRNN, **SMALL),
+    "rnn lstm": partial(RNN, hidden=4, recurrence="lstm"),
+    "rnn layers": partial(RNN, hidden=4, recurrence="lstm", layers=2),
+    "srnn lstm": partial(_srnn, smoothing=False, recurrence="lstm"),
+    "independent normalised": partial(
+        Independent, recurrence="normalised-gru", smoothing=False, **SMALL
+    ),
+    "vrnn lstm": partial(VRNN, recurrence="lstm", **SMALL),
+    "rssm gru layers": partial(RSSM, recurrence="gru", layers=2, **SMALL),
     "rssm gaussian": partial(RSSM, **SMALL),
     "rssm categorical": partial(RSSM, latent_classes=3, **SMALL),
 }
 FILTERING = [name for name in CORES if "smoothing" not in name]
 SMOOTHING = [name for name in CORES if "smoothing" in name]
-LATENT = [name for name in CORES if name != "rnn"]
+LATENT = [name for name in CORES if not name.startswith("rnn")]
 
 SYMBOLS = spaces.Discrete(3, start=1)
 BITS = spaces.Discrete(2)

@@ -92,6 +92,6 @@ def test_a_corrupted_dream_teaches_nothing(model):
     """The transition's weights with the wrong sign; everything else, the mind too, as it was."""
     corrupted = deepcopy(model)
     with torch.no_grad():
-        corrupted.core.recurrence.weight_hh_l0.neg_()
+        corrupted.core.recurrence.from_hidden.neg_()
     steps = real_steps_after_dreaming(corrupted, mind=model)
     assert steps >= random_policy_steps(**GAME)

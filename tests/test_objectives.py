@@ -2,6 +2,7 @@
 
 import copy
 import io
+import itertools
 from itertools import pairwise
 
 import pytest
@@ -19,12 +20,15 @@ from worldmodel import (
     Trainer,
     constant,
     cosine,
+    cyclical,
     kl_closed_form,
     kl_monte_carlo,
     linear,
     log_prob,
+    lower_bound,
     particle_filter,
 )
+from worldmodel.likelihoods import filter_particles
 
 every_core = pytest.mark.parametrize("name", CORES)
 
@@ -99,9 +103,84 @@ def test_the_divergence_of_a_loss_is_that_of_its_scored_rows(name):
         with fed(noise):
             metrics = ELBO(model, kl=divergence)([sequences], (), 0)[1]
         with fed(noise):
-            inference, _ = model.infer(sequences, model.initial_state(3))
-        expected = divergence(model, inference)[sequences.scored].sum() / 8
+            inference = model.explain(sequences)
+        expected = divergence(model.core, inference)[sequences.scored].sum() / 8
         assert metrics["kl_nats"] == pytest.approx(expected.item(), abs=1e-12)
+
+
+def gradients(loss, model):
+    wanted = list(model.parameters())
+    return torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
+
+
+@pytest.mark.parametrize("name", LATENT)
+@pytest.mark.parametrize("divergence", [kl_closed_form, kl_monte_carlo])
+def test_half_the_balance_is_half_the_gradient(name, divergence):
+    """The two shares add up to the true gradient; the loss and the metrics are the same."""
+    model = make_model(name)
+    sequences = padded(random_rows(4, 3), [4, 2, 3])
+    found = []
+    for weight, balance in ((1.0, None), (2.0, 0.5)):
+        objective = ELBO(model, constant(weight), divergence, kl_balance=balance)
+        with fed(noise_for(model, 4, 3)):
+            loss, metrics, _ = objective([sequences], (), 0)
+        found.append((gradients(loss, model), metrics, loss.item() - weight * metrics["kl_nats"]))
+    close(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]
+    assert found[0][2] == pytest.approx(found[1][2], abs=1e-12)
+
+
+def test_a_balance_says_who_is_moved():
+    model = make_model("vrnn")
+    sequences = Sequences.whole(random_rows(1, 3))  # in later rows priors read posteriors' draws
+
+    def of_divergence(balance):
+        grads = []
+        for weight in (0.0, 1.0):
+            with fed(noise_for(model, 4, 3)):
+                loss, *_ = ELBO(model, constant(weight), kl_balance=balance)([sequences], (), 0)
+            grads.append(gradients(loss, model))
+        moved = [name for name, _ in model.named_parameters()]
+        return {k for k, a, b in zip(moved, *grads, strict=True) if (a - b).abs().max() > 1e-9}
+
+    assert "core.posterior_out.bias" not in of_divergence(1.0)
+    assert "core.prior.2.bias" in of_divergence(1.0)
+    assert "core.prior.2.bias" not in of_divergence(0.0)
+    assert "core.posterior_out.bias" in of_divergence(0.0)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        ELBO(model, kl_balance=1.5)
+
+
+@pytest.mark.parametrize("name", LATENT)
+def test_free_nats_are_not_made_smaller(name):
+    model = make_model(name)
+    sequences = padded(random_rows(4, 3), [4, 2, 3])
+    with fed(noise_for(model, 4, 3)):
+        kl = kl_closed_form(model.core, model.explain(sequences))
+    free = kl[sequences.scored].median().item()
+    losses = {}
+    for nats in (0.0, free, 1e3):
+        with fed(noise_for(model, 4, 3)):
+            loss, metrics, _ = ELBO(model, free_nats=nats)([sequences], (), 0)
+        losses[nats] = loss
+    assert metrics["elbo_nats"] == pytest.approx(-losses[0.0].item(), abs=1e-12)
+    unpaid = (free - kl[sequences.scored]).clamp(min=0).sum() / 9
+    close(losses[free] - losses[0.0], unpaid)
+    with fed(noise_for(model, 4, 3)):
+        weightless, *_ = ELBO(model, constant(0.0))([sequences], (), 0)
+    close(gradients(losses[1e3], model), gradients(weightless, model))
+
+
+def test_a_cycle_is_frozen_first_rises_and_rests():
+    schedule = cyclical(0.5, half_cycle=4, freeze=3)
+    assert [schedule(step) for step in range(3)] == [0.0] * 3
+    for cycle in range(3):
+        begin = 3 + 8 * cycle
+        rising = [schedule(begin + step) for step in range(4)]
+        assert rising == [0.0, 0.125, 0.25, 0.375]
+        assert [schedule(begin + step) for step in range(4, 8)] == [0.5] * 4
+    with pytest.raises(ValueError, match="half cycle"):
+        cyclical(1.0, 0)
 
 
 def alternation(time=8, batch=6):
@@ -391,3 +470,60 @@ def test_the_filtering_loss_can_be_descended(name):
     assert metrics[-1]["bound_nats"] > metrics[0]["bound_nats"] + 0.2
     parts = ("observation_nats", "reward_nats", "terminated_nats")
     assert sum(metrics[0][key] for key in parts) == pytest.approx(-metrics[0]["bound_nats"])
+
+
+def chooser(choices, probabilities):
+    """Draws the given ancestors, and notes how probable they were."""
+    queue = iter(choices)
+
+    def choose(weights, count, replacement):
+        ancestors = torch.tensor([next(queue)])
+        probabilities.append(weights.gather(1, ancestors).prod())
+        return ancestors
+
+    return choose
+
+
+@pytest.mark.parametrize("name", ["vrnn", "srnn filtering", "rssm categorical"])
+def test_with_the_resampling_gradient_it_is_the_gradient_of_the_bound(name, monkeypatch):
+    """All choices of ancestors enumerated: two particles, three rows, resampled after each."""
+    model = make_model(name)
+    sequences = Sequences.whole(random_rows(3, 1))
+    noise = noise_for(model, 3, 1, particles=2)
+    exact, total = 0.0, 0.0
+    estimates = {True: [], False: []}
+    for choices in itertools.product(itertools.product((0, 1), repeat=2), repeat=3):
+        probabilities = []
+        monkeypatch.setattr(torch, "multinomial", chooser(choices, probabilities))
+        with fed(noise):
+            gains, scores = filter_particles(model, sequences, 2, threshold=2.0)
+        bound, probability = sum(x.sum() for x in gains.values()), scores.sum().exp()
+        close(probability.detach(), torch.stack(probabilities).prod())
+        exact = exact - probability * bound / 3
+        total += probability.item()
+        for resampling in (True, False):
+            monkeypatch.setattr(torch, "multinomial", chooser(choices, []))
+            with fed(noise):
+                loss, metrics, _ = FIVO(model, 2, 2.0, resampling)([sequences], (), 0)
+            assert loss.item() == pytest.approx(-bound.item() / 3, abs=1e-12)
+            assert metrics["bound_nats"] == pytest.approx(bound.item() / 3, abs=1e-12)
+            flat = torch.cat([part.flatten() for part in gradients(loss, model)])
+            estimates[resampling].append(probability.item() * flat)
+    assert total == pytest.approx(1.0, abs=1e-12)
+    found, plain = (torch.stack(estimates[resampling]).sum(0) for resampling in (True, False))
+    close(found, torch.cat([part.flatten() for part in gradients(exact, model)]), atol=1e-10)
+    assert (found - plain).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("name", CORES)
+@pytest.mark.parametrize("bound", [log_prob, lower_bound])
+def test_scoring_in_turn_is_scoring_at_once(name, bound):
+    model, time, batch, particles = make_model(name), 6, 2, 3
+    sequences = padded(random_rows(time, batch), [6, 4])
+    noise = noise_for(model, time, batch, particles)
+    with fed(noise):
+        expected = bound(model, sequences, particles)
+    in_turn = noise.unflatten(1, (particles, batch)).transpose(0, 1).flatten(0, 1)
+    for at_once in (1, 4, 2 * batch * 2):
+        with fed(in_turn):
+            close(bound(model, sequences, particles, at_once), expected)

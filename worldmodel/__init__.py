@@ -27,25 +27,19 @@ from worldmodel.cores import (
 )
 from worldmodel.environment import Dream, DreamState, Environment
 from worldmodel.gen_core import GenCore, GenState
-from worldmodel.model import ModelState, WorldModel, context_size, model_for
-from worldmodel.nets import mlp
-from worldmodel.objectives import (
+from worldmodel.likelihoods import (
     BOUNDS,
-    ELBO,
-    FIVO,
-    IWAE,
-    Objective,
-    constant,
-    cosine,
-    cyclical,
-    half_life,
     kl_closed_form,
     kl_monte_carlo,
-    linear,
     log_prob,
+    lower_bound,
     particle_filter,
 )
+from worldmodel.model import ModelState, WorldModel, context_size, model_for
+from worldmodel.nets import mlp
+from worldmodel.objectives import ELBO, FIVO, IWAE, Objective
 from worldmodel.replay import Episodes, Replay
+from worldmodel.schedules import Schedule, constant, cosine, cyclical, half_life, linear
 from worldmodel.sequences import Row, Sequences
 from worldmodel.trainer import Trainer
 
@@ -81,6 +75,7 @@ __all__ = [
     "PerceptEncoder",
     "Replay",
     "Row",
+    "Schedule",
     "SequenceCore",
     "Sequences",
     "Trainer",
@@ -99,6 +94,7 @@ __all__ = [
     "kl_monte_carlo",
     "linear",
     "log_prob",
+    "lower_bound",
     "mlp",
     "model_for",
     "nested",

@@ -117,6 +117,12 @@ class WorldModel(nn.Module):
         states = ModelState(inference.states, windows[1:])
         return inference._replace(states=states), ModelState(core, history)
 
+    def explain(self, sequences: Sequences, particles: int = 1) -> Inference:
+        """The core's inference over whole windows [T, B, ...] from its initial state, leaves
+        [T, K * B, ...]: `infer` without what is carried on to the next window."""
+        prepared, core = self.prepare(sequences, self.initial_state(sequences.mask.shape[1]))
+        return self.core.explain_all(prepared, nested.repeat(core, particles), particles)
+
     def prepare(self, sequences: Sequences, state: ModelState) -> tuple[Any, Any]:
         """What the core's `explain` reads at each row, leaves [T, B, ...], and its state before
         the first row: for loops of one's own, where `infer` draws what it likes."""
@@ -154,14 +160,14 @@ class WorldModel(nn.Module):
         """What an agent may know after the last row: [*, belief_size], a function of rows."""
         return torch.cat([self.core.belief(state.core), state.history[..., -1, :]], -1)
 
-    def log_probs(self, states: ModelState, sequences: Sequences) -> dict[str, Tensor]:
+    def log_probs(self, states: Any, sequences: Sequences) -> dict[str, Tensor]:
         """log p(percept | state) by key, [T, K, B] nats, zero where not scored.
 
-        states: from `infer`, [T, K * B, ...].
+        states: of the core, [T, K * B, ...].
         """
         rows = self.fill(sequences)
         batch_size = rows.first.shape[1]
-        features = self.core.features(states.core).unflatten(1, (-1, batch_size))  # [T, K, B, F]
+        features = self.core.features(states).unflatten(1, (-1, batch_size))  # [T, K, B, F]
         percept = nested.map(lambda leaf: leaf.unsqueeze(1), rows.percept)
         log_probs = self.decoder(features).log_probs(percept)
         scored = {"observation": sequences.scored}

@@ -1,11 +1,14 @@
 """The networks that everything is made of."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 
 def mlp(sizes: list[int], norm: bool = False) -> nn.Sequential:
@@ -24,25 +27,113 @@ def mlp(sizes: list[int], norm: bool = False) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
 
 
-class GRU(nn.GRU):
-    """One layer of PyTorch's GRU, [T, B, I] -> [T, B, H], with a faster way back on processors."""
+ONE_LAYER = (True, 1, 0.0, False, False, False)  # with biases; no dropout; one way; time first
 
-    weight_ih_l0: Tensor  # [3 H, I]
-    weight_hh_l0: Tensor  # [3 H, H]
-    bias_ih_l0: Tensor  # [3 H]
-    bias_hh_l0: Tensor  # [3 H]
 
-    def forward(  # type: ignore[override]
-        self, inputs: Tensor, hidden: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """inputs [T, B, I], hidden [1, B, H] (zeros by default) -> ([T, B, H], [1, B, H])"""
-        weights = (self.weight_ih_l0, self.weight_hh_l0, self.bias_ih_l0, self.bias_hh_l0)
-        if hidden is None:
-            hidden = inputs.new_zeros(1, inputs.shape[1], self.hidden_size)
-        if inputs.device.type != "cpu" or not torch.is_grad_enabled():
-            return super().forward(inputs, hidden)
-        output = _GRUOverTime.apply(inputs, hidden, *weights)
-        return output, output[-1:]
+MANY = 2**14  # numbers, from which on a processor's time for them is worth a few calls
+
+
+def tanh(x: Tensor) -> Tensor:
+    """The hyperbolic tangent. Where nothing is recorded, as 2 sigmoid(2 x) - 1 (to the rounding
+    error of one): on processors PyTorch's own takes ten times as long as its sigmoid."""
+    if x.numel() < MANY or torch.is_grad_enabled() or x.device.type != "cpu":
+        return x.tanh()
+    return (2 * x).sigmoid_().mul_(2).sub_(1)
+
+
+class Recurrence(nn.Module, ABC):
+    """x_t, s_{t-1} -> s_t, over inputs [*, I] and states [*, S]; what reads it reads `output`.
+
+    The gates hear the input through `drive`, which no state enters: it is computed for all rows
+    at once, and whatever else is linear in the gates may be added to it.
+    """
+
+    state_size: int  # S
+    output_size: int  # H
+    drive_size: int  # D
+
+    @abstractmethod
+    def drive(self, inputs: Tensor) -> Tensor:
+        """What the gates hear of the inputs, [*, I] -> [*, D]."""
+
+    @abstractmethod
+    def cell(self, drive: Tensor, state: Tensor) -> Tensor:
+        """One step, [B, D], [B, S] -> [B, S]."""
+
+    def step(self, inputs: Tensor, state: Tensor) -> Tensor:
+        """One step from the inputs themselves, [B, I], [B, S] -> [B, S]."""
+        return self.cell(self.drive(inputs), state)
+
+    def output(self, state: Tensor) -> Tensor:
+        """The part of a state that others read, [*, S] -> [*, H]: the first H numbers."""
+        return state[..., : self.output_size]
+
+    def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
+        """All steps, [T, B, I], [B, S] -> states [T, B, S]."""
+        states = []
+        for drive in self.drive(inputs).unbind(0):
+            state = self.cell(drive, state)
+            states.append(state)
+        return torch.stack(states)
+
+
+def hear(weight: Tensor) -> None:
+    """Draws weights [D, I] by which inputs are heard.
+
+    PyTorch's default draws all weights of a recurrence within 1 / sqrt(hidden): inputs of which
+    few are not zero (one-hot codes) then hardly move the state, and what must be remembered is
+    learned ten times slower.
+    """
+    nn.init.normal_(weight, std=min(0.5, 2 * weight.shape[1] ** -0.5))
+
+
+def remember(weight: Tensor) -> None:
+    """Draws an orthogonal matrix for each gate of a recurrence's weights [G * H, H]."""
+    for gate in weight.data.split(weight.shape[1]):
+        nn.init.orthogonal_(gate)
+
+
+class FusedRecurrence(Recurrence):
+    """One of PyTorch's recurrences: a fused kernel, orthogonal weights, inputs that are heard."""
+
+    def __init__(self, like: nn.RNNBase):
+        super().__init__()
+        self.output_size = like.hidden_size
+        parts = [nn.Parameter(part.data) for part in like.parameters()]
+        self.from_input, self.from_hidden, self.input_bias, self.hidden_bias = parts
+        self.drive_size = len(self.from_input)
+        hear(self.from_input)
+        remember(self.from_hidden)
+        nn.init.zeros_(self.input_bias)
+        nn.init.zeros_(self.hidden_bias)
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """As PyTorch's kernels take them."""
+        return [self.from_input, self.from_hidden, self.input_bias, self.hidden_bias]
+
+
+class GRU(FusedRecurrence):
+    """PyTorch's GRU, with a faster way back on processors. Its state is its output."""
+
+    def __init__(self, input_size: int, hidden: int):
+        super().__init__(nn.GRU(input_size, hidden))
+        self.state_size = hidden
+
+    def drive(self, inputs: Tensor) -> Tensor:
+        return F.linear(inputs, self.from_input, self.input_bias)
+
+    def cell(self, drive: Tensor, state: Tensor) -> Tensor:
+        recalled = F.linear(state, self.from_hidden, self.hidden_bias)
+        size = 2 * self.output_size
+        reset, update = (drive[:, :size] + recalled[:, :size]).sigmoid().chunk(2, -1)
+        new = tanh(torch.addcmul(drive[:, size:], reset, recalled[:, size:]))
+        return torch.lerp(new, state, update)
+
+    def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
+        if inputs.device.type == "cpu" and torch.is_grad_enabled():
+            return _GRUOverTime.apply(inputs, state[None], *self.weights)
+        return torch.gru(inputs, state[None], self.weights, *ONE_LAYER)[0]
 
 
 class _GRUOverTime(torch.autograd.Function):
@@ -54,7 +145,7 @@ class _GRUOverTime(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, hidden: Tensor, *weights: Tensor) -> Tensor:
-        output = torch.gru(inputs, hidden, weights, True, 1, 0.0, False, False, False)[0]
+        output = torch.gru(inputs, hidden, weights, *ONE_LAYER)[0]
         ctx.save_for_backward(inputs, torch.cat([hidden, output]), *weights)
         return output
 
@@ -68,7 +159,7 @@ class _GRUOverTime(torch.autograd.Function):
         size = from_hidden.shape[1]
         gates = (heard[:, : 2 * size] + recalled[:, : 2 * size]).sigmoid_()
         reset, update = gates.split(size, -1)
-        new = torch.addcmul(heard[:, 2 * size :], reset, recalled[:, 2 * size :]).tanh_()
+        new = tanh(torch.addcmul(heard[:, 2 * size :], reset, recalled[:, 2 * size :]))
         # what a change of h does to r, z and n before their nonlinearities, and to g_n
         to_new = (1 - update) * (1 - new.square())
         to_update = (before.flatten(0, 1) - new) * update * (1 - update)
@@ -97,34 +188,119 @@ class _GRUOverTime(torch.autograd.Function):
         )
 
 
-def gru(input_size: int, hidden_size: int) -> GRU:
-    """A GRU with orthogonal recurrences, whose inputs are heard.
+class LSTM(FusedRecurrence):
+    """PyTorch's LSTM, whose forget gates are open at first.
 
-    PyTorch's default draws all weights within 1 / sqrt(hidden): inputs of which few are not zero
-    (one-hot codes) then hardly move the state, and what must be remembered is learned ten times
-    slower.
+    Its state is (h, c), of which h is the output. The fused kernel gives h of all steps but c of
+    the last one only; c is what the gates, all known then, make of it.
     """
-    recurrence = GRU(input_size, hidden_size)
-    from_input, from_hidden, *biases = recurrence.parameters()
-    nn.init.normal_(from_input, std=min(0.5, 2 * input_size**-0.5))
-    for gate in from_hidden.data.split(hidden_size):
-        nn.init.orthogonal_(gate)
-    for bias in biases:
-        nn.init.zeros_(bias)
-    return recurrence
+
+    def __init__(self, input_size: int, hidden: int):
+        super().__init__(nn.LSTM(input_size, hidden))
+        self.state_size = 2 * hidden
+        nn.init.ones_(self.input_bias.data[hidden : 2 * hidden])
+
+    def drive(self, inputs: Tensor) -> Tensor:
+        return F.linear(inputs, self.from_input, self.input_bias + self.hidden_bias)
+
+    def cell(self, drive: Tensor, state: Tensor) -> Tensor:
+        hidden, memory = state.chunk(2, -1)
+        written, forget, output = self._gates(torch.addmm(drive, hidden, self.from_hidden.t()))
+        memory = torch.addcmul(written, forget, memory)
+        return torch.cat([output * tanh(memory), memory], -1)
+
+    def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
+        hidden, memory = (part.contiguous() for part in state.chunk(2, -1))
+        begin = [hidden[None], memory[None]]
+        outputs = torch.lstm(inputs, begin, self.weights, *ONE_LAYER)[0]
+        before = torch.cat([hidden[None], outputs[:-1]])
+        written, forget, _ = self._gates(self.drive(inputs) + F.linear(before, self.from_hidden))
+        memories = []
+        for t in range(len(inputs)):
+            memory = torch.addcmul(written[t], forget[t], memory)
+            memories.append(memory)
+        return torch.cat([outputs, torch.stack(memories)], -1)
+
+    def _gates(self, gates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is written to the memory, and the gates of forgetting and of the output."""
+        written, forget, new, output = gates.chunk(4, -1)
+        return written.sigmoid() * tanh(new), forget.sigmoid(), output.sigmoid()
 
 
-class NormalisedGRUCell(nn.Module):
-    """One step of the layer-normalised GRU of DreamerV3 (https://arxiv.org/abs/2301.04104):
-    ([B, I], [B, H]) -> [B, H]. The normalisation stands inside the recurrence, so no fused kernel
-    computes it over time."""
+class NormalisedGRU(Recurrence):
+    """The layer-normalised GRU of DreamerV3 (https://arxiv.org/abs/2301.04104). The normalisation
+    stands inside the recurrence, so no fused kernel computes it over time: it is a loop."""
 
-    def __init__(self, input_size: int, hidden_size: int):
+    def __init__(self, input_size: int, hidden: int):
         super().__init__()
-        self.gates = nn.Linear(input_size + hidden_size, 3 * hidden_size, bias=False)
-        self.norm = nn.LayerNorm(3 * hidden_size)
+        self.state_size = self.output_size = hidden
+        self.drive_size = 3 * hidden
+        self.gates = nn.Linear(input_size + hidden, 3 * hidden, bias=False)
+        self.norm = nn.LayerNorm(3 * hidden)
+        nn.init.constant_(self.norm.bias[2 * hidden :], -1.0)  # at first it keeps what it has
 
-    def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
-        reset, new, update = self.norm(self.gates(torch.cat([x, hidden], -1))).chunk(3, -1)
-        new = torch.tanh(reset.sigmoid() * new)
-        return torch.lerp(hidden, new, torch.sigmoid(update - 1))  # at first it keeps what it has
+    def drive(self, inputs: Tensor) -> Tensor:
+        return F.linear(inputs, self.gates.weight[:, : -self.output_size])
+
+    def cell(self, drive: Tensor, state: Tensor) -> Tensor:
+        recall = self.gates.weight[:, -self.output_size :]
+        return self._remember(torch.addmm(drive, state, recall.t()), state)
+
+    def step(self, inputs: Tensor, state: Tensor) -> Tensor:
+        return self._remember(self.gates(torch.cat([inputs, state], -1)), state)
+
+    def _remember(self, gates: Tensor, state: Tensor) -> Tensor:
+        reset, new, update = self.norm(gates).chunk(3, -1)
+        return torch.lerp(state, tanh(reset.sigmoid() * new), update.sigmoid())
+
+
+class Layers(Recurrence):
+    """Recurrences on top of one another; the state holds theirs side by side, the top one first,
+    and the output is the top one's."""
+
+    def __init__(self, layers: Sequence[Recurrence]):
+        super().__init__()
+        self.layers: Any = nn.ModuleList(layers)
+        self.sizes = [layer.state_size for layer in reversed(layers)]
+        self.state_size = sum(self.sizes)
+        self.output_size = layers[-1].output_size
+        self.drive_size = layers[0].drive_size
+
+    def drive(self, inputs: Tensor) -> Tensor:
+        return self.layers[0].drive(inputs)
+
+    def cell(self, drive: Tensor, state: Tensor) -> Tensor:
+        lowest, *befores = self._parts(state)
+        states = [self.layers[0].cell(drive, lowest)]
+        for below, layer, before in zip(self.layers, self.layers[1:], befores, strict=False):
+            states.append(layer.cell(layer.drive(below.output(states[-1])), before))
+        return torch.cat(states[::-1], -1)
+
+    def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
+        states: list[Tensor] = []
+        for layer, before in zip(self.layers, self._parts(state), strict=True):
+            states.append(layer(inputs, before))
+            inputs = layer.output(states[-1])
+        return torch.cat(states[::-1], -1)
+
+    def _parts(self, state: Tensor) -> list[Tensor]:
+        """The layers' states, the lowest first."""
+        return list(state.split(self.sizes, -1))[::-1]
+
+
+RECURRENCES: dict[str, Callable[[int, int], Recurrence]] = {
+    "gru": GRU,
+    "lstm": LSTM,
+    "normalised-gru": NormalisedGRU,
+}
+
+
+def recurrence(kind: str, input_size: int, hidden: int, layers: int = 1) -> Recurrence:
+    """A recurrence by its name in `RECURRENCES`, of `layers` layers with `hidden` units each."""
+    if kind not in RECURRENCES:
+        raise ValueError(f"there is no recurrence {kind!r}; there are {', '.join(RECURRENCES)}")
+    if layers < 1:
+        raise ValueError(f"a recurrence has one layer or more, got {layers}")
+    sizes = [input_size] + [hidden] * (layers - 1)
+    built = [RECURRENCES[kind](size, hidden) for size in sizes]
+    return built[0] if layers == 1 else Layers(built)

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from worldmodel import nested
-from worldmodel.objectives import Metrics, Objective, Schedule, constant
+from worldmodel.objectives import Metrics, Objective
+from worldmodel.schedules import Schedule, constant
 
 
 class Trainer:

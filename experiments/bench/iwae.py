@@ -31,7 +31,8 @@ from experiments.bench.music import (
 from experiments.piano_rolls import Rolls, read
 from experiments.progress import Reporter
 from experiments.run import RunError
-from worldmodel import BOUNDS, ELBO, IWAE, Objective, Sequences, WorldModel, kl_monte_carlo
+from worldmodel import BOUNDS, ELBO, IWAE, Objective, Sequences, WorldModel
+from worldmodel.likelihoods import increments
 from worldmodel.objectives import Bound, Metrics
 
 CHOSEN_BY = "fivo"  # the tightest of the bounds
@@ -55,11 +56,9 @@ class InvertedIWAE(Bound):
 
     def _whole(self, block: Sequences) -> Tensor:
         """log w of whole windows, [K, B]."""
-        before = self.model.initial_state(block.mask.shape[1])
-        inference, _ = self.model.infer(block, before, self.particles)
-        log_probs = self.model.log_probs(inference.states, block)["observation"]  # [T, K, B]
-        kl = kl_monte_carlo(self.model, inference).unflatten(1, (self.particles, -1))
-        return (log_probs - torch.where(block.scored[:, None], kl, 0.0)).sum(0)
+        inference = self.model.explain(block, self.particles)
+        parts = increments(self.model, block, inference)  # [T, K, B] each
+        return torch.stack(list(parts.values())).sum((0, 1))
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,12 @@ from worldmodel.cores.base import (
     noise_of_steps,
     reverse,
 )
-from worldmodel.nets import gru, mlp
+from worldmodel.nets import GRU, mlp
+from worldmodel.nets import recurrence as recurrence_of
 
 
 class IndependentState(NamedTuple):
-    hidden: Tensor  # [B, H], d
+    hidden: Tensor  # [B, S], d and what else the recurrence keeps
     forward: Tensor  # [B, M], f
     latent: Tensor  # [B, Z], z
 
@@ -44,7 +45,8 @@ class IndependentPrepared(NamedTuple):
 
 
 class Independent(SequenceCore):
-    """Standard normal latents below a GRU, with forward-backward inference or, without
+    """Standard normal latents below a recurrence (a GRU, or another of `nets.RECURRENCES`, in
+    `layers`), with forward-backward inference or, without
     `smoothing`, forward inference only."""
 
     def __init__(
@@ -55,6 +57,8 @@ class Independent(SequenceCore):
         latent: int = 16,
         latent_hidden: int = 64,
         smoothing: bool = True,
+        recurrence: str = "gru",
+        layers: int = 1,
     ):
         super().__init__()
         self.context_size = context_size
@@ -64,18 +68,18 @@ class Independent(SequenceCore):
         self.latent_size = latent
         self.latent_hidden = latent_hidden
         self.filtering = not smoothing
-        self.recurrence = gru(context_size + latent, hidden)
-        self.forward_reading = gru(context_size, latent_hidden)
+        self.recurrence = recurrence_of(recurrence, context_size + latent, hidden, layers)
+        self.forward_reading = GRU(context_size, latent_hidden)
         reading = latent_hidden + evidence_size
         if smoothing:
-            self.backward_reading = gru(context_size + evidence_size, latent_hidden)
+            self.backward_reading = GRU(context_size + evidence_size, latent_hidden)
             reading += latent_hidden
         self.posterior = mlp([reading, latent_hidden, 2 * latent])
 
     def initial_state(self, batch_size: int) -> IndependentState:
         like = next(self.parameters())
         return IndependentState(
-            like.new_zeros(batch_size, self.feature_size),
+            like.new_zeros(batch_size, self.recurrence.state_size),
             like.new_zeros(batch_size, self.latent_hidden),
             like.new_zeros(batch_size, self.latent_size),
         )
@@ -83,17 +87,18 @@ class Independent(SequenceCore):
     def step(self, context: Tensor, state: IndependentState) -> IndependentState:
         latent = Gaussian(torch.zeros_like(state.latent), torch.ones_like(state.latent)).draw()
         hidden = self._recur(context[None], latent[None], state.hidden)[0]
-        forward, _ = self.forward_reading(context[None], state.forward[None])
+        forward = self.forward_reading(context[None], state.forward)
         return IndependentState(hidden, forward[0], latent)
 
     def prepare(
         self, contexts: Tensor, evidence: Tensor, mask: Tensor, state: IndependentState
     ) -> IndependentPrepared:
-        forward, _ = self.forward_reading(contexts, state.forward[None])
+        forward = self.forward_reading(contexts, state.forward)
         read = [forward, evidence]
         if not self.filtering:
             rows = reverse(torch.cat([contexts, evidence], -1), mask)
-            read.append(reverse(self.backward_reading(rows)[0], mask))
+            nothing = torch.zeros_like(state.forward)
+            read.append(reverse(self.backward_reading(rows, nothing), mask))
         return IndependentPrepared(contexts, forward, self.posterior(torch.cat(read, -1)))
 
     def explain(
@@ -118,14 +123,14 @@ class Independent(SequenceCore):
         return Inference(states, posterior, self._prior(posterior))
 
     def features(self, state: IndependentState) -> Tensor:
-        return state.hidden
+        return self.recurrence.output(state.hidden)
 
     def belief(self, state: IndependentState) -> Tensor:
         """d of the filter; a smoother's d has read its latents, and those the future: f."""
-        return state.hidden if self.filtering else state.forward
+        return self.recurrence.output(state.hidden) if self.filtering else state.forward
 
     def _recur(self, contexts: Tensor, latents: Tensor, hidden: Tensor) -> Tensor:
-        return self.recurrence(torch.cat([contexts, latents], -1), hidden[None])[0]
+        return self.recurrence(torch.cat([contexts, latents], -1), hidden)
 
     def _prior(self, posterior: Gaussian) -> Gaussian:
         return Gaussian(torch.zeros_like(posterior.mean), torch.ones_like(posterior.std))

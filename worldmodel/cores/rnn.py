@@ -4,7 +4,7 @@ Graph:      context_t -> d_t -> x_t
                           ^
                        d_{t-1}
 
-    d_t = GRU(d_{t-1}, context_t)
+    d_t = GRU(d_{t-1}, context_t)          or an LSTM, or a layer-normalised GRU; in layers
     x_t ~ p(x_t | d_t)
 """
 
@@ -13,44 +13,51 @@ from typing import NamedTuple
 from torch import Tensor
 
 from worldmodel.cores.base import Gaussian, Inference, SequenceCore
-from worldmodel.nets import gru
+from worldmodel.nets import recurrence as recurrence_of
 
 
 class RNNState(NamedTuple):
-    hidden: Tensor  # [B, H]
+    hidden: Tensor  # [B, S], d and what else the recurrence keeps
     latent: Tensor  # [B, 0]
 
 
 class RNNPrepared(NamedTuple):
-    hidden: Tensor  # [T, B, H]
+    hidden: Tensor  # [T, B, S]
 
 
 class RNN(SequenceCore):
-    """A GRU over contexts."""
+    """A recurrence over contexts: a GRU, or another of `nets.RECURRENCES`, in `layers`."""
 
     filtering = True
 
-    def __init__(self, context_size: int, evidence_size: int, hidden: int = 128):
+    def __init__(
+        self,
+        context_size: int,
+        evidence_size: int,
+        hidden: int = 128,
+        recurrence: str = "gru",
+        layers: int = 1,
+    ):
         super().__init__()
         self.context_size = context_size
         self.evidence_size = evidence_size
         self.feature_size = hidden
         self.belief_size = hidden
-        self.recurrence = gru(context_size, hidden)
+        self.recurrence = recurrence_of(recurrence, context_size, hidden, layers)
 
     def initial_state(self, batch_size: int) -> RNNState:
         like = next(self.parameters())
-        hidden = like.new_zeros(batch_size, self.feature_size)
+        hidden = like.new_zeros(batch_size, self.recurrence.state_size)
         return RNNState(hidden, hidden[:, :0])
 
     def step(self, context: Tensor, state: RNNState) -> RNNState:
-        hidden, _ = self.recurrence(context[None], state.hidden[None])
-        return RNNState(hidden[0], state.latent)
+        hidden = self.recurrence.step(context, state.hidden)
+        return RNNState(hidden, state.latent)
 
     def prepare(
         self, contexts: Tensor, evidence: Tensor, mask: Tensor, state: RNNState
     ) -> RNNPrepared:
-        return RNNPrepared(self.recurrence(contexts, state.hidden[None])[0])
+        return RNNPrepared(self.recurrence(contexts, state.hidden))
 
     def explain(
         self, prepared: RNNPrepared, state: RNNState
@@ -60,13 +67,13 @@ class RNN(SequenceCore):
 
     def explain_all(self, prepared: RNNPrepared, state: RNNState, particles: int) -> Inference:
         """All at once: no latent is carried from row to row."""
-        hidden = prepared.hidden.repeat(1, particles, 1)  # [T, K * B, H]
+        hidden = prepared.hidden.repeat(1, particles, 1)  # [T, K * B, S]
         states = RNNState(hidden, hidden[..., :0])
         nothing = Gaussian(states.latent, states.latent)
         return Inference(states, nothing, nothing)
 
     def features(self, state: RNNState) -> Tensor:
-        return state.hidden
+        return self.recurrence.output(state.hidden)
 
     def belief(self, state: RNNState) -> Tensor:
-        return state.hidden
+        return self.recurrence.output(state.hidden)

@@ -24,11 +24,12 @@ from torch.nn import functional as F
 
 from worldmodel.cores.base import Gaussian, OneHots, SequenceCore
 from worldmodel.distributions import OneHotVectors
-from worldmodel.nets import NormalisedGRUCell, mlp
+from worldmodel.nets import mlp
+from worldmodel.nets import recurrence as recurrence_of
 
 
 class RSSMState(NamedTuple):
-    hidden: Tensor  # [B, H], h
+    hidden: Tensor  # [B, S], h and what else the recurrence keeps
     latent: Tensor  # [B, Z], z
 
 
@@ -38,7 +39,8 @@ class RSSMPrepared(NamedTuple):
 
 
 class RSSM(SequenceCore):
-    """A layer-normalised GRU (which no fused kernel computes) around latents.
+    """A recurrence around latents: a layer-normalised GRU, or another of `nets.RECURRENCES`, in
+    `layers`.
 
     latent_classes: 0 for Gaussian latents; unimix: the share of every categorical that is uniform.
     """
@@ -54,6 +56,8 @@ class RSSM(SequenceCore):
         latent_hidden: int = 64,
         latent_classes: int = 0,
         unimix: float = 0.01,
+        recurrence: str = "normalised-gru",
+        layers: int = 1,
     ):
         super().__init__()
         if latent_classes < 0 or latent_classes == 1:
@@ -62,7 +66,6 @@ class RSSM(SequenceCore):
             )
         self.context_size = context_size
         self.evidence_size = evidence_size
-        self.hidden_size = hidden
         self.latent_classes = latent_classes
         self.unimix = unimix
         self.latent_size = latent * latent_classes if latent_classes else latent
@@ -72,7 +75,7 @@ class RSSM(SequenceCore):
         self.input_context = nn.Linear(context_size, latent_hidden, bias=False)
         self.input_latent = nn.Linear(self.latent_size, latent_hidden, bias=False)
         self.input_norm = nn.LayerNorm(latent_hidden)
-        self.recurrence = NormalisedGRUCell(latent_hidden, hidden)
+        self.recurrence = recurrence_of(recurrence, latent_hidden, hidden, layers)
         self.prior = mlp([hidden, latent_hidden, parameters], norm=True)
         self.posterior_evidence = nn.Linear(evidence_size, latent_hidden, bias=False)
         self.posterior_hidden = nn.Linear(hidden, latent_hidden, bias=False)
@@ -82,13 +85,13 @@ class RSSM(SequenceCore):
     def initial_state(self, batch_size: int) -> RSSMState:
         like = self.posterior_out.weight
         return RSSMState(
-            like.new_zeros(batch_size, self.hidden_size),
+            like.new_zeros(batch_size, self.recurrence.state_size),
             like.new_zeros(batch_size, self.latent_size),
         )
 
     def step(self, context: Tensor, state: RSSMState) -> RSSMState:
         hidden = self._recur(self.input_context(context), state)
-        return RSSMState(hidden, self._latents(self.prior(hidden)).draw())
+        return RSSMState(hidden, self._prior(hidden).draw())
 
     def prepare(
         self, contexts: Tensor, evidence: Tensor, mask: Tensor, state: RSSMState
@@ -97,13 +100,13 @@ class RSSM(SequenceCore):
 
     def explain(self, prepared: RSSMPrepared, state: RSSMState) -> tuple[Any, Any, RSSMState]:
         hidden = self._recur(prepared.drive, state)
-        prior = self._latents(self.prior(hidden))
-        layer = self.posterior_norm(self.posterior_hidden(hidden) + prepared.evidence)
+        output = self.recurrence.output(hidden)
+        layer = self.posterior_norm(self.posterior_hidden(output) + prepared.evidence)
         posterior = self._latents(self.posterior_out(F.silu(layer)))
-        return posterior, prior, RSSMState(hidden, posterior.draw())
+        return posterior, self._prior(hidden), RSSMState(hidden, posterior.draw())
 
     def features(self, state: RSSMState) -> Tensor:
-        return torch.cat([state.hidden, state.latent], -1)
+        return torch.cat([self.recurrence.output(state.hidden), state.latent], -1)
 
     def belief(self, state: RSSMState) -> Tensor:
         """(h, z) of the filter."""
@@ -116,7 +119,10 @@ class RSSM(SequenceCore):
 
     def _recur(self, drive: Tensor, state: RSSMState) -> Tensor:
         heard = F.silu(self.input_norm(drive + self.input_latent(state.latent)))
-        return self.recurrence(heard, state.hidden)
+        return self.recurrence.step(heard, state.hidden)
+
+    def _prior(self, hidden: Tensor) -> Gaussian | OneHots:
+        return self._latents(self.prior(self.recurrence.output(hidden)))
 
     def _latents(self, raw: Tensor) -> Gaussian | OneHots:
         if not self.latent_classes:

@@ -31,25 +31,27 @@ from worldmodel.cores.base import (
     noise_of_steps,
     reverse,
 )
-from worldmodel.nets import gru, mlp
+from worldmodel.nets import GRU, mlp, tanh
+from worldmodel.nets import recurrence as recurrence_of
 
 QUIET = 0.1  # of the latents' first weights, relative to those of other layers
 
 
 class SRNNState(NamedTuple):
-    hidden: Tensor  # [B, H], d
+    hidden: Tensor  # [B, S], d and what else the recurrence keeps
     latent: Tensor  # [B, Z], z
 
 
 class SRNNPrepared(NamedTuple):
-    hidden: Tensor  # [T, B, H], d
+    hidden: Tensor  # [T, B, S]
     drive: (
         Tensor  # [T, B, 2 M], what d gives to the prior's hidden layer, and a to the posterior's
     )
 
 
 class SRNN(SequenceCore):
-    """A GRU with a chain of Gaussian latents on top.
+    """A recurrence (a GRU, or another of `nets.RECURRENCES`, in `layers`) with a chain of Gaussian
+    latents on top.
 
     The networks of prior and posterior have one hidden layer of `latent_hidden` units each; they
     run side by side, as one product of two blocks.
@@ -64,20 +66,21 @@ class SRNN(SequenceCore):
         latent_hidden: int = 64,
         smoothing: bool = True,
         res_q: bool = True,
+        recurrence: str = "gru",
+        layers: int = 1,
     ):
         super().__init__()
         self.context_size = context_size
         self.evidence_size = evidence_size
-        self.hidden_size = hidden
         self.latent_size = latent
         self.latent_hidden = latent_hidden
         self.feature_size = hidden + latent
         self.belief_size = hidden
         self.filtering = not smoothing
         self.res_q = res_q
-        self.recurrence = gru(context_size, hidden)
+        self.recurrence = recurrence_of(recurrence, context_size, hidden, layers)
         if smoothing:
-            self.reading: nn.Module = gru(hidden + evidence_size, latent_hidden)
+            self.reading: nn.Module = GRU(hidden + evidence_size, latent_hidden)
         else:
             self.reading = mlp([hidden + evidence_size, latent_hidden, latent_hidden])
         self.prior_drive = nn.Linear(hidden, latent_hidden)
@@ -100,30 +103,31 @@ class SRNN(SequenceCore):
 
     def initial_state(self, batch_size: int) -> SRNNState:
         return SRNNState(
-            self.out.new_zeros(batch_size, self.hidden_size),
+            self.out.new_zeros(batch_size, self.recurrence.state_size),
             self.out.new_zeros(batch_size, self.latent_size),
         )
 
     def step(self, context: Tensor, state: SRNNState) -> SRNNState:
-        hidden = self.recurrence(context[None], state.hidden[None])[0][0]  # [B, H]
+        hidden = self.recurrence.step(context, state.hidden)
         from_latent = F.linear(state.latent, self.from_latent.weight[: self.latent_hidden])
-        layer = torch.tanh(self.prior_drive(hidden) + from_latent)  # [B, M]
+        layer = tanh(self.prior_drive(self.recurrence.output(hidden)) + from_latent)  # [B, M]
         prior = Gaussian.from_raw(layer @ self.out[0] + self.out_bias[0])
         return SRNNState(hidden, prior.draw())
 
     def prepare(
         self, contexts: Tensor, evidence: Tensor, mask: Tensor, state: SRNNState
     ) -> SRNNPrepared:
-        hidden = self.recurrence(contexts, state.hidden[None])[0]  # [T, B, H]
-        reading = self._read(torch.cat([hidden, evidence], -1), mask)  # [T, B, M]
-        drive = torch.cat([self.prior_drive(hidden), self.posterior_drive(reading)], -1)
+        hidden = self.recurrence(contexts, state.hidden)  # [T, B, S]
+        output = self.recurrence.output(hidden)  # [T, B, H]
+        reading = self._read(torch.cat([output, evidence], -1), mask)  # [T, B, M]
+        drive = torch.cat([self.prior_drive(output), self.posterior_drive(reading)], -1)
         return SRNNPrepared(hidden, drive)
 
     def explain(
         self, prepared: SRNNPrepared, state: SRNNState
     ) -> tuple[Gaussian, Gaussian, SRNNState]:
-        layer = torch.addmm(prepared.drive, state.latent, self.from_latent.weight.t()).tanh()
-        layer = layer.unflatten(-1, (2, -1)).transpose(0, 1)  # [2, B, M]
+        layer = torch.addmm(prepared.drive, state.latent, self.from_latent.weight.t())
+        layer = tanh(layer).unflatten(-1, (2, -1)).transpose(0, 1)  # [2, B, M]
         posterior, prior = self._gaussians(torch.baddbmm(self.out_bias, layer, self.out))
         return posterior, prior, SRNNState(prepared.hidden, posterior.draw())
 
@@ -145,17 +149,18 @@ class SRNN(SequenceCore):
         return posterior, Gaussian(mean[0], std[0])
 
     def features(self, state: SRNNState) -> Tensor:
-        return torch.cat([state.hidden, self.gain * state.latent], -1)
+        return torch.cat([self.recurrence.output(state.hidden), self.gain * state.latent], -1)
 
     def belief(self, state: SRNNState) -> Tensor:
         """d, never z: what the generator drew is the dream's hidden truth."""
-        return state.hidden
+        return self.recurrence.output(state.hidden)
 
     def _read(self, x: Tensor, mask: Tensor) -> Tensor:
         """a, [T, B, M], from [d, evidence]."""
         if self.filtering:
             return self.reading(x)
-        return reverse(self.reading(reverse(x, mask))[0], mask)
+        nothing = x.new_zeros(x.shape[1], self.latent_hidden)
+        return reverse(self.reading(reverse(x, mask), nothing), mask)
 
 
 class _Chain(torch.autograd.Function):

@@ -1,0 +1,64 @@
+"""Numbers that change from update to update."""
+
+import math
+from collections.abc import Callable
+
+Schedule = Callable[[int], float]
+
+
+def constant(value: float) -> Schedule:
+    """The same value at every step."""
+    return lambda step: value
+
+
+def linear(start: float, end: float, steps: int) -> Schedule:
+    """From `start` to `end` within `steps`, then `end`.
+
+    >>> [linear(0.0, 1.0, 4)(step) for step in (0, 2, 9)]
+    [0.0, 0.5, 1.0]
+    """
+    return lambda step: end if step >= steps else start + (end - start) * step / steps
+
+
+def half_life(start: float, steps: float) -> Schedule:
+    """From `start`, halved every `steps`.
+
+    >>> [half_life(1.0, 4)(step) for step in (0, 4, 8)]
+    [1.0, 0.5, 0.25]
+    """
+    return lambda step: start * 0.5 ** (step / steps)
+
+
+def cosine(start: float, end: float, steps: int) -> Schedule:
+    """From `start` to `end` within `steps` along half a cosine, then `end`."""
+
+    def schedule(step: int) -> float:
+        return end if step >= steps else end + (start - end) * _half_cosine(step / steps)
+
+    return schedule
+
+
+def cyclical(target: float, half_cycle: int, freeze: int = 0) -> Schedule:
+    """Zero for `freeze` steps; then, over and over, from 0 to `target` in a line within
+    `half_cycle` steps and `target` for as many (Fu et al. 2019, https://arxiv.org/abs/1903.10145).
+
+    >>> [cyclical(1.0, 2, freeze=1)(step) for step in range(7)]
+    [0.0, 0.0, 0.5, 1.0, 1.0, 0.0, 0.5]
+    """
+    if half_cycle < 1 or freeze < 0:
+        raise ValueError(
+            "cyclical expects a half cycle of one step or more and no negative freeze, "
+            f"got half_cycle={half_cycle}, freeze={freeze}"
+        )
+
+    def schedule(step: int) -> float:
+        if step < freeze:
+            return 0.0
+        return target * min(1.0, (step - freeze) % (2 * half_cycle) / half_cycle)
+
+    return schedule
+
+
+def _half_cosine(x: float) -> float:
+    """From 1 at x = 0 to 0 at x = 1."""
+    return 0.5 * (1 + math.cos(math.pi * x))
