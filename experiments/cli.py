@@ -184,7 +184,7 @@ class BenchMusic:
 class BenchIWAE:
     """Does importance weighting help? VAE_5 against IWAE_5 on Bach chorales, some seeds each.
 
-    Takes about ten minutes a seed on one thread.
+    Takes about twelve minutes a seed on one thread.
     """
 
     data: Path = Path("data/polymusic")
