@@ -21,9 +21,18 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn import functional as F
 
-from worldmodel import ActionCodec, DistModule, GenCore, GenState, Row, constant, mlp, nested
+from worldmodel import (
+    ActionCodec,
+    DistModule,
+    GenCore,
+    GenState,
+    Row,
+    Schedule,
+    constant,
+    mlp,
+    nested,
+)
 from worldmodel.objectives import Metrics
-from worldmodel.schedules import Schedule
 
 
 class Policy(DistModule):
@@ -173,14 +182,19 @@ class ActorCritic(PolicyGradient):
 
     @torch.no_grad()
     def roll(self, state: GenState) -> tuple[Rollout, GenState]:
-        before = state.thought
-        sequences, after, state = self.gen_core.generate(self.length, state)
-        rows = sequences.rows
-        thoughts = torch.cat([before[None], after[:-1]])  # [T, B, F]
-        returns = lambda_returns(rows, self.value(after), self.discount, self.lambda_)
+        thoughts, rows = [state.thought], []
+        for _ in range(self.length):
+            (row, thought), state = self.gen_core.step(state)
+            thoughts.append(thought)
+            rows.append(row._replace(observation=row.reward[:, None][:, :0]))  # nobody reads it
+        over_time, row = torch.stack(thoughts), nested.stack(rows)
+        values = self.value(over_time[1:])
+        returns = lambda_returns(row, values, self.discount, self.lambda_)
         nothing = returns.new_zeros(*returns.shape, 0)
-        rollout = Rollout(thoughts, rows.action, returns, nothing, rows.reward)
-        return nested.index(rollout, ~rows.first), state
+        rollout = Rollout(over_time[:-1], row.action, returns, nothing, row.reward)
+        if not row.first.any():
+            return nested.map(lambda leaf: leaf.flatten(0, 1), rollout), state
+        return nested.index(rollout, ~row.first), state
 
     def gain(self, rollout: Rollout, policy: Any, value: Tensor) -> Tensor:
         return policy.log_prob(rollout.action) * (rollout.returns - value)

@@ -18,10 +18,14 @@ class BeliefWrapper(gymnasium.Wrapper):
     there acts here.
     """
 
-    def __init__(self, env: gymnasium.Env, model: WorldModel):
+    def __init__(self, env: gymnasium.Env, model: WorldModel, reveal: bool = False):
+        """reveal: shows the filter's features instead, for what was trained in a
+        `Dream(reveal=True)`."""
         super().__init__(env)
         self.model = model
-        self.observation_space = belief_space(model.belief_size)
+        self.reveal = reveal
+        size = model.core.feature_size if reveal else model.belief_size
+        self.observation_space = belief_space(size)
         self.actions = action_codec(env.action_space)
         self._noise = OwnNoise(0)
         self._mind: ModelState | None = None
@@ -55,4 +59,8 @@ class BeliefWrapper(gymnasium.Wrapper):
         )
         with self._noise():
             self._mind = self.model.observe(row, cast(ModelState, self._mind))
-        return self.model.belief(self._mind)[0].numpy().astype(np.float32)
+        if self.reveal:
+            shown = self.model.core.features(self._mind.core)
+        else:
+            shown = self.model.belief(self._mind)
+        return shown[0].numpy().astype(np.float32)

@@ -67,6 +67,11 @@ class DreamVectorEnv(VectorEnv):
             raise ValueError(f"autoreset_mode is one of {modes}, got {autoreset_mode!r}")
         if observe not in ("raw", "belief"):
             raise ValueError(f"observe is 'raw' or 'belief', got {observe!r}")
+        if observe == "belief" and dream.reveal:
+            raise ValueError(
+                "a dream that reveals its features shows nothing to believe in: observe='raw' "
+                "shows the features"
+            )
         if render_mode is not None and (view is None or render_mode not in ("rgb_array", "ansi")):
             raise ValueError(
                 f"render_mode {render_mode!r} needs a view that draws it: pass view=..., and "

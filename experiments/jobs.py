@@ -16,7 +16,7 @@ from experiments.evaluate import evaluate as score
 from experiments.progress import Interrupted, Reporter
 from experiments.run import RunError, RunFolder, write_text
 from experiments.toy_game import Training, load_run
-from worldmodel import BOUNDS
+from worldmodel import CORES
 
 
 def train(path: Path, config: ToyGameConfig) -> None:
@@ -144,51 +144,41 @@ def bench_toy_game(
             print(f"{key}: {value}")
 
 
+def bench_cores(core: str, preset: str, growth: bool, threads: int, as_json: bool) -> None:
+    """How fast the cores are, or a preset's whole updates."""
+    from experiments.bench import cores, dreamer, tables
+
+    torch.set_num_threads(threads)
+    if preset == "none":
+        chosen = list(CORES) if core == "all" else [core]
+        result = cores.bench_cores(chosen, growth, Reporter())
+        shown = tables.of_cores(result)
+    else:
+        result = dreamer.bench_dreamer(Reporter())
+        shown = tables.of_dreamer(result)
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        Console().print(*shown)
+
+
 def bench_music(
     data: Path, name: str, models: Sequence[str], seed: int, quick: bool, as_json: bool
 ) -> None:
     """Models of polyphonic music, on one thread."""
-    from experiments.bench.music import bench
+    from experiments.bench import music, tables
 
     torch.set_num_threads(1)
-    result = bench(data, name, models, seed, quick, Reporter())
+    result = music.bench(data, name, models, seed, quick, Reporter())
     if as_json:
         print(json.dumps(result, indent=2))
     else:
-        _show_music(result)
-
-
-def _show_music(result: dict[str, Any]) -> None:
-    from experiments.bench.music import bound_title
-
-    table = Table(title=f"{result['set']}, seed {result['seed']}: {result['scored']}")
-    for column in ("", "nats", "which is"):
-        table.add_column(column, justify="right" if column == "nats" else "left")
-    for row in result["rows"]:
-        best = max(row["by_bound"], key=row["by_bound"].get)
-        table.add_row(
-            row["model"], f"{row['test_nats']:.3f}", bound_title(best, result["particles"])
-        )
-    table.add_section()
-    for row in result["published"]:
-        name = row["model"] if row["checked"] else f"{row['model']} *"
-        table.add_row(name, f"{row['nats']:.2f}", row["scored"])
-    table.caption = "* quoted from memory"
-    details = Table()
-    for column in ("", *BOUNDS, "valid", "update", "s", "CPU s"):
-        details.add_column(column, justify="right" if column else "left")
-    for row in result["rows"]:
-        bounds = [f"{row['by_bound'][b]:.3f}" if b in row["by_bound"] else "" for b in BOUNDS]
-        seconds = [f"{row[key]:.0f}" for key in ("train_seconds", "processor_seconds")]
-        valid, update = f"{row['valid_nats']:.3f}", str(row["update"])
-        details.add_row(row["model"], *bounds, valid, update, *seconds)
-    Console().print(table, details)
+        Console().print(*tables.of_music(result))
 
 
 def bench_iwae(data: Path, seeds: int, picture: Path | None, quick: bool, as_json: bool) -> None:
     """Whether importance weighting helps, on one thread."""
-    from experiments.bench import iwae
-    from experiments.bench.music import bound_title
+    from experiments.bench import iwae, tables
 
     if picture is not None:
         iwae.check_picture(picture)
@@ -198,10 +188,5 @@ def bench_iwae(data: Path, seeds: int, picture: Path | None, quick: bool, as_jso
         iwae.plot(result, picture)
     if as_json:
         print(json.dumps(result, indent=2))
-        return
-    table = Table(title=f"{result['set']}, nats a frame of the test set: mean of {seeds} seeds")
-    for column in ("learned by", *(bound_title(bound, result["particles"]) for bound in BOUNDS)):
-        table.add_column(column, justify="left" if column == "learned by" else "right")
-    for name, by_bound in result["summary"].items():
-        table.add_row(name, *(f"{mean:.3f} ± {error:.3f}" for mean, error in by_bound.values()))
-    Console().print(table)
+    else:
+        Console().print(tables.of_iwae(result))

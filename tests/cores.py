@@ -52,7 +52,7 @@ CORES: dict[str, Callable[..., SequenceCore]] = {
     "vrnn": partial(VRNN, **SMALL),
     "rnn lstm": partial(RNN, hidden=4, recurrence="lstm"),
     "rnn layers": partial(RNN, hidden=4, recurrence="lstm", layers=2),
-    "srnn lstm": partial(_srnn, smoothing=False, recurrence="lstm"),
+    "srnn lstm": partial(_srnn, smoothing=False, res_q=False, recurrence="lstm"),
     "independent normalised": partial(
         Independent, recurrence="normalised-gru", smoothing=False, **SMALL
     ),
@@ -86,9 +86,10 @@ def make_model(
     silent: bool = False,
     actions: int = 2,
     seed: int = 0,
+    regression: bool = False,
 ) -> WorldModel:
     """A world model around the core `name`; rewards None: a density; silent: neither rewards
-    nor ends."""
+    nor ends; regression: of rewards, beside their likelihood."""
     torch.manual_seed(seed)
     encoder = PerceptEncoder(encoder_for(observations), rewards=not silent)
     core = CORES[name](context_size(actions, encoder.size, feedback, history), encoder.size)
@@ -96,7 +97,14 @@ def make_model(
     if silent:
         decoder = ObservationDecoder(core.feature_size, 4, head)
     else:
-        decoder = PerceptDecoder(core.feature_size, 4, head, encoder_for(observations), rewards)
+        decoder = PerceptDecoder(
+            core.feature_size,
+            4,
+            head,
+            encoder_for(observations),
+            rewards,
+            reward_regression=regression,
+        )
     return excite(WorldModel(encoder, core, decoder, actions, feedback, history).double())
 
 
@@ -149,6 +157,8 @@ def noise_for(model, time: int, batch: int, particles: int = 1, seed: int = 0) -
     """Noise for the latents of a model or a core, [T, K * B, Z]."""
     core = getattr(model, "core", model)
     size = core.initial_state(1).latent.shape[-1]
+    classes = getattr(getattr(core, "core", core), "latent_classes", 0)
+    size //= classes or 1  # one number for each categorical
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(time, particles * batch, size, generator=generator, dtype=torch.float64)
 

@@ -21,13 +21,14 @@ LIBRARY_MAY_IMPORT = {"torch", "numpy", "gymnasium", "scipy", "safetensors"}
 
 # Within the library a part imports only from lines above its own.
 LAYERS = [
-    {"nested", "noise", "checkpoint"},
+    {"nested", "noise", "checkpoint", "schedules"},
     {"distributions", "nets"},
     {"codecs", "sequences"},
     {"cores", "replay"},
     {"model"},
-    {"environment", "agent", "objectives"},
-    {"gen_core", "trainer"},
+    {"environment", "agent", "likelihoods"},
+    {"gen_core", "objectives"},
+    {"trainer"},
 ]
 LAYER = {part: number for number, layer in enumerate(LAYERS) for part in layer}
 

@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,13 +15,17 @@ from scipy import stats
 from torch import distributions as td
 
 from worldmodel import (
+    ELBO,
     HEADS,
+    Dream,
     ObservationDecoder,
     PerceptDecoder,
+    Sequences,
     codecs,
     decoder_for,
     encoder_for,
     head_for,
+    model_for,
     nested,
 )
 from worldmodel.codecs import (
@@ -39,7 +44,10 @@ from worldmodel.codecs import (
     NormalHead,
     OneHotHead,
     TruthHead,
+    TwoHot,
+    TwoHotRegression,
 )
+from worldmodel.codecs.regression import symexp, symlog
 from worldmodel.distributions import DiscretisedLogistics, dequantise
 
 FEATURES = 4
@@ -130,6 +138,7 @@ WITHOUT_MEAN = {"categorical", "one-hot", "nade", "observation", "percept", "str
 WITHOUT_MEAN |= {"frame", "frame of mixtures"}
 WITHOUT_MODE = {name for name in CASES if "mixture" in name or "logistic" in name}
 WITHOUT_MODE |= {"beta", "betas", "frame", "stroke"}
+REPARAMETRISED = {"normal", "normals", "full-normal", "low-rank-normal", "beta", "betas"}
 GREEDY = {"nade", "observation", "percept"}  # modes part by part, each given those before
 every_head = pytest.mark.parametrize("name", CASES)
 
@@ -289,10 +298,16 @@ def test_single_precision_gives_the_same(name):
 
 
 @every_head
+def test_what_a_head_gives_can_be_printed(name):
+    assert type(make(name)(normal(2, FEATURES))).__name__ in repr(make(name)(normal(FEATURES)))
+
+
+@every_head
 def test_draws_carry_gradients_where_they_say_so(name):
     features = normal(3, FEATURES).requires_grad_()
     distribution = make(name)(features)
     assert all(not leaf.requires_grad for leaf in nested.leaves(distribution.sample()))
+    assert distribution.has_rsample == (name in REPARAMETRISED)
     if distribution.has_rsample:
         drawn = sum(leaf.sum() for leaf in nested.leaves(distribution.rsample()))
         assert torch.autograd.grad(drawn, features)[0].isfinite().all()
@@ -539,6 +554,12 @@ def test_a_frame_is_drawn_as_it_is_scored():
         close(one.log_prob(value[:, i : i + 1])[:, 0], whole[:, i])
 
 
+def test_features_steer_all_that_is_said_of_a_frame():
+    head, value = frame_head(), normal(5, 9, seed=1)
+    log_prob = head(normal(5, FEATURES)).log_prob(value).sum()
+    assert (torch.autograd.grad(log_prob, head.condition.weight)[0] != 0).all()
+
+
 def test_a_frame_without_convolutions_is_a_gaussian_of_full_covariance():
     n = 6
     head = FrameHead(4, n, dilations=(1,)).double()
@@ -569,6 +590,84 @@ def test_dequantised_densities_bound_the_mass_of_their_cells():
     assert dequantise(torch.tensor([3, 4])).floor().tolist() == [3, 4]
 
 
+# Regression: a loss, and no likelihood.
+
+NUMBERS = [0.0, 1e-6, -0.3, 1.0, 12.5, -1e3, 3e6, -4e8]
+
+
+def test_symexp_undoes_symlog():
+    x = torch.tensor(NUMBERS, dtype=torch.float64)
+    torch.testing.assert_close(symexp(symlog(x)), x, rtol=1e-12, atol=1e-15)
+    expected = [math.copysign(math.log(1 + abs(number)), number) for number in NUMBERS]
+    close(symlog(x), torch.tensor(expected, dtype=torch.float64), 1e-9)
+
+
+def test_two_hot_targets_average_to_the_value_between_its_two_bins():
+    """The gradient of the loss is weights minus targets, so it tells the targets."""
+    bins = TwoHotRegression(1).double().bins
+    values = torch.cat([torch.tensor(NUMBERS).double(), bins[[0, 3, 127, 254]]])
+    logits = torch.zeros(len(values), 255).double().requires_grad_()
+    loss = TwoHot(logits, bins).loss(values)
+    targets = 1 / 255 - torch.autograd.grad(loss.sum(), logits)[0]
+    torch.testing.assert_close(targets @ bins, values, rtol=1e-9, atol=1e-9)
+    assert ((targets > 1e-12).sum(-1) <= 2).all()
+    hot = [row.nonzero()[:, 0] for row in targets > 1e-12]
+    assert all(len(which) == 1 or which[1] - which[0] == 1 for which in hot)
+    best = TwoHot(targets.detach().clamp(min=1e-300).log(), bins)  # cross-entropy: least at these
+    torch.testing.assert_close(best.mean, values, rtol=1e-9, atol=1e-9)
+    close(best.loss(values), torch.special.entr(targets.clamp(min=0)).sum(-1), 1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_regression_begins_at_zero_exactly_and_takes_any_number(dtype):
+    regression = TwoHotRegression(4).to(dtype)
+    features = (1e3 * normal(5, 4)).to(dtype)
+    assert (regression(features).mean == 0).all()
+    values = torch.tensor([0.0, 1e30, -1e30, 5e8, 1.0], dtype=dtype)
+    loss = excite(regression)(features).loss(values)
+    assert loss.isfinite().all()
+    for gradient in torch.autograd.grad(loss.sum(), [*regression.parameters()]):
+        assert gradient.isfinite().all()
+    assert not hasattr(regression(features), "log_prob")
+
+
+def test_a_regression_reads_what_is_seen():
+    symbols = spaces.Discrete(3, start=2)
+    head = CategoricalHead(5, 3, start=2)
+    decoder = PerceptDecoder(4, 5, head, encoder_for(symbols), None, reward_regression=True)
+    decoder, features = excite(decoder.double()), normal(FEATURES)
+    said = [decoder.regressions(features, {"observation": s})["reward"].mean for s in SYMBOLS]
+    assert len({number.item() for number in said}) == 3
+
+
+def test_a_regression_broadcasts_over_particles():
+    regression = excite(TwoHotRegression(4, bins=9).double())
+    features, values = normal(3, 2, 5, 4), normal(3, 5, seed=1)
+    found = regression(features).loss(values[:, None])
+    assert found.shape == regression(features).mean.shape == (3, 2, 5)
+    for k in range(2):
+        close(found[:, k], regression(features[:, k]).loss(values))
+
+
+def test_a_regression_finds_means_of_any_scale():
+    """Values 0 and 10,000 with equal odds: their mean, not that of their logarithms."""
+    torch.manual_seed(0)
+    regression = TwoHotRegression(1)
+    optimizer = torch.optim.Adam(regression.parameters(), 0.1)
+    values = torch.tensor([0.0, 1e4]).repeat(8)
+    for _ in range(200):
+        loss = regression(torch.zeros(16, 1)).loss(values).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert abs(regression(torch.zeros(1)).mean - 5000) < 100
+
+
+def test_bins_are_odd_in_number():
+    with pytest.raises(ValueError, match="odd number of bins, got 4"):
+        TwoHotRegression(4, bins=4)
+
+
 # Heads by name.
 
 SPACES = {
@@ -581,6 +680,7 @@ SPACES = {
     "uneven": spaces.Box(np.zeros(2, np.float32), np.array([1, 2], np.float32)),
     "image": spaces.Box(0, 255, (2, 2, 3), np.uint8),
     "stroke": spaces.Dict(offset=spaces.Box(-9, 9, (2,)), pen=spaces.Discrete(2, start=1)),
+    "stroke of bits": spaces.Dict(offset=spaces.MultiBinary(2), pen=spaces.Discrete(2)),
     "pair": spaces.Dict(symbol=spaces.Discrete(2), bits=spaces.MultiBinary(3)),
 }
 FITTING = {
@@ -649,3 +749,25 @@ def test_dictionaries_are_encoded_and_decoded_part_by_part(space):
     by_part = [decoder.parts[key](features).log_prob(values[key]) for key in space]
     close(decoder(features).log_prob(values), sum(by_part))
     assert decoder(features).mode.keys() == set(space)
+
+
+@pytest.mark.parametrize(
+    ("space", "head"),
+    [("bits", "nade"), ("image", "discretised-logistic"), ("stroke", "strokes"), ("pair", None)],
+)
+def test_a_world_model_dreams_and_scores_by_any_head(space, head):
+    torch.manual_seed(0)
+    space = SPACES[space]
+    model = model_for(space, spaces.Discrete(2), "vrnn", 8, head=head, reward_regression=True)
+    environment = Dream(model, 2, space, spaces.Discrete(2))
+    state, rows = environment.initial_state(3), []
+    for _ in range(2):
+        row, state = environment.step(torch.zeros(3, 2), state)
+        rows.append(row)
+    sequences = Sequences.whole(nested.stack(rows))
+    loss, metrics, _ = ELBO(model, particles=2)([sequences], (), 0)
+    loss.backward()
+    assert metrics["reward_regression"] > 0
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    shapes = nested.map(lambda leaf: leaf.shape, members(space, 3))
+    assert nested.map(lambda leaf: leaf.shape, rows[0].observation) == shapes

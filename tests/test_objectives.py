@@ -527,3 +527,78 @@ def test_scoring_in_turn_is_scoring_at_once(name, bound):
     for at_once in (1, 4, 2 * batch * 2):
         with fed(in_turn):
             close(bound(model, sequences, particles, at_once), expected)
+
+
+def regressing(name, **options):
+    """A model with and one without a regression of rewards, otherwise the same."""
+    with_it, without = (make_model(name, rewards=None, regression=on) for on in (True, False))
+    without.load_state_dict(with_it.state_dict(), strict=False)
+    return with_it, without
+
+
+@every_core
+def test_a_regression_is_part_of_the_loss_and_of_no_bound(name):
+    with_it, without = regressing(name)
+    sequences = padded(random_rows(6, 4, rewards=None), [6, 3, 1, 5])
+    noise = noise_for(with_it, 6, 4, particles=2)
+    found = []
+    for model in (with_it, without):
+        with fed(noise):
+            loss, metrics, _ = ELBO(model, particles=2)([sequences], (), 0)
+        with fed(noise):
+            bound = log_prob(model, sequences, 2)
+        found.append((loss, metrics, bound))
+    (loss, metrics, bound), (plain_loss, plain_metrics, plain_bound) = found
+    regression = metrics.pop("reward_regression")
+    assert regression > 0.1
+    assert metrics == plain_metrics
+    assert loss.item() == pytest.approx(plain_loss.item() + regression, abs=1e-12)
+    assert bound.keys() == plain_bound.keys()
+    for key, value in bound.items():
+        assert torch.equal(value, plain_bound[key])
+
+
+def test_a_regression_reads_the_rows_that_are_scored():
+    """By hand: the rewards after first rows, within each column's length; two particles."""
+    model = regressing("vrnn")[0]
+    sequences = padded(random_rows(6, 4, rewards=None), [6, 3, 1, 5])
+    sequences.rows.reward[~sequences.mask] = torch.nan
+    with fed(noise_for(model, 6, 4, particles=2)):
+        inference, _ = model.infer(sequences, model.initial_state(4), 2)
+    losses = model.regression_losses(inference.states.core, sequences)["reward"]
+    assert losses.shape == (6, 2, 4)
+    counted = sequences.mask & ~sequences.rows.first
+    assert ((losses != 0) == counted[:, None]).all()
+    percept = {key: x.repeat(1, 2) for key, x in model.fill(sequences).percept.items()}
+    said = model.regressions(inference.states.core, percept)["reward"]
+    expected = said.loss(percept["reward"]).unflatten(1, (2, 4))
+    close(losses, torch.where(counted[:, None], expected, 0.0))
+    assert said.mean.shape == (6, 8)
+    losses.sum().backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_a_regression_that_nothing_would_teach_is_refused():
+    model = regressing("vrnn")[0]
+    for bound in (IWAE, FIVO):
+        with pytest.raises(ValueError, match=f"{bound.__name__} .* the decoder regresses reward"):
+            bound(model, 2)
+
+
+def test_a_regression_learns_the_rewards():
+    torch.manual_seed(0)
+    model = make_model("rnn", rewards=None, observations=BITS, regression=True)
+    sequences = alternation()
+    sequences = sequences._replace(
+        rows=sequences.rows._replace(reward=1000 * sequences.rows.reward)
+    )
+    trainer = Trainer(ELBO(model), model.parameters(), 0.03)
+    first = trainer.update([sequences])["reward_regression"]
+    for _ in range(100):
+        metrics = trainer.update([sequences])
+    assert metrics["reward_regression"] < 0.5 * first
+    inference, _ = model.infer(sequences, model.initial_state(6))
+    said = model.regressions(inference.states.core, sequences.rows.percept)["reward"].mean
+    told = sequences.rows.reward[1:]
+    assert torch.corrcoef(torch.stack([said[1:].flatten(), told.flatten()]))[0, 1] > 0.9

@@ -1,7 +1,7 @@
 """Learned world models: sequence cores, exact likelihoods, and dreams that are environments."""
 
 from worldmodel import distributions, nested
-from worldmodel.agent import Agent, Believer, Greedy
+from worldmodel.agent import Agent, Believer, Greedy, Memoryless
 from worldmodel.codecs import (
     HEADS,
     ActionCodec,
@@ -68,6 +68,7 @@ __all__ = [
     "Greedy",
     "Independent",
     "Inference",
+    "Memoryless",
     "ModelState",
     "Objective",
     "ObservationDecoder",

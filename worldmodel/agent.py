@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 from torch.distributions import Distribution
 
-from worldmodel.codecs import DistModule
+from worldmodel.codecs import DistModule, Encoder
 from worldmodel.distributions import Certain
 from worldmodel.model import ModelState, WorldModel
 from worldmodel.sequences import Row
@@ -48,6 +48,25 @@ class Believer(Agent):
     def step(self, row: Row, state: ModelState) -> tuple[Tensor, ModelState]:
         state = self.model.observe(row, state)
         return self.model.belief(state), state
+
+    def policy(self, thought: Tensor) -> Distribution:
+        return self.head(thought)
+
+
+class Memoryless(Agent):
+    """An agent that acts from the last observation alone, encoded."""
+
+    def __init__(self, encoder: Encoder, head: DistModule):
+        """encoder: of observations; head: encoding [*, E] -> a distribution over action codes."""
+        self.encoder = encoder
+        self.head = head
+        self.thought_size = encoder.size
+
+    def initial_state(self, batch_size: int) -> tuple[()]:
+        return ()
+
+    def step(self, row: Row, state: tuple[()]) -> tuple[Tensor, tuple[()]]:
+        return self.encoder(row.observation), ()
 
     def policy(self, thought: Tensor) -> Distribution:
         return self.head(thought)

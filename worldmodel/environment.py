@@ -45,14 +45,24 @@ class Dream(Environment):
         horizon: int,
         observation_space: spaces.Space,
         action_space: spaces.Space,
+        reveal: bool = False,
     ):
-        """horizon: steps after which a dreamt episode is truncated."""
+        """horizon: steps after which a dreamt episode is truncated.
+
+        reveal: rows show the generator's features instead of observations, as Dreamer's actor
+        sees them. They hold what no row can tell (the latent that was drawn): an agent that acts
+        on them knows more than it will in reality, where the filter's features stand for them.
+        """
         if horizon < 1:
             raise ValueError(f"a dream's horizon is at least one step, got {horizon}")
         self.model = model
         self.horizon = horizon
         self.observation_space = observation_space
+        if reveal:
+            size = (model.core.feature_size,)
+            self.observation_space = spaces.Box(-float("inf"), float("inf"), size)
         self.action_space = action_space
+        self.reveal = reveal
 
     def initial_state(self, batch_size: int) -> DreamState:
         """All B games begin with the model's own first row."""
@@ -65,10 +75,16 @@ class Dream(Environment):
         return DreamState(states, torch.zeros_like(ended, dtype=torch.int64), ended)
 
     def step(self, action: Tensor, state: DreamState) -> tuple[Row, DreamState]:
-        row, model = self.model.step(state.ended, action, state.model)
+        step = self.model.step_revealed if self.reveal else self.model.step
+        row, model = step(state.ended, action, state.model)
         return row, self._tick(row, model, state.clock)
 
     def observe(self, row: Row, state: DreamState) -> DreamState:
+        if self.reveal:
+            raise ValueError(
+                "a dream that reveals its features shows no observations, so it cannot take one "
+                "in; observe with a Dream(reveal=False), and start this one from its state"
+            )
         return self._tick(row, self.model.observe(row, state.model), state.clock)
 
     def _tick(self, row: Row, model: ModelState, clock: Tensor) -> DreamState:

@@ -13,9 +13,11 @@ from worldmodel.codecs import (
     Encoder,
     PerceptDecoder,
     PerceptEncoder,
+    TwoHot,
     action_codec,
     decoder_for,
     encoder_for,
+    head_for,
 )
 from worldmodel.cores import CORES, Inference, SequenceCore
 from worldmodel.distributions import Chain, Joint
@@ -96,6 +98,25 @@ class WorldModel(nn.Module):
         history = self.remember(self.encoder((row.percept, first)), state.history)
         return row, ModelState(core, history)
 
+    def step_revealed(
+        self, first: Tensor, action: Tensor, state: ModelState
+    ) -> tuple[Row, ModelState]:
+        """`step`, whose row shows the features [B, F] that its percept is drawn from.
+
+        Where nobody reads the percept's observation, it is not drawn: without feedback, if reward
+        and end do not depend on it. The history is then left as it was.
+        """
+        if self.feedback or not self.decoder.separate:
+            row, state = self.step(first, action, state)
+            return row._replace(observation=self.core.features(state.core)), state
+        action = action.masked_fill(first[:, None], 0.0)
+        state = nested.where(first, self.initial_state(len(first)), state)
+        core = self.core.step(action, state.core)
+        features = self.core.features(core)
+        decoder = cast(PerceptDecoder, self.decoder)
+        percept = decoder.consequences(features).sample() | {"observation": features}
+        return void_row(first, action, percept), state._replace(core=core)
+
     def infer(
         self, sequences: Sequences, state: ModelState, particles: int = 1
     ) -> tuple[Inference, ModelState]:
@@ -165,17 +186,40 @@ class WorldModel(nn.Module):
 
         states: of the core, [T, K * B, ...].
         """
+        features, percept, scored = self._to_score(states, sequences)
+        log_probs = self.decoder(features).log_probs(percept)
+        return {key: torch.where(scored[key], value, 0.0) for key, value in log_probs.items()}
+
+    def regression_losses(self, states: Any, sequences: Sequences) -> dict[str, Tensor]:
+        """The losses of what the decoder regresses, by key, [T, K, B], zero where not scored.
+
+        They are no log probabilities, and no bound contains them; most decoders have none.
+        """
+        if not self.decoder.regressed:
+            return {}
+        features, percept, scored = self._to_score(states, sequences)
+        return {
+            key: torch.where(scored[key], regression.loss(percept[key]), 0.0)
+            for key, regression in self.decoder.regressions(features, percept).items()
+        }
+
+    def regressions(self, core: Any, percept: dict[str, Any]) -> dict[str, TwoHot]:
+        """What the decoder regresses of percepts [*], given the states of the core [*, ...] that
+        they come from: its `mean` is the model's reward, where those have any scale."""
+        return self.decoder.regressions(self.core.features(core), percept)
+
+    def _to_score(
+        self, states: Any, sequences: Sequences
+    ) -> tuple[Tensor, dict[str, Any], dict[str, Tensor]]:
+        """Features [T, K, B, F], the percepts [T, 1, B, ...] that they stand beside, and by key
+        which are scored, bool [T, 1, B]. states: of the core, [T, K * B, ...]."""
         rows = self.fill(sequences)
         batch_size = rows.first.shape[1]
-        features = self.core.features(states).unflatten(1, (-1, batch_size))  # [T, K, B, F]
+        features = self.core.features(states).unflatten(1, (-1, batch_size))
         percept = nested.map(lambda leaf: leaf.unsqueeze(1), rows.percept)
-        log_probs = self.decoder(features).log_probs(percept)
-        scored = {"observation": sequences.scored}
-        consequences = sequences.scored & ~rows.first
-        return {
-            key: torch.where(scored.get(key, consequences)[:, None], value, 0.0)
-            for key, value in log_probs.items()
-        }
+        consequences = (sequences.scored & ~rows.first)[:, None]
+        scored = dict.fromkeys(PERCEPT_KEYS, consequences)
+        return features, percept, scored | {"observation": sequences.scored[:, None]}
 
     def fill(self, sequences: Sequences) -> Row:
         """The rows, with a value of its support wherever there is nothing to read."""
@@ -228,13 +272,19 @@ def model_for(
     feedback: bool = True,
     history: int = 1,
     dropout: float = 0.0,
+    head: str | None = None,
+    reward_regression: bool = False,
+    separate: bool = False,
     **core_options: Any,
 ) -> WorldModel:
     """A world model of an environment with the given spaces.
 
     core: its name in `worldmodel.CORES`; hidden: units of core and decoder; reward_support: the
     values that rewards take, or None for a Gaussian density; dropout: of the features that the
-    decoder reads, in training mode; core_options: the core's own.
+    decoder reads, in training mode; head: of observations, its name in `worldmodel.HEADS`, or
+    None for the default of the space; reward_regression: regresses rewards besides (`TwoHot`);
+    separate: reward and end do not depend on the observation, given the features;
+    core_options: the core's own.
     """
     if core not in CORES:
         raise ValueError(f"there is no core {core!r}; there are {', '.join(CORES)}")
@@ -242,12 +292,18 @@ def model_for(
     actions = action_codec(action_space).size
     contexts = context_size(actions, encoder.size, feedback, history)
     sequence_core = CORES[core](contexts, encoder.size, hidden=hidden, **core_options)
+    if head is None:
+        observation = decoder_for(observation_space, hidden)
+    else:
+        observation = head_for(head, observation_space, hidden)
     decoder = PerceptDecoder(
         sequence_core.feature_size,
         hidden,
-        decoder_for(observation_space, hidden),
+        observation,
         encoder_for(observation_space),
         reward_support,
         dropout,
+        reward_regression,
+        separate,
     )
     return WorldModel(encoder, sequence_core, decoder, actions, feedback, history)

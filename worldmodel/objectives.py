@@ -37,10 +37,18 @@ def _scored_rows(batch: list[Sequences]) -> Tensor:
 class Bound:
     """What the bounds share: a model, K particles, and that nothing is carried between updates."""
 
+    regresses = False  # adds the losses of what the decoder regresses
+
     def __init__(self, model: WorldModel, particles: int):
         if particles < 1:
             raise ValueError(
                 f"{type(self).__name__} expects one particle or more, got {particles}"
+            )
+        if model.decoder.regressed and not self.regresses:
+            raise ValueError(
+                f"{type(self).__name__} is a bound alone, but the decoder regresses "
+                f"{', '.join(model.decoder.regressed)}, which nothing would teach it; train by "
+                "the ELBO, or build the decoder without a regression"
             )
         self.model = model
         self.particles = particles
@@ -53,7 +61,9 @@ class ELBO(Bound):
     """Minus the evidence lower bound, in nats a scored row.
 
     With K `particles` it is the mean of K bounds (VAE_K: less noise for K times the computation).
-    What makes the loss no bound any more, and changes no metric:
+    What the decoder regresses (`TwoHotRegression`) is learned besides: its loss is added, under a
+    metric of its own, and is no part of the bound. What makes the loss no bound, and changes no
+    metric:
 
     - kl_weight: of the divergence, a schedule over updates;
     - free_nats: a row's divergence below it is not made smaller (Kingma et al. 2016,
@@ -62,6 +72,8 @@ class ELBO(Bound):
       posterior (Hafner et al. 2021, https://arxiv.org/abs/2010.02193, algorithm 2: 0.8); None:
       the true gradient. 1 and 0.1 of DreamerV3 are a weight of 1.1 and a balance of 1 / 1.1.
     """
+
+    regresses = True
 
     def __init__(
         self,
@@ -84,10 +96,17 @@ class ELBO(Bound):
         self, batch: list[Sequences], state: Any, step: int
     ) -> tuple[Tensor, Metrics, Any]:
         """batch: blocks of [T, B, ...], scored as one."""
+        inferences = [self.model.explain(block, self.particles) for block in batch]
+        return *self.loss(batch, inferences, step), state
+
+    def loss(
+        self, batch: list[Sequences], inferences: list[Inference], step: int
+    ) -> tuple[Tensor, Metrics]:
+        """The loss of blocks that `WorldModel.explain` has explained."""
         rows = _scored_rows(batch)
         sums: dict[str, Tensor] = {}
-        for block in batch:
-            inference = self.model.explain(block, self.particles)
+        regressions: dict[str, Tensor] = {}
+        for block, inference in zip(batch, inferences, strict=True):
             log_probs = self.model.log_probs(inference.states, block)  # [T, K, B] each
             parts = {f"{key}_nats": -value.sum() for key, value in log_probs.items()}
             scored = block.scored.repeat(1, self.particles)
@@ -96,11 +115,15 @@ class ELBO(Bound):
             parts["penalty"] = torch.where(scored, self._penalty(kl, inference), 0.0).sum()
             for key, value in parts.items():
                 sums[key] = sums.get(key, 0.0) + value / (rows * self.particles)
+            for key, value in self.model.regression_losses(inference.states, block).items():
+                loss = value.sum() / (rows * self.particles)
+                regressions[f"{key}_regression"] = regressions.get(f"{key}_regression", 0.0) + loss
         penalty = sums.pop("penalty")
         negative = torch.stack(list(sums.values())).sum()
-        metrics = {key: value.item() for key, value in sums.items()}
+        metrics = {key: value.item() for key, value in (sums | regressions).items()}
         loss = negative - sums["kl_nats"] + self.kl_weight(step) * penalty
-        return loss, metrics | {"elbo_nats": -negative.item()}, state
+        loss = loss + sum(regressions.values())
+        return loss, metrics | {"elbo_nats": -negative.item()}
 
     def _penalty(self, kl: Tensor, inference: Inference) -> Tensor:
         """What stands for the divergence in the loss, [T, K * B] nats before its weight."""

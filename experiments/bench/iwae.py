@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.bench import tables
 from experiments.bench.music import (
     RECIPES,
     SCORING_PARTICLES,
-    bound_title,
     learn,
     quickly,
     roll_model,
@@ -174,6 +174,6 @@ def plot(result: dict[str, Any], path: Path) -> None:
     curves.set(ylim=(low, high + 0.05), xlabel="update", ylabel="nats a frame, validation")
     curves.legend()
     bounds.set(ylabel="nats a frame, test")
-    titles = [bound_title(bound, result["particles"]) for bound in BOUNDS]
+    titles = [tables.bound(bound, result["particles"]) for bound in BOUNDS]
     bounds.set_xticks(range(len(titles)), titles)
     figure.savefig(path, dpi=120)

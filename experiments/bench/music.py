@@ -155,13 +155,6 @@ def frame_nats(model: WorldModel, sequences: Sequences, bound: str, particles: i
     return nats.double().sum().item() / int(sequences.scored.sum())
 
 
-def bound_title(bound: str, particles: int) -> str:
-    """How a bound is written: exact, ELBO, IWAE-128."""
-    if bound == "exact":
-        return bound
-    return bound.upper() if bound == "elbo" else f"{bound.upper()}-{particles}"
-
-
 def marginal_nats(rates: np.ndarray, rolls: Rolls) -> float:
     """The log likelihood of rolls whose pitches sound by themselves at `rates`, nats a frame."""
     frames = rolls.frames
@@ -280,9 +273,11 @@ def measure(
         learned = learn(model, objective, recipe, splits, seed, recipe.bound, stage.update)
     seconds, busy = time.monotonic() - begun[0], time.process_time() - begun[1]
     by_bound = score(model, splits["test"], particles, name, reporter)
+    best = max(by_bound, key=by_bound.__getitem__)
     return {
         "model": name,
-        "test_nats": max(by_bound.values()),
+        "test_nats": by_bound[best],
+        "best": best,
         "by_bound": by_bound,
         "valid_nats": learned.nats,
         "update": learned.update,

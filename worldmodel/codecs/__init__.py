@@ -20,6 +20,7 @@ from worldmodel.codecs.heads import (
 )
 from worldmodel.codecs.percepts import ObservationDecoder, PerceptDecoder, PerceptEncoder
 from worldmodel.codecs.registry import HEADS, head_for
+from worldmodel.codecs.regression import TwoHot, TwoHotRegression
 from worldmodel.codecs.spaces import (
     DictEncoder,
     FlatEncoder,
@@ -54,6 +55,8 @@ __all__ = [
     "PerceptDecoder",
     "PerceptEncoder",
     "TruthHead",
+    "TwoHot",
+    "TwoHotRegression",
     "action_codec",
     "decoder_for",
     "encoder_for",

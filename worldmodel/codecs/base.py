@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from worldmodel.codecs.regression import TwoHot
+
 
 class Encoder(nn.Module, ABC):
     """x [*, ...] -> float [*, size]."""
@@ -23,6 +25,9 @@ class Encoder(nn.Module, ABC):
 class DistModule(nn.Module, ABC):
     """features [*, F] -> a distribution with batch shape [*]."""
 
+    regressed: tuple[str, ...] = ()  # parts of the value that are regressed besides
+    separate: bool = False  # of percepts: reward and end do not depend on the observation
+
     @property
     @abstractmethod
     def void(self) -> Any:
@@ -31,3 +36,10 @@ class DistModule(nn.Module, ABC):
     @abstractmethod
     def forward(self, features: Tensor) -> Distribution:
         """The distribution of one value, given `features` [*, F]."""
+
+    def regressions(self, features: Tensor, value: Any) -> dict[str, TwoHot]:
+        """What the regressions say of the `regressed` parts of `value` [*]: most heads have none.
+
+        They are losses beside the likelihood, not parts of it.
+        """
+        return {}

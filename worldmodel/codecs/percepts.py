@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from worldmodel.codecs.base import DistModule, Encoder
 from worldmodel.codecs.heads import FiniteHead, NormalHead, TruthHead
+from worldmodel.codecs.regression import TwoHot, TwoHotRegression
 from worldmodel.distributions import Chain, Joint
 
 
@@ -40,7 +41,9 @@ class PerceptDecoder(DistModule):
 
     Reward and end see the observation too: the goal that is seen and the end that it brings are
     one event. Rewards that take few values have a categorical over `reward_support`, others
-    (`None`) a Gaussian density.
+    (`None`) a Gaussian density. With `separate` they read the features alone, as Dreamer's do: the
+    three are then independent, and `consequences` gives two of them. With `reward_regression`
+    there is a `TwoHotRegression` of the reward besides, for rewards of any scale.
     """
 
     def __init__(
@@ -51,6 +54,8 @@ class PerceptDecoder(DistModule):
         encoder: Encoder,
         reward_support: Sequence[float] | None,
         dropout: float = 0.0,
+        reward_regression: bool = False,
+        separate: bool = False,
     ):
         """`observation` reads [*, hidden]; `encoder` encodes the observations it describes;
         dropout: of the features, in training mode."""
@@ -59,13 +64,17 @@ class PerceptDecoder(DistModule):
         self.body = nn.Linear(input_size, hidden)
         self.observation = observation
         self.encoder = encoder
-        self.seen = nn.Linear(encoder.size, hidden, bias=False)
+        self.separate = separate
+        if not separate:
+            self.seen = nn.Linear(encoder.size, hidden, bias=False)
         self.unseen = nn.Linear(hidden, hidden)
         if reward_support is None:
             self.reward: DistModule = NormalHead(hidden)
         else:
             self.reward = FiniteHead(hidden, reward_support)
         self.terminated = TruthHead(hidden)
+        self.regressed = ("reward",) if reward_regression else ()
+        self.regression = nn.ModuleDict({key: TwoHotRegression(hidden) for key in self.regressed})
 
     @property
     def void(self) -> dict[str, Any]:
@@ -76,14 +85,39 @@ class PerceptDecoder(DistModule):
         }
 
     def forward(self, features: Tensor) -> Chain:
-        hidden = F.silu(self.body(self.dropout(features)))
+        hidden = self._hidden(features)
         unseen = self.unseen(hidden)
 
         def consequences(value: Mapping[str, Any]) -> Joint:
-            both = F.silu(unseen + self.seen(self.encoder(value["observation"])))
-            return Joint({"reward": self.reward(both), "terminated": self.terminated(both)})
+            return self._consequences(self._both(unseen, value["observation"]))
 
         return Chain(Joint({"observation": self.observation(hidden)}), consequences)
+
+    def consequences(self, features: Tensor) -> Joint:
+        """Reward and end alone, where they are `separate`."""
+        if not self.separate:
+            raise ValueError(
+                "this decoder's reward and end depend on the observation: draw all three, or "
+                "build it with separate=True"
+            )
+        return self._consequences(F.silu(self.unseen(self._hidden(features))))
+
+    def regressions(self, features: Tensor, value: Mapping[str, Any]) -> dict[str, TwoHot]:
+        """What is regressed, of percepts [*] whose observation is read."""
+        both = self._both(self.unseen(self._hidden(features)), value["observation"])
+        return {key: regression(both) for key, regression in self.regression.items()}
+
+    def _hidden(self, features: Tensor) -> Tensor:
+        return F.silu(self.body(self.dropout(features)))
+
+    def _both(self, unseen: Tensor, observation: Any) -> Tensor:
+        """What reward and end are read from: the features, and the observation if they see it."""
+        if self.separate:
+            return F.silu(unseen)
+        return F.silu(unseen + self.seen(self.encoder(observation)))
+
+    def _consequences(self, both: Tensor) -> Joint:
+        return Joint({"reward": self.reward(both), "terminated": self.terminated(both)})
 
 
 class ObservationDecoder(DistModule):

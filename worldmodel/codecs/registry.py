@@ -50,7 +50,9 @@ def _has_one_range(space: spaces.Space) -> bool:
 def _is_stroke(space: spaces.Space) -> bool:
     if not (isinstance(space, spaces.Dict) and set(space) == {"offset", "pen"}):
         return False
-    return space["offset"].shape == (2,) and isinstance(space["pen"], spaces.Discrete)
+    offset, pen = space["offset"], space["pen"]
+    is_plane = isinstance(offset, spaces.Box) and offset.shape == (2,)
+    return is_plane and isinstance(pen, spaces.Discrete)
 
 
 DISCRETE = Fit("Discrete spaces", lambda s: isinstance(s, spaces.Discrete))

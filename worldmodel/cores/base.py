@@ -1,6 +1,7 @@
 """The contract of sequence cores: a latent-variable recurrence with a prior and a posterior."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -9,7 +10,7 @@ from torch import distributions as td
 from torch.nn import functional as F
 
 from worldmodel import nested
-from worldmodel.distributions import standard_normal
+from worldmodel.distributions import OneHotVectors, standard_normal
 
 MINIMUM_STD = 1e-3
 
@@ -38,28 +39,34 @@ class Gaussian(NamedTuple):
 
 
 class OneHots(NamedTuple):
-    """The parameters of independent categorical latents, whose codes lie side by side."""
+    """The parameters of independent categorical latents; a sum over C runs along memory's rows,
+    which is several times faster than within them."""
 
-    logits: Tensor  # [*, V, C], log probabilities
+    logits: Tensor  # [*, C, V], log probabilities
 
     @classmethod
     def from_raw(cls, raw: Tensor, unimix: float) -> "OneHots":
-        """From unconstrained numbers [*, V, C]; `unimix`: the share that is uniform, which keeps
+        """From unconstrained numbers [*, C, V]; `unimix`: the share that is uniform, which keeps
         the KL divergence finite."""
         if not unimix:
-            return cls(F.log_softmax(raw, -1))
-        return cls(torch.log((1 - unimix) * F.softmax(raw, -1) + unimix / raw.shape[-1]))
+            return cls(F.log_softmax(raw, -2))
+        return cls(torch.log((1 - unimix) * F.softmax(raw, -2) + unimix / raw.shape[-2]))
 
     def draw(self) -> Tensor:
-        """One-hot codes [*, V * C], with the gradient of the probabilities.
+        """Codes [*, C * V], with the gradient of the probabilities.
 
-        The Gumbel noise is made from normal noise, so that all latents have one source of it.
+        One normal number a categorical, so that all latents have one source of noise: where its
+        distribution function lies among the sums of probabilities.
         """
-        normal = standard_normal(self.logits.flatten(-2)).view_as(self.logits)
-        gumbel = -torch.log(-torch.special.log_ndtr(normal))
-        code = F.one_hot((self.logits + gumbel).argmax(-1), self.logits.shape[-1])
         probs = self.logits.exp()
-        return (code + probs - probs.detach()).flatten(-2)
+        with torch.no_grad():
+            uniform = torch.special.ndtr(standard_normal(self.logits[..., 0, :]))
+            below = probs[..., :-1, :].cumsum(-2) < uniform[..., None, :]
+            code = OneHotVectors.code(below.sum(-2), probs.shape[-2]).to(probs.dtype)
+        if not torch.is_grad_enabled():
+            return code
+        probs = probs.flatten(-2)
+        return code + probs - probs.detach()
 
 
 class Inference(NamedTuple):
@@ -159,6 +166,27 @@ class SequenceCore(nn.Module, ABC):
             return Inference(state, posterior, prior), state
 
         return nested.unroll(explain, nested.steps(prepared), state)[0]
+
+
+def priors_at_once(
+    explain: Callable[[Any, Any], tuple[Any, Any]],
+    prior: Callable[[Any], Any],
+    prepared: Any,
+    state: Any,
+    particles: int,
+) -> Inference:
+    """An `explain_all` whose loop leaves the priors out: no latent waits for them.
+
+    explain: (prepared leaves [B, ...], state) -> (posterior parameters, state); prior: states
+    [*, ...] -> prior parameters [*, ...].
+    """
+
+    def step(prepared_t: Any, state: Any) -> tuple[Any, Any]:
+        posterior, state = explain(nested.repeat(prepared_t, particles), state)
+        return (posterior, state), state
+
+    (posterior, states), _ = nested.unroll(step, nested.steps(prepared), state)
+    return Inference(states, posterior, prior(states))
 
 
 def noise_of_steps(steps: int, latent: Tensor) -> Tensor:

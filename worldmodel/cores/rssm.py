@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch import distributions as td
 from torch.nn import functional as F
 
-from worldmodel.cores.base import Gaussian, OneHots, SequenceCore
+from worldmodel.cores.base import Gaussian, Inference, OneHots, SequenceCore, priors_at_once
 from worldmodel.distributions import OneHotVectors
 from worldmodel.nets import mlp
 from worldmodel.nets import recurrence as recurrence_of
@@ -90,8 +90,8 @@ class RSSM(SequenceCore):
         )
 
     def step(self, context: Tensor, state: RSSMState) -> RSSMState:
-        hidden = self._recur(self.input_context(context), state)
-        return RSSMState(hidden, self._prior(hidden).draw())
+        after = state._replace(hidden=self._recur(self.input_context(context), state))
+        return after._replace(latent=self._prior(after).draw())
 
     def prepare(
         self, contexts: Tensor, evidence: Tensor, mask: Tensor, state: RSSMState
@@ -99,11 +99,11 @@ class RSSM(SequenceCore):
         return RSSMPrepared(self.input_context(contexts), self.posterior_evidence(evidence))
 
     def explain(self, prepared: RSSMPrepared, state: RSSMState) -> tuple[Any, Any, RSSMState]:
-        hidden = self._recur(prepared.drive, state)
-        output = self.recurrence.output(hidden)
-        layer = self.posterior_norm(self.posterior_hidden(output) + prepared.evidence)
-        posterior = self._latents(self.posterior_out(F.silu(layer)))
-        return posterior, self._prior(hidden), RSSMState(hidden, posterior.draw())
+        posterior, state = self._explain(prepared, state)
+        return posterior, self._prior(state), state
+
+    def explain_all(self, prepared: RSSMPrepared, state: RSSMState, particles: int) -> Inference:
+        return priors_at_once(self._explain, self._prior, prepared, state, particles)
 
     def features(self, state: RSSMState) -> Tensor:
         return torch.cat([self.recurrence.output(state.hidden), state.latent], -1)
@@ -121,10 +121,17 @@ class RSSM(SequenceCore):
         heard = F.silu(self.input_norm(drive + self.input_latent(state.latent)))
         return self.recurrence.step(heard, state.hidden)
 
-    def _prior(self, hidden: Tensor) -> Gaussian | OneHots:
-        return self._latents(self.prior(self.recurrence.output(hidden)))
+    def _explain(self, prepared: RSSMPrepared, state: RSSMState) -> tuple[Any, RSSMState]:
+        hidden = self._recur(prepared.drive, state)
+        output = self.recurrence.output(hidden)
+        layer = self.posterior_norm(self.posterior_hidden(output) + prepared.evidence)
+        posterior = self._latents(self.posterior_out(F.silu(layer)))
+        return posterior, RSSMState(hidden, posterior.draw())
+
+    def _prior(self, state: RSSMState) -> Gaussian | OneHots:
+        return self._latents(self.prior(self.recurrence.output(state.hidden)))
 
     def _latents(self, raw: Tensor) -> Gaussian | OneHots:
         if not self.latent_classes:
             return Gaussian.from_raw(raw)
-        return OneHots.from_raw(raw.unflatten(-1, (-1, self.latent_classes)), self.unimix)
+        return OneHots.from_raw(raw.unflatten(-1, (self.latent_classes, -1)), self.unimix)

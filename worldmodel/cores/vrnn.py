@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodel.cores.base import Gaussian, SequenceCore
+from worldmodel.cores.base import Gaussian, Inference, SequenceCore, priors_at_once
 from worldmodel.nets import hear, mlp
 from worldmodel.nets import recurrence as recurrence_of
 
@@ -71,8 +71,8 @@ class VRNN(SequenceCore):
         )
 
     def step(self, context: Tensor, state: VRNNState) -> VRNNState:
-        hidden = self._recur(self.recurrence.drive(context), state)
-        return VRNNState(hidden, self._prior(hidden).draw())
+        after = state._replace(hidden=self._recur(self.recurrence.drive(context), state))
+        return after._replace(latent=self._prior(after).draw())
 
     def prepare(
         self, contexts: Tensor, evidence: Tensor, mask: Tensor, state: VRNNState
@@ -82,11 +82,11 @@ class VRNN(SequenceCore):
     def explain(
         self, prepared: VRNNPrepared, state: VRNNState
     ) -> tuple[Gaussian, Gaussian, VRNNState]:
-        hidden = self._recur(prepared.drive, state)
-        output = self.recurrence.output(hidden)
-        layer = F.silu(self.posterior_hidden(output) + prepared.evidence)
-        posterior = Gaussian.from_raw(self.posterior_out(layer))
-        return posterior, self._prior(hidden), VRNNState(hidden, posterior.draw())
+        posterior, state = self._explain(prepared, state)
+        return posterior, self._prior(state), state
+
+    def explain_all(self, prepared: VRNNPrepared, state: VRNNState, particles: int) -> Inference:
+        return priors_at_once(self._explain, self._prior, prepared, state, particles)
 
     def features(self, state: VRNNState) -> Tensor:
         return torch.cat([self.recurrence.output(state.hidden), state.latent], -1)
@@ -95,8 +95,15 @@ class VRNN(SequenceCore):
         """(h, z) of the filter."""
         return self.features(state)
 
-    def _prior(self, hidden: Tensor) -> Gaussian:
-        return Gaussian.from_raw(self.prior(self.recurrence.output(hidden)))
+    def _explain(self, prepared: VRNNPrepared, state: VRNNState) -> tuple[Gaussian, VRNNState]:
+        hidden = self._recur(prepared.drive, state)
+        output = self.recurrence.output(hidden)
+        layer = F.silu(self.posterior_hidden(output) + prepared.evidence)
+        posterior = Gaussian.from_raw(self.posterior_out(layer))
+        return posterior, VRNNState(hidden, posterior.draw())
+
+    def _prior(self, state: VRNNState) -> Gaussian:
+        return Gaussian.from_raw(self.prior(self.recurrence.output(state.hidden)))
 
     def _recur(self, drive: Tensor, state: VRNNState) -> Tensor:
         """One step of the recurrence, which hears the context's share and the last latent."""

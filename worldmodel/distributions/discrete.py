@@ -63,8 +63,8 @@ class OneHot(Categorical):
 
 
 class OneHotVectors(td.Distribution):
-    """V independent categoricals of C values, from log probabilities [*, V, C]; value: their
-    one-hot codes side by side, float [*, V * C]."""
+    """V independent categoricals of C values, from log probabilities [*, C, V]; value: a code,
+    float [*, C * V], in which each categorical's value is one of C numbers V apart."""
 
     arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
 
@@ -73,12 +73,18 @@ class OneHotVectors(td.Distribution):
         size = logits.shape[-2] * logits.shape[-1]
         super().__init__(logits.shape[:-2], torch.Size([size]), validate_args=False)
 
+    @staticmethod
+    def code(indices: Tensor, classes: int) -> Tensor:
+        """The code of the values int [*, V], bool [*, C * V]."""
+        values = torch.arange(classes, device=indices.device)[:, None]
+        return (indices[..., None, :] == values).flatten(-2)
+
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
-        return OneHot(self.logits).sample(sample_shape).flatten(-2)
+        return self._code(OneHot(self.logits.mT).sample(sample_shape).argmax(-1))
 
     @property
     def mode(self) -> Tensor:
-        return OneHot(self.logits).mode.flatten(-2)
+        return self._code(self.logits.argmax(-2))
 
     @property
     def mean(self) -> Tensor:
@@ -89,6 +95,9 @@ class OneHotVectors(td.Distribution):
 
     def entropy(self) -> Tensor:
         return torch.special.entr(self.logits.exp()).sum((-1, -2))
+
+    def _code(self, indices: Tensor) -> Tensor:
+        return self.code(indices, self.logits.shape[-2]).to(self.logits.dtype)
 
 
 @td.register_kl(OneHotVectors, OneHotVectors)

@@ -1,0 +1,211 @@
+"""How fast the cores learn and dream, beside the obvious loop and the processor's limit.
+
+    worldmodel bench cores [--json]
+
+Models of vectors (16 numbers, diagonal Gaussian; a Gaussian reward; an end) under 4 discrete
+actions, with one hidden layer before the heads. A training update is everything that
+`Trainer.update` does; a dream step is `WorldModel.step`, the drawn percept and its encoding
+included. The arithmetic is that of all matrix products (counted by PyTorch in the obvious loop);
+the rate that it is compared with is the best that any product reached in the same run. Everything
+is measured with both kinds of products (`experiments.processor.products`), and the faster counts.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from torch.utils.flop_counter import FlopCounterMode
+
+from experiments.bench.obvious import ObviousELBO
+from experiments.processor import PRODUCTS, Products, products
+from experiments.progress import Reporter, Stage
+from worldmodel import CORES, ELBO, Row, Sequences, Trainer, WorldModel, model_for
+
+OBSERVATION = spaces.Box(-10.0, 10.0, (16,))
+ACTIONS = spaces.Discrete(4)
+SIZES = {64: 16, 256: 32}  # hidden units: size of the latents
+TIME, BATCH = 64, 16
+DREAM_STEPS = 15
+DREAMS = (1, 16, 256, 1024)
+GROWTH = {"time": (16, 64, 256), "batch": (4, 16, 64), "hidden": (64, 128, 256, 512)}
+PARTICLES = (1, 4, 16)
+LARGE = ((1024, 1024, 1024), (2048, 2048, 2048))
+LEAST = 0.5  # seconds for which a call is repeated
+
+
+def bench_model(core: str, hidden: int, latent: int) -> WorldModel:
+    """The model that is measured; every core of the package has one."""
+    sizes: dict[str, Any] = {} if core == "rnn" else {"latent": latent, "latent_hidden": hidden}
+    return model_for(OBSERVATION, ACTIONS, core, hidden, **sizes)
+
+
+def bench_rows(time: int, batch_size: int, dtype: torch.dtype = torch.float32) -> Sequences:
+    """Noise as rows [T, B, ...], one episode a column, all of them valid and scored."""
+    first = torch.zeros(time, batch_size, dtype=torch.bool)
+    first[0] = True
+    action = torch.eye(4, dtype=dtype)[torch.randint(4, first.shape)]
+    action = action.masked_fill(first[..., None], 0.0)
+    observation = torch.randn(*first.shape, 16, dtype=dtype)
+    reward = torch.randn(first.shape, dtype=dtype).masked_fill(first, 0.0)
+    return Sequences.whole(Row(first, action, observation, reward, torch.zeros_like(first)))
+
+
+def seconds(function: Callable[[], Any], least: float | None = None) -> float:
+    """The shortest time of a call: after a first one, for `least` seconds and three calls."""
+    least = LEAST if least is None else least
+    function()
+    best, spent, calls = float("inf"), 0.0, 0
+    while spent < least or calls < 3:
+        begun = time.perf_counter()
+        function()
+        taken = time.perf_counter() - begun
+        best, spent, calls = min(best, taken), spent + taken, calls + 1
+    return best
+
+
+def fastest(function: Callable[[], Any]) -> tuple[float, Products]:
+    """The shortest time of a call with either kind of products, and which one that was."""
+
+    def measured(kind: Products) -> tuple[float, Products]:
+        with products(kind):
+            return seconds(function), kind
+
+    return min(measured(kind) for kind in PRODUCTS)
+
+
+def arithmetic(function: Callable[[], Any]) -> int:
+    """Floating-point operations of all matrix products of a call."""
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
+@torch.no_grad()
+def product_rate(rows: int, inputs: int, outputs: int) -> tuple[float, Products]:
+    """Operations a second of [rows, inputs] x [inputs, outputs], and by which kind of product."""
+    x, weight = torch.randn(rows, inputs), torch.randn(outputs, inputs)
+    taken, kind = fastest(lambda: torch.nn.functional.linear(x, weight))
+    return 2 * rows * inputs * outputs / taken, kind
+
+
+def product_rates(sizes: Sequence[int], batches: Sequence[int]) -> list[dict[str, Any]]:
+    """The rates of large products, and of those of recurrences with `sizes` hidden units."""
+    shapes = [*LARGE, *((rows, hidden, 3 * hidden) for hidden in sizes for rows in batches)]
+    rates = []
+    for shape in shapes:
+        rate, kind = product_rate(*shape)
+        rates.append({"shape": list(shape), "gflops": rate / 1e9, "products": kind})
+    return rates
+
+
+def learning_row(core: str, hidden: int, latent: int, limit: float) -> dict[str, Any]:
+    """A training update of a core, beside the obvious loop. limit: the best rate, operations a
+    second."""
+    torch.manual_seed(0)
+    model, batch = bench_model(core, hidden, latent), bench_rows(TIME, BATCH)
+    ours = Trainer(ELBO(model), model.parameters())
+    obvious = Trainer(ObviousELBO(model), model.parameters())
+    taken, kind = fastest(lambda: ours.update([batch]))
+    beside, _ = fastest(lambda: obvious.update(batch))
+    needed = arithmetic(lambda: obvious.update(batch))
+    return {
+        "core": core,
+        "hidden": hidden,
+        "latent": latent,
+        "products": kind,
+        "updates_per_second": 1 / taken,
+        "frames_per_second": TIME * BATCH / taken,
+        "gflop": needed / 1e9,
+        "fraction": needed / taken / limit,
+        "obvious_updates_per_second": 1 / beside,
+        "ratio": beside / taken,
+    }
+
+
+def dream_row(
+    core: str, hidden: int, latent: int, batch_size: int, limit: float
+) -> dict[str, Any]:
+    """A step of dreams side by side, over `DREAM_STEPS` of them."""
+    torch.manual_seed(0)
+    model = bench_model(core, hidden, latent)
+    begin = model.initial_state(batch_size)
+    first = torch.zeros(batch_size, dtype=torch.bool)
+    action = torch.eye(4)[torch.randint(4, first.shape)]
+
+    @torch.no_grad()
+    def dream() -> None:
+        state = begin
+        for _ in range(DREAM_STEPS):
+            _, state = model.step(first, action, state)
+
+    taken, kind = fastest(dream)
+    needed = arithmetic(dream)
+    return {
+        "core": core,
+        "hidden": hidden,
+        "batch": batch_size,
+        "products": kind,
+        "steps_per_second": DREAM_STEPS * batch_size / taken,
+        "microseconds_per_step": 1e6 * taken / DREAM_STEPS,
+        "gflop": needed / DREAM_STEPS / 1e9,
+        "fraction": needed / taken / limit,
+    }
+
+
+def growth_row(core: str, what: str, value: int) -> dict[str, Any]:
+    """An update where one number differs from 64 rows, 16 columns, 64 hidden units, 1 particle."""
+    torch.manual_seed(0)
+    told = {"time": TIME, "batch": BATCH, "hidden": 64, "particles": 1} | {what: value}
+    model = bench_model(core, told["hidden"], SIZES[64])
+    trainer = Trainer(ELBO(model, particles=told["particles"]), model.parameters())
+    batch = bench_rows(told["time"], told["batch"])
+    taken, kind = fastest(lambda: trainer.update([batch]))
+    return {
+        "core": core,
+        "what": what,
+        "value": value,
+        "products": kind,
+        "milliseconds": 1e3 * taken,
+    }
+
+
+def bench_cores(
+    cores: Sequence[str] = tuple(CORES),
+    growth: bool = True,
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """All rows for the given cores; see the module's docstring."""
+    reporter = reporter or Reporter()
+    grown = [(what, value) for what, values in GROWTH.items() for value in values]
+    grown += [("particles", value) for value in PARTICLES]
+    rows = len(SIZES) * (1 + len(DREAMS)) + growth * len(grown)
+    reporter.say("measuring matrix products")
+    rates = product_rates(list(SIZES), DREAMS)
+    limit = 1e9 * max(rate["gflops"] for rate in rates)
+    result: dict[str, Any] = {
+        "threads": torch.get_num_threads(),
+        "best_gflops": limit / 1e9,
+        "products": rates,
+        "learning": [],
+        "dreaming": [],
+        "growth": [],
+    }
+    for core in cores:
+        with reporter.stage(f"measuring {core}", rows, 0, "rows") as stage:
+            measured = 0
+
+            def keep(table: str, row: dict[str, Any], stage: Stage = stage) -> None:
+                nonlocal measured
+                result[table].append(row)
+                measured += 1
+                stage.update(measured, table)
+
+            for hidden, latent in SIZES.items():
+                keep("learning", learning_row(core, hidden, latent, limit))
+                for size in DREAMS:
+                    keep("dreaming", dream_row(core, hidden, latent, size, limit))
+            for what, value in grown if growth else ():
+                keep("growth", growth_row(core, what, value))
+    return result

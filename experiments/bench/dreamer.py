@@ -1,0 +1,166 @@
+"""DreamerV3's update at its smallest size, made of the package's parts.
+
+Sizes of DreamerV3 with one million parameters (https://arxiv.org/abs/2301.04104): an RSSM with a
+normalised GRU of 512 units, layers of 64 units, 32 categorical latents of 4 classes, the action
+alone as context; KL balancing (1 and 0.1) and one free nat; 16 windows of 64 rows; dreams of 15
+steps from all of their rows; an actor and a critic that read the generator's features
+(`Dream(reveal=True)`), trained by the score function and lambda returns. Different from the paper:
+the vector is encoded as it is, rewards and values have Gaussian and Huber losses instead of
+two-hot ones, and there is no slow critic.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agents import ActorCritic, Critic, Policy
+from experiments.bench.cores import (
+    ACTIONS,
+    DREAMS,
+    OBSERVATION,
+    arithmetic,
+    bench_rows,
+    fastest,
+)
+from experiments.progress import Reporter
+from worldmodel import (
+    ELBO,
+    RSSM,
+    Dream,
+    GenCore,
+    GenState,
+    Memoryless,
+    ModelState,
+    PerceptDecoder,
+    PerceptEncoder,
+    Sequences,
+    Trainer,
+    WorldModel,
+    action_codec,
+    constant,
+    decoder_for,
+    encoder_for,
+    nested,
+)
+from worldmodel.objectives import Metrics, Objective
+
+LENGTH, WINDOWS, HORIZON = 64, 16, 15
+HIDDEN, UNITS = 512, 64
+LATENTS, CLASSES = 32, 4
+DISCOUNT = 0.997
+
+
+def dreamer_model() -> WorldModel:
+    """The world model: no feedback, so that the latents alone carry what was perceived."""
+    actions = action_codec(ACTIONS).size
+    encoder = PerceptEncoder(encoder_for(OBSERVATION))
+    core = RSSM(actions, encoder.size, HIDDEN, LATENTS, UNITS, CLASSES)
+    decoder = PerceptDecoder(
+        core.feature_size,
+        UNITS,
+        decoder_for(OBSERVATION, UNITS),
+        encoder_for(OBSERVATION),
+        reward_support=None,
+        separate=True,
+    )
+    return WorldModel(encoder, core, decoder, actions, feedback=False)
+
+
+class ExplainedELBO(Objective):
+    """The ELBO, which leaves behind the states that it has inferred, to dream on from."""
+
+    def __init__(self, elbo: ELBO):
+        self.elbo = elbo
+        self.states: ModelState | None = None
+
+    def initial_state(self) -> tuple[()]:
+        return ()
+
+    def __call__(self, batch: Sequences, state: Any, step: int) -> tuple[Tensor, Metrics, Any]:
+        """batch [T, B, ...]."""
+        inference = self.elbo.model.explain(batch)
+        self.states = nested.map(lambda leaf: leaf.detach().flatten(0, 1), inference.states)
+        return *self.elbo.loss([batch], [inference], step), state
+
+
+class Dreamer:
+    """A world model, and an actor and a critic that learn in its dreams."""
+
+    def __init__(self) -> None:
+        self.model = dreamer_model()
+        actions = action_codec(ACTIONS)
+        size = self.model.core.feature_size
+        policy, critic = Policy(size, actions, UNITS), Critic(size, UNITS)
+        self.dream = Dream(self.model, HORIZON + 1, OBSERVATION, ACTIONS, reveal=True)
+        agent = Memoryless(encoder_for(self.dream.observation_space), policy)
+        self.dreams = ActorCritic(
+            GenCore(self.dream, agent),
+            LENGTH * WINDOWS,
+            HORIZON,
+            critic,
+            DISCOUNT,
+            entropy=constant(3e-4),
+        )
+        elbo = ELBO(self.model, constant(1.1), free_nats=1.0, kl_balance=1 / 1.1)
+        self.explained = ExplainedELBO(elbo)
+        self.learner = Trainer(self.explained, self.model.parameters(), 1e-4)
+        self.improver = Trainer(self.dreams, [*policy.parameters(), *critic.parameters()], 3e-5)
+
+    def update(self, batch: Sequences) -> Metrics:
+        """The model learns from a batch [T, B, ...]; actor and critic from the dreams that go on
+        from each of its rows."""
+        metrics = self.learner.update(batch)
+        rollout, _ = self.dreams.roll(self.start(batch))
+        return metrics | self.improver.update(rollout)
+
+    @torch.no_grad()
+    def start(self, batch: Sequences) -> GenState:
+        """Where the dreams begin: T * B games, each at a row of the batch."""
+        core = self.explained.states
+        model = self.model.initial_state(batch.mask.numel())._replace(core=core)
+        gen_core = self.dreams.gen_core
+        world = self.dream.start(model, batch.rows.terminated.flatten())
+        thought = self.model.core.features(core)
+        return GenState(world, (), thought, gen_core.agent.policy(thought).sample())
+
+
+def bench_dreamer(reporter: Reporter | None = None) -> dict[str, Any]:
+    """Whole updates a second, the world model's alone, and steps of dreams with their actor."""
+    torch.manual_seed(0)
+    dreamer, batch = Dreamer(), bench_rows(LENGTH, WINDOWS)
+    reporter = reporter or Reporter()
+    reporter.say("measuring whole updates, the world model's, and dreams with an actor")
+    whole, kind = fastest(lambda: dreamer.update(batch))
+    model, model_kind = fastest(lambda: dreamer.learner.update(batch))
+    return {
+        "preset": "dreamerv3-1m",
+        "threads": torch.get_num_threads(),
+        "parameters": sum(p.numel() for p in dreamer.model.parameters()),
+        "updates_per_second": 1 / whole,
+        "products": kind,
+        "gflop": arithmetic(lambda: dreamer.update(batch)) / 1e9,
+        "model_updates_per_second": 1 / model,
+        "model_products": model_kind,
+        "dreaming": [_dream_with_actor(dreamer, size) for size in DREAMS],
+    }
+
+
+def _dream_with_actor(dreamer: Dreamer, batch_size: int) -> dict[str, Any]:
+    gen_core = dreamer.dreams.gen_core
+    with torch.no_grad():
+        _, begin = gen_core.step(gen_core.initial_state(batch_size))  # after the first rows
+
+    @torch.no_grad()
+    def dream() -> None:
+        state = begin
+        for _ in range(HORIZON):
+            _, state = gen_core.step(state)
+
+    taken, kind = fastest(dream)
+    return {
+        "batch": batch_size,
+        "products": kind,
+        "steps_per_second": HORIZON * batch_size / taken,
+        "microseconds_per_step": 1e6 * taken / HORIZON,
+    }

@@ -1,0 +1,142 @@
+"""What the benches measured, as tables for people."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from worldmodel import BOUNDS
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table whose first column is text and whose others are numbers."""
+    made = Table(title=title, box=None)
+    for number, column in enumerate(columns):
+        made.add_column(column, justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def of_cores(result: dict[str, Any]) -> list[Table]:
+    """The tables of `bench cores`."""
+    learning = (
+        (
+            f"{row['core']} {row['hidden']}",
+            f"{row['updates_per_second']:.1f}",
+            f"{row['frames_per_second']:,.0f}",
+            f"{row['gflop']:.2f}",
+            f"{100 * row['fraction']:.0f} %",
+            row["products"],
+            f"{row['obvious_updates_per_second']:.1f}",
+            f"{row['ratio']:.2f}",
+        )
+        for row in result["learning"]
+    )
+    dreaming = (
+        (
+            f"{row['core']} {row['hidden']}",
+            str(row["batch"]),
+            f"{row['steps_per_second']:,.0f}",
+            f"{row['microseconds_per_step']:.0f}",
+            f"{row['gflop']:.4f}",
+            f"{100 * row['fraction']:.0f} %",
+            row["products"],
+        )
+        for row in result["dreaming"]
+    )
+    growth = (
+        (row["core"], f"{row['what']} {row['value']}", f"{row['milliseconds']:.1f}")
+        for row in result["growth"]
+    )
+    products = (
+        (" x ".join(map(str, row["shape"])), f"{row['gflops']:.0f}", row["products"])
+        for row in result["products"]
+    )
+    shown = [
+        table("matrix products", ("rows x in x out", "GFLOP/s", "by"), products),
+        table(
+            "learning: updates of 64 rows x 16 columns",
+            ("core", "updates/s", "frames/s", "GFLOP", "of best", "by", "obvious/s", "ratio"),
+            learning,
+        ),
+        table(
+            "dreaming",
+            ("core", "dreams", "steps/s", "us a step", "GFLOP", "of best", "by"),
+            dreaming,
+        ),
+    ]
+    if result["growth"]:
+        shown.append(table("growth of an update", ("core", "with", "ms"), growth))
+    return shown
+
+
+def of_dreamer(result: dict[str, Any]) -> list[Table]:
+    """The tables of `bench cores --preset dreamerv3-1m`."""
+    figures = (
+        ("parameters of the world model", f"{result['parameters']:,}"),
+        ("whole updates a second", f"{result['updates_per_second']:.2f}"),
+        ("updates of the world model a second", f"{result['model_updates_per_second']:.2f}"),
+        ("GFLOP a whole update", f"{result['gflop']:.1f}"),
+        ("matrix products", result["products"]),
+    )
+    dreaming = (
+        (
+            str(row["batch"]),
+            f"{row['steps_per_second']:,.0f}",
+            f"{row['microseconds_per_step']:.0f}",
+        )
+        for row in result["dreaming"]
+    )
+    return [
+        table(result["preset"], ("", ""), figures),
+        table("dreams with their actor", ("dreams", "steps/s", "us a step"), dreaming),
+    ]
+
+
+def of_music(result: dict[str, Any]) -> list[Table]:
+    """The tables of `bench music`: ours beside what was published, then ours in detail."""
+    particles = result["particles"]
+    ours = [
+        (row["model"], f"{row['test_nats']:.3f}", bound(row["best"], particles))
+        for row in result["rows"]
+    ]
+    published = [
+        (row["model"] + ("" if row["checked"] else " *"), f"{row['nats']:.2f}", row["scored"])
+        for row in result["published"]
+    ]
+    details = (
+        (
+            row["model"],
+            *(f"{row['by_bound'][key]:.3f}" if key in row["by_bound"] else "" for key in BOUNDS),
+            f"{row['valid_nats']:.3f}",
+            str(row["update"]),
+            f"{row['train_seconds']:.0f}",
+            f"{row['processor_seconds']:.0f}",
+        )
+        for row in result["rows"]
+    )
+    bounds = (bound(key, particles) for key in BOUNDS)
+    title = f"{result['set']}, seed {result['seed']}: {result['scored']} (* quoted from memory)"
+    return [
+        table(title, ("model", "nats", "which is"), ours + published),
+        table("in detail", ("model", *bounds, "valid", "update", "s", "CPU s"), details),
+    ]
+
+
+def of_iwae(result: dict[str, Any]) -> Table:
+    """The table of `bench iwae`: means over seeds with their standard errors."""
+    bounds = (bound(key, result["particles"]) for key in BOUNDS)
+    rows = (
+        (name, *(f"{mean:.3f} ± {error:.3f}" for mean, error in by_bound.values()))
+        for name, by_bound in result["summary"].items()
+    )
+    title = f"{result['set']}, nats a frame of the test set, {result['seeds']} seeds"
+    return table(title, ("learned by", *bounds), rows)
+
+
+def bound(name: str, particles: int) -> str:
+    """How a bound is written: exact, ELBO, IWAE-128."""
+    if name == "exact":
+        return name
+    return name.upper() if name == "elbo" else f"{name.upper()}-{particles}"
