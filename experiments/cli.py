@@ -8,6 +8,8 @@ worldmodel video RUN [--out FILE]       real | dream | difference
 worldmodel bench toy-game               other algorithms on the same game
 worldmodel bench exact [--json]         every core and bound beside exact likelihoods
 worldmodel bench cores                  how fast the cores learn and dream
+worldmodel bench music --set JSB        cores and bounds on polyphonic music
+worldmodel bench iwae                   does importance weighting help?
 """
 
 import sys
@@ -206,6 +208,64 @@ class BenchExact:
 
 
 @dataclass(frozen=True)
+class BenchMusic:
+    """Train cores by several bounds on polyphonic music, beside every published figure.
+
+    Each model takes up to ten minutes on one thread.
+    """
+
+    set: Literal["JSB", "Nottingham", "MuseData", "Piano-midi"] = "JSB"
+    """Of Boulanger-Lewandowski et al. 2012; the recipes were found on JSB."""
+    models: tuple[
+        Literal["rnn", "rnn-nade", "vrnn-elbo", "vrnn-iwae", "vrnn-fivo", "srnn-elbo"], ...
+    ] = ("rnn", "rnn-nade", "vrnn-elbo", "vrnn-iwae", "vrnn-fivo", "srnn-elbo")
+    """What to train, and by which bound."""
+    data: Path = Path("data/polymusic")
+    """The folder that holds JSB_Chorales.npz and its like."""
+    seed: int = 0
+    """Of everything that is random."""
+    quick: bool = False
+    """Make everything so small that it ends within seconds: to try an installation."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        jobs.bench_music(self.data, self.set, self.models, self.seed, self.quick, self.json)
+
+
+@dataclass(frozen=True)
+class BenchIWAE:
+    """Does importance weighting help? VAE_5 against IWAE_5 on Bach chorales, some seeds each.
+
+    Takes about twelve minutes a seed on one thread.
+    """
+
+    data: Path = Path("data/polymusic")
+    """The folder that holds JSB_Chorales.npz."""
+    seeds: int = 3
+    """How many, from 0 on."""
+    plot: Path | None = None
+    """A picture to write (.png, .svg); needs matplotlib."""
+    quick: bool = False
+    """Make everything so small that it ends within seconds: to try an installation."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+    def __post_init__(self) -> None:
+        if self.seeds < 2:
+            raise ValueError(
+                f"--seeds must be 2 or more (there is no standard error of one), got {self.seeds}"
+            )
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        jobs.bench_iwae(self.data, self.seeds, self.plot, self.quick, self.json)
+
+
+@dataclass(frozen=True)
 class Train:
     """Train a world model and an agent in its dream; `worldmodel train --help` lists on what."""
 
@@ -227,7 +287,13 @@ VERBS: dict[str, Any] = {
 }
 GROUPS: dict[str, dict[str, Any]] = {
     "train": {"toy-game": TrainToyGame},
-    "bench": {"toy-game": BenchToyGame, "exact": BenchExact, "cores": BenchCores},
+    "bench": {
+        "toy-game": BenchToyGame,
+        "exact": BenchExact,
+        "cores": BenchCores,
+        "music": BenchMusic,
+        "iwae": BenchIWAE,
+    },
 }
 
 

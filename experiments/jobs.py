@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -163,6 +164,7 @@ def bench_cores(core: str, preset: str, growth: bool, threads: int, as_json: boo
 
 def bench_exact(config: ExactConfig, as_json: bool) -> None:
     """Every core beside exact likelihoods; shown when all is measured, or at Ctrl-C."""
+    from experiments.bench import tables
     from experiments.bench.exact import exact
 
     figures: list[dict[str, Any]] = []
@@ -176,32 +178,37 @@ def bench_exact(config: ExactConfig, as_json: bool) -> None:
     if as_json:
         print(json.dumps(figures, indent=2))
     else:
-        _show_figures(figures)
+        Console().print(*tables.of_exact(figures))
     if stopped:
         reporter.say(f"stopped; {len(figures)} figures were measured until then")
         sys.exit(130)
 
 
-def _show_figures(figures: list[dict[str, Any]]) -> None:
-    for what in dict.fromkeys(figure["what"] for figure in figures):
-        table = Table(title=f"{what}: nats a row beside the exact likelihood", box=None)
-        for column in ("core", "trained by", "rows", "bound"):
-            table.add_column(column, no_wrap=True)
-        for column in ("exact", "gap", "theory"):
-            table.add_column(column, justify="right", no_wrap=True)
-        for row in figures:
-            if row["what"] == what:
-                table.add_row(*_cells(row))
-        Console().print(table)
+def bench_music(
+    data: Path, name: str, models: Sequence[str], seed: int, quick: bool, as_json: bool
+) -> None:
+    """Models of polyphonic music, on one thread."""
+    from experiments.bench import music, tables
+
+    torch.set_num_threads(1)
+    result = music.bench(data, name, models, seed, quick, Reporter())
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        Console().print(*tables.of_music(result))
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        row["core"],
-        row["trained_by"] or "",
-        str(row["length"]),
-        row["bound"] if row["particles"] == 1 else f"{row['bound']} {row['particles']}",
-        f"{row['exact']:.4f}",
-        f"{row['gap']:.4f} ± {row['se']:.4f}",
-        "" if row["expected"] is None else f"{row['expected']:.4f}",
-    )
+def bench_iwae(data: Path, seeds: int, picture: Path | None, quick: bool, as_json: bool) -> None:
+    """Whether importance weighting helps, on one thread."""
+    from experiments.bench import iwae, tables
+
+    if picture is not None:
+        iwae.check_picture(picture)
+    torch.set_num_threads(1)
+    result = iwae.experiment(data, seeds, quick, Reporter())
+    if picture is not None:
+        iwae.plot(result, picture)
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        Console().print(tables.of_iwae(result))

@@ -53,6 +53,8 @@ def run(tmp_path_factory) -> Path:
         ["bench"],
         ["bench", "toy-game"],
         ["bench", "exact"],
+        ["bench", "music"],
+        ["bench", "iwae"],
     ],
 )
 def test_every_help_is_there(verb):

@@ -585,6 +585,22 @@ def test_beliefs_do_not_peek(name, feedback, history):
         assert (jacobian(belief[t], rows.observation)[t] != 0).any()
 
 
+@pytest.mark.parametrize("history", [1, 2])
+@pytest.mark.parametrize("name", ["rnn", "srnn filtering"])
+def test_dropout_takes_the_past_from_contexts_in_training_and_from_nothing_else(name, history):
+    model = make_model(name, history=history, observations=PLANE, rewards=None)
+    model.dropout.p = 1.0
+    rows = random_rows(4, 2, PLANE, rewards=None)
+    rows.observation.requires_grad_()
+    for training in (True, False):
+        model.train(training)
+        with fed(noise_for(model, 4, 2)):
+            states = model.infer(Sequences.whole(rows), model.initial_state(2))[0].states
+        heard = jacobian(states.core.hidden, rows.observation)
+        assert (heard == 0).all() == training
+        assert (jacobian(states.history, rows.observation) != 0).any()
+
+
 @every_filtering_model
 def test_filters_do_not_peek(name, feedback, history):
     time = 4

@@ -50,9 +50,10 @@ class WorldModel(nn.Module):
         action_size: int,
         feedback: bool = True,
         history: int = 1,
+        dropout: float = 0.0,
     ):
         """encoder: of (percept, first); decoder: of the core's features, to a `Joint` or `Chain`
-        over percepts."""
+        over percepts; dropout: of the encodings in contexts, in training mode."""
         super().__init__()
         expected = context_size(action_size, encoder.size, feedback, history)
         if core.context_size != expected:
@@ -72,6 +73,7 @@ class WorldModel(nn.Module):
         self.action_size = action_size
         self.feedback = feedback
         self.history = history
+        self.dropout = nn.Dropout(dropout)
         self.belief_size = core.belief_size + encoder.size
 
     def initial_state(self, batch_size: int) -> ModelState:
@@ -238,7 +240,9 @@ class WorldModel(nn.Module):
         return Row(rows.first & mask, action, **percept)
 
     def _context(self, action: Tensor, history: Tensor) -> Tensor:
-        return torch.cat([action, history.flatten(-2)], -1) if self.feedback else action
+        if not self.feedback:
+            return action
+        return torch.cat([action, self.dropout(history.flatten(-2))], -1)
 
     def remember(self, encoding: Tensor, history: Tensor) -> Tensor:
         """The history [B, N, E] after one more encoding [B, E]."""

@@ -1,4 +1,4 @@
-"""Other algorithms on the same games, to stand beside."""
+"""Measurements: other algorithms on the same games, models of music, importance weighting."""
 
 from experiments.bench.toy_game import Algorithm, baseline
 

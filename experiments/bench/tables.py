@@ -5,6 +5,8 @@ from typing import Any
 
 from rich.table import Table
 
+from worldmodel import BOUNDS
+
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """A table whose first column is text and whose others are numbers."""
@@ -69,6 +71,30 @@ def of_cores(result: dict[str, Any]) -> list[Table]:
     return shown
 
 
+def of_exact(figures: Sequence[dict[str, Any]]) -> list[Table]:
+    """The tables of `bench exact`, one for each thing that was learned."""
+
+    def cells(row: dict[str, Any]) -> tuple[str, ...]:
+        return (
+            row["core"],
+            row["trained_by"] or "",
+            str(row["length"]),
+            row["bound"] if row["particles"] == 1 else f"{row['bound']} {row['particles']}",
+            f"{row['exact']:.4f}",
+            f"{row['gap']:.4f} ± {row['se']:.4f}",
+            "" if row["expected"] is None else f"{row['expected']:.4f}",
+        )
+
+    return [
+        table(
+            f"{what}: nats a row beside the exact likelihood",
+            ("core", "trained by", "rows", "bound", "exact", "gap", "theory"),
+            (cells(row) for row in figures if row["what"] == what),
+        )
+        for what in dict.fromkeys(row["what"] for row in figures)
+    ]
+
+
 def of_dreamer(result: dict[str, Any]) -> list[Table]:
     """The tables of `bench cores --preset dreamerv3-1m`."""
     figures = (
@@ -90,3 +116,51 @@ def of_dreamer(result: dict[str, Any]) -> list[Table]:
         table(result["preset"], ("", ""), figures),
         table("dreams with their actor", ("dreams", "steps/s", "us a step"), dreaming),
     ]
+
+
+def of_music(result: dict[str, Any]) -> list[Table]:
+    """The tables of `bench music`: ours beside what was published, then ours in detail."""
+    particles = result["particles"]
+    ours = [
+        (row["model"], f"{row['test_nats']:.3f}", bound(row["best"], particles))
+        for row in result["rows"]
+    ]
+    published = [
+        (row["model"] + ("" if row["checked"] else " *"), f"{row['nats']:.2f}", row["scored"])
+        for row in result["published"]
+    ]
+    details = (
+        (
+            row["model"],
+            *(f"{row['by_bound'][key]:.3f}" if key in row["by_bound"] else "" for key in BOUNDS),
+            f"{row['valid_nats']:.3f}",
+            str(row["update"]),
+            f"{row['train_seconds']:.0f}",
+            f"{row['processor_seconds']:.0f}",
+        )
+        for row in result["rows"]
+    )
+    bounds = (bound(key, particles) for key in BOUNDS)
+    title = f"{result['set']}, seed {result['seed']}: {result['scored']} (* quoted from memory)"
+    return [
+        table(title, ("model", "nats", "which is"), ours + published),
+        table("in detail", ("model", *bounds, "valid", "update", "s", "CPU s"), details),
+    ]
+
+
+def of_iwae(result: dict[str, Any]) -> Table:
+    """The table of `bench iwae`: means over seeds with their standard errors."""
+    bounds = (bound(key, result["particles"]) for key in BOUNDS)
+    rows = (
+        (name, *(f"{mean:.3f} ± {error:.3f}" for mean, error in by_bound.values()))
+        for name, by_bound in result["summary"].items()
+    )
+    title = f"{result['set']}, nats a frame of the test set, {result['seeds']} seeds"
+    return table(title, ("learned by", *bounds), rows)
+
+
+def bound(name: str, particles: int) -> str:
+    """How a bound is written: exact, ELBO, IWAE-128."""
+    if name == "exact":
+        return name
+    return name.upper() if name == "elbo" else f"{name.upper()}-{particles}"
