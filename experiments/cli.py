@@ -173,6 +173,8 @@ class BenchCores:
     """dreamerv3-1m: instead, the update of a world model and an actor-critic of those sizes."""
     growth: bool = True
     """Measure, too, how the cost grows with rows, columns, hidden units and particles."""
+    compile: bool = False
+    """Measure, too, what torch.compile makes of the cores' steps (some minutes more)."""
     threads: int = 2
     """Of the processor."""
     json: bool = False
@@ -185,7 +187,9 @@ class BenchCores:
     def run(self) -> None:
         from experiments import jobs
 
-        jobs.bench_cores(self.core, self.preset, self.growth, self.threads, self.json)
+        jobs.bench_cores(
+            self.core, self.preset, self.growth, self.compile, self.threads, self.json
+        )
 
 
 @dataclass(frozen=True)

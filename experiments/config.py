@@ -128,6 +128,10 @@ class LearningConfig:
     posterior. None: the true gradient."""
     resampling_gradient: bool = False
     """Follow the choice of ancestors, too (fivo only): the true gradient, of high variance."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of large products while learning; weights and recurrent states are float32 anyway."""
+    compile: bool = False
+    """Compile the core's steps first, which takes a minute (rssm and vrnn gain by it)."""
 
     def __post_init__(self) -> None:
         _positive(self, "updates", "window", "batch_rows", "learning_rate", "learning_particles")

@@ -144,14 +144,16 @@ def bench_toy_game(
             print(f"{key}: {value}")
 
 
-def bench_cores(core: str, preset: str, growth: bool, threads: int, as_json: bool) -> None:
+def bench_cores(
+    core: str, preset: str, growth: bool, compiled: bool, threads: int, as_json: bool
+) -> None:
     """How fast the cores are, or a preset's whole updates."""
     from experiments.bench import cores, dreamer, tables
 
     torch.set_num_threads(threads)
     if preset == "none":
         chosen = list(CORES) if core == "all" else [core]
-        result = cores.bench_cores(chosen, growth, Reporter())
+        result = cores.bench_cores(chosen, growth, compiled, Reporter())
         shown = tables.of_cores(result)
     else:
         result = dreamer.bench_dreamer(Reporter())

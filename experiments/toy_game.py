@@ -189,9 +189,12 @@ class Training:
             cosine(told.learning_rate, told.learning_rate / 8, told.updates),
             weight_decay=told.weight_decay,
             clip_norm=0.3,  # of the order of an ordinary update; the first ones are far larger
+            autocast=told.precision == "bfloat16",
         )
         average = get_ema_multi_avg_fn(told.averaging)
         self.average = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+        if told.compile:
+            model.core.compile_steps()
         self.objective = self.parts.objective(self.parts.agent, self.parts.critic)
         actors = [*self.parts.policy.parameters(), *self.parts.critic.parameters()]
         updates = config.policy.rollouts * config.policy.epochs

@@ -260,6 +260,53 @@ def test_the_way_back_written_by_hand_is_that_of_autograd(name, particles, monke
 
 
 @every_core
+def test_products_of_bfloat16_change_little(name):
+    """Parameters, states and gradients stay float32; the gradient keeps its direction."""
+    model = make_model(name, observations=PLANE).float()
+    rows = nested.map(
+        lambda x: x.float() if x.is_floating_point() else x, random_rows(5, 4, PLANE)
+    )
+    noise = noise_for(model, 5, 4).float()
+    found = []
+    for narrow in (False, True):
+        with fed(noise), torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+            loss, *_ = ELBO(model)([Sequences.whole(rows)], (), 0)
+        wanted = list(model.parameters())
+        parts = torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
+        assert {part.dtype for part in parts} == {torch.float32}
+        found.append(torch.cat([part.flatten() for part in parts]))
+    assert torch.cosine_similarity(*found, 0) > 0.99
+    assert not torch.equal(*found)
+    state = model.initial_state(4)
+    for t in range(2):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            _, state = model.step(rows.first[t], rows.action[t], state)
+    assert state.core.hidden.dtype == torch.float32
+
+
+@every_core
+def test_steps_can_be_compiled(name):
+    """Traced, and run as before: what torch.compile cannot follow would fail."""
+    model = make_model(name)
+    sequences = padded(random_rows(4, 3), [4, 2, 3])
+    noise = noise_for(model, 4, 3)
+    found = []
+    for compiled in (False, True):
+        if compiled:
+            model.core.compile_steps(backend="eager")
+        with fed(noise):
+            found.append(ELBO(model)([sequences], (), 0)[0])
+        with fed(noise):
+            found.append(
+                model.step(
+                    sequences.rows.first[0], sequences.rows.action[0], model.initial_state(3)
+                )[1].core
+            )
+    close(found[0], found[2])
+    same(found[1], found[3])
+
+
+@every_core
 def test_a_core_of_another_size_is_refused(name):
     model = make_model(name)
     parts = (model.encoder, model.core, model.decoder)

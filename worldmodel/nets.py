@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
@@ -121,10 +122,10 @@ class GRU(FusedRecurrence):
         self.state_size = hidden
 
     def drive(self, inputs: Tensor) -> Tensor:
-        return F.linear(inputs, self.from_input, self.input_bias)
+        return F.linear(inputs, self.from_input, self.input_bias).to(self.from_input)
 
     def cell(self, drive: Tensor, state: Tensor) -> Tensor:
-        recalled = F.linear(state, self.from_hidden, self.hidden_bias)
+        recalled = F.linear(state, self.from_hidden, self.hidden_bias).to(state)
         size = 2 * self.output_size
         reset, update = (drive[:, :size] + recalled[:, :size]).sigmoid().chunk(2, -1)
         new = tanh(torch.addcmul(drive[:, size:], reset, recalled[:, size:]))
@@ -144,12 +145,14 @@ class _GRUOverTime(torch.autograd.Function):
     """
 
     @staticmethod
+    @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(ctx: Any, inputs: Tensor, hidden: Tensor, *weights: Tensor) -> Tensor:
         output = torch.gru(inputs, hidden, weights, *ONE_LAYER)[0]
         ctx.save_for_backward(inputs, torch.cat([hidden, output]), *weights)
         return output
 
     @staticmethod
+    @custom_bwd(device_type="cpu")
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
         inputs, hiddens, from_input, from_hidden, input_bias, hidden_bias = ctx.saved_tensors
@@ -201,7 +204,8 @@ class LSTM(FusedRecurrence):
         nn.init.ones_(self.input_bias.data[hidden : 2 * hidden])
 
     def drive(self, inputs: Tensor) -> Tensor:
-        return F.linear(inputs, self.from_input, self.input_bias + self.hidden_bias)
+        bias = self.input_bias + self.hidden_bias
+        return F.linear(inputs, self.from_input, bias).to(self.from_input)
 
     def cell(self, drive: Tensor, state: Tensor) -> Tensor:
         hidden, memory = state.chunk(2, -1)
@@ -250,7 +254,7 @@ class NormalisedGRU(Recurrence):
         return self._remember(self.gates(torch.cat([inputs, state], -1)), state)
 
     def _remember(self, gates: Tensor, state: Tensor) -> Tensor:
-        reset, new, update = self.norm(gates).chunk(3, -1)
+        reset, new, update = self.norm(gates.to(state)).chunk(3, -1)
         return torch.lerp(state, tanh(reset.sigmoid() * new), update.sigmoid())
 
 

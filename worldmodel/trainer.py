@@ -22,13 +22,16 @@ class Trainer:
         weight_decay: float = 0.0,
         clip_norm: float = 10.0,
         betas: tuple[float, float] = (0.9, 0.95),
+        autocast: bool = False,
     ):
-        """learning_rate: a number, or a schedule over updates."""
+        """learning_rate: a number, or a schedule over updates; autocast: large products are of
+        bfloat16 (weights, their gradients and recurrent states stay as they are)."""
         self.objective = objective
         self.parameters = list(parameters)
         rate = learning_rate if callable(learning_rate) else constant(learning_rate)
         self.learning_rate = rate
         self.clip_norm = clip_norm
+        self.autocast = autocast
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=1.0, weight_decay=weight_decay, betas=betas
         )
@@ -37,7 +40,9 @@ class Trainer:
 
     def update(self, batch: Any = None) -> Metrics:
         """One step downhill on a batch; what the objective reports, and the gradient's norm."""
-        loss, metrics, self.state = self.objective(batch, self.state, self.updates)
+        device = self.parameters[0].device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.autocast):
+            loss, metrics, self.state = self.objective(batch, self.state, self.updates)
         self.optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)

@@ -100,9 +100,13 @@ def product_rates(sizes: Sequence[int], batches: Sequence[int]) -> list[dict[str
     return rates
 
 
-def learning_row(core: str, hidden: int, latent: int, limit: float) -> dict[str, Any]:
-    """A training update of a core, beside the obvious loop. limit: the best rate, operations a
-    second."""
+def learning_row(
+    core: str, hidden: int, latent: int, limit: float, compiled: bool
+) -> dict[str, Any]:
+    """A training update of a core, beside the obvious loop.
+
+    limit: the best rate, operations a second; compiled: measures the compiled steps, too.
+    """
     torch.manual_seed(0)
     model, batch = bench_model(core, hidden, latent), bench_rows(TIME, BATCH)
     ours = Trainer(ELBO(model), model.parameters())
@@ -110,6 +114,11 @@ def learning_row(core: str, hidden: int, latent: int, limit: float) -> dict[str,
     taken, kind = fastest(lambda: ours.update([batch]))
     beside, _ = fastest(lambda: obvious.update(batch))
     needed = arithmetic(lambda: obvious.update(batch))
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow, _ = fastest(lambda: ours.update([batch]))
+    if compiled:
+        model.core.compile_steps()
+    after, _ = fastest(lambda: ours.update([batch])) if compiled else (None, None)
     return {
         "core": core,
         "hidden": hidden,
@@ -121,6 +130,8 @@ def learning_row(core: str, hidden: int, latent: int, limit: float) -> dict[str,
         "fraction": needed / taken / limit,
         "obvious_updates_per_second": 1 / beside,
         "ratio": beside / taken,
+        "bfloat16_updates_per_second": 1 / narrow,
+        "compiled_updates_per_second": after and 1 / after,
     }
 
 
@@ -174,6 +185,7 @@ def growth_row(core: str, what: str, value: int) -> dict[str, Any]:
 def bench_cores(
     cores: Sequence[str] = tuple(CORES),
     growth: bool = True,
+    compiled: bool = False,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
     """All rows for the given cores; see the module's docstring."""
@@ -203,7 +215,7 @@ def bench_cores(
                 stage.update(measured, table)
 
             for hidden, latent in SIZES.items():
-                keep("learning", learning_row(core, hidden, latent, limit))
+                keep("learning", learning_row(core, hidden, latent, limit, compiled))
                 for size in DREAMS:
                     keep("dreaming", dream_row(core, hidden, latent, size, limit))
             for what, value in grown if growth else ():

@@ -30,6 +30,8 @@ def of_cores(result: dict[str, Any]) -> list[Table]:
             row["products"],
             f"{row['obvious_updates_per_second']:.1f}",
             f"{row['ratio']:.2f}",
+            f"{row['bfloat16_updates_per_second']:.1f}",
+            f"{row['compiled_updates_per_second'] or float('nan'):.1f}",
         )
         for row in result["learning"]
     )
@@ -57,7 +59,18 @@ def of_cores(result: dict[str, Any]) -> list[Table]:
         table("matrix products", ("rows x in x out", "GFLOP/s", "by"), products),
         table(
             "learning: updates of 64 rows x 16 columns",
-            ("core", "updates/s", "frames/s", "GFLOP", "of best", "by", "obvious/s", "ratio"),
+            (
+                "core",
+                "updates/s",
+                "frames/s",
+                "GFLOP",
+                "of best",
+                "by",
+                "obvious/s",
+                "ratio",
+                "bfloat16/s",
+                "compiled/s",
+            ),
             learning,
         ),
         table(

@@ -126,6 +126,18 @@ class SequenceCore(nn.Module, ABC):
     def belief(self, state: Any) -> Tensor:
         """What an agent may know, [*, belief_size]: a function of rows up to now only."""
 
+    def compile_steps(self, backend: str = "inductor") -> None:
+        """Compiles what loops run, by torch.compile: needs a C++ compiler, and a minute at first
+        (not with the backend "eager", which compiles nothing).
+
+        An RSSM learns several times as fast on a processor; cores whose loops are fused or written
+        by hand gain nothing. Do it after copying a model, not before: a copy would run the
+        original's steps.
+        """
+        for name in ("step", "explain", "_explain"):
+            if hasattr(self, name):
+                setattr(self, name, torch.compile(getattr(self, name), backend=backend))
+
     def latent_distribution(self, parameters: Any) -> td.Distribution:
         """The distribution of latents [*, Z] with the given parameters."""
         mean, std = parameters

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
@@ -172,6 +173,7 @@ class _Chain(torch.autograd.Function):
     """
 
     @staticmethod
+    @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(
         ctx: Any,
         drive: Tensor,
@@ -200,6 +202,7 @@ class _Chain(torch.autograd.Function):
         return latent[1:], raw
 
     @staticmethod
+    @custom_bwd(device_type="cpu")
     @once_differentiable
     def backward(ctx: Any, of_latent: Tensor, of_raw: Tensor) -> Any:  # type: ignore[override]
         latent, raw, layer, noise, from_latent, out = ctx.saved_tensors
