@@ -228,9 +228,9 @@ class EveryAction(PolicyGradient):
 
     @torch.no_grad()
     def roll(self, state: GenState) -> tuple[Rollout, GenState]:
-        choices = self.gen_core.actions.choices  # [n, A]
+        choices = self.gen_core.actions.choices.to(state.action)  # [n, A]
         number, batch_size = len(choices), len(state.action)
-        columns = torch.arange(batch_size)
+        columns = torch.arange(batch_size, device=choices.device)
 
         def step(_: int, state: GenState) -> tuple[tuple[Rollout, Tensor], GenState]:
             forks = nested.repeat(state, number)._replace(
@@ -258,5 +258,5 @@ class EveryAction(PolicyGradient):
 
     def _probs(self, policy: Any) -> Tensor:
         """The probability of each action, [N, n]."""
-        choices = self.gen_core.actions.choices[:, None]  # [n, 1, A]
+        choices = self.gen_core.actions.choices[:, None].to(policy.logits.device)  # [n, 1, A]
         return cast(Tensor, policy.log_prob(choices).exp().t())

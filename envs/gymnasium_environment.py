@@ -54,6 +54,7 @@ class GymEnvironment(Environment):
                 "a real environment cannot be rewound: it was to be stepped from another state "
                 f"than the latest (tick {int(self._tick.number[0])}); fork a Dream instead"
             )
+        action = action.cpu()
         row = self._reset(action) if self._ended is None else self._step(action, self._ended)
         return row, self._next_tick()
 

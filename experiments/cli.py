@@ -175,6 +175,8 @@ class BenchCores:
     """Measure, too, how the cost grows with rows, columns, hidden units and particles."""
     compile: bool = False
     """Measure, too, what torch.compile makes of the cores' steps (some minutes more)."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where to compute."""
     threads: int = 2
     """Of the processor."""
     json: bool = False
@@ -188,7 +190,13 @@ class BenchCores:
         from experiments import jobs
 
         jobs.bench_cores(
-            self.core, self.preset, self.growth, self.compile, self.threads, self.json
+            self.core,
+            self.preset,
+            self.growth,
+            self.compile,
+            self.device,
+            self.threads,
+            self.json,
         )
 
 

@@ -145,11 +145,20 @@ def bench_toy_game(
 
 
 def bench_cores(
-    core: str, preset: str, growth: bool, compiled: bool, threads: int, as_json: bool
+    core: str,
+    preset: str,
+    growth: bool,
+    compiled: bool,
+    device: str,
+    threads: int,
+    as_json: bool,
 ) -> None:
     """How fast the cores are, or a preset's whole updates."""
     from experiments.bench import cores, dreamer, tables
 
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RunError("PyTorch finds no CUDA device here; measure with --device cpu")
+    torch.set_default_device(device)
     torch.set_num_threads(threads)
     if preset == "none":
         chosen = list(CORES) if core == "all" else [core]

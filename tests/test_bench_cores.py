@@ -91,6 +91,13 @@ def test_bad_options_of_the_bench_are_said(capsys):
     assert "--threads must be 1 or more" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_said(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["bench", "cores", "--device", "cuda"])
+    assert "finds no CUDA device" in capsys.readouterr().err
+
+
 def test_a_preset_learns_and_dreams(hasty, monkeypatch):
     monkeypatch.setattr("experiments.bench.dreamer.LENGTH", 3)
     monkeypatch.setattr("experiments.bench.dreamer.HORIZON", 2)

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 from torch.distributions import Distribution
 
+from worldmodel import nested
 from worldmodel.codecs import DistModule, Encoder
 from worldmodel.distributions import Certain
 from worldmodel.model import ModelState, WorldModel
@@ -46,6 +47,7 @@ class Believer(Agent):
         return self.model.initial_state(batch_size)
 
     def step(self, row: Row, state: ModelState) -> tuple[Tensor, ModelState]:
+        row = nested.map(lambda leaf: leaf.to(state.history.device), row)  # reality is on the CPU
         state = self.model.observe(row, state)
         return self.model.belief(state), state
 

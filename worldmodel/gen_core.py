@@ -43,7 +43,8 @@ class GenCore:
 
     def start(self, world: Any, mind: Any, batch_size: int) -> GenState:
         """Goes on from given states of world and mind, before their next row."""
-        like = self.actions.choices
+        floats = [x for x in nested.leaves((world, mind)) if x.is_floating_point()]
+        like = floats[0] if floats else self.actions.choices
         return GenState(
             world,
             mind,

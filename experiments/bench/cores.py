@@ -55,11 +55,14 @@ def bench_rows(time: int, batch_size: int, dtype: torch.dtype = torch.float32) -
 def seconds(function: Callable[[], Any], least: float | None = None) -> float:
     """The shortest time of a call: after a first one, for `least` seconds and three calls."""
     least = LEAST if least is None else least
+    wait = torch.cuda.synchronize if torch.get_default_device().type == "cuda" else lambda: None
     function()
+    wait()
     best, spent, calls = float("inf"), 0.0, 0
     while spent < least or calls < 3:
         begun = time.perf_counter()
         function()
+        wait()
         taken = time.perf_counter() - begun
         best, spent, calls = min(best, taken), spent + taken, calls + 1
     return best
@@ -114,7 +117,7 @@ def learning_row(
     taken, kind = fastest(lambda: ours.update([batch]))
     beside, _ = fastest(lambda: obvious.update(batch))
     needed = arithmetic(lambda: obvious.update(batch))
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(torch.get_default_device().type, torch.bfloat16):
         narrow, _ = fastest(lambda: ours.update([batch]))
     if compiled:
         model.core.compile_steps()
@@ -197,6 +200,7 @@ def bench_cores(
     rates = product_rates(list(SIZES), DREAMS)
     limit = 1e9 * max(rate["gflops"] for rate in rates)
     result: dict[str, Any] = {
+        "device": torch.get_default_device().type,
         "threads": torch.get_num_threads(),
         "best_gflops": limit / 1e9,
         "products": rates,
