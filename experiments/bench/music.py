@@ -175,11 +175,11 @@ def _published(name: str, scored: str, *nats: float | None, checked: bool = Fals
     return Published(name, scored, {key: x for key, x in by_set if x is not None}, checked)
 
 
-BEST_OF_THREE = "best of ELBO, IWAE-128, FIVO-128"
+BEST_OF_THREE = "best of three, K = 128"  # ELBO, IWAE, FIVO
 PUBLISHED = (
     _published("marginal Bernoulli", "exact", -11.06, -10.25, -11.51, -11.05, checked=True),
     _published(
-        "logistic regression on the frame before",
+        "logistic regression, last frame",
         "exact",
         -9.03,
         -4.58,
