@@ -6,6 +6,7 @@ worldmodel evaluate RUN [--json]        the run beside the exact answers
 worldmodel play RUN [--world real]      step inside
 worldmodel video RUN [--out FILE]       real | dream | difference
 worldmodel bench toy-game               other algorithms on the same game
+worldmodel bench exact [--json]         every core and bound beside exact likelihoods
 worldmodel bench cores                  how fast the cores learn and dream
 worldmodel bench music --set JSB        cores and bounds on polyphonic music
 worldmodel bench iwae                   does importance weighting help?
@@ -18,7 +19,13 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from experiments.config import EvaluationConfig, ToyGameConfig, quick
+from experiments.config import (
+    EvaluationConfig,
+    ExactConfig,
+    ToyGameConfig,
+    quick,
+    quick_exact,
+)
 from experiments.run import RunError
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -182,6 +189,25 @@ class BenchCores:
 
 
 @dataclass(frozen=True)
+class BenchExact:
+    """Measure what bounds and training lose, for every core, where the likelihood is known.
+
+    Ctrl-C shows what was measured until then.
+    """
+
+    json: bool = False
+    """Print one JSON list and nothing else."""
+    quick: bool = False
+    """Make everything so small that it ends within seconds: to try an installation."""
+    config: tyro.conf.OmitArgPrefixes[ExactConfig] = field(default_factory=ExactConfig)
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        jobs.bench_exact(quick_exact(self.config) if self.quick else self.config, self.json)
+
+
+@dataclass(frozen=True)
 class BenchMusic:
     """Train cores by several bounds on polyphonic music, beside every published figure.
 
@@ -263,6 +289,7 @@ GROUPS: dict[str, dict[str, Any]] = {
     "train": {"toy-game": TrainToyGame},
     "bench": {
         "toy-game": BenchToyGame,
+        "exact": BenchExact,
         "cores": BenchCores,
         "music": BenchMusic,
         "iwae": BenchIWAE,

@@ -6,6 +6,9 @@ Nothing here imports torch, so that `worldmodel --help` answers at once.
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+Core = Literal["rnn", "independent", "vrnn", "srnn", "rssm"]
+LearningBound = Literal["elbo", "iwae", "fivo"]
+
 
 def _positive(settings: object, *names: str) -> None:
     for name in names:
@@ -37,7 +40,7 @@ class GameConfig:
 class ModelConfig:
     """The world model."""
 
-    core: Literal["rnn", "independent", "vrnn", "srnn", "rssm"] = "srnn"
+    core: Core = "srnn"
     """The sequence core."""
     hidden: int = 192
     """Units of the recurrence and of the decoder."""
@@ -103,7 +106,7 @@ class LearningConfig:
     """The share of features that the decoder does not get to read, in training."""
     averaging: float = 0.99
     """Decay of the average of the weights, which is what a stage of learning ends with."""
-    learning_bound: Literal["elbo", "iwae", "fivo"] = "elbo"
+    learning_bound: LearningBound = "elbo"
     """What is maximised: the mean of the particles' bounds, their importance-weighted one, or the
     filtering one."""
     learning_particles: int = 1
@@ -238,4 +241,70 @@ def quick(config: ToyGameConfig) -> ToyGameConfig:
         learning=replace(config.learning, updates=12, window=16, batch_rows=256),
         policy=replace(config.policy, rollouts=12, epochs=2, dreams=16, length=4),
         evaluation=EvaluationConfig(episodes=20, games=20, particles=10),
+    )
+
+
+@dataclass(frozen=True)
+class ExactConfig:
+    """Every core beside an exact likelihood: what its bounds lose, and what training leaves."""
+
+    on: Literal["chain", "toy-game", "all"] = "all"
+    """A random linear-Gaussian chain with its Kalman filter, or the toy game with its filter."""
+    core: tuple[Core, ...] = ("rnn", "independent", "vrnn", "srnn", "rssm")
+    """The sequence cores."""
+    lengths: tuple[int, ...] = (10, 100)
+    """Rows of the chain's sequences; what was learned is scored on the longest."""
+    sequences: int = 400
+    """Held-out sequences of the chain."""
+    learning_bounds: tuple[LearningBound, ...] = ("elbo", "iwae", "fivo")
+    """What is maximised to learn the chain (the toy game is learned by the ELBO)."""
+    learning_particles: int = 4
+    """K of the IWAE and of FIVO in training."""
+    fit_updates: int = 800
+    """Updates of a model of the chain, each on 1,024 fresh rows."""
+    fit_rate: float = 0.005
+    """Adam's learning rate there, at first; it falls along a cosine."""
+    fit_hidden: int = 32
+    """Units of a model of the chain."""
+    game_updates: int = 2_000
+    """Updates of a model of the toy game, each on 1,024 fresh rows."""
+    game_rate: float = 0.015
+    """Adam's learning rate there, at first; it falls along a cosine."""
+    game_hidden: int = 128
+    """Units of a model of the toy game."""
+    episodes: int = 400
+    """Held-out episodes of the toy game."""
+    seed: int = 0
+    """Of everything that is random."""
+    threads: int = 1
+    """Threads of the processor."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "learning_particles", "fit_updates", "fit_rate", "fit_hidden")
+        _positive(self, "game_updates", "game_rate", "game_hidden", "threads")
+        for name in ("core", "lengths", "learning_bounds"):
+            if not getattr(self, name):
+                raise ValueError(f"--{name.replace('_', '-')} expects one or more, got none")
+        if min(self.lengths) < 1:
+            raise ValueError(f"--lengths must be positive, got {min(self.lengths)}")
+        if self.sequences < 2 or self.episodes < 2:
+            raise ValueError(
+                "--sequences and --episodes must be 2 or more (there is no standard error of "
+                f"one), got {self.sequences} and {self.episodes}"
+            )
+        if self.seed < 0:
+            raise ValueError(f"--seed must be 0 or more, got {self.seed}")
+
+
+def quick_exact(config: ExactConfig) -> ExactConfig:
+    """The same bench made so small that it ends within seconds and learns next to nothing."""
+    return replace(
+        config,
+        lengths=(5,),
+        sequences=20,
+        fit_updates=3,
+        fit_hidden=8,
+        game_updates=3,
+        game_hidden=8,
+        episodes=4,
     )

@@ -178,7 +178,7 @@ def evaluate(
         note("playing dreamt games", 0, games)
         dreamt = play_episodes(parts.dream(), greedy, games, limit)
     counted = sequences.mask & ~sequences.rows.first
-    whole = score(_total(bound), _total(exact), counted)
+    whole = score(over_keys(bound), over_keys(exact), counted)
     by_key = {key: score(bound[key], exact[key], counted) for key in bound}
     real_mean, real_interval = mean_interval(real[0])
     dream_mean, dream_interval = mean_interval(dreamt[0])
@@ -203,5 +203,6 @@ def evaluate(
     }
 
 
-def _total(by_key: dict[str, Tensor]) -> Tensor:
+def over_keys(by_key: dict[str, Tensor]) -> Tensor:
+    """The sum over keys, in float64."""
     return torch.stack([value.double() for value in by_key.values()]).sum(0)

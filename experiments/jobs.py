@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from experiments.config import EvaluationConfig, ToyGameConfig
+from experiments.config import EvaluationConfig, ExactConfig, ToyGameConfig
 from experiments.evaluate import evaluate as score
 from experiments.progress import Interrupted, Reporter
 from experiments.run import RunError, RunFolder, write_text
@@ -160,6 +160,28 @@ def bench_cores(core: str, preset: str, growth: bool, threads: int, as_json: boo
         print(json.dumps(result, indent=2))
     else:
         Console().print(*shown)
+
+
+def bench_exact(config: ExactConfig, as_json: bool) -> None:
+    """Every core beside exact likelihoods; shown when all is measured, or at Ctrl-C."""
+    from experiments.bench import tables
+    from experiments.bench.exact import exact
+
+    figures: list[dict[str, Any]] = []
+    reporter = Reporter()
+    stopped = False
+    try:
+        for figure in exact(config, reporter):
+            figures.append(figure._asdict())
+    except KeyboardInterrupt:
+        stopped = True
+    if as_json:
+        print(json.dumps(figures, indent=2))
+    else:
+        Console().print(*tables.of_exact(figures))
+    if stopped:
+        reporter.say(f"stopped; {len(figures)} figures were measured until then")
+        sys.exit(130)
 
 
 def bench_music(

@@ -52,6 +52,7 @@ def run(tmp_path_factory) -> Path:
         ["video"],
         ["bench"],
         ["bench", "toy-game"],
+        ["bench", "exact"],
         ["bench", "music"],
         ["bench", "iwae"],
     ],

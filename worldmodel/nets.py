@@ -77,14 +77,14 @@ class Recurrence(nn.Module, ABC):
         return torch.stack(states)
 
 
-def hear(weight: Tensor) -> None:
-    """Draws weights [D, I] by which inputs are heard.
+def hear(weight: Tensor, others: int = 0) -> None:
+    """Draws weights [D, I] by which inputs are heard, beside `others` that the same units hear.
 
     PyTorch's default draws all weights of a recurrence within 1 / sqrt(hidden): inputs of which
     few are not zero (one-hot codes) then hardly move the state, and what must be remembered is
     learned ten times slower.
     """
-    nn.init.normal_(weight, std=min(0.5, 2 * weight.shape[1] ** -0.5))
+    nn.init.normal_(weight, std=min(0.5, 2 * (weight.shape[1] + others) ** -0.5))
 
 
 def remember(weight: Tensor) -> None:

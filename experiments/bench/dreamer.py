@@ -32,6 +32,7 @@ from worldmodel import (
     GenState,
     Memoryless,
     ModelState,
+    Objective,
     PerceptDecoder,
     PerceptEncoder,
     Sequences,
@@ -43,7 +44,7 @@ from worldmodel import (
     encoder_for,
     nested,
 )
-from worldmodel.objectives import Metrics, Objective
+from worldmodel.objectives import Metrics
 
 LENGTH, WINDOWS, HORIZON = 64, 16, 15
 HIDDEN, UNITS = 512, 64

@@ -71,6 +71,30 @@ def of_cores(result: dict[str, Any]) -> list[Table]:
     return shown
 
 
+def of_exact(figures: Sequence[dict[str, Any]]) -> list[Table]:
+    """The tables of `bench exact`, one for each thing that was learned."""
+
+    def cells(row: dict[str, Any]) -> tuple[str, ...]:
+        return (
+            row["core"],
+            row["trained_by"] or "",
+            str(row["length"]),
+            row["bound"] if row["particles"] == 1 else f"{row['bound']} {row['particles']}",
+            f"{row['exact']:.4f}",
+            f"{row['gap']:.4f} ± {row['se']:.4f}",
+            "" if row["expected"] is None else f"{row['expected']:.4f}",
+        )
+
+    return [
+        table(
+            f"{what}: nats a row beside the exact likelihood",
+            ("core", "trained by", "rows", "bound", "exact", "gap", "theory"),
+            (cells(row) for row in figures if row["what"] == what),
+        )
+        for what in dict.fromkeys(row["what"] for row in figures)
+    ]
+
+
 def of_dreamer(result: dict[str, Any]) -> list[Table]:
     """The tables of `bench cores --preset dreamerv3-1m`."""
     figures = (

@@ -57,7 +57,7 @@ class VRNN(SequenceCore):
         self.belief_size = hidden + latent
         self.recurrence = recurrence_of(recurrence, context_size, hidden, layers)
         self.latent_drive = nn.Linear(latent, self.recurrence.drive_size, bias=False)
-        hear(self.latent_drive.weight)
+        hear(self.latent_drive.weight, others=context_size)
         self.prior = mlp([hidden, latent_hidden, 2 * latent])
         self.posterior_evidence = nn.Linear(evidence_size, latent_hidden, bias=False)
         self.posterior_hidden = nn.Linear(hidden, latent_hidden)

@@ -1,0 +1,261 @@
+"""Every core beside an exact likelihood: what its bounds lose, and what its training leaves.
+
+    worldmodel bench exact [--on chain] [--core vrnn srnn] [--json]
+
+bound gap   weights set by hand to a linear-Gaussian chain: what is lost is the bound's alone,
+            and theory says how much (`expected`, of the ELBO).
+fit gap     learned from fresh sequences of that chain, beside its Kalman filter.
+toy game    learned from the fresh play of a uniform agent, beside the exact Bayes filter.
+
+Nothing is seen twice, so nothing can be learned by heart: a gap is the core's, the bound's or the
+optimizer's. What to expect stands in docs/results.md.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from agents import Uniform
+from experiments.bench.by_hand import chain_model, expected_gap, model_by_hand
+from experiments.bench.linear_gaussian import Chain, as_sequences
+from experiments.config import Core, ExactConfig, LearningConfig, ModelConfig, ToyGameConfig
+from experiments.evaluate import exact_nats, held_out_episodes, model_nats, over_keys, score
+from experiments.progress import Reporter
+from experiments.toy_game import Parts
+from worldmodel import (
+    ELBO,
+    FIVO,
+    IWAE,
+    Episodes,
+    GenCore,
+    Objective,
+    Replay,
+    Sequences,
+    Trainer,
+    WorldModel,
+    cosine,
+    linear,
+    nested,
+)
+
+AVERAGING = 0.99  # of the weights: what is scored
+PHASE_UPDATES = 50  # of play of 512 games: some 50,000 rows, each seen about once
+GAMES = 512
+QUIET_UPDATES = 400  # a KL weight above 1: latents that are loud early drown what must be recalled
+
+SCORES = (("elbo", 1), ("iwae", 10), ("iwae", 100), ("fivo", 10))
+GAME_SCORES = (("elbo", 1), ("iwae", 100))
+
+
+class Figure(NamedTuple):
+    """A measured gap. Losses are nats a row: minus the bound, or minus the log likelihood."""
+
+    what: str  # bound gap, fit gap or toy game
+    core: str
+    length: int  # rows a sequence, at most
+    trained_by: str | None  # the bound that was maximised; None: set by hand
+    bound: str  # what is reported, "exact" of a core without latents
+    particles: int
+    exact: float
+    value: float
+    gap: float
+    se: float
+    expected: float | None  # the gap that theory says, where it does
+    seconds: float  # of training
+    updates: int
+
+
+class Task(NamedTuple):
+    """Held-out sequences and their exact log likelihoods."""
+
+    what: str
+    sequences: Sequences
+    exact: Tensor  # [T, B], nats
+    counted: Tensor  # bool [T, B], the rows that a gap is the mean of
+
+
+def exact(config: ExactConfig, reporter: Reporter) -> Iterator[Figure]:
+    """All figures, one after another. Seeds torch's generator."""
+    torch.set_num_threads(config.threads)
+    if config.on in ("chain", "all"):
+        yield from bound_gaps(config, reporter)
+        yield from fit_gaps(config, reporter)
+    if config.on in ("toy-game", "all"):
+        yield from toy_game_gaps(config, reporter)
+
+
+def variants(config: ExactConfig) -> Iterator[tuple[str, str, bool | None]]:
+    """A name, the core, and whether its posterior reads the rows to come (None: it cannot)."""
+    for core in config.core:
+        if core in ("srnn", "independent"):
+            yield f"{core} filtering", core, False
+            yield f"{core} smoothing", core, True
+        else:
+            yield core, core, None
+
+
+def the_chain(config: ExactConfig) -> Chain:
+    torch.manual_seed(config.seed)
+    return Chain.random()
+
+
+def held_out_rows(config: ExactConfig, chain: Chain, what: str, length: int) -> Task:
+    """Sequences of the chain that nothing learns from, float64."""
+    torch.manual_seed(config.seed + 1)
+    observations = chain.sample(length, config.sequences)[1]
+    sequences = as_sequences(observations)
+    return Task(what, sequences, chain.log_prob(observations), sequences.scored)
+
+
+def bound_gaps(config: ExactConfig, reporter: Reporter) -> Iterator[Figure]:
+    """What bounds lose where the model is true."""
+    chain = the_chain(config)
+    for length in config.lengths:
+        task = held_out_rows(config, chain, "bound gap", length)
+        for name, core, smoothing in variants(config):
+            reporter.say(f"bounds of {name}, set by hand, {length} rows")
+            model = model_by_hand(chain, core, smoothing)
+            torch.manual_seed(config.seed + 2)
+            expected = expected_gap(chain, core, smoothing, length) / length
+            for figure in scores(model, task, name, SCORES):
+                elbo = figure.bound in ("elbo", "exact")
+                yield figure._replace(expected=expected if elbo else None)
+
+
+def fit_gaps(config: ExactConfig, reporter: Reporter) -> Iterator[Figure]:
+    """What is lost after training on fresh sequences."""
+    chain, updates = the_chain(config), config.fit_updates
+    task = held_out_rows(config, chain, "fit gap", max(config.lengths))
+    task = task._replace(sequences=_float(task.sequences))
+    for name, core, smoothing in variants(config):
+        without_latents = core == "rnn"  # all its bounds are the likelihood
+        for bound in config.learning_bounds[: 1 if without_latents else None]:
+            torch.manual_seed(config.seed + 2)
+            options: dict[str, Any] = {} if without_latents else {"latent": 2, "latent_hidden": 32}
+            if smoothing is not None:
+                options["smoothing"] = smoothing
+            model = chain_model(chain, core, config.fit_hidden, **options)
+            title = f"{name} learns the chain by {bound}"
+            objective = objective_for(model, bound, config.learning_particles)
+            told = (updates, config.fit_rate, title, reporter)
+            seconds = learn(model, objective, fresh_rows(chain), *told)
+            for figure in scores(model, task, name, SCORES):
+                yield figure._replace(trained_by=bound, seconds=seconds, updates=updates)
+
+
+def toy_game_gaps(config: ExactConfig, reporter: Reporter) -> Iterator[Figure]:
+    """What is lost on whole episodes of the toy game, the rows after the first."""
+    for core in config.core:
+        torch.manual_seed(config.seed + 2)
+        parts = Parts(_game_config(config, core), reward_support=[-1.0])
+        title, updates = f"{core} learns the toy game", config.game_updates
+        objective = ELBO(parts.model, linear(10.0, 1.0, QUIET_UPDATES))
+        told = (updates, config.game_rate, title, reporter)
+        seconds = learn(parts.model, objective, fresh_play(parts, config.seed), *told)
+        reporter.say(f"{core}: scoring {config.episodes} held-out episodes")
+        task = held_out_games(parts, config)
+        for figure in scores(parts.model, task, core, GAME_SCORES):
+            yield figure._replace(trained_by="elbo", seconds=seconds, updates=updates)
+
+
+def _game_config(config: ExactConfig, core: Core) -> ToyGameConfig:
+    model = ModelConfig(core=core, hidden=config.game_hidden, latent=4)
+    nothing_by_heart = LearningConfig(dropout=0.0)  # data without end needs no dropout
+    return ToyGameConfig(model=model, learning=nothing_by_heart, seed=config.seed)
+
+
+def held_out_games(parts: Parts, config: ExactConfig) -> Task:
+    """Whole episodes of the uniform agent."""
+    torch.manual_seed(config.seed + 1)
+    seed = int(np.random.SeedSequence([config.seed, 1]).generate_state(1)[0])
+    episodes = held_out_episodes(parts, config.episodes, seed)
+    sequences = episodes.sequences(parts.actions)
+    counted = sequences.mask & ~sequences.rows.first
+    return Task("toy game", sequences, over_keys(exact_nats(parts, sequences)), counted)
+
+
+def objective_for(model: WorldModel, bound: str, particles: int) -> Objective:
+    """The ELBO of one particle, or another bound of several."""
+    if bound == "elbo":
+        return ELBO(model)
+    return IWAE(model, particles) if bound == "iwae" else FIVO(model, particles)
+
+
+def fresh_rows(chain: Chain, length: int = 32, batch_size: int = 32) -> Iterator[list[Sequences]]:
+    """Batches of new sequences of the chain, float32, without end."""
+    while True:
+        yield [_float(as_sequences(chain.sample(length, batch_size)[1]))]
+
+
+def fresh_play(parts: Parts, seed: int) -> Iterator[list[Sequences]]:
+    """Batches of whole episodes of a uniform agent's new games, without end."""
+    for phase in np.random.SeedSequence([seed, 0]).generate_state(2**16):
+        environment = parts.environment(GAMES, int(phase))
+        core = GenCore(environment, Uniform(parts.action_space))
+        with torch.no_grad():
+            sequences, _, _ = core.generate(parts.time_limit + 1, core.initial_state(GAMES))
+        environment.close()
+        replay = Replay(core.actions, int(phase))
+        replay.add(Episodes.cut(sequences, core.actions))
+        for _ in range(PHASE_UPDATES):
+            yield replay.sample(parts.time_limit + 1, 1_024, from_start=1.0)
+
+
+def learn(
+    model: WorldModel,
+    objective: Objective,
+    batches: Iterable[list[Sequences]],
+    updates: int,
+    learning_rate: float,
+    title: str,
+    reporter: Reporter,
+) -> float:
+    """Ends with the average of the last weights; the seconds that it took."""
+    begun = time.monotonic()
+    rate = cosine(learning_rate, learning_rate / 20, updates)
+    trainer = Trainer(objective, model.parameters(), rate, weight_decay=0.05, clip_norm=0.3)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGING), use_buffers=True)
+    model.train()
+    with reporter.stage(title, updates, 0, "updates") as progress:
+        for done, batch in zip(range(1, updates + 1), batches, strict=False):
+            loss = trainer.update(batch)["loss"]
+            average.update_parameters(model)
+            progress.update(done, f"{loss:.4f} nats a row")
+    model.load_state_dict(average.module.state_dict())
+    model.eval()
+    return time.monotonic() - begun
+
+
+def scores(
+    model: WorldModel, task: Task, name: str, asked: tuple[tuple[str, int], ...]
+) -> Iterator[Figure]:
+    """The model's bounds beside the exact likelihood; one alone where there are no latents."""
+    latents = model.initial_state(1).core.latent.shape[-1]
+    for bound, particles in asked if latents else (("exact", 1),):
+        by_key = model_nats(model, task.sequences, bound if latents else "elbo", particles)
+        found = score(over_keys(by_key), task.exact, task.counted)
+        yield Figure(
+            what=task.what,
+            core=name,
+            length=len(task.counted),
+            trained_by=None,
+            bound=bound,
+            particles=particles,
+            exact=found.exact_nats,
+            value=found.nats,
+            gap=found.gap,
+            se=found.gap_error,
+            expected=None,
+            seconds=0.0,
+            updates=0,
+        )
+
+
+def _float(sequences: Sequences) -> Sequences:
+    """The same in float32."""
+    return nested.map(lambda x: x.float() if x.is_floating_point() else x, sequences)
