@@ -13,7 +13,6 @@ from test_cli import assert_refused, worldmodel
 from torch import distributions as td
 
 from experiments.bench.music import (
-    PUBLISHED,
     RECIPES,
     CentredEncoder,
     Recipe,
@@ -23,6 +22,7 @@ from experiments.bench.music import (
     quickly,
     roll_model,
 )
+from experiments.bench.published import PUBLISHED
 from experiments.cli import BenchMusic
 from experiments.piano_rolls import FILES, Rolls, read
 from worldmodel import BOUNDS, ELBO

@@ -154,7 +154,7 @@ def of_music(result: dict[str, Any]) -> list[Table]:
         for row in result["rows"]
     )
     bounds = (bound(key, particles) for key in BOUNDS)
-    title = f"{result['set']}, seed {result['seed']}: {result['scored']} (* quoted from memory)"
+    title = f"{result['set']}, seed {result['seed']}, nats a frame (* quoted from memory)"
     return [
         table(title, ("model", "nats", "which is"), ours + published),
         table("in detail", ("model", *bounds, "valid", "update", "s", "CPU s"), details),
