@@ -241,6 +241,8 @@ class NormalisedGRU(Recurrence):
         self.drive_size = 3 * hidden
         self.gates = nn.Linear(input_size + hidden, 3 * hidden, bias=False)
         self.norm = nn.LayerNorm(3 * hidden)
+        hear(self.gates.weight.data[:, :input_size])
+        remember(self.gates.weight.data[:, input_size:])
         nn.init.constant_(self.norm.bias[2 * hidden :], -1.0)  # at first it keeps what it has
 
     def drive(self, inputs: Tensor) -> Tensor:

@@ -105,27 +105,29 @@ def _set_vrnn(core: VRNN, chain: Chain) -> tuple[Tensor, Tensor]:
     hidden = core.recurrence.output_size
     _set_gru(cast(GRU, core.recurrence), torch.zeros(0, core.context_size))
     _put(core.latent_drive.weight, 2 * hidden, 0, SMALL * chain.transition)
-    _set_mlp(core.prior, *_prior(chain, hidden))
-    on_hidden, on_evidence, bias = _posterior(chain, hidden)
-    _set_pairs(core.posterior_hidden, on_hidden)
-    _set_pairs(core.posterior_evidence, on_evidence)
-    _set_from_pairs(core.posterior_out, _means(core.latent_size), bias)
+    _set_heads(core, chain)
     return _columns(core.feature_size, (hidden, chain.emission)), chain.observation_noise
 
 
 def _set_rssm(core: RSSM, chain: Chain) -> tuple[Tensor, Tensor]:
     """As the VRNN, through layer norms."""
-    size, hidden = core.latent_size, core.recurrence.output_size
-    _set_pairs(core.input_latent, TINY * _eye(size))
+    hidden = core.recurrence.output_size
+    _set_pairs(core.input_latent, TINY * _eye(core.latent_size))
     _set_norm(core.input_norm)
-    _set_normalised_gru(cast(NormalisedGRU, core.recurrence), SMALL * chain.transition)
+    recurrence = cast(NormalisedGRU, core.recurrence)
+    _set_normalised_gru(recurrence, core.context_size, SMALL * chain.transition)
+    _set_heads(core, chain)
+    return _columns(core.feature_size, (hidden, chain.emission)), chain.observation_noise
+
+
+def _set_heads(core: VRNN | RSSM, chain: Chain) -> None:
+    """Prior and posterior of what h and the observation tell."""
+    hidden = core.recurrence.output_size
     _set_mlp(core.prior, *_prior(chain, hidden))
     on_hidden, on_evidence, bias = _posterior(chain, hidden)
-    _set_pairs(core.posterior_hidden, TINY * on_hidden)
-    _set_pairs(core.posterior_evidence, TINY * on_evidence)
-    _set_norm(core.posterior_norm)
-    _set_from_pairs(core.posterior_out, _means(size), bias)
-    return _columns(core.feature_size, (hidden, chain.emission)), chain.observation_noise
+    _set_pairs(core.posterior_hidden, on_hidden)
+    _set_pairs(core.posterior_evidence, on_evidence)
+    _set_from_pairs(core.posterior_out, _means(core.latent_size), bias)
 
 
 def _set_srnn(core: SRNN, chain: Chain) -> tuple[Tensor, Tensor]:
@@ -239,11 +241,12 @@ def _set_gru(recurrence: GRU, from_input: Tensor, from_hidden: Tensor | None = N
         _put(recurrence.from_hidden, 2 * size, 0, from_hidden)
 
 
-def _set_normalised_gru(cell: NormalisedGRU, from_input: Tensor) -> None:
-    """h_t = tanh(from_input u_t) of inputs that are pairs, and `one` and `later` as above."""
+def _set_normalised_gru(cell: NormalisedGRU, begin: int, from_input: Tensor) -> None:
+    """h_t = tanh(from_input u_t) of inputs that are pairs, from number `begin` on, and `one` and
+    `later` as above."""
     size = cell.norm.normalized_shape[0] // 3
     inputs = cell.gates.in_features - size
-    _put(cell.gates.weight, size, 0, TINY * torch.cat([from_input, -from_input], 1))
+    _put(cell.gates.weight, size, begin, TINY * torch.cat([from_input, -from_input], 1))
     cell.gates.weight[2 * size - 1, inputs + size - 2] = TINY * SATURATED
     cell.gates.weight[:size] = -cell.gates.weight[size : 2 * size]  # units that add up to zero
     _set_norm(cell.norm)

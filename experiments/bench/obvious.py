@@ -162,10 +162,9 @@ def rssm(core: Any, contexts: list[Tensor], encodings: list[Tensor], draw: Draw)
     hidden, latent = core.initial_state(len(contexts[0]))
     for context, encoding in zip(contexts, encodings, strict=True):
         heard = core.input_norm(core.input_context(context) + core.input_latent(latent))
-        hidden = cell(core.recurrence, F.silu(heard), hidden)
+        hidden = cell(core.recurrence, torch.cat([context, F.silu(heard)], -1), hidden)
         prior = normal(*core.prior(hidden).chunk(2, -1))
-        layer = core.posterior_hidden(hidden) + core.posterior_evidence(encoding)
-        layer = F.silu(core.posterior_norm(layer))
+        layer = F.silu(core.posterior_hidden(hidden) + core.posterior_evidence(encoding))
         posterior = normal(*core.posterior_out(layer).chunk(2, -1))
         latent = posterior.mean + posterior.stddev * draw(latent)
         yield torch.cat([hidden, latent], -1), posterior, prior

@@ -13,6 +13,7 @@ from worldmodel import nested
 from worldmodel.distributions import OneHotVectors, standard_normal
 
 MINIMUM_STD = 1e-3
+QUIET = 0.1  # of latents' first weights, relative to those of other layers
 
 
 class State(Protocol):

@@ -5,14 +5,17 @@ normalised GRU of DreamerV3 (https://arxiv.org/abs/2301.04104).
 Graph: as in the VRNN latents are part of the recurrence; without feedback, they are the only way
 by which a percept gets into the state.
 
-    action_t -> h_t <- z_{t-1}      h_t = GRU(h_{t-1}, g(action_t, z_{t-1}))
-                 |                  p(z_t | h_t)
-                z_t                 q(z_t | h_t, evidence_t)
-                 |
-          x_t <- (h_t, z_t)
+    context_t -> h_t <- z_{t-1}     h_t = GRU(h_{t-1}, [context_t, g(context_t, z_{t-1})])
+                  |                 p(z_t | h_t)
+                 z_t                q(z_t | h_t, evidence_t)
+                  |
+           x_t <- (h_t, z_t)
 
 z_t is a diagonal Gaussian, or `latent` categoricals over `latent_classes` values each, as one-hot
-codes whose gradient goes straight through to the probabilities.
+codes whose gradient goes straight through to the probabilities. The papers' context is the action
+alone (no feedback), and goes through g only; with feedback it holds what must be remembered, which
+behind a layer that is learned, too, takes several times as long. Layers are normalised where they
+are part of the recurrence; normalised layers of prior and posterior delayed it as much.
 """
 
 from typing import Any, NamedTuple
@@ -22,7 +25,7 @@ from torch import Tensor, nn
 from torch import distributions as td
 from torch.nn import functional as F
 
-from worldmodel.cores.base import Gaussian, Inference, OneHots, SequenceCore, priors_at_once
+from worldmodel.cores.base import QUIET, Gaussian, Inference, OneHots, SequenceCore, priors_at_once
 from worldmodel.distributions import OneHotVectors
 from worldmodel.nets import mlp
 from worldmodel.nets import recurrence as recurrence_of
@@ -34,7 +37,8 @@ class RSSMState(NamedTuple):
 
 
 class RSSMPrepared(NamedTuple):
-    drive: Tensor  # [T, B, M], what the context gives to the recurrence's input
+    contexts: Tensor  # [T, B, C]
+    drive: Tensor  # [T, B, M], what they give to g
     evidence: Tensor  # [T, B, M], what the evidence gives to the posterior's hidden layer
 
 
@@ -74,12 +78,12 @@ class RSSM(SequenceCore):
         parameters = self.latent_size if latent_classes else 2 * latent
         self.input_context = nn.Linear(context_size, latent_hidden, bias=False)
         self.input_latent = nn.Linear(self.latent_size, latent_hidden, bias=False)
+        self.input_latent.weight.data.mul_(QUIET)  # latents that are loud early are in the way
         self.input_norm = nn.LayerNorm(latent_hidden)
-        self.recurrence = recurrence_of(recurrence, latent_hidden, hidden, layers)
-        self.prior = mlp([hidden, latent_hidden, parameters], norm=True)
+        self.recurrence = recurrence_of(recurrence, context_size + latent_hidden, hidden, layers)
+        self.prior = mlp([hidden, latent_hidden, parameters])
         self.posterior_evidence = nn.Linear(evidence_size, latent_hidden, bias=False)
-        self.posterior_hidden = nn.Linear(hidden, latent_hidden, bias=False)
-        self.posterior_norm = nn.LayerNorm(latent_hidden)
+        self.posterior_hidden = nn.Linear(hidden, latent_hidden)
         self.posterior_out = nn.Linear(latent_hidden, parameters)
 
     def initial_state(self, batch_size: int) -> RSSMState:
@@ -90,13 +94,14 @@ class RSSM(SequenceCore):
         )
 
     def step(self, context: Tensor, state: RSSMState) -> RSSMState:
-        after = state._replace(hidden=self._recur(self.input_context(context), state))
+        after = state._replace(hidden=self._recur(context, self.input_context(context), state))
         return after._replace(latent=self._prior(after).draw())
 
     def prepare(
         self, contexts: Tensor, evidence: Tensor, mask: Tensor, state: RSSMState
     ) -> RSSMPrepared:
-        return RSSMPrepared(self.input_context(contexts), self.posterior_evidence(evidence))
+        drive = self.input_context(contexts)
+        return RSSMPrepared(contexts, drive, self.posterior_evidence(evidence))
 
     def explain(self, prepared: RSSMPrepared, state: RSSMState) -> tuple[Any, Any, RSSMState]:
         posterior, state = self._explain(prepared, state)
@@ -117,15 +122,15 @@ class RSSM(SequenceCore):
             return OneHotVectors(parameters.logits)
         return super().latent_distribution(parameters)
 
-    def _recur(self, drive: Tensor, state: RSSMState) -> Tensor:
+    def _recur(self, context: Tensor, drive: Tensor, state: RSSMState) -> Tensor:
         heard = F.silu(self.input_norm(drive + self.input_latent(state.latent)))
-        return self.recurrence.step(heard, state.hidden)
+        return self.recurrence.step(torch.cat([context, heard], -1), state.hidden)
 
     def _explain(self, prepared: RSSMPrepared, state: RSSMState) -> tuple[Any, RSSMState]:
-        hidden = self._recur(prepared.drive, state)
+        hidden = self._recur(prepared.contexts, prepared.drive, state)
         output = self.recurrence.output(hidden)
-        layer = self.posterior_norm(self.posterior_hidden(output) + prepared.evidence)
-        posterior = self._latents(self.posterior_out(F.silu(layer)))
+        layer = F.silu(self.posterior_hidden(output) + prepared.evidence)
+        posterior = self._latents(self.posterior_out(layer))
         return posterior, RSSMState(hidden, posterior.draw())
 
     def _prior(self, state: RSSMState) -> Gaussian | OneHots:

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 
 from worldmodel.cores.base import (
     MINIMUM_STD,
+    QUIET,
     Gaussian,
     Inference,
     SequenceCore,
@@ -34,8 +35,6 @@ from worldmodel.cores.base import (
 )
 from worldmodel.nets import GRU, mlp, tanh
 from worldmodel.nets import recurrence as recurrence_of
-
-QUIET = 0.1  # of the latents' first weights, relative to those of other layers
 
 
 class SRNNState(NamedTuple):
