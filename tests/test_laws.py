@@ -823,7 +823,7 @@ def gentle_model(name, **kind):
     return model
 
 
-FITTED = {  # weight of the divergence and updates with which latents say something, but not too much
+FITTED = {  # weight of the divergence, and updates, with which latents say something
     "independent": (0.6, 100),
     "rssm gaussian": (0.4, 100),
     "rssm categorical": (0.0, 7),
