@@ -815,6 +815,22 @@ def test_text_has_neither_actions_nor_rewards(name):
     assert row.action.shape == (16, 0)
 
 
+@every_core
+def test_contexts_can_be_empty(name):
+    """Neither actions nor feedback: the latents alone carry what was seen, as in a deep Markov
+    model."""
+    model = make_model(name, feedback=False, observations=BITS, silent=True, actions=0)
+    assert model.core.context_size == 0
+    rows = random_rows(4, 3, BITS, actions=2)
+    rows = rows._replace(action=rows.action[..., :0])
+    loss, *_ = ELBO(model)([Sequences.whole(rows)], (), 0)
+    loss.backward()
+    assert loss.isfinite()
+    row, state = model.step(rows.first[0], rows.action[0], model.initial_state(3))
+    row, _ = model.step(~row.first, row.action, state)
+    assert row.observation.shape == (3,)
+
+
 def gentle_model(name, **kind):
     """A model whose posteriors are not far from its priors: importance weights stay moderate."""
     model = make_model(name, **kind)

@@ -85,7 +85,7 @@ def hear(weight: Tensor, others: int = 0) -> None:
     few are not zero (one-hot codes) then hardly move the state, and what must be remembered is
     learned ten times slower.
     """
-    nn.init.normal_(weight, std=min(0.5, 2 * (weight.shape[1] + others) ** -0.5))
+    nn.init.normal_(weight, std=min(0.5, 2 * max(1, weight.shape[1] + others) ** -0.5))
 
 
 def remember(weight: Tensor) -> None:
@@ -97,11 +97,13 @@ def remember(weight: Tensor) -> None:
 class FusedRecurrence(Recurrence):
     """One of PyTorch's recurrences: a fused kernel, orthogonal weights, inputs that are heard."""
 
-    def __init__(self, like: nn.RNNBase):
+    def __init__(self, kind: Callable[[int, int], nn.RNNBase], input_size: int, hidden: int):
         super().__init__()
-        self.output_size = like.hidden_size
-        parts = [nn.Parameter(part.data) for part in like.parameters()]
+        self.output_size = hidden
+        made = kind(max(1, input_size), hidden)  # PyTorch's refuses inputs of size zero
+        parts = [nn.Parameter(part.data) for part in made.parameters()]
         self.from_input, self.from_hidden, self.input_bias, self.hidden_bias = parts
+        self.from_input = nn.Parameter(self.from_input.data[:, :input_size].clone())
         self.drive_size = len(self.from_input)
         hear(self.from_input)
         remember(self.from_hidden)
@@ -118,7 +120,7 @@ class GRU(FusedRecurrence):
     """PyTorch's GRU, with a faster way back on processors. Its state is its output."""
 
     def __init__(self, input_size: int, hidden: int):
-        super().__init__(nn.GRU(input_size, hidden))
+        super().__init__(nn.GRU, input_size, hidden)
         self.state_size = hidden
 
     def drive(self, inputs: Tensor) -> Tensor:
@@ -199,7 +201,7 @@ class LSTM(FusedRecurrence):
     """
 
     def __init__(self, input_size: int, hidden: int):
-        super().__init__(nn.LSTM(input_size, hidden))
+        super().__init__(nn.LSTM, input_size, hidden)
         self.state_size = 2 * hidden
         nn.init.ones_(self.input_bias.data[hidden : 2 * hidden])
 
