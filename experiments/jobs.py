@@ -165,7 +165,7 @@ def bench_cores(
         result = cores.bench_cores(chosen, growth, compiled, Reporter())
         shown = tables.of_cores(result)
     else:
-        result = dreamer.bench_dreamer(Reporter())
+        result = dreamer.bench_dreamer(compiled, Reporter())
         shown = tables.of_dreamer(result)
     if as_json:
         print(json.dumps(result, indent=2))

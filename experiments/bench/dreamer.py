@@ -126,15 +126,18 @@ class Dreamer:
         return GenState(world, (), thought, gen_core.agent.policy(thought).sample())
 
 
-def bench_dreamer(reporter: Reporter | None = None) -> dict[str, Any]:
-    """Whole updates a second, the world model's alone, and steps of dreams with their actor."""
+def bench_dreamer(compiled: bool = False, reporter: Reporter | None = None) -> dict[str, Any]:
+    """Whole updates a second, the world model's alone, and steps of dreams with their actor.
+
+    compiled: measures the whole updates with compiled steps, too.
+    """
     torch.manual_seed(0)
     dreamer, batch = Dreamer(), bench_rows(LENGTH, WINDOWS)
     reporter = reporter or Reporter()
     reporter.say("measuring whole updates, the world model's, and dreams with an actor")
     whole, kind = fastest(lambda: dreamer.update(batch))
     model, model_kind = fastest(lambda: dreamer.learner.update(batch))
-    return {
+    result = {
         "preset": "dreamerv3-1m",
         "threads": torch.get_num_threads(),
         "parameters": sum(p.numel() for p in dreamer.model.parameters()),
@@ -144,7 +147,13 @@ def bench_dreamer(reporter: Reporter | None = None) -> dict[str, Any]:
         "model_updates_per_second": 1 / model,
         "model_products": model_kind,
         "dreaming": [_dream_with_actor(dreamer, size) for size in DREAMS],
+        "compiled_updates_per_second": None,
     }
+    if compiled:
+        reporter.say("compiling, and measuring whole updates again")
+        dreamer.model.core.compile_steps()
+        result["compiled_updates_per_second"] = 1 / fastest(lambda: dreamer.update(batch))[0]
+    return result
 
 
 def _dream_with_actor(dreamer: Dreamer, batch_size: int) -> dict[str, Any]:

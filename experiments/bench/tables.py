@@ -113,6 +113,7 @@ def of_dreamer(result: dict[str, Any]) -> list[Table]:
     figures = (
         ("parameters of the world model", f"{result['parameters']:,}"),
         ("whole updates a second", f"{result['updates_per_second']:.2f}"),
+        ("the same, compiled", f"{result['compiled_updates_per_second'] or float('nan'):.2f}"),
         ("updates of the world model a second", f"{result['model_updates_per_second']:.2f}"),
         ("GFLOP a whole update", f"{result['gflop']:.1f}"),
         ("matrix products", result["products"]),
