@@ -43,7 +43,8 @@ class GenCore:
 
     def start(self, world: Any, mind: Any, batch_size: int) -> GenState:
         """Goes on from given states of world and mind, before their next row."""
-        floats = [x for x in nested.leaves((world, mind)) if x.is_floating_point()]
+        tensors = [x for x in nested.leaves((world, mind)) if isinstance(x, Tensor)]
+        floats = [x for x in tensors if x.is_floating_point()]
         like = floats[0] if floats else self.actions.choices
         return GenState(
             world,
