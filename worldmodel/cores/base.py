@@ -91,6 +91,7 @@ class SequenceCore(nn.Module, ABC):
     feature_size: int
     belief_size: int
     filtering: bool  # the posterior of row t reads no row after t
+    steps: tuple[str, ...] = ("step", "explain")  # the methods that loops run
 
     @abstractmethod
     def initial_state(self, batch_size: int) -> Any:
@@ -135,9 +136,8 @@ class SequenceCore(nn.Module, ABC):
         by hand gain nothing. Do it after copying a model, not before: a copy would run the
         original's steps.
         """
-        for name in ("step", "explain", "_explain"):
-            if hasattr(self, name):
-                setattr(self, name, torch.compile(getattr(self, name), backend=backend))
+        for name in self.steps:
+            setattr(self, name, torch.compile(getattr(self, name), backend=backend))
 
     def latent_distribution(self, parameters: Any) -> td.Distribution:
         """The distribution of latents [*, Z] with the given parameters."""

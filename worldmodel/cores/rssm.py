@@ -50,6 +50,7 @@ class RSSM(SequenceCore):
     """
 
     filtering = True
+    steps = ("step", "explain", "_explain")
 
     def __init__(
         self,

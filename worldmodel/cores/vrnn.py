@@ -38,6 +38,7 @@ class VRNN(SequenceCore):
     `layers`. Prior and posterior have one hidden layer each."""
 
     filtering = True
+    steps = ("step", "explain", "_explain")
 
     def __init__(
         self,
