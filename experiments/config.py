@@ -161,7 +161,7 @@ class PolicyConfig:
 
     method: Literal["every-action", "actor-critic", "reinforce"] = "every-action"
     """every-action: each action is tried in a fork of the dream."""
-    rollouts: int = 200
+    rollouts: int = 300
     """Rollouts in the dream, over all rounds, more in later ones."""
     epochs: int = 8
     """Updates a rollout."""
