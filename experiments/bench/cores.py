@@ -19,7 +19,7 @@ from gymnasium import spaces
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.bench.obvious import ObviousELBO
-from experiments.processor import PRODUCTS, Products, products
+from experiments.processor import PRODUCTS, Products, products, release_memory
 from experiments.progress import Reporter, Stage
 from worldmodel import CORES, ELBO, Row, Sequences, Trainer, WorldModel, model_for
 
@@ -111,6 +111,7 @@ def learning_row(
     limit: the best rate, operations a second; compiled: measures the compiled steps, too.
     """
     torch.manual_seed(0)
+    release_memory()
     model, batch = bench_model(core, hidden, latent), bench_rows(TIME, BATCH)
     ours = Trainer(ELBO(model), model.parameters())
     obvious = Trainer(ObviousELBO(model), model.parameters())
@@ -145,6 +146,7 @@ def dream_row(
 ) -> dict[str, Any]:
     """A step of dreams side by side, over `DREAM_STEPS` of them."""
     torch.manual_seed(0)
+    release_memory()
     model = bench_model(core, hidden, latent)
     begin = model.initial_state(batch_size)
     first = torch.zeros(batch_size, dtype=torch.bool)
