@@ -25,6 +25,7 @@ from worldmodel import CORES, ELBO, Row, Sequences, Trainer, WorldModel, model_f
 
 OBSERVATION = spaces.Box(-10.0, 10.0, (16,))
 ACTIONS = spaces.Discrete(4)
+HEADS = "16 numbers, diagonal Gaussian; reward, Gaussian; end, Bernoulli"
 SIZES = {64: 16, 256: 32}  # hidden units: size of the latents
 TIME, BATCH = 64, 16
 DREAM_STEPS = 15
@@ -206,6 +207,7 @@ def bench_cores(
     result: dict[str, Any] = {
         "device": torch.get_default_device().type,
         "threads": torch.get_num_threads(),
+        "heads": HEADS,
         "best_gflops": limit / 1e9,
         "products": rates,
         "learning": [],

@@ -18,6 +18,11 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     return made
 
 
+def _rate(value: float | None) -> str:
+    """A number a second, if it was measured."""
+    return "" if value is None else f"{value:.2f}"
+
+
 def of_cores(result: dict[str, Any]) -> list[Table]:
     """The tables of `bench cores`."""
     learning = (
@@ -28,10 +33,17 @@ def of_cores(result: dict[str, Any]) -> list[Table]:
             f"{row['gflop']:.2f}",
             f"{100 * row['fraction']:.0f} %",
             row["products"],
-            f"{row['obvious_updates_per_second']:.1f}",
+        )
+        for row in result["learning"]
+    )
+    beside = (
+        (
+            f"{row['core']} {row['hidden']}",
+            _rate(row["updates_per_second"]),
+            _rate(row["obvious_updates_per_second"]),
             f"{row['ratio']:.2f}",
-            f"{row['bfloat16_updates_per_second']:.1f}",
-            f"{row['compiled_updates_per_second'] or float('nan'):.1f}",
+            _rate(row["bfloat16_updates_per_second"]),
+            _rate(row["compiled_updates_per_second"]),
         )
         for row in result["learning"]
     )
@@ -58,20 +70,14 @@ def of_cores(result: dict[str, Any]) -> list[Table]:
     shown = [
         table("matrix products", ("rows x in x out", "GFLOP/s", "by"), products),
         table(
-            "learning: updates of 64 rows x 16 columns",
-            (
-                "core",
-                "updates/s",
-                "frames/s",
-                "GFLOP",
-                "of best",
-                "by",
-                "obvious/s",
-                "ratio",
-                "bfloat16/s",
-                "compiled/s",
-            ),
+            f"learning: updates of 64 rows x 16 columns ({result['heads']})",
+            ("core", "updates/s", "frames/s", "GFLOP", "of best", "by"),
             learning,
+        ),
+        table(
+            "updates a second, beside other ways",
+            ("core", "ours", "obvious loop", "ratio", "bfloat16", "compiled"),
+            beside,
         ),
         table(
             "dreaming",
@@ -113,7 +119,7 @@ def of_dreamer(result: dict[str, Any]) -> list[Table]:
     figures = (
         ("parameters of the world model", f"{result['parameters']:,}"),
         ("whole updates a second", f"{result['updates_per_second']:.2f}"),
-        ("the same, compiled", f"{result['compiled_updates_per_second'] or float('nan'):.2f}"),
+        ("the same, compiled", _rate(result["compiled_updates_per_second"])),
         ("updates of the world model a second", f"{result['model_updates_per_second']:.2f}"),
         ("GFLOP a whole update", f"{result['gflop']:.1f}"),
         ("matrix products", result["products"]),
