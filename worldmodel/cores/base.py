@@ -1,7 +1,6 @@
 """The contract of sequence cores: a latent-variable recurrence with a prior and a posterior."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -11,6 +10,7 @@ from torch.nn import functional as F
 
 from worldmodel import nested
 from worldmodel.distributions import OneHotVectors, standard_normal
+from worldmodel.nets import Recurrence
 
 MINIMUM_STD = 1e-3
 QUIET = 0.1  # of latents' first weights, relative to those of other layers
@@ -181,25 +181,93 @@ class SequenceCore(nn.Module, ABC):
         return nested.unroll(explain, nested.steps(prepared), state)[0]
 
 
-def priors_at_once(
-    explain: Callable[[Any, Any], tuple[Any, Any]],
-    prior: Callable[[Any], Any],
-    prepared: Any,
-    state: Any,
-    particles: int,
-) -> Inference:
-    """An `explain_all` whose loop leaves the priors out: no latent waits for them.
+class LatentState(NamedTuple):
+    hidden: Tensor  # [B, S], h and what else the recurrence keeps
+    latent: Tensor  # [B, Z], z
 
-    explain: (prepared leaves [B, ...], state) -> (posterior parameters, state); prior: states
-    [*, ...] -> prior parameters [*, ...].
+
+class LatentPrepared(NamedTuple):
+    context: Any  # leaves [T, B, ...], what the recurrence hears of the context
+    evidence: Tensor  # [T, B, M], what the evidence gives to the posterior's hidden layer
+
+
+class LatentRecurrence(SequenceCore):
+    """A recurrence that hears its own latents, with p(z_t | h_t) and q(z_t | h_t, evidence_t).
+
+    What VRNN and RSSM share; each says what is heard, and builds the networks.
     """
 
-    def step(prepared_t: Any, state: Any) -> tuple[Any, Any]:
-        posterior, state = explain(nested.repeat(prepared_t, particles), state)
-        return (posterior, state), state
+    filtering = True
+    steps = ("step", "explain", "_explain")
+    latent_size: int  # Z
+    recurrence: Recurrence
+    prior: nn.Sequential  # [*, H] -> raw parameters
+    posterior_evidence: nn.Linear  # [*, E] -> [*, M]
+    posterior_hidden: nn.Linear  # [*, H] -> [*, M]
+    posterior_out: nn.Linear  # [*, M] -> raw parameters
 
-    (posterior, states), _ = nested.unroll(step, nested.steps(prepared), state)
-    return Inference(states, posterior, prior(states))
+    @abstractmethod
+    def hear(self, contexts: Tensor) -> Any:
+        """What the recurrence hears of contexts [*, C], leaves [*, ...]."""
+
+    @abstractmethod
+    def recur(self, heard: Any, state: LatentState) -> Tensor:
+        """One step of the recurrence: what `hear` gave [B, ...], the state before -> [B, S]."""
+
+    def parameters_of(self, raw: Tensor) -> Any:
+        """A distribution's parameters from unconstrained numbers [*, P]."""
+        return Gaussian.from_raw(raw)
+
+    def initial_state(self, batch_size: int) -> LatentState:
+        like = self.posterior_out.weight
+        return LatentState(
+            like.new_zeros(batch_size, self.recurrence.state_size),
+            like.new_zeros(batch_size, self.latent_size),
+        )
+
+    def step(self, context: Tensor, state: LatentState) -> LatentState:
+        after = state._replace(hidden=self.recur(self.hear(context), state))
+        return after._replace(latent=self._prior(after).draw())
+
+    def prepare(
+        self, contexts: Tensor, evidence: Tensor, mask: Tensor, state: LatentState
+    ) -> LatentPrepared:
+        return LatentPrepared(self.hear(contexts), self.posterior_evidence(evidence))
+
+    def explain(
+        self, prepared: LatentPrepared, state: LatentState
+    ) -> tuple[Any, Any, LatentState]:
+        posterior, state = self._explain(prepared, state)
+        return posterior, self._prior(state), state
+
+    def explain_all(
+        self, prepared: LatentPrepared, state: LatentState, particles: int
+    ) -> Inference:
+        """The loop leaves the priors out, since no latent waits for them."""
+
+        def step(prepared_t: LatentPrepared, state: LatentState) -> tuple[Any, LatentState]:
+            posterior, state = self._explain(nested.repeat(prepared_t, particles), state)
+            return (posterior, state), state
+
+        (posterior, states), _ = nested.unroll(step, nested.steps(prepared), state)
+        return Inference(states, posterior, self._prior(states))
+
+    def features(self, state: LatentState) -> Tensor:
+        return torch.cat([self.recurrence.output(state.hidden), state.latent], -1)
+
+    def belief(self, state: LatentState) -> Tensor:
+        """(h, z) of the filter."""
+        return self.features(state)
+
+    def _explain(self, prepared: LatentPrepared, state: LatentState) -> tuple[Any, LatentState]:
+        hidden = self.recur(prepared.context, state)
+        output = self.recurrence.output(hidden)
+        layer = F.silu(self.posterior_hidden(output) + prepared.evidence)
+        posterior = self.parameters_of(self.posterior_out(layer))
+        return posterior, LatentState(hidden, posterior.draw())
+
+    def _prior(self, state: LatentState) -> Any:
+        return self.parameters_of(self.prior(self.recurrence.output(state.hidden)))
 
 
 def noise_of_steps(steps: int, latent: Tensor) -> Tensor:

@@ -18,39 +18,25 @@ behind a layer that is learned, too, takes several times as long. Layers are nor
 are part of the recurrence; normalised layers of prior and posterior delayed it as much.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch import distributions as td
 from torch.nn import functional as F
 
-from worldmodel.cores.base import QUIET, Gaussian, Inference, OneHots, SequenceCore, priors_at_once
+from worldmodel.cores.base import QUIET, Gaussian, LatentRecurrence, LatentState, OneHots
 from worldmodel.distributions import OneHotVectors
 from worldmodel.nets import mlp
 from worldmodel.nets import recurrence as recurrence_of
 
 
-class RSSMState(NamedTuple):
-    hidden: Tensor  # [B, S], h and what else the recurrence keeps
-    latent: Tensor  # [B, Z], z
-
-
-class RSSMPrepared(NamedTuple):
-    contexts: Tensor  # [T, B, C]
-    drive: Tensor  # [T, B, M], what they give to g
-    evidence: Tensor  # [T, B, M], what the evidence gives to the posterior's hidden layer
-
-
-class RSSM(SequenceCore):
+class RSSM(LatentRecurrence):
     """A recurrence around latents: a layer-normalised GRU, or another of `nets.RECURRENCES`, in
     `layers`.
 
     latent_classes: 0 for Gaussian latents; unimix: the share of every categorical that is uniform.
     """
-
-    filtering = True
-    steps = ("step", "explain", "_explain")
 
     def __init__(
         self,
@@ -87,57 +73,21 @@ class RSSM(SequenceCore):
         self.posterior_hidden = nn.Linear(hidden, latent_hidden)
         self.posterior_out = nn.Linear(latent_hidden, parameters)
 
-    def initial_state(self, batch_size: int) -> RSSMState:
-        like = self.posterior_out.weight
-        return RSSMState(
-            like.new_zeros(batch_size, self.recurrence.state_size),
-            like.new_zeros(batch_size, self.latent_size),
-        )
+    def hear(self, contexts: Tensor) -> tuple[Tensor, Tensor]:
+        """The contexts [*, C], and what they give to g [*, M]."""
+        return contexts, self.input_context(contexts)
 
-    def step(self, context: Tensor, state: RSSMState) -> RSSMState:
-        after = state._replace(hidden=self._recur(context, self.input_context(context), state))
-        return after._replace(latent=self._prior(after).draw())
+    def recur(self, heard: tuple[Tensor, Tensor], state: LatentState) -> Tensor:
+        context, drive = heard
+        inner = F.silu(self.input_norm(drive + self.input_latent(state.latent)))  # [B, M], g
+        return self.recurrence.step(torch.cat([context, inner], -1), state.hidden)
 
-    def prepare(
-        self, contexts: Tensor, evidence: Tensor, mask: Tensor, state: RSSMState
-    ) -> RSSMPrepared:
-        drive = self.input_context(contexts)
-        return RSSMPrepared(contexts, drive, self.posterior_evidence(evidence))
-
-    def explain(self, prepared: RSSMPrepared, state: RSSMState) -> tuple[Any, Any, RSSMState]:
-        posterior, state = self._explain(prepared, state)
-        return posterior, self._prior(state), state
-
-    def explain_all(self, prepared: RSSMPrepared, state: RSSMState, particles: int) -> Inference:
-        return priors_at_once(self._explain, self._prior, prepared, state, particles)
-
-    def features(self, state: RSSMState) -> Tensor:
-        return torch.cat([self.recurrence.output(state.hidden), state.latent], -1)
-
-    def belief(self, state: RSSMState) -> Tensor:
-        """(h, z) of the filter."""
-        return self.features(state)
+    def parameters_of(self, raw: Tensor) -> Gaussian | OneHots:
+        if not self.latent_classes:
+            return Gaussian.from_raw(raw)
+        return OneHots.from_raw(raw.unflatten(-1, (self.latent_classes, -1)), self.unimix)
 
     def latent_distribution(self, parameters: Any) -> td.Distribution:
         if isinstance(parameters, OneHots):
             return OneHotVectors(parameters.logits)
         return super().latent_distribution(parameters)
-
-    def _recur(self, context: Tensor, drive: Tensor, state: RSSMState) -> Tensor:
-        heard = F.silu(self.input_norm(drive + self.input_latent(state.latent)))
-        return self.recurrence.step(torch.cat([context, heard], -1), state.hidden)
-
-    def _explain(self, prepared: RSSMPrepared, state: RSSMState) -> tuple[Any, RSSMState]:
-        hidden = self._recur(prepared.contexts, prepared.drive, state)
-        output = self.recurrence.output(hidden)
-        layer = F.silu(self.posterior_hidden(output) + prepared.evidence)
-        posterior = self._latents(self.posterior_out(layer))
-        return posterior, RSSMState(hidden, posterior.draw())
-
-    def _prior(self, state: RSSMState) -> Gaussian | OneHots:
-        return self._latents(self.prior(self.recurrence.output(state.hidden)))
-
-    def _latents(self, raw: Tensor) -> Gaussian | OneHots:
-        if not self.latent_classes:
-            return Gaussian.from_raw(raw)
-        return OneHots.from_raw(raw.unflatten(-1, (self.latent_classes, -1)), self.unimix)

@@ -80,7 +80,7 @@ class OneHotVectors(td.Distribution):
         return (indices[..., None, :] == values).flatten(-2)
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
-        return self._code(OneHot(self.logits.mT).sample(sample_shape).argmax(-1))
+        return self._code(Categorical(self.logits.mT).sample(sample_shape))
 
     @property
     def mode(self) -> Tensor:
