@@ -67,10 +67,10 @@ class DreamVectorEnv(VectorEnv):
             raise ValueError(f"autoreset_mode is one of {modes}, got {autoreset_mode!r}")
         if observe not in ("raw", "belief"):
             raise ValueError(f"observe is 'raw' or 'belief', got {observe!r}")
-        if observe == "belief" and dream.reveal:
+        if observe == "belief" and dream.reveal != "nothing":
             raise ValueError(
-                "a dream that reveals its features shows nothing to believe in: observe='raw' "
-                "shows the features"
+                f"a dream that reveals its {dream.reveal} shows nothing to believe in: "
+                "observe='raw' shows what it reveals"
             )
         if render_mode is not None and (view is None or render_mode not in ("rgb_array", "ansi")):
             raise ValueError(
@@ -176,8 +176,10 @@ class DreamVectorEnv(VectorEnv):
             row, dream = self.dream.step(code, games.dream)
             mind, thought = games.mind, torch.zeros(len(code), 0)
             if self.observe == "belief":
-                mind = self.dream.model.observe(row, mind)
-                thought = self.dream.model.belief(mind)
+                model = self.dream.model
+                of_rows = model.core.belief_of_rows
+                mind = dream.model if of_rows else model.observe(row, mind)
+                thought = model.belief(mind)
         self._games = _Games(dream, mind)
         return row, thought
 
