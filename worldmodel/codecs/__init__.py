@@ -22,17 +22,20 @@ from worldmodel.codecs.percepts import ObservationDecoder, PerceptDecoder, Perce
 from worldmodel.codecs.registry import HEADS, head_for
 from worldmodel.codecs.regression import TwoHot, TwoHotRegression
 from worldmodel.codecs.spaces import (
+    BitsEncoder,
     DictEncoder,
     FlatEncoder,
     OneHotEncoder,
     decoder_for,
     encoder_for,
 )
+from worldmodel.codecs.standardisation import Standardisation
 
 __all__ = [
     "HEADS",
     "ActionCodec",
     "BetaHead",
+    "BitsEncoder",
     "BivariateMixtureHead",
     "CategoricalHead",
     "DictEncoder",
@@ -54,6 +57,7 @@ __all__ = [
     "OneHotHead",
     "PerceptDecoder",
     "PerceptEncoder",
+    "Standardisation",
     "TruthHead",
     "TwoHot",
     "TwoHotRegression",

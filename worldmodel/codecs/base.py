@@ -21,6 +21,9 @@ class Encoder(nn.Module, ABC):
     def forward(self, x: Any) -> Tensor:
         """The encoding, float [*, size]."""
 
+    def standardise(self, values: Any) -> None:
+        """Sets the scales of numbers from values, leaves [N, ...]: many encoders have none."""
+
 
 class DistModule(nn.Module, ABC):
     """features [*, F] -> a distribution with batch shape [*]."""
@@ -43,3 +46,9 @@ class DistModule(nn.Module, ABC):
         They are losses beside the likelihood, not parts of it.
         """
         return {}
+
+    def standardise(self, values: Any) -> None:
+        """Sets the scales of numbers from values, leaves [N, ...]: many heads have none.
+
+        The likelihood stays one of the values themselves.
+        """

@@ -9,6 +9,7 @@ from torch import distributions as td
 from torch.nn import functional as F
 
 from worldmodel.codecs.base import DistModule
+from worldmodel.codecs.standardisation import Standardisation
 from worldmodel.distributions import (
     NADE,
     Autoregression,
@@ -87,12 +88,17 @@ class TruthHead(DistModule):
 
 
 class NormalHead(DistModule):
-    """A diagonal Gaussian density; value: float [*, *shape]."""
+    """A diagonal Gaussian density; value: float [*, *shape].
+
+    Its network speaks of standardised values, its density is that of the values themselves:
+    Normal(shift + scale * mean, scale * std).
+    """
 
     def __init__(self, input_size: int, shape: Sequence[int] = ()):
         super().__init__()
         self.shape = torch.Size(shape)
         self.parameters_ = nn.Linear(input_size, 2 * self.shape.numel())
+        self.standard = Standardisation(shape)
 
     @property
     def void(self) -> Tensor:
@@ -102,8 +108,13 @@ class NormalHead(DistModule):
         mean, raw = self.parameters_(features).chunk(2, -1)
         shape = (*features.shape[:-1], *self.shape)
         std = F.softplus(raw.contiguous()) + MINIMUM_STD  # strided: ten times slower
-        normal = td.Normal(mean.reshape(shape), std.reshape(shape), validate_args=False)
+        shift, scale = self.standard.shift, self.standard.scale
+        mean = torch.addcmul(shift, scale, mean.reshape(shape))
+        normal = td.Normal(mean, scale * std.reshape(shape), validate_args=False)
         return td.Independent(normal, len(self.shape), validate_args=False)
+
+    def standardise(self, values: Any) -> None:
+        self.standard.fit(values)
 
 
 class FullNormalHead(DistModule):
@@ -403,3 +414,7 @@ class JointHead(DistModule):
 
     def forward(self, features: Tensor) -> Joint:
         return Joint({key: part(features) for key, part in self.parts.items()})
+
+    def standardise(self, values: Mapping[str, Any]) -> None:
+        for key, part in self.parts.items():
+            cast(DistModule, part).standardise(values[key])

@@ -1,7 +1,7 @@
 """One encoder and one decoder for each kind of Gymnasium space."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from gymnasium import spaces
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from worldmodel.codecs.base import DistModule, Encoder
 from worldmodel.codecs.heads import CategoricalHead, JointHead, NormalHead, TruthHead
+from worldmodel.codecs.standardisation import Standardisation
 
 
 class OneHotEncoder(Encoder):
@@ -28,7 +29,24 @@ class OneHotEncoder(Encoder):
 
 
 class FlatEncoder(Encoder):
-    """A vector or array as it is, [*, *shape] -> float [*, size]."""
+    """A vector or array, standardised, [*, *shape] -> float [*, size]."""
+
+    def __init__(self, shape: Sequence[int], shift: Any = 0.0, scale: Any = 1.0):
+        """shift, scale: numbers or arrays [*shape], until `standardise` sets them from data."""
+        super().__init__()
+        self.dimensions = len(shape)
+        self.size = int(torch.Size(shape).numel())
+        self.standard = Standardisation(shape, shift, scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.standard(x).reshape(*x.shape[: x.dim() - self.dimensions], self.size)
+
+    def standardise(self, values: Any) -> None:
+        self.standard.fit(values)
+
+
+class BitsEncoder(Encoder):
+    """Truth values as 0 and 1, [*, *shape] -> float [*, size]."""
 
     like: Tensor
 
@@ -53,6 +71,10 @@ class DictEncoder(Encoder):
     def forward(self, x: Mapping[str, Any]) -> Tensor:
         return torch.cat([part(x[key]) for key, part in self.parts.items()], -1)
 
+    def standardise(self, values: Mapping[str, Any]) -> None:
+        for key, part in self.parts.items():
+            cast(Encoder, part).standardise(values[key])
+
 
 def _by_space(space: spaces.Space, makers: dict[type, Callable[[Any], Any]], what: str) -> Any:
     for kind, make in makers.items():
@@ -67,7 +89,7 @@ def encoder_for(space: spaces.Space) -> Encoder:
     makers: dict[type, Callable[[Any], Encoder]] = {
         spaces.Discrete: lambda s: OneHotEncoder(int(s.n), int(s.start)),
         spaces.Box: lambda s: FlatEncoder(s.shape),
-        spaces.MultiBinary: lambda s: FlatEncoder(s.shape),
+        spaces.MultiBinary: lambda s: BitsEncoder(s.shape),
         spaces.Dict: lambda s: DictEncoder({key: encoder_for(s[key]) for key in s}),
     }
     return _by_space(space, makers, "encoder")
