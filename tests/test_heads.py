@@ -37,6 +37,7 @@ from worldmodel.codecs import (
     FiniteHead,
     FrameHead,
     FullNormalHead,
+    ImageHead,
     JointHead,
     LowRankNormalHead,
     MixtureHead,
@@ -119,6 +120,16 @@ CASES = {
     ),
     "frame": Case(lambda: FrameHead(4, 2, channels=4, dilations=(1,)), PLANE, SQUARE),
     "frame of mixtures": Case(lambda: FrameHead(4, 2, 2, 4, (1,)), PLANE, SQUARE),
+    "image of squared errors": Case(
+        lambda: ImageHead(4, (1, 2, 1), "mse", 3, 2, std=0.3), PLANE.reshape(-1, 1, 2, 1), SQUARE
+    ),
+    "image of truths": Case(
+        lambda: ImageHead(4, (2, 1, 2), "bernoulli", 1, 2), bits(4).unflatten(-1, (2, 1, 2))
+    ),
+    "image of logistics": Case(
+        lambda: ImageHead(4, (1, 2, 1), "discretised-logistic", 5, 2),
+        torch.cartesian_prod(*[torch.arange(6)] * 2).reshape(-1, 1, 2, 1),
+    ),
     "stroke": Case(
         lambda: JointHead({"offset": BivariateMixtureHead(4, 2), "pen": CategoricalHead(4, 2)}),
         product(offset=PLANE, pen=torch.arange(2)),
@@ -138,7 +149,15 @@ WITHOUT_MEAN = {"categorical", "one-hot", "nade", "observation", "percept", "str
 WITHOUT_MEAN |= {"frame", "frame of mixtures"}
 WITHOUT_MODE = {name for name in CASES if "mixture" in name or "logistic" in name}
 WITHOUT_MODE |= {"beta", "betas", "frame", "stroke"}
-REPARAMETRISED = {"normal", "normals", "full-normal", "low-rank-normal", "beta", "betas"}
+REPARAMETRISED = {
+    "image of squared errors",
+    "normal",
+    "normals",
+    "full-normal",
+    "low-rank-normal",
+    "beta",
+    "betas",
+}
 GREEDY = {"nade", "observation", "percept"}  # modes part by part, each given those before
 every_head = pytest.mark.parametrize("name", CASES)
 
@@ -679,21 +698,26 @@ SPACES = {
     "endless": spaces.Box(-float("inf"), 1, (3,)),
     "uneven": spaces.Box(np.zeros(2, np.float32), np.array([1, 2], np.float32)),
     "image": spaces.Box(0, 255, (2, 2, 3), np.uint8),
+    "picture": spaces.Box(0, 255, (8, 9, 3), np.uint8),
+    "silhouette": spaces.MultiBinary((8, 8, 1)),
     "stroke": spaces.Dict(offset=spaces.Box(-9, 9, (2,)), pen=spaces.Discrete(2, start=1)),
     "stroke of bits": spaces.Dict(offset=spaces.MultiBinary(2), pen=spaces.Discrete(2)),
     "pair": spaces.Dict(symbol=spaces.Discrete(2), bits=spaces.MultiBinary(3)),
 }
 FITTING = {
     "categorical": {"symbol"},
-    "bernoulli": {"bits", "sheet of bits"},
+    "bernoulli": {"bits", "sheet of bits", "silhouette"},
     "nade": {"bits"},
-    "normal": {"number", "vector", "endless", "uneven", "image"},
+    "normal": {"number", "vector", "endless", "uneven", "image", "picture"},
     "full-normal": {"vector", "endless", "uneven"},
     "low-rank-normal": {"vector", "endless", "uneven"},
-    "mixture": {"number", "vector", "endless", "uneven", "image"},
-    "discretised-logistic": {"number", "vector", "image"},
+    "mixture": {"number", "vector", "endless", "uneven", "image", "picture"},
+    "discretised-logistic": {"number", "vector", "image", "picture"},
     "autoregressive": {"vector", "endless", "uneven"},
-    "beta": {"number", "vector", "uneven", "image"},
+    "beta": {"number", "vector", "uneven", "image", "picture"},
+    "image-mse": {"picture"},
+    "image-bernoulli": {"silhouette"},
+    "image-discretised-logistic": {"picture"},
     "strokes": {"stroke"},
 }
 

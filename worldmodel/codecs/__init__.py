@@ -2,6 +2,14 @@
 
 from worldmodel.codecs.actions import ActionCodec, DiscreteActions, action_codec
 from worldmodel.codecs.base import DistModule, Encoder
+from worldmodel.codecs.convolutional import (
+    LIKELIHOODS,
+    ConvolutionalEncoder,
+    ImageHead,
+    Likelihood,
+    explain_size,
+    is_image,
+)
 from worldmodel.codecs.heads import (
     BetaHead,
     BivariateMixtureHead,
@@ -33,11 +41,13 @@ from worldmodel.codecs.standardisation import Standardisation
 
 __all__ = [
     "HEADS",
+    "LIKELIHOODS",
     "ActionCodec",
     "BetaHead",
     "BitsEncoder",
     "BivariateMixtureHead",
     "CategoricalHead",
+    "ConvolutionalEncoder",
     "DictEncoder",
     "DiscreteActions",
     "DiscretisedLogisticHead",
@@ -47,7 +57,9 @@ __all__ = [
     "FlatEncoder",
     "FrameHead",
     "FullNormalHead",
+    "ImageHead",
     "JointHead",
+    "Likelihood",
     "LowRankNormalHead",
     "MixtureHead",
     "NADEHead",
@@ -64,5 +76,7 @@ __all__ = [
     "action_codec",
     "decoder_for",
     "encoder_for",
+    "explain_size",
     "head_for",
+    "is_image",
 ]

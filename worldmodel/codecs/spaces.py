@@ -9,6 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.codecs.base import DistModule, Encoder
+from worldmodel.codecs.convolutional import (
+    ConvolutionalEncoder,
+    brightest,
+    image_head,
+    is_image,
+)
 from worldmodel.codecs.heads import CategoricalHead, JointHead, NormalHead, TruthHead
 from worldmodel.codecs.standardisation import Standardisation
 
@@ -85,7 +91,10 @@ def _by_space(space: spaces.Space, makers: dict[type, Callable[[Any], Any]], wha
 
 
 def encoder_for(space: spaces.Space) -> Encoder:
-    """The encoder of values of `space`: Discrete, Box (flattened), MultiBinary, Dict of them."""
+    """The encoder of values of `space`: images (`is_image`; convolutional), Discrete, Box and
+    MultiBinary (flattened), Dict of them."""
+    if is_image(space):
+        return ConvolutionalEncoder(cast(Any, space.shape), high=brightest(space))
     makers: dict[type, Callable[[Any], Encoder]] = {
         spaces.Discrete: lambda s: OneHotEncoder(int(s.n), int(s.start)),
         spaces.Box: lambda s: FlatEncoder(s.shape),
@@ -98,9 +107,12 @@ def encoder_for(space: spaces.Space) -> Encoder:
 def decoder_for(space: spaces.Space, input_size: int) -> DistModule:
     """The likelihood of values of `space`, from features [*, input_size].
 
+    Images (`is_image`): a mass of every pixel value (discretised logistic, or Bernoulli);
     Discrete: a mass (categorical); MultiBinary: a mass (Bernoulli); Box: a density (Gaussian);
     Dict: the product of its parts'. `head_for` has others, by name.
     """
+    if is_image(space):
+        return image_head(space, input_size)
     makers: dict[type, Callable[[Any], DistModule]] = {
         spaces.Discrete: lambda s: CategoricalHead(input_size, int(s.n), int(s.start)),
         spaces.Box: lambda s: NormalHead(input_size, s.shape),
