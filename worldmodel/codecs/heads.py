@@ -1,24 +1,30 @@
 """Heads: the last layers of decoders, from features [*, F] to the distribution of a value."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch import distributions as td
 from torch.nn import functional as F
 
-from worldmodel.codecs.base import DistModule
+from worldmodel.codecs.base import DistModule, Parts
 from worldmodel.codecs.standardisation import Standardisation
 from worldmodel.distributions import (
+    IMPOSSIBLE,
     NADE,
     Autoregression,
+    Bits,
     Categorical,
     DiscretisedLogistics,
     FiniteSupport,
     Joint,
     OneHot,
+    OneHots,
     ScaledBeta,
+    SideBySide,
+    TanhNormal,
     Truth,
     mixture,
 )
@@ -36,23 +42,55 @@ def _begin_with(linear: nn.Linear, bias: Tensor | None) -> None:
 
 
 class CategoricalHead(DistModule):
-    """A categorical over start..start+n-1; value: int64 [*]."""
+    """Categoricals over start..start+n-1, one or several of different n; value: int64
+    [*, *shape]."""
 
-    def __init__(self, input_size: int, n: int, start: int = 0):
+    starts: Tensor
+
+    def __init__(self, input_size: int, n: Any, start: Any = 0):
+        """n, start: numbers, or arrays of the shape of a value."""
         super().__init__()
-        self.logits = nn.Linear(input_size, n)
-        self.start = start
+        n, start = np.broadcast_arrays(n, start)
+        self.shape = torch.Size(n.shape)
+        self.layout = SideBySide(n.flatten().tolist())
+        self.logits = nn.Linear(input_size, self.layout.size)
+        self.register_buffer("starts", torch.tensor(start.tolist()), persistent=False)
 
     @property
     def void(self) -> Tensor:
-        return torch.tensor(self.start)
+        return self.starts.clone()
 
     def forward(self, features: Tensor) -> td.Distribution:
-        return Categorical(self.logits(features), self.start)
+        logits = self.logits(features)
+        if not self.shape:
+            return Categorical(logits, self.starts)
+        apart = self.layout.apart(logits, IMPOSSIBLE).unflatten(-2, self.shape)
+        parts = Categorical(apart, self.starts)
+        return td.Independent(parts, len(self.shape), validate_args=False)
 
 
 class OneHotHead(DistModule):
-    """A categorical over one-hot codes [*, n]: a policy over discrete actions."""
+    """A categorical over one-hot codes [*, n], or several over codes side by side [*, n_1 + n_2 +
+    ...]: a policy over discrete actions."""
+
+    def __init__(self, input_size: int, *n: int):
+        super().__init__()
+        self.layout = SideBySide(n)
+        self.logits = nn.Linear(input_size, self.layout.size)
+
+    @property
+    def void(self) -> Tensor:
+        rows = self.layout.rows
+        codes = F.one_hot(torch.zeros_like(rows[:, 0]), rows.shape[-1])
+        return self.layout.beside(codes).to(self.logits.weight)
+
+    def forward(self, features: Tensor) -> OneHot:
+        logits = self.logits(features)
+        return OneHot(logits) if len(self.layout.rows) == 1 else OneHots(logits, self.layout)
+
+
+class BitsHead(DistModule):
+    """Independent truth values as codes, floats 0 and 1, [*, n]: a policy over buttons."""
 
     def __init__(self, input_size: int, n: int):
         super().__init__()
@@ -60,10 +98,41 @@ class OneHotHead(DistModule):
 
     @property
     def void(self) -> Tensor:
-        return F.one_hot(torch.tensor(0), self.logits.out_features).to(self.logits.weight)
+        return torch.zeros(self.logits.out_features).to(self.logits.weight)
 
-    def forward(self, features: Tensor) -> OneHot:
-        return OneHot(self.logits(features))
+    def forward(self, features: Tensor) -> Bits:
+        return Bits(self.logits(features))
+
+
+class TanhNormalHead(DistModule):
+    """A density over codes within (-1, 1), [*, n] (see `TanhNormal`): a policy over numbers.
+
+    Means and deviations are bounded, so that neither noise nor gradients vanish for good. With
+    the std it begins with, the density is about as flat as it can be.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        n: int,
+        minimum_std: float = 0.01,
+        maximum_std: float = 1.74,
+        maximum_mean: float = 5.0,
+    ):
+        super().__init__()
+        self.std_bounds = minimum_std, maximum_std
+        self.maximum_mean = maximum_mean
+        self.parameters_ = nn.Linear(input_size, 2 * n)
+
+    @property
+    def void(self) -> Tensor:
+        return torch.zeros(self.parameters_.out_features // 2).to(self.parameters_.weight)
+
+    def forward(self, features: Tensor) -> TanhNormal:
+        mean, raw = self.parameters_(features).chunk(2, -1)
+        low, high = self.std_bounds
+        mean = self.maximum_mean * torch.tanh(mean / self.maximum_mean)
+        return TanhNormal(mean, low + (high - low) * raw.sigmoid())
 
 
 class TruthHead(DistModule):
@@ -94,11 +163,14 @@ class NormalHead(DistModule):
     Normal(shift + scale * mean, scale * std).
     """
 
-    def __init__(self, input_size: int, shape: Sequence[int] = ()):
+    def __init__(
+        self, input_size: int, shape: Sequence[int] = (), shift: Any = 0.0, scale: Any = 1.0
+    ):
+        """shift, scale: numbers or arrays [*shape], until `standardise` sets them from data."""
         super().__init__()
         self.shape = torch.Size(shape)
         self.parameters_ = nn.Linear(input_size, 2 * self.shape.numel())
-        self.standard = Standardisation(shape)
+        self.standard = Standardisation(shape, shift, scale)
 
     @property
     def void(self) -> Tensor:
@@ -402,19 +474,20 @@ class FrameHead(DistModule):
 
 
 class JointHead(DistModule):
-    """Independent parts that read the same features; value: a dictionary with the parts' keys."""
+    """Independent parts that read the same features; value: a dictionary with the parts' keys, or
+    a tuple, as the parts are given."""
 
-    def __init__(self, parts: Mapping[str, DistModule]):
+    def __init__(self, parts: Mapping[str, DistModule] | tuple[DistModule, ...]):
         super().__init__()
-        self.parts = nn.ModuleDict(parts)
+        self.parts = Parts(parts)
 
     @property
-    def void(self) -> dict[str, Any]:
-        return {key: cast(DistModule, part).void for key, part in self.parts.items()}
+    def void(self) -> Any:
+        return self.parts.each(lambda part: part.void)
 
     def forward(self, features: Tensor) -> Joint:
-        return Joint({key: part(features) for key, part in self.parts.items()})
+        return Joint(self.parts.each(lambda part: part(features)))
 
-    def standardise(self, values: Mapping[str, Any]) -> None:
+    def standardise(self, values: Any) -> None:
         for key, part in self.parts.items():
-            cast(DistModule, part).standardise(values[key])
+            part.standardise(values[key])
