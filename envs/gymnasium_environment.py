@@ -84,7 +84,7 @@ class GymEnvironment(Environment):
 
     def _step(self, action: Tensor, first: Tensor) -> Row:
         observation, reward, terminated, truncated, self.info = self.vector_env.step(
-            self.actions.decode(action).numpy().astype(self.action_space.dtype)
+            self.actions.decode(action.detach()).numpy().astype(self.action_space.dtype)
         )
         self._ended = torch.as_tensor(terminated | truncated)
         return Row(

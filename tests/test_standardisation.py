@@ -4,7 +4,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from worldmodel import decoder_for, encoder_for, model_for
+from worldmodel import decoder_for, encoder_for, head_for, model_for
 from worldmodel.codecs import FlatEncoder, NormalHead
 
 SCALES = torch.tensor([1e-3, 1.0, 5e4]).double()
@@ -33,10 +33,12 @@ def test_encodings_of_the_data_have_mean_zero_and_deviation_one():
     assert torch.equal(again(values), found)
 
 
-def test_a_standardised_density_is_that_of_the_raw_value():
+@pytest.mark.parametrize("name", ["normal", "full-normal", "low-rank-normal", "mixture"])
+def test_a_standardised_density_is_that_of_the_raw_value(name):
     """Change of variables: log p(x) = log q((x - shift) / scale) - sum of log scale."""
     torch.manual_seed(0)
-    head, features, values = NormalHead(4, (3,)).double(), torch.randn(6, 4).double(), numbers(6)
+    head = head_for(name, spaces.Box(-float("inf"), float("inf"), (3,)), 4).double()
+    features, values = torch.randn(6, 4).double(), numbers(6)
     before = head(features)
     head.standardise(numbers())
     shift, scale = numbers().mean(0), numbers().std(0, correction=0)

@@ -190,7 +190,8 @@ class NormalHead(DistModule):
 
 
 class FullNormalHead(DistModule):
-    """A Gaussian density with any covariance; value: float [*, n].
+    """A Gaussian density with any covariance; value: float [*, n], standardised as a
+    `NormalHead`'s.
 
     Its Cholesky factor is read from the features: a positive diagonal, and below it numbers that
     begin the smaller the more there are, since the inverse of a random factor grows with n.
@@ -199,6 +200,7 @@ class FullNormalHead(DistModule):
     def __init__(self, input_size: int, n: int):
         super().__init__()
         self.sizes = [n, n, n * (n - 1) // 2]
+        self.standard = Standardisation((n,))
         self.parameters_ = nn.Linear(input_size, sum(self.sizes))
 
     @property
@@ -211,18 +213,24 @@ class FullNormalHead(DistModule):
         rows, columns = torch.tril_indices(n, n, -1, device=features.device)
         factor = torch.diag_embed(F.softplus(diagonal) + MINIMUM_STD)  # [*, n, n]
         factor[..., rows, columns] = below * n**-0.5
+        shift, scale = self.standard.shift, self.standard.scale
+        mean, factor = torch.addcmul(shift, scale, mean), scale[:, None] * factor
         return td.MultivariateNormal(mean, scale_tril=factor, validate_args=False)
+
+    def standardise(self, values: Any) -> None:
+        self.standard.fit(values)
 
 
 class LowRankNormalHead(DistModule):
     """A Gaussian density whose covariance is a diagonal and `rank` directions more;
-    value: float [*, n]."""
+    value: float [*, n], standardised as a `NormalHead`'s."""
 
     def __init__(self, input_size: int, n: int, rank: int = 4):
         super().__init__()
         self.n = n
         self.diagonal = nn.Linear(input_size, 2 * n)
         self.directions = nn.Linear(input_size, n * rank)
+        self.standard = Standardisation((n,))
 
     @property
     def void(self) -> Tensor:
@@ -231,18 +239,25 @@ class LowRankNormalHead(DistModule):
     def forward(self, features: Tensor) -> td.LowRankMultivariateNormal:
         mean, raw = self.diagonal(features).chunk(2, -1)
         directions = self.directions(features).unflatten(-1, (self.n, -1))  # [*, n, rank]
-        variance = (F.softplus(raw) + MINIMUM_STD).square()
+        shift, scale = self.standard.shift, self.standard.scale
+        variance = (scale * (F.softplus(raw) + MINIMUM_STD)).square()
+        mean, directions = torch.addcmul(shift, scale, mean), scale[:, None] * directions
         return td.LowRankMultivariateNormal(mean, directions, variance, validate_args=False)
+
+    def standardise(self, values: Any) -> None:
+        self.standard.fit(values)
 
 
 class MixtureHead(DistModule):
-    """A mixture of diagonal Gaussians; value: float [*, *shape]."""
+    """A mixture of diagonal Gaussians; value: float [*, *shape], standardised as a
+    `NormalHead`'s."""
 
     def __init__(self, input_size: int, shape: Sequence[int] = (), components: int = 5):
         super().__init__()
         self.shape = torch.Size(shape)
         self.weights = nn.Linear(input_size, components)
         self.components = nn.Linear(input_size, components * 2 * self.shape.numel())
+        self.standard = Standardisation(shape)
 
     @property
     def void(self) -> Tensor:
@@ -252,9 +267,14 @@ class MixtureHead(DistModule):
         weights = self.weights(features)  # [*, C]
         raw = self.components(features).reshape(*weights.shape, 2, *self.shape)
         mean, std = raw.unbind(weights.dim())  # [*, C, *shape]
-        normal = td.Normal(mean, F.softplus(std) + MINIMUM_STD, validate_args=False)
+        shift, scale = self.standard.shift, self.standard.scale
+        std = scale * (F.softplus(std) + MINIMUM_STD)
+        normal = td.Normal(torch.addcmul(shift, scale, mean), std, validate_args=False)
         parts = td.Independent(normal, len(self.shape), validate_args=False)
         return mixture(weights, parts)
+
+    def standardise(self, values: Any) -> None:
+        self.standard.fit(values)
 
 
 class BivariateMixtureHead(DistModule):
