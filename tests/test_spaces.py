@@ -13,11 +13,12 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
-from agents import Human, Uniform
+from agents import Critic, EveryAction, Human, Uniform
 from envs import BeliefWrapper, DreamEnv, DreamVectorEnv, GymEnvironment
 from envs.observations import as_arrays, as_tensors
 from worldmodel import (
     ELBO,
+    Believer,
     Dream,
     GenCore,
     Sequences,
@@ -456,6 +457,26 @@ def test_actions_without_bounds_are_refused_with_advice_that_helps():
         Echo(spaces.Discrete(2), space), lambda action: action, bounded
     )
     assert action_codec(env.action_space).size == 2
+
+
+@pytest.mark.parametrize("name", ["multi-discrete", "multi-binary"])
+def test_of_every_joint_action_tried_the_one_taken_goes_on(name):
+    torch.manual_seed(0)
+    space = ACTIONS[name]
+    world = dream(spaces.Discrete(3), space)
+    agent = Believer(world.model, action_codec(space).head(world.model.belief_size))
+    critic = Critic(world.model.belief_size, 8)
+    core = GenCore(world, agent)
+    objective = EveryAction(core, 64, 6, critic)
+    rollout, _ = objective.roll(objective.start())
+    choices = core.actions.choices
+    assert rollout.tried.shape == (len(rollout.action), len(choices))
+    taken = (rollout.action[:, None] == choices).all(-1)
+    assert (taken.sum(-1) == 1).all()
+    assert len(rollout.action.unique(dim=0)) == len(choices)
+    torch.testing.assert_close(rollout.tried[taken], rollout.returns)
+    loss, _, _ = objective(rollout, (), 0)
+    assert loss.isfinite()
 
 
 def test_an_image_a_vector_and_a_symbol_train_end_to_end():

@@ -59,6 +59,8 @@ class DiscreteActions(ActionCodec):
         return self.encoder(action)
 
     def decode(self, code: Tensor) -> Tensor:
+        if not self.shape:
+            return code.argmax(-1) + self.start
         apart = self.encoder.layout.apart(code, fill=-1.0)  # [*, V, m]
         return apart.argmax(-1).reshape((*code.shape[:-1], *self.shape)) + self.start
 
