@@ -18,10 +18,12 @@ from envs import BeliefWrapper, DreamEnv, DreamVectorEnv, GymEnvironment
 from envs.observations import as_arrays, as_tensors
 from worldmodel import (
     ELBO,
+    ActionCodec,
     Believer,
     Dream,
+    Encoder,
     GenCore,
-    Sequences,
+    PerceptEncoder,
     action_codec,
     decoder_for,
     encoder_for,
@@ -110,6 +112,14 @@ def batch(values, dtype=torch.float64):
     return nested.stack([as_tensors(value, dtype) for value in values])
 
 
+def kinds(base):
+    """The classes under `base` that the library itself defines."""
+    for kind in base.__subclasses__():
+        yield from kinds(kind)
+        if kind.__module__.startswith("worldmodel."):
+            yield kind
+
+
 def equal(one, other):
     """Whether two structures of arrays have the same leaves."""
     pairs = zip(nested.leaves(one), nested.leaves(other), strict=True)
@@ -122,6 +132,12 @@ def dream(observations, actions, ends=-1.0, **options):
         model = model_for(observations, actions, "vrnn", 8, **options)
         torch.nn.init.constant_(model.decoder.terminated.logits.bias, ends)
     return Dream(model.requires_grad_(False), 4, observations, actions)
+
+
+def test_every_encoder_and_codec_is_in_the_lists():
+    encoders = {type(part) for s in OBSERVATIONS.values() for part in encoder_for(s).modules()}
+    assert set(kinds(Encoder)) - encoders == {PerceptEncoder}  # which tests of percepts know
+    assert set(kinds(ActionCodec)) == {type(action_codec(space)) for space in ACTIONS.values()}
 
 
 # Observations.
@@ -504,4 +520,3 @@ def test_an_image_a_vector_and_a_symbol_train_end_to_end():
     wrapped = BeliefWrapper(Echo(space, actions), model)
     belief, _ = wrapped.reset(seed=0)
     assert wrapped.observation_space.contains(belief)
-    assert isinstance(sequences, Sequences)
