@@ -198,6 +198,15 @@ def test_decoders_draw_members_and_score_members(name):
     assert [leaf.shape for leaf in nested.leaves(distribution.sample())] == shapes
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+def test_a_part_may_be_of_size_zero():
+    space = spaces.Dict(nothing=spaces.Box(-1, 1, (0,)), gear=spaces.Discrete(3))
+    values = batch(members(space, 5))
+    assert encoder_for(space)(values).shape == (5, 3)
+    log_probs = decoder_for(space, 4)(torch.randn(5, 4)).log_probs(values)
+    assert (log_probs["nothing"] == 0).all()
+
+
 def test_what_is_shown_is_clipped_and_rounded():
     space = spaces.Tuple([spaces.Box(-1, 1, (2,)), spaces.Box(0, 255, (2,), np.uint8)])
     values = torch.tensor([[-1.5, 0.25]]), torch.tensor([[-3.0, 254.6]])
