@@ -238,6 +238,17 @@ def decoder_for(
     return _assemble(space, make, JointHead, chosen)
 
 
+def begin_as_before(head: DistModule, encoder: Encoder, start: int) -> None:
+    """Lets a decoder's Gaussians begin with what the observation before was: its encoding by
+    `encoder` stands in the features that `head` reads, from the column `start` on."""
+    if isinstance(head, JointHead) and isinstance(encoder, JointEncoder):
+        for key, part in encoder.parts.items():
+            begin_as_before(head.parts[key], part, start)
+            start += part.size
+    elif isinstance(head, NormalHead) and isinstance(encoder, FlatEncoder):
+        head.begin_with(slice(start, start + encoder.size))
+
+
 def _assemble(
     space: spaces.Space,
     make: Callable[[spaces.Space, str], Any],
