@@ -11,11 +11,11 @@ from worldmodel import Agent, Episodes, GenCore, GenState, Row, Sequences, neste
 
 @torch.no_grad()
 def collect(
-    environment: GymEnvironment, agent: Agent, steps: int, rows: int = 1_024
+    environment: GymEnvironment, agent: Agent, steps: int, ticks: int = 64
 ) -> Iterator[Episodes]:
     """Plays until `steps` steps have been taken (first rows are none), yields finished episodes.
 
-    About `rows` rows are played at a time; besides them only unfinished episodes are kept. Those
+    Every copy plays `ticks` rows at a time; besides them only unfinished episodes are kept. Those
     that are unfinished at the end come last, as truncations; those that were cut off by a worker's
     death are dropped, although their steps count. All in one: `Episodes.join(list(collect(...)))`.
     """
@@ -24,8 +24,7 @@ def collect(
     state = core.initial_state(copies)
     unfinished: list[list[Row]] = [[] for _ in range(copies)]  # pieces [t, ...]
     while steps > 0:
-        ticks = min(max(1, rows // copies), -(-steps // copies))
-        played, lost, state = _play(core, ticks, state)
+        played, lost, state = _play(core, min(ticks, -(-steps // copies)), state)
         steps -= int((~played.first).sum())
         finished = []
         for copy in range(copies):

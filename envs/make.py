@@ -198,6 +198,10 @@ def _rendering(id: str, name: str, render_mode: str | None) -> str:
             f"pixels need an environment that renders 'rgb_array', but {id} renders "
             f"{', '.join(map(str, modes)) or 'nothing'}"
         )
+    if not {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ):
+        os.environ.setdefault(
+            "SDL_VIDEODRIVER", "dummy"
+        )  # pygame would complain that there is none
     return "rgb_array"
 
 

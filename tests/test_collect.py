@@ -19,11 +19,11 @@ def world(makers, workers=0, report=None, seed=3):
     return GymEnvironment(SyncVectorEnv(makers, autoreset_mode=AutoresetMode.NEXT_STEP), seed)
 
 
-def collected(makers, steps, rows=1_024, **options):
+def collected(makers, steps, ticks=64, **options):
     """Episodes, and how many came at a time."""
     environment = world(makers, **options)
     torch.manual_seed(0)
-    parts = list(collect(environment, Uniform(environment.action_space), steps, rows))
+    parts = list(collect(environment, Uniform(environment.action_space), steps, ticks))
     environment.close()
     return Episodes.join(parts), [len(part) for part in parts]
 
@@ -37,8 +37,8 @@ def told(episodes):
     )
 
 
-@pytest.mark.parametrize("rows", [1, 7, 30, 10_000])
-def test_collecting_in_pieces_is_cutting_one_long_run(rows):
+@pytest.mark.parametrize("ticks", [1, 7, 30, 10_000])
+def test_collecting_in_pieces_is_cutting_one_long_run(ticks):
     """All episodes of a run of 40 rows of 3 copies, whatever is played at a time."""
     environment = world([games.Counting] * 3)
     core = GenCore(environment, Uniform(environment.action_space))
@@ -46,7 +46,7 @@ def test_collecting_in_pieces_is_cutting_one_long_run(rows):
     with torch.no_grad():
         run, _, _ = core.generate(40, core.initial_state(3))
     expected = Episodes.cut(run, core.actions)
-    found, _ = collected([games.Counting] * 3, expected.steps, rows)
+    found, _ = collected([games.Counting] * 3, expected.steps, ticks)
     assert told(found) == told(expected)
 
 
@@ -59,7 +59,7 @@ def test_as_many_steps_are_taken_as_were_asked_for(steps, copies):
 
 
 def test_episodes_come_as_they_end():
-    episodes, sizes = collected([partial(games.Counting, (4,))] * 2, 80, rows=10)
+    episodes, sizes = collected([partial(games.Counting, (4,))] * 2, 80, ticks=5)
     assert len(sizes) > 8
     assert max(sizes) <= 4
     columns, starts = episodes.columns, episodes.starts
@@ -84,16 +84,16 @@ def test_workers_collect_what_one_process_does(workers):
     assert told(found) == told(expected)
 
 
-@pytest.mark.parametrize("rows", [1, 8, 10_000])
+@pytest.mark.parametrize("ticks", [1, 4, 10_000])
 @pytest.mark.parametrize("how", ["killed", "raises"])
-def test_what_a_death_cut_off_is_dropped(how, rows, tmp_path):
+def test_what_a_death_cut_off_is_dropped(how, ticks, tmp_path):
     """The second copy, in a worker of its own, dies at the third step of its second episode: of
     the first two nothing remains, and all other episodes are there."""
     (tmp_path / "life").touch()
     long = partial(games.Counting, (10,))
     mortal = partial(games.Mortal, how, tmp_path, at=3, episode=1, lengths=(10,))
     said = []
-    episodes, _ = collected([long, mortal], 90, rows, workers=2, report=said.append)
+    episodes, _ = collected([long, mortal], 90, ticks, workers=2, report=said.append)
     assert len(said) == 1
     assert "its unfinished episode of 2 steps is dropped" in said[0]
     assert 90 <= episodes.steps + 2 < 92
@@ -101,7 +101,7 @@ def test_what_a_death_cut_off_is_dropped(how, rows, tmp_path):
     counts = episodes.columns["observation"][:, 0]
     for start, length in zip(episodes.starts, episodes.lengths, strict=True):
         np.testing.assert_array_equal(counts[start : start + length], np.arange(length))
-    healthy, _ = collected([long, long], 90, rows)
+    healthy, _ = collected([long, long], 90, ticks)
     common = set(told(healthy)) & set(told(episodes))
     assert len(common) == 4 + 1  # those of the first copy, and the second's before its death
 

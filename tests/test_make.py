@@ -257,6 +257,43 @@ def test_ids_of_known_packages_name_what_is_missing(monkeypatch):
         make_environment("MiniGrid-Empty-5x5-v0")
 
 
+def test_atari_needs_its_id_alone():
+    pytest.importorskip("ale_py", reason="the extra 'atari' is not installed")
+    env = make_vector_env("ALE/Pong-v5", {"frameskip": 1}, action_repeat=4, resize=64, gray=True)
+    assert env.single_observation_space == spaces.Box(0, 255, (64, 64, 1), np.uint8)
+    observation = env.reset(seed=0)[0]
+    for _ in range(20):  # until the ball is in play
+        after, *_ = env.step(np.array([2]))
+    assert len(np.unique(after)) > 2
+    assert (after != observation).any()
+    env.close()
+
+
+def test_popgym_needs_its_id_alone():
+    """A card is shown; the reward is for naming the one of four steps before."""
+    pytest.importorskip("popgym", reason="the extra 'popgym' is not installed")
+    env = make_environment("popgym-RepeatPreviousEasy-v0")
+    cards, rewards, ended = [int(env.reset(seed=0)[0])], [], False
+    while not ended:
+        named = cards[-4] if len(cards) >= 4 else 0
+        card, reward, terminated, truncated, _ = env.step(named)
+        cards.append(int(card))
+        rewards.append(reward)
+        ended = terminated or truncated
+    assert sum(rewards) == pytest.approx(1.0)
+
+
+def test_pixels_of_classic_control():
+    pytest.importorskip("pygame", reason="the extra 'classic-control' is not installed")
+    env = make_environment("CartPole-v1", pixels=64)
+    before = env.reset(seed=0)[0]
+    for _ in range(8):
+        after = env.step(1)[0]
+    assert env.observation_space.contains(after)
+    assert 0.001 < (before != after).mean() < 0.2  # a cart has moved before a white ground
+    assert after.mean() > 200
+
+
 @pytest.mark.parametrize(("copies", "workers"), [(0, 0), (2, 3), (2, -1)])
 def test_workers_share_copies(copies, workers):
     with pytest.raises(ValueError, match=f"got {workers if copies else copies}"):
