@@ -19,6 +19,8 @@ def collect(
     that are unfinished at the end come last, as truncations; those that were cut off by a worker's
     death are dropped, although their steps count. All in one: `Episodes.join(list(collect(...)))`.
     """
+    if steps < 1:
+        raise ValueError(f"at least one step is collected, got {steps}")
     core = GenCore(environment, agent)
     copies = environment.vector_env.num_envs
     state = core.initial_state(copies)

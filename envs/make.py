@@ -140,7 +140,11 @@ def _registered(
         arguments["render_mode"] = render_mode
     try:
         return gymnasium.make(name, max_episode_steps=time_limit, **arguments)
-    except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
+    except gymnasium.error.DependencyNotInstalled:
+        raise
+    except gymnasium.error.Error as error:
+        if name in gymnasium.registry:
+            raise
         raise ValueError(_unknown(id, name)) from error
     except TypeError as error:
         raise ValueError(f"{id} does not take the arguments {arguments}: {error}") from error
@@ -148,8 +152,8 @@ def _registered(
 
 def _imported(id: str) -> str:
     """The id without its module, which has been imported."""
-    module, colon, name = id.rpartition(":")
-    if colon:
+    module, _, name = id.rpartition(":")
+    if module:
         _import(module, f"the module {module!r} of {id!r}")
         return name
     for beginning, (module, extra) in REGISTERED_BY.items():

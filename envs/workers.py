@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
+import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import (
     CloudpickleWrapper,
@@ -149,7 +150,10 @@ class WorkerVectorEnv(VectorEnv):
                     answers |= dict(zip(worker.copies, answer, strict=True))
                     if orders[worker].actions is not None:
                         worker.deaths = 0
-            orders = {worker: Order(None, self._fresh_seeds(worker)) for worker in died}
+            orders = {
+                worker: Order(None, self._fresh_seeds(worker), orders[worker].options)
+                for worker in died
+            }
         return [answers[copy] for copy in range(self.num_envs)], restarted
 
     def _answers(
@@ -182,12 +186,7 @@ class WorkerVectorEnv(VectorEnv):
             raise error
         lost = [str(self._lengths[copy]) for copy in worker.copies if not self._ended[copy]]
         self._ended[worker.copies] = True
-        verb = "is" if len(lost) == 1 else "are"
-        episodes = (
-            f"unfinished episode{'' if len(lost) == 1 else 's'} of {' and '.join(lost)} steps"
-        )
-        what = f"its {episodes} {verb} dropped" if lost else "nothing is dropped"
-        self.report(f"worker {worker.number} died ({failure.reason}); restarted, {what}")
+        self.report(f"worker {worker.number} died ({failure.reason}); restarted, {_dropped(lost)}")
 
     def _fresh_seeds(self, worker: "Worker") -> list[int | None]:
         """Seeds of a new worker's copies, which follow from the old ones."""
@@ -280,28 +279,47 @@ class Worker:
         theirs.close()
 
 
-def serve(pipe: Connection, others: Connection, makers: Callable[[], Any]) -> None:
+def _dropped(lengths: list[str]) -> str:
+    """What becomes of unfinished episodes of these numbers of steps."""
+    if not lengths:
+        return "nothing is dropped"
+    if len(lengths) == 1:
+        return f"its unfinished episode of {lengths[0]} steps is dropped"
+    return f"its unfinished episodes of {' and '.join(lengths)} steps are dropped"
+
+
+def serve(pipe: Connection, others: Connection, makers: CloudpickleWrapper) -> None:
     """The life of a worker. It ends with its parent, whose Ctrl-C is not its own."""
     others.close()
+    torch.set_num_threads(1)  # a forked process that used the threads of its parent would hang
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    try:
-        copies = [Copy(make()) for make in makers.fn]  # type: ignore[attr-defined]
+    copies: list[Copy] = []
+    with suppress(EOFError, OSError):  # the parent is gone
         while (order := pipe.recv()) is not None:
-            if order.actions is None:
-                pipe.send(
-                    [c.reset(s, order.options) for c, s in zip(copies, order.seeds, strict=True)]
-                )
-            else:
-                pipe.send([c.step(a) for c, a in zip(copies, order.actions, strict=True)])
-        for copy in copies:
-            copy.env.close()
-    except EOFError:
-        return
+            answer = _obeyed(order, copies, makers.fn)  # type: ignore[arg-type]
+            pipe.send(answer)
+            if isinstance(answer, Failure):
+                return
+    for copy in copies:
+        copy.env.close()
+
+
+def _obeyed(
+    order: Order, copies: list["Copy"], makers: Sequence[Maker]
+) -> list[Outcome] | Failure:
+    """What the copies give, which are made at the first order."""
+    try:
+        if not copies:
+            copies += [Copy(make()) for make in makers]
+        if order.actions is not None:
+            return [copy.step(action) for copy, action in zip(copies, order.actions, strict=True)]
+        seeds = zip(copies, order.seeds, strict=True)
+        return [copy.reset(seed, order.options) for copy, seed in seeds]
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         reason = f"{type(error).__name__}: {error}, in {where.filename}:{where.lineno}"
-        pipe.send(Failure(reason, traceback.format_exc()))
+        return Failure(reason, traceback.format_exc())
 
 
 class Copy:

@@ -143,3 +143,8 @@ def test_a_game_that_had_ended_is_not_lost(tmp_path):
     assert row.first.all()
     assert state.lost.tolist() == [False, True]
     environment.close()
+
+
+def test_at_least_one_step_is_collected():
+    with pytest.raises(ValueError, match="at least one step is collected, got 0"):
+        collected([games.Counting], 0)

@@ -14,6 +14,7 @@ import games
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from envs import WorkerVectorEnv
@@ -241,6 +242,20 @@ def test_workers_are_deaf_to_ctrl_c(vector_env):
     env.reset(seed=0)
     os.kill(env._workers[0]._process.pid, signal.SIGINT)
     assert "restarted" not in env.step(np.array([0]))[-1]
+
+
+def test_environments_may_use_torch_though_their_parent_has(vector_env):
+    class Thinking(games.Counting):
+        def observe(self):
+            torch.ones(300, 300) @ torch.ones(300, 300)
+            return super().observe()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    torch.ones(300, 300) @ torch.ones(300, 300)
+    env = vector_env([Thinking], 1, patience=10.0, report=pytest.fail)
+    env.reset(seed=0)
+    torch.set_num_threads(before)
 
 
 def test_workers_end_with_their_parent():
