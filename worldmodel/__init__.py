@@ -26,6 +26,7 @@ from worldmodel.cores import (
     SequenceCore,
 )
 from worldmodel.environment import Dream, DreamState, Environment
+from worldmodel.episodes import Episodes, EpisodeSource, EpisodeStore, MemoryStore
 from worldmodel.gen_core import GenCore, GenState
 from worldmodel.likelihoods import (
     BOUNDS,
@@ -38,7 +39,7 @@ from worldmodel.likelihoods import (
 from worldmodel.model import ModelState, WorldModel, context_size, model_for
 from worldmodel.nets import mlp
 from worldmodel.objectives import ELBO, FIVO, IWAE, Objective
-from worldmodel.replay import Episodes, Replay
+from worldmodel.replay import Replay
 from worldmodel.schedules import Schedule, constant, cosine, cyclical, half_life, linear
 from worldmodel.sequences import Row, Sequences
 from worldmodel.trainer import Trainer
@@ -62,12 +63,15 @@ __all__ = [
     "DreamState",
     "Encoder",
     "Environment",
+    "EpisodeSource",
+    "EpisodeStore",
     "Episodes",
     "GenCore",
     "GenState",
     "Greedy",
     "Independent",
     "Inference",
+    "MemoryStore",
     "Memoryless",
     "ModelState",
     "Objective",
