@@ -25,7 +25,7 @@ LAYERS = [
     {"distributions", "nets"},
     {"codecs", "sequences"},
     {"cores", "episodes"},
-    {"model", "replay"},
+    {"model", "replay", "disk_store"},
     {"environment", "agent", "likelihoods"},
     {"gen_core", "objectives"},
     {"trainer"},

@@ -6,66 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 
-from worldmodel import Episodes, MemoryStore, Replay, Row, Sequences, action_codec, nested
-
-ACTIONS = action_codec(spaces.Discrete(3, start=1))
-
-
-def episodes_of(lengths):
-    """Episodes whose row r of episode e shows 1000 e + r; odd episodes terminate."""
-    lengths = np.array(lengths)
-    number = np.repeat(np.arange(len(lengths)), lengths)
-    row = np.concatenate([np.arange(length) for length in lengths])
-    last = row == lengths[number] - 1
-    columns = {
-        "action": 1 + (number + row) % 3,
-        "observation": 1000 * number + row,
-        "reward": (0.5 * row).astype(np.float32),
-        "terminated": last & (number % 2 == 1) & (row > 0),
-    }
-    return Episodes(columns, lengths)
+from tests.episodes import ACTIONS, Pairs, episodes_of, rich, same
+from worldmodel import Episodes, Replay, Row, Sequences, nested
 
 
 def replay_of(lengths, seed=0):
     replay = Replay(ACTIONS, seed)
     replay.add(episodes_of(lengths))
     return replay
-
-
-def same(one, other):
-    """Equal lengths, and equal leaves in equal structures."""
-    if nested.names(one.columns) != nested.names(other.columns):
-        return False
-    pairs = zip(nested.leaves(one.columns), nested.leaves(other.columns), strict=True)
-    return np.array_equal(one.lengths, other.lengths) and all(
-        np.array_equal(x, y) and x.dtype == y.dtype for x, y in pairs
-    )
-
-
-def rich(episodes):
-    """The same episodes, observed and steered otherwise: nested leaves that all tell the row."""
-    shown = episodes.columns["observation"]
-    observation = {
-        "camera": np.repeat(shown[:, None], 12, 1).reshape(-1, 2, 2, 3).astype(np.uint8),
-        "arms": (shown[:, None] * np.ones(3, np.float32), {"a.b/c": shown > 1000}),
-    }
-    columns = episodes.columns | {
-        "observation": observation,
-        "action": np.stack([episodes.columns["action"]] * 2, 1),
-    }
-    return Episodes(columns, episodes.lengths)
-
-
-class Pairs:
-    """Stands for a codec of two numbers; the code is the action, in float."""
-
-    def encode(self, action):
-        return action.float()
-
-    def decode(self, code):
-        return code.long()
 
 
 def by_hand():
@@ -303,55 +252,6 @@ def test_episodes_saved_without_a_structure_are_read(tmp_path):
     episodes, file = episodes_of([3, 1, 7]), tmp_path / "episodes.npz"
     np.savez_compressed(file, lengths=episodes.lengths, **episodes.columns)
     assert same(Episodes.load(file), episodes)
-
-
-def everything(store):
-    return store.select(np.arange(len(store)))
-
-
-def test_a_store_holds_what_was_added():
-    parts = [rich(episodes_of(lengths)) for lengths in ([3, 1], [4], [2, 5, 1])]
-    store = MemoryStore()
-    for number, part in enumerate(parts):
-        store.add(part, weight=1.0 + number)
-    assert same(everything(store), Episodes.join(parts))
-    assert store.weights.tolist() == [1, 1, 2, 3, 3, 3]
-    assert (store.rows, store.steps, store.dropped) == (16, 10, 0)
-
-
-@pytest.mark.parametrize("capacity", [1, 5, 9, 30])
-def test_a_store_keeps_the_newest_episodes(capacity):
-    lengths = [3, 1, 4, 2, 5, 1, 1, 12, 2, 2, 2]
-    store, whole = MemoryStore(capacity), episodes_of(lengths)
-    for number in range(len(lengths)):
-        store.add(whole.select(np.array([number])))
-        kept = range(store.dropped, number + 1)
-        assert same(everything(store), whole.select(np.array(kept)))
-        assert store.rows <= capacity or len(store) == 1
-        if store.dropped:  # one more would be too many
-            assert store.rows + lengths[store.dropped - 1] > capacity
-
-
-def test_what_adding_costs_does_not_depend_on_what_is_there():
-    """Memory is moved seldom: in all, 2000 additions copy each row two times on average."""
-    store, one, copied, memory = MemoryStore(capacity=5_000), episodes_of([10]), 0, None
-    for _ in range(2_000):
-        store.add(one)
-        column = store._columns["observation"]
-        if column._memory is not memory:
-            memory, copied = column._memory, copied + len(column.array)
-    assert copied <= 2 * 2_000 * 10
-
-
-def test_rows_of_another_kind_are_refused():
-    store = MemoryStore()
-    store.add(episodes_of([3]))
-    with pytest.raises(ValueError, match="rows of one kind"):
-        store.add(rich(episodes_of([3])))
-    for weight in (0.0, -1.0, float("nan")):
-        with pytest.raises(ValueError, match="positive number"):
-            store.add(episodes_of([3]), weight)
-    assert len(store) == 1
 
 
 def test_a_save_that_was_killed_leaves_the_file_before_it(tmp_path, monkeypatch):

@@ -25,6 +25,7 @@ from worldmodel.cores import (
     Inference,
     SequenceCore,
 )
+from worldmodel.disk_store import DiskStore
 from worldmodel.environment import Dream, DreamState, Environment
 from worldmodel.episodes import Episodes, EpisodeSource, EpisodeStore, MemoryStore
 from worldmodel.gen_core import GenCore, GenState
@@ -58,6 +59,7 @@ __all__ = [
     "ActionCodec",
     "Agent",
     "Believer",
+    "DiskStore",
     "DistModule",
     "Dream",
     "DreamState",

@@ -182,9 +182,11 @@ class EpisodeStore(EpisodeSource):
         if capacity is not None and capacity < 1:
             raise ValueError(f"a capacity is 1 row or more, got {capacity}")
         self.capacity = capacity
-        self.dropped = 0  # episodes that were here before those that are
-        self.changes = 0  # how often episodes came or went
         self._like: Columns = {}  # columns of no rows
+        self._clear()
+
+    def _clear(self) -> None:
+        self.dropped = 0  # episodes that were here before those that are
         self._starts = GrowingArray(np.empty(0, np.int64))
         self._lengths = GrowingArray(np.empty(0, np.int64))
         self._weights = GrowingArray(np.empty(0))
@@ -202,6 +204,11 @@ class EpisodeStore(EpisodeSource):
         """How often each episode's rows are drawn, relative to one another, [episodes]."""
         return self._weights.array
 
+    @property
+    def added(self) -> int:
+        """Episodes that ever came."""
+        return self.dropped + len(self)
+
     def add(self, episodes: Episodes, weight: float = 1.0) -> None:
         """Adds episodes whose rows are drawn `weight` times as often as those of others."""
         if not weight > 0 or not np.isfinite(weight):
@@ -212,10 +219,11 @@ class EpisodeStore(EpisodeSource):
         self._write(episodes, weight)
         end = self.starts[-1] + self.lengths[-1] if len(self) else 0
         self._enter(end + episodes.starts, episodes.lengths, np.full(len(episodes), weight))
-        if self.capacity is not None:
-            newest = len(self) - 1
-            surplus = np.searchsorted(self.starts, self.starts[0] + self.rows - self.capacity)
-            self._drop(min(int(surplus), newest))
+        self._trim()
+
+    @abstractmethod
+    def rewind(self, added: int) -> None:
+        """Forgets all but the first `added` episodes that ever came, and is as it was then."""
 
     def _check(self, columns: Columns) -> None:
         """All rows are alike: those of the first episodes tell what the others have to be."""
@@ -232,7 +240,12 @@ class EpisodeStore(EpisodeSource):
         self._starts.append(starts)
         self._lengths.append(lengths)
         self._weights.append(weights)
-        self.changes += 1
+
+    def _trim(self) -> None:
+        """Drops what is too much."""
+        if self.capacity is not None and self.rows > self.capacity:
+            surplus = np.searchsorted(self.starts, self.starts[0] + self.rows - self.capacity)
+            self._drop(min(int(surplus), len(self) - 1))
 
     def _drop(self, number: int) -> None:
         """Forgets the oldest episodes."""
@@ -255,6 +268,13 @@ class MemoryStore(EpisodeStore):
     def gather(self, rows: np.ndarray) -> Columns:
         places = rows - self.starts[0]
         return nested.map(lambda column: column.array[places], self._columns)
+
+    def rewind(self, added: int) -> None:
+        if added != self.added:
+            raise ValueError(
+                f"{self.added} episodes were added to this memory, but the state that it is to "
+                f"go back to has {added}: add the same episodes first"
+            )
 
     def _write(self, episodes: Episodes, weight: float) -> None:
         if not self._columns:

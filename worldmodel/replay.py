@@ -66,9 +66,11 @@ class Replay:
         ]
 
     def state_dict(self) -> dict:
-        return {"random": self.random.bit_generator.state}
+        return {"random": self.random.bit_generator.state, "episodes": self.episodes.added}
 
     def load_state_dict(self, state: dict) -> None:
+        """Goes on from there; episodes that a store on disk has got since then are forgotten."""
+        self.episodes.rewind(state["episodes"])
         self.random.bit_generator.state = state["random"]
 
 
