@@ -248,6 +248,9 @@ def quick(config: ToyGameConfig) -> ToyGameConfig:
     )
 
 
+EXPERIMENTS: dict[str, type] = {"toy-game": ToyGameConfig}  # what has run folders
+
+
 @dataclass(frozen=True)
 class ExactConfig:
     """Every core beside an exact likelihood: what its bounds lose, and what training leaves."""

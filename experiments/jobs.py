@@ -4,22 +4,24 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from experiments.config import EvaluationConfig, ExactConfig, ToyGameConfig
+from experiments.config import EvaluationConfig, ExactConfig
 from experiments.evaluate import evaluate as score
 from experiments.progress import Interrupted, Reporter
 from experiments.run import RunError, RunFolder, write_text
-from experiments.toy_game import Training, load_run
+from experiments.toy_game import load_run
 from worldmodel import CORES
 
 
-def train(path: Path, config: ToyGameConfig) -> None:
+def train(path: Path, config: Any) -> None:
     """A new run, to its end."""
     _go_on(RunFolder.create(path, config))
 
@@ -32,8 +34,9 @@ def resume(path: Path) -> None:
 def _go_on(folder: RunFolder) -> None:
     reporter = Reporter()
     hint = f"worldmodel resume {shlex.quote(str(folder.path))}"
+    experiment = experiment_module(folder)
     try:
-        training = Training(folder, reporter)
+        training = experiment.Training(folder, reporter)
         training.restore()
         training.run()
     except Interrupted:
@@ -44,11 +47,13 @@ def _go_on(folder: RunFolder) -> None:
     except KeyboardInterrupt:
         reporter.say(f"stopped; go on from the last checkpoint with: {hint}")
         sys.exit(130)
-    quoted = shlex.quote(str(folder.path))
-    reporter.say(f"trained in {training.seconds:.0f} s; evaluating")
-    evaluate(folder.path, training.config.evaluation, as_json=False)
-    video(folder.path, (), 60, "policy", 0, 2.0)
-    reporter.say(f"step inside: worldmodel play {quoted}")
+    reporter.say(f"trained in {training.seconds:.0f} s")
+    experiment.finish(folder, reporter)
+
+
+def experiment_module(folder: RunFolder) -> ModuleType:
+    """The module of a run's experiment: `Training`, and `finish`, what is done after it."""
+    return import_module(f"experiments.{folder.experiment.replace('-', '_')}")
 
 
 def evaluate(path: Path, settings: EvaluationConfig, as_json: bool) -> None:

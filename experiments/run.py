@@ -8,7 +8,7 @@ from typing import Any
 
 import cattrs
 
-from experiments.config import ToyGameConfig
+from experiments.config import EXPERIMENTS
 
 SCHEMA_VERSION = 1
 
@@ -29,8 +29,9 @@ class RunFolder:
         self.videos = path / "videos"
 
     @classmethod
-    def create(cls, path: Path, config: ToyGameConfig) -> "RunFolder":
-        """A new folder; one that already holds something is left alone."""
+    def create(cls, path: Path, config: Any) -> "RunFolder":
+        """A new folder for what `config`, one of `EXPERIMENTS`, tells to do; a folder that
+        already holds something is left alone."""
         folder = cls(path)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             hint = (
@@ -41,7 +42,7 @@ class RunFolder:
             part.mkdir(parents=True, exist_ok=True)
         description = {
             "schema_version": SCHEMA_VERSION,
-            "experiment": "toy-game",
+            "experiment": experiment_of(config),
             "config": cattrs.unstructure(config),
         }
         write_text(folder.config_file, json.dumps(description, indent=2) + "\n")
@@ -57,11 +58,16 @@ class RunFolder:
             raise RunError(f"{path} is no run: it has no config.json")
         return folder
 
-    def config(self) -> ToyGameConfig:
+    @property
+    def experiment(self) -> str:
+        """The name of what was run, one of `EXPERIMENTS`."""
+        return experiment_of(self.config())
+
+    def config(self) -> Any:
         """What the run was told."""
         try:
             description = json.loads(self.config_file.read_text())
-            version = description["schema_version"]
+            version, experiment = description["schema_version"], description["experiment"]
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(f"{self.config_file} is damaged: {error}") from error
         if version != SCHEMA_VERSION:
@@ -69,9 +75,14 @@ class RunFolder:
                 f"{self.config_file} has schema version {version}, this program reads "
                 f"{SCHEMA_VERSION}; use the version of the package that wrote it"
             )
+        if experiment not in EXPERIMENTS:
+            raise RunError(
+                f"{self.config_file} is of the experiment {experiment!r}; this program knows "
+                f"{', '.join(EXPERIMENTS)}"
+            )
         converter = cattrs.Converter(forbid_extra_keys=True)
         try:
-            return converter.structure(description["config"], ToyGameConfig)
+            return converter.structure(description["config"], EXPERIMENTS[experiment])
         except Exception as error:
             reasons = "; ".join(cattrs.transform_error(error))
             raise RunError(
@@ -101,6 +112,11 @@ class RunFolder:
         """Forgets what was logged after the checkpoint that the run goes on from."""
         if self.metrics_file.exists():
             os.truncate(self.metrics_file, size)
+
+
+def experiment_of(config: Any) -> str:
+    """The name in `EXPERIMENTS` of what a configuration tells to do."""
+    return next(name for name, kind in EXPERIMENTS.items() if type(config) is kind)
 
 
 def write_text(path: Path, text: str) -> None:

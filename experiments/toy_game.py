@@ -9,10 +9,9 @@ the result stands in docs/results.md.
 
 import inspect
 import math
-import time
-from collections.abc import Callable, Iterator
+import shlex
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, cast
 
 import gymnasium
 import numpy as np
@@ -23,8 +22,10 @@ from agents import ActorCritic, Critic, EveryAction, Policy, Uniform
 from agents.policy_gradient import PolicyGradient
 from envs import GymEnvironment, ToyGame, ToyGameView
 from experiments.config import ToyGameConfig
-from experiments.progress import Interrupted, InterruptFlag, Reporter
-from experiments.run import RunError, RunFolder
+from experiments.progress import Reporter
+from experiments.run import RunFolder
+from experiments.training import Stage, Told, newest_checkpoint
+from experiments.training import Training as Run
 from worldmodel import (
     CORES,
     ELBO,
@@ -49,7 +50,7 @@ from worldmodel import (
     model_for,
     nested,
 )
-from worldmodel.checkpoint import Checkpoint, load_newest, next_number, save_checkpoint
+from worldmodel.checkpoint import Checkpoint
 
 FINITE_REWARDS = 16  # rewards that take more values than this have a density
 
@@ -135,14 +136,6 @@ def reward_support(rewards: np.ndarray, first: np.ndarray) -> list[float] | None
     return [float(v) for v in values] if 0 < len(values) <= FINITE_REWARDS else None
 
 
-class Stage(NamedTuple):
-    """A part of the job that is counted in units."""
-
-    kind: str  # collect, learn or improve
-    round: int
-    units: int
-
-
 def stages(config: ToyGameConfig) -> list[Stage]:
     """The whole job in order; the first collection is done before a model can be built."""
     rounds = config.data.rounds
@@ -161,18 +154,20 @@ def _share(total: int, number: int, parts: int) -> int:
     return until[1] - until[0]
 
 
-class Training:
-    """A run in progress: everything that its next step depends on, saved and restored whole."""
+class Training(Run):
+    """A run of the toy game in progress."""
+
+    told: ClassVar[dict[str, Told]] = {
+        "collect": Told("playing", "phase"),
+        "learn": Told("learning", "updates"),
+        "improve": Told("dreaming", "rollouts"),
+    }
 
     def __init__(self, folder: RunFolder, reporter: Reporter):
-        self.folder = folder
-        self.reporter = reporter
-        self.config = config = folder.config()
+        self.config = config = cast(ToyGameConfig, folder.config())
+        super().__init__(folder, reporter, config.checkpoint_seconds)
         torch.set_num_threads(config.threads)
-        self.seconds_before = 0.0
-        self.begun = time.monotonic()
-        self.stages = stages(config)
-        self.stage, self.done = 0, 0
+        self.stages, self.rounds = stages(config), config.data.rounds
         self.rounds_played = 1
         self.seeds = np.random.SeedSequence(config.seed).spawn(2 + config.data.rounds)
         episodes = self._first_episodes()
@@ -217,39 +212,12 @@ class Training:
         particles, free = told.learning_particles, told.free_nats
         return ELBO(model, weight, kl, particles, free, told.kl_balance)
 
-    def run(self, stop_after: Callable[["Training"], bool] = lambda training: False) -> None:
-        """Goes on to the end. Ctrl-C, or `stop_after` (asked after every unit), saves and raises
-        `Interrupted`."""
-        self.saved = time.monotonic()
-        with InterruptFlag() as flag:
-            while self.stage < len(self.stages):
-                for _ in self._units(self.stages[self.stage]):
-                    if flag.raised or stop_after(self):
-                        self.save()
-                        raise Interrupted
-                    if time.monotonic() - self.saved > self.config.checkpoint_seconds:
-                        self.save()
-                self.stage, self.done = self.stage + 1, 0
-                self.dreams = self.objective.start()
-                self.save()
+    def work(self, stage: Stage) -> str:
+        units = {"collect": self._collect, "learn": self._learn, "improve": self._improve}
+        return units[stage.kind](stage)
 
-    @property
-    def seconds(self) -> float:
-        """Spent on this run so far, interruptions left out."""
-        return self.seconds_before + time.monotonic() - self.begun
-
-    def _units(self, stage: Stage) -> Iterator[None]:
-        """Does what is left of a stage, unit by unit."""
-        work = {"collect": self._collect, "learn": self._learn, "improve": self._improve}
-        titles = {"collect": "playing", "learn": "learning", "improve": "dreaming"}
-        units = {"collect": "phase", "learn": "updates", "improve": "rollouts"}[stage.kind]
-        title = f"{titles[stage.kind]} (round {stage.round + 1} of {self.config.data.rounds})"
-        with self.reporter.stage(title, stage.units, self.done, units) as progress:
-            while self.done < stage.units:
-                note = work[stage.kind](stage)
-                self.done += 1
-                progress.update(self.done, note)
-                yield
+    def end_stage(self) -> None:
+        self.dreams = self.objective.start()
 
     def _collect(self, stage: Stage) -> str:
         steps = _share(self.config.data.policy_steps, stage.round - 1, self.config.data.rounds - 1)
@@ -267,19 +235,15 @@ class Training:
         self.average.update_parameters(self.parts.model)
         if self.done + 1 == stage.units:
             self.parts.model.load_state_dict(self.average.module.state_dict())
-        self._log(stage, **metrics)
+        self.log(stage, **metrics)
         return f"{metrics['loss']:.4f} nats a step"
 
     def _improve(self, stage: Stage) -> str:
         rollout, self.dreams = self.objective.roll(self.dreams)
         for _ in range(self.config.policy.epochs):
             metrics = self.improver.update(rollout)
-        self._log(stage, **metrics)
+        self.log(stage, **metrics)
         return f"value {metrics['value']:.2f}, entropy {metrics['entropy']:.2f}"
-
-    def _log(self, stage: Stage, **metrics: float) -> None:
-        where = {"stage": stage.kind, "round": stage.round, "unit": self.done + 1}
-        self.folder.log(where | metrics | {"seconds": round(self.seconds, 3)})
 
     def _first_episodes(self) -> Episodes:
         """What the uniform agent plays: before anything else, and only once."""
@@ -306,7 +270,7 @@ class Training:
         episodes = Episodes.cut(sequences, core.actions)
         solved = float(episodes.columns["terminated"].sum()) / len(episodes)
         counts = {"episodes": len(episodes), "steps": episodes.steps, "solved": solved}
-        self._log(Stage("collect", number, 1), **counts)
+        self.log(Stage("collect", number, 1), **counts)
         episodes.save(self._episodes_file(number))
         return episodes
 
@@ -314,70 +278,52 @@ class Training:
         return self.folder.episodes / f"round-{number}.npz"
 
     @property
-    def _modules(self) -> dict[str, torch.nn.Module]:
+    def modules(self) -> dict[str, torch.nn.Module]:
         return self.parts.modules | {"average": self.average}
 
-    def save(self) -> None:
-        """Writes a checkpoint."""
-        number = next_number(self.folder.checkpoints)
-        state = {
+    def tensors(self) -> dict[str, Any]:
+        return {
             "learner": self.learner.state_dict(),
             "improver": self.improver.state_dict(),
             "dreams": nested.leaves(self.dreams),
-            "random": torch.get_rng_state(),
         }
-        values = {
-            "stage": self.stage,
-            "done": self.done,
-            "seconds": self.seconds,
-            "metrics_size": self.folder.metrics_size(),
+
+    def values(self) -> dict[str, Any]:
+        return {
             "replay": self.replay.state_dict(),
             "rounds_played": self.rounds_played,
             "reward_support": self.parts.reward_support,
             "real_steps": self.replay.steps,
         }
-        save_checkpoint(self.folder.checkpoints, number, self._modules, state, values)
-        self.saved = time.monotonic()
 
-    def restore(self) -> None:
-        """Goes back to the newest checkpoint that can be read; without one, writes the first."""
-        try:
-            checkpoint, problems = load_newest(self.folder.checkpoints)
-        except FileNotFoundError:
-            self.save()
-            return
-        for problem in problems:
-            self.reporter.say(f"{problem}; going on from the checkpoint before it")
-        values, state = checkpoint.values, checkpoint.state
-        checkpoint.load(self._modules)
-        self.stage, self.done = values["stage"], values["done"]
-        self.seconds_before, self.begun = values["seconds"], time.monotonic()
+    def load(self, tensors: dict[str, Any], values: dict[str, Any]) -> None:
         self.rounds_played = values["rounds_played"]
         for number in range(1, self.rounds_played):
             episodes = Episodes.load(self._episodes_file(number))
             self.replay.add(episodes, self.config.data.policy_weight)
         self.replay.load_state_dict(values["replay"])
-        self.learner.load_state_dict(state["learner"])
-        self.improver.load_state_dict(state["improver"])
-        self.dreams = nested.fill(self.dreams, state["dreams"])
-        self.folder.truncate_metrics(values["metrics_size"])
-        torch.set_rng_state(state["random"])
+        self.learner.load_state_dict(tensors["learner"])
+        self.improver.load_state_dict(tensors["improver"])
+        self.dreams = nested.fill(self.dreams, tensors["dreams"])
 
 
 def load_run(folder: RunFolder) -> tuple[Parts, Checkpoint]:
     """A run as its newest checkpoint left it."""
-    config = folder.config()
-    try:
-        checkpoint, _ = load_newest(folder.checkpoints)
-    except FileNotFoundError as error:
-        raise RunError(
-            f"{error}; `worldmodel resume {folder.path}` goes on with the run"
-        ) from error
+    config, checkpoint = cast(ToyGameConfig, folder.config()), newest_checkpoint(folder)
     parts = Parts(config, checkpoint.values["reward_support"])
     checkpoint.load(parts.modules)
     for module in parts.modules.values():
         module.requires_grad_(False)
     return parts, checkpoint
+
+
+def finish(folder: RunFolder, reporter: Reporter) -> None:
+    """What is done with a run that has been trained: it is evaluated and filmed."""
+    from experiments import jobs
+
+    jobs.evaluate(folder.path, cast(ToyGameConfig, folder.config()).evaluation, as_json=False)
+    jobs.video(folder.path, (), 60, "policy", 0, 2.0)
+    reporter.say(f"step inside: worldmodel play {shlex.quote(str(folder.path))}")
 
 
 def load(path: str | Path) -> Parts:
