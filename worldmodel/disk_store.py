@@ -30,7 +30,7 @@ from worldmodel.checkpoint import sync
 from worldmodel.episodes import Columns, Episodes, EpisodeStore
 
 SCHEMA_VERSION = 1
-OWN_FILES = {"lock", "store.json.part"}  # of a store that was never added to
+OWN_FILES = {"lock", "store.json.part", "spaces.json"}  # of a store that was never added to
 RECORD = np.dtype(
     [
         ("number", "<i8"),  # of the episode; the first ever added is 0
