@@ -5,6 +5,7 @@ worldmodel resume RUN                   go on exactly where a run stopped
 worldmodel evaluate RUN [--json]        the run beside the exact answers
 worldmodel play RUN [--world real]      step inside
 worldmodel video RUN [--out FILE]       real | dream | difference
+worldmodel export RUN --out PATH        its episodes, as a Minari data set or as .npz files
 worldmodel bench toy-game               other algorithms on the same game
 worldmodel bench exact [--json]         every core and bound beside exact likelihoods
 worldmodel bench cores                  how fast the cores learn and dream
@@ -118,6 +119,27 @@ class Video:
         from experiments import jobs
 
         jobs.video(self.path, self.out, self.steps, self.agent, self.seed, self.fps)
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a run's episodes for others: a new folder that says by itself what it holds.
+
+    A Minari data set, named like games/mine-v0, is found by its id, mine-v0, where
+    MINARI_DATASETS_PATH=games.
+    """
+
+    path: RunPath
+    """The run's folder, or any folder of episodes."""
+    out: Path
+    """The folder to be made."""
+    format: Literal["minari", "npz"] = "npz"
+    """minari needs the extra: pip install 'worldmodel[minari]'."""
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        jobs.export(self.path, self.out, self.format)
 
 
 @dataclass(frozen=True)
@@ -295,6 +317,7 @@ VERBS: dict[str, Any] = {
     "evaluate": Evaluate,
     "play": Play,
     "video": Video,
+    "export": Export,
     "bench": Bench,
 }
 GROUPS: dict[str, dict[str, Any]] = {

@@ -125,6 +125,15 @@ def video(
         reporter.say(f"written: {file}")
 
 
+def export(path: Path, out: Path, format: Literal["minari", "npz"]) -> None:
+    """The episodes of a run, written for others."""
+    from experiments import datasets
+
+    data = datasets.open_data(path)
+    datasets.export(*data, out, format)
+    Reporter().say(f"written: {len(data.episodes)} episodes, {data.episodes.steps} steps, {out}")
+
+
 def bench_toy_game(
     algorithm: Literal["ppo", "recurrent-ppo"],
     steps: int,

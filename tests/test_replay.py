@@ -6,40 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 
-from worldmodel import Episodes, Replay, Row, Sequences, action_codec
-
-ACTIONS = action_codec(spaces.Discrete(3, start=1))
-
-
-def episodes_of(lengths):
-    """Episodes whose row r of episode e shows 1000 e + r; odd episodes terminate."""
-    lengths = np.array(lengths)
-    number = np.repeat(np.arange(len(lengths)), lengths)
-    row = np.concatenate([np.arange(length) for length in lengths])
-    last = row == lengths[number] - 1
-    columns = {
-        "action": 1 + (number + row) % 3,
-        "observation": 1000 * number + row,
-        "reward": (0.5 * row).astype(np.float32),
-        "terminated": last & (number % 2 == 1) & (row > 0),
-    }
-    return Episodes(columns, lengths)
+from tests.episodes import ACTIONS, Pairs, episodes_of, rich, same
+from worldmodel import Episodes, Replay, Row, Sequences, nested
 
 
 def replay_of(lengths, seed=0):
     replay = Replay(ACTIONS, seed)
     replay.add(episodes_of(lengths))
     return replay
-
-
-def same(one, other):
-    return np.array_equal(one.lengths, other.lengths) and all(
-        np.array_equal(one.columns[key], other.columns[key])
-        and one.columns[key].dtype == other.columns[key].dtype
-        for key in Episodes.KEYS
-    )
 
 
 def by_hand():
@@ -90,6 +65,18 @@ def test_cut_and_back_gives_the_rows_that_were():
                 assert torch.equal(was[time + row, game], became[row, episode])
                 assert was.dtype == became.dtype
     assert same(Episodes.cut(told, ACTIONS), episodes)
+
+
+def test_nested_rows_are_cut_and_come_back():
+    """Every leaf, whatever its shape, at every row; actions of more than one number, too."""
+    episodes = rich(episodes_of([3, 1, 4]))
+    whole = episodes.sequences(Pairs())
+    for number, length in enumerate(episodes.lengths):
+        own = nested.index(whole.rows, (slice(length), slice(number, number + 1)))
+        back = Episodes.cut(Sequences.whole(own), Pairs())
+        expected = episodes.select(np.array([number]))
+        expected.columns["action"][0] = 0  # void
+        assert same(back, expected)
 
 
 def test_joined_episodes_are_selected_as_they_were():
@@ -251,6 +238,20 @@ def test_saved_episodes_come_back(tmp_path):
     episodes.save(file)
     assert same(Episodes.load(file), episodes)
     assert [path.name for path in tmp_path.iterdir()] == ["episodes.npz"]
+
+
+def test_saved_episodes_of_nested_observations_come_back(tmp_path):
+    episodes, file = rich(episodes_of([3, 1, 7])), tmp_path / "episodes.npz"
+    episodes.save(file)
+    assert same(Episodes.load(file), episodes)
+    with np.load(file) as arrays:
+        assert arrays["observation.camera"].shape == (11, 2, 2, 3)
+
+
+def test_episodes_saved_without_a_structure_are_read(tmp_path):
+    episodes, file = episodes_of([3, 1, 7]), tmp_path / "episodes.npz"
+    np.savez_compressed(file, lengths=episodes.lengths, **episodes.columns)
+    assert same(Episodes.load(file), episodes)
 
 
 def test_a_save_that_was_killed_leaves_the_file_before_it(tmp_path, monkeypatch):
