@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from agents import Uniform
 from envs import GymEnvironment, WorkerVectorEnv, collect
-from worldmodel import Episodes, GenCore
+from worldmodel import Episodes, GenCore, nested
 
 
 def world(makers, workers=0, report=None, seed=3):
@@ -30,23 +30,27 @@ def collected(makers, steps, ticks=64, **options):
 
 def told(episodes):
     """Each episode's bytes, in an order of their own."""
-    keys = sorted(episodes.columns)
+    columns = nested.leaves(episodes.columns)
     return sorted(
-        b"".join(episodes.columns[key][start : start + length].tobytes() for key in keys)
+        b"".join(column[start : start + length].tobytes() for column in columns)
         for start, length in zip(episodes.starts, episodes.lengths, strict=True)
     )
 
 
+every_game = pytest.mark.parametrize("game", [games.Counting, games.Nested])
+
+
+@every_game
 @pytest.mark.parametrize("ticks", [1, 7, 30, 10_000])
-def test_collecting_in_pieces_is_cutting_one_long_run(ticks):
+def test_collecting_in_pieces_is_cutting_one_long_run(game, ticks):
     """All episodes of a run of 40 rows of 3 copies, whatever is played at a time."""
-    environment = world([games.Counting] * 3)
+    environment = world([game] * 3)
     core = GenCore(environment, Uniform(environment.action_space))
     torch.manual_seed(0)
     with torch.no_grad():
         run, _, _ = core.generate(40, core.initial_state(3))
     expected = Episodes.cut(run, core.actions)
-    found, _ = collected([games.Counting] * 3, expected.steps, ticks)
+    found, _ = collected([game] * 3, expected.steps, ticks)
     assert told(found) == told(expected)
 
 
@@ -77,10 +81,11 @@ def test_unfinished_episodes_come_last_as_truncations():
     assert episodes.columns["terminated"][ends].tolist() == [True, True, False, False]
 
 
+@every_game
 @pytest.mark.parametrize("workers", [1, 3])
-def test_workers_collect_what_one_process_does(workers):
-    expected, _ = collected([games.Counting] * 3, 200)
-    found, _ = collected([games.Counting] * 3, 200, workers=workers)
+def test_workers_collect_what_one_process_does(game, workers):
+    expected, _ = collected([game] * 3, 200)
+    found, _ = collected([game] * 3, 200, workers=workers)
     assert told(found) == told(expected)
 
 
