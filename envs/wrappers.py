@@ -1,12 +1,14 @@
 """What a user asks of an environment that has it otherwise: wrappers around one Gymnasium game."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, SupportsFloat
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 from PIL import Image
+
+from worldmodel.codecs import by_path, is_image
 
 VELOCITIES = {
     "CartPole": (1, 3),
@@ -83,7 +85,7 @@ class HideEntries(gymnasium.ObservationWrapper):
 class Images(gymnasium.ObservationWrapper):
     """Resizes the images among the observations, wherever they are nested, or makes them gray.
 
-    An image is a uint8 Box [H, W, C], C being 1, 3 or 4, or [H, W]; it becomes [H, W, C].
+    Those without a dimension of channels, [H, W], become [H, W, 1].
     """
 
     def __init__(self, env: gymnasium.Env, size: int | None = None, gray: bool = False):
@@ -94,35 +96,38 @@ class Images(gymnasium.ObservationWrapper):
         self.size = size
         self.gray = gray
         old = env.observation_space
-        self.observation_space = _map_spaces(self._space, old)
-        if not any(map(is_image, _leaves(old))):
+        if not any(map(is_picture, by_path(old).values())):
             raise ValueError(
-                f"{name_of(env)} shows no images (uint8, [height, width, channels]) that could be "
-                f"resized or made gray, but {old}; pixels show it rendered instead"
+                f"{name_of(env)} shows no images (uint8, height by width by channels), but {old}: "
+                "nothing can be resized or made gray; pixels show it rendered instead"
             )
+        self.observation_space = _map_spaces(self._space, old)
+        self._change = _for_values(lambda s: self._image if is_picture(s) else _same, old)
 
     def observation(self, observation: Any) -> Any:
-        return _map_values(self._image, self.env.observation_space, observation)
+        return self._change(observation)
 
-    def _space(self, space: spaces.Space) -> spaces.Space:
-        if not is_image(space):
+    def _space(self, space: Any) -> spaces.Space:
+        if not is_picture(space):
             return space
-        height, width, channels = (*space.shape, 1)[:3]  # type: ignore[misc]
+        height, width, channels = (*space.shape, 1)[:3]
         if self.size is not None:
             height = width = self.size
-        return spaces.Box(0, 255, (height, width, 1 if self.gray else channels), np.uint8)
+        shape = (height, width, 1 if self.gray else channels)
+        return spaces.Box(0, space.high.max(), shape, np.uint8)
 
-    def _image(self, space: spaces.Space, value: Any) -> Any:
-        if not is_image(space):
-            return value
+    def _image(self, value: np.ndarray) -> np.ndarray:
         return _resized(_grayed(value) if self.gray else value, self.size)
 
 
-def is_image(space: spaces.Space) -> bool:
-    """Whether its values are images: uint8, [H, W] or [H, W, C] with 1, 3 or 4 channels."""
-    if not (isinstance(space, spaces.Box) and space.dtype == np.uint8):
+def is_picture(space: spaces.Space) -> bool:
+    """Whether its values are images, [H, W, C] with 1, 3 or 4 channels, or images [H, W]."""
+    if not isinstance(space, spaces.Box):
         return False
-    return len(space.shape) == 2 or (len(space.shape) == 3 and space.shape[2] in (1, 3, 4))
+    if len(space.shape) == 2:
+        low, high = space.low[..., None], space.high[..., None]
+        space = spaces.Box(low, high, dtype=space.dtype.type)  # type: ignore[arg-type]
+    return is_image(space) and space.shape[2] in (1, 3, 4)
 
 
 def _grayed(image: np.ndarray) -> np.ndarray:
@@ -155,25 +160,21 @@ def _map_spaces(
     return function(space)
 
 
-def _map_values(
-    function: Callable[[spaces.Space, Any], Any], space: spaces.Space, value: Any
-) -> Any:
-    """Applies `function` to the leaves of a nested space and to the values that stand there."""
+def _for_values(
+    choose: Callable[[spaces.Space], Callable[[Any], Any]], space: spaces.Space
+) -> Callable[[Any], Any]:
+    """A function of values of a nested space, from those that `choose` gives for its leaves."""
     if isinstance(space, spaces.Dict):
-        return {key: _map_values(function, part, value[key]) for key, part in space.items()}
+        by_key = {key: _for_values(choose, part) for key, part in space.items()}
+        return lambda value: {key: function(value[key]) for key, function in by_key.items()}
     if isinstance(space, spaces.Tuple):
-        parts = zip(space, value, strict=True)
-        return tuple(_map_values(function, part, one) for part, one in parts)
-    return function(space, value)
+        each = [_for_values(choose, part) for part in space]
+        return lambda value: tuple(f(part) for f, part in zip(each, value, strict=True))
+    return choose(space)
 
 
-def _leaves(space: spaces.Space) -> Iterator[spaces.Space]:
-    """The spaces that a nested one is made of."""
-    if isinstance(space, spaces.Dict | spaces.Tuple):
-        for part in space.values() if isinstance(space, spaces.Dict) else space:
-            yield from _leaves(part)
-    else:
-        yield space
+def _same(value: Any) -> Any:
+    return value
 
 
 def name_of(env: gymnasium.Env) -> str:

@@ -61,7 +61,7 @@ class Nested(Counting):
             "image": spaces.Box(0, 255, (12, 16, 3), np.uint8),
             "vector": Counting.observation_space,
             "number": spaces.Discrete(10),
-            "pair": spaces.Tuple([spaces.MultiBinary(2), spaces.Box(0, 255, (4, 4), np.uint8)]),
+            "pair": spaces.Tuple([spaces.MultiBinary(2), spaces.Box(0, 9, (8, 8), np.uint8)]),
         }
     )
     action_space = spaces.MultiDiscrete([2, 4])
@@ -75,7 +75,7 @@ class Nested(Counting):
             "image": np.full((12, 16, 3), (10 * self.count, 0, 255), np.uint8),
             "vector": super().observe(),
             "number": np.int64(self.count % 10),
-            "pair": (bits, np.full((4, 4), self.count, np.uint8)),
+            "pair": (bits, np.full((8, 8), self.count % 10, np.uint8)),
         }
 
 
