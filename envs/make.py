@@ -39,7 +39,7 @@ def make_environment(
     keys: Sequence[str] = (),
     pixels: int | None = None,
     resize: int | None = None,
-    gray: bool = False,
+    grayscale: bool = False,
     render_mode: str | None = None,
 ) -> gymnasium.Env:
     """One environment.
@@ -52,7 +52,7 @@ def make_environment(
     hide, hidden_velocities: the numbers that a vector is shown without.
     keys: of a dictionary of observations, those to be shown; by default all.
     pixels: the rendered image, of so many pixels a side, is the observation.
-    resize, gray: the images among the observations; `resize` is in pixels a side.
+    resize, grayscale: the images among the observations; `resize` is in pixels a side.
     """
     if time_limit is not None and time_limit < 1:
         raise ValueError(f"a time limit is at least one step, got {time_limit}")
@@ -76,8 +76,8 @@ def make_environment(
             env = AddRenderObservation(env)
     except gymnasium.error.DependencyNotInstalled as error:
         raise ValueError(f"{id} needs a package that is missing: {error}") from error
-    if pixels is not None or resize is not None or gray:
-        env = Images(env, pixels or resize, gray)
+    if pixels is not None or resize is not None or grayscale:
+        env = Images(env, pixels or resize, grayscale)
     return env
 
 

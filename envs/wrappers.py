@@ -88,13 +88,13 @@ class Images(gymnasium.ObservationWrapper):
     Those without a dimension of channels, [H, W], become [H, W, 1].
     """
 
-    def __init__(self, env: gymnasium.Env, size: int | None = None, gray: bool = False):
+    def __init__(self, env: gymnasium.Env, size: int | None = None, grayscale: bool = False):
         """size: of both sides, in pixels; None: as they are."""
         super().__init__(env)
         if size is not None and size < 1:
             raise ValueError(f"an image has at least one pixel a side, got a size of {size}")
         self.size = size
-        self.gray = gray
+        self.grayscale = grayscale
         old = env.observation_space
         if not any(map(is_picture, by_path(old).values())):
             raise ValueError(
@@ -113,11 +113,11 @@ class Images(gymnasium.ObservationWrapper):
         height, width, channels = (*space.shape, 1)[:3]
         if self.size is not None:
             height = width = self.size
-        shape = (height, width, 1 if self.gray else channels)
+        shape = (height, width, 1 if self.grayscale else channels)
         return spaces.Box(0, space.high.max(), shape, np.uint8)
 
     def _image(self, value: np.ndarray) -> np.ndarray:
-        return _resized(_grayed(value) if self.gray else value, self.size)
+        return _resized(_grayed(value) if self.grayscale else value, self.size)
 
 
 def is_picture(space: spaces.Space) -> bool:

@@ -92,7 +92,7 @@ def test_pixels_are_the_rendered_image():
 
 
 def test_pixels_become_gray():
-    env = make_environment("Counting-v0", pixels=10, gray=True)
+    env = make_environment("Counting-v0", pixels=10, grayscale=True)
     assert env.observation_space.shape == (10, 10, 1)
     observation = played(env, [0])[0][1]
     luma = 0.299 * 255 + 0.587 * 128
@@ -101,7 +101,10 @@ def test_pixels_become_gray():
 
 
 def test_images_are_resized_wherever_they_are_nested():
-    env, old = make_environment("Nested-v0", resize=6, gray=True), make_environment("Nested-v0")
+    env, old = (
+        make_environment("Nested-v0", resize=6, grayscale=True),
+        make_environment("Nested-v0"),
+    )
     space = env.observation_space
     assert space["image"] == spaces.Box(0, 255, (6, 6, 1), np.uint8)
     assert space["pair"][1] == spaces.Box(0, 9, (6, 6, 1), np.uint8)
@@ -226,7 +229,7 @@ def test_processes_import_the_module_as_well(folder):
         ({"id": "CartPole-v1", "hide": [0, 1, 2, 3]}, "one must remain"),
         ({"id": "Nested-v0", "hide": [0]}, "only numbers of a vector can be hidden"),
         ({"id": "CartPole-v1", "resize": 8}, "CartPole-v1 shows no images"),
-        ({"id": "CartPole-v1", "gray": True}, "CartPole-v1 shows no images"),
+        ({"id": "CartPole-v1", "grayscale": True}, "CartPole-v1 shows no images"),
         ({"id": "Nested-v0", "resize": 0}, "at least one pixel a side"),
         ({"id": "Counting-v0", "pixels": 8, "hide": [0]}, "the rendered image alone"),
         ({"id": "Counting-v0", "pixels": 8, "render_mode": "human"}, "'rgb_array', got 'human'"),
@@ -259,7 +262,9 @@ def test_ids_of_known_packages_name_what_is_missing(monkeypatch):
 
 def test_atari_needs_its_id_alone():
     pytest.importorskip("ale_py", reason="the extra 'atari' is not installed")
-    env = make_vector_env("ALE/Pong-v5", {"frameskip": 1}, action_repeat=4, resize=64, gray=True)
+    env = make_vector_env(
+        "ALE/Pong-v5", {"frameskip": 1}, action_repeat=4, resize=64, grayscale=True
+    )
     assert env.single_observation_space == spaces.Box(0, 255, (64, 64, 1), np.uint8)
     observation = env.reset(seed=0)[0]
     for _ in range(20):  # until the ball is in play
