@@ -13,14 +13,17 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
-from agents import Human, Uniform
+from agents import Critic, EveryAction, Human, Uniform
 from envs import BeliefWrapper, DreamEnv, DreamVectorEnv, GymEnvironment
 from envs.observations import as_arrays, as_tensors
 from worldmodel import (
     ELBO,
+    ActionCodec,
+    Believer,
     Dream,
+    Encoder,
     GenCore,
-    Sequences,
+    PerceptEncoder,
     action_codec,
     decoder_for,
     encoder_for,
@@ -109,6 +112,14 @@ def batch(values, dtype=torch.float64):
     return nested.stack([as_tensors(value, dtype) for value in values])
 
 
+def kinds(base):
+    """The classes under `base` that the library itself defines."""
+    for kind in base.__subclasses__():
+        yield from kinds(kind)
+        if kind.__module__.startswith("worldmodel."):
+            yield kind
+
+
 def equal(one, other):
     """Whether two structures of arrays have the same leaves."""
     pairs = zip(nested.leaves(one), nested.leaves(other), strict=True)
@@ -121,6 +132,12 @@ def dream(observations, actions, ends=-1.0, **options):
         model = model_for(observations, actions, "vrnn", 8, **options)
         torch.nn.init.constant_(model.decoder.terminated.logits.bias, ends)
     return Dream(model.requires_grad_(False), 4, observations, actions)
+
+
+def test_every_encoder_and_codec_is_in_the_lists():
+    encoders = {type(part) for s in OBSERVATIONS.values() for part in encoder_for(s).modules()}
+    assert set(kinds(Encoder)) - encoders == {PerceptEncoder}  # which tests of percepts know
+    assert set(kinds(ActionCodec)) == {type(action_codec(space)) for space in ACTIONS.values()}
 
 
 # Observations.
@@ -179,6 +196,15 @@ def test_decoders_draw_members_and_score_members(name):
     assert log_prob.isfinite().all()
     shapes = [leaf.shape for leaf in nested.leaves(values)]
     assert [leaf.shape for leaf in nested.leaves(distribution.sample())] == shapes
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+def test_a_part_may_be_of_size_zero():
+    space = spaces.Dict(nothing=spaces.Box(-1, 1, (0,)), gear=spaces.Discrete(3))
+    values = batch(members(space, 5))
+    assert encoder_for(space)(values).shape == (5, 3)
+    log_probs = decoder_for(space, 4)(torch.randn(5, 4)).log_probs(values)
+    assert (log_probs["nothing"] == 0).all()
 
 
 def test_what_is_shown_is_clipped_and_rounded():
@@ -458,6 +484,26 @@ def test_actions_without_bounds_are_refused_with_advice_that_helps():
     assert action_codec(env.action_space).size == 2
 
 
+@pytest.mark.parametrize("name", ["multi-discrete", "multi-binary"])
+def test_of_every_joint_action_tried_the_one_taken_goes_on(name):
+    torch.manual_seed(0)
+    space = ACTIONS[name]
+    world = dream(spaces.Discrete(3), space)
+    agent = Believer(world.model, action_codec(space).head(world.model.belief_size))
+    critic = Critic(world.model.belief_size, 8)
+    core = GenCore(world, agent)
+    objective = EveryAction(core, 64, 6, critic)
+    rollout, _ = objective.roll(objective.start())
+    choices = core.actions.choices
+    assert rollout.tried.shape == (len(rollout.action), len(choices))
+    taken = (rollout.action[:, None] == choices).all(-1)
+    assert (taken.sum(-1) == 1).all()
+    assert len(rollout.action.unique(dim=0)) == len(choices)
+    torch.testing.assert_close(rollout.tried[taken], rollout.returns)
+    loss, _, _ = objective(rollout, (), 0)
+    assert loss.isfinite()
+
+
 def test_an_image_a_vector_and_a_symbol_train_end_to_end():
     """Reality, learning, dreaming and believing, with MultiDiscrete actions."""
     torch.manual_seed(0)
@@ -483,4 +529,3 @@ def test_an_image_a_vector_and_a_symbol_train_end_to_end():
     wrapped = BeliefWrapper(Echo(space, actions), model)
     belief, _ = wrapped.reset(seed=0)
     assert wrapped.observation_space.contains(belief)
-    assert isinstance(sequences, Sequences)

@@ -1,5 +1,6 @@
 """Actions as float codes: what cores read, policies sample and rows hold."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -59,6 +60,8 @@ class DiscreteActions(ActionCodec):
         return self.encoder(action)
 
     def decode(self, code: Tensor) -> Tensor:
+        if not self.shape:
+            return code.argmax(-1) + self.start
         apart = self.encoder.layout.apart(code, fill=-1.0)  # [*, V, m]
         return apart.argmax(-1).reshape((*code.shape[:-1], *self.shape)) + self.start
 
@@ -71,7 +74,7 @@ class DiscreteActions(ActionCodec):
 
     @property
     def choices(self) -> Tensor:
-        if self.shape and np.prod(self.n, dtype=float) > MOST_CHOICES:
+        if self.shape and math.prod(self.n) > MOST_CHOICES:
             return torch.zeros(0, self.size)
         actions = torch.tensor(list(np.ndindex(*self.n)))  # [n, V]
         return self.encode(actions.reshape((-1, *self.shape)) + self.start)

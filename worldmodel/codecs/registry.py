@@ -43,7 +43,7 @@ def _is_vector(space: spaces.Space) -> bool:
 
 
 def _has_one_range(space: spaces.Space) -> bool:
-    if not (isinstance(space, spaces.Box) and space.is_bounded()):
+    if not (isinstance(space, spaces.Box) and space.is_bounded() and space.low.size):
         return False
     return bool((space.low == space.low.min()).all() and (space.high == space.high.max()).all())
 
