@@ -30,7 +30,7 @@ from worldmodel import (
     model_for,
     nested,
 )
-from worldmodel.codecs import CategoricalHead, ImageHead, NADEHead, OneHotEncoder
+from worldmodel.codecs import CategoricalHead, FlatEncoder, ImageHead, NADEHead, OneHotEncoder
 from worldmodel.noise import OwnNoise
 
 INF = float("inf")
@@ -358,6 +358,18 @@ def test_strange_spaces_are_refused_by_name_and_key(name):
         GymEnvironment(SyncVectorEnv([lambda: Echo(space, ACTIONS["box"])]))
     with pytest.raises(ValueError, match=f"^no action codec for the space {name}.*wrap the env"):
         action_codec(STRANGE[name])
+
+
+@pytest.mark.parametrize("shape", [(84, 84), (4, 84, 84)])
+def test_images_of_another_shape_are_not_taken_for_vectors(shape):
+    space = spaces.Dict(screen=spaces.Box(0, 255, shape, np.uint8))
+    for make in (encoder_for, lambda s: decoder_for(s, 4)):
+        with pytest.raises(
+            ValueError, match=r"key 'screen': .*looks like an image: .*\[H, W, C\]"
+        ):
+            make(space)
+    own = encoder_for(space, {"screen": FlatEncoder(shape, 127.5, 127.5)})
+    assert own.size == np.prod(shape)
 
 
 # Actions.

@@ -26,6 +26,7 @@ from worldmodel.codecs.standardisation import Standardisation
 from worldmodel.distributions import SideBySide
 
 FEW_LEVELS = 256  # up to so many, integers have a mass each; others a density
+MANY_BYTES = 1024  # in rows and columns, they are pixels
 
 Head = str | tuple[str, Mapping[str, Any]] | DistModule  # a name of HEADS, with options, or a head
 
@@ -256,7 +257,19 @@ def _assemble(
     return join(tuple(made.values()) if isinstance(space, spaces.Tuple) else made)
 
 
+def _is_misshapen_image(space: spaces.Space) -> bool:
+    if is_image(space) or not (isinstance(space, spaces.Box) and space.dtype == np.uint8):
+        return False
+    return len(space.shape) in (2, 3) and int(np.prod(space.shape)) >= MANY_BYTES
+
+
 def _kind(space: spaces.Space, what: str) -> Kind:
+    if _is_misshapen_image(space):
+        raise ValueError(
+            f"no {what} for the space {space}, which looks like an image: images are [H, W, C], "
+            "channels last (also if there is one: gymnasium.wrappers.ReshapeObservation), and "
+            "from 0 to one brightness; pass one of your own if it is none"
+        )
     for kind in KINDS:
         if kind.holds(space):
             return kind
