@@ -18,6 +18,7 @@ files. What is read often stays in the system's cache, which gives way when memo
 
 import fcntl
 import json
+import mmap
 import os
 import shutil
 import zlib
@@ -196,10 +197,13 @@ class _Shard:
         """Puts the rows of the given numbers into `found`, where `here` is true."""
         places = rows - self.start
         leaves = nested.leaves(found)
-        for leaf, file, like in zip(leaves, self._files, self._like, strict=True):
-            shape = (self.end - self.start, *like.shape[1:])
-            if leaf.size:
-                leaf[here] = np.memmap(file, like.dtype, "r", shape=shape)[places]
+        for leaf, file, row_bytes in zip(leaves, self._files, self._row_bytes, strict=True):
+            if row_bytes:
+                with open(file, "rb") as opened:
+                    size = (self.end - self.start) * row_bytes
+                    mapped = mmap.mmap(opened.fileno(), size, access=mmap.ACCESS_READ)
+                column = np.frombuffer(mapped, leaf.dtype).reshape(-1, *leaf.shape[here.ndim :])
+                leaf[here] = column[places]
 
     def append(self, columns: Columns, records: np.ndarray) -> None:
         """Writes rows, then the records that speak of them."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from worldmodel import nested
+from worldmodel.arrays import GrowingArray
 from worldmodel.codecs import ActionCodec
 from worldmodel.sequences import Row, Sequences
 
@@ -295,33 +296,3 @@ def describe(columns: Columns) -> dict[str, str]:
     """
     pairs = zip(nested.leaves(nested.names(columns)), nested.leaves(columns), strict=True)
     return {name: f"{leaf.dtype} {list(leaf.shape[1:])}" for name, leaf in pairs}
-
-
-class GrowingArray:
-    """An array [N, ...] that grows at its end and shrinks at its front.
-
-    Either costs, on average, what the rows that come or go cost.
-    """
-
-    def __init__(self, like: np.ndarray):
-        self._memory = like[:0]
-        self._begin = self._end = 0
-
-    @property
-    def array(self) -> np.ndarray:
-        """What is in it now: a view, until the next change."""
-        return self._memory[self._begin : self._end]
-
-    def append(self, values: np.ndarray) -> None:
-        end = self._end + len(values)
-        if end > len(self._memory):
-            kept = self.array
-            end -= self._begin
-            self._memory = np.empty((2 * end, *kept.shape[1:]), kept.dtype)
-            self._memory[: len(kept)] = kept
-            self._begin = 0
-        self._memory[end - len(values) : end] = values
-        self._end = end
-
-    def drop(self, number: int) -> None:
-        self._begin += number
