@@ -1,16 +1,67 @@
 """Batches of windows, drawn at random from episodes."""
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 from worldmodel import nested
-from worldmodel.arrays import Sums
+from worldmodel.arrays import GrowingArray, Sums
 from worldmodel.codecs import ActionCodec
 from worldmodel.episodes import Columns, Episodes, EpisodeStore, MemoryStore, columns_of
 from worldmodel.sequences import Row, Sequences
 
-BY_EPISODE, BY_ROW = 0, 1  # lists of a replay's odds
+
+class Drawn(NamedTuple):
+    """A block of windows, and where they are from."""
+
+    sequences: Sequences  # [T, B, ...]
+    episodes: np.ndarray  # int64 [B], numbers of episodes: that of the first ever added is 0
+    ratios: np.ndarray  # [B], how likely it would be without priorities over how likely it is
+
+
+class Priorities:
+    """Episodes are drawn in proportion to priority ** exponent: proportional prioritised replay
+    (Schaul et al. 2016, https://arxiv.org/abs/1511.05952), of episodes instead of transitions.
+
+    A priority is what the learner says, such as the loss of a window of the episode. So what is
+    drawn depends on losses, which depend on whole episodes, also on what comes after a row: a
+    model of how episodes go on becomes biased, unless each window's loss is multiplied by its
+    ratio (`Drawn.ratios`). New episodes have the highest priority so far.
+    """
+
+    def __init__(self, exponent: float = 0.6):
+        if not exponent > 0:
+            raise ValueError(f"the exponent of priorities must be positive, got {exponent}")
+        self.exponent = exponent
+        self.highest = 1.0  # so far
+        self._values = GrowingArray(np.empty(0))
+        self._begin = 0  # the number of the episode that the first value is of
+
+    def follow(self, begin: int, end: int) -> None:
+        """Keeps the priorities of episodes `begin` to `end`, those that there are."""
+        kept = self._values.array
+        gone = min(begin - self._begin, len(kept))
+        self._values.drop(gone)
+        self._begin = begin
+        self._values.append(np.full(end - begin - len(self._values.array), self.highest))
+
+    def set(self, episodes: np.ndarray, priorities: np.ndarray) -> None:
+        self.highest = max(self.highest, float(priorities.max()))
+        self._values.array[episodes - self._begin] = priorities
+
+    def factors(self, episodes: np.ndarray) -> np.ndarray:
+        """How much more often the episodes of these numbers are drawn than others, [n]."""
+        return self._values.array[episodes - self._begin] ** self.exponent
+
+    def state_dict(self) -> dict:
+        values = self._values.array.tolist()
+        return {"begin": self._begin, "highest": self.highest, "values": values}
+
+    def load_state_dict(self, state: dict) -> None:
+        self._begin, self.highest = state["begin"], state["highest"]
+        self._values = GrowingArray(np.empty(0))
+        self._values.append(np.array(state["values"], float))
 
 
 class Replay:
@@ -18,6 +69,7 @@ class Replay:
 
     How often a row is drawn depends on what came before it in its episode, never on what comes
     after: drawing long episodes more often, for one, would teach that episodes do not end soon.
+    (`Priorities` give that up.)
     """
 
     def __init__(
@@ -25,8 +77,10 @@ class Replay:
         actions: ActionCodec,
         seed: int | np.random.SeedSequence,
         episodes: EpisodeStore | None = None,
+        priorities: Priorities | None = None,
     ):
         """episodes: where they are kept; in memory by default."""
+        self.priorities = priorities
         self.actions = actions
         self.random = np.random.default_rng(seed)
         self.episodes = MemoryStore() if episodes is None else episodes
@@ -51,30 +105,66 @@ class Replay:
         windows as make `rows` rows on average, in two blocks if short ones would else be padded
         to the length of long ones.
         """
+        return [drawn.sequences for drawn in self.draw(length, rows, from_start, burn_in)]
+
+    def draw(
+        self, length: int, rows: int, from_start: float = 0.0, burn_in: int = 0
+    ) -> list[Drawn]:
+        """The windows of `sample`, and where they are from."""
         if not len(self.episodes):
             raise ValueError("the replay is empty: add episodes before sampling")
         self._follow(length)
-        weight, weight_of_rows, from_first, from_any = self._odds.totals
-        mean = from_start * from_first / weight + (1 - from_start) * from_any / weight_of_rows
+        by_episode, by_row, from_first, from_any = self._odds.totals[:4]
+        mean = from_start * from_first / by_episode + (1 - from_start) * from_any / by_row
         number = max(1, round(rows / mean))
         early = int(self.random.binomial(number, from_start))
-        numbers = [
-            self._odds.draw(self.random, which, count)
-            for which, count in ((BY_EPISODE, early), (BY_ROW, number - early))
-        ]
+        counts = (early, number - early)
+        numbers = [self._odds.draw(self.random, which, n) for which, n in enumerate(counts)]
         episodes = np.concatenate(numbers) - self.episodes.dropped
-        lengths = self.episodes.lengths
-        starts = self.random.integers(0, lengths[episodes])
+        lengths = self.episodes.lengths[episodes]
+        starts = self.random.integers(0, lengths)
         starts[:early] = 0
+        ratios = self._ratios(episodes, starts, from_start)
         return [
-            self.episodes.windows(self.actions, episodes[block], starts[block], length, burn_in)
-            for block in split_by_length(np.minimum(lengths[episodes] - starts, length))
+            Drawn(
+                self.episodes.windows(
+                    self.actions, episodes[block], starts[block], length, burn_in
+                ),
+                episodes[block] + self.episodes.dropped,
+                ratios[block],
+            )
+            for block in split_by_length(np.minimum(lengths - starts, length))
         ]
+
+    def prioritise(self, episodes: np.ndarray, priorities: np.ndarray) -> None:
+        """Sets the priorities [n], positive, of the episodes of the given numbers [n]; those that
+        have been dropped since they were drawn are passed over."""
+        if self.priorities is None:
+            raise ValueError("this replay has no priorities: make it with Replay(priorities=...)")
+        if not (np.isfinite(priorities) & (priorities > 0)).all():
+            raise ValueError(f"priorities are positive numbers, got {priorities}")
+        self._follow(self._length)
+        there = episodes >= self.episodes.dropped
+        if there.any():
+            self.priorities.set(episodes[there], priorities[there])
+            self._set_odds(np.unique(episodes[there]))
+
+    def _ratios(self, episodes: np.ndarray, starts: np.ndarray, from_start: float) -> np.ndarray:
+        """The likelihood of windows without priorities over that with them, [B]."""
+        if self.priorities is None:
+            return np.ones(len(episodes))
+        totals = self._odds.totals
+
+        def likelihood(by_episode: float, by_row: float) -> np.ndarray:
+            return from_start * (starts == 0) / by_episode + (1 - from_start) / by_row
+
+        factors = self.priorities.factors(episodes + self.episodes.dropped)
+        return likelihood(totals[4], totals[5]) / (factors * likelihood(totals[0], totals[1]))
 
     def _forget_odds(self) -> None:
         self._length = 0
         self._begin = self._end = self.episodes.dropped  # the episodes whose odds are known
-        self._odds = Sums(4, self._begin)
+        self._odds = Sums(4 if self.priorities is None else 6, self._begin)
 
     def _follow(self, length: int) -> None:
         """Brings the odds of windows of `length` rows up to date with the episodes."""
@@ -85,19 +175,32 @@ class Replay:
         if (begin, end) == (self._begin, self._end):
             return
         self._odds.forget(np.arange(self._begin, min(begin, self._end)))
-        new = np.arange(max(begin, self._end), end)
-        chosen = new - begin
-        lengths, weights = self.episodes.lengths[chosen], self.episodes.weights[chosen]
-        self._odds.set(new, _odds(lengths, weights, length))
+        if self.priorities is not None:
+            self.priorities.follow(begin, end)
+        self._set_odds(np.arange(max(begin, self._end), end))
         self._begin, self._end = begin, end
 
+    def _set_odds(self, numbers: np.ndarray) -> None:
+        chosen = numbers - self.episodes.dropped
+        lengths, weights = self.episodes.lengths[chosen], self.episodes.weights[chosen]
+        odds = _odds(lengths, weights, self._length)
+        if self.priorities is not None:
+            odds = np.concatenate([odds * self.priorities.factors(numbers), odds[:2]])
+        self._odds.set(numbers, odds)
+
     def state_dict(self) -> dict:
-        return {"random": self.random.bit_generator.state, "episodes": self.episodes.added}
+        state = {"random": self.random.bit_generator.state, "episodes": self.episodes.added}
+        if self.priorities is not None:
+            self._follow(self._length)
+            state["priorities"] = self.priorities.state_dict()
+        return state
 
     def load_state_dict(self, state: dict) -> None:
         """Goes on from there; episodes that a store on disk has got since then are forgotten."""
         self.episodes.rewind(state["episodes"])
         self.random.bit_generator.state = state["random"]
+        if self.priorities is not None:
+            self.priorities.load_state_dict(state["priorities"])
         self._forget_odds()
 
 
