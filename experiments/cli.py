@@ -10,6 +10,7 @@ worldmodel bench toy-game               other algorithms on the same game
 worldmodel bench exact [--json]         every core and bound beside exact likelihoods
 worldmodel bench cores                  how fast the cores learn and dream
 worldmodel bench music --set JSB        cores and bounds on polyphonic music
+worldmodel bench replay                 memory and time of ever more episodes on disk
 worldmodel bench iwae                   does importance weighting help?
 """
 
@@ -300,6 +301,30 @@ class BenchIWAE:
 
 
 @dataclass(frozen=True)
+class BenchReplay:
+    """Measure what a replay on disk costs as it grows: resident memory, and time a batch.
+
+    Takes about a minute and 30 bytes of disk a row, which are given back.
+    """
+
+    rows: int = 10_000_000
+    """Small rows, at most; a tenth and a hundredth of them are measured, too."""
+    folder: Path | None = None
+    """Where to write; a temporary place by default."""
+    json: bool = False
+    """Print one JSON list and nothing else."""
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise ValueError(f"--rows must be 1 or more, got {self.rows}")
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        jobs.bench_replay(self.rows, self.folder, self.json)
+
+
+@dataclass(frozen=True)
 class Train:
     """Train a world model and an agent in its dream; `worldmodel train --help` lists on what."""
 
@@ -328,6 +353,7 @@ GROUPS: dict[str, dict[str, Any]] = {
         "cores": BenchCores,
         "music": BenchMusic,
         "iwae": BenchIWAE,
+        "replay": BenchReplay,
     },
 }
 

@@ -238,3 +238,14 @@ def bench_iwae(data: Path, seeds: int, picture: Path | None, quick: bool, as_jso
         print(json.dumps(result, indent=2))
     else:
         Console().print(tables.of_iwae(result))
+
+
+def bench_replay(rows: int, folder: Path | None, as_json: bool) -> None:
+    """What a replay on disk costs as it grows."""
+    from experiments.bench import replay, tables
+
+    result = replay.bench(rows, folder, Reporter())
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        Console().print(tables.of_replay(result))

@@ -57,6 +57,7 @@ def run(tmp_path_factory) -> Path:
         ["bench", "exact"],
         ["bench", "music"],
         ["bench", "iwae"],
+        ["bench", "replay"],
     ],
 )
 def test_every_help_is_there(verb):

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from worldmodel import nested
+from worldmodel.arrays import GrowingArray
 from worldmodel.codecs import ActionCodec
 from worldmodel.sequences import Row, Sequences
 
@@ -122,15 +123,10 @@ class Episodes(EpisodeSource):
     def cut(cls, sequences: Sequences, actions: ActionCodec) -> "Episodes":
         """The episodes in rows [T, B, ...] of one unbroken run; the last of each column may be
         unfinished, and counts as truncated. Rows before a column's first row are left out."""
-        rows = sequences.rows._replace(action=actions.decode(sequences.rows.action))
-        first = rows.first.T.numpy()  # [B, T]
-        keep = np.logical_or.accumulate(first, 1).reshape(-1)
-
-        def column(leaf: torch.Tensor) -> np.ndarray:
-            return leaf.transpose(0, 1).flatten(0, 1).numpy()[keep]
-
-        columns = {key: nested.map(column, getattr(rows, key)) for key in KEYS}
-        begins = np.flatnonzero(first.reshape(-1)[keep])
+        first = sequences.rows.first.T.numpy()  # [B, T]
+        keep = np.logical_or.accumulate(first, 1)
+        columns = nested.index(columns_of(sequences.rows, actions), keep)
+        begins = np.flatnonzero(first[keep])
         return cls(columns, np.diff(begins, append=keep.sum()))
 
     @classmethod
@@ -287,6 +283,15 @@ class MemoryStore(EpisodeStore):
         super()._drop(number)
 
 
+def columns_of(rows: Row, actions: ActionCodec) -> Columns:
+    """Rows [T, B, ...] in the space's own terms: leaves [B, T, ...]."""
+    rows = rows._replace(action=actions.decode(rows.action))
+    return {
+        key: nested.map(lambda leaf: leaf.transpose(0, 1).numpy(), getattr(rows, key))
+        for key in KEYS
+    }
+
+
 def describe(columns: Columns) -> dict[str, str]:
     """What a row holds, by name.
 
@@ -295,33 +300,3 @@ def describe(columns: Columns) -> dict[str, str]:
     """
     pairs = zip(nested.leaves(nested.names(columns)), nested.leaves(columns), strict=True)
     return {name: f"{leaf.dtype} {list(leaf.shape[1:])}" for name, leaf in pairs}
-
-
-class GrowingArray:
-    """An array [N, ...] that grows at its end and shrinks at its front.
-
-    Either costs, on average, what the rows that come or go cost.
-    """
-
-    def __init__(self, like: np.ndarray):
-        self._memory = like[:0]
-        self._begin = self._end = 0
-
-    @property
-    def array(self) -> np.ndarray:
-        """What is in it now: a view, until the next change."""
-        return self._memory[self._begin : self._end]
-
-    def append(self, values: np.ndarray) -> None:
-        end = self._end + len(values)
-        if end > len(self._memory):
-            kept = self.array
-            end -= self._begin
-            self._memory = np.empty((2 * end, *kept.shape[1:]), kept.dtype)
-            self._memory[: len(kept)] = kept
-            self._begin = 0
-        self._memory[end - len(values) : end] = values
-        self._end = end
-
-    def drop(self, number: int) -> None:
-        self._begin += number
