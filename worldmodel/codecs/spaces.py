@@ -182,7 +182,8 @@ def by_path(space: spaces.Space, path: str = "") -> dict[str, spaces.Space]:
 def check_observations(space: spaces.Space) -> None:
     """Refuses what rows cannot hold: values that are not arrays of one shape."""
     for path, part in by_path(space).items():
-        if isinstance(part, UNSUPPORTED):
+        shapeless = part.shape is None and not isinstance(part, spaces.Dict | spaces.Tuple)
+        if shapeless or isinstance(part, UNSUPPORTED):
             with _named(path):
                 raise ValueError(
                     f"the space {part} is not supported, only {KNOWN} are; wrap the environment "
