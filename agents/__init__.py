@@ -1,7 +1,17 @@
 """Agents: minds and policies that face real and dreamt worlds alike."""
 
 from agents.human import Human
-from agents.policy_gradient import ActorCritic, Critic, EveryAction, Policy
+from agents.imagination import Imagination
+from agents.policy_gradient import ActorCritic, Critic, DynamicsGradient, EveryAction, Policy
 from agents.uniform import Uniform
 
-__all__ = ["ActorCritic", "Critic", "EveryAction", "Human", "Policy", "Uniform"]
+__all__ = [
+    "ActorCritic",
+    "Critic",
+    "DynamicsGradient",
+    "EveryAction",
+    "Human",
+    "Imagination",
+    "Policy",
+    "Uniform",
+]

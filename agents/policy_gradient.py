@@ -7,13 +7,16 @@ The gradient of the expected return is the mean over rows of
 A world that cannot be rewound shows the consequences of one action only; there the sum is
 estimated by the score function, grad log pi(a) (R - V): `ActorCritic`. A dream can be forked:
 every action is tried from where the game stands, and the sum is taken as it is written:
-`EveryAction`. Both follow the same two steps, over and over:
+`EveryAction`. A dream can be differentiated, too: `DynamicsGradient` follows the return back
+through what the model says. All follow the same two steps, over and over:
 
     rollout, state = objective.roll(state)        the agent lives in its GenCore
     trainer.update(rollout)                       one or more steps uphill
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -24,6 +27,7 @@ from torch.nn import functional as F
 from worldmodel import (
     ActionCodec,
     DistModule,
+    Dream,
     GenCore,
     GenState,
     Row,
@@ -32,7 +36,11 @@ from worldmodel import (
     mlp,
     nested,
 )
+from worldmodel.distributions import draw
 from worldmodel.objectives import Metrics
+
+DECAY = 0.99  # of the spread of returns, an update
+MANY = 2**24  # more numbers than PyTorch's quantile takes
 
 
 class Policy(DistModule):
@@ -94,6 +102,31 @@ class Rollout(NamedTuple):
     reward: Tensor  # [N]
 
 
+class Spread(NamedTuple):
+    """How far returns lie apart, over the updates so far."""
+
+    total: Tensor  # scalar, of the ranges from the 5th to the 95th percentile, decaying
+    weight: Tensor  # scalar, of those ranges
+
+    @classmethod
+    def none(cls) -> "Spread":
+        return cls(torch.zeros(()), torch.zeros(()))
+
+    def after(self, returns: Tensor) -> "Spread":
+        """With the returns [N] of one more rollout."""
+        low, high = torch.quantile(
+            returns[:MANY].float(), returns.new_tensor([0.05, 0.95]).float()
+        )
+        return Spread(
+            DECAY * self.total + (1 - DECAY) * (high - low).cpu(),
+            DECAY * self.weight + (1 - DECAY),
+        )
+
+    @property
+    def mean(self) -> float:
+        return (self.total / self.weight).item()
+
+
 class PolicyGradient(ABC):
     """The objective of an agent's policy and of its critic, on rollouts of a GenCore."""
 
@@ -105,18 +138,25 @@ class PolicyGradient(ABC):
         critic: nn.Module | None,
         discount: float,
         entropy: Schedule,
+        unit: float | None = None,
     ):
-        """length: rows a rollout; entropy: the weight of the bonus, in units of returns a nat."""
+        """length: rows a rollout; entropy: the weight of the bonus, in units of returns a nat.
+
+        unit: where it is given, the unit of returns is how far they lie apart (Hafner et al. 2023,
+        https://arxiv.org/abs/2301.04104, eq. 12), or this, if that is larger: one weight of the
+        bonus then does for rewards of any scale.
+        """
         self.gen_core = gen_core
         self.batch_size = batch_size
         self.length = length
         self.critic = critic
         self.discount = discount
         self.entropy = entropy
+        self.unit = unit
 
-    def initial_state(self) -> tuple[()]:
-        """Nothing is carried from update to update."""
-        return ()
+    def initial_state(self) -> Spread | tuple[()]:
+        """The spread of returns, where gains are divided by it, is carried along."""
+        return () if self.unit is None else Spread.none()
 
     def start(self) -> GenState:
         """Where the first rollout begins."""
@@ -142,11 +182,15 @@ class PolicyGradient(ABC):
         gain = self.gain(batch, policy, value.detach()).mean()
         metrics = {
             "value": value.mean().item(),
-            "return": batch.returns.mean().item(),
+            "return": batch.returns.detach().mean().item(),
             "reward": batch.reward.mean().item(),
             "entropy": entropy.item(),
             "critic_loss": critic_loss.item(),
         }
+        if self.unit is not None:
+            state = state.after(batch.returns.detach())
+            gain = gain / max(self.unit, state.mean)
+            metrics["spread"] = state.mean
         loss = -gain - self.entropy(step) * entropy
         return loss + critic_loss if self.critic else loss, metrics, state
 
@@ -171,17 +215,21 @@ class ActorCritic(PolicyGradient):
         discount: float = 0.99,
         lambda_: float = 0.95,
         entropy: Schedule = constant(1e-3),
+        unit: float | None = None,
     ):
         if critic is None and lambda_ != 1.0:
             raise ValueError(
                 f"lambda_={lambda_} bootstraps from a critic, and there is none: pass a critic, "
                 "or lambda_=1.0 for REINFORCE"
             )
-        super().__init__(gen_core, batch_size, length, critic, discount, entropy)
+        super().__init__(gen_core, batch_size, length, critic, discount, entropy, unit)
         self.lambda_ = lambda_
 
     @torch.no_grad()
     def roll(self, state: GenState) -> tuple[Rollout, GenState]:
+        return self._roll(state)
+
+    def _roll(self, state: GenState) -> tuple[Rollout, GenState]:
         thoughts, rows = [state.thought], []
         for _ in range(self.length):
             (row, thought), state = self.gen_core.step(state)
@@ -203,6 +251,49 @@ class ActorCritic(PolicyGradient):
         return rollout.returns
 
 
+class DynamicsGradient(ActorCritic):
+    """The gradient of lambda returns through the dream itself: observations, rewards and actions
+    are reparametrised (Hafner et al. 2020, https://arxiv.org/abs/1912.01603, eq. 7).
+
+    Actions in numbers have it exactly; those that are chosen among some have it straight through,
+    which is biased. Ends are drawn without: what an action does to their probability is not
+    learned from. A rollout holds its graph, so it serves one update.
+    """
+
+    def roll(self, state: GenState) -> tuple[Rollout, GenState]:
+        dream = self.gen_core.environment
+        assert isinstance(dream, Dream), "only a dream can be differentiated"
+        with frozen(dream.model, self.critic), torch.enable_grad():
+            state = nested.map(torch.detach, state)
+            action = draw(self.gen_core.agent.policy(state.thought))
+            rollout, state = self._roll(state._replace(action=action))
+        detached = rollout._replace(
+            thought=rollout.thought.detach(),
+            action=rollout.action.detach(),
+            reward=rollout.reward.detach(),
+        )
+        return detached, nested.map(torch.detach, state)
+
+    def gain(self, rollout: Rollout, policy: Any, value: Tensor) -> Tensor:
+        return rollout.returns
+
+    def target(self, rollout: Rollout, policy: Any) -> Tensor:
+        return rollout.returns.detach()
+
+
+@contextmanager
+def frozen(*modules: nn.Module | None) -> Iterator[None]:
+    """What is recorded inside has no gradients for the parameters of these modules."""
+    parameters = [p for m in modules if m is not None for p in m.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
 class EveryAction(PolicyGradient):
     """The policy gradient with nothing sampled but the world: each action tried by a fork.
 
@@ -218,8 +309,9 @@ class EveryAction(PolicyGradient):
         critic: nn.Module,
         discount: float = 0.99,
         entropy: Schedule = constant(1e-3),
+        unit: float | None = None,
     ):
-        super().__init__(gen_core, batch_size, length, critic, discount, entropy)
+        super().__init__(gen_core, batch_size, length, critic, discount, entropy, unit)
         if not len(gen_core.actions.choices):
             raise ValueError(
                 f"EveryAction lists all actions, and {gen_core.environment.action_space} has no "

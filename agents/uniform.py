@@ -5,24 +5,54 @@ from typing import Any
 import torch
 from gymnasium import spaces
 from torch import Tensor
-from torch.distributions import Distribution
+from torch import distributions as td
 
 from worldmodel import Agent, Row, action_codec
 
 
 class Uniform(Agent):
-    """Knows nothing, thinks nothing (thoughts of size zero)."""
+    """Knows nothing; with `persistence` it remembers its last action (else thoughts have size 0).
 
-    thought_size = 0
+    A world that has to be swung or steered for a while before it shows anything new is hardly
+    explored by actions that cancel each other out: a pendulum hanging down, for one.
+    """
 
-    def __init__(self, action_space: spaces.Space):
+    def __init__(self, action_space: spaces.Space, persistence: float = 0.0):
+        """persistence: the probability that the last action is repeated."""
+        if not 0 <= persistence < 1:
+            raise ValueError(f"persistence is 0 or more and below 1, got {persistence}")
         self.actions = action_codec(action_space)
+        self.persistence = persistence
+        self.thought_size = self.actions.size + 1 if persistence else 0
 
     def initial_state(self, batch_size: int) -> Any:
         return ()
 
     def step(self, row: Row, state: Any) -> tuple[Tensor, Any]:
-        return torch.zeros(len(row.first), 0), state
+        """The thought is the action that led to the row, and whether there was one."""
+        acted = (~row.first).to(row.action.dtype)[:, None]
+        return torch.cat([row.action, acted], -1)[:, : self.thought_size], state
 
-    def policy(self, thought: Tensor) -> Distribution:
-        return self.actions.uniform(thought.shape[:-1])
+    def policy(self, thought: Tensor) -> td.Distribution:
+        uniform = self.actions.uniform(thought.shape[:-1])
+        return Persistent(uniform, thought, self.persistence) if self.persistence else uniform
+
+
+class Persistent(td.Distribution):
+    """The last action with some probability, else another distribution's; it can only be drawn."""
+
+    arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
+
+    def __init__(self, other: td.Distribution, thought: Tensor, persistence: float):
+        """thought: [*, A + 1], the last action and whether there was one."""
+        super().__init__(thought.shape[:-1], other.event_shape, validate_args=False)
+        self.other = other
+        self.last, self.acted = thought[..., :-1], thought[..., -1]
+        self.persistence = persistence
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+        fresh = self.other.sample(sample_shape)
+        chance = self.persistence * self.acted.expand(fresh.shape[:-1])
+        return torch.where(
+            torch.rand_like(chance)[..., None] < chance[..., None], self.last, fresh
+        )

@@ -1,6 +1,7 @@
 """The command line: verbs over run folders.
 
 worldmodel train toy-game --out RUN     collect, learn, dream, improve, evaluate, film
+worldmodel train control --env ID       any Gymnasium environment, with --out RUN
 worldmodel resume RUN                   go on exactly where a run stopped
 worldmodel evaluate RUN [--json]        the run beside the exact answers
 worldmodel play RUN [--world real]      step inside
@@ -28,6 +29,7 @@ from experiments.config import (
     quick,
     quick_exact,
 )
+from experiments.control_config import ControlConfig, quick_control
 from experiments.run import RunError
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -51,6 +53,25 @@ class TrainToyGame:
         from experiments import jobs
 
         jobs.train(self.out, quick(self.config) if self.quick else self.config)
+
+
+@dataclass(frozen=True)
+class TrainControl:
+    """Any Gymnasium environment: collect, learn a world model, train a policy in its dream.
+
+    Ctrl-C saves; `worldmodel resume RUN` goes on from there, to the last bit.
+    """
+
+    out: Path
+    """The run's folder, to be made."""
+    config: tyro.conf.OmitArgPrefixes[ControlConfig]
+    quick: bool = False
+    """Make everything so small that it ends within seconds: to try an environment."""
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        jobs.train(self.out, quick_control(self.config) if self.quick else self.config)
 
 
 @dataclass(frozen=True)
@@ -346,7 +367,7 @@ VERBS: dict[str, Any] = {
     "bench": Bench,
 }
 GROUPS: dict[str, dict[str, Any]] = {
-    "train": {"toy-game": TrainToyGame},
+    "train": {"toy-game": TrainToyGame, "control": TrainControl},
     "bench": {
         "toy-game": BenchToyGame,
         "exact": BenchExact,

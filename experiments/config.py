@@ -10,7 +10,8 @@ Core = Literal["rnn", "independent", "vrnn", "srnn", "rssm"]
 LearningBound = Literal["elbo", "iwae", "fivo"]
 
 
-def _positive(settings: object, *names: str) -> None:
+def positive(settings: object, *names: str) -> None:
+    """Refuses settings that are zero or less."""
     for name in names:
         value = getattr(settings, name)
         if value <= 0:
@@ -59,7 +60,7 @@ class ModelConfig:
     """Of the recurrence."""
 
     def __post_init__(self) -> None:
-        _positive(self, "hidden", "latent", "layers")
+        positive(self, "hidden", "latent", "layers")
         if self.latent_classes < 0 or self.latent_classes == 1:
             raise ValueError(
                 "--latent-classes is 0 (Gaussian latents) or 2 and more, "
@@ -83,7 +84,7 @@ class DataConfig:
     """Games played side by side: the more, the more beginnings a phase sees, and fewer ends."""
 
     def __post_init__(self) -> None:
-        _positive(self, "uniform_steps", "policy_steps", "policy_weight", "rounds", "copies")
+        positive(self, "uniform_steps", "policy_steps", "policy_weight", "rounds", "copies")
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class LearningConfig:
     """Compile the core's steps first, which takes a minute (rssm and vrnn gain by it)."""
 
     def __post_init__(self) -> None:
-        _positive(self, "updates", "window", "batch_rows", "learning_rate", "learning_particles")
+        positive(self, "updates", "window", "batch_rows", "learning_rate", "learning_particles")
         for name in ("kl_weight", "kl_warmup", "kl_half_cycle", "kl_freeze", "free_nats"):
             if getattr(self, name) < 0:
                 given = getattr(self, name)
@@ -181,7 +182,7 @@ class PolicyConfig:
     """Weight of the entropy bonus, at first; it falls to a thirtieth."""
 
     def __post_init__(self) -> None:
-        _positive(
+        positive(
             self, "rollouts", "epochs", "dreams", "length", "horizon", "policy_rate", "discount"
         )
 
@@ -200,7 +201,7 @@ class EvaluationConfig:
     """K of that bound."""
 
     def __post_init__(self) -> None:
-        _positive(self, "particles")
+        positive(self, "particles")
         if self.episodes < 2 or self.games < 2:
             raise ValueError(
                 "--episodes and --games must be 2 or more (there is no standard error of one), "
@@ -231,7 +232,7 @@ class ToyGameConfig:
     """Time between checkpoints (there is one after every stage, too)."""
 
     def __post_init__(self) -> None:
-        _positive(self, "threads", "checkpoint_seconds")
+        positive(self, "threads", "checkpoint_seconds")
         if self.seed < 0:
             raise ValueError(f"--seed must be 0 or more, got {self.seed}")
 
@@ -246,9 +247,6 @@ def quick(config: ToyGameConfig) -> ToyGameConfig:
         policy=replace(config.policy, rollouts=12, epochs=2, dreams=16, length=4),
         evaluation=EvaluationConfig(episodes=20, games=20, particles=10),
     )
-
-
-EXPERIMENTS: dict[str, type] = {"toy-game": ToyGameConfig}  # what has run folders
 
 
 @dataclass(frozen=True)
@@ -287,8 +285,8 @@ class ExactConfig:
     """Threads of the processor."""
 
     def __post_init__(self) -> None:
-        _positive(self, "learning_particles", "fit_updates", "fit_rate", "fit_hidden")
-        _positive(self, "game_updates", "game_rate", "game_hidden", "threads")
+        positive(self, "learning_particles", "fit_updates", "fit_rate", "fit_hidden")
+        positive(self, "game_updates", "game_rate", "game_hidden", "threads")
         for name in ("core", "lengths", "learning_bounds"):
             if not getattr(self, name):
                 raise ValueError(f"--{name.replace('_', '-')} expects one or more, got none")

@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -48,12 +48,25 @@ def _go_on(folder: RunFolder) -> None:
         reporter.say(f"stopped; go on from the last checkpoint with: {hint}")
         sys.exit(130)
     reporter.say(f"trained in {training.seconds:.0f} s")
-    experiment.finish(folder, reporter)
+    AFTERWARDS[folder.experiment](folder, reporter)
 
 
 def experiment_module(folder: RunFolder) -> ModuleType:
-    """The module of a run's experiment: `Training`, and `finish`, what is done after it."""
+    """The module of a run's experiment, which has a `Training`."""
     return import_module(f"experiments.{folder.experiment.replace('-', '_')}")
+
+
+def _after_toy_game(folder: RunFolder, reporter: Reporter) -> None:
+    evaluate(folder.path, folder.config().evaluation, as_json=False)
+    video(folder.path, (), 60, "policy", 0, 2.0)
+    reporter.say(f"step inside: worldmodel play {shlex.quote(str(folder.path))}")
+
+
+# By experiment, what is done with a run that has been trained.
+AFTERWARDS: dict[str, Callable[[RunFolder, Reporter], None]] = {
+    "toy-game": _after_toy_game,
+    "control": lambda folder, reporter: None,
+}
 
 
 def evaluate(path: Path, settings: EvaluationConfig, as_json: bool) -> None:

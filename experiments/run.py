@@ -8,9 +8,13 @@ from typing import Any
 
 import cattrs
 
-from experiments.config import EXPERIMENTS
+from experiments.config import ToyGameConfig
+from experiments.control_config import ControlConfig
 
 SCHEMA_VERSION = 1
+
+# What has run folders, by name.
+EXPERIMENTS: dict[str, type] = {"toy-game": ToyGameConfig, "control": ControlConfig}
 
 
 class RunError(Exception):

@@ -9,7 +9,6 @@ the result stands in docs/results.md.
 
 import inspect
 import math
-import shlex
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -317,15 +316,6 @@ def load_run(folder: RunFolder) -> tuple[Parts, Checkpoint]:
     for module in parts.modules.values():
         module.requires_grad_(False)
     return parts, checkpoint
-
-
-def finish(folder: RunFolder, reporter: Reporter) -> None:
-    """What is done with a run that has been trained: it is evaluated and filmed."""
-    from experiments import jobs
-
-    jobs.evaluate(folder.path, cast(ToyGameConfig, folder.config()).evaluation, as_json=False)
-    jobs.video(folder.path, (), 60, "policy", 0, 2.0)
-    reporter.say(f"step inside: worldmodel play {shlex.quote(str(folder.path))}")
 
 
 def load(path: str | Path) -> Parts:

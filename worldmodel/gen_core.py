@@ -11,6 +11,7 @@ from torch import Tensor
 from worldmodel import nested
 from worldmodel.agent import Agent
 from worldmodel.codecs import action_codec
+from worldmodel.distributions import draw
 from worldmodel.environment import Environment
 from worldmodel.sequences import Row, Sequences
 
@@ -54,10 +55,13 @@ class GenCore:
         )
 
     def step(self, state: GenState) -> tuple[tuple[Row, Tensor], GenState]:
-        """One row of B games, the thought that it caused, and the action drawn from that."""
+        """One row of B games, the thought that it caused, and the action drawn from that.
+
+        Where gradients are recorded, draws have them as far as their distributions do.
+        """
         row, world = self.environment.step(state.action, state.world)
         thought, mind = self.agent.step(row, state.mind)
-        action = self.agent.policy(thought).sample()
+        action = draw(self.agent.policy(thought))
         return (row, thought), GenState(world, mind, thought, action)
 
     def generate(self, length: int, state: GenState) -> tuple[Sequences, Tensor, GenState]:

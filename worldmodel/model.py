@@ -13,6 +13,7 @@ from worldmodel.codecs import (
     DistModule,
     Encoder,
     Head,
+    NormalHead,
     PerceptDecoder,
     PerceptEncoder,
     TwoHot,
@@ -22,8 +23,8 @@ from worldmodel.codecs import (
     encoder_for,
 )
 from worldmodel.cores import CORES, Inference, SequenceCore
-from worldmodel.distributions import Chain, Joint
-from worldmodel.nets import Skip
+from worldmodel.distributions import Chain, Joint, draw
+from worldmodel.nets import SkipGRU
 from worldmodel.sequences import PERCEPT_KEYS, Row, Sequences
 
 
@@ -97,7 +98,7 @@ class WorldModel(nn.Module):
         action = action.masked_fill(first[:, None], 0.0)
         state = nested.where(first, self.initial_state(len(first)), state)
         percept, core = self.predict(action, state)
-        row = void_row(first, action, percept.sample())
+        row = void_row(first, action, draw(percept))
         history = self.remember(self.encoder((row.percept, first)), state.history)
         return row, ModelState(core, history)
 
@@ -117,7 +118,7 @@ class WorldModel(nn.Module):
         core = self.core.step(action, state.core)
         features = self.core.features(core)
         decoder = cast(PerceptDecoder, self.decoder)
-        percept = decoder.consequences(features).sample() | {"observation": features}
+        percept = draw(decoder.consequences(features)) | {"observation": features}
         return void_row(first, action, percept), state._replace(core=core)
 
     def infer(
@@ -280,6 +281,7 @@ def model_for(
     reward_regression: bool = False,
     separate: bool = False,
     decoder_hidden: int | None = None,
+    minimum_std: float | None = None,
     **core_options: Any,
 ) -> WorldModel:
     """A world model of an environment with the given spaces.
@@ -291,7 +293,8 @@ def model_for(
     name and its options, or a head of your own that reads [*, hidden]; or several of those by key
     (see `decoder_for`), where the default of the space is not wanted; encoder: one of your own, or
     several by key; reward_regression: regresses rewards besides (`TwoHot`); separate: reward and
-    end do not depend on the observation, given the features; core_options: the core's own. With
+    end do not depend on the observation, given the features; minimum_std: of the densities of
+    standardised numbers, where the default is not wanted; core_options: the core's own. With
     `recurrence="skip-gru"` the decoder reads what the core hears, too, and its Gaussians begin
     with the observation before.
     """
@@ -302,7 +305,7 @@ def model_for(
     contexts = context_size(actions, percepts.size, feedback, history)
     sequence_core = CORES[core](contexts, percepts.size, hidden=hidden, **core_options)
     decoder_hidden = decoder_hidden or hidden
-    skip = isinstance(getattr(sequence_core, "recurrence", None), Skip)
+    skip = isinstance(getattr(sequence_core, "recurrence", None), SkipGRU)
     shown = sequence_core.feature_size if skip else 0
     observation = decoder_for(observation_space, decoder_hidden + shown, head)
     if skip and feedback:
@@ -319,4 +322,8 @@ def model_for(
         separate,
         skip,
     )
+    if minimum_std is not None:
+        for module in decoder.modules():
+            if isinstance(module, NormalHead):
+                module.minimum_std = minimum_std
     return WorldModel(percepts, sequence_core, decoder, actions, feedback, history)

@@ -296,19 +296,18 @@ class Layers(Recurrence):
         return list(state.split(self.sizes, -1))[::-1]
 
 
-class Skip(Recurrence):
-    """A recurrence that shows its input beside its memory: state and output are [memory, input].
+class SkipGRU(Recurrence):
+    """A GRU that shows its input beside its memory: state and output are [memory, input].
 
     What reads it need not fetch the present out of a memory that was made to keep the past.
     """
 
-    def __init__(self, memory: Recurrence, input_size: int):
-        """memory: one whose state is its output."""
+    def __init__(self, input_size: int, hidden: int):
         super().__init__()
-        self.memory = memory
-        self.sizes = [memory.state_size, input_size]
+        self.memory = GRU(input_size, hidden)
+        self.sizes = [hidden, input_size]
         self.state_size = self.output_size = sum(self.sizes)
-        self.drive_size = memory.drive_size + input_size
+        self.drive_size = self.memory.drive_size + input_size
 
     def drive(self, inputs: Tensor) -> Tensor:
         return torch.cat([self.memory.drive(inputs), inputs], -1)
@@ -326,7 +325,7 @@ RECURRENCES: dict[str, Callable[[int, int], Recurrence]] = {
     "gru": GRU,
     "lstm": LSTM,
     "normalised-gru": NormalisedGRU,
-    "skip-gru": lambda input_size, hidden: Skip(GRU(input_size, hidden), input_size),
+    "skip-gru": SkipGRU,
 }
 
 

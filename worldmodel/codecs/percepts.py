@@ -14,6 +14,8 @@ from worldmodel.codecs.standardisation import Standardisation
 from worldmodel.distributions import Chain, Joint
 from worldmodel.nets import mlp
 
+SPARE_REWARDS = 16  # values of rewards that may come later
+
 
 class PerceptEncoder(Encoder):
     """A percept -> [*, E]: the encoded observation, then the reward and the end, if any.
@@ -84,7 +86,7 @@ class PerceptDecoder(DistModule):
         if reward_support is None:
             self.reward: DistModule = NormalHead(hidden)
         else:
-            self.reward = FiniteHead(hidden, reward_support)
+            self.reward = FiniteHead(hidden, reward_support, spare=SPARE_REWARDS)
         self.terminated = TruthHead(hidden)
         self.regressed = ("reward",) if reward_regression else ()
         self.regression = nn.ModuleDict({key: TwoHotRegression(hidden) for key in self.regressed})

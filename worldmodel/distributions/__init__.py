@@ -13,7 +13,7 @@ from worldmodel.distributions.continuous import (
     mixture,
     standard_normal,
 )
-from worldmodel.distributions.dicts import Chain, Joint
+from worldmodel.distributions.dicts import Chain, Joint, draw
 from worldmodel.distributions.discrete import (
     IMPOSSIBLE,
     Bits,
@@ -47,6 +47,7 @@ __all__ = [
     "TanhNormal",
     "Truth",
     "dequantise",
+    "draw",
     "mixture",
     "standard_normal",
 ]

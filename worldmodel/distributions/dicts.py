@@ -8,6 +8,13 @@ from torch import Tensor
 from torch import distributions as td
 
 
+def draw(distribution: td.Distribution) -> Any:
+    """A sample; with gradients where they are recorded, and where the distribution has them."""
+    if torch.is_grad_enabled() and distribution.has_rsample:
+        return distribution.rsample()
+    return distribution.sample()
+
+
 class Joint(td.Distribution):
     """Independent parts; value: a dictionary or a tuple, as the parts are given."""
 
@@ -31,8 +38,18 @@ class Joint(td.Distribution):
     def mean(self) -> Any:
         return self._each(lambda part: part.mean)
 
+    has_rsample = True
+
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Any:
         return self._each(lambda part: part.sample(sample_shape))
+
+    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Any:
+        """With gradients, of those parts that have them."""
+
+        def drawn(part: td.Distribution) -> Any:
+            return part.rsample(sample_shape) if part.has_rsample else part.sample(sample_shape)
+
+        return self._each(drawn)
 
     def log_probs(self, value: Any) -> dict[Any, Tensor]:
         """The log probability of each part by key, or by its place in the tuple, [*] nats."""
@@ -65,9 +82,16 @@ class Chain(td.Distribution):
         first = self.first.mode
         return first | self.then(first).mode
 
+    has_rsample = True
+
     def sample(self, sample_shape: torch.Size = torch.Size()) -> dict[str, Any]:  # type: ignore[override]
         first = self.first.sample(sample_shape)
         return first | self.then(first).sample()
+
+    def rsample(self, sample_shape: torch.Size = torch.Size()) -> dict[str, Any]:  # type: ignore[override]
+        """With gradients, of those parts that have them."""
+        first = self.first.rsample(sample_shape)
+        return first | self.then(first).rsample()
 
     def log_probs(self, value: Mapping[str, Any]) -> dict[str, Tensor]:
         """The log probability of each part given those before it, [*] nats."""

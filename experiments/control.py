@@ -1,0 +1,403 @@
+"""Any Gymnasium environment: collect, learn a world model, train a policy in its dream, repeat.
+
+    worldmodel train control --env CartPole-v1 --out RUN
+
+Rounds of up to four stages: collect (at random first, then by the policy so far), learn (the world
+model, from all that was collected), improve (the policy, in the dream alone), evaluate (real
+episodes, for the learning curve). What to expect stands in docs/results.md.
+"""
+
+import inspect
+import json
+import warnings
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple, cast
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import nn
+
+from agents import (
+    ActorCritic,
+    Critic,
+    DynamicsGradient,
+    EveryAction,
+    Imagination,
+    Policy,
+    Uniform,
+)
+from agents.imagination import parameters_of
+from agents.policy_gradient import PolicyGradient
+from envs import GymEnvironment, collect
+from envs.make import arguments_from_json, make_vector_env
+from experiments.control_config import ControlConfig, EnvironmentConfig
+from experiments.progress import Reporter
+from experiments.returns import play_episodes
+from experiments.run import RunError, RunFolder, write_text
+from experiments.spaces import read_spaces, write_spaces
+from experiments.training import Stage, Told, newest_checkpoint
+from experiments.training import Training as Run
+from worldmodel import (
+    CORES,
+    ELBO,
+    Agent,
+    Believer,
+    DiskStore,
+    Dream,
+    Episodes,
+    Greedy,
+    PerceptDecoder,
+    Replay,
+    Trainer,
+    WorldModel,
+    action_codec,
+    constant,
+    cosine,
+    model_for,
+    nested,
+)
+from worldmodel.checkpoint import Checkpoint, list_checkpoints
+from worldmodel.codecs import FiniteHead
+from worldmodel.noise import OwnNoise
+
+EVALUATION_SEED = 2**32  # apart from the seeds of training, which are drawn from smaller ones
+LAST_RATE = 0.1  # of a learning rate, relative to the first
+CURVE_COPIES = 20  # real episodes that are played side by side
+CRITIC_SCALE = 10  # returns, in units of an ordinary reward
+FINITE_REWARDS = 16  # rewards that take more values than this have a density
+NOT_OF_ONE = ("env", "arguments", "copies", "workers")  # of the settings of environments
+
+
+class Facts(NamedTuple):
+    """What the first collection told of the environment."""
+
+    steps: int  # that it took
+    reward_support: list[float] | None  # the values that rewards took, if they are few
+    reward_unit: float  # the size of an ordinary reward
+
+
+class Parts:
+    """What a run consists of: the world model, its policy, and the worlds they face."""
+
+    def __init__(
+        self,
+        config: ControlConfig,
+        facts: Facts,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+    ):
+        self.config = config
+        self.facts = facts
+        self.observation_space, self.action_space = observation_space, action_space
+        self.actions = action_codec(action_space)
+        self.model = self._model()
+        size, hidden = self.model.belief_size, config.dreaming.policy_hidden
+        self.policy = Policy(size, self.actions, hidden)
+        self.critic = Critic(size, hidden, scale=CRITIC_SCALE * facts.reward_unit)
+        for module in self.modules.values():
+            module.eval()
+        self.agent = Believer(self.model, self.policy)
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        return {"model": self.model, "policy": self.policy, "critic": self.critic}
+
+    def environment(self, copies: int = 1, seed: int | None = None) -> GymEnvironment:
+        """The real environment, `copies` side by side, in this process."""
+        return real_environment(self.config.environment, copies, seed)
+
+    def dream(self, horizon: int | None = None) -> Dream:
+        """The environment as the model dreams it."""
+        horizon = horizon or self.config.dreaming.horizon
+        return Dream(self.model, horizon, self.observation_space, self.action_space)
+
+    def objective(self, imagination: Imagination) -> PolicyGradient:
+        """How the policy is trained."""
+        told = self.config.dreaming
+        core, critic, unit = imagination.core, self.critic, self.facts.reward_unit
+        sizes, discount, entropy = (
+            (told.dreams, told.length),
+            told.discount,
+            constant(told.entropy),
+        )
+        method = told.method
+        if method == "auto":
+            method = "dynamics" if isinstance(self.action_space, spaces.Box) else "actor-critic"
+        if method == "every-action":
+            return EveryAction(core, *sizes, critic, discount, entropy, unit)
+        kind = DynamicsGradient if method == "dynamics" else ActorCritic
+        return kind(core, *sizes, critic, discount, told.trace, entropy, unit)
+
+    def _model(self) -> WorldModel:
+        told = self.config.world
+        known = set(inspect.signature(CORES[told.core]).parameters) - {"hidden"}
+        options: dict[str, Any] = {
+            key: value for key, value in vars(told).items() if key in known and value != "default"
+        }
+        return model_for(
+            self.observation_space,
+            self.action_space,
+            told.core,
+            told.memory,
+            self.facts.reward_support,
+            history=told.history,
+            dropout=self.config.learning.dropout,
+            decoder_hidden=told.hidden,
+            minimum_std=told.minimum_std,
+            **options,
+        )
+
+
+def real_environment(
+    told: EnvironmentConfig,
+    copies: int,
+    seed: int | None,
+    workers: int = 0,
+    report: Callable[[str], None] = warnings.warn,
+) -> GymEnvironment:
+    """The real environment, as it was asked for on the command line."""
+    options = {key: value for key, value in vars(told).items() if key not in NOT_OF_ONE}
+    try:
+        arguments = arguments_from_json(told.arguments)
+        made = make_vector_env(
+            told.env, arguments, copies=copies, workers=workers, report=report, **options
+        )
+        return GymEnvironment(made, seed)
+    except ValueError as error:
+        raise RunError(str(error)) from error
+
+
+def stages(config: ControlConfig) -> list[Stage]:
+    """The whole job in order; the first collection is done before a model can be built."""
+    told = config.collecting
+    plan: list[Stage] = []
+    used, number = told.prefill, 0
+    updates, rollouts = config.learning.first_updates, config.dreaming.first_rollouts
+    while True:
+        plan += [Stage("learn", number, updates), Stage("improve", number, rollouts)]
+        if config.returns.curve_episodes:
+            plan.append(Stage("evaluate", number, 1))
+        if used >= told.steps:
+            return plan
+        number += 1
+        plan.append(Stage("collect", number, 1))
+        steps = phase_steps(config, number)
+        used += steps
+        updates = max(1, round(config.learning.update_ratio * steps))
+        rollouts = max(1, round(config.dreaming.rollout_ratio * steps))
+
+
+def phase_steps(config: ControlConfig, number: int) -> int:
+    """Steps of the real environment in a round's collection."""
+    told = config.collecting
+    if number == 0:
+        return told.prefill
+    return min(told.phase, told.steps - told.prefill - (number - 1) * told.phase)
+
+
+class Training(Run):
+    """A run in progress."""
+
+    told: ClassVar[dict[str, Told]] = {
+        "collect": Told("playing", "phase"),
+        "learn": Told("learning", "updates"),
+        "improve": Told("dreaming", "rollouts"),
+        "evaluate": Told("evaluating", "times"),
+    }
+
+    def __init__(self, folder: RunFolder, reporter: Reporter):
+        self.config = config = folder.config()
+        super().__init__(folder, reporter, config.checkpoint_seconds)
+        torch.set_num_threads(config.threads)
+        self.stages = stages(config)
+        self.rounds = self.stages[-1].round + 1
+        self.seeds = np.random.SeedSequence(config.seed).spawn(2 + self.rounds)
+        self.store = DiskStore(folder.episodes)
+        facts = self._first_episodes()
+        torch.manual_seed(config.seed)
+        self.real_steps = facts.steps
+        self.parts = parts = Parts(config, facts, *read_spaces(folder.episodes))
+        self.replay = Replay(parts.actions, self.seeds[0], self.store)
+        if not list_checkpoints(folder.checkpoints):
+            self._standardise()
+        updates, rollouts = (
+            sum(stage.units for stage in self.stages if stage.kind == kind)
+            for kind in ("learn", "improve")
+        )
+        told = config.learning
+        self.learner = Trainer(
+            ELBO(
+                parts.model,
+                constant(told.kl_weight),
+                free_nats=told.free_nats,
+                kl_balance=told.kl_balance,
+            ),
+            parts.model.parameters(),
+            cosine(told.learning_rate, LAST_RATE * told.learning_rate, updates),
+            weight_decay=told.weight_decay,
+            clip_norm=1.0,
+        )
+        dreaming = config.dreaming
+        self.imagination = Imagination(
+            parts.agent, parts.dream(), self.replay, dreaming.dreams, told.window, told.from_start
+        )
+        self.objective = parts.objective(self.imagination)
+        self.improver = Trainer(
+            self.objective,
+            parameters_of(parts.policy, parts.critic),
+            cosine(dreaming.policy_rate, LAST_RATE * dreaming.policy_rate, rollouts),
+            clip_norm=1.0,
+        )
+        self.dreams = self.imagination.begin()
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        return self.parts.modules
+
+    def work(self, stage: Stage) -> str:
+        units = {
+            "collect": self._collect,
+            "learn": self._learn,
+            "improve": self._improve,
+            "evaluate": self._evaluate,
+        }
+        return units[stage.kind](stage)
+
+    def _collect(self, stage: Stage) -> str:
+        episodes, steps = self._play(self.parts.agent, stage.round)
+        self._meet_rewards(episodes)
+        self.real_steps += steps
+        self.log(stage, episodes=episodes, steps=steps, real_steps=self.real_steps)
+        return f"{episodes} episodes, {steps} steps"
+
+    def _learn(self, stage: Stage) -> str:
+        told = self.config.learning
+        batch = self.replay.sample(told.window, told.batch_rows, told.from_start, told.burn_in)
+        self.parts.model.train()
+        metrics = self.learner.update(batch)
+        self.parts.model.eval()
+        self.log(stage, **metrics)
+        return f"{metrics['loss']:.4f} nats a step"
+
+    def _improve(self, stage: Stage) -> str:
+        if self.done == 0:  # the model has changed since, and beliefs with it
+            self.dreams = self.imagination.begin()
+        rollout, self.dreams = self.objective.roll(self.imagination.go_on(self.dreams))
+        metrics = self.improver.update(rollout)
+        self.log(stage, **metrics)
+        return f"value {metrics['value']:.2f}, entropy {metrics['entropy']:.2f}"
+
+    def _evaluate(self, stage: Stage) -> str:
+        episodes = self.config.returns.curve_episodes
+        seed = evaluation_seeds(self.config)[0]
+        copies = min(episodes, CURVE_COPIES)
+        environment = self.parts.environment(copies, seed)
+        with OwnNoise(seed)():
+            returns = play_episodes(environment, Greedy(self.parts.agent), copies, episodes)
+        environment.close()
+        mean = float(returns.mean())
+        self.log(
+            stage,
+            real_steps=self.real_steps,
+            real_return_mean=mean,
+            real_returns=returns.tolist(),
+        )
+        return f"return {mean:.1f} ± {returns.std():.1f} after {self.real_steps} real steps"
+
+    def _first_episodes(self) -> Facts:
+        """What the first collection tells, which is made before anything else, and only once."""
+        file = self.folder.episodes / "facts.json"
+        if file.exists():
+            return Facts(**json.loads(file.read_text()))
+        torch.manual_seed(self.config.seed)
+        self.store.rewind(0)
+        self.folder.truncate_metrics(0)
+        environment = real_environment(self.config.environment, 1, None)
+        write_spaces(self.folder.episodes, environment.observation_space, environment.action_space)
+        agent = Uniform(environment.action_space, self.config.collecting.persistence)
+        environment.close()
+        with self.reporter.stage("playing at random", 1, 0, "phase") as progress:
+            episodes, steps = self._play(agent, 0)
+            progress.update(1, f"{episodes} episodes, {steps} steps")
+        rewards = rewards_of(self.store.select(np.arange(len(self.store))))
+        unit = float(np.sqrt(np.mean(np.square(rewards)))) or 1.0
+        values = np.unique(rewards)
+        are_few = len(values) <= FINITE_REWARDS and self.config.world.rewards == "auto"
+        few = [float(v) for v in values] if are_few else None
+        facts = Facts(steps, few, unit)
+        write_text(file, json.dumps(facts._asdict()))
+        return facts
+
+    def _play(self, agent: Agent, number: int) -> tuple[int, int]:
+        """A round's collection, in environments of its own, stored as episodes end: how many
+        episodes and steps it brought."""
+        told = self.config.environment
+        seed = int(self.seeds[2 + number].generate_state(1)[0])
+        steps = phase_steps(self.config, number)
+        environment = real_environment(
+            told, min(told.copies, steps), seed, told.workers, self.reporter.say
+        )
+        number, taken = 0, 0
+        for episodes in collect(environment, agent, steps):
+            self.store.add(episodes)
+            number, taken = number + len(episodes), taken + episodes.steps
+        environment.close()
+        return number, taken
+
+    def _meet_rewards(self, episodes: int) -> None:
+        """Rewards that never came before, among those of the newest episodes, become possible."""
+        head = cast(PerceptDecoder, self.parts.model.decoder).reward
+        if isinstance(head, FiniteHead):
+            newest = np.arange(max(0, len(self.store) - episodes), len(self.store))
+            rewards = rewards_of(self.store.select(newest))
+            try:
+                head.extend(torch.as_tensor(rewards))
+            except ValueError as error:
+                raise RunError(f"{self.folder.path}: {error} (--rewards density)") from error
+
+    def _standardise(self) -> None:
+        """The scales of the numbers that were observed first."""
+        first = self.store.select(np.arange(len(self.store)))
+        values = {"observation": first.columns["observation"], "reward": rewards_of(first)}
+        for module in (self.parts.model.encoder, self.parts.model.decoder):
+            module.standardise(values)
+
+    def tensors(self) -> dict[str, Any]:
+        return {
+            "learner": self.learner.state_dict(),
+            "improver": self.improver.state_dict(),
+            "dreams": nested.leaves(self.dreams),
+        }
+
+    def values(self) -> dict[str, Any]:
+        return {"replay": self.replay.state_dict(), "real_steps": self.real_steps}
+
+    def load(self, tensors: dict[str, Any], values: dict[str, Any]) -> None:
+        self.real_steps = values["real_steps"]
+        self.replay.load_state_dict(values["replay"])
+        self.learner.load_state_dict(tensors["learner"])
+        self.improver.load_state_dict(tensors["improver"])
+        self.dreams = nested.fill(self.dreams, tensors["dreams"])
+
+
+def rewards_of(episodes: Episodes) -> np.ndarray:
+    """All rewards, those of first rows, which are void, left out."""
+    return np.delete(episodes.columns["reward"], episodes.starts)
+
+
+def evaluation_seeds(config: ControlConfig) -> list[int]:
+    """Of the evaluation while training, of the real and of the dreamt games after it."""
+    sequence = np.random.SeedSequence([config.seed, EVALUATION_SEED])
+    return [int(seed) for seed in sequence.generate_state(3)]
+
+
+def load_run(folder: RunFolder) -> tuple[Parts, Checkpoint]:
+    """A run as its newest checkpoint left it."""
+    checkpoint = newest_checkpoint(folder)
+    facts = Facts(**json.loads((folder.episodes / "facts.json").read_text()))
+    parts = Parts(folder.config(), facts, *read_spaces(folder.episodes))
+    checkpoint.load(parts.modules)
+    for module in parts.modules.values():
+        module.requires_grad_(False)
+    return parts, checkpoint

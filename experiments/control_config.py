@@ -1,0 +1,230 @@
+"""What the control experiment can be told; see `experiments.config`."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from experiments.config import Core, positive
+
+Method = Literal["auto", "actor-critic", "every-action", "dynamics"]
+
+
+@dataclass(frozen=True)
+class EnvironmentConfig:
+    """The real environment."""
+
+    env: str
+    """Its Gymnasium id, or module:id; the module may lie in the current directory."""
+    arguments: str = "{}"
+    """Of the environment's own constructor, as JSON."""
+    action_repeat: int = 1
+    """How often each action is played; rewards are summed."""
+    time_limit: int | None = None
+    """Its own steps after which an episode is truncated; None: as it is registered."""
+    hide: tuple[int, ...] = ()
+    """Numbers of a vector that are not shown, by their places."""
+    hidden_velocities: bool = False
+    """Show positions only, where it is known which numbers are velocities."""
+    keys: tuple[str, ...] = ()
+    """Of a dictionary of observations, those that are shown; none: all."""
+    pixels: int | None = None
+    """The rendered image, of so many pixels a side, is the observation."""
+    resize: int | None = None
+    """Images among the observations get so many pixels a side."""
+    grayscale: bool = False
+    """Images among the observations lose their colours."""
+    copies: int = 1
+    """Played side by side while collecting."""
+    workers: int = 0
+    """Processes that share the copies; 0: this one."""
+
+    def __post_init__(self) -> None:
+        positive(self, "action_repeat", "copies")
+        if self.workers < 0:
+            raise ValueError(f"--workers must be 0 or more, got {self.workers}")
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """The world model."""
+
+    core: Core = "rnn"
+    """The sequence core."""
+    memory: int = 16
+    """Units of the recurrence. Few of them learn a world that shows nearly all; one that has to be
+    remembered wants more."""
+    hidden: int = 128
+    """Units of the decoder, which reads the memory and what led to the row."""
+    latent: int = 16
+    """Size of a row's latent (not rnn)."""
+    latent_classes: int = 0
+    """Values of each of `latent` categoricals; 0: Gaussian latents (rssm only)."""
+    recurrence: Literal["default", "gru", "lstm", "normalised-gru", "skip-gru"] = "skip-gru"
+    """skip-gru: the decoder reads what the recurrence hears, too, and begins with the observation
+    before."""
+    layers: int = 1
+    """Of the recurrence."""
+    history: int = 1
+    """Observations that the context holds; some replace a memory."""
+    rewards: Literal["auto", "density"] = "auto"
+    """auto: a probability of each value, if there are few of them in the first collection."""
+    minimum_std: float = 0.01
+    """Of a number's density, relative to how far the number varied in the first collection."""
+
+    def __post_init__(self) -> None:
+        positive(self, "memory", "hidden", "latent", "layers", "history", "minimum_std")
+
+
+@dataclass(frozen=True)
+class CollectingConfig:
+    """What is played in the real environment."""
+
+    steps: int = 5_000
+    """Steps of the real environment, all in all."""
+    prefill: int = 500
+    """The first of them, at random."""
+    persistence: float = 0.0
+    """The probability that the last action is repeated in these: swings what has to be swung."""
+    phase: int = 250
+    """Steps a round, played by the policy."""
+
+    def __post_init__(self) -> None:
+        positive(self, "steps", "prefill", "phase")
+        if not 0 <= self.persistence < 1:
+            raise ValueError(f"--persistence is 0 or more and below 1, got {self.persistence}")
+        if self.prefill > self.steps:
+            raise ValueError(
+                f"--prefill is a part of --steps, got {self.prefill} of {self.steps} steps"
+            )
+
+
+@dataclass(frozen=True)
+class WorldLearningConfig:
+    """How the world model learns."""
+
+    first_updates: int = 600
+    """Updates after the first collection."""
+    update_ratio: float = 0.6
+    """Updates a real step after it."""
+    window: int = 32
+    """Rows of a training window, at most."""
+    batch_rows: int = 1_024
+    """Rows of a batch of windows, on average."""
+    from_start: float = 0.25
+    """The share of windows that begin at an episode's first row."""
+    burn_in: int = 1
+    """Rows of a window that begins late that are not scored: it has not seen what came before."""
+    learning_rate: float = 0.003
+    """Adam's, at first; it falls along a cosine to a tenth."""
+    weight_decay: float = 0.0
+    """Adam's, decoupled."""
+    dropout: float = 0.0
+    """The share of features that the decoder does not get to read, in training."""
+    kl_weight: float = 1.0
+    """Weight of the KL divergence (no metric knows of it)."""
+    free_nats: float = 0.0
+    """A row's KL divergence below this is not made smaller."""
+    kl_balance: float | None = None
+    """The share of the KL divergence's gradient that moves the prior; None: the true gradient."""
+
+    def __post_init__(self) -> None:
+        positive(self, "first_updates", "update_ratio", "window", "batch_rows", "learning_rate")
+
+
+@dataclass(frozen=True)
+class DreamingConfig:
+    """How the policy is trained, in the dream alone."""
+
+    method: Method = "auto"
+    """actor-critic: the score function of the actions chosen; every-action: each is tried in a
+    fork of the dream; dynamics: the gradient through the dream. auto: dynamics for actions that
+    are numbers, actor-critic for others."""
+    first_rollouts: int = 600
+    """Rollouts in the dream after the first collection."""
+    rollout_ratio: float = 0.6
+    """Rollouts a real step after it; each makes one update."""
+    dreams: int = 200
+    """Games dreamt side by side; they begin with beliefs about recorded rows."""
+    length: int = 25
+    """Rows a rollout."""
+    horizon: int = 200
+    """Steps after which a dream is over and another one begins."""
+    policy_hidden: int = 128
+    """Units of the policy's and of the critic's layers."""
+    policy_rate: float = 0.001
+    """Adam's learning rate, at first; it falls along a cosine to a tenth."""
+    discount: float = 0.99
+    """Of rewards, a step."""
+    trace: float = 0.95
+    """lambda of the returns."""
+    entropy: float = 0.003
+    """Weight of the entropy bonus, in units of how far returns lie apart."""
+
+    def __post_init__(self) -> None:
+        positive(self, "first_rollouts", "rollout_ratio", "dreams", "length", "horizon")
+        positive(self, "policy_hidden", "policy_rate", "discount")
+
+
+@dataclass(frozen=True)
+class ReturnsConfig:
+    """How the policy is evaluated: greedily, on whole episodes, under seeds of their own."""
+
+    episodes: int = 100
+    """Real episodes, and dreamt ones, at the end."""
+    curve_episodes: int = 20
+    """Real episodes after each round, for the learning curve; 0: none."""
+
+    def __post_init__(self) -> None:
+        if self.episodes < 2 or self.curve_episodes < 0:
+            raise ValueError(
+                "--episodes must be 2 or more and --curve-episodes 0 or more, got "
+                f"{self.episodes} and {self.curve_episodes}"
+            )
+
+
+@dataclass(frozen=True)
+class ControlConfig:
+    """Any Gymnasium environment: collect, learn a world model, train a policy in its dream.
+
+    The run folder holds config.json, metrics.jsonl, checkpoints/ and episodes/ (the replay);
+    Ctrl-C saves, and `worldmodel resume` goes on from there, to the last bit.
+    """
+
+    environment: EnvironmentConfig
+    world: WorldConfig = field(default_factory=WorldConfig)
+    collecting: CollectingConfig = field(default_factory=CollectingConfig)
+    learning: WorldLearningConfig = field(default_factory=WorldLearningConfig)
+    dreaming: DreamingConfig = field(default_factory=DreamingConfig)
+    returns: ReturnsConfig = field(default_factory=ReturnsConfig)
+    seed: int = 0
+    """Of everything that is random."""
+    threads: int = 1
+    """Threads of the processor; the same number gives the same bits."""
+    checkpoint_seconds: float = 30.0
+    """Time between checkpoints (there is one after every stage, too)."""
+
+    def __post_init__(self) -> None:
+        positive(self, "threads", "checkpoint_seconds")
+        if self.seed < 0:
+            raise ValueError(f"--seed must be 0 or more, got {self.seed}")
+
+
+def quick_control(config: ControlConfig) -> ControlConfig:
+    """The same experiment made so small that it ends within seconds and learns next to nothing."""
+    return replace(
+        config,
+        world=replace(config.world, memory=4, hidden=16, latent=4),
+        collecting=CollectingConfig(steps=90, prefill=50, phase=20),
+        learning=replace(
+            config.learning, first_updates=4, update_ratio=0.1, window=8, batch_rows=64
+        ),
+        dreaming=replace(
+            config.dreaming,
+            first_rollouts=4,
+            rollout_ratio=0.1,
+            dreams=8,
+            length=4,
+            horizon=10,
+            policy_hidden=16,
+        ),
+        returns=ReturnsConfig(episodes=2, curve_episodes=2),
+    )
