@@ -167,7 +167,7 @@ class BenchCores:
     Takes about four minutes; let nothing else run. With --preset, whole updates of an agent.
     """
 
-    core: Literal["all", "rnn", "independent", "vrnn", "srnn", "rssm"] = "all"
+    core: Literal["all", "rnn", "independent", "vrnn", "srnn", "rssm", "vae"] = "all"
     """Which core."""
     preset: Literal["none", "dreamerv3-1m"] = "none"
     """dreamerv3-1m: instead, the update of a world model and an actor-critic of those sizes."""
