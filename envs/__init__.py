@@ -5,6 +5,7 @@ import gymnasium
 from envs.belief_wrapper import BeliefWrapper
 from envs.dream_env import DreamEnv, DreamVectorEnv, View
 from envs.gymnasium_environment import GymEnvironment
+from envs.image_code import ImageToCode
 from envs.toy_game import Action, ToyGame, ToyGameVector, draw_ring, ring_text
 from envs.toy_game_filter import ToyGameFilter
 from envs.toy_game_solver import best_memoryless_policy, random_policy_steps, solve_toy_game
@@ -22,6 +23,7 @@ __all__ = [
     "DreamEnv",
     "DreamVectorEnv",
     "GymEnvironment",
+    "ImageToCode",
     "ToyGame",
     "ToyGameFilter",
     "ToyGameVector",

@@ -26,7 +26,7 @@ LAYERS = [
     {"codecs", "sequences"},
     {"cores", "replay"},
     {"model"},
-    {"environment", "agent", "likelihoods"},
+    {"environment", "agent", "likelihoods", "autoencoder"},
     {"gen_core", "objectives"},
     {"trainer"},
 ]

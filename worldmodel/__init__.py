@@ -2,6 +2,13 @@
 
 from worldmodel import distributions, nested
 from worldmodel.agent import Agent, Believer, Greedy, Memoryless
+from worldmodel.autoencoder import (
+    as_recordings,
+    autoencoder_for,
+    decode_images,
+    encode_images,
+    image_space,
+)
 from worldmodel.codecs import (
     HEADS,
     ActionCodec,
@@ -88,15 +95,20 @@ __all__ = [
     "Trainer",
     "WorldModel",
     "action_codec",
+    "as_recordings",
+    "autoencoder_for",
     "constant",
     "context_size",
     "cosine",
     "cyclical",
+    "decode_images",
     "decoder_for",
     "distributions",
+    "encode_images",
     "encoder_for",
     "half_life",
     "head_for",
+    "image_space",
     "kl_closed_form",
     "kl_monte_carlo",
     "linear",

@@ -24,10 +24,6 @@ class VAEState(NamedTuple):
     latent: Tensor  # [B, Z], z
 
 
-class VAEPrepared(NamedTuple):
-    raw: Tensor  # [T, B, 2 Z], of the posterior
-
-
 class VAE(SequenceCore):
     """Standard normal latents and nothing else; contexts are not heard. `hidden` units stand
     between the evidence and the posterior."""
@@ -51,21 +47,16 @@ class VAE(SequenceCore):
 
     def prepare(
         self, contexts: Tensor, evidence: Tensor, mask: Tensor, state: VAEState
-    ) -> VAEPrepared:
-        return VAEPrepared(self.posterior(evidence))
+    ) -> Gaussian:
+        return Gaussian.from_raw(self.posterior(evidence))
 
-    def explain(
-        self, prepared: VAEPrepared, state: VAEState
-    ) -> tuple[Gaussian, Gaussian, VAEState]:
-        posterior = Gaussian.from_raw(prepared.raw)
-        return posterior, self._prior(posterior.mean), VAEState(posterior.draw())
+    def explain(self, prepared: Gaussian, state: VAEState) -> tuple[Gaussian, Gaussian, VAEState]:
+        return prepared, self._prior(prepared.mean), VAEState(prepared.draw())
 
-    def explain_all(self, prepared: VAEPrepared, state: VAEState, particles: int) -> Inference:
+    def explain_all(self, prepared: Gaussian, state: VAEState, particles: int) -> Inference:
         """All at once: no posterior depends on another latent."""
-        posterior = nested.map(
-            lambda leaf: leaf.repeat(1, particles, 1), Gaussian.from_raw(prepared.raw)
-        )
-        noise = noise_of_steps(len(prepared.raw), state.latent)
+        posterior = nested.map(lambda leaf: leaf.repeat(1, particles, 1), prepared)
+        noise = noise_of_steps(len(posterior.mean), state.latent)
         states = VAEState(torch.addcmul(posterior.mean, posterior.std, noise))
         return Inference(states, posterior, self._prior(posterior.mean))
 
