@@ -1,6 +1,7 @@
 """The command line: verbs over run folders.
 
 worldmodel train toy-game --out RUN     collect, learn, dream, improve, evaluate, film
+worldmodel train vae --images DIR       learn codes of images, with --out RUN
 worldmodel resume RUN                   go on exactly where a run stopped
 worldmodel evaluate RUN [--json]        the run beside the exact answers
 worldmodel play RUN [--world real]      step inside
@@ -13,7 +14,7 @@ worldmodel bench iwae                   does importance weighting help?
 """
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,7 @@ from experiments.config import (
     EvaluationConfig,
     ExactConfig,
     ToyGameConfig,
+    VAEConfig,
     quick,
     quick_exact,
 )
@@ -49,6 +51,24 @@ class TrainToyGame:
         from experiments import jobs
 
         jobs.train(self.out, quick(self.config) if self.quick else self.config)
+
+
+@dataclass(frozen=True)
+class TrainVAE:
+    """Learn a convolutional variational autoencoder of images; write what it makes of them.
+
+    Ctrl-C saves; `worldmodel resume RUN` goes on from there, to the last bit.
+    """
+
+    out: Path
+    """The run's folder, to be made."""
+    config: tyro.conf.OmitArgPrefixes[VAEConfig]
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        data = replace(self.config.data, images=str(Path(self.config.data.images).resolve()))
+        jobs.train(self.out, replace(self.config, data=data))
 
 
 @dataclass(frozen=True)
@@ -298,7 +318,7 @@ VERBS: dict[str, Any] = {
     "bench": Bench,
 }
 GROUPS: dict[str, dict[str, Any]] = {
-    "train": {"toy-game": TrainToyGame},
+    "train": {"toy-game": TrainToyGame, "vae": TrainVAE},
     "bench": {
         "toy-game": BenchToyGame,
         "exact": BenchExact,

@@ -12,7 +12,7 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -20,11 +20,13 @@ from numpy.lib import format as npy
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from experiments.config import ImagesConfig
 from experiments.run import RunError
 
 ARRAYS = (".npy", ".npz")
 PICTURES = (".png", ".jpg", ".jpeg")
 PIECE = 2**20  # bytes of a compressed file that are unpacked at once
+Binarisation = Literal["dynamic", "threshold"]
 LOCAL_HEADER = 30  # bytes of a zip member's header before its name
 
 
@@ -41,6 +43,22 @@ class Images(ABC):
     @abstractmethod
     def read(self, indices: np.ndarray) -> np.ndarray:
         """The images int64 [n] -> uint8 [n, H, W, C]."""
+
+
+class HeldImages(Images):
+    """Images that memory holds: an array uint8 [N, H, W, C]."""
+
+    name = "memory"
+
+    def __init__(self, images: np.ndarray):
+        self.images = images
+        self.shape = images.shape[1:]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        return self.images[indices]
 
 
 class ArrayImages(Images):
@@ -212,7 +230,7 @@ def _open_archive(path: Path, array: str) -> Images:
                 file.seek(member.header_offset + LOCAL_HEADER - 4)
                 lengths = np.frombuffer(file.read(4), "<u2")  # of the name, and of what follows
                 offset = member.header_offset + LOCAL_HEADER + int(lengths.sum())
-                return ArrayImages(f"{path}[{array}]" if array else str(path), file, offset)
+                return ArrayImages(str(path), file, offset)
             unpacked = tempfile.TemporaryFile()  # noqa: SIM115 (as long, too)
             with archive.open(member) as packed:
                 shutil.copyfileobj(packed, unpacked, PIECE)
@@ -243,6 +261,12 @@ def _choose(path: Path, archive: zipfile.ZipFile, array: str) -> str:
             "name one with --array"
         )
     return found[0]
+
+
+def images_of(told: ImagesConfig) -> list[Prepared]:
+    """What a configuration names, resized and made grey as it says."""
+    found = open_images(Path(told.images), told.array)
+    return [Prepared(images, told.size, told.grayscale) for images in found]
 
 
 def common_shape(datasets: Sequence[Images]) -> tuple[int, ...]:
@@ -292,9 +316,7 @@ def get_random_samples(
 class Batches:
     """Batches out of super-batches that are drawn across files; without end.
 
-    A super-batch is gone through once, in random order. With `binarise`, a pixel becomes true
-    with a probability that is its brightness, drawn anew each time (dynamic binarisation:
-    Salakhutdinov & Murray 2008, as Burda et al. 2016 use it).
+    A super-batch is gone through once, in random order. Truth values come from `binarise`.
     """
 
     def __init__(
@@ -304,7 +326,7 @@ class Batches:
         super_batch: int,
         weights: Mapping[str, float] | None = None,
         seed: int = 0,
-        binarise: bool = False,
+        truth: Binarisation | None = None,
     ):
         """weights: by the name of a file, or the end of it; of others 1."""
         self.datasets = list(datasets)
@@ -312,13 +334,14 @@ class Batches:
         self.batch = batch
         self.super_batch = max(batch, min(super_batch, sum(map(len, datasets))))
         self.weights = _weights(datasets, weights or {})
-        self.binarise = binarise
+        self.truth = truth
         self.random = np.random.default_rng(seed)
         self._draw()
 
     def _draw(self) -> None:
         self._before = self.random.bit_generator.state
         self._at = 0
+        self._images = np.empty(0)  # the one before need not be held beside the next
         self._images = get_random_samples(
             self.datasets, self.super_batch, self.weights, self.random
         )
@@ -332,7 +355,9 @@ class Batches:
             self._draw()
         images = self._images[self._at : self._at + self.batch]
         self._at += self.batch
-        return torch.from_numpy(binarise(images, self.random) if self.binarise else images)
+        if self.truth is not None:
+            images = binarise(images, self.truth, self.random)
+        return torch.from_numpy(images)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values, from which `load_state_dict` goes on."""
@@ -345,8 +370,12 @@ class Batches:
         self.random.bit_generator.state = state["now"]
 
 
-def binarise(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Each pixel true with a probability that is its brightness, bool; images uint8."""
+def binarise(images: np.ndarray, how: Binarisation, random: np.random.Generator) -> np.ndarray:
+    """Images uint8 as truth values, bool: true where they are brighter than 127 (threshold), or
+    with a probability that is the brightness (dynamic: drawn anew each time, as by Burda et al.
+    2016, https://arxiv.org/abs/1509.00519)."""
+    if how == "threshold":
+        return images > 127
     return random.random(images.shape, np.float32) * 255 < images
 
 

@@ -206,14 +206,14 @@ def test_weights_by_name_reach_the_batches(files):
     assert all((names_of(batch) >= 1000).all() for batch in itertools.islice(batches, 20))
 
 
-@pytest.mark.parametrize("binary", [True, False])
-def test_batches_go_on_where_they_stopped(files, binary):
-    batches = Batches(files, 7, 30, seed=3, binarise=binary)
+@pytest.mark.parametrize("truth", [None, "dynamic", "threshold"])
+def test_batches_go_on_where_they_stopped(files, truth):
+    batches = Batches(files, 7, 30, seed=3, truth=truth)
     for _ in range(6):
         next(batches)
     state = batches.state_dict()
     expected = [next(batches).numpy() for _ in range(9)]
-    other = Batches(files, 7, 30, seed=4, binarise=binary)
+    other = Batches(files, 7, 30, seed=4, truth=truth)
     other.load_state_dict(state)
     assert np.array_equal([next(other).numpy() for _ in range(9)], expected)
 
@@ -221,10 +221,11 @@ def test_batches_go_on_where_they_stopped(files, binary):
 def test_binarisation_draws_anew_with_brightness_as_probability():
     random = np.random.default_rng(0)
     grey = np.tile(np.array([0, 51, 204, 255], np.uint8), (20_000, 1))
-    drawn = binarise(grey, random)
+    drawn = binarise(grey, "dynamic", random)
     assert drawn.dtype == bool
     error = 4 * (0.16 / 20_000) ** 0.5
     assert np.abs(drawn.mean(0) - [0, 0.2, 0.8, 1]).max() < error
     assert not drawn[:, 0].any()
     assert drawn[:, 3].all()
-    assert not np.array_equal(drawn, binarise(grey, random))
+    assert not np.array_equal(drawn, binarise(grey, "dynamic", random))
+    assert binarise(grey, "threshold", random)[0].tolist() == [False, False, True, True]
