@@ -11,6 +11,8 @@ worldmodel bench exact [--json]         every core and bound beside exact likeli
 worldmodel bench cores                  how fast the cores learn and dream
 worldmodel bench music --set JSB        cores and bounds on polyphonic music
 worldmodel bench iwae                   does importance weighting help?
+worldmodel bench vae                    the convolutional VAE on MNIST
+worldmodel bench images                 images on disk: how fast, in how much memory
 """
 
 import sys
@@ -298,6 +300,71 @@ class BenchIWAE:
 
 
 @dataclass(frozen=True)
+class BenchVAE:
+    """Train the convolutional VAE on MNIST, by the ELBO and by the IWAE, some seeds each."""
+
+    data: Path = Path("data/mnist")
+    """The folder that holds mnist.npz, with the arrays x_train and x_test."""
+    models: tuple[Literal["vae", "vae-5", "iwae-5"], ...] = ("vae", "vae-5", "iwae-5")
+    """One draw, the mean of five bounds, the importance-weighted bound of five."""
+    seeds: int = 3
+    """How many, from 0 on."""
+    minutes: float = 10.0
+    """That each model learns for (to score it takes about as long again)."""
+    threads: int = 2
+    """Of the processor."""
+    quick: bool = False
+    """Make everything so small that it ends within seconds: to try an installation."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1 or self.threads < 1 or self.minutes <= 0:
+            raise ValueError(
+                "--seeds, --threads and --minutes must be positive, got "
+                f"{self.seeds}, {self.threads} and {self.minutes}"
+            )
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        jobs.bench_vae(
+            self.data, self.models, self.seeds, self.minutes, self.threads, self.quick, self.json
+        )
+
+
+@dataclass(frozen=True)
+class BenchImages:
+    """Draw images from files larger than memory: how fast, beside numpy, and how much is resident.
+
+    The files are made first, and removed again.
+    """
+
+    dir: Path | None = None
+    """Where to make them; a temporary folder by default."""
+    gigabytes: float = 4.4
+    """How much of them."""
+    samples: int = 200_000
+    """Images that are drawn."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+    def __post_init__(self) -> None:
+        if self.gigabytes <= 0 or self.samples < 1:
+            raise ValueError(
+                "--gigabytes and --samples must be positive, "
+                f"got {self.gigabytes} and {self.samples}"
+            )
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        if self.dir is not None and not self.dir.is_dir():
+            raise RunError(f"there is no folder {self.dir}; make it, or leave out --dir")
+        jobs.bench_images(self.dir, self.gigabytes, self.samples, self.json)
+
+
+@dataclass(frozen=True)
 class Train:
     """Train a world model and an agent in its dream; `worldmodel train --help` lists on what."""
 
@@ -325,6 +392,8 @@ GROUPS: dict[str, dict[str, Any]] = {
         "cores": BenchCores,
         "music": BenchMusic,
         "iwae": BenchIWAE,
+        "vae": BenchVAE,
+        "images": BenchImages,
     },
 }
 

@@ -41,8 +41,15 @@ class Images(ABC):
         """How many."""
 
     @abstractmethod
+    def read_into(self, found: np.ndarray, rows: np.ndarray, indices: np.ndarray) -> None:
+        """Puts the images int64 [n] into the rows int64 [n] of `found`, uint8 [N, H, W, C],
+        whose numbers lie one behind the other."""
+
     def read(self, indices: np.ndarray) -> np.ndarray:
         """The images int64 [n] -> uint8 [n, H, W, C]."""
+        found = np.empty((len(indices), *self.shape), np.uint8)
+        self.read_into(found, np.arange(len(indices)), indices)
+        return found
 
 
 class HeldImages(Images):
@@ -57,8 +64,8 @@ class HeldImages(Images):
     def __len__(self) -> int:
         return len(self.images)
 
-    def read(self, indices: np.ndarray) -> np.ndarray:
-        return self.images[indices]
+    def read_into(self, found: np.ndarray, rows: np.ndarray, indices: np.ndarray) -> None:
+        found[rows] = self.images[indices]
 
 
 class ArrayImages(Images):
@@ -81,16 +88,16 @@ class ArrayImages(Images):
     def __len__(self) -> int:
         return self._length
 
-    def read(self, indices: np.ndarray) -> np.ndarray:
-        found = np.empty((len(indices), *self.shape), np.uint8)
-        order = np.argsort(indices)
+    def read_into(self, found: np.ndarray, rows: np.ndarray, indices: np.ndarray) -> None:
+        order = np.argsort(indices)  # as they lie on the disk
         size = int(np.prod(self.shape))
-        descriptor, rows = self._file.fileno(), memoryview(cast(Any, found.reshape(-1)))
-        for row, index in zip(order.tolist(), indices[order].tolist(), strict=True):
-            into = rows[row * size : (row + 1) * size]
+        descriptor, numbers = self._file.fileno(), memoryview(cast(Any, found.reshape(-1)))
+        for row, index in zip(rows[order].tolist(), indices[order].tolist(), strict=True):
+            into = numbers[row * size : (row + 1) * size]
             if os.preadv(descriptor, [into], self._begin + index * size) != size:
                 raise RunError(f"{self.name} ends before its image {index}: it is damaged")
-        return found * np.uint8(255) if self._truth else found
+        if self._truth:
+            found[rows] *= np.uint8(255)
 
 
 class Pictures(Images):
@@ -104,9 +111,8 @@ class Pictures(Images):
     def __len__(self) -> int:
         return len(self.files)
 
-    def read(self, indices: np.ndarray) -> np.ndarray:
-        found = np.empty((len(indices), *self.shape), np.uint8)
-        for row, index in enumerate(indices):
+    def read_into(self, found: np.ndarray, rows: np.ndarray, indices: np.ndarray) -> None:
+        for row, index in zip(rows, indices, strict=True):
             picture = self._open(self.files[index])
             if picture.shape != self.shape:
                 raise RunError(
@@ -114,7 +120,6 @@ class Pictures(Images):
                     f"{self.files[0]} {list(self.shape)}; give them one size by --size"
                 )
             found[row] = picture
-        return found
 
     def _open(self, path: Path) -> np.ndarray:
         try:
@@ -139,11 +144,12 @@ class Prepared(Images):
     def __len__(self) -> int:
         return len(self.images)
 
-    def read(self, indices: np.ndarray) -> np.ndarray:
-        found = self.images.read(indices)
+    def read_into(self, found: np.ndarray, rows: np.ndarray, indices: np.ndarray) -> None:
         if self.shape == self.images.shape:
-            return found
-        return np.stack([self._prepare(image) for image in found])
+            self.images.read_into(found, rows, indices)
+            return
+        for row, image in zip(rows, self.images.read(indices), strict=True):
+            found[row] = self._prepare(image)
 
     def _prepare(self, image: np.ndarray) -> np.ndarray:
         if self.grayscale:
@@ -307,8 +313,7 @@ def get_random_samples(
         whole, rest = divmod(count, len(images))
         indices = [np.tile(np.arange(len(images)), whole)]
         indices += [random.choice(len(images), rest, replace=False, shuffle=False)]
-        if count:
-            found[order[begin : begin + count]] = images.read(np.concatenate(indices))
+        images.read_into(found, order[begin : begin + count], np.concatenate(indices))
         begin += count
     return found
 

@@ -229,3 +229,34 @@ def bench_iwae(data: Path, seeds: int, picture: Path | None, quick: bool, as_jso
         print(json.dumps(result, indent=2))
     else:
         Console().print(tables.of_iwae(result))
+
+
+def bench_vae(
+    data: Path,
+    models: Sequence[str],
+    seeds: int,
+    minutes: float,
+    threads: int,
+    quick: bool,
+    as_json: bool,
+) -> None:
+    """The convolutional VAE on MNIST."""
+    from experiments.bench import tables, vae
+
+    torch.set_num_threads(threads)
+    result = vae.bench(data, models, seeds, minutes, quick, Reporter())
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        Console().print(*tables.of_vae(result))
+
+
+def bench_images(folder: Path | None, gigabytes: float, samples: int, as_json: bool) -> None:
+    """How fast images on disk are drawn, in how much memory."""
+    from experiments.bench import images, tables
+
+    result = images.bench(folder, gigabytes, samples, Reporter())
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        Console().print(tables.of_images(result))

@@ -7,7 +7,7 @@ VAE, for `envs.ImageToCode` and for scripts.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -40,7 +40,7 @@ from worldmodel import (
 from worldmodel.codecs import explain_size
 from worldmodel.objectives import Metrics
 
-WARM_UP, TIMED = 3, 10  # updates, by which the speed is measured
+WARM_UP, TIMED = 3, 30  # updates, by which the speed is measured
 SHOWN = 10  # images a row of a grid
 REACH = 3.0  # standard deviations of the prior, to either side, that a traversal goes through
 
@@ -195,15 +195,17 @@ class Training(Run):
         return Learner(self.batches.shape, self.config.model, self.config.learning, updates)
 
     def _in_minutes(self) -> int:
-        """How many updates fit into the time, by the speed of the first few of another model."""
-        learner = self._learner(WARM_UP + TIMED)
-        image = next(batches_of(self.config))
-        for number in range(WARM_UP + TIMED):
-            if number == WARM_UP:
-                begun = time.monotonic()
-            learner.update(image)
-        rate = TIMED / (time.monotonic() - begun)
-        return max(1, round(60 * self.config.learning.minutes * rate))
+        timed = self._learner(1)
+        return updates_within(self.config.learning.minutes, timed, batches_of(self.config))
+
+
+def updates_within(minutes: float, learner: Learner, batches: Iterator[Tensor]) -> int:
+    """How many updates take so long, by the speed of some that are made now."""
+    for number in range(WARM_UP + TIMED):
+        if number == WARM_UP:
+            begun = time.monotonic()
+        learner.update(next(batches))
+    return max(1, round(60 * minutes * TIMED / (time.monotonic() - begun)))
 
 
 def batches_of(config: VAEConfig) -> Batches:
