@@ -15,7 +15,6 @@ from worldmodel import decoder_for, encoder_for
 from worldmodel.codecs import (
     LIKELIHOODS,
     ConvolutionalEncoder,
-    FlatEncoder,
     ImageHead,
     explain_size,
     is_image,
@@ -176,7 +175,7 @@ def test_images_that_are_too_large_get_a_sentence(shape):
 )
 def test_images_are_told_from_other_arrays(space, image):
     assert is_image(space) == image
-    assert isinstance(encoder_for(space), ConvolutionalEncoder if image else FlatEncoder)
+    assert isinstance(encoder_for(space), ConvolutionalEncoder) == image
     decoder = decoder_for(space, 4)
     assert isinstance(decoder, ImageHead) == image
     if image:

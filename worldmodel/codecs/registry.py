@@ -43,7 +43,7 @@ def _is_vector(space: spaces.Space) -> bool:
 
 
 def _has_one_range(space: spaces.Space) -> bool:
-    if not (isinstance(space, spaces.Box) and space.is_bounded()):
+    if not (isinstance(space, spaces.Box) and space.is_bounded() and space.low.size):
         return False
     return bool((space.low == space.low.min()).all() and (space.high == space.high.max()).all())
 
@@ -56,7 +56,10 @@ def _is_stroke(space: spaces.Space) -> bool:
     return is_plane and isinstance(pen, spaces.Discrete)
 
 
-DISCRETE = Fit("Discrete spaces", lambda s: isinstance(s, spaces.Discrete))
+DISCRETE = Fit(
+    "Discrete and MultiDiscrete spaces",
+    lambda s: isinstance(s, spaces.Discrete | spaces.MultiDiscrete),
+)
 BINARY = Fit("MultiBinary spaces", lambda s: isinstance(s, spaces.MultiBinary))
 BITS = Fit("MultiBinary spaces of one dimension", lambda s: BINARY.holds(s) and _is_vector(s))
 BOX = Fit("Box spaces", lambda s: isinstance(s, spaces.Box))
@@ -74,8 +77,11 @@ SILHOUETTE = Fit(
 STROKE = Fit("Dict spaces of an offset, Box (2,), and a pen, Discrete", _is_stroke)
 
 
-def _categorical(space: spaces.Discrete, input_size: int) -> CategoricalHead:
-    return CategoricalHead(input_size, int(space.n), int(space.start))
+def _categorical(
+    space: spaces.Discrete | spaces.MultiDiscrete, input_size: int
+) -> CategoricalHead:
+    n = space.n if isinstance(space, spaces.Discrete) else space.nvec
+    return CategoricalHead(input_size, n, space.start)
 
 
 def _discretised(
