@@ -125,6 +125,15 @@ def video(
         reporter.say(f"written: {file}")
 
 
+def export(path: Path, out: Path, format: Literal["minari", "npz"]) -> None:
+    """The episodes of a run, written for others."""
+    from experiments import datasets
+
+    data = datasets.open_data(path)
+    datasets.export(*data, out, format)
+    Reporter().say(f"written: {len(data.episodes)} episodes, {data.episodes.steps} steps, {out}")
+
+
 def bench_toy_game(
     algorithm: Literal["ppo", "recurrent-ppo"],
     steps: int,
@@ -260,3 +269,14 @@ def bench_images(folder: Path | None, gigabytes: float, samples: int, as_json: b
         print(json.dumps(result, indent=2))
     else:
         Console().print(tables.of_images(result))
+
+
+def bench_replay(rows: int, folder: Path | None, as_json: bool) -> None:
+    """What a replay on disk costs as it grows."""
+    from experiments.bench import replay, tables
+
+    result = replay.bench(rows, folder, Reporter())
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        Console().print(tables.of_replay(result))

@@ -24,6 +24,7 @@ from envs import GymEnvironment, ToyGame, ToyGameView
 from experiments.config import ToyGameConfig
 from experiments.progress import Reporter
 from experiments.run import RunFolder
+from experiments.spaces import write_spaces
 from experiments.training import Stage, Told, newest_checkpoint
 from experiments.training import Training as Run
 from worldmodel import (
@@ -271,6 +272,7 @@ class Training(Run):
         solved = float(episodes.columns["terminated"].sum()) / len(episodes)
         counts = {"episodes": len(episodes), "steps": episodes.steps, "solved": solved}
         self.log(Stage("collect", number, 1), **counts)
+        write_spaces(self.folder.episodes, environment.observation_space, environment.action_space)
         episodes.save(self._episodes_file(number))
         return episodes
 

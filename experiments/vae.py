@@ -85,11 +85,12 @@ class Learner:
         self.beta = constant(told.beta)
         if told.half_beta_cycle:
             self.beta = cyclical(told.beta, told.half_beta_cycle, told.batch_freeze)
+        values = int(np.prod(shape))
         self.trainer = Trainer(
-            self._objective(told, int(np.prod(shape)), model.latent),
+            self._objective(told, values, model.latent),
             self.model.parameters(),
             lambda step: cosine(told.learning_rate, told.learning_rate / 50, self.updates)(step),
-            clip_norm=1e3,  # ten times an ordinary update's, in nats: only what is absurd is cut
+            clip_norm=1.0 if told.scale_losses else values,  # ten times an ordinary update's
             autocast=told.precision == "bfloat16",
         )
         average = get_ema_multi_avg_fn(told.averaging)

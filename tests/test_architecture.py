@@ -21,11 +21,11 @@ LIBRARY_MAY_IMPORT = {"torch", "numpy", "gymnasium", "scipy", "safetensors"}
 
 # Within the library a part imports only from lines above its own.
 LAYERS = [
-    {"nested", "noise", "checkpoint", "schedules"},
+    {"nested", "noise", "checkpoint", "schedules", "arrays"},
     {"distributions", "nets"},
     {"codecs", "sequences"},
-    {"cores", "replay"},
-    {"model"},
+    {"cores", "episodes"},
+    {"model", "replay", "disk_store"},
     {"environment", "agent", "likelihoods", "autoencoder"},
     {"gen_core", "objectives"},
     {"trainer"},

@@ -116,7 +116,7 @@ class Killed(BaseException):
 STEPS = [
     (safetensors.torch, "save_file"),
     (torch, "save"),
-    (module, "_sync"),
+    (module, "sync"),
     (shutil, "rmtree"),
     (Path, "mkdir"),
     (Path, "write_text"),

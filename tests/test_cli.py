@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from experiments.cli import main
+from experiments.datasets import open_data
 
 ROOT = Path(__file__).parents[1]
 
@@ -50,11 +51,13 @@ def run(tmp_path_factory) -> Path:
         ["evaluate"],
         ["play"],
         ["video"],
+        ["export"],
         ["bench"],
         ["bench", "toy-game"],
         ["bench", "exact"],
         ["bench", "music"],
         ["bench", "iwae"],
+        ["bench", "replay"],
     ],
 )
 def test_every_help_is_there(verb):
@@ -140,3 +143,13 @@ def test_a_run_is_evaluated_as_json_and_filmed(run, tmp_path):
     assert result.returncode == 0
     assert film.stat().st_size > 0
     assert_refused(worldmodel("video", run, "--out", tmp_path / "film.txt"), ".mp4", ".gif")
+
+
+def test_a_run_is_exported(run, tmp_path):
+    result = worldmodel("export", run, "--out", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    data = open_data(tmp_path / "out")
+    assert data.episodes.steps == open_data(run).episodes.steps > 1_000
+    again = worldmodel("export", run, "--out", tmp_path / "out")
+    assert again.returncode == 2
+    assert "already exists" in again.stderr

@@ -6,40 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 
-from worldmodel import Episodes, Replay, Row, Sequences, action_codec
-
-ACTIONS = action_codec(spaces.Discrete(3, start=1))
-
-
-def episodes_of(lengths):
-    """Episodes whose row r of episode e shows 1000 e + r; odd episodes terminate."""
-    lengths = np.array(lengths)
-    number = np.repeat(np.arange(len(lengths)), lengths)
-    row = np.concatenate([np.arange(length) for length in lengths])
-    last = row == lengths[number] - 1
-    columns = {
-        "action": 1 + (number + row) % 3,
-        "observation": 1000 * number + row,
-        "reward": (0.5 * row).astype(np.float32),
-        "terminated": last & (number % 2 == 1) & (row > 0),
-    }
-    return Episodes(columns, lengths)
+from tests.episodes import ACTIONS, Pairs, episodes_of, everything, rich, same
+from worldmodel import Episodes, MemoryStore, Priorities, Recorder, Replay, Row, Sequences, nested
 
 
 def replay_of(lengths, seed=0):
     replay = Replay(ACTIONS, seed)
     replay.add(episodes_of(lengths))
     return replay
-
-
-def same(one, other):
-    return np.array_equal(one.lengths, other.lengths) and all(
-        np.array_equal(one.columns[key], other.columns[key])
-        and one.columns[key].dtype == other.columns[key].dtype
-        for key in Episodes.KEYS
-    )
 
 
 def by_hand():
@@ -90,6 +65,53 @@ def test_cut_and_back_gives_the_rows_that_were():
                 assert torch.equal(was[time + row, game], became[row, episode])
                 assert was.dtype == became.dtype
     assert same(Episodes.cut(told, ACTIONS), episodes)
+
+
+def in_any_order(episodes):
+    """What the episodes hold, to be compared with others in another order."""
+    lines = [episodes.select(np.array([number])).columns for number in range(len(episodes))]
+    return sorted(str({key: column.tolist() for key, column in line.items()}) for line in lines)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_recorded_episodes_are_those_that_were_cut(size):
+    """Written bit by bit; before the end those that have not ended are not there."""
+    told, replay = by_hand(), Replay(ACTIONS, 0)
+    recorder = Recorder(replay, weight=2.0)
+    for begin in range(0, 5, size):
+        recorder.write(nested.index(told.rows, slice(begin, begin + size)))
+    unfinished = {30, 40}  # what the first rows show of episodes that go on
+    stored = everything(replay.episodes)
+    assert not unfinished & set(stored.columns["observation"][stored.starts].tolist())
+    assert len(stored) == 2
+    recorder.finish()
+    cut = Episodes.cut(told, ACTIONS)
+    assert in_any_order(everything(replay.episodes)) == in_any_order(cut)
+    assert (replay.episodes.weights == 2.0).all()
+    recorder.finish()
+    assert len(replay.episodes) == 4
+
+
+def test_an_episode_is_recorded_when_it_terminates():
+    """At once: the row after it need not have come."""
+    told, replay = by_hand(), Replay(ACTIONS, 0)
+    recorder = Recorder(replay)
+    recorder.write(nested.index(told.rows, slice(0, 2)))
+    assert len(replay.episodes) == 0
+    recorder.write(nested.index(told.rows, slice(2, 3)))
+    assert everything(replay.episodes).columns["observation"].tolist() == [10, 11, 12]
+
+
+def test_nested_rows_are_cut_and_come_back():
+    """Every leaf, whatever its shape, at every row; actions of more than one number, too."""
+    episodes = rich(episodes_of([3, 1, 4]))
+    whole = episodes.sequences(Pairs())
+    for number, length in enumerate(episodes.lengths):
+        own = nested.index(whole.rows, (slice(length), slice(number, number + 1)))
+        back = Episodes.cut(Sequences.whole(own), Pairs())
+        expected = episodes.select(np.array([number]))
+        expected.columns["action"][0] = 0  # void
+        assert same(back, expected)
 
 
 def test_joined_episodes_are_selected_as_they_were():
@@ -253,6 +275,20 @@ def test_saved_episodes_come_back(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["episodes.npz"]
 
 
+def test_saved_episodes_of_nested_observations_come_back(tmp_path):
+    episodes, file = rich(episodes_of([3, 1, 7])), tmp_path / "episodes.npz"
+    episodes.save(file)
+    assert same(Episodes.load(file), episodes)
+    with np.load(file) as arrays:
+        assert arrays["observation.camera"].shape == (11, 2, 2, 3)
+
+
+def test_episodes_saved_without_a_structure_are_read(tmp_path):
+    episodes, file = episodes_of([3, 1, 7]), tmp_path / "episodes.npz"
+    np.savez_compressed(file, lengths=episodes.lengths, **episodes.columns)
+    assert same(Episodes.load(file), episodes)
+
+
 def test_a_save_that_was_killed_leaves_the_file_before_it(tmp_path, monkeypatch):
     episodes, file = episodes_of([3, 1, 7]), tmp_path / "episodes.npz"
     episodes.save(file)
@@ -321,3 +357,87 @@ def test_a_restored_replay_draws_the_same():
     assert not all(
         x.shape == y.shape and torch.equal(x, y) for x, y in zip(drawn, following, strict=True)
     )
+
+
+def prioritised(lengths, priorities, seed=0, exponent=0.5):
+    replay = Replay(ACTIONS, seed, priorities=Priorities(exponent))
+    replay.add(episodes_of(lengths))
+    replay.sample(8, 64)
+    replay.prioritise(np.arange(len(lengths)), np.array(priorities, float))
+    return replay
+
+
+def windows_drawn(replay, batches, from_start):
+    """Counts and sums of ratios of the windows that were drawn, by episode and first row."""
+    shape = (batches, len(replay.episodes), int(replay.episodes.lengths.max()))
+    counts, ratios = np.zeros(shape), np.zeros(shape)
+    for batch in range(batches):
+        for drawn in replay.draw(8, 64, from_start):
+            shown = drawn.sequences.rows.observation[0].numpy()
+            assert np.array_equal(shown // 1000, drawn.episodes)
+            np.add.at(counts[batch], (drawn.episodes, shown % 1000), 1)
+            np.add.at(ratios[batch], (drawn.episodes, shown % 1000), drawn.ratios)
+    return counts, ratios
+
+
+def test_episodes_are_drawn_in_proportion_to_their_priorities():
+    priorities = np.array([4.0, 1.0, 9.0, 2.0, 0.25])
+    replay = prioritised([5, 9, 3, 8, 8], priorities)
+    counts, _ = windows_drawn(replay, 1_000, 1.0)
+    check_equal(counts.sum(-1), priorities**0.5)
+
+
+@pytest.mark.parametrize("from_start", [0.0, 0.4, 1.0])
+def test_ratios_undo_what_priorities_do(from_start):
+    """Windows weighed by their ratios are as likely as without priorities: in closed form, the
+    expected weight of a window that begins at row s of an episode is from_start [s = 0] / episodes
+    + (1 - from_start) / rows."""
+    lengths = np.array([5, 9, 3, 8])
+    replay = prioritised(lengths, [4.0, 1.0, 9.0, 0.25])
+    counts, ratios = windows_drawn(replay, 2_000, from_start)
+    share = ratios / counts.sum((1, 2), keepdims=True)
+    first = np.arange(lengths.max()) == 0
+    expected = from_start * first / len(lengths) + (1 - from_start) / lengths.sum()
+    expected = np.where(np.arange(lengths.max()) < lengths[:, None], expected, 0.0)
+    error = share.std(0, ddof=1) / len(share) ** 0.5
+    assert (np.abs(share.mean(0) - expected) <= 4.5 * error + 1e-12).all()
+
+
+def test_priorities_of_one_leave_everything_as_it_is():
+    plain, other = replay_of([5, 9, 30]), prioritised([5, 9, 30], [1, 1, 1])
+    plain.sample(8, 64)
+    for one, two in zip(plain.draw(8, 64, 0.5), other.draw(8, 64, 0.5), strict=True):
+        assert np.array_equal(one.episodes, two.episodes)
+        assert np.allclose(two.ratios, one.ratios)
+
+
+def test_new_episodes_have_the_highest_priority_and_dropped_ones_none():
+    replay = Replay(ACTIONS, 0, MemoryStore(20), Priorities(1.0))
+    replay.add(episodes_of([5, 5, 5]))
+    replay.prioritise(np.arange(3), np.array([7.0, 2.0, 3.0]))
+    replay.add(episodes_of([5, 5], first=3))
+    replay.prioritise(np.array([0, 1]), np.array([50.0, 1.0]))  # 0 has been dropped
+    counts = np.zeros((500, 4))
+    for batch in range(500):
+        for drawn in replay.draw(8, 64, 1.0):
+            np.add.at(counts[batch], drawn.episodes - 1, 1)
+    check_equal(counts, np.array([1.0, 3.0, 7.0, 7.0]))
+
+
+def test_a_restored_replay_has_its_priorities():
+    replay = prioritised([5, 9, 30, 3], [1, 2, 3, 4], seed=3)
+    state = json.loads(json.dumps(replay.state_dict()))
+    following = [observations(replay) for _ in range(5)]
+    other = prioritised([5, 9, 30, 3], [9, 9, 1, 9], seed=9)
+    other.load_state_dict(state)
+    assert all(torch.equal(observations(other), x) for x in following)
+
+
+def test_priorities_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="must be positive, got 0"):
+        Priorities(0)
+    with pytest.raises(ValueError, match="has no priorities"):
+        replay_of([3]).prioritise(np.array([0]), np.array([1.0]))
+    for wrong in (-1.0, 0.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="positive numbers, got"):
+            prioritised([3], [1.0]).prioritise(np.array([0]), np.array([wrong]))

@@ -35,7 +35,9 @@ from worldmodel.cores import (
     Inference,
     SequenceCore,
 )
+from worldmodel.disk_store import DiskStore
 from worldmodel.environment import Dream, DreamState, Environment
+from worldmodel.episodes import Episodes, EpisodeSource, EpisodeStore, MemoryStore
 from worldmodel.gen_core import GenCore, GenState
 from worldmodel.likelihoods import (
     BOUNDS,
@@ -48,7 +50,7 @@ from worldmodel.likelihoods import (
 from worldmodel.model import ModelState, WorldModel, context_size, model_for
 from worldmodel.nets import mlp
 from worldmodel.objectives import ELBO, FIVO, IWAE, Objective
-from worldmodel.replay import Episodes, Replay
+from worldmodel.replay import Drawn, Priorities, Recorder, Replay
 from worldmodel.schedules import Schedule, constant, cosine, cyclical, half_life, linear
 from worldmodel.sequences import Row, Sequences
 from worldmodel.trainer import Trainer
@@ -69,11 +71,15 @@ __all__ = [
     "Agent",
     "Believer",
     "ConvolutionalEncoder",
+    "DiskStore",
     "DistModule",
+    "Drawn",
     "Dream",
     "DreamState",
     "Encoder",
     "Environment",
+    "EpisodeSource",
+    "EpisodeStore",
     "Episodes",
     "GenCore",
     "GenState",
@@ -81,12 +87,15 @@ __all__ = [
     "ImageHead",
     "Independent",
     "Inference",
+    "MemoryStore",
     "Memoryless",
     "ModelState",
     "Objective",
     "ObservationDecoder",
     "PerceptDecoder",
     "PerceptEncoder",
+    "Priorities",
+    "Recorder",
     "Replay",
     "Row",
     "Schedule",

@@ -77,10 +77,10 @@ def save_checkpoint(
     description = {"schema_version": SCHEMA_VERSION, "sha256": hashes, "values": dict(values)}
     (temporary / "checkpoint.json").write_text(json.dumps(description, indent=1))
     for path in temporary.iterdir():
-        _sync(path)
-    _sync(temporary)
+        sync(path)
+    sync(temporary)
     temporary.rename(target)
-    _sync(folder)
+    sync(folder)
     for old in list_checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return target
@@ -138,7 +138,8 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Waits until a file, or what a folder lists, is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

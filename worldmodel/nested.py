@@ -5,6 +5,7 @@ A nested structure is a tensor, or a dict, tuple or NamedTuple of nested structu
 
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import torch
 from torch import Tensor
@@ -43,6 +44,30 @@ def fill(tree: T, values: Iterable[Any]) -> T:
     """A structure like `tree` with the given leaves, in the order of `leaves`."""
     following = iter(values)
     return map(lambda _: next(following), tree)
+
+
+def names(tree: Nested, place: str = "") -> Nested:
+    """A structure like `tree` whose leaves are the names of their places, fit for files.
+
+    >>> names({"camera": 1, "arms": (2, 3), "a/b": 4})
+    {'camera': 'camera', 'arms': ('arms.0', 'arms.1'), 'a/b': 'a%2Fb'}
+    """
+    if isinstance(tree, dict | tuple):
+        parts = tree.items() if isinstance(tree, dict) else enumerate(tree)
+        prefix = f"{place}." if place else ""
+        named = {
+            key: names(part, prefix + quote(str(key), safe="").replace(".", "%2E"))
+            for key, part in parts
+        }
+        return named if isinstance(tree, dict) else tuple(named.values())
+    return place
+
+
+def from_json(tree: Any) -> Nested:
+    """A structure of dicts and tuples that JSON has made dicts and lists of."""
+    if isinstance(tree, dict):
+        return {key: from_json(part) for key, part in tree.items()}
+    return tuple(from_json(part) for part in tree) if isinstance(tree, list) else tree
 
 
 def stack(trees: Iterable[T], dim: int = 0) -> T:

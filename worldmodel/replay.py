@@ -1,118 +1,67 @@
-"""Whole episodes, and batches of windows cut from them."""
+"""Batches of windows, drawn at random from episodes."""
 
-from pathlib import Path
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
-import torch
 
+from worldmodel import nested
+from worldmodel.arrays import GrowingArray, Sums
 from worldmodel.codecs import ActionCodec
+from worldmodel.episodes import Columns, Episodes, EpisodeStore, MemoryStore, columns_of
 from worldmodel.sequences import Row, Sequences
 
 
-class Episodes:
-    """Episodes one after another, actions in the space's own terms.
+class Drawn(NamedTuple):
+    """A block of windows, and where they are from."""
 
-    The first row of an episode holds the reset observation; its action, reward and end are void.
+    sequences: Sequences  # [T, B, ...]
+    episodes: np.ndarray  # int64 [B], numbers of episodes: that of the first ever added is 0
+    ratios: np.ndarray  # [B], how likely it would be without priorities over how likely it is
+
+
+class Priorities:
+    """Episodes are drawn in proportion to priority ** exponent: proportional prioritised replay
+    (Schaul et al. 2016, https://arxiv.org/abs/1511.05952), of episodes instead of transitions.
+
+    A priority is what the learner says, such as the loss of a window of the episode. So what is
+    drawn depends on losses, which depend on whole episodes, also on what comes after a row: a
+    model of how episodes go on becomes biased, unless each window's loss is multiplied by its
+    ratio (`Drawn.ratios`). New episodes have the highest priority so far.
     """
 
-    KEYS = ("action", "observation", "reward", "terminated")
+    def __init__(self, exponent: float = 0.6):
+        if not exponent > 0:
+            raise ValueError(f"the exponent of priorities must be positive, got {exponent}")
+        self.exponent = exponent
+        self.highest = 1.0  # so far
+        self._values = GrowingArray(np.empty(0))
+        self._begin = 0  # the number of the episode that the first value is of
 
-    def __init__(self, columns: dict[str, np.ndarray], lengths: np.ndarray):
-        """columns: arrays [N, ...] by key; lengths int64 [episodes], in rows, that add up to N."""
-        rows = int(lengths.sum())
-        if set(columns) != set(self.KEYS) or any(len(c) != rows for c in columns.values()):
-            found = {key: len(column) for key, column in columns.items()}
-            raise ValueError(
-                f"episodes expect the columns {self.KEYS} of {rows} rows each (the sum of their "
-                f"lengths), got {found}"
-            )
-        self.columns = columns
-        self.lengths = lengths
-        self.starts = np.cumsum(lengths) - lengths
+    def follow(self, begin: int, end: int) -> None:
+        """Keeps the priorities of episodes `begin` to `end`, those that there are."""
+        kept = self._values.array
+        gone = min(begin - self._begin, len(kept))
+        self._values.drop(gone)
+        self._begin = begin
+        self._values.append(np.full(end - begin - len(self._values.array), self.highest))
 
-    def __len__(self) -> int:
-        return len(self.lengths)
+    def set(self, episodes: np.ndarray, priorities: np.ndarray) -> None:
+        self.highest = max(self.highest, float(priorities.max()))
+        self._values.array[episodes - self._begin] = priorities
 
-    @property
-    def steps(self) -> int:
-        """Rows that are no first rows: steps of the environment."""
-        return int(self.lengths.sum()) - len(self)
+    def factors(self, episodes: np.ndarray) -> np.ndarray:
+        """How much more often the episodes of these numbers are drawn than others, [n]."""
+        return self._values.array[episodes - self._begin] ** self.exponent
 
-    @classmethod
-    def cut(cls, sequences: Sequences, actions: ActionCodec) -> "Episodes":
-        """The episodes in rows [T, B, ...] of one unbroken run; the last of each column may be
-        unfinished, and counts as truncated. Rows before a column's first row are left out."""
-        rows = sequences.rows._replace(action=actions.decode(sequences.rows.action))
-        first = rows.first.T.numpy()  # [B, T]
-        keep = np.logical_or.accumulate(first, 1).reshape(-1)
-        columns = {
-            key: getattr(rows, key).transpose(0, 1).flatten(0, 1).numpy()[keep] for key in cls.KEYS
-        }
-        begins = np.flatnonzero(first.reshape(-1)[keep])
-        return cls(columns, np.diff(begins, append=keep.sum()))
+    def state_dict(self) -> dict:
+        values = self._values.array.tolist()
+        return {"begin": self._begin, "highest": self.highest, "values": values}
 
-    @classmethod
-    def join(cls, parts: list["Episodes"]) -> "Episodes":
-        columns = {key: np.concatenate([part.columns[key] for part in parts]) for key in cls.KEYS}
-        return cls(columns, np.concatenate([part.lengths for part in parts]))
-
-    def select(self, chosen: np.ndarray) -> "Episodes":
-        """The episodes with the given indices."""
-        rows = np.concatenate(
-            [np.arange(self.starts[e], self.starts[e] + self.lengths[e]) for e in chosen]
-        )
-        return Episodes({k: c[rows] for k, c in self.columns.items()}, self.lengths[chosen])
-
-    def windows(
-        self,
-        actions: ActionCodec,
-        episodes: np.ndarray,
-        starts: np.ndarray,
-        length: int,
-        burn_in: int = 0,
-    ) -> Sequences:
-        """Windows of `length` rows or, where an episode ends before, fewer: [T, B, ...].
-
-        episodes int [B]; starts int [B], the rows of their episodes where the windows begin.
-        A window that begins inside an episode does not score its first `burn_in` rows.
-        """
-        remaining = self.lengths[episodes] - starts
-        times = np.arange(min(length, remaining.max()))[:, None]
-        mask = times < remaining  # [T, B]
-        index = self.starts[episodes] + starts + np.minimum(times, remaining - 1)
-        column = {key: torch.from_numpy(array[index]) for key, array in self.columns.items()}
-        first = torch.from_numpy((times + starts) == 0)
-        mask_, scored = (
-            torch.from_numpy(mask),
-            torch.from_numpy(mask & (times + starts >= np.where(starts > 0, starts + burn_in, 0))),
-        )
-        action = actions.encode(column["action"]).masked_fill(first[..., None], 0.0)
-        rows = Row(first, action, column["observation"], column["reward"], column["terminated"])
-        return Sequences(rows, mask_, scored)
-
-    def sequences(self, actions: ActionCodec, episodes: np.ndarray | None = None) -> Sequences:
-        """Whole episodes (all of them by default), padded: [T, B, ...]."""
-        episodes = np.arange(len(self)) if episodes is None else episodes
-        return self.windows(actions, episodes, np.zeros_like(episodes), int(self.lengths.max()))
-
-    def save(self, path: Path) -> None:
-        """Writes an .npz, under a temporary name first."""
-        temporary = path.with_name(path.name + ".part")
-        with open(temporary, "wb") as file:
-            np.savez_compressed(file, lengths=self.lengths, **self.columns)  # type: ignore[arg-type]
-            file.flush()
-        temporary.replace(path)
-
-    @classmethod
-    def load(cls, path: Path) -> "Episodes":
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                columns = dict(file)
-                return cls(columns, columns.pop("lengths"))
-        except FileNotFoundError:
-            raise
-        except Exception as error:
-            raise ValueError(f"{path} is no file of episodes, or damaged: {error}") from error
+    def load_state_dict(self, state: dict) -> None:
+        self._begin, self.highest = state["begin"], state["highest"]
+        self._values = GrowingArray(np.empty(0))
+        self._values.append(np.array(state["values"], float))
 
 
 class Replay:
@@ -120,24 +69,31 @@ class Replay:
 
     How often a row is drawn depends on what came before it in its episode, never on what comes
     after: drawing long episodes more often, for one, would teach that episodes do not end soon.
+    (`Priorities` give that up.)
     """
 
-    def __init__(self, actions: ActionCodec, seed: int | np.random.SeedSequence):
+    def __init__(
+        self,
+        actions: ActionCodec,
+        seed: int | np.random.SeedSequence,
+        episodes: EpisodeStore | None = None,
+        priorities: Priorities | None = None,
+    ):
+        """episodes: where they are kept; in memory by default."""
+        self.priorities = priorities
         self.actions = actions
         self.random = np.random.default_rng(seed)
-        self.episodes: Episodes | None = None
-        self.weights = np.empty(0)  # [episodes]
+        self.episodes = MemoryStore() if episodes is None else episodes
+        self._forget_odds()
 
     def add(self, episodes: Episodes, weight: float = 1.0) -> None:
         """Adds episodes whose rows are drawn `weight` times as often as those of others."""
-        parts = [episodes] if self.episodes is None else [self.episodes, episodes]
-        self.episodes = Episodes.join(parts)
-        self.weights = np.append(self.weights, np.full(len(episodes), weight))
+        self.episodes.add(episodes, weight)
 
     @property
     def steps(self) -> int:
         """Steps of the environment that are stored."""
-        return 0 if self.episodes is None else self.episodes.steps
+        return self.episodes.steps
 
     def sample(
         self, length: int, rows: int, from_start: float = 0.0, burn_in: int = 0
@@ -149,38 +105,159 @@ class Replay:
         windows as make `rows` rows on average, in two blocks if short ones would else be padded
         to the length of long ones.
         """
-        if self.episodes is None or not len(self.episodes):
+        return [drawn.sequences for drawn in self.draw(length, rows, from_start, burn_in)]
+
+    def draw(
+        self, length: int, rows: int, from_start: float = 0.0, burn_in: int = 0
+    ) -> list[Drawn]:
+        """The windows of `sample`, and where they are from."""
+        if not len(self.episodes):
             raise ValueError("the replay is empty: add episodes before sampling")
-        lengths = self.episodes.lengths
-        capped = np.minimum(lengths, length)
-        by_episode, by_row = self.weights, self.weights * lengths
-        of_windows = (capped + 1) / 2 * capped / lengths + (1 - capped / lengths) * length
-        mean = from_start * np.average(capped, weights=by_episode)
-        mean += (1 - from_start) * np.average(of_windows, weights=by_row)
+        self._follow(length)
+        by_episode, by_row, from_first, from_any = self._odds.totals[:4]
+        mean = from_start * from_first / by_episode + (1 - from_start) * from_any / by_row
         number = max(1, round(rows / mean))
         early = int(self.random.binomial(number, from_start))
-        episodes = np.append(
-            _draw(self.random, by_episode, early), _draw(self.random, by_row, number - early)
-        )
-        starts = self.random.integers(0, lengths[episodes])
+        counts = (early, number - early)
+        numbers = [self._odds.draw(self.random, which, n) for which, n in enumerate(counts)]
+        episodes = np.concatenate(numbers) - self.episodes.dropped
+        lengths = self.episodes.lengths[episodes]
+        starts = self.random.integers(0, lengths)
         starts[:early] = 0
+        ratios = self._ratios(episodes, starts, from_start)
         return [
-            self.episodes.windows(self.actions, episodes[block], starts[block], length, burn_in)
-            for block in split_by_length(np.minimum(lengths[episodes] - starts, length))
+            Drawn(
+                self.episodes.windows(
+                    self.actions, episodes[block], starts[block], length, burn_in
+                ),
+                episodes[block] + self.episodes.dropped,
+                ratios[block],
+            )
+            for block in split_by_length(np.minimum(lengths - starts, length))
         ]
 
+    def prioritise(self, episodes: np.ndarray, priorities: np.ndarray) -> None:
+        """Sets the priorities [n], positive, of the episodes of the given numbers [n]; those that
+        have been dropped since they were drawn are passed over."""
+        if self.priorities is None:
+            raise ValueError("this replay has no priorities: make it with Replay(priorities=...)")
+        if not (np.isfinite(priorities) & (priorities > 0)).all():
+            raise ValueError(f"priorities are positive numbers, got {priorities}")
+        self._follow(self._length)
+        there = episodes >= self.episodes.dropped
+        if there.any():
+            self.priorities.set(episodes[there], priorities[there])
+            self._set_odds(np.unique(episodes[there]))
+
+    def _ratios(self, episodes: np.ndarray, starts: np.ndarray, from_start: float) -> np.ndarray:
+        """The likelihood of windows without priorities over that with them, [B]."""
+        if self.priorities is None:
+            return np.ones(len(episodes))
+        totals = self._odds.totals
+
+        def likelihood(by_episode: float, by_row: float) -> np.ndarray:
+            return from_start * (starts == 0) / by_episode + (1 - from_start) / by_row
+
+        factors = self.priorities.factors(episodes + self.episodes.dropped)
+        return likelihood(totals[4], totals[5]) / (factors * likelihood(totals[0], totals[1]))
+
+    def _forget_odds(self) -> None:
+        self._length = 0
+        self._begin = self._end = self.episodes.dropped  # the episodes whose odds are known
+        self._odds = Sums(4 if self.priorities is None else 6, self._begin)
+
+    def _follow(self, length: int) -> None:
+        """Brings the odds of windows of `length` rows up to date with the episodes."""
+        if length != self._length or self.episodes.added < self._end:
+            self._forget_odds()
+            self._length = length
+        begin, end = self.episodes.dropped, self.episodes.added
+        if (begin, end) == (self._begin, self._end):
+            return
+        self._odds.forget(np.arange(self._begin, min(begin, self._end)))
+        if self.priorities is not None:
+            self.priorities.follow(begin, end)
+        self._set_odds(np.arange(max(begin, self._end), end))
+        self._begin, self._end = begin, end
+
+    def _set_odds(self, numbers: np.ndarray) -> None:
+        chosen = numbers - self.episodes.dropped
+        lengths, weights = self.episodes.lengths[chosen], self.episodes.weights[chosen]
+        odds = _odds(lengths, weights, self._length)
+        if self.priorities is not None:
+            odds = np.concatenate([odds * self.priorities.factors(numbers), odds[:2]])
+        self._odds.set(numbers, odds)
+
     def state_dict(self) -> dict:
-        return {"random": self.random.bit_generator.state}
+        state = {"random": self.random.bit_generator.state, "episodes": self.episodes.added}
+        if self.priorities is not None:
+            self._follow(self._length)
+            state["priorities"] = self.priorities.state_dict()
+        return state
 
     def load_state_dict(self, state: dict) -> None:
+        """Goes on from there; episodes that a store on disk has got since then are forgotten."""
+        self.episodes.rewind(state["episodes"])
         self.random.bit_generator.state = state["random"]
+        if self.priorities is not None:
+            self.priorities.load_state_dict(state["priorities"])
+        self._forget_odds()
 
 
-def _draw(random: np.random.Generator, weights: np.ndarray, number: int) -> np.ndarray:
-    """`number` indices of `weights`, each drawn in proportion to its weight."""
-    until = weights.cumsum()
-    places = random.random(number) * until[-1]
-    return np.searchsorted(until, places, side="right").clip(max=len(weights) - 1)
+class Recorder:
+    """Puts the episodes of games that go on and on into a replay, each as soon as it has ended.
+
+    So a kill takes no more than the episodes that had not ended. (That one was truncated is known
+    when the next one begins.)
+    """
+
+    def __init__(self, replay: Replay, weight: float = 1.0):
+        self.replay = replay
+        self.weight = weight
+        self._pieces: dict[int, list[Columns]] = {}  # of each game's episode that has not ended
+        self._ended: list[Episodes] = []
+
+    def write(self, rows: Row) -> None:
+        """Takes rows [T, B, ...] that go on from those before; what comes before a game's first
+        first row is left out."""
+        columns = columns_of(rows, self.replay.actions)  # [B, T, ...]
+        for game, first in enumerate(rows.first.T.numpy()):
+            for begin, end in pairwise([0, *np.flatnonzero(first).tolist(), len(first)]):
+                if begin < end and first[begin]:
+                    self._end(game)
+                    self._pieces[game] = []
+                if begin < end and game in self._pieces:
+                    piece = nested.map(np.copy, nested.index(columns, (game, slice(begin, end))))
+                    self._pieces[game].append(piece)
+                    if piece["terminated"][-1]:
+                        self._end(game)
+        self._store()
+
+    def finish(self) -> None:
+        """Puts in what has not ended, as truncated: these games do not go on."""
+        for game in sorted(self._pieces):
+            self._end(game)
+        self._store()
+
+    def _end(self, game: int) -> None:
+        pieces = self._pieces.pop(game, None)
+        if pieces is not None:
+            columns = nested.map(lambda *leaves: np.concatenate(leaves), *pieces)
+            self._ended.append(Episodes(columns, np.array([len(columns["reward"])])))
+
+    def _store(self) -> None:
+        if self._ended:
+            self.replay.add(Episodes.join(self._ended), self.weight)
+            self._ended = []
+
+
+def _odds(lengths: np.ndarray, weights: np.ndarray, length: int) -> np.ndarray:
+    """For windows of up to `length` rows that begin at an episode's first row, and at any row: how
+    often it is drawn, and times that, the rows that they hold on average, [4, episodes]."""
+    capped = np.minimum(lengths, length)
+    held = (capped + 1) / 2 * capped / lengths + (1 - capped / lengths) * length
+    by_row = weights * lengths
+    return np.stack([weights, by_row, weights * capped, by_row * held])
 
 
 def split_by_length(lengths: np.ndarray) -> list[np.ndarray]:

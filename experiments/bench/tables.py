@@ -231,6 +231,27 @@ def _mean(values: Iterable[float]) -> float:
     return sum(found) / len(found)
 
 
+def of_replay(result: Sequence[dict[str, Any]]) -> Table:
+    """The table of `bench replay`."""
+    rows = (
+        (
+            f"{row['rows']:,}",
+            f"{row['episodes']:,}",
+            f"{row['megabytes']:.0f}",
+            f"{row['resident_megabytes_before']:.0f}",
+            f"{row['resident_megabytes_written']:.0f}",
+            f"{row['resident_megabytes_sampled']:.0f}",
+            f"{row['microseconds_per_batch']:.0f}",
+            f"{row['microseconds_per_row_written']:.2f}",
+            f"{row['seconds_to_open']:.2f}",
+        )
+        for row in result
+    )
+    columns = ("rows", "episodes", "MB", "begun", "written", "sampled")
+    title = "a replay on disk; resident MB when begun, when written, when sampled from"
+    return table(title, (*columns, "us a batch", "us a row", "s to open"), rows)
+
+
 def bound(name: str, particles: int) -> str:
     """How a bound is written: exact, ELBO, IWAE-128."""
     if name == "exact":

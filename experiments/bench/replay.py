@@ -1,0 +1,102 @@
+"""What a replay on disk costs as it grows: resident memory, and microseconds a batch.
+
+    worldmodel bench replay --rows 10000000      about a minute; writes 300 MB, and removes them
+
+Rows as small as CartPole's, in episodes of 10 to 89 rows. Each size is measured in a process of
+its own, which writes, closes, opens again and samples, as a run that is resumed would.
+"""
+
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from experiments.progress import Reporter
+from worldmodel import DiskStore, Episodes, Replay, action_codec
+
+ACTIONS = spaces.Discrete(2)
+ROWS_AT_ONCE = 50_000
+WINDOW, BATCH_ROWS, FROM_START = 64, 1_024, 0.5
+ROUNDS, BATCHES = 10, 20
+
+
+def bench(rows: int, folder: Path | None, reporter: Reporter) -> list[dict[str, Any]]:
+    """The costs at `rows` rows, and at a tenth and a hundredth of them, smallest first.
+
+    folder: where to write, a temporary place by default.
+    """
+    sizes = sorted({max(1, rows // part) for part in (100, 10, 1)})
+    results = []
+    context = multiprocessing.get_context("spawn")
+    with reporter.stage("replays", len(sizes), 0, "sizes") as stage:
+        for number, size in enumerate(sizes):
+            with tempfile.TemporaryDirectory(dir=folder) as path, context.Pool(1) as pool:
+                results.append(pool.apply(measure, (Path(path) / "store", size)))
+            stage.update(number + 1, f"{size} rows")
+    return results
+
+
+def measure(path: Path, rows: int) -> dict[str, Any]:
+    """What a store of `rows` rows costs to write, to open and to sample from."""
+    torch.set_num_threads(1)
+    before = resident()
+    store = DiskStore(path)
+    begun = time.perf_counter()
+    for episodes in random_episodes(rows):
+        store.add(episodes)
+    written = time.perf_counter() - begun
+    after_writing = resident()
+    store.close()
+    begun = time.perf_counter()
+    store = DiskStore(path)
+    replay = Replay(action_codec(ACTIONS), 0, store)
+    replay.sample(WINDOW, BATCH_ROWS, FROM_START)
+    opened = time.perf_counter() - begun
+    sampling = [_seconds_a_batch(replay) for _ in range(ROUNDS)]
+    return {
+        "rows": store.rows,
+        "episodes": len(store),
+        "megabytes": sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) / 1e6,
+        "resident_megabytes_before": before / 1e6,
+        "resident_megabytes_written": after_writing / 1e6,
+        "resident_megabytes_sampled": resident() / 1e6,
+        "microseconds_per_batch": 1e6 * float(np.median(sampling)),
+        "microseconds_per_batch_best": 1e6 * min(sampling),
+        "microseconds_per_row_written": 1e6 * written / store.rows,
+        "seconds_to_open": opened,
+    }
+
+
+def _seconds_a_batch(replay: Replay) -> float:
+    begun = time.perf_counter()
+    for _ in range(BATCHES):
+        replay.sample(WINDOW, BATCH_ROWS, FROM_START)
+    return (time.perf_counter() - begun) / BATCHES
+
+
+def random_episodes(rows: int) -> Iterator[Episodes]:
+    """Episodes of 10 to 89 rows of noise, `rows` rows in all, some at a time."""
+    random = np.random.default_rng(0)
+    for begin in range(0, rows, ROWS_AT_ONCE):
+        count = min(ROWS_AT_ONCE, rows - begin)
+        ends = random.integers(10, 90, count // 10 + 1).cumsum()
+        lengths = np.diff(np.append(ends[ends < count], count), prepend=0)
+        columns = {
+            "action": random.integers(0, 2, count),
+            "observation": random.standard_normal((count, 4), dtype=np.float32),
+            "reward": np.ones(count, np.float32),
+            "terminated": np.zeros(count, bool),
+        }
+        yield Episodes(columns, lengths)
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))

@@ -1,0 +1,302 @@
+"""Whole episodes, in memory: columns of rows, and windows cut from them."""
+
+import json
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from worldmodel import nested
+from worldmodel.arrays import GrowingArray
+from worldmodel.codecs import ActionCodec
+from worldmodel.sequences import Row, Sequences
+
+KEYS = ("action", "observation", "reward", "terminated")
+Columns = dict[str, Any]  # the KEYS; arrays [N, ...], "observation" a nested structure of them
+
+
+class EpisodeSource(ABC):
+    """Where whole episodes are kept: in memory or on disk, actions in the space's own terms.
+
+    Rows are numbered, those of an episode one after another. The first row of an episode holds
+    the reset observation; its action, reward and end are void.
+    """
+
+    @property
+    @abstractmethod
+    def lengths(self) -> np.ndarray:
+        """Rows of each episode, int64 [episodes]."""
+
+    @property
+    @abstractmethod
+    def starts(self) -> np.ndarray:
+        """The number of each episode's first row, int64 [episodes], rising."""
+
+    @abstractmethod
+    def gather(self, rows: np.ndarray) -> Columns:
+        """What the rows of the given numbers hold: int64 [*] -> arrays [*, ...]."""
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def rows(self) -> int:
+        """All rows, first rows among them."""
+        return int(self.starts[-1] + self.lengths[-1] - self.starts[0]) if len(self) else 0
+
+    @property
+    def steps(self) -> int:
+        """Rows that are no first rows: steps of the environment."""
+        return self.rows - len(self)
+
+    def select(self, chosen: np.ndarray) -> "Episodes":
+        """The episodes with the given indices."""
+        spans = zip(self.starts[chosen], self.lengths[chosen], strict=True)
+        rows = [np.arange(start, start + length) for start, length in spans]
+        return Episodes(
+            self.gather(np.concatenate([np.arange(0), *rows])), self.lengths[chosen].copy()
+        )
+
+    def windows(
+        self,
+        actions: ActionCodec,
+        episodes: np.ndarray,
+        starts: np.ndarray,
+        length: int,
+        burn_in: int = 0,
+    ) -> Sequences:
+        """Windows of `length` rows or, where an episode ends before, fewer: [T, B, ...].
+
+        episodes int [B]; starts int [B], the rows of their episodes where the windows begin.
+        A window that begins inside an episode does not score its first `burn_in` rows.
+        """
+        remaining = self.lengths[episodes] - starts
+        times = np.arange(min(length, remaining.max()))[:, None]
+        mask = times < remaining  # [T, B]
+        index = self.starts[episodes] + starts + np.minimum(times, remaining - 1)
+        column = nested.map(torch.from_numpy, self.gather(index))
+        first = torch.from_numpy((times + starts) == 0)
+        scored = mask & (times + starts >= np.where(starts > 0, starts + burn_in, 0))
+        action = actions.encode(column["action"]).masked_fill(first[..., None], 0.0)
+        rows = Row(first, action, column["observation"], column["reward"], column["terminated"])
+        return Sequences(rows, torch.from_numpy(mask), torch.from_numpy(scored))
+
+    def sequences(self, actions: ActionCodec, episodes: np.ndarray | None = None) -> Sequences:
+        """Whole episodes (all of them by default), padded: [T, B, ...]."""
+        episodes = np.arange(len(self)) if episodes is None else episodes
+        return self.windows(actions, episodes, np.zeros_like(episodes), int(self.lengths.max()))
+
+
+class Episodes(EpisodeSource):
+    """Some episodes, one after another, that stay as they are."""
+
+    KEYS = KEYS
+
+    def __init__(self, columns: Columns, lengths: np.ndarray):
+        """columns: by key, leaves [N, ...]; lengths int64 [episodes], in rows, adding up to N."""
+        rows = int(lengths.sum())
+        fit = all(len(leaf) == rows for leaf in nested.leaves(columns))
+        if set(columns) != set(KEYS) or not fit:
+            found = {key: nested.map(len, column) for key, column in columns.items()}
+            raise ValueError(
+                f"episodes expect the columns {KEYS} of {rows} rows each (the sum of their "
+                f"lengths), got {found}"
+            )
+        self.columns = {key: columns[key] for key in KEYS}
+        self._lengths = lengths
+        self._starts = np.cumsum(lengths) - lengths
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return self._lengths
+
+    @property
+    def starts(self) -> np.ndarray:
+        return self._starts
+
+    def gather(self, rows: np.ndarray) -> Columns:
+        return nested.index(self.columns, rows)
+
+    @classmethod
+    def cut(cls, sequences: Sequences, actions: ActionCodec) -> "Episodes":
+        """The episodes in rows [T, B, ...] of one unbroken run; the last of each column may be
+        unfinished, and counts as truncated. Rows before a column's first row are left out."""
+        first = sequences.rows.first.T.numpy()  # [B, T]
+        keep = np.logical_or.accumulate(first, 1)
+        columns = nested.index(columns_of(sequences.rows, actions), keep)
+        begins = np.flatnonzero(first[keep])
+        return cls(columns, np.diff(begins, append=keep.sum()))
+
+    @classmethod
+    def join(cls, parts: list["Episodes"]) -> "Episodes":
+        def joined(*columns: np.ndarray) -> np.ndarray:
+            return np.concatenate(columns)
+
+        columns = nested.map(joined, *(part.columns for part in parts))
+        return cls(columns, np.concatenate([part.lengths for part in parts]))
+
+    def save(self, path: Path) -> None:
+        """Writes an .npz, under a temporary name first.
+
+        Leaves of a nested observation are arrays named after their place, as in
+        "observation.camera"; "structure", JSON, says how they hang together.
+        """
+        names = nested.names(self.columns)
+        arrays = dict(zip(nested.leaves(names), nested.leaves(self.columns), strict=True))
+        structure = np.array(json.dumps(names))
+        temporary = path.with_name(path.name + ".part")
+        with open(temporary, "wb") as file:
+            np.savez_compressed(file, lengths=self.lengths, structure=structure, **arrays)  # type: ignore[arg-type]
+            file.flush()
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Episodes":
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = dict(file)
+            lengths = arrays.pop("lengths")
+            structure = arrays.pop("structure", None)  # files of flat observations had none once
+            names = nested.from_json(json.loads(str(structure))) if structure else arrays
+            return cls(nested.map(arrays.__getitem__, names) if structure else arrays, lengths)
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise ValueError(f"{path} is no file of episodes, or damaged: {error}") from error
+
+
+class EpisodeStore(EpisodeSource):
+    """Episodes to which others are added; beyond a capacity the oldest are dropped.
+
+    Adding costs what the new episodes cost. Row numbers are never used twice.
+    """
+
+    def __init__(self, capacity: int | None = None):
+        """capacity: rows that are kept at most (the newest episode is kept anyway)."""
+        if capacity is not None and capacity < 1:
+            raise ValueError(f"a capacity is 1 row or more, got {capacity}")
+        self.capacity = capacity
+        self._like: Columns = {}  # columns of no rows
+        self._clear()
+
+    def _clear(self) -> None:
+        self.dropped = 0  # episodes that were here before those that are
+        self._starts = GrowingArray(np.empty(0, np.int64))
+        self._lengths = GrowingArray(np.empty(0, np.int64))
+        self._weights = GrowingArray(np.empty(0))
+
+    @property
+    def starts(self) -> np.ndarray:
+        return self._starts.array
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return self._lengths.array
+
+    @property
+    def weights(self) -> np.ndarray:
+        """How often each episode's rows are drawn, relative to one another, [episodes]."""
+        return self._weights.array
+
+    @property
+    def added(self) -> int:
+        """Episodes that ever came."""
+        return self.dropped + len(self)
+
+    def add(self, episodes: Episodes, weight: float = 1.0) -> None:
+        """Adds episodes whose rows are drawn `weight` times as often as those of others."""
+        if not weight > 0 or not np.isfinite(weight):
+            raise ValueError(f"the weight of episodes is a positive number, got {weight}")
+        if not len(episodes):
+            return
+        self._check(episodes.columns)
+        self._write(episodes, weight)
+        end = self.starts[-1] + self.lengths[-1] if len(self) else 0
+        self._enter(end + episodes.starts, episodes.lengths, np.full(len(episodes), weight))
+        self._trim()
+
+    @abstractmethod
+    def rewind(self, added: int) -> None:
+        """Forgets all but the first `added` episodes that ever came, and is as it was then."""
+
+    def _check(self, columns: Columns) -> None:
+        """All rows are alike: those of the first episodes tell what the others have to be."""
+        if not self._like:
+            self._like = nested.map(lambda leaf: leaf[:0].copy(), columns)
+        expected, came = describe(self._like), describe(columns)
+        if came != expected:
+            raise ValueError(
+                f"episodes of one store have rows of one kind: {expected} are kept here, but "
+                f"{came} came; keep the episodes of another environment in another store"
+            )
+
+    def _enter(self, starts: np.ndarray, lengths: np.ndarray, weights: np.ndarray) -> None:
+        self._starts.append(starts)
+        self._lengths.append(lengths)
+        self._weights.append(weights)
+
+    def _trim(self) -> None:
+        """Drops what is too much."""
+        if self.capacity is not None and self.rows > self.capacity:
+            surplus = np.searchsorted(self.starts, self.starts[0] + self.rows - self.capacity)
+            self._drop(min(int(surplus), len(self) - 1))
+
+    def _drop(self, number: int) -> None:
+        """Forgets the oldest episodes."""
+        for array in (self._starts, self._lengths, self._weights):
+            array.drop(number)
+        self.dropped += number
+
+    @abstractmethod
+    def _write(self, episodes: Episodes, weight: float) -> None:
+        """Puts the columns of new episodes behind all others."""
+
+
+class MemoryStore(EpisodeStore):
+    """Episodes in memory."""
+
+    def __init__(self, capacity: int | None = None):
+        super().__init__(capacity)
+        self._columns: Columns = {}  # of GrowingArrays
+
+    def gather(self, rows: np.ndarray) -> Columns:
+        places = rows - self.starts[0]
+        return nested.map(lambda column: column.array[places], self._columns)
+
+    def rewind(self, added: int) -> None:
+        if added != self.added:
+            raise ValueError(
+                f"{self.added} episodes were added to this memory, but the state that it is to "
+                f"go back to has {added}: add the same episodes first"
+            )
+
+    def _write(self, episodes: Episodes, weight: float) -> None:
+        if not self._columns:
+            self._columns = nested.map(GrowingArray, self._like)
+        nested.map(lambda column, new: column.append(new), self._columns, episodes.columns)
+
+    def _drop(self, number: int) -> None:
+        rows = int(self.lengths[:number].sum())
+        nested.map(lambda column: column.drop(rows), self._columns)
+        super()._drop(number)
+
+
+def columns_of(rows: Row, actions: ActionCodec) -> Columns:
+    """Rows [T, B, ...] in the space's own terms: leaves [B, T, ...]."""
+    rows = rows._replace(action=actions.decode(rows.action))
+    return {
+        key: nested.map(lambda leaf: leaf.transpose(0, 1).numpy(), getattr(rows, key))
+        for key in KEYS
+    }
+
+
+def describe(columns: Columns) -> dict[str, str]:
+    """What a row holds, by name.
+
+    >>> describe({"observation": {"camera": np.zeros((9, 64, 64, 3), np.uint8)}})
+    {'observation.camera': 'uint8 [64, 64, 3]'}
+    """
+    pairs = zip(nested.leaves(nested.names(columns)), nested.leaves(columns), strict=True)
+    return {name: f"{leaf.dtype} {list(leaf.shape[1:])}" for name, leaf in pairs}
