@@ -7,7 +7,7 @@ VAE, for `envs.ImageToCode` and for scripts.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -73,6 +73,17 @@ class ScaledLoss:
         return loss / self.divisor, metrics, state
 
 
+def rising_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """An average of weights that forgets the first ones early, so that short runs have one, too:
+    after n updates its decay is (1 + n) / (10 + n), `decay` at the most."""
+
+    def average(averaged: Any, current: Any, number: Any) -> None:
+        kept = min(decay, (1 + int(number)) / (10 + int(number)))
+        get_ema_multi_avg_fn(kept)(averaged, current, number)
+
+    return average
+
+
 class Learner:
     """A VAE and how it learns, from batches of images; without files."""
 
@@ -93,8 +104,9 @@ class Learner:
             clip_norm=1.0 if told.scale_losses else values,  # ten times an ordinary update's
             autocast=told.precision == "bfloat16",
         )
-        average = get_ema_multi_avg_fn(told.averaging)
-        self.average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
+        self.average = AveragedModel(
+            self.model, multi_avg_fn=rising_average(told.averaging), use_buffers=True
+        )
 
     def _objective(self, told: VAELearningConfig, values: int, latent: int) -> Objective:
         """`scale_losses`: (reconstruction / values + beta KL / latent) is a KL weight of

@@ -61,6 +61,15 @@ def test_any_leading_dimensions(shape, leading):
         torch.testing.assert_close(encode(x).reshape(-1, 6), torch.stack(one_by_one))
 
 
+@pytest.mark.parametrize("n", [16, 32, 64, 128, 256])
+def test_every_power_of_two_ends_at_the_same_few_pixels(n):
+    shape = (n - 5, n, 1)
+    encode, paint = encoder(shape), head(shape, "mse")
+    assert encode(images(shape, 1)).shape == (1, 6)
+    assert encode.out.in_features == paint.begin.out_features == 16 * 2 * min(4, n // 8)
+    assert paint(features(1)).sample().shape == (1, *shape)
+
+
 @every_shape
 def test_brightness_is_scaled_once(shape):
     x = images(shape, 2)

@@ -19,7 +19,15 @@ from experiments.config import (
 from experiments.grids import grid
 from experiments.progress import Interrupted, Reporter
 from experiments.run import RunFolder
-from experiments.vae import Learner, Training, finish, grids, load, train_autoencoder
+from experiments.vae import (
+    Learner,
+    Training,
+    finish,
+    grids,
+    load,
+    rising_average,
+    train_autoencoder,
+)
 from worldmodel import as_recordings, autoencoder_for, decode_images, encode_images, nested
 
 MODEL = VAEModelConfig(latent=3, hidden=8, width=2)
@@ -133,6 +141,16 @@ def test_a_vae_learns_images_that_memory_holds():
     error = (decode_images(trained, encode_images(trained, seen)).double() - seen).abs().mean()
     plain = (seen.double() - seen.double().mean(0)).abs().mean()
     assert error < 0.3 * plain
+
+
+def test_the_average_of_weights_forgets_where_it_began():
+    averaged, number = [torch.tensor([100.0])], 0
+    for number in range(1, 40):
+        rising_average(0.998)(averaged, [torch.tensor([1.0])], torch.tensor(number))
+    assert averaged[0].item() == pytest.approx(1.0, abs=0.01)
+    before = averaged[0].item()
+    rising_average(0.5)(averaged, [torch.tensor([3.0])], torch.tensor(1000))
+    assert averaged[0].item() == pytest.approx((before + 3) / 2)
 
 
 def test_scaled_losses_are_divided_each_by_its_size():
