@@ -333,7 +333,7 @@ class BenchVAE:
     seeds: int = 3
     """How many, from 0 on."""
     minutes: float = 10.0
-    """That each model learns for (to score it takes about as long again)."""
+    """That each model learns for; to score it takes some minutes more."""
     threads: int = 2
     """Of the processor."""
     quick: bool = False
