@@ -1,12 +1,22 @@
 """Experiments: runs, the command line, playing, filming, evaluating."""
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from experiments.toy_game import Parts, load
+    from experiments.toy_game import Parts
 
 __all__ = ["Parts", "load"]
+
+
+def load(path: str | Path) -> Any:
+    """A run as its newest checkpoint left it, for scripts; what it holds is up to its experiment.
+
+    run = experiments.load("runs/demo"); run.model, run.agent, run.environment(), run.dream()
+    """
+    folder = import_module("experiments.run").RunFolder.open(Path(path))
+    return import_module(f"experiments.{folder.experiment.replace('-', '_')}").load(path)
 
 
 def __getattr__(name: str) -> Any:

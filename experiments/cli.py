@@ -2,6 +2,7 @@
 
 worldmodel train toy-game --out RUN     collect, learn, dream, improve, evaluate, film
 worldmodel train control --env ID       any Gymnasium environment, with --out RUN
+worldmodel train vae --images DIR       learn codes of images, with --out RUN
 worldmodel resume RUN                   go on exactly where a run stopped
 worldmodel evaluate RUN [--json]        the run beside the exact answers
 worldmodel play RUN [--world real]      step inside
@@ -13,10 +14,12 @@ worldmodel bench cores                  how fast the cores learn and dream
 worldmodel bench music --set JSB        cores and bounds on polyphonic music
 worldmodel bench replay                 memory and time of ever more episodes on disk
 worldmodel bench iwae                   does importance weighting help?
+worldmodel bench vae                    the convolutional VAE on MNIST
+worldmodel bench images                 images on disk: how fast, in how much memory
 """
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,6 +34,7 @@ from experiments.config import (
 )
 from experiments.control_config import ControlConfig, quick_control
 from experiments.run import RunError
+from experiments.vae_config import VAEConfig
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
@@ -72,6 +76,24 @@ class TrainControl:
         from experiments import jobs
 
         jobs.train(self.out, quick_control(self.config) if self.quick else self.config)
+
+
+@dataclass(frozen=True)
+class TrainVAE:
+    """Learn a convolutional variational autoencoder of images; write what it makes of them.
+
+    Ctrl-C saves; `worldmodel resume RUN` goes on from there, to the last bit.
+    """
+
+    out: Path
+    """The run's folder, to be made."""
+    config: tyro.conf.OmitArgPrefixes[VAEConfig]
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        data = replace(self.config.data, images=str(Path(self.config.data.images).resolve()))
+        jobs.train(self.out, replace(self.config, data=data))
 
 
 @dataclass(frozen=True)
@@ -211,7 +233,7 @@ class BenchCores:
     Takes about four minutes; let nothing else run. With --preset, whole updates of an agent.
     """
 
-    core: Literal["all", "rnn", "independent", "vrnn", "srnn", "rssm"] = "all"
+    core: Literal["all", "rnn", "independent", "vrnn", "srnn", "rssm", "vae"] = "all"
     """Which core."""
     preset: Literal["none", "dreamerv3-1m"] = "none"
     """dreamerv3-1m: instead, the update of a world model and an actor-critic of those sizes."""
@@ -322,6 +344,71 @@ class BenchIWAE:
 
 
 @dataclass(frozen=True)
+class BenchVAE:
+    """Train the convolutional VAE on MNIST, by the ELBO and by the IWAE, some seeds each."""
+
+    data: Path = Path("data/mnist")
+    """The folder that holds mnist.npz, with the arrays x_train and x_test."""
+    models: tuple[Literal["vae", "vae-5", "iwae-5"], ...] = ("vae", "vae-5", "iwae-5")
+    """One draw, the mean of five bounds, the importance-weighted bound of five."""
+    seeds: int = 3
+    """How many, from 0 on."""
+    minutes: float = 10.0
+    """That each model learns for; to score it takes some minutes more."""
+    threads: int = 2
+    """Of the processor."""
+    quick: bool = False
+    """Make everything so small that it ends within seconds: to try an installation."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1 or self.threads < 1 or self.minutes <= 0:
+            raise ValueError(
+                "--seeds, --threads and --minutes must be positive, got "
+                f"{self.seeds}, {self.threads} and {self.minutes}"
+            )
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        jobs.bench_vae(
+            self.data, self.models, self.seeds, self.minutes, self.threads, self.quick, self.json
+        )
+
+
+@dataclass(frozen=True)
+class BenchImages:
+    """Draw images from files larger than memory: how fast, beside numpy, and how much is resident.
+
+    The files are made first, and removed again.
+    """
+
+    dir: Path | None = None
+    """Where to make them; a temporary folder by default."""
+    gigabytes: float = 4.4
+    """How much of them."""
+    samples: int = 200_000
+    """Images that are drawn."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+    def __post_init__(self) -> None:
+        if self.gigabytes <= 0 or self.samples < 1:
+            raise ValueError(
+                "--gigabytes and --samples must be positive, "
+                f"got {self.gigabytes} and {self.samples}"
+            )
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        if self.dir is not None and not self.dir.is_dir():
+            raise RunError(f"there is no folder {self.dir}; make it, or leave out --dir")
+        jobs.bench_images(self.dir, self.gigabytes, self.samples, self.json)
+
+
+@dataclass(frozen=True)
 class BenchReplay:
     """Measure what a replay on disk costs as it grows: resident memory, and time a batch.
 
@@ -367,13 +454,15 @@ VERBS: dict[str, Any] = {
     "bench": Bench,
 }
 GROUPS: dict[str, dict[str, Any]] = {
-    "train": {"toy-game": TrainToyGame, "control": TrainControl},
+    "train": {"toy-game": TrainToyGame, "control": TrainControl, "vae": TrainVAE},
     "bench": {
         "toy-game": BenchToyGame,
         "exact": BenchExact,
         "cores": BenchCores,
         "music": BenchMusic,
         "iwae": BenchIWAE,
+        "vae": BenchVAE,
+        "images": BenchImages,
         "replay": BenchReplay,
     },
 }

@@ -11,6 +11,7 @@ import inspect
 import json
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
@@ -401,3 +402,8 @@ def load_run(folder: RunFolder) -> tuple[Parts, Checkpoint]:
     for module in parts.modules.values():
         module.requires_grad_(False)
     return parts, checkpoint
+
+
+def load(path: str | Path) -> Parts:
+    """A run's model, agent, real environment and dream, for scripts (see `experiments.load`)."""
+    return load_run(RunFolder.open(Path(path)))[0]

@@ -62,10 +62,17 @@ def _after_toy_game(folder: RunFolder, reporter: Reporter) -> None:
     reporter.say(f"step inside: worldmodel play {shlex.quote(str(folder.path))}")
 
 
+def _after_vae(folder: RunFolder, reporter: Reporter) -> None:
+    from experiments.vae import finish
+
+    finish(folder, reporter)
+
+
 # By experiment, what is done with a run that has been trained.
 AFTERWARDS: dict[str, Callable[[RunFolder, Reporter], None]] = {
     "toy-game": _after_toy_game,
     "control": lambda folder, reporter: None,
+    "vae": _after_vae,
 }
 
 
@@ -251,6 +258,37 @@ def bench_iwae(data: Path, seeds: int, picture: Path | None, quick: bool, as_jso
         print(json.dumps(result, indent=2))
     else:
         Console().print(tables.of_iwae(result))
+
+
+def bench_vae(
+    data: Path,
+    models: Sequence[str],
+    seeds: int,
+    minutes: float,
+    threads: int,
+    quick: bool,
+    as_json: bool,
+) -> None:
+    """The convolutional VAE on MNIST."""
+    from experiments.bench import tables, vae
+
+    torch.set_num_threads(threads)
+    result = vae.bench(data, models, seeds, minutes, quick, Reporter())
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        Console().print(*tables.of_vae(result))
+
+
+def bench_images(folder: Path | None, gigabytes: float, samples: int, as_json: bool) -> None:
+    """How fast images on disk are drawn, in how much memory."""
+    from experiments.bench import images, tables
+
+    result = images.bench(folder, gigabytes, samples, Reporter())
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        Console().print(tables.of_images(result))
 
 
 def bench_replay(rows: int, folder: Path | None, as_json: bool) -> None:

@@ -10,11 +10,16 @@ import cattrs
 
 from experiments.config import ToyGameConfig
 from experiments.control_config import ControlConfig
+from experiments.vae_config import VAEConfig
 
 SCHEMA_VERSION = 1
 
 # What has run folders, by name.
-EXPERIMENTS: dict[str, type] = {"toy-game": ToyGameConfig, "control": ControlConfig}
+EXPERIMENTS: dict[str, type] = {
+    "toy-game": ToyGameConfig,
+    "control": ControlConfig,
+    "vae": VAEConfig,
+}
 
 
 class RunError(Exception):

@@ -14,6 +14,7 @@ from worldmodel import (
     RNN,
     RSSM,
     SRNN,
+    VAE,
     VRNN,
     Independent,
     ObservationDecoder,
@@ -63,9 +64,11 @@ CORES: dict[str, Callable[..., SequenceCore]] = {
     "rssm gru layers": partial(RSSM, recurrence="gru", layers=2, **SMALL),
     "rssm gaussian": partial(RSSM, **SMALL),
     "rssm categorical": partial(RSSM, latent_classes=3, **SMALL),
+    "vae": partial(VAE, hidden=4, latent=2),
 }
 FILTERING = [name for name in CORES if "smoothing" not in name]
 SMOOTHING = [name for name in CORES if "smoothing" in name]
+DEAF = {"vae"}  # hear no contexts, and remember nothing
 LATENT = [name for name in CORES if not name.startswith("rnn")]
 
 SYMBOLS = spaces.Discrete(3, start=1)

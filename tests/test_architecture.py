@@ -26,7 +26,7 @@ LAYERS = [
     {"codecs", "sequences"},
     {"cores", "episodes"},
     {"model", "replay", "disk_store"},
-    {"environment", "agent", "likelihoods"},
+    {"environment", "agent", "likelihoods", "autoencoder"},
     {"gen_core", "objectives"},
     {"trainer"},
 ]

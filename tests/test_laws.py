@@ -14,6 +14,7 @@ import torch
 from cores import (
     BITS,
     CORES,
+    DEAF,
     FILTERING,
     LATENT,
     PLANE,
@@ -281,7 +282,7 @@ def test_products_of_bfloat16_change_little(name):
     for t in range(2):
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             _, state = model.step(rows.first[t], rows.action[t], state)
-    assert state.core.hidden.dtype == torch.float32
+    assert nested.leaves(state.core)[0].dtype == torch.float32
 
 
 @every_core
@@ -477,13 +478,13 @@ def test_rows_of_a_batch_are_strangers(name, particles):
         for source in sources:
             reached = jacobian(tuple(total), source)
             assert (reached[:, others] == 0).all()
-            assert (reached[:, b] != 0).any()
+            assert (reached[:, b] != 0).any() or (source is rows.action and name in DEAF)
     with fed(noise_for(model, 1, batch)):
         _, after = model.step(rows.first[0], rows.action[0], state)
     for b in range(batch):
         reached = jacobian(nested.index(after, b), rows.action)
         assert (reached[0, torch.arange(batch) != b] == 0).all()
-        assert (reached[0, b] != 0).any()
+        assert (reached[0, b] != 0).any() == (name not in DEAF)
 
 
 ILLEGAL = {
@@ -628,7 +629,8 @@ def test_beliefs_do_not_peek(name, feedback, history):
         for source in sources:
             reached = jacobian(belief[t], source)
             assert (reached[t + 1 :] == 0).all()
-            assert t == 0 or (reached[t] != 0).any()
+            unheard = t == 0 or (source is rows.action and name in DEAF)
+            assert unheard or (reached[t] != 0).any()
         assert (jacobian(belief[t], rows.observation)[t] != 0).any()
 
 
@@ -686,12 +688,13 @@ def test_the_prior_of_a_row_reads_neither_its_evidence_nor_the_future(name):
         for output in (prior, core.belief(after)):
             assert (jacobian(output, evidence)[t + 1 :] == 0).all()
             assert (jacobian(output, contexts)[t + 1 :] == 0).all()
-        assert (jacobian(core.belief(after), contexts)[: t + 1] != 0).any()
+        assert (jacobian(core.belief(after), contexts)[: t + 1] != 0).any() == (name not in DEAF)
         ahead = jacobian(posterior, evidence)[t + 1 :]
         assert (ahead != 0).any() == (name in SMOOTHING and t + 1 < time)
         if name in LATENT:
             assert (jacobian(posterior, evidence)[t] != 0).any()
-            assert (jacobian(prior, contexts)[t] != 0).any() == ("independent" not in name)
+            fixed = "independent" in name or name in DEAF
+            assert (jacobian(prior, contexts)[t] != 0).any() != fixed
         state = after._replace(latent=latents[t])
 
 
@@ -844,6 +847,7 @@ FITTED = {  # weight of the divergence, and updates, with which latents say some
     "rssm gaussian": (0.4, 100),
     "rssm categorical": (0.0, 7),
     "rssm gru layers": (0.6, 100),
+    "vae": (5.0, 100),
 }
 
 
@@ -881,7 +885,9 @@ def test_estimated_probabilities_of_all_sequences_sum_to_one(name, time, particl
 @pytest.mark.parametrize("threshold", [0.6, 2.0])
 def test_the_filter_estimates_the_likelihood_without_bias(name, threshold):
     model, time, draws = make_model(name), 4, 20_000
-    strength = 2.0 if name == "srnn lstm" else 3.0  # latents matter much, all rows are possible
+    strength = {"srnn lstm": 2.0, "vae": 1.0}.get(
+        name, 3.0
+    )  # latents matter much, all rows are possible
     with torch.no_grad():
         [parameter.mul_(strength) for parameter in model.decoder.parameters()]
     model.core = Blind(model.core)  # the posterior is the prior: no weight exceeds one

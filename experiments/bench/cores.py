@@ -10,6 +10,7 @@ the rate that it is compared with is the best that any product reached in the sa
 is measured with both kinds of products (`experiments.processor.products`), and the faster counts.
 """
 
+import inspect
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -38,8 +39,10 @@ LEAST = 0.5  # seconds for which a call is repeated
 
 def bench_model(core: str, hidden: int, latent: int) -> WorldModel:
     """The model that is measured; every core of the package has one."""
-    sizes: dict[str, Any] = {} if core == "rnn" else {"latent": latent, "latent_hidden": hidden}
-    return model_for(OBSERVATION, ACTIONS, core, hidden, **sizes)
+    sizes = {"latent": latent, "latent_hidden": hidden}
+    known = inspect.signature(CORES[core]).parameters
+    options: dict[str, Any] = {key: size for key, size in sizes.items() if key in known}
+    return model_for(OBSERVATION, ACTIONS, core, hidden, **options)
 
 
 def bench_rows(time: int, batch_size: int, dtype: torch.dtype = torch.float32) -> Sequences:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch import distributions as td
 from torch.nn import functional as F
 
-from worldmodel import RNN, RSSM, SRNN, VRNN, Independent, Sequences, WorldModel
+from worldmodel import RNN, RSSM, SRNN, VAE, VRNN, Independent, Sequences, WorldModel
 from worldmodel.cores.base import MINIMUM_STD
 from worldmodel.nets import GRU, LSTM, NormalisedGRU, Recurrence
 
@@ -170,10 +170,20 @@ def rssm(core: Any, contexts: list[Tensor], encodings: list[Tensor], draw: Draw)
         yield torch.cat([hidden, latent], -1), posterior, prior
 
 
+def vae(core: Any, contexts: list[Tensor], encodings: list[Tensor], draw: Draw) -> Steps:
+    """z_t ~ N(0, I), and no memory."""
+    for encoding in encodings:
+        posterior = normal(*core.posterior(encoding).chunk(2, -1))
+        latent = posterior.mean + posterior.stddev * draw(posterior.mean)
+        zeros = torch.zeros_like(latent)
+        yield latent, posterior, diagonal(zeros, zeros + 1)
+
+
 STEPS: dict[type, Callable[[Any, list[Tensor], list[Tensor], Draw], Steps]] = {
     RNN: rnn,
     Independent: independent,
     SRNN: srnn,
     VRNN: vrnn,
     RSSM: rssm,
+    VAE: vae,
 }

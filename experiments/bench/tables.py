@@ -179,6 +179,58 @@ def of_iwae(result: dict[str, Any]) -> Table:
     return table(title, ("learned by", *bounds), rows)
 
 
+def of_vae(result: dict[str, Any]) -> list[Table]:
+    """The tables of `bench vae`: means over seeds beside what was published, then every run."""
+    rows = result["rows"]
+    models = dict.fromkeys(row["model"] for row in rows)
+    means = (
+        (
+            model,
+            *(
+                f"{_mean(row[key] for row in rows if row['model'] == model):.2f}"
+                for key in ("negative_elbo", "nll")
+            ),
+            f"{result['published_nll'][model]:.2f}" if model in result["published_nll"] else "",
+        )
+        for model in models
+    )
+    details = (
+        (
+            f"{row['model']}, seed {row['seed']}",
+            f"{row['negative_elbo']:.2f} ± {row['negative_elbo_se']:.2f}",
+            f"{row['nll']:.2f} ± {row['nll_se']:.2f}",
+            str(row["updates"]),
+            f"{row['train_seconds']:.0f}",
+            f"{row['processor_seconds']:.0f}",
+        )
+        for row in rows
+    )
+    nll = f"-log p (K = {result['particles']:,}, {result['digits']:,} digits)"
+    return [
+        table(result["scored"], ("model", "-ELBO", nll, "published"), means),
+        table("in detail", ("run", "-ELBO", "-log p", "updates", "s", "CPU s"), details),
+    ]
+
+
+def of_images(result: dict[str, Any]) -> Table:
+    """The table of `bench images`."""
+    figures = (
+        ("GB in files", f"{result['bytes'] / 1e9:.2f}"),
+        ("files", str(result["files"])),
+        ("images", f"{result['images']:,}"),
+        ("GiB resident before", f"{result['resident_before_bytes'] / 2**30:.2f}"),
+        ("GiB resident, at the most", f"{result['resident_bytes'] / 2**30:.2f}"),
+        ("samples a second", f"{result['samples_per_second']:,.0f}"),
+        ("numpy's own", f"{result['numpy_samples_per_second']:,.0f}"),
+    )
+    return table("images on disk", ("", ""), figures)
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return sum(found) / len(found)
+
+
 def of_replay(result: Sequence[dict[str, Any]]) -> Table:
     """The table of `bench replay`."""
     rows = (

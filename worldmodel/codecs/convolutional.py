@@ -152,7 +152,7 @@ class ConvolutionalEncoder(Encoder):
         layers: list[nn.Module] = []
         for number, (before, after) in enumerate(pairwise([shape[-1], *channels])):
             layers += [_halve(before, after)]
-            layers += [nn.ReLU()] if number or first_activation else []
+            layers += [nn.SiLU()] if number or first_activation else []
         self.layers = _channels_last(layers)
         self.out = nn.Linear(channels[-1] * LAST**2, size)
 
@@ -201,8 +201,8 @@ class ImageHead(DistModule):
         self.begin = nn.Linear(input_size, channels[0] * LAST**2)
         layers: list[nn.Module] = []
         for before, after in pairwise(channels):
-            layers += [nn.ReLU(), nn.ConvTranspose2d(before, after, 4, 2, 1)]
-        layers += [nn.ReLU(), _Last(channels[-1], self.numbers * shape[-1])]
+            layers += [nn.SiLU(), nn.ConvTranspose2d(before, after, 4, 2, 1)]
+        layers += [nn.SiLU(), _Last(channels[-1], self.numbers * shape[-1])]
         self.layers = _channels_last(layers)
 
     @property

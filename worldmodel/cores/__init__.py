@@ -7,6 +7,7 @@ from worldmodel.cores.independent import Independent
 from worldmodel.cores.rnn import RNN
 from worldmodel.cores.rssm import RSSM
 from worldmodel.cores.srnn import SRNN
+from worldmodel.cores.vae import VAE
 from worldmodel.cores.vrnn import VRNN
 
 CORES: dict[str, Callable[..., SequenceCore]] = {
@@ -15,6 +16,7 @@ CORES: dict[str, Callable[..., SequenceCore]] = {
     "vrnn": VRNN,
     "srnn": SRNN,
     "rssm": RSSM,
+    "vae": VAE,
 }
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "RNN",
     "RSSM",
     "SRNN",
+    "VAE",
     "VRNN",
     "Gaussian",
     "Independent",

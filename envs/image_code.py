@@ -1,0 +1,38 @@
+"""Frozen eyes: images become the codes of a variational autoencoder."""
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import VectorEnv, VectorObservationWrapper
+from gymnasium.vector.utils import batch_space
+
+from worldmodel import WorldModel, decode_images, encode_images, image_space
+
+
+class ImageToCode(VectorObservationWrapper):
+    """Observations, images [B, H, W, C], become the posterior means of a VAE, float32 [B, Z],
+    all in one go. A model of the world then models codes, and `pixels` shows what they stand for.
+    """
+
+    def __init__(self, env: VectorEnv, model: WorldModel):
+        """model: of `autoencoder_for`, or of a run of `worldmodel train vae`."""
+        super().__init__(env)
+        expected, found = image_space(model), env.single_observation_space
+        if found != expected:
+            raise ValueError(
+                f"the VAE reads {expected}, but the environment shows {found}; resize its images, "
+                "or train a VAE on its own"
+            )
+        self.model = model
+        size = (model.core.feature_size,)
+        self.single_observation_space = spaces.Box(-np.inf, np.inf, size, np.float32)
+        self.observation_space = batch_space(self.single_observation_space, env.num_envs)
+
+    def observations(self, observations: np.ndarray) -> np.ndarray:
+        """Images [B, H, W, C] -> codes, float32 [B, Z]; draws nothing."""
+        images = torch.from_numpy(np.ascontiguousarray(observations))
+        return encode_images(self.model, images).numpy()
+
+    def pixels(self, codes: np.ndarray) -> np.ndarray:
+        """Codes [*, Z] -> the likelihood's means, uint8 [*, H, W, C]: to be looked at."""
+        return decode_images(self.model, torch.as_tensor(codes)).numpy()

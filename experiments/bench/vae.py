@@ -1,0 +1,155 @@
+"""The convolutional VAE on MNIST: VAE_K against IWAE_K, beside what was published.
+
+    worldmodel bench vae --data FOLDER --seeds 3
+
+Burda et al. 2016 (https://arxiv.org/abs/1509.00519), one layer of 50 latents: digits of 28 x 28
+pixels, binarised anew each time they are seen, all 784 pixels scored. Every model learns from the
+60,000 training digits for the same time; the test digits are binarised once. The negative ELBO is
+that of all 10,000 of them, the negative log-likelihood that of digits drawn among them, by
+importance sampling with K draws. What to expect stands in docs/results.md.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiments.images import Batches, HeldImages, binarise
+from experiments.progress import Reporter, Stage
+from experiments.run import RunError
+from experiments.vae import Learner, updates_within
+from experiments.vae_config import VAELearningConfig, VAEModelConfig
+from worldmodel import WorldModel, as_recordings, log_prob, lower_bound
+
+FILE = "mnist.npz"
+MODEL = VAEModelConfig(likelihood="bernoulli", latent=50)
+LEARNING = VAELearningConfig(precision="bfloat16")
+RECIPES = {
+    "vae": LEARNING,
+    "vae-5": replace(LEARNING, particles=5),
+    "iwae-5": replace(LEARNING, particles=5, bound="iwae"),
+}
+PUBLISHED = {"vae-5": 86.47, "iwae-5": 85.54}  # table 1, one layer, k = 5: nats
+TOGETHER = 8  # digits whose likelihood is estimated at once
+AT_ONCE = 4_096  # draws of them that memory holds
+
+
+def bench(
+    folder: Path,
+    models: Sequence[str],
+    seeds: int,
+    minutes: float,
+    quick: bool = False,
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Trains and scores `models` with the seeds 0, 1, ...; `quick`: next to nothing of it."""
+    train, test = read(folder)
+    digits, particles = (4, 10) if quick else (1_000, 5_000)
+    random = np.random.default_rng(0)
+    chosen = torch.from_numpy(random.choice(len(test), digits, replace=False))
+    binary = torch.from_numpy(binarise(test, "dynamic", random))
+    rows = []
+    for seed in range(seeds):
+        for name in models:
+            told = replace(RECIPES[name], batch=8) if quick else RECIPES[name]
+            said = reporter or Reporter()
+            begun = (time.monotonic(), time.process_time())
+            model, updates = learn(name, told, train, seed, 0.0 if quick else minutes, said)
+            seconds, busy = time.monotonic() - begun[0], time.process_time() - begun[1]
+            elbo = torch.cat([_elbo(model, part) for part in binary.split(500)])
+            with said.stage(f"scoring {name}", digits, 0, "digits") as stage:
+                nll = negative_log_likelihood(model, binary[chosen], particles, stage)
+            rows.append(
+                {
+                    "model": name,
+                    "seed": seed,
+                    "negative_elbo": -elbo.mean().item(),
+                    "negative_elbo_se": _error(elbo),
+                    "nll": nll.mean().item(),
+                    "nll_se": _error(nll),
+                    "updates": updates,
+                    "train_seconds": seconds,
+                    "processor_seconds": busy,
+                }
+            )
+    return {
+        "scored": "784 pixels of dynamically binarised test digits; nats a digit",
+        "digits": digits,
+        "particles": particles,
+        "minutes": minutes,
+        "rows": rows,
+        "published_nll": PUBLISHED,
+    }
+
+
+def read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The digits for training and for testing, uint8 [N, 28, 28, 1]."""
+    path = folder / FILE
+    if not path.is_file():
+        raise RunError(f"there is no {path}; name the folder that holds {FILE} with --data")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            train, test = file["x_train"], file["x_test"]
+    except Exception as error:
+        raise RunError(f"{path} cannot be read: {error}") from error
+    for digits in (train, test):
+        if digits.dtype != np.uint8 or digits.ndim != 3:
+            raise RunError(
+                f"{path} expects x_train and x_test, uint8 [N, 28, 28], got {digits.dtype} "
+                f"{list(digits.shape)}"
+            )
+    return train[..., None], test[..., None]
+
+
+def learn(
+    name: str,
+    told: VAELearningConfig,
+    images: np.ndarray,
+    seed: int,
+    minutes: float,
+    reporter: Reporter,
+) -> tuple[WorldModel, int]:
+    """A model that learned for so many minutes (0: for a few updates), and its updates."""
+
+    def parts() -> tuple[Learner, Batches]:
+        torch.manual_seed(seed)
+        batches = Batches(
+            [HeldImages(images)], told.batch, len(images), seed=seed, truth="dynamic"
+        )
+        return Learner(batches.shape, MODEL, told, 3), batches
+
+    updates = updates_within(minutes, *parts()) if minutes else 3
+    learner, batches = parts()
+    learner.updates = updates
+    with reporter.stage(f"learning {name}, seed {seed}", updates, 0, "updates") as stage:
+        for done in range(1, updates + 1):
+            metrics = learner.update(next(batches))
+            stage.update(done, f"{-metrics['loss']:.2f} nats a digit")
+    return learner.finish(), updates
+
+
+def _elbo(model: WorldModel, images: Tensor) -> Tensor:
+    """The evidence lower bound of images [B, H, W, C], [B] nats."""
+    return lower_bound(model, as_recordings(images))["observation"][0]
+
+
+def negative_log_likelihood(
+    model: WorldModel, images: Tensor, particles: int, stage: Stage
+) -> Tensor:
+    """By importance sampling, of images [B, H, W, C], [B] nats."""
+    found: list[Tensor] = []
+    for part in images.split(TOGETHER):
+        nats = log_prob(model, as_recordings(part), particles, AT_ONCE)["observation"][0]
+        found.append(-nats)
+        stage.update(sum(map(len, found)))
+    return torch.cat(found)
+
+
+def _error(values: Tensor) -> float:
+    """The standard error of the mean."""
+    return (values.std() / len(values) ** 0.5).item()

@@ -1,0 +1,81 @@
+"""A variational autoencoder of images: a world model of recordings of one row each."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from worldmodel.codecs import (
+    ConvolutionalEncoder,
+    ImageHead,
+    Likelihood,
+    ObservationDecoder,
+    PerceptEncoder,
+)
+from worldmodel.cores import VAE
+from worldmodel.model import WorldModel
+from worldmodel.sequences import Row, Sequences
+
+WHITE = 255
+
+
+def autoencoder_for(
+    shape: Sequence[int],
+    likelihood: Likelihood = "discretised-logistic",
+    latent: int = 50,
+    hidden: int = 256,
+    width: int = 32,
+    first_activation: bool = True,
+    **head_options: Any,
+) -> WorldModel:
+    """A VAE of images of `shape` [H, W, C]: truth values with the likelihood "bernoulli", uint8
+    with others.
+
+    latent: numbers of a code; hidden: units between convolutions and code, both ways; width:
+    channels at the highest resolution; head_options: more of `ImageHead`.
+    """
+    high = 1 if likelihood == "bernoulli" else WHITE
+    observation = ConvolutionalEncoder(shape, hidden, high, width, first_activation)
+    encoder = PerceptEncoder(observation, rewards=False)
+    core = VAE(0, encoder.size, hidden, latent)
+    head = ImageHead(hidden, shape, likelihood, high, width, **head_options)
+    decoder = ObservationDecoder(core.feature_size, hidden, head)
+    return WorldModel(encoder, core, decoder, action_size=0, feedback=False)
+
+
+def image_space(model: WorldModel) -> spaces.Box | spaces.MultiBinary:
+    """What images a VAE of `autoencoder_for` is of."""
+    head = _head(model)
+    if head.likelihood == "bernoulli":
+        return spaces.MultiBinary(head.shape)
+    return spaces.Box(0, head.high, head.shape, np.uint8)
+
+
+def as_recordings(images: Tensor) -> Sequences:
+    """Images [B, H, W, C] as sequences [1, B, ...] in which nobody acts."""
+    nothing = torch.zeros(1, len(images), device=images.device)
+    first = torch.ones_like(nothing, dtype=torch.bool)
+    return Sequences.whole(Row(first, nothing[..., None][..., :0], images[None], nothing, ~first))
+
+
+@torch.no_grad()
+def encode_images(model: WorldModel, images: Tensor) -> Tensor:
+    """The codes of images [B, H, W, C]: the posteriors' means, float [B, Z]. Draws nothing."""
+    prepared, _ = model.prepare(as_recordings(images), model.initial_state(len(images)))
+    return prepared.mean[0]
+
+
+@torch.no_grad()
+def decode_images(model: WorldModel, codes: Tensor) -> Tensor:
+    """Codes [*, Z] as images to be looked at, the likelihood's means: uint8 [*, H, W, C]."""
+    means: Tensor = model.decoder(codes).mean["observation"]
+    return (means * (WHITE / _head(model).high)).round().clamp(0, WHITE).to(torch.uint8)
+
+
+def _head(model: WorldModel) -> ImageHead:
+    head = model.decoder.observation
+    assert isinstance(head, ImageHead)
+    return head
