@@ -71,6 +71,15 @@ def test_the_ends_of_the_dice_hit_no_zero():
         assert sums.draw(Extreme(0.0), 0, 1).tolist() == [3]
 
 
+@pytest.mark.parametrize("count", range(400, BLOCK, 10))
+def test_rounding_hits_no_zero(count):
+    """Numbers added up in another order can have another sum."""
+    numbers = np.zeros((1, BLOCK))
+    numbers[0, :count] = np.random.default_rng(count).random(count)
+    drawn = sums_of(numbers).draw(Extreme(np.nextafter(1, 0)), 0, 1)
+    assert drawn.tolist() == [count - 1]
+
+
 def test_a_growing_array_holds_what_came_and_has_not_gone():
     random, array, expected = np.random.default_rng(0), GrowingArray(np.empty((0, 2))), []
     for _ in range(300):

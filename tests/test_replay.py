@@ -263,6 +263,24 @@ def test_blocks_hold_little_padding():
     assert len(replay_of([7] * 5).sample(7, 70, from_start=1.0)) == 1
 
 
+def test_what_is_drawn_depends_on_what_is_kept_alone():
+    """A long life beside a replay that begins where the other one is."""
+    replay, whole = Replay(ACTIONS, 0, MemoryStore(5_000)), episodes_of([7, 12, 5] * 700)
+    for number in range(0, 2_100, 100):
+        replay.add(whole.select(np.arange(number, number + 100)), 1.0 + number)
+        replay.sample(8, 64)
+    store = MemoryStore(5_000)
+    for number in range(0, 2_100, 100):
+        store.add(whole.select(np.arange(number, number + 100)), 1.0 + number)
+    fresh = Replay(ACTIONS, 1, store)
+    fresh.load_state_dict(replay.state_dict())
+    for _ in range(10):
+        drawn = replay.draw(8, 500, 0.5)
+        for one, two in zip(drawn, fresh.draw(8, 500, 0.5), strict=True):
+            assert np.array_equal(one.episodes, two.episodes)
+            assert one.episodes.min() >= store.dropped > 1_000
+
+
 def test_an_empty_replay_says_so():
     with pytest.raises(ValueError, match="add episodes before sampling"):
         Replay(ACTIONS, 0).sample(4, 16)
@@ -414,6 +432,7 @@ def test_priorities_of_one_leave_everything_as_it_is():
 def test_new_episodes_have_the_highest_priority_and_dropped_ones_none():
     replay = Replay(ACTIONS, 0, MemoryStore(20), Priorities(1.0))
     replay.add(episodes_of([5, 5, 5]))
+    replay.sample(8, 64)
     replay.prioritise(np.arange(3), np.array([7.0, 2.0, 3.0]))
     replay.add(episodes_of([5, 5], first=3))
     replay.prioritise(np.array([0, 1]), np.array([50.0, 1.0]))  # 0 has been dropped
