@@ -131,6 +131,8 @@ def test_columns_that_do_not_fit_are_refused():
         Episodes(columns, np.array([3, 3]))
     with pytest.raises(ValueError, match="expect the columns"):
         Episodes({key: columns[key] for key in Episodes.KEYS[1:]}, np.array([3, 2]))
+    with pytest.raises(ValueError, match=r"hold numbers, but .*object"):
+        Episodes(columns | {"observation": np.array([None] * 5)}, np.array([3, 2]))
 
 
 def check_window(sequences, episodes):

@@ -104,6 +104,11 @@ class Episodes(EpisodeSource):
                 f"episodes expect the columns {KEYS} of {rows} rows each (the sum of their "
                 f"lengths), got {found}"
             )
+        if any(leaf.dtype.hasobject for leaf in nested.leaves(columns)):
+            raise ValueError(
+                f"episodes hold numbers, but {describe(columns)} came: Python objects, such as "
+                "texts or graphs, have to be turned into numbers first"
+            )
         self.columns = {key: columns[key] for key in KEYS}
         self._lengths = lengths
         self._starts = np.cumsum(lengths) - lengths
