@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
@@ -21,11 +22,12 @@ class Human(Agent):
         self.agent = agent
         self.actions = action_codec(action_space)
         self.thought_size = agent.thought_size
-        self.key = self.actions.choices[0]  # [A], the code of the action to be taken
+        nothing = torch.zeros(self.actions.size)
+        self.key = self.actions.encode(self.actions.decode(nothing))  # [A], until one is pressed
 
-    def press(self, action: int) -> None:
+    def press(self, action: Any) -> None:
         """From now on the policy is `action`, a value of the action space."""
-        self.key = self.actions.encode(torch.tensor(action))
+        self.key = self.actions.encode(torch.as_tensor(np.asarray(action)))
 
     def initial_state(self, batch_size: int) -> Any:
         return self.agent.initial_state(batch_size)

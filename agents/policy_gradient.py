@@ -239,7 +239,8 @@ class EveryAction(PolicyGradient):
             (rows, thoughts), forks = self.gen_core.step(forks)  # [n * B, ...]
             value = torch.where(rows.terminated, 0.0, self.value(thoughts))
             tried = (rows.reward + self.discount * value).unflatten(0, (number, batch_size))
-            taken = state.action.argmax(-1) * batch_size + columns  # the fork that goes on
+            is_taken = (state.action[:, None] == choices).all(-1)  # [B, n]
+            taken = is_taken.int().argmax(-1) * batch_size + columns  # the fork that goes on
             row = nested.index(rows, taken)
             returns = tried.flatten()[taken]
             rollout = Rollout(state.thought, row.action, returns, tried.t(), row.reward)

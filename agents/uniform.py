@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from worldmodel import Agent, Row, action_codec
-from worldmodel.distributions import OneHot
 
 
 class Uniform(Agent):
@@ -17,13 +16,13 @@ class Uniform(Agent):
     thought_size = 0
 
     def __init__(self, action_space: spaces.Space):
-        self.choices = action_codec(action_space).choices
+        self.actions = action_codec(action_space)
 
     def initial_state(self, batch_size: int) -> Any:
         return ()
 
     def step(self, row: Row, state: Any) -> tuple[Tensor, Any]:
-        return self.choices.new_zeros(len(row.first), 0), state
+        return torch.zeros(len(row.first), 0), state
 
     def policy(self, thought: Tensor) -> Distribution:
-        return OneHot(torch.zeros(*thought.shape[:-1], len(self.choices)))
+        return self.actions.uniform(thought.shape[:-1])

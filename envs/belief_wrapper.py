@@ -7,7 +7,9 @@ import numpy as np
 import torch
 
 from envs.dream_env import belief_space
-from worldmodel import ModelState, Row, WorldModel, action_codec
+from envs.observations import as_tensors
+from worldmodel import ModelState, Row, WorldModel, action_codec, nested
+from worldmodel.codecs import check_observations
 from worldmodel.noise import OwnNoise
 
 
@@ -22,6 +24,7 @@ class BeliefWrapper(gymnasium.Wrapper):
         """reveal: shows the filter's features instead, for what was trained in a
         `Dream(reveal=True)`."""
         super().__init__(env)
+        check_observations(env.observation_space)
         self.model = model
         self.reveal = reveal
         size = model.core.feature_size if reveal else model.belief_size
@@ -53,7 +56,7 @@ class BeliefWrapper(gymnasium.Wrapper):
         row = Row(
             torch.tensor([first]),
             code,
-            torch.as_tensor(np.asarray(observation))[None],
+            nested.map(lambda leaf: leaf[None], as_tensors(observation, code.dtype)),
             torch.tensor([reward], dtype=code.dtype),
             torch.tensor([terminated]),
         )

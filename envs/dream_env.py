@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
+from envs.observations import as_arrays, pick
 from worldmodel import Dream, DreamState, ModelState, Row, action_codec, nested
 from worldmodel.noise import OwnNoise
 
@@ -44,10 +45,11 @@ class DreamVectorEnv(VectorEnv):
     """Many dreamt games at once.
 
     Observations are those of the real environment (`observe="raw"`) or what the model believes
-    after the rows so far (`observe="belief"`, float32 [F]). Rewards and ends are as the model
-    tells them; an episode is truncated at the dream's horizon. Draws its own noise: the same
-    seed and the same number of games give the same dreams, and torch's global generator is left
-    alone.
+    after the rows so far (`observe="belief"`, float32 [F]). Dreamt numbers are shown clipped to
+    the bounds of their space, which a density does not have, and believed as they were drawn.
+    Rewards and ends are as the model tells them; an episode is truncated at the dream's horizon.
+    Draws its own noise: the same seed and the same number of games give the same dreams, and
+    torch's global generator is left alone.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"]}  # noqa: RUF012
@@ -67,10 +69,10 @@ class DreamVectorEnv(VectorEnv):
             raise ValueError(f"autoreset_mode is one of {modes}, got {autoreset_mode!r}")
         if observe not in ("raw", "belief"):
             raise ValueError(f"observe is 'raw' or 'belief', got {observe!r}")
-        if observe == "belief" and dream.reveal:
+        if observe == "belief" and dream.reveal != "nothing":
             raise ValueError(
-                "a dream that reveals its features shows nothing to believe in: observe='raw' "
-                "shows the features"
+                f"a dream that reveals its {dream.reveal} shows nothing to believe in: "
+                "observe='raw' shows what it reveals"
             )
         if render_mode is not None and (view is None or render_mode not in ("rgb_array", "ansi")):
             raise ValueError(
@@ -140,7 +142,7 @@ class DreamVectorEnv(VectorEnv):
         if self.autoreset_mode == AutoresetMode.SAME_STEP and ended.any():
             final = np.full(self.num_envs, None, dtype=object)
             for game in np.flatnonzero(ended.numpy()):
-                final[game] = observation[game]
+                final[game] = pick(self.single_observation_space, observation, int(game))
             info = {"final_obs": final, "_final_obs": ended.numpy()}
             info |= {"final_info": {}, "_final_info": ended.numpy()}
             fresh, thought_of_fresh = self._advance_some(ended)
@@ -176,8 +178,10 @@ class DreamVectorEnv(VectorEnv):
             row, dream = self.dream.step(code, games.dream)
             mind, thought = games.mind, torch.zeros(len(code), 0)
             if self.observe == "belief":
-                mind = self.dream.model.observe(row, mind)
-                thought = self.dream.model.belief(mind)
+                model = self.dream.model
+                of_rows = model.core.belief_of_rows
+                mind = dream.model if of_rows else model.observe(row, mind)
+                thought = model.belief(mind)
         self._games = _Games(dream, mind)
         return row, thought
 
@@ -203,12 +207,15 @@ class DreamVectorEnv(VectorEnv):
         self, row: Row, thought: Tensor, old: Any = None, new: Tensor | None = None
     ) -> Any:
         """What the games show; where `new` is given, `old` except there."""
-        value = thought.numpy() if self.observe == "belief" else np.asarray(row.observation)
-        value = value.astype(cast(Any, self.single_observation_space).dtype)
+        value = thought if self.observe == "belief" else row.observation
+        shown = as_arrays(self.single_observation_space, value)
         if new is None:
-            return value
-        mask = new.numpy().reshape(-1, *(1,) * (value.ndim - 1))
-        return np.where(mask, value, old)
+            return shown
+
+        def choose(now: np.ndarray, before: np.ndarray) -> np.ndarray:
+            return np.where(new.numpy().reshape(-1, *(1,) * (now.ndim - 1)), now, before)
+
+        return nested.map(choose, shown, old)
 
 
 class DreamEnv(gymnasium.Env):
@@ -233,11 +240,12 @@ class DreamEnv(gymnasium.Env):
     ) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         observation, _ = self.games.reset(seed=seed)
-        return observation[0], {}
+        return pick(self.observation_space, observation, 0), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, _ = self.games.step(np.asarray(action)[None])
-        return observation[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), {}
+        observation = pick(self.observation_space, observation, 0)
+        return observation, float(reward[0]), bool(terminated[0]), bool(truncated[0]), {}
 
     def render(self) -> Any:
         return self.games.render()

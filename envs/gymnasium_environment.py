@@ -6,7 +6,9 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
+from envs.observations import as_tensors
 from worldmodel import Environment, Row, action_codec
+from worldmodel.codecs import check_observations
 
 
 class Tick(NamedTuple):
@@ -19,6 +21,7 @@ class Tick(NamedTuple):
 class GymEnvironment(Environment):
     """Steps a vector environment; after an end comes a first row (autoreset NEXT_STEP).
 
+    Observations are nested as their space is; their floats have the type of the actions' codes.
     Only its first reset is seeded: later episodes differ from one another.
     """
 
@@ -32,6 +35,7 @@ class GymEnvironment(Environment):
         self.vector_env = vector_env
         self.observation_space = vector_env.single_observation_space
         self.action_space = vector_env.single_action_space
+        check_observations(self.observation_space)
         self.actions = action_codec(self.action_space)
         self.info: dict[str, Any] = {}  # of the latest reset or step: to draw, never to act by
         self._seed = seed
@@ -73,20 +77,20 @@ class GymEnvironment(Environment):
         return Row(
             ~never,
             nothing,
-            torch.as_tensor(observation).clone(),
+            as_tensors(observation, action.dtype),
             nothing.new_zeros(len(action)),
             never,
         )
 
     def _step(self, action: Tensor, first: Tensor) -> Row:
         observation, reward, terminated, truncated, self.info = self.vector_env.step(
-            self.actions.decode(action).numpy()
+            self.actions.decode(action.detach()).numpy().astype(self.action_space.dtype)
         )
         self._ended = torch.as_tensor(terminated | truncated)
         return Row(
             first,
             action.masked_fill(first[:, None], 0.0),
-            torch.as_tensor(observation).clone(),
+            as_tensors(observation, action.dtype),
             torch.as_tensor(reward, dtype=action.dtype).masked_fill(first, 0.0),
             torch.as_tensor(terminated) & ~first,
         )

@@ -9,12 +9,16 @@ from torch import distributions as td
 
 from worldmodel import PerceptEncoder, action_codec, decoder_for, encoder_for, mlp
 from worldmodel.distributions import (
+    Bits,
     Categorical,
     Certain,
     Chain,
     FiniteSupport,
     Joint,
     OneHot,
+    OneHots,
+    SideBySide,
+    TanhNormal,
     Truth,
 )
 
@@ -78,6 +82,103 @@ def test_one_hot_is_categorical_in_codes():
     assert draws.dtype == logits.dtype
     assert (draws.sum(-1) == 1).all()
     has_frequencies(draws == 1, codes.probs)
+
+
+def test_one_hots_are_one_hots_side_by_side():
+    sizes = [2, 4, 1, 3]
+    logits, weights = normal(5, 10), normal(10, seed=1)
+    codes = OneHots(logits, SideBySide(sizes))
+    torchs = [td.OneHotCategorical(logits=part) for part in logits.split(sizes, -1)]
+    draws = codes.sample((DRAWS,))
+    assert draws.shape == (DRAWS, 5, 10)
+    has_frequencies(draws == 1, torch.cat([part.probs for part in torchs], -1))
+    parts = zip(torchs, draws.split(sizes, -1), strict=True)
+    close(codes.log_prob(draws), sum(part.log_prob(x) for part, x in parts))
+    close(codes.entropy(), sum(part.entropy() for part in torchs))
+    assert torch.equal(codes.mode, torch.cat([part.mode for part in torchs], -1))
+    assert (codes.rsample() @ weights).shape == (5,)
+    apart = SideBySide(sizes).apart(weights, fill=torch.inf)
+    assert apart.shape == (4, 4)
+    assert torch.equal(apart.flatten()[apart.flatten() < torch.inf], weights)
+    assert torch.equal(SideBySide(sizes).beside(apart), weights)
+
+
+def test_bits_are_truths_as_numbers():
+    logits = normal(5, 3)
+    code, torchs = Bits(logits), td.Independent(td.Bernoulli(logits=logits), 1)
+    draws = code.sample((DRAWS,))
+    assert draws.dtype == logits.dtype
+    has_frequencies(draws == 1, logits.sigmoid())
+    close(code.log_prob(draws), torchs.log_prob(draws))
+    close(code.entropy(), torchs.entropy())
+    close(code.mean, torchs.mean)
+    assert torch.equal(code.mode, (logits > 0).double())
+
+
+def integral(function, n=200001, end=9.0):
+    """The integral over u of N(u | 0, 1) function(u), by the trapezoidal rule."""
+    u = torch.linspace(-end, end, n).double()
+    weights = (-u.square() / 2).exp() / (2 * torch.pi) ** 0.5
+    return torch.trapezoid(weights * function(u), u)
+
+
+def test_tanh_normal_is_a_transformed_normal():
+    mean, std = normal(6, 2), normal(6, 2, seed=1).exp()
+    ours = TanhNormal(mean, std)
+    torchs = td.TransformedDistribution(td.Normal(mean, std), td.TanhTransform())
+    value = 0.99 * normal(6, 2, seed=2).tanh()
+    close(ours.log_prob(value), torchs.log_prob(value).sum(-1), 1e-9)
+    close(ours.mode, mean.tanh())
+    draws = ours.rsample((DRAWS,))
+    below = (draws < ours.mode).double()  # the mode is the median
+    assert ((below.mean(0) - 0.5).abs() < 4 * 0.5 / DRAWS**0.5).all()
+
+
+def test_codes_on_the_edge_are_scored_just_inside():
+    for dtype in (torch.float32, torch.float64):
+        mean = torch.tensor([[0.5], [-4.0]], dtype=dtype).requires_grad_()
+        distribution = TanhNormal(mean, torch.ones_like(mean))
+        for edge in (-1.0, 1.0):
+            log_prob = distribution.log_prob(torch.full_like(mean, edge))
+            inside = distribution.log_prob(torch.full_like(mean, edge * (1 - 1e-6)))
+            torch.testing.assert_close(log_prob, inside)
+            assert torch.autograd.grad(log_prob.sum(), mean)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("std", [0.05, 0.9, 3.0])
+def test_the_entropy_of_a_tanh_normal_is_estimated_with_its_gradient(std):
+    """Against numerical integration, within 4 standard errors."""
+    torch.manual_seed(0)
+    mean, std = torch.tensor(0.7).double(), torch.tensor(std).double()
+    leaves = [mean.clone().requires_grad_(), std.clone().requires_grad_()]
+
+    def slope(u):
+        return -2 * torch.cosh(leaves[0] + leaves[1] * u).log()
+
+    exact = integral(slope) + td.Normal(*leaves).entropy()
+    expected = [exact.detach(), *torch.autograd.grad(exact, leaves)]
+    many = [leaf.detach().expand(DRAWS, 1).clone().requires_grad_() for leaf in leaves]
+    found = TanhNormal(*many).entropy()
+    found = [found.detach(), *(g[:, 0] for g in torch.autograd.grad(found.sum(), many))]
+    for one, other in zip(found, expected, strict=True):
+        assert (one.mean() - other).abs() <= 4 * one.std() / DRAWS**0.5
+    far = torch.tensor([[800.0]]).requires_grad_()
+    entropy = TanhNormal(far, torch.ones_like(far)).entropy()
+    assert entropy.isfinite().all()
+    assert torch.autograd.grad(entropy.sum(), far)[0].isfinite().all()
+
+
+def test_what_is_all_but_impossible_has_finite_gradients_of_entropy():
+    logits = torch.tensor([-800.0, 0.0, 800.0]).requires_grad_()
+    layout = SideBySide([1, 2])
+    for distribution in (
+        Categorical(logits),
+        OneHots(logits, layout),
+        Truth(logits),
+        Bits(logits),
+    ):
+        entropy = distribution.entropy().sum()
+        assert torch.autograd.grad(entropy, logits)[0].isfinite().all()
 
 
 def test_finite_support_puts_mass_on_given_numbers_only():
@@ -229,6 +330,9 @@ def test_certain_is_always_its_value():
     [
         Categorical(torch.zeros(3)),
         OneHot(torch.zeros(3)),
+        OneHots(torch.zeros(3), SideBySide([1, 2])),
+        Bits(torch.zeros(3)),
+        TanhNormal(torch.zeros(3), torch.ones(3)),
         FiniteSupport(torch.zeros(2), torch.zeros(2)),
         Truth(torch.zeros(3)),
         Joint({"a": Truth(torch.zeros(3))}),

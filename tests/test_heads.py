@@ -30,6 +30,7 @@ from worldmodel import (
 )
 from worldmodel.codecs import (
     BetaHead,
+    BitsHead,
     BivariateMixtureHead,
     CategoricalHead,
     DiscretisedLogisticHead,
@@ -37,12 +38,14 @@ from worldmodel.codecs import (
     FiniteHead,
     FrameHead,
     FullNormalHead,
+    ImageHead,
     JointHead,
     LowRankNormalHead,
     MixtureHead,
     NADEHead,
     NormalHead,
     OneHotHead,
+    TanhNormalHead,
     TruthHead,
     TwoHot,
     TwoHotRegression,
@@ -92,6 +95,16 @@ REWARDS = torch.tensor([-1.0, 0.5, 2.0]).double()
 CASES = {
     "categorical": Case(lambda: CategoricalHead(4, 3, start=2), SYMBOLS),
     "one-hot": Case(lambda: OneHotHead(4, 3), torch.eye(3).double()),
+    "categoricals": Case(
+        lambda: CategoricalHead(4, [[2], [3]], [[1], [-1]]),
+        torch.cartesian_prod(torch.arange(2) + 1, torch.arange(3) - 1).unflatten(-1, (2, 1)),
+    ),
+    "one-hots": Case(
+        lambda: OneHotHead(4, 2, 3),
+        torch.cat([torch.eye(2).repeat_interleave(3, 0), torch.eye(3).repeat(2, 1)], -1).double(),
+    ),
+    "bits": Case(lambda: BitsHead(4, 3), bits(3).double()),
+    "tanh-normal": Case(lambda: TanhNormalHead(4, 1), 2 * UNIT - 1, 2 * PART, 1e-5),
     "truth": Case(lambda: TruthHead(4), bits(1)[:, 0]),
     "truths": Case(lambda: TruthHead(4, (2, 3)), bits(6).unflatten(-1, (2, 3))),
     "finite": Case(lambda: FiniteHead(4, (2.0, -1.0, 0.5)), REWARDS),
@@ -119,10 +132,24 @@ CASES = {
     ),
     "frame": Case(lambda: FrameHead(4, 2, channels=4, dilations=(1,)), PLANE, SQUARE),
     "frame of mixtures": Case(lambda: FrameHead(4, 2, 2, 4, (1,)), PLANE, SQUARE),
+    "image of squared errors": Case(
+        lambda: ImageHead(4, (1, 2, 1), "mse", 3, 2, std=0.3), PLANE.reshape(-1, 1, 2, 1), SQUARE
+    ),
+    "image of truths": Case(
+        lambda: ImageHead(4, (2, 1, 2), "bernoulli", 1, 2), bits(4).unflatten(-1, (2, 1, 2))
+    ),
+    "image of logistics": Case(
+        lambda: ImageHead(4, (1, 2, 1), "discretised-logistic", 5, 2),
+        torch.cartesian_prod(*[torch.arange(6)] * 2).reshape(-1, 1, 2, 1),
+    ),
     "stroke": Case(
         lambda: JointHead({"offset": BivariateMixtureHead(4, 2), "pen": CategoricalHead(4, 2)}),
         product(offset=PLANE, pen=torch.arange(2)),
         SQUARE,
+    ),
+    "tuple": Case(
+        lambda: JointHead((CategoricalHead(4, 3, 2), JointHead({"a.b": TruthHead(4)}))),
+        (SYMBOLS.repeat_interleave(2), {"a.b": bits(1)[:, 0].repeat(3)}),
     ),
     "observation": Case(
         lambda: ObservationDecoder(4, 5, NADEHead(5, 3)), product(observation=bits(3))
@@ -135,11 +162,25 @@ CASES = {
     ),
 }
 WITHOUT_MEAN = {"categorical", "one-hot", "nade", "observation", "percept", "stroke"}
-WITHOUT_MEAN |= {"frame", "frame of mixtures"}
+WITHOUT_MEAN |= {"frame", "frame of mixtures", "categoricals", "one-hots", "tuple"}
+WITHOUT_MEAN |= {"tanh-normal"}
 WITHOUT_MODE = {name for name in CASES if "mixture" in name or "logistic" in name}
 WITHOUT_MODE |= {"beta", "betas", "frame", "stroke"}
-REPARAMETRISED = {"normal", "normals", "full-normal", "low-rank-normal", "beta", "betas"}
+REPARAMETRISED = {
+    "one-hot",
+    "one-hots",
+    "bits",
+    "tanh-normal",
+    "image of squared errors",
+    "normal",
+    "normals",
+    "full-normal",
+    "low-rank-normal",
+    "beta",
+    "betas",
+}
 GREEDY = {"nade", "observation", "percept"}  # modes part by part, each given those before
+GREEDY |= {"tanh-normal"}  # what a greedy agent does: medians
 every_head = pytest.mark.parametrize("name", CASES)
 
 
@@ -672,6 +713,7 @@ def test_bins_are_odd_in_number():
 
 SPACES = {
     "symbol": spaces.Discrete(3, start=1),
+    "symbols": spaces.MultiDiscrete([[2, 3], [4, 2]], start=[[0, 1], [-3, 5]]),
     "bits": spaces.MultiBinary(4),
     "sheet of bits": spaces.MultiBinary((2, 2)),
     "number": spaces.Box(-1, 1, ()),
@@ -679,21 +721,26 @@ SPACES = {
     "endless": spaces.Box(-float("inf"), 1, (3,)),
     "uneven": spaces.Box(np.zeros(2, np.float32), np.array([1, 2], np.float32)),
     "image": spaces.Box(0, 255, (2, 2, 3), np.uint8),
+    "picture": spaces.Box(0, 255, (8, 9, 3), np.uint8),
+    "silhouette": spaces.MultiBinary((8, 8, 1)),
     "stroke": spaces.Dict(offset=spaces.Box(-9, 9, (2,)), pen=spaces.Discrete(2, start=1)),
     "stroke of bits": spaces.Dict(offset=spaces.MultiBinary(2), pen=spaces.Discrete(2)),
     "pair": spaces.Dict(symbol=spaces.Discrete(2), bits=spaces.MultiBinary(3)),
 }
 FITTING = {
-    "categorical": {"symbol"},
-    "bernoulli": {"bits", "sheet of bits"},
+    "categorical": {"symbol", "symbols"},
+    "bernoulli": {"bits", "sheet of bits", "silhouette"},
     "nade": {"bits"},
-    "normal": {"number", "vector", "endless", "uneven", "image"},
+    "normal": {"number", "vector", "endless", "uneven", "image", "picture"},
     "full-normal": {"vector", "endless", "uneven"},
     "low-rank-normal": {"vector", "endless", "uneven"},
-    "mixture": {"number", "vector", "endless", "uneven", "image"},
-    "discretised-logistic": {"number", "vector", "image"},
+    "mixture": {"number", "vector", "endless", "uneven", "image", "picture"},
+    "discretised-logistic": {"number", "vector", "image", "picture"},
     "autoregressive": {"vector", "endless", "uneven"},
-    "beta": {"number", "vector", "uneven", "image"},
+    "beta": {"number", "vector", "uneven", "image", "picture"},
+    "image-mse": {"picture"},
+    "image-bernoulli": {"silhouette"},
+    "image-discretised-logistic": {"picture"},
     "strokes": {"stroke"},
 }
 

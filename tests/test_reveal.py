@@ -7,7 +7,7 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
 from envs import BeliefWrapper, DreamEnv, ToyGame
-from worldmodel import Dream, GenCore, Memoryless, Row, encoder_for, model_for
+from worldmodel import CORES, Believer, Dream, GenCore, Memoryless, Row, encoder_for, model_for
 from worldmodel.codecs import OneHotHead
 from worldmodel.noise import OwnNoise
 
@@ -16,7 +16,7 @@ KINDS = [(True, False), (False, False), (False, True), (True, True)]  # feedback
 every_kind = pytest.mark.parametrize(("feedback", "separate"), KINDS)
 
 
-def make_dream(feedback, separate, reveal=True):
+def make_dream(feedback, separate, reveal="features"):
     with OwnNoise(0)():
         model = model_for(
             game.observation_space,
@@ -47,7 +47,7 @@ def test_rows_show_the_features_they_are_drawn_from(feedback, separate):
 @pytest.mark.parametrize(("feedback", "separate"), [(True, False), (False, False), (True, True)])
 def test_what_is_drawn_whole_is_the_dream_as_it_is(feedback, separate):
     rows = []
-    for reveal in (True, False):
+    for reveal in ("features", "nothing"):
         dream = make_dream(feedback, separate, reveal)
         state = dream.initial_state(50)
         torch.manual_seed(0)
@@ -136,3 +136,27 @@ def test_reality_shows_the_filters_features(feedback, separate):
         action = t % 5
         shown, *_ = env.step(action)
         observation, reward, terminated, *_ = real.step(action)
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_a_revealed_belief_is_what_a_believer_thinks(core):
+    game = ToyGame(width=4, classes=3)
+    spaces_ = (game.observation_space, game.action_space)
+    model = model_for(*spaces_, core, 8, [-1.0, 0.5]).requires_grad_(False)
+    if not model.core.belief_of_rows:
+        with pytest.raises(ValueError, match="let a Believer think"):
+            Dream(model, 6, *spaces_, reveal="belief")
+        return
+    dream = Dream(model, 6, *spaces_, reveal="belief")
+    mind = Believer(model, OneHotHead(model.belief_size, 5))
+    seen = Dream(model, 6, *spaces_)
+    state, other, thinking = (world.initial_state(9) for world in (dream, seen, mind))
+    for t in range(15):
+        action = torch.eye(5)[torch.full((9,), t % 5)]
+        with OwnNoise(t)():
+            revealed, state = dream.step(action, state)
+        with OwnNoise(t)():
+            row, other = seen.step(action, other)
+        thought, thinking = mind.step(row, thinking)
+        assert torch.equal(revealed.first, row.first)
+        torch.testing.assert_close(revealed.observation, thought)

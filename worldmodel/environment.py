@@ -1,7 +1,7 @@
 """The world that an agent faces: real, or dreamt by a world model."""
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from gymnasium import spaces
@@ -30,6 +30,9 @@ class Environment(ABC):
         """The state after `row` [B, ...] has happened: re-sync, or a prompt."""
 
 
+Reveal = Literal["nothing", "belief", "features"]
+
+
 class DreamState(NamedTuple):
     model: ModelState  # leaves [B, ...]
     clock: Tensor  # int64 [B], steps since the first row
@@ -45,22 +48,31 @@ class Dream(Environment):
         horizon: int,
         observation_space: spaces.Space,
         action_space: spaces.Space,
-        reveal: bool = False,
+        reveal: Reveal = "nothing",
     ):
         """horizon: steps after which a dreamt episode is truncated.
 
-        reveal: rows show the generator's features instead of observations, as Dreamer's actor
-        sees them. They hold what no row can tell (the latent that was drawn): an agent that acts
-        on them knows more than it will in reality, where the filter's features stand for them.
+        reveal: what rows show instead of observations. "features": the generator's, as Dreamer's
+        actor sees them. They hold what no row can tell (the latent that was drawn): an agent that
+        acts on them knows more than it will in reality, where the filter's features stand for
+        them. "belief": what a `Believer` would think, at no cost; only with a core whose belief
+        no latent enters.
         """
         if horizon < 1:
             raise ValueError(f"a dream's horizon is at least one step, got {horizon}")
+        if reveal not in get_args(Reveal):
+            raise ValueError(f"reveal is one of {get_args(Reveal)}, got {reveal!r}")
+        if reveal == "belief" and not model.core.belief_of_rows:
+            raise ValueError(
+                f"the belief of {type(model.core).__name__} holds latents, which the generator "
+                "and the mind draw apart: let a Believer think about a dream that reveals nothing"
+            )
         self.model = model
         self.horizon = horizon
         self.observation_space = observation_space
-        if reveal:
-            size = (model.core.feature_size,)
-            self.observation_space = spaces.Box(-float("inf"), float("inf"), size)
+        if reveal != "nothing":
+            size = model.belief_size if reveal == "belief" else model.core.feature_size
+            self.observation_space = spaces.Box(-float("inf"), float("inf"), (size,))
         self.action_space = action_space
         self.reveal = reveal
 
@@ -75,15 +87,17 @@ class Dream(Environment):
         return DreamState(states, torch.zeros_like(ended, dtype=torch.int64), ended)
 
     def step(self, action: Tensor, state: DreamState) -> tuple[Row, DreamState]:
-        step = self.model.step_revealed if self.reveal else self.model.step
+        step = self.model.step_revealed if self.reveal == "features" else self.model.step
         row, model = step(state.ended, action, state.model)
+        if self.reveal == "belief":
+            row = row._replace(observation=self.model.belief(model))
         return row, self._tick(row, model, state.clock)
 
     def observe(self, row: Row, state: DreamState) -> DreamState:
-        if self.reveal:
+        if self.reveal != "nothing":
             raise ValueError(
-                "a dream that reveals its features shows no observations, so it cannot take one "
-                "in; observe with a Dream(reveal=False), and start this one from its state"
+                f"a dream that reveals its {self.reveal} shows no observations, so it cannot take "
+                'one in; observe with a Dream(reveal="nothing"), and start this one from its state'
             )
         return self._tick(row, self.model.observe(row, state.model), state.clock)
 

@@ -1,6 +1,7 @@
 """A world model: an encoder of percepts, a sequence core, a decoder of percepts."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -11,13 +12,13 @@ from worldmodel import nested
 from worldmodel.codecs import (
     DistModule,
     Encoder,
+    Head,
     PerceptDecoder,
     PerceptEncoder,
     TwoHot,
     action_codec,
     decoder_for,
     encoder_for,
-    head_for,
 )
 from worldmodel.cores import CORES, Inference, SequenceCore
 from worldmodel.distributions import Chain, Joint
@@ -272,7 +273,8 @@ def model_for(
     feedback: bool = True,
     history: int = 1,
     dropout: float = 0.0,
-    head: str | None = None,
+    head: Head | Mapping[str, Head] | None = None,
+    encoder: Encoder | Mapping[str, Encoder] | None = None,
     reward_regression: bool = False,
     separate: bool = False,
     **core_options: Any,
@@ -281,29 +283,27 @@ def model_for(
 
     core: its name in `worldmodel.CORES`; hidden: units of core and decoder; reward_support: the
     values that rewards take, or None for a Gaussian density; dropout: of the features that the
-    decoder reads, in training mode; head: of observations, its name in `worldmodel.HEADS`, or
-    None for the default of the space; reward_regression: regresses rewards besides (`TwoHot`);
-    separate: reward and end do not depend on the observation, given the features;
-    core_options: the core's own.
+    decoder reads, in training mode; head: of observations, its name in `worldmodel.HEADS`, a
+    name and its options, or a head of your own that reads [*, hidden]; or several of those by key
+    (see `decoder_for`), where the default of the space is not wanted; encoder: one of your own, or
+    several by key; reward_regression: regresses rewards besides (`TwoHot`); separate: reward and
+    end do not depend on the observation, given the features; core_options: the core's own.
     """
     if core not in CORES:
         raise ValueError(f"there is no core {core!r}; there are {', '.join(CORES)}")
-    encoder = PerceptEncoder(encoder_for(observation_space))
+    percepts = PerceptEncoder(encoder_for(observation_space, encoder))
     actions = action_codec(action_space).size
-    contexts = context_size(actions, encoder.size, feedback, history)
-    sequence_core = CORES[core](contexts, encoder.size, hidden=hidden, **core_options)
-    if head is None:
-        observation = decoder_for(observation_space, hidden)
-    else:
-        observation = head_for(head, observation_space, hidden)
+    contexts = context_size(actions, percepts.size, feedback, history)
+    sequence_core = CORES[core](contexts, percepts.size, hidden=hidden, **core_options)
+    observation = decoder_for(observation_space, hidden, head)
     decoder = PerceptDecoder(
         sequence_core.feature_size,
         hidden,
         observation,
-        encoder_for(observation_space),
+        encoder_for(observation_space, copy.deepcopy(encoder)),
         reward_support,
         dropout,
         reward_regression,
         separate,
     )
-    return WorldModel(encoder, sequence_core, decoder, actions, feedback, history)
+    return WorldModel(percepts, sequence_core, decoder, actions, feedback, history)

@@ -1,9 +1,24 @@
 """Encoders and decoders, one of each for every kind of space."""
 
-from worldmodel.codecs.actions import ActionCodec, DiscreteActions, action_codec
-from worldmodel.codecs.base import DistModule, Encoder
+from worldmodel.codecs.actions import (
+    ActionCodec,
+    BinaryActions,
+    BoxActions,
+    DiscreteActions,
+    action_codec,
+)
+from worldmodel.codecs.base import DistModule, Encoder, Parts
+from worldmodel.codecs.convolutional import (
+    LIKELIHOODS,
+    ConvolutionalEncoder,
+    ImageHead,
+    Likelihood,
+    explain_size,
+    is_image,
+)
 from worldmodel.codecs.heads import (
     BetaHead,
+    BitsHead,
     BivariateMixtureHead,
     CategoricalHead,
     DiscretisedLogisticHead,
@@ -16,26 +31,37 @@ from worldmodel.codecs.heads import (
     NADEHead,
     NormalHead,
     OneHotHead,
+    TanhNormalHead,
     TruthHead,
 )
 from worldmodel.codecs.percepts import ObservationDecoder, PerceptDecoder, PerceptEncoder
 from worldmodel.codecs.registry import HEADS, head_for
 from worldmodel.codecs.regression import TwoHot, TwoHotRegression
 from worldmodel.codecs.spaces import (
-    DictEncoder,
+    BitsEncoder,
     FlatEncoder,
+    Head,
+    JointEncoder,
     OneHotEncoder,
+    by_path,
+    check_observations,
     decoder_for,
     encoder_for,
 )
+from worldmodel.codecs.standardisation import Standardisation
 
 __all__ = [
     "HEADS",
+    "LIKELIHOODS",
     "ActionCodec",
     "BetaHead",
+    "BinaryActions",
+    "BitsEncoder",
+    "BitsHead",
     "BivariateMixtureHead",
+    "BoxActions",
     "CategoricalHead",
-    "DictEncoder",
+    "ConvolutionalEncoder",
     "DiscreteActions",
     "DiscretisedLogisticHead",
     "DistModule",
@@ -44,7 +70,11 @@ __all__ = [
     "FlatEncoder",
     "FrameHead",
     "FullNormalHead",
+    "Head",
+    "ImageHead",
+    "JointEncoder",
     "JointHead",
+    "Likelihood",
     "LowRankNormalHead",
     "MixtureHead",
     "NADEHead",
@@ -52,13 +82,20 @@ __all__ = [
     "ObservationDecoder",
     "OneHotEncoder",
     "OneHotHead",
+    "Parts",
     "PerceptDecoder",
     "PerceptEncoder",
+    "Standardisation",
+    "TanhNormalHead",
     "TruthHead",
     "TwoHot",
     "TwoHotRegression",
     "action_codec",
+    "by_path",
+    "check_observations",
     "decoder_for",
     "encoder_for",
+    "explain_size",
     "head_for",
+    "is_image",
 ]

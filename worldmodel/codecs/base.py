@@ -4,12 +4,38 @@ Both are modules that work over any leading dimensions [*].
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from worldmodel.codecs.regression import TwoHot
+
+
+class Parts(nn.Module):
+    """The modules of a dictionary's parts, by key, or of a tuple's, by place.
+
+    The keys may be any strings, which those of `nn.ModuleDict` may not ("type", "a.b").
+    """
+
+    def __init__(self, parts: Mapping[str, nn.Module] | tuple[nn.Module, ...]):
+        super().__init__()
+        self.is_tuple = isinstance(parts, tuple)
+        named = dict(enumerate(parts)) if isinstance(parts, tuple) else dict(parts)
+        self.places = {key: place for place, key in enumerate(named)}
+        self.in_order = nn.ModuleList(named.values())
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.in_order[self.places[key]]
+
+    def items(self) -> Iterable[tuple[Any, Any]]:
+        return zip(self.places, self.in_order, strict=True)
+
+    def each(self, function: Callable[[Any], Any]) -> Any:
+        """`function` of every part: a dictionary, or a tuple."""
+        values = {key: function(part) for key, part in self.items()}
+        return tuple(values.values()) if self.is_tuple else values
 
 
 class Encoder(nn.Module, ABC):
@@ -20,6 +46,9 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, x: Any) -> Tensor:
         """The encoding, float [*, size]."""
+
+    def standardise(self, values: Any) -> None:
+        """Sets the scales of numbers from values, leaves [N, ...]: many encoders have none."""
 
 
 class DistModule(nn.Module, ABC):
@@ -43,3 +72,9 @@ class DistModule(nn.Module, ABC):
         They are losses beside the likelihood, not parts of it.
         """
         return {}
+
+    def standardise(self, values: Any) -> None:
+        """Sets the scales of numbers from values, leaves [N, ...]: many heads have none.
+
+        The likelihood stays one of the values themselves.
+        """

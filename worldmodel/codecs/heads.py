@@ -1,23 +1,30 @@
 """Heads: the last layers of decoders, from features [*, F] to the distribution of a value."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch import distributions as td
 from torch.nn import functional as F
 
-from worldmodel.codecs.base import DistModule
+from worldmodel.codecs.base import DistModule, Parts
+from worldmodel.codecs.standardisation import Standardisation
 from worldmodel.distributions import (
+    IMPOSSIBLE,
     NADE,
     Autoregression,
+    Bits,
     Categorical,
     DiscretisedLogistics,
     FiniteSupport,
     Joint,
     OneHot,
+    OneHots,
     ScaledBeta,
+    SideBySide,
+    TanhNormal,
     Truth,
     mixture,
 )
@@ -35,23 +42,55 @@ def _begin_with(linear: nn.Linear, bias: Tensor | None) -> None:
 
 
 class CategoricalHead(DistModule):
-    """A categorical over start..start+n-1; value: int64 [*]."""
+    """Categoricals over start..start+n-1, one or several of different n; value: int64
+    [*, *shape]."""
 
-    def __init__(self, input_size: int, n: int, start: int = 0):
+    starts: Tensor
+
+    def __init__(self, input_size: int, n: Any, start: Any = 0):
+        """n, start: numbers, or arrays of the shape of a value."""
         super().__init__()
-        self.logits = nn.Linear(input_size, n)
-        self.start = start
+        n, start = np.broadcast_arrays(n, start)
+        self.shape = torch.Size(n.shape)
+        self.layout = SideBySide(n.flatten().tolist())
+        self.logits = nn.Linear(input_size, self.layout.size)
+        self.register_buffer("starts", torch.tensor(start.tolist()), persistent=False)
 
     @property
     def void(self) -> Tensor:
-        return torch.tensor(self.start)
+        return self.starts.clone()
 
     def forward(self, features: Tensor) -> td.Distribution:
-        return Categorical(self.logits(features), self.start)
+        logits = self.logits(features)
+        if not self.shape:
+            return Categorical(logits, self.starts)
+        apart = self.layout.apart(logits, IMPOSSIBLE).unflatten(-2, self.shape)
+        parts = Categorical(apart, self.starts)
+        return td.Independent(parts, len(self.shape), validate_args=False)
 
 
 class OneHotHead(DistModule):
-    """A categorical over one-hot codes [*, n]: a policy over discrete actions."""
+    """A categorical over one-hot codes [*, n], or several over codes side by side [*, n_1 + n_2 +
+    ...]: a policy over discrete actions."""
+
+    def __init__(self, input_size: int, *n: int):
+        super().__init__()
+        self.layout = SideBySide(n)
+        self.logits = nn.Linear(input_size, self.layout.size)
+
+    @property
+    def void(self) -> Tensor:
+        rows = self.layout.rows
+        codes = F.one_hot(torch.zeros_like(rows[:, 0]), rows.shape[-1])
+        return self.layout.beside(codes).to(self.logits.weight)
+
+    def forward(self, features: Tensor) -> OneHot:
+        logits = self.logits(features)
+        return OneHot(logits) if len(self.layout.rows) == 1 else OneHots(logits, self.layout)
+
+
+class BitsHead(DistModule):
+    """Independent truth values as codes, floats 0 and 1, [*, n]: a policy over buttons."""
 
     def __init__(self, input_size: int, n: int):
         super().__init__()
@@ -59,10 +98,41 @@ class OneHotHead(DistModule):
 
     @property
     def void(self) -> Tensor:
-        return F.one_hot(torch.tensor(0), self.logits.out_features).to(self.logits.weight)
+        return torch.zeros(self.logits.out_features).to(self.logits.weight)
 
-    def forward(self, features: Tensor) -> OneHot:
-        return OneHot(self.logits(features))
+    def forward(self, features: Tensor) -> Bits:
+        return Bits(self.logits(features))
+
+
+class TanhNormalHead(DistModule):
+    """A density over codes within (-1, 1), [*, n] (see `TanhNormal`): a policy over numbers.
+
+    Means and deviations are bounded, so that neither noise nor gradients vanish for good. With
+    the std it begins with, the density is about as flat as it can be.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        n: int,
+        minimum_std: float = 0.01,
+        maximum_std: float = 1.74,
+        maximum_mean: float = 5.0,
+    ):
+        super().__init__()
+        self.std_bounds = minimum_std, maximum_std
+        self.maximum_mean = maximum_mean
+        self.parameters_ = nn.Linear(input_size, 2 * n)
+
+    @property
+    def void(self) -> Tensor:
+        return torch.zeros(self.parameters_.out_features // 2).to(self.parameters_.weight)
+
+    def forward(self, features: Tensor) -> TanhNormal:
+        mean, raw = self.parameters_(features).chunk(2, -1)
+        low, high = self.std_bounds
+        mean = self.maximum_mean * torch.tanh(mean / self.maximum_mean)
+        return TanhNormal(mean, low + (high - low) * raw.sigmoid())
 
 
 class TruthHead(DistModule):
@@ -87,12 +157,20 @@ class TruthHead(DistModule):
 
 
 class NormalHead(DistModule):
-    """A diagonal Gaussian density; value: float [*, *shape]."""
+    """A diagonal Gaussian density; value: float [*, *shape].
 
-    def __init__(self, input_size: int, shape: Sequence[int] = ()):
+    Its network speaks of standardised values, its density is that of the values themselves:
+    Normal(shift + scale * mean, scale * std).
+    """
+
+    def __init__(
+        self, input_size: int, shape: Sequence[int] = (), shift: Any = 0.0, scale: Any = 1.0
+    ):
+        """shift, scale: numbers or arrays [*shape], until `standardise` sets them from data."""
         super().__init__()
         self.shape = torch.Size(shape)
         self.parameters_ = nn.Linear(input_size, 2 * self.shape.numel())
+        self.standard = Standardisation(shape, shift, scale)
 
     @property
     def void(self) -> Tensor:
@@ -102,12 +180,18 @@ class NormalHead(DistModule):
         mean, raw = self.parameters_(features).chunk(2, -1)
         shape = (*features.shape[:-1], *self.shape)
         std = F.softplus(raw.contiguous()) + MINIMUM_STD  # strided: ten times slower
-        normal = td.Normal(mean.reshape(shape), std.reshape(shape), validate_args=False)
+        shift, scale = self.standard.shift, self.standard.scale
+        mean = torch.addcmul(shift, scale, mean.reshape(shape))
+        normal = td.Normal(mean, scale * std.reshape(shape), validate_args=False)
         return td.Independent(normal, len(self.shape), validate_args=False)
+
+    def standardise(self, values: Any) -> None:
+        self.standard.fit(values)
 
 
 class FullNormalHead(DistModule):
-    """A Gaussian density with any covariance; value: float [*, n].
+    """A Gaussian density with any covariance; value: float [*, n], standardised as a
+    `NormalHead`'s.
 
     Its Cholesky factor is read from the features: a positive diagonal, and below it numbers that
     begin the smaller the more there are, since the inverse of a random factor grows with n.
@@ -116,6 +200,7 @@ class FullNormalHead(DistModule):
     def __init__(self, input_size: int, n: int):
         super().__init__()
         self.sizes = [n, n, n * (n - 1) // 2]
+        self.standard = Standardisation((n,))
         self.parameters_ = nn.Linear(input_size, sum(self.sizes))
 
     @property
@@ -128,18 +213,24 @@ class FullNormalHead(DistModule):
         rows, columns = torch.tril_indices(n, n, -1, device=features.device)
         factor = torch.diag_embed(F.softplus(diagonal) + MINIMUM_STD)  # [*, n, n]
         factor[..., rows, columns] = below * n**-0.5
+        shift, scale = self.standard.shift, self.standard.scale
+        mean, factor = torch.addcmul(shift, scale, mean), scale[:, None] * factor
         return td.MultivariateNormal(mean, scale_tril=factor, validate_args=False)
+
+    def standardise(self, values: Any) -> None:
+        self.standard.fit(values)
 
 
 class LowRankNormalHead(DistModule):
     """A Gaussian density whose covariance is a diagonal and `rank` directions more;
-    value: float [*, n]."""
+    value: float [*, n], standardised as a `NormalHead`'s."""
 
     def __init__(self, input_size: int, n: int, rank: int = 4):
         super().__init__()
         self.n = n
         self.diagonal = nn.Linear(input_size, 2 * n)
         self.directions = nn.Linear(input_size, n * rank)
+        self.standard = Standardisation((n,))
 
     @property
     def void(self) -> Tensor:
@@ -148,18 +239,25 @@ class LowRankNormalHead(DistModule):
     def forward(self, features: Tensor) -> td.LowRankMultivariateNormal:
         mean, raw = self.diagonal(features).chunk(2, -1)
         directions = self.directions(features).unflatten(-1, (self.n, -1))  # [*, n, rank]
-        variance = (F.softplus(raw) + MINIMUM_STD).square()
+        shift, scale = self.standard.shift, self.standard.scale
+        variance = (scale * (F.softplus(raw) + MINIMUM_STD)).square()
+        mean, directions = torch.addcmul(shift, scale, mean), scale[:, None] * directions
         return td.LowRankMultivariateNormal(mean, directions, variance, validate_args=False)
+
+    def standardise(self, values: Any) -> None:
+        self.standard.fit(values)
 
 
 class MixtureHead(DistModule):
-    """A mixture of diagonal Gaussians; value: float [*, *shape]."""
+    """A mixture of diagonal Gaussians; value: float [*, *shape], standardised as a
+    `NormalHead`'s."""
 
     def __init__(self, input_size: int, shape: Sequence[int] = (), components: int = 5):
         super().__init__()
         self.shape = torch.Size(shape)
         self.weights = nn.Linear(input_size, components)
         self.components = nn.Linear(input_size, components * 2 * self.shape.numel())
+        self.standard = Standardisation(shape)
 
     @property
     def void(self) -> Tensor:
@@ -169,9 +267,14 @@ class MixtureHead(DistModule):
         weights = self.weights(features)  # [*, C]
         raw = self.components(features).reshape(*weights.shape, 2, *self.shape)
         mean, std = raw.unbind(weights.dim())  # [*, C, *shape]
-        normal = td.Normal(mean, F.softplus(std) + MINIMUM_STD, validate_args=False)
+        shift, scale = self.standard.shift, self.standard.scale
+        std = scale * (F.softplus(std) + MINIMUM_STD)
+        normal = td.Normal(torch.addcmul(shift, scale, mean), std, validate_args=False)
         parts = td.Independent(normal, len(self.shape), validate_args=False)
         return mixture(weights, parts)
+
+    def standardise(self, values: Any) -> None:
+        self.standard.fit(values)
 
 
 class BivariateMixtureHead(DistModule):
@@ -391,15 +494,20 @@ class FrameHead(DistModule):
 
 
 class JointHead(DistModule):
-    """Independent parts that read the same features; value: a dictionary with the parts' keys."""
+    """Independent parts that read the same features; value: a dictionary with the parts' keys, or
+    a tuple, as the parts are given."""
 
-    def __init__(self, parts: Mapping[str, DistModule]):
+    def __init__(self, parts: Mapping[str, DistModule] | tuple[DistModule, ...]):
         super().__init__()
-        self.parts = nn.ModuleDict(parts)
+        self.parts = Parts(parts)
 
     @property
-    def void(self) -> dict[str, Any]:
-        return {key: cast(DistModule, part).void for key, part in self.parts.items()}
+    def void(self) -> Any:
+        return self.parts.each(lambda part: part.void)
 
     def forward(self, features: Tensor) -> Joint:
-        return Joint({key: part(features) for key, part in self.parts.items()})
+        return Joint(self.parts.each(lambda part: part(features)))
+
+    def standardise(self, values: Any) -> None:
+        for key, part in self.parts.items():
+            part.standardise(values[key])

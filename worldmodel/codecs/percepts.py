@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from worldmodel.codecs.base import DistModule, Encoder
 from worldmodel.codecs.heads import FiniteHead, NormalHead, TruthHead
 from worldmodel.codecs.regression import TwoHot, TwoHotRegression
+from worldmodel.codecs.standardisation import Standardisation
 from worldmodel.distributions import Chain, Joint
 
 
@@ -24,6 +25,8 @@ class PerceptEncoder(Encoder):
         self.observation = observation
         self.rewards = rewards
         self.size = observation.size + (2 if rewards else 0)
+        if rewards:
+            self.reward = Standardisation()
 
     def forward(self, x: tuple[Mapping[str, Any], Tensor]) -> Tensor:
         """x: a percept, its leaves [*, ...], and `first`, bool [*]."""
@@ -31,9 +34,15 @@ class PerceptEncoder(Encoder):
         encoding = self.observation(percept["observation"])
         if not self.rewards:
             return encoding
-        consequences = torch.stack([percept["reward"], percept["terminated"]], -1)
+        consequences = torch.stack([self.reward(percept["reward"]), percept["terminated"]], -1)
         consequences = consequences.masked_fill(first[..., None], 0.0).to(encoding.dtype)
         return torch.cat([encoding, consequences], -1)  # [*, E]
+
+    def standardise(self, values: Mapping[str, Any]) -> None:
+        """values: observations [N, ...] and rewards [M], those of first rows left out, by key."""
+        self.observation.standardise(values["observation"])
+        if self.rewards:
+            self.reward.fit(values["reward"])
 
 
 class PerceptDecoder(DistModule):
@@ -107,6 +116,12 @@ class PerceptDecoder(DistModule):
         both = self._both(self.unseen(self._hidden(features)), value["observation"])
         return {key: regression(both) for key, regression in self.regression.items()}
 
+    def standardise(self, values: Mapping[str, Any]) -> None:
+        """values: observations [N, ...] and rewards [M], those of first rows left out, by key."""
+        self.observation.standardise(values["observation"])
+        self.encoder.standardise(values["observation"])
+        self.reward.standardise(values["reward"])
+
     def _hidden(self, features: Tensor) -> Tensor:
         return F.silu(self.body(self.dropout(features)))
 
@@ -134,3 +149,7 @@ class ObservationDecoder(DistModule):
 
     def forward(self, features: Tensor) -> Joint:
         return Joint({"observation": self.observation(F.silu(self.body(features)))})
+
+    def standardise(self, values: Mapping[str, Any]) -> None:
+        """values: observations [N, ...], under their key."""
+        self.observation.standardise(values["observation"])

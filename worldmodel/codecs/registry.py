@@ -7,6 +7,7 @@ import numpy as np
 from gymnasium import spaces
 
 from worldmodel.codecs.base import DistModule
+from worldmodel.codecs.convolutional import image_head, is_image
 from worldmodel.codecs.heads import (
     BetaHead,
     BivariateMixtureHead,
@@ -42,7 +43,7 @@ def _is_vector(space: spaces.Space) -> bool:
 
 
 def _has_one_range(space: spaces.Space) -> bool:
-    if not (isinstance(space, spaces.Box) and space.is_bounded()):
+    if not (isinstance(space, spaces.Box) and space.is_bounded() and space.low.size):
         return False
     return bool((space.low == space.low.min()).all() and (space.high == space.high.max()).all())
 
@@ -55,18 +56,32 @@ def _is_stroke(space: spaces.Space) -> bool:
     return is_plane and isinstance(pen, spaces.Discrete)
 
 
-DISCRETE = Fit("Discrete spaces", lambda s: isinstance(s, spaces.Discrete))
+DISCRETE = Fit(
+    "Discrete and MultiDiscrete spaces",
+    lambda s: isinstance(s, spaces.Discrete | spaces.MultiDiscrete),
+)
 BINARY = Fit("MultiBinary spaces", lambda s: isinstance(s, spaces.MultiBinary))
 BITS = Fit("MultiBinary spaces of one dimension", lambda s: BINARY.holds(s) and _is_vector(s))
 BOX = Fit("Box spaces", lambda s: isinstance(s, spaces.Box))
 VECTOR = Fit("Box spaces of one dimension", lambda s: BOX.holds(s) and _is_vector(s))
 BOUNDED = Fit("bounded Box spaces", lambda s: BOX.holds(s) and s.is_bounded())
 LEVELS = Fit("Box spaces whose numbers have the same finite bounds", _has_one_range)
+PIXELS = Fit(
+    "images, Box spaces [H, W, C] of 8-bit integers from 0 up, 8 or more pixels a side",
+    lambda s: BOX.holds(s) and is_image(s),
+)
+SILHOUETTE = Fit(
+    "images of truth values, MultiBinary spaces [H, W, C], 8 or more pixels a side",
+    lambda s: BINARY.holds(s) and is_image(s),
+)
 STROKE = Fit("Dict spaces of an offset, Box (2,), and a pen, Discrete", _is_stroke)
 
 
-def _categorical(space: spaces.Discrete, input_size: int) -> CategoricalHead:
-    return CategoricalHead(input_size, int(space.n), int(space.start))
+def _categorical(
+    space: spaces.Discrete | spaces.MultiDiscrete, input_size: int
+) -> CategoricalHead:
+    n = space.n if isinstance(space, spaces.Discrete) else space.nvec
+    return CategoricalHead(input_size, n, space.start)
 
 
 def _discretised(
@@ -99,6 +114,13 @@ HEADS: dict[str, NamedHead] = {
     "discretised-logistic": NamedHead(LEVELS, _discretised),
     "autoregressive": NamedHead(VECTOR, lambda s, size, **o: FrameHead(size, s.shape[0], **o)),
     "beta": NamedHead(BOUNDED, lambda s, size: BetaHead(size, s.low, s.high)),
+    "image-mse": NamedHead(PIXELS, lambda s, size, **o: image_head(s, size, "mse", **o)),
+    "image-bernoulli": NamedHead(
+        SILHOUETTE, lambda s, size, **o: image_head(s, size, "bernoulli", **o)
+    ),
+    "image-discretised-logistic": NamedHead(
+        PIXELS, lambda s, size, **o: image_head(s, size, "discretised-logistic", **o)
+    ),
     "strokes": NamedHead(STROKE, _strokes),
 }
 

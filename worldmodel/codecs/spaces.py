@@ -1,34 +1,79 @@
-"""One encoder and one decoder for each kind of Gymnasium space."""
+"""One encoder and one decoder for each kind of Gymnasium space, and for spaces made of spaces.
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+A part of a nested space is named by its key path: "camera.left" is `space["camera"]["left"]`,
+"1.speed" is `space[1]["speed"]`, "" is the whole.
+"""
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
 import torch
 from gymnasium import spaces
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from worldmodel.codecs.base import DistModule, Encoder
-from worldmodel.codecs.heads import CategoricalHead, JointHead, NormalHead, TruthHead
+from worldmodel.codecs.base import DistModule, Encoder, Parts
+from worldmodel.codecs.convolutional import (
+    ConvolutionalEncoder,
+    brightest,
+    image_head,
+    is_image,
+)
+from worldmodel.codecs.heads import JointHead, NormalHead
+from worldmodel.codecs.registry import LEVELS, head_for
+from worldmodel.codecs.standardisation import Standardisation
+from worldmodel.distributions import SideBySide
+
+FEW_LEVELS = 256  # up to so many, integers have a mass each; others a density
+MANY_BYTES = 1024  # in rows and columns, they are pixels
+
+Head = str | tuple[str, Mapping[str, Any]] | DistModule  # a name of HEADS, with options, or a head
 
 
 class OneHotEncoder(Encoder):
-    """start..start+n-1 -> one-hot, int [*] -> float [*, n]."""
+    """start..start+n-1 -> one-hot codes side by side, int [*, *shape] -> float [*, n_1 + n_2 +
+    ...]."""
 
+    offsets: Tensor
     like: Tensor
 
-    def __init__(self, n: int, start: int = 0):
+    def __init__(self, n: Any, start: Any = 0):
+        """n, start: numbers, or arrays of the shape of a value."""
         super().__init__()
-        self.size = n
-        self.start = start
+        n, start = np.broadcast_arrays(n, start)
+        self.dimensions = n.ndim
+        self.layout = SideBySide(n.flatten().tolist())
+        self.size = self.layout.size
+        offsets = self.layout.rows[:, 0] - torch.tensor(start.tolist()).flatten()
+        self.register_buffer("offsets", offsets, persistent=False)
         self.register_buffer("like", torch.zeros(()), persistent=False)  # knows dtype and device
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.one_hot(x.long() - self.start, self.size).to(self.like.dtype)
+        leading = x.shape[: x.dim() - self.dimensions]
+        places = x.long().reshape(*leading, len(self.offsets)) + self.offsets
+        return self.like.new_zeros(*leading, self.size).scatter_(-1, places, 1.0)
 
 
 class FlatEncoder(Encoder):
-    """A vector or array as it is, [*, *shape] -> float [*, size]."""
+    """A vector or array, standardised, [*, *shape] -> float [*, size]."""
+
+    def __init__(self, shape: Sequence[int], shift: Any = 0.0, scale: Any = 1.0):
+        """shift, scale: numbers or arrays [*shape], until `standardise` sets them from data."""
+        super().__init__()
+        self.dimensions = len(shape)
+        self.size = int(torch.Size(shape).numel())
+        self.standard = Standardisation(shape, shift, scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.standard(x).reshape(*x.shape[: x.dim() - self.dimensions], self.size)
+
+    def standardise(self, values: Any) -> None:
+        self.standard.fit(values)
+
+
+class BitsEncoder(Encoder):
+    """Truth values as 0 and 1, [*, *shape] -> float [*, size]."""
 
     like: Tensor
 
@@ -42,47 +87,220 @@ class FlatEncoder(Encoder):
         return x.to(self.like.dtype).reshape(*x.shape[: x.dim() - self.dimensions], self.size)
 
 
-class DictEncoder(Encoder):
-    """A dictionary's parts, encoded side by side, in the order of the encoders."""
+class JointEncoder(Encoder):
+    """The parts of a dictionary or a tuple, encoded side by side."""
 
-    def __init__(self, parts: Mapping[str, Encoder]):
+    def __init__(self, parts: Mapping[str, Encoder] | tuple[Encoder, ...]):
         super().__init__()
-        self.parts = nn.ModuleDict(parts)
-        self.size = sum(part.size for part in parts.values())
+        self.parts = Parts(parts)
+        self.size = sum(part.size for _, part in self.parts.items())
 
-    def forward(self, x: Mapping[str, Any]) -> Tensor:
+    def forward(self, x: Any) -> Tensor:
         return torch.cat([part(x[key]) for key, part in self.parts.items()], -1)
 
-
-def _by_space(space: spaces.Space, makers: dict[type, Callable[[Any], Any]], what: str) -> Any:
-    for kind, make in makers.items():
-        if isinstance(space, kind):
-            return make(space)
-    known = ", ".join(kind.__name__ for kind in makers)
-    raise ValueError(f"no {what} for the space {space}: known are {known}; pass one of your own")
+    def standardise(self, values: Any) -> None:
+        for key, part in self.parts.items():
+            part.standardise(values[key])
 
 
-def encoder_for(space: spaces.Space) -> Encoder:
-    """The encoder of values of `space`: Discrete, Box (flattened), MultiBinary, Dict of them."""
-    makers: dict[type, Callable[[Any], Encoder]] = {
-        spaces.Discrete: lambda s: OneHotEncoder(int(s.n), int(s.start)),
-        spaces.Box: lambda s: FlatEncoder(s.shape),
-        spaces.MultiBinary: lambda s: FlatEncoder(s.shape),
-        spaces.Dict: lambda s: DictEncoder({key: encoder_for(s[key]) for key in s}),
-    }
-    return _by_space(space, makers, "encoder")
+class Kind(NamedTuple):
+    """What a kind of space is encoded and decoded by, if nothing else is asked for."""
+
+    holds: Callable[[Any], bool]
+    encoder: Callable[[Any], Encoder]  # (space)
+    head: Callable[[Any, int], DistModule]  # (space, input_size)
 
 
-def decoder_for(space: spaces.Space, input_size: int) -> DistModule:
+def _is(*kinds: type) -> Callable[[Any], bool]:
+    return lambda space: isinstance(space, kinds)
+
+
+def _scale(space: spaces.Box) -> tuple[Any, Any]:
+    """The shift and scale that numbers begin with: bounded integers are within -1 and 1; how far
+    other numbers go, only data can tell."""
+    if not (np.issubdtype(space.dtype, np.integer) and space.is_bounded()):
+        return 0.0, 1.0
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    return (low + high) / 2, np.where(high > low, (high - low) / 2, 1.0)
+
+
+def _flat(space: spaces.Box) -> FlatEncoder:
+    return FlatEncoder(space.shape, *_scale(space))
+
+
+def _has_few_levels(space: spaces.Space) -> bool:
+    if not LEVELS.holds(space) or not np.issubdtype(space.dtype, np.integer):  # type: ignore[arg-type]
+        return False
+    low, high = int(space.low.min()), int(space.high.max())  # type: ignore[attr-defined]
+    return 1 <= high - low < FEW_LEVELS
+
+
+# The first kind that holds a space is its kind.
+KINDS = (
+    Kind(is_image, lambda s: ConvolutionalEncoder(s.shape, high=brightest(s)), image_head),
+    Kind(
+        _is(spaces.Discrete),
+        lambda s: OneHotEncoder(s.n, s.start),
+        lambda s, size: head_for("categorical", s, size),
+    ),
+    Kind(
+        _is(spaces.MultiDiscrete),
+        lambda s: OneHotEncoder(s.nvec, s.start),
+        lambda s, size: head_for("categorical", s, size),
+    ),
+    Kind(
+        _is(spaces.MultiBinary),
+        lambda s: BitsEncoder(s.shape),
+        lambda s, size: head_for("bernoulli", s, size),
+    ),
+    Kind(_has_few_levels, _flat, lambda s, size: head_for("discretised-logistic", s, size)),
+    Kind(_is(spaces.Box), _flat, lambda s, size: NormalHead(size, s.shape, *_scale(s))),
+)
+KNOWN = "Box, Discrete, MultiDiscrete, MultiBinary, and Dict and Tuple of them"
+UNSUPPORTED = (spaces.Text, spaces.Graph, spaces.Sequence, spaces.OneOf)
+
+
+def parts_of(space: spaces.Space) -> dict[Any, spaces.Space]:
+    """The spaces that a Dict or Tuple is made of, by key or place; of other spaces, none."""
+    if isinstance(space, spaces.Dict):
+        return dict(space.items())
+    return dict(enumerate(space)) if isinstance(space, spaces.Tuple) else {}
+
+
+def by_path(space: spaces.Space, path: str = "") -> dict[str, spaces.Space]:
+    """The space and all that it is made of, by key path.
+
+    >>> list(by_path(spaces.Dict(arm=spaces.Tuple([spaces.Discrete(2), spaces.Discrete(3)]))))
+    ['', 'arm', 'arm.0', 'arm.1']
+    """
+    found = {path: space}
+    for key, part in parts_of(space).items():
+        found |= by_path(part, _below(path, key))
+    return found
+
+
+def check_observations(space: spaces.Space) -> None:
+    """Refuses what rows cannot hold: values that are not arrays of one shape."""
+    for path, part in by_path(space).items():
+        if isinstance(part, UNSUPPORTED):
+            with _named(path):
+                raise ValueError(
+                    f"the space {part} is not supported, only {KNOWN} are; wrap the environment "
+                    "in one that leaves it out or turns it into one of these"
+                )
+
+
+def encoder_for(
+    space: spaces.Space, encoders: Encoder | Mapping[str, Encoder] | None = None
+) -> Encoder:
+    """The encoder of values of `space`: images (`is_image`) by convolutions; Discrete and
+    MultiDiscrete as one-hot codes; Box and MultiBinary flattened; Dict and Tuple part by part.
+
+    encoders: one of your own, or several by key path, for parts of the space.
+    """
+    chosen = _chosen(space, encoders)
+
+    def make(part: spaces.Space, path: str) -> Encoder:
+        if path in chosen:
+            return chosen[path]
+        return _kind(part, "encoder").encoder(part)
+
+    return _assemble(space, make, JointEncoder, chosen)
+
+
+def decoder_for(
+    space: spaces.Space, input_size: int, heads: Head | Mapping[str, Head] | None = None
+) -> DistModule:
     """The likelihood of values of `space`, from features [*, input_size].
 
-    Discrete: a mass (categorical); MultiBinary: a mass (Bernoulli); Box: a density (Gaussian);
-    Dict: the product of its parts'. `head_for` has others, by name.
+    Images (`is_image`): a mass of every pixel value (discretised logistic, or Bernoulli);
+    Discrete and MultiDiscrete: a mass (categorical); MultiBinary: a mass (Bernoulli); Box: a
+    density (Gaussian), but a mass (discretised logistic) for integers of few levels; Dict and
+    Tuple: the product of their parts'.
+
+    heads: another one by its name in `HEADS`, a name and its options, or a head of your own; or
+    several of those by key path, for parts of the space.
+
+    >>> space = spaces.Dict(chord=spaces.MultiBinary(88), beat=spaces.Discrete(4))
+    >>> decoder = decoder_for(space, 16, {"chord": ("nade", {"hidden": 32})})
     """
-    makers: dict[type, Callable[[Any], DistModule]] = {
-        spaces.Discrete: lambda s: CategoricalHead(input_size, int(s.n), int(s.start)),
-        spaces.Box: lambda s: NormalHead(input_size, s.shape),
-        spaces.MultiBinary: lambda s: TruthHead(input_size, s.shape),
-        spaces.Dict: lambda s: JointHead({key: decoder_for(s[key], input_size) for key in s}),
+    chosen = _chosen(space, heads)
+
+    def make(part: spaces.Space, path: str) -> DistModule:
+        head = chosen.get(path)
+        if head is None:
+            return _kind(part, "decoder").head(part, input_size)
+        if isinstance(head, DistModule):
+            return head
+        name, options = (head, {}) if isinstance(head, str) else head
+        return head_for(name, part, input_size, **options)
+
+    return _assemble(space, make, JointHead, chosen)
+
+
+def _assemble(
+    space: spaces.Space,
+    make: Callable[[spaces.Space, str], Any],
+    join: Callable[[Any], Any],
+    chosen: Mapping[str, Any],
+    path: str = "",
+) -> Any:
+    """What `make` gives for the parts of a space that have no parts or are `chosen`, joined."""
+    parts = parts_of(space)
+    if path in chosen or not parts:
+        with _named(path):
+            return make(space, path)
+    made = {
+        key: _assemble(part, make, join, chosen, _below(path, key)) for key, part in parts.items()
     }
-    return _by_space(space, makers, "decoder")
+    return join(tuple(made.values()) if isinstance(space, spaces.Tuple) else made)
+
+
+def _is_misshapen_image(space: spaces.Space) -> bool:
+    if is_image(space) or not (isinstance(space, spaces.Box) and space.dtype == np.uint8):
+        return False
+    return len(space.shape) in (2, 3) and int(np.prod(space.shape)) >= MANY_BYTES
+
+
+def _kind(space: spaces.Space, what: str) -> Kind:
+    if _is_misshapen_image(space):
+        raise ValueError(
+            f"no {what} for the space {space}, which looks like an image: images are [H, W, C], "
+            "channels last (also if there is one: gymnasium.wrappers.ReshapeObservation), and "
+            "from 0 to one brightness; pass one of your own if it is none"
+        )
+    for kind in KINDS:
+        if kind.holds(space):
+            return kind
+    raise ValueError(
+        f"no {what} for the space {space}: known are {KNOWN}; pass one of your own, or wrap the "
+        "environment in one that leaves this space out"
+    )
+
+
+def _chosen(space: spaces.Space, given: Any) -> dict[str, Any]:
+    """What is given for the whole or for parts of a space, by key path."""
+    if given is None:
+        return {}
+    chosen = dict(given) if isinstance(given, Mapping) else {"": given}
+    paths = by_path(space)
+    for path in chosen:
+        if path not in paths:
+            known = ", ".join(repr(known) for known in paths if known) or "none"
+            raise ValueError(f"there is no observation key {path!r}; there are {known}")
+    return chosen
+
+
+def _below(path: str, key: Any) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Errors name the key that they are about."""
+    try:
+        yield
+    except ValueError as error:
+        if not path:
+            raise
+        raise ValueError(f"observation key {path!r}: {error}") from error

@@ -91,6 +91,7 @@ class SequenceCore(nn.Module, ABC):
     feature_size: int
     belief_size: int
     filtering: bool  # the posterior of row t reads no row after t
+    belief_of_rows: bool = False  # no latent enters the belief: rows alone give it
     steps: tuple[str, ...] = ("step", "explain")  # the methods that loops run
 
     @abstractmethod

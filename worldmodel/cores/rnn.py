@@ -29,6 +29,7 @@ class RNN(SequenceCore):
     """A recurrence over contexts: a GRU, or another of `nets.RECURRENCES`, in `layers`."""
 
     filtering = True
+    belief_of_rows = True
 
     def __init__(
         self,

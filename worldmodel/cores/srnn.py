@@ -57,6 +57,8 @@ class SRNN(SequenceCore):
     run side by side, as one product of two blocks.
     """
 
+    belief_of_rows = True
+
     def __init__(
         self,
         context_size: int,

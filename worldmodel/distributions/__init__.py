@@ -1,25 +1,38 @@
 """Distributions that torch does not have, all with batch shape [*].
 
 Their values are what the spaces of Gymnasium hold: class indices, truth values, floats,
-dictionaries of those. Nothing is validated here: checks sit at the borders of the library.
+dictionaries and tuples of those. Nothing is validated here: checks sit at the borders of the
+library.
 """
 
 from worldmodel.distributions.autoregressive import NADE, Autoregression
-from worldmodel.distributions.continuous import ScaledBeta, dequantise, mixture, standard_normal
+from worldmodel.distributions.continuous import (
+    ScaledBeta,
+    TanhNormal,
+    dequantise,
+    mixture,
+    standard_normal,
+)
 from worldmodel.distributions.dicts import Chain, Joint
 from worldmodel.distributions.discrete import (
+    IMPOSSIBLE,
+    Bits,
     Categorical,
     Certain,
     DiscretisedLogistics,
     FiniteSupport,
     OneHot,
+    OneHots,
     OneHotVectors,
+    SideBySide,
     Truth,
 )
 
 __all__ = [
+    "IMPOSSIBLE",
     "NADE",
     "Autoregression",
+    "Bits",
     "Categorical",
     "Certain",
     "Chain",
@@ -28,7 +41,10 @@ __all__ = [
     "Joint",
     "OneHot",
     "OneHotVectors",
+    "OneHots",
     "ScaledBeta",
+    "SideBySide",
+    "TanhNormal",
     "Truth",
     "dequantise",
     "mixture",

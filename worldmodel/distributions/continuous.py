@@ -1,10 +1,13 @@
 """Densities, and the noise that they are drawn with."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch import distributions as td
+from torch.nn import functional as F
 
-INSIDE = 1e-6  # how far within (0, 1) a beta is scored; single precision tells it from the edge
+INSIDE = 1e-6  # how far from its edges a density is scored; single precision tells the two apart
 
 
 def standard_normal(like: Tensor) -> Tensor:
@@ -49,6 +52,49 @@ class ScaledBeta(td.TransformedDistribution):
         share = (value - self.low) / self.width
         inside = share.clamp(INSIDE, 1 - INSIDE)
         return self.base_dist.log_prob(inside) - self.width.log()
+
+
+class TanhNormal(td.Distribution):
+    """tanh of independent Gaussians: densities over codes within (-1, 1); value: float [*, n].
+
+    Of u = atanh(value), number by number (Haarnoja et al. 2018, https://arxiv.org/abs/1801.01290,
+    app. C):  log p(value) = log N(u | mean, std) - log(1 - value^2)
+
+    Codes on or near the edges, where single precision no longer tells u, are scored as if they
+    were `INSIDE` of them.
+    """
+
+    arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
+
+    has_rsample = True
+
+    def __init__(self, mean: Tensor, std: Tensor):
+        """mean, std: of the Gaussians, [*, n]."""
+        self.normal = td.Normal(mean, std, validate_args=False)
+        super().__init__(mean.shape[:-1], mean.shape[-1:], validate_args=False)
+
+    @property
+    def mode(self) -> Tensor:
+        """tanh(mean): the median of each number, which a greedy agent does. Where std is large
+        the density is higher near the edges."""
+        return self.normal.mean.tanh()
+
+    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+        return self.normal.rsample(sample_shape).tanh()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        u = value.clamp(INSIDE - 1, 1 - INSIDE).atanh()
+        return (self.normal.log_prob(u) - _log_slope_of_tanh(u)).sum(-1)
+
+    def entropy(self) -> Tensor:
+        """An unbiased estimate by one draw, [*], with the gradient of its reparametrisation: the
+        Gaussians' entropy, which is exact, and the logarithm of tanh's slope where they fell."""
+        return (self.normal.entropy() + _log_slope_of_tanh(self.normal.rsample())).sum(-1)
+
+
+def _log_slope_of_tanh(u: Tensor) -> Tensor:
+    """log(1 - tanh(u)^2), exact far out where tanh is 1."""
+    return 2 * (math.log(2) - u - F.softplus(-2 * u))
 
 
 def mixture(logits: Tensor, components: td.Distribution) -> td.MixtureSameFamily:

@@ -1,4 +1,4 @@
-"""Dictionaries of parts: independent ones, and some that depend on others."""
+"""Dictionaries and tuples of parts: independent ones, and some that depend on others."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -9,30 +9,36 @@ from torch import distributions as td
 
 
 class Joint(td.Distribution):
-    """A dictionary of independent parts; value: a dictionary with the same keys."""
+    """Independent parts; value: a dictionary or a tuple, as the parts are given."""
 
     arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
 
-    def __init__(self, parts: Mapping[str, td.Distribution]):
-        self.parts = dict(parts)
+    def __init__(self, parts: Mapping[str, td.Distribution] | tuple[td.Distribution, ...]):
+        self.is_tuple = isinstance(parts, tuple)
+        named: Any = enumerate(parts) if isinstance(parts, tuple) else parts
+        self.parts: dict[Any, td.Distribution] = dict(named)
         super().__init__(next(iter(self.parts.values())).batch_shape, validate_args=False)
 
-    @property
-    def mode(self) -> dict[str, Any]:
-        return {key: part.mode for key, part in self.parts.items()}
+    def _each(self, function: Callable[[td.Distribution], Any]) -> Any:
+        values = {key: function(part) for key, part in self.parts.items()}
+        return tuple(values.values()) if self.is_tuple else values
 
     @property
-    def mean(self) -> dict[str, Any]:
-        return {key: part.mean for key, part in self.parts.items()}
+    def mode(self) -> Any:
+        return self._each(lambda part: part.mode)
 
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> dict[str, Any]:  # type: ignore[override]
-        return {key: part.sample(sample_shape) for key, part in self.parts.items()}
+    @property
+    def mean(self) -> Any:
+        return self._each(lambda part: part.mean)
 
-    def log_probs(self, value: Mapping[str, Any]) -> dict[str, Tensor]:
-        """The log probability of each part, [*] nats."""
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Any:
+        return self._each(lambda part: part.sample(sample_shape))
+
+    def log_probs(self, value: Any) -> dict[Any, Tensor]:
+        """The log probability of each part by key, or by its place in the tuple, [*] nats."""
         return {key: part.log_prob(value[key]) for key, part in self.parts.items()}
 
-    def log_prob(self, value: Mapping[str, Any]) -> Tensor:  # type: ignore[override]
+    def log_prob(self, value: Any) -> Tensor:
         return cast(Tensor, sum(self.log_probs(value).values()))
 
     def entropy(self) -> Tensor:

@@ -1,9 +1,25 @@
 """Masses: categoricals, finite supports, truth values, certainty."""
 
+from collections.abc import Sequence
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributions as td
 from torch.nn import functional as F
+
+IMPOSSIBLE = -1e9  # a logit whose probability is zero, and whose gradients are finite
+
+
+def _entropy(log_probs: Tensor) -> Tensor:
+    """-p log p, [*], where p may be zero: so far down that its logarithm's gradient is lost."""
+    finite = log_probs.clamp(min=torch.finfo(log_probs.dtype).min)
+    return -log_probs.exp() * finite
+
+
+def _straight_through(code: Tensor, probs: Tensor) -> Tensor:
+    """A drawn code that has the gradient of its probabilities, which is biased but of little
+    variance (Bengio et al. 2013, https://arxiv.org/abs/1308.3432, sec. 4)."""
+    return code + (probs - probs.detach())
 
 
 class Categorical(td.Distribution):
@@ -16,7 +32,8 @@ class Categorical(td.Distribution):
 
     has_rsample = False
 
-    def __init__(self, logits: Tensor, start: int = 0):
+    def __init__(self, logits: Tensor, start: int | Tensor = 0):
+        """start: one for all, or int64 [*]."""
         self.logits = F.log_softmax(logits, -1)
         self.start = start
         super().__init__(logits.shape[:-1], validate_args=False)
@@ -42,14 +59,22 @@ class Categorical(td.Distribution):
         return logits.gather(-1, indices[..., None])[..., 0]
 
     def entropy(self) -> Tensor:
-        return torch.special.entr(self.probs).sum(-1)
+        return _entropy(self.logits).sum(-1)
 
 
 class OneHot(Categorical):
-    """Categorical whose values are one-hot floats [*, n]: the code of a discrete action."""
+    """Categorical whose values are one-hot floats [*, n]: the code of a discrete action.
+
+    `rsample` is straight-through.
+    """
+
+    has_rsample = True
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
         return self._code(super().sample(sample_shape))
+
+    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+        return _straight_through(self.sample(sample_shape), self.probs)
 
     @property
     def mode(self) -> Tensor:
@@ -60,6 +85,53 @@ class OneHot(Categorical):
 
     def _code(self, indices: Tensor) -> Tensor:
         return F.one_hot(indices, self.logits.shape[-1]).to(self.logits.dtype)
+
+
+class SideBySide(nn.Module):
+    """Where V variables of n_1, n_2, ... values each are among S = n_1 + n_2 + ... numbers."""
+
+    rows: Tensor
+    places: Tensor
+
+    def __init__(self, sizes: Sequence[int]):
+        super().__init__()
+        self.size = sum(sizes)
+        ends = torch.tensor([0, *sizes]).cumsum(0)
+        value = torch.arange(max(sizes))
+        is_there = value < torch.tensor(sizes)[:, None]  # [V, m]
+        rows = torch.where(is_there, ends[:-1, None] + value, self.size)
+        self.register_buffer("rows", rows, persistent=False)
+        self.register_buffer("places", is_there.flatten().nonzero()[:, 0], persistent=False)
+
+    def apart(self, numbers: Tensor, fill: float) -> Tensor:
+        """[*, S] -> [*, V, m], m the most values; variables with fewer are filled up."""
+        return F.pad(numbers, (0, 1), value=fill)[..., self.rows]
+
+    def beside(self, rows: Tensor) -> Tensor:
+        """[*, V, m] -> [*, S]: the inverse of `apart`."""
+        return rows.flatten(-2)[..., self.places]
+
+
+class OneHots(OneHot):
+    """V independent categoricals from logits [*, S], side by side; value: their one-hot codes side
+    by side, float [*, S]."""
+
+    def __init__(self, logits: Tensor, layout: SideBySide):
+        self.layout = layout
+        self.apart = Categorical(layout.apart(logits, IMPOSSIBLE))
+        td.Distribution.__init__(self, logits.shape[:-1], validate_args=False)
+        self.logits = layout.beside(self.apart.logits)
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+        return self._code(self.apart.sample(sample_shape))
+
+    @property
+    def mode(self) -> Tensor:
+        return self._code(self.apart.mode)
+
+    def _code(self, indices: Tensor) -> Tensor:
+        codes = F.one_hot(indices, self.apart.logits.shape[-1])  # [*, V, m]
+        return self.layout.beside(codes).to(self.logits.dtype)
 
 
 class OneHotVectors(td.Distribution):
@@ -161,7 +233,46 @@ class Truth(td.Distribution):
         return F.logsigmoid(torch.where(value.bool(), self.logits, -self.logits))
 
     def entropy(self) -> Tensor:
-        return torch.special.entr(self.probs) + torch.special.entr((-self.logits).sigmoid())
+        return _entropy(F.logsigmoid(self.logits)) + _entropy(F.logsigmoid(-self.logits))
+
+
+class Bits(td.Distribution):
+    """Independent truth values from logits [*, n]; value: their code, floats 0 and 1, [*, n].
+
+    `rsample` is straight-through.
+    """
+
+    arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
+
+    has_rsample = True
+
+    def __init__(self, logits: Tensor):
+        self.truths = Truth(logits)
+        super().__init__(logits.shape[:-1], logits.shape[-1:], validate_args=False)
+
+    @property
+    def logits(self) -> Tensor:
+        return self.truths.logits
+
+    @property
+    def mean(self) -> Tensor:
+        return self.truths.probs
+
+    @property
+    def mode(self) -> Tensor:
+        return self.truths.mode.to(self.logits.dtype)
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+        return self.truths.sample(sample_shape).to(self.logits.dtype)
+
+    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+        return _straight_through(self.sample(sample_shape), self.truths.probs)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.truths.log_prob(value).sum(-1)
+
+    def entropy(self) -> Tensor:
+        return self.truths.entropy().sum(-1)
 
 
 class Certain(td.Distribution):
