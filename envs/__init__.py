@@ -3,12 +3,16 @@
 import gymnasium
 
 from envs.belief_wrapper import BeliefWrapper
+from envs.collect import collect
 from envs.dream_env import DreamEnv, DreamVectorEnv, View
 from envs.gymnasium_environment import GymEnvironment
+from envs.make import arguments_from_json, make_environment, make_vector_env
 from envs.toy_game import Action, ToyGame, ToyGameVector, draw_ring, ring_text
 from envs.toy_game_filter import ToyGameFilter
 from envs.toy_game_solver import best_memoryless_policy, random_policy_steps, solve_toy_game
 from envs.toy_game_view import ToyGameView
+from envs.workers import WorkerVectorEnv
+from envs.wrappers import ActionRepeat, HideEntries, Images, velocities_of
 
 gymnasium.register(
     id="worldmodel/ToyGame-v0",
@@ -18,18 +22,27 @@ gymnasium.register(
 
 __all__ = [
     "Action",
+    "ActionRepeat",
     "BeliefWrapper",
     "DreamEnv",
     "DreamVectorEnv",
     "GymEnvironment",
+    "HideEntries",
+    "Images",
     "ToyGame",
     "ToyGameFilter",
     "ToyGameVector",
     "ToyGameView",
     "View",
+    "WorkerVectorEnv",
+    "arguments_from_json",
     "best_memoryless_policy",
+    "collect",
     "draw_ring",
+    "make_environment",
+    "make_vector_env",
     "random_policy_steps",
     "ring_text",
     "solve_toy_game",
+    "velocities_of",
 ]

@@ -16,13 +16,15 @@ class Tick(NamedTuple):
 
     number: Tensor  # int64 [B], rows so far
     ended: Tensor  # bool [B]; the next row is a first row
+    lost: Tensor  # bool [B]; the latest row is a first row, and cut an episode off: drop its rows
 
 
 class GymEnvironment(Environment):
     """Steps a vector environment; after an end comes a first row (autoreset NEXT_STEP).
 
     Observations are nested as their space is; their floats have the type of the actions' codes.
-    Only its first reset is seeded: later episodes differ from one another.
+    Only its first reset is seeded: later episodes differ from one another. Where a worker of a
+    `WorkerVectorEnv` was replaced, a first row comes without an end before it.
     """
 
     def __init__(self, vector_env: VectorEnv, seed: int | None = None):
@@ -40,7 +42,9 @@ class GymEnvironment(Environment):
         self.info: dict[str, Any] = {}  # of the latest reset or step: to draw, never to act by
         self._seed = seed
         self._ended: Tensor | None = None  # None: to be reset
-        self._tick = Tick(torch.zeros_like(self._all_games, dtype=torch.int64), self._all_games)
+        self._lost = ~self._all_games
+        number = torch.zeros_like(self._lost, dtype=torch.int64)
+        self._tick = Tick(number, self._all_games, self._lost)
 
     def initial_state(self, batch_size: int) -> Tick:
         """The tick before the first rows; the next `step` resets every game."""
@@ -50,6 +54,7 @@ class GymEnvironment(Environment):
                 f"{batch_size} was asked for; pass batch_size={self.vector_env.num_envs}"
             )
         self._ended = None
+        self._lost = ~self._all_games
         return self._next_tick()
 
     def step(self, action: Tensor, state: Tick) -> tuple[Row, Tick]:
@@ -82,11 +87,14 @@ class GymEnvironment(Environment):
             never,
         )
 
-    def _step(self, action: Tensor, first: Tensor) -> Row:
+    def _step(self, action: Tensor, ended: Tensor) -> Row:
         observation, reward, terminated, truncated, self.info = self.vector_env.step(
             self.actions.decode(action.detach()).numpy().astype(self.action_space.dtype)
         )
         self._ended = torch.as_tensor(terminated | truncated)
+        restarted = torch.as_tensor(self.info.get("restarted", False))
+        self._lost = restarted & ~ended
+        first = restarted | ended
         return Row(
             first,
             action.masked_fill(first[:, None], 0.0),
@@ -97,7 +105,7 @@ class GymEnvironment(Environment):
 
     def _next_tick(self) -> Tick:
         ended = self._all_games if self._ended is None else self._ended
-        self._tick = Tick(self._tick.number + 1, ended)
+        self._tick = Tick(self._tick.number + 1, ended, self._lost)
         return self._tick
 
     @property

@@ -53,7 +53,7 @@ class ModelConfig:
     game faster."""
     res_q: bool = True
     """Let the posterior's mean start from the prior's (srnn only)."""
-    recurrence: Literal["default", "gru", "lstm", "normalised-gru"] = "default"
+    recurrence: Literal["default", "gru", "lstm", "normalised-gru", "skip-gru"] = "default"
     """Of the core; its default is a GRU, the rssm's a layer-normalised one."""
     layers: int = 1
     """Of the recurrence."""

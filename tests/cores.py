@@ -51,12 +51,15 @@ CORES: dict[str, Callable[..., SequenceCore]] = {
     "independent filtering": partial(Independent, smoothing=False, **SMALL),
     "vrnn": partial(VRNN, **SMALL),
     "rnn lstm": partial(RNN, hidden=4, recurrence="lstm"),
+    "rnn skip": partial(RNN, hidden=4, recurrence="skip-gru"),
+    "srnn skip layers": partial(_srnn, smoothing=False, recurrence="skip-gru", layers=2),
     "rnn layers": partial(RNN, hidden=4, recurrence="lstm", layers=2),
     "srnn lstm": partial(_srnn, smoothing=False, res_q=False, recurrence="lstm"),
     "independent normalised": partial(
         Independent, recurrence="normalised-gru", smoothing=False, **SMALL
     ),
     "vrnn lstm": partial(VRNN, recurrence="lstm", **SMALL),
+    "vrnn skip": partial(VRNN, recurrence="skip-gru", **SMALL),
     "rssm gru layers": partial(RSSM, recurrence="gru", layers=2, **SMALL),
     "rssm gaussian": partial(RSSM, **SMALL),
     "rssm categorical": partial(RSSM, latent_classes=3, **SMALL),

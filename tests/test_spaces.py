@@ -331,7 +331,15 @@ def test_keys_that_do_not_exist_or_fit_are_named():
         decoder_for(space, 4, {"type.0": "nade"})
 
 
+class Mission(spaces.Space):
+    """A space of one's own, of values that are no arrays."""
+
+    def __repr__(self):
+        return "Mission()"
+
+
 STRANGE = {
+    "Mission": Mission(),
     "Text": spaces.Text(4),
     "Graph": spaces.Graph(spaces.Discrete(2), None),
     "Sequence": spaces.Sequence(spaces.Discrete(2)),

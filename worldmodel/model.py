@@ -17,11 +17,13 @@ from worldmodel.codecs import (
     PerceptEncoder,
     TwoHot,
     action_codec,
+    begin_as_before,
     decoder_for,
     encoder_for,
 )
 from worldmodel.cores import CORES, Inference, SequenceCore
 from worldmodel.distributions import Chain, Joint
+from worldmodel.nets import Skip
 from worldmodel.sequences import PERCEPT_KEYS, Row, Sequences
 
 
@@ -277,17 +279,21 @@ def model_for(
     encoder: Encoder | Mapping[str, Encoder] | None = None,
     reward_regression: bool = False,
     separate: bool = False,
+    decoder_hidden: int | None = None,
     **core_options: Any,
 ) -> WorldModel:
     """A world model of an environment with the given spaces.
 
-    core: its name in `worldmodel.CORES`; hidden: units of core and decoder; reward_support: the
+    core: its name in `worldmodel.CORES`; hidden: units of the core, and of the decoder if
+    there is no `decoder_hidden`; reward_support: the
     values that rewards take, or None for a Gaussian density; dropout: of the features that the
     decoder reads, in training mode; head: of observations, its name in `worldmodel.HEADS`, a
     name and its options, or a head of your own that reads [*, hidden]; or several of those by key
     (see `decoder_for`), where the default of the space is not wanted; encoder: one of your own, or
     several by key; reward_regression: regresses rewards besides (`TwoHot`); separate: reward and
-    end do not depend on the observation, given the features; core_options: the core's own.
+    end do not depend on the observation, given the features; core_options: the core's own. With
+    `recurrence="skip-gru"` the decoder reads what the core hears, too, and its Gaussians begin
+    with the observation before.
     """
     if core not in CORES:
         raise ValueError(f"there is no core {core!r}; there are {', '.join(CORES)}")
@@ -295,15 +301,22 @@ def model_for(
     actions = action_codec(action_space).size
     contexts = context_size(actions, percepts.size, feedback, history)
     sequence_core = CORES[core](contexts, percepts.size, hidden=hidden, **core_options)
-    observation = decoder_for(observation_space, hidden, head)
+    decoder_hidden = decoder_hidden or hidden
+    skip = isinstance(getattr(sequence_core, "recurrence", None), Skip)
+    shown = sequence_core.feature_size if skip else 0
+    observation = decoder_for(observation_space, decoder_hidden + shown, head)
+    if skip and feedback:
+        heard = decoder_hidden + hidden  # where the columns of the context begin
+        begin_as_before(observation, percepts.observation, heard + contexts - percepts.size)
     decoder = PerceptDecoder(
         sequence_core.feature_size,
-        hidden,
+        decoder_hidden,
         observation,
         encoder_for(observation_space, copy.deepcopy(encoder)),
         reward_support,
         dropout,
         reward_regression,
         separate,
+        skip,
     )
     return WorldModel(percepts, sequence_core, decoder, actions, feedback, history)

@@ -296,10 +296,37 @@ class Layers(Recurrence):
         return list(state.split(self.sizes, -1))[::-1]
 
 
+class Skip(Recurrence):
+    """A recurrence that shows its input beside its memory: state and output are [memory, input].
+
+    What reads it need not fetch the present out of a memory that was made to keep the past.
+    """
+
+    def __init__(self, memory: Recurrence, input_size: int):
+        """memory: one whose state is its output."""
+        super().__init__()
+        self.memory = memory
+        self.sizes = [memory.state_size, input_size]
+        self.state_size = self.output_size = sum(self.sizes)
+        self.drive_size = memory.drive_size + input_size
+
+    def drive(self, inputs: Tensor) -> Tensor:
+        return torch.cat([self.memory.drive(inputs), inputs], -1)
+
+    def cell(self, drive: Tensor, state: Tensor) -> Tensor:
+        heard, inputs = drive.split([self.memory.drive_size, self.sizes[1]], -1)
+        return torch.cat([self.memory.cell(heard, state[..., : self.sizes[0]]), inputs], -1)
+
+    def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
+        remembered = self.memory(inputs, state[..., : self.sizes[0]].contiguous())
+        return torch.cat([remembered, inputs], -1)
+
+
 RECURRENCES: dict[str, Callable[[int, int], Recurrence]] = {
     "gru": GRU,
     "lstm": LSTM,
     "normalised-gru": NormalisedGRU,
+    "skip-gru": lambda input_size, hidden: Skip(GRU(input_size, hidden), input_size),
 }
 
 
@@ -309,6 +336,8 @@ def recurrence(kind: str, input_size: int, hidden: int, layers: int = 1) -> Recu
         raise ValueError(f"there is no recurrence {kind!r}; there are {', '.join(RECURRENCES)}")
     if layers < 1:
         raise ValueError(f"a recurrence has one layer or more, got {layers}")
-    sizes = [input_size] + [hidden] * (layers - 1)
-    built = [RECURRENCES[kind](size, hidden) for size in sizes]
+    built: list[Recurrence] = []
+    for _ in range(layers):
+        built.append(RECURRENCES[kind](input_size, hidden))
+        input_size = built[-1].output_size
     return built[0] if layers == 1 else Layers(built)

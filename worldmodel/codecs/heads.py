@@ -32,6 +32,7 @@ from worldmodel.distributions import (
 MINIMUM_STD = 1e-3  # a density on a repeated value is unbounded without it
 MINIMUM_SCALE = 1e-3  # levels; a logistic narrower than that is a step
 MAXIMUM_CORRELATION = 0.999
+QUIET = 0.1  # of first weights beside an identity, relative to those of other layers
 
 
 def _begin_with(linear: nn.Linear, bias: Tensor | None) -> None:
@@ -164,10 +165,17 @@ class NormalHead(DistModule):
     """
 
     def __init__(
-        self, input_size: int, shape: Sequence[int] = (), shift: Any = 0.0, scale: Any = 1.0
+        self,
+        input_size: int,
+        shape: Sequence[int] = (),
+        shift: Any = 0.0,
+        scale: Any = 1.0,
+        minimum_std: float = MINIMUM_STD,
     ):
-        """shift, scale: numbers or arrays [*shape], until `standardise` sets them from data."""
+        """shift, scale: numbers or arrays [*shape], until `standardise` sets them from data;
+        minimum_std: of standardised values."""
         super().__init__()
+        self.minimum_std = minimum_std
         self.shape = torch.Size(shape)
         self.parameters_ = nn.Linear(input_size, 2 * self.shape.numel())
         self.standard = Standardisation(shape, shift, scale)
@@ -179,11 +187,20 @@ class NormalHead(DistModule):
     def forward(self, features: Tensor) -> td.Distribution:
         mean, raw = self.parameters_(features).chunk(2, -1)
         shape = (*features.shape[:-1], *self.shape)
-        std = F.softplus(raw.contiguous()) + MINIMUM_STD  # strided: ten times slower
+        std = F.softplus(raw.contiguous()) + self.minimum_std  # strided: ten times slower
         shift, scale = self.standard.shift, self.standard.scale
         mean = torch.addcmul(shift, scale, mean.reshape(shape))
         normal = td.Normal(mean, scale * std.reshape(shape), validate_args=False)
         return td.Independent(normal, len(self.shape), validate_args=False)
+
+    @torch.no_grad()
+    def begin_with(self, columns: slice) -> None:
+        """At first the mean is nearly what the features hold, standardised, in `columns`: of a
+        world that changes little from row to row, only the change is left to be learned."""
+        size = self.shape.numel()
+        means = self.parameters_.weight[:size]
+        means.mul_(QUIET)
+        means[:, columns] += torch.eye(size)
 
     def standardise(self, values: Any) -> None:
         self.standard.fit(values)

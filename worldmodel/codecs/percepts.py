@@ -12,6 +12,7 @@ from worldmodel.codecs.heads import FiniteHead, NormalHead, TruthHead
 from worldmodel.codecs.regression import TwoHot, TwoHotRegression
 from worldmodel.codecs.standardisation import Standardisation
 from worldmodel.distributions import Chain, Joint
+from worldmodel.nets import mlp
 
 
 class PerceptEncoder(Encoder):
@@ -65,12 +66,15 @@ class PerceptDecoder(DistModule):
         dropout: float = 0.0,
         reward_regression: bool = False,
         separate: bool = False,
+        skip: bool = False,
     ):
         """`observation` reads [*, hidden]; `encoder` encodes the observations it describes;
-        dropout: of the features, in training mode."""
+        dropout: of the features, in training mode; skip: there is one layer more, and
+        `observation` reads the features beside it, [*, hidden + input_size]."""
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.body = nn.Linear(input_size, hidden)
+        self.skip = skip
+        self.body = mlp([input_size, hidden, hidden]) if skip else nn.Linear(input_size, hidden)
         self.observation = observation
         self.encoder = encoder
         self.separate = separate
@@ -100,7 +104,8 @@ class PerceptDecoder(DistModule):
         def consequences(value: Mapping[str, Any]) -> Joint:
             return self._consequences(self._both(unseen, value["observation"]))
 
-        return Chain(Joint({"observation": self.observation(hidden)}), consequences)
+        read = torch.cat([hidden, features], -1) if self.skip else hidden
+        return Chain(Joint({"observation": self.observation(read)}), consequences)
 
     def consequences(self, features: Tensor) -> Joint:
         """Reward and end alone, where they are `separate`."""

@@ -182,7 +182,8 @@ def by_path(space: spaces.Space, path: str = "") -> dict[str, spaces.Space]:
 def check_observations(space: spaces.Space) -> None:
     """Refuses what rows cannot hold: values that are not arrays of one shape."""
     for path, part in by_path(space).items():
-        if isinstance(part, UNSUPPORTED):
+        shapeless = part.shape is None and not isinstance(part, spaces.Dict | spaces.Tuple)
+        if shapeless or isinstance(part, UNSUPPORTED):
             with _named(path):
                 raise ValueError(
                     f"the space {part} is not supported, only {KNOWN} are; wrap the environment "
@@ -236,6 +237,17 @@ def decoder_for(
         return head_for(name, part, input_size, **options)
 
     return _assemble(space, make, JointHead, chosen)
+
+
+def begin_as_before(head: DistModule, encoder: Encoder, start: int) -> None:
+    """Lets a decoder's Gaussians begin with what the observation before was: its encoding by
+    `encoder` stands in the features that `head` reads, from the column `start` on."""
+    if isinstance(head, JointHead) and isinstance(encoder, JointEncoder):
+        for key, part in encoder.parts.items():
+            begin_as_before(head.parts[key], part, start)
+            start += part.size
+    elif isinstance(head, NormalHead) and isinstance(encoder, FlatEncoder):
+        head.begin_with(slice(start, start + encoder.size))
 
 
 def _assemble(

@@ -63,12 +63,12 @@ class Independent(SequenceCore):
         super().__init__()
         self.context_size = context_size
         self.evidence_size = evidence_size
-        self.feature_size = hidden
-        self.belief_size = latent_hidden if smoothing else hidden
         self.latent_size = latent
         self.latent_hidden = latent_hidden
         self.filtering = not smoothing
         self.recurrence = recurrence_of(recurrence, context_size + latent, hidden, layers)
+        self.feature_size = self.recurrence.output_size
+        self.belief_size = latent_hidden if smoothing else self.feature_size
         self.forward_reading = GRU(context_size, latent_hidden)
         reading = latent_hidden + evidence_size
         if smoothing:

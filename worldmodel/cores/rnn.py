@@ -42,9 +42,8 @@ class RNN(SequenceCore):
         super().__init__()
         self.context_size = context_size
         self.evidence_size = evidence_size
-        self.feature_size = hidden
-        self.belief_size = hidden
         self.recurrence = recurrence_of(recurrence, context_size, hidden, layers)
+        self.feature_size = self.belief_size = self.recurrence.output_size
 
     def initial_state(self, batch_size: int) -> RNNState:
         like = next(self.parameters())

@@ -60,17 +60,17 @@ class RSSM(LatentRecurrence):
         self.latent_classes = latent_classes
         self.unimix = unimix
         self.latent_size = latent * latent_classes if latent_classes else latent
-        self.feature_size = hidden + self.latent_size
-        self.belief_size = self.feature_size
         parameters = self.latent_size if latent_classes else 2 * latent
         self.input_context = nn.Linear(context_size, latent_hidden, bias=False)
         self.input_latent = nn.Linear(self.latent_size, latent_hidden, bias=False)
         self.input_latent.weight.data.mul_(QUIET)  # latents that are loud early are in the way
         self.input_norm = nn.LayerNorm(latent_hidden)
         self.recurrence = recurrence_of(recurrence, context_size + latent_hidden, hidden, layers)
-        self.prior = mlp([hidden, latent_hidden, parameters])
+        output = self.recurrence.output_size
+        self.feature_size = self.belief_size = output + self.latent_size
+        self.prior = mlp([output, latent_hidden, parameters])
         self.posterior_evidence = nn.Linear(evidence_size, latent_hidden, bias=False)
-        self.posterior_hidden = nn.Linear(hidden, latent_hidden)
+        self.posterior_hidden = nn.Linear(output, latent_hidden)
         self.posterior_out = nn.Linear(latent_hidden, parameters)
 
     def hear(self, contexts: Tensor) -> tuple[Tensor, Tensor]:

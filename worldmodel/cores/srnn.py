@@ -76,16 +76,16 @@ class SRNN(SequenceCore):
         self.evidence_size = evidence_size
         self.latent_size = latent
         self.latent_hidden = latent_hidden
-        self.feature_size = hidden + latent
-        self.belief_size = hidden
         self.filtering = not smoothing
         self.res_q = res_q
         self.recurrence = recurrence_of(recurrence, context_size, hidden, layers)
+        output = self.belief_size = self.recurrence.output_size
+        self.feature_size = output + latent
         if smoothing:
-            self.reading: nn.Module = GRU(hidden + evidence_size, latent_hidden)
+            self.reading: nn.Module = GRU(output + evidence_size, latent_hidden)
         else:
-            self.reading = mlp([hidden + evidence_size, latent_hidden, latent_hidden])
-        self.prior_drive = nn.Linear(hidden, latent_hidden)
+            self.reading = mlp([output + evidence_size, latent_hidden, latent_hidden])
+        self.prior_drive = nn.Linear(output, latent_hidden)
         self.posterior_drive = nn.Linear(latent_hidden, latent_hidden)
         self.from_latent = nn.Linear(latent, 2 * latent_hidden, bias=False)
         self.out = nn.Parameter(torch.randn(2, latent_hidden, 2 * latent))

@@ -38,14 +38,14 @@ class VRNN(LatentRecurrence):
         self.context_size = context_size
         self.evidence_size = evidence_size
         self.latent_size = latent
-        self.feature_size = hidden + latent
-        self.belief_size = hidden + latent
         self.recurrence = recurrence_of(recurrence, context_size, hidden, layers)
+        output = self.recurrence.output_size
+        self.feature_size = self.belief_size = output + latent
         self.latent_drive = nn.Linear(latent, self.recurrence.drive_size, bias=False)
         hear(self.latent_drive.weight, others=context_size)
-        self.prior = mlp([hidden, latent_hidden, 2 * latent])
+        self.prior = mlp([output, latent_hidden, 2 * latent])
         self.posterior_evidence = nn.Linear(evidence_size, latent_hidden, bias=False)
-        self.posterior_hidden = nn.Linear(hidden, latent_hidden)
+        self.posterior_hidden = nn.Linear(output, latent_hidden)
         self.posterior_out = nn.Linear(latent_hidden, 2 * latent)
 
     def hear(self, contexts: Tensor) -> Tensor:

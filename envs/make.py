@@ -1,0 +1,222 @@
+"""Any Gymnasium environment, from what a command line can say about it."""
+
+import difflib
+import functools
+import importlib
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import gymnasium
+from gymnasium import spaces
+from gymnasium.envs.registration import load_env_creator
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.wrappers import AddRenderObservation, FilterObservation
+
+from envs.workers import WorkerVectorEnv
+from envs.wrappers import ActionRepeat, HideEntries, Images, name_of, velocities_of
+
+REGISTERED_BY = {
+    "ALE/": ("ale_py", "atari"),
+    "BabyAI-": ("minigrid", "minigrid"),
+    "MiniGrid-": ("minigrid", "minigrid"),
+    "popgym-": ("popgym", "popgym"),
+}
+"""The module whose import registers the ids that begin so, and the extra that installs it."""
+
+
+def make_environment(
+    id: str,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    action_repeat: int = 1,
+    time_limit: int | None = None,
+    hide: Sequence[int] = (),
+    hidden_velocities: bool = False,
+    keys: Sequence[str] = (),
+    pixels: int | None = None,
+    resize: int | None = None,
+    grayscale: bool = False,
+    render_mode: str | None = None,
+) -> gymnasium.Env:
+    """One environment.
+
+    id: Gymnasium's, or `module:id`; the module registers it, and may lie in the current directory.
+    arguments: of the environment's own constructor.
+    action_repeat: how often each action is played; rewards are summed.
+    time_limit: the environment's own steps (repeated actions count) after which an episode is
+        truncated, instead of the limit that it is registered with.
+    hide, hidden_velocities: the numbers that a vector is shown without.
+    keys: of a dictionary of observations, those to be shown; by default all.
+    pixels: the rendered image, of so many pixels a side, is the observation.
+    resize, grayscale: the images among the observations; `resize` is in pixels a side.
+    """
+    if time_limit is not None and time_limit < 1:
+        raise ValueError(f"a time limit is at least one step, got {time_limit}")
+    name = _imported(id)
+    if pixels is not None:
+        if hide or hidden_velocities or keys or resize is not None:
+            raise ValueError(
+                "with pixels the rendered image alone is the observation, and of that size: it "
+                "goes with none of hide, hidden velocities, keys and resize"
+            )
+        render_mode = _rendering(id, name, render_mode)
+    try:
+        env = _registered(id, name, dict(arguments or {}), time_limit, render_mode)
+        if action_repeat != 1:
+            env = ActionRepeat(env, action_repeat)
+        if keys:
+            env = _filtered(env, keys)
+        if hide or hidden_velocities:
+            env = HideEntries(env, [*hide, *(velocities_of(env) if hidden_velocities else ())])
+        if pixels is not None:
+            env = AddRenderObservation(env)
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise ValueError(f"{id} needs a package that is missing: {error}") from error
+    if pixels is not None or resize is not None or grayscale:
+        env = Images(env, pixels or resize, grayscale)
+    return env
+
+
+def make_vector_env(
+    id: str,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    copies: int = 1,
+    workers: int = 0,
+    patience: float = 60.0,
+    report: Callable[[str], None] = warnings.warn,
+    **options: Any,
+) -> VectorEnv:
+    """`copies` of an environment side by side, for `GymEnvironment`; the same rows for the same
+    seed, whatever the number of workers.
+
+    workers: processes that share the copies; 0: this process.
+    patience, report: see `WorkerVectorEnv`.
+    options: those of `make_environment`.
+    """
+    if copies < 1:
+        raise ValueError(f"there is at least one copy of an environment, got {copies}")
+    if not 0 <= workers <= copies:
+        raise ValueError(
+            f"workers share the copies, so there are 0 to {copies} of them, got {workers}"
+        )
+    make = functools.partial(make_environment, id, arguments, **options)
+    if workers:
+        return WorkerVectorEnv([make] * copies, workers, patience, report)
+    return SyncVectorEnv([make] * copies, autoreset_mode=AutoresetMode.NEXT_STEP)
+
+
+def arguments_from_json(text: str) -> dict[str, Any]:
+    """The arguments of an environment, as a command line has them.
+
+    >>> arguments_from_json('{"g": 9.81}')
+    {'g': 9.81}
+    """
+    example = '{"g": 9.81}'
+    try:
+        arguments = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"an environment's arguments are JSON, such as {example}, but {text} is not: {error}"
+        ) from error
+    if not isinstance(arguments, dict):
+        raise ValueError(f"an environment's arguments have names, as in {example}, got {text}")
+    return arguments
+
+
+def _registered(
+    id: str,
+    name: str,
+    arguments: dict[str, Any],
+    time_limit: int | None,
+    render_mode: str | None,
+) -> gymnasium.Env:
+    """What Gymnasium makes of an id, whose module has been imported."""
+    if render_mode is not None:
+        arguments["render_mode"] = render_mode
+    try:
+        return gymnasium.make(name, max_episode_steps=time_limit, **arguments)
+    except gymnasium.error.DependencyNotInstalled:
+        raise
+    except gymnasium.error.Error as error:
+        if name in gymnasium.registry:
+            raise
+        raise ValueError(_unknown(id, name)) from error
+    except TypeError as error:
+        raise ValueError(f"{id} does not take the arguments {arguments}: {error}") from error
+
+
+def _imported(id: str) -> str:
+    """The id without its module, which has been imported."""
+    module, _, name = id.rpartition(":")
+    if module:
+        _import(module, f"the module {module!r} of {id!r}")
+        return name
+    for beginning, (module, extra) in REGISTERED_BY.items():
+        if id.startswith(beginning) and id not in gymnasium.registry:
+            _import(module, f"{id} is registered by {module!r}, which", f"worldmodel[{extra}]")
+    return id
+
+
+def _import(module: str, subject: str, requirement: str | None = None) -> None:
+    """Imports a module, also from the current directory (after all else, so that nothing that is
+    installed is hidden by a file there)."""
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise ValueError(f"{subject} cannot be imported: {error}") from error
+        remedy = f"run pip install '{requirement}'" if requirement else f"is it in {here}?"
+        raise ValueError(f"{subject} was not found; {remedy}") from error
+
+
+def _unknown(id: str, name: str) -> str:
+    """That there is no such environment, and which may have been meant."""
+    close = difflib.get_close_matches(name, gymnasium.registry, n=3)
+    module = id.rpartition(":")[0]
+    guess = f"did you mean {' or '.join(close)}?" if close else "ids look like CartPole-v1."
+    if module:
+        file = getattr(sys.modules[module], "__file__", None)
+        return f"{file or module} registers no environment {name!r}; {guess}"
+    return f"there is no environment {name!r}; {guess} One of your own is named module:id"
+
+
+def _rendering(id: str, name: str, render_mode: str | None) -> str:
+    """The render mode of environments that are seen as images."""
+    if render_mode not in (None, "rgb_array"):
+        raise ValueError(f"pixels need the render mode 'rgb_array', got {render_mode!r}")
+    spec = gymnasium.registry.get(name)
+    creator: Any = None if spec is None else spec.entry_point
+    if isinstance(creator, str):
+        creator = load_env_creator(creator)
+    modes = getattr(creator, "metadata", {}).get("render_modes", ["rgb_array"])
+    if "rgb_array" not in modes:
+        raise ValueError(
+            f"pixels need an environment that renders 'rgb_array', but {id} renders "
+            f"{', '.join(map(str, modes)) or 'nothing'}"
+        )
+    if not {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ):
+        os.environ.setdefault(
+            "SDL_VIDEODRIVER", "dummy"
+        )  # pygame would complain that there is none
+    return "rgb_array"
+
+
+def _filtered(env: gymnasium.Env, keys: Sequence[str]) -> gymnasium.Env:
+    """Only these keys of a dictionary of observations."""
+    space = env.observation_space
+    known = list(space) if isinstance(space, spaces.Dict) else []
+    unknown = [key for key in keys if key not in known]
+    if unknown:
+        raise ValueError(
+            f"{name_of(env)} shows no {', '.join(unknown)}; "
+            + (f"its keys are {', '.join(known)}" if known else f"it has no keys, but {space}")
+        )
+    return FilterObservation(env, list(keys))

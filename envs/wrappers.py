@@ -1,0 +1,182 @@
+"""What a user asks of an environment that has it otherwise: wrappers around one Gymnasium game."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, SupportsFloat
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from PIL import Image
+
+from worldmodel.codecs import by_path, is_image
+
+VELOCITIES = {
+    "CartPole": (1, 3),
+    "Pendulum": (2,),
+    "Acrobot": (4, 5),
+    "MountainCar": (1,),
+    "MountainCarContinuous": (1,),
+}
+"""Which numbers of an observation are velocities, by the name (without version) of the
+environment's spec: Gymnasium's classic control, as its documentation lists them."""
+
+
+def velocities_of(env: gymnasium.Env) -> tuple[int, ...]:
+    """The indices of the velocities in the observations of `env`, where they are known.
+
+    >>> velocities_of(gymnasium.make("CartPole-v1"))
+    (1, 3)
+    """
+    name = None if env.spec is None else env.spec.name
+    if name not in VELOCITIES:
+        raise ValueError(
+            f"which of {name_of(env)}'s numbers are velocities is not known (it is for "
+            f"{', '.join(VELOCITIES)}); hide them by their indices instead"
+        )
+    return VELOCITIES[name]
+
+
+class ActionRepeat(gymnasium.Wrapper):
+    """Plays every action `times` times, or until the episode ends: the rewards are summed, what
+    lies between is not seen."""
+
+    def __init__(self, env: gymnasium.Env, times: int):
+        super().__init__(env)
+        if times < 1:
+            raise ValueError(f"an action is played at least once, got {times} times")
+        self.times = times
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        total = 0.0
+        for _ in range(self.times):
+            observation, reward, terminated, truncated, info = self.env.step(action)
+            total += float(reward)
+            if terminated or truncated:
+                break
+        return observation, total, terminated, truncated, info
+
+
+class HideEntries(gymnasium.ObservationWrapper):
+    """Leaves out the numbers with the given indices from observations that are vectors."""
+
+    def __init__(self, env: gymnasium.Env, indices: Sequence[int]):
+        super().__init__(env)
+        space = env.observation_space
+        if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+            raise ValueError(
+                "only numbers of a vector can be hidden (a Box of one dimension), but "
+                f"{name_of(env)} shows {space}"
+            )
+        size = len(space.low)
+        self.kept = np.setdiff1d(np.arange(size), indices)
+        if not set(indices) <= set(range(size)) or not len(self.kept):
+            raise ValueError(
+                f"{name_of(env)} shows {size} numbers, 0 to {size - 1}, and one must remain: "
+                f"{', '.join(map(str, indices))} cannot be hidden"
+            )
+        self.observation_space = spaces.Box(
+            space.low[self.kept], space.high[self.kept], dtype=space.dtype.type
+        )
+
+    def observation(self, observation: np.ndarray) -> np.ndarray:
+        return observation[self.kept]
+
+
+class Images(gymnasium.ObservationWrapper):
+    """Resizes the images among the observations, wherever they are nested, or makes them gray.
+
+    Those without a dimension of channels, [H, W], become [H, W, 1].
+    """
+
+    def __init__(self, env: gymnasium.Env, size: int | None = None, grayscale: bool = False):
+        """size: of both sides, in pixels; None: as they are."""
+        super().__init__(env)
+        if size is not None and size < 1:
+            raise ValueError(f"an image has at least one pixel a side, got a size of {size}")
+        self.size = size
+        self.grayscale = grayscale
+        old = env.observation_space
+        if not any(map(is_picture, by_path(old).values())):
+            raise ValueError(
+                f"{name_of(env)} shows no images (uint8, height by width by channels), but {old}: "
+                "nothing can be resized or made gray; pixels show it rendered instead"
+            )
+        self.observation_space = _map_spaces(self._space, old)
+        self._change = _for_values(lambda s: self._image if is_picture(s) else _same, old)
+
+    def observation(self, observation: Any) -> Any:
+        return self._change(observation)
+
+    def _space(self, space: Any) -> spaces.Space:
+        if not is_picture(space):
+            return space
+        height, width, channels = (*space.shape, 1)[:3]
+        if self.size is not None:
+            height = width = self.size
+        shape = (height, width, 1 if self.grayscale else channels)
+        return spaces.Box(0, space.high.max(), shape, np.uint8)
+
+    def _image(self, value: np.ndarray) -> np.ndarray:
+        return _resized(_grayed(value) if self.grayscale else value, self.size)
+
+
+def is_picture(space: spaces.Space) -> bool:
+    """Whether its values are images, [H, W, C] with 1, 3 or 4 channels, or images [H, W]."""
+    if not isinstance(space, spaces.Box):
+        return False
+    if len(space.shape) == 2:
+        low, high = space.low[..., None], space.high[..., None]
+        space = spaces.Box(low, high, dtype=space.dtype.type)  # type: ignore[arg-type]
+    return is_image(space) and space.shape[2] in (1, 3, 4)
+
+
+def _grayed(image: np.ndarray) -> np.ndarray:
+    """[H, W, C] or [H, W] -> [H, W]; luma of ITU-R 601, transparency left out."""
+    if image.ndim == 2 or image.shape[2] == 1:
+        return image.reshape(image.shape[:2])
+    return np.asarray(Image.fromarray(np.ascontiguousarray(image[..., :3])).convert("L"))
+
+
+def _resized(image: np.ndarray, size: int | None) -> np.ndarray:
+    """[H, W, C] or [H, W] -> [size, size, C]; each pixel is the mean of what it covers."""
+    image = image[..., None] if image.ndim == 2 else image
+    if size is None or image.shape[:2] == (size, size):
+        return np.ascontiguousarray(image)
+    flat = image[..., 0] if image.shape[2] == 1 else image
+    resized = Image.fromarray(np.ascontiguousarray(flat)).resize(
+        (size, size), Image.Resampling.BOX
+    )
+    return np.asarray(resized).reshape(size, size, image.shape[2])
+
+
+def _map_spaces(
+    function: Callable[[spaces.Space], spaces.Space], space: spaces.Space
+) -> spaces.Space:
+    """Applies `function` to the leaves of a nested space."""
+    if isinstance(space, spaces.Dict):
+        return spaces.Dict({key: _map_spaces(function, part) for key, part in space.items()})
+    if isinstance(space, spaces.Tuple):
+        return spaces.Tuple([_map_spaces(function, part) for part in space])
+    return function(space)
+
+
+def _for_values(
+    choose: Callable[[spaces.Space], Callable[[Any], Any]], space: spaces.Space
+) -> Callable[[Any], Any]:
+    """A function of values of a nested space, from those that `choose` gives for its leaves."""
+    if isinstance(space, spaces.Dict):
+        by_key = {key: _for_values(choose, part) for key, part in space.items()}
+        return lambda value: {key: function(value[key]) for key, function in by_key.items()}
+    if isinstance(space, spaces.Tuple):
+        each = [_for_values(choose, part) for part in space]
+        return lambda value: tuple(f(part) for f, part in zip(each, value, strict=True))
+    return choose(space)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def name_of(env: gymnasium.Env) -> str:
+    """What to call an environment: its id, where it has one."""
+    return str(env.unwrapped if env.spec is None else env.spec.id)

@@ -1,0 +1,82 @@
+"""docs/your-own-environment.md is true: its environment is made, checked, collected."""
+
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from envs import make_environment, make_vector_env
+from experiments.cli import GROUPS, main
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "your-own-environment.md").read_text()
+MODULE, CHECK, COLLECT = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+COMMANDS = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)[0]
+OPTIONS = re.findall(r"^\| `--([a-z-]+).*?` \| `(\w+)=", PAGE, re.MULTILINE)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The reader's folder, with the page's module."""
+    (tmp_path / "lamps.py").write_text(MODULE)
+    return tmp_path
+
+
+def run(program, folder, *options):
+    """What a program prints that is run in the folder."""
+    done = subprocess.run(
+        [sys.executable, *options, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_gymnasium_finds_nothing_wrong_with_it(folder):
+    assert run(f"import warnings\nwarnings.simplefilter('error')\n{CHECK}", folder) == ""
+
+
+def test_its_steps_are_collected(folder):
+    printed = run(COLLECT, folder, "-P")  # as in a script of another folder, or a command
+    assert re.fullmatch(r"\d+ episodes, 20[0-3] steps, images \(16, 16, 3\)\n", printed)
+
+
+has_command = pytest.mark.skipif(
+    "control" not in GROUPS["train"], reason="`worldmodel train control` is not there yet"
+)
+
+
+@has_command
+def test_its_commands_run(folder):
+    """Made quick: the test is that they go through, and tell what the agent is worth."""
+    commands = [line.split()[1:] for line in COMMANDS.splitlines()]
+    for words in commands:
+        quick = ["--quick"] if words[0] == "train" else []
+        program = f"from experiments.cli import main\nmain({words + quick})"
+        printed = run(program, folder, "-P")
+    assert json.loads(printed)["real_steps_used"] > 0
+
+
+@has_command
+def test_every_option_is_one_of_the_command(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "control", "--help"])
+    told = capsys.readouterr().out
+    assert [option for option, _ in OPTIONS if f"--{option} " not in told] == []
+
+
+def test_every_option_is_an_argument():
+    made = {**inspect.signature(make_environment).parameters}
+    made |= inspect.signature(make_vector_env).parameters
+    assert all(option.replace("-", "_") == argument for option, argument in OPTIONS)
+    behind = {"id", "render_mode", "patience", "report", "options"}
+    assert {argument for _, argument in OPTIONS} == set(made) - behind
