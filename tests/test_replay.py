@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.episodes import ACTIONS, Pairs, episodes_of, everything, rich, same
-from worldmodel import Episodes, MemoryStore, Priorities, Recorder, Replay, Row, Sequences, nested
+from tests.episodes import ACTIONS, Pairs, episodes_of, rich, same
+from worldmodel import Episodes, MemoryStore, Priorities, Replay, Row, Sequences, nested
 
 
 def replay_of(lengths, seed=0):
@@ -65,41 +65,6 @@ def test_cut_and_back_gives_the_rows_that_were():
                 assert torch.equal(was[time + row, game], became[row, episode])
                 assert was.dtype == became.dtype
     assert same(Episodes.cut(told, ACTIONS), episodes)
-
-
-def in_any_order(episodes):
-    """What the episodes hold, to be compared with others in another order."""
-    lines = [episodes.select(np.array([number])).columns for number in range(len(episodes))]
-    return sorted(str({key: column.tolist() for key, column in line.items()}) for line in lines)
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 5])
-def test_recorded_episodes_are_those_that_were_cut(size):
-    """Written bit by bit; before the end those that have not ended are not there."""
-    told, replay = by_hand(), Replay(ACTIONS, 0)
-    recorder = Recorder(replay, weight=2.0)
-    for begin in range(0, 5, size):
-        recorder.write(nested.index(told.rows, slice(begin, begin + size)))
-    unfinished = {30, 40}  # what the first rows show of episodes that go on
-    stored = everything(replay.episodes)
-    assert not unfinished & set(stored.columns["observation"][stored.starts].tolist())
-    assert len(stored) == 2
-    recorder.finish()
-    cut = Episodes.cut(told, ACTIONS)
-    assert in_any_order(everything(replay.episodes)) == in_any_order(cut)
-    assert (replay.episodes.weights == 2.0).all()
-    recorder.finish()
-    assert len(replay.episodes) == 4
-
-
-def test_an_episode_is_recorded_when_it_terminates():
-    """At once: the row after it need not have come."""
-    told, replay = by_hand(), Replay(ACTIONS, 0)
-    recorder = Recorder(replay)
-    recorder.write(nested.index(told.rows, slice(0, 2)))
-    assert len(replay.episodes) == 0
-    recorder.write(nested.index(told.rows, slice(2, 3)))
-    assert everything(replay.episodes).columns["observation"].tolist() == [10, 11, 12]
 
 
 def test_nested_rows_are_cut_and_come_back():
