@@ -15,11 +15,21 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 from gymnasium import spaces
 
+from envs.observations import as_tensors
 from experiments.run import RunError
 from experiments.spaces import read_spaces, write_spaces
-from worldmodel import DiskStore, Episodes, EpisodeSource, EpisodeStore, MemoryStore, nested
+from worldmodel import (
+    DiskStore,
+    Episodes,
+    EpisodeSource,
+    EpisodeStore,
+    MemoryStore,
+    action_codec,
+    nested,
+)
 
 ROWS_OF_A_FILE = 10_000
 HELD_OUT = "held-out.npz"  # what a run is evaluated on, not to be learned from
@@ -39,9 +49,9 @@ def open_data(path: Path) -> Data:
         raise RunError(f"there is no folder of episodes at {path}")
     if (path / "config.json").is_file() and (path / "episodes").is_dir():
         return open_data(path / "episodes")
-    if (path / "data" / "metadata.json").is_file():
-        return _open_minari(path)
     try:
+        if (path / "data" / "metadata.json").is_file():
+            return _open_minari(path)
         if (path / "store.json").is_file():
             return Data(DiskStore(path, writable=False), *read_spaces(path))
         episodes = MemoryStore()
@@ -64,8 +74,8 @@ def export(
     action_space: spaces.Space,
     path: Path,
     format: Literal["minari", "npz"],
-) -> None:
-    """Writes episodes to a new folder, some at a time.
+) -> int:
+    """Writes episodes to a new folder, some at a time; how many.
 
     minari: a data set whose id is the folder's name (with -v0 at its end, if it has no version);
     episodes of no step are left out, since Minari has none.
@@ -73,12 +83,12 @@ def export(
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RunError(f"{path} already exists: choose another --out")
     if format == "minari":
-        _export_minari(episodes, observation_space, action_space, path)
-        return
+        return _export_minari(episodes, observation_space, action_space, path)
     path.mkdir(parents=True, exist_ok=True)
     write_spaces(path, observation_space, action_space)
     for number, part in enumerate(_portions(episodes, ROWS_OF_A_FILE)):
         part.save(path / f"episodes-{number:05d}.npz")
+    return len(episodes)
 
 
 def _portions(episodes: EpisodeSource, rows: int) -> Iterator[Episodes]:
@@ -106,11 +116,16 @@ def _open_minari(path: Path) -> Data:
 def _from_minari(
     episode: Any, observation_space: spaces.Space, action_space: spaces.Space
 ) -> Episodes:
-    """One episode; what a first row does not have is filled with what the second one has."""
-    actions = _of_space(episode.actions, action_space)
+    """One episode, of the types that rows of a real environment have.
+
+    The action that a first row does not have is the second row's.
+    """
+    actions, codec = _of_space(episode.actions, action_space), action_codec(action_space)
+    decoded = codec.decode(codec.encode(torch.from_numpy(actions[:1]))).numpy()
+    observations = as_tensors(_of_space(episode.observations, observation_space), torch.float32)
     columns = {
-        "action": nested.map(lambda leaf: np.concatenate([leaf[:1], leaf]), actions),
-        "observation": _of_space(episode.observations, observation_space),
+        "action": np.concatenate([decoded, actions]).astype(decoded.dtype),
+        "observation": nested.map(torch.Tensor.numpy, observations),
         "reward": np.append(0, episode.rewards).astype(np.float32),
         "terminated": np.append(False, episode.terminations).astype(bool),
     }
@@ -123,6 +138,11 @@ def _of_space(values: Any, space: spaces.Space) -> Any:
         return {key: _of_space(values[key], part) for key, part in space.items()}
     if isinstance(space, spaces.Tuple):
         return tuple(_of_space(v, part) for v, part in zip(values, space, strict=True))
+    if space.dtype is None or space.dtype.kind not in "biuf":
+        raise ValueError(
+            f"episodes with values of {space} cannot be learned from: known are Box, Discrete, "
+            "MultiDiscrete, MultiBinary, and Dict and Tuple of these"
+        )
     return np.asarray(values).astype(space.dtype)
 
 
@@ -131,7 +151,7 @@ def _export_minari(
     observation_space: spaces.Space,
     action_space: spaces.Space,
     path: Path,
-) -> None:
+) -> int:
     minari = _minari()
     from minari.data_collector import EpisodeBuffer
     from minari.dataset.minari_storage import MinariStorage
@@ -157,6 +177,7 @@ def _export_minari(
     name = path.name if re.search(r"-v\d+$", path.name) else f"{path.name}-v0"
     storage.update_metadata({"dataset_id": name, "minari_version": minari.__version__})
     storage.update_episodes(buffers())
+    return int(storage.total_episodes)
 
 
 def _minari() -> Any:

@@ -150,8 +150,8 @@ def export(path: Path, out: Path, format: Literal["minari", "npz"]) -> None:
     from experiments import datasets
 
     data = datasets.open_data(path)
-    datasets.export(*data, out, format)
-    Reporter().say(f"written: {len(data.episodes)} episodes, {data.episodes.steps} steps, {out}")
+    count = datasets.export(*data, out, format)
+    Reporter().say(f"written: {count} episodes, {data.episodes.steps} steps, {out}")
 
 
 def bench_toy_game(

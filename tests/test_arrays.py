@@ -22,7 +22,7 @@ def test_places_are_drawn_in_proportion_to_their_numbers(size, first):
     sums = sums_of(numbers, first)
     assert np.allclose(sums.totals, numbers.sum(1), rtol=1e-14)
     for which in (0, 1):
-        drawn = sums.draw(random, which, 200_000) - first
+        drawn = np.concatenate([sums.draw(random, which, 5_000) for _ in range(8)]) - first
         counts = np.bincount(drawn, minlength=size)
         likely = numbers[which] > 0
         assert not counts[~likely].any()
@@ -69,6 +69,15 @@ def test_the_ends_of_the_dice_hit_no_zero():
         sums = sums_of(numbers)
         assert sums.draw(Extreme(np.nextafter(1, 0)), 0, 1).tolist() == [BLOCK + 2]
         assert sums.draw(Extreme(0.0), 0, 1).tolist() == [3]
+
+
+@pytest.mark.parametrize("count", range(400, BLOCK, 10))
+def test_rounding_hits_no_zero(count):
+    """Numbers added up in another order can have another sum."""
+    numbers = np.zeros((1, BLOCK))
+    numbers[0, :count] = np.random.default_rng(count).random(count)
+    drawn = sums_of(numbers).draw(Extreme(np.nextafter(1, 0)), 0, 1)
+    assert drawn.tolist() == [count - 1]
 
 
 def test_a_growing_array_holds_what_came_and_has_not_gone():

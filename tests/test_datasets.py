@@ -5,14 +5,16 @@ import json
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 
+from envs.observations import as_tensors
 from experiments import datasets
 from experiments.datasets import export, open_data
 from experiments.run import RunError
 from experiments.spaces import from_json, read_spaces, to_json, write_spaces
 from tests.episodes import episodes_of, everything, same
-from worldmodel import DiskStore, Episodes, MemoryStore, nested
+from worldmodel import DiskStore, Episodes, MemoryStore, action_codec, nested
 
 OBSERVATIONS = {
     "vector": spaces.Box(-np.inf, np.inf, (3,), np.float32),
@@ -33,14 +35,15 @@ OBSERVATIONS = {
 ACTIONS = {
     "discrete": spaces.Discrete(4, start=1),
     "box": spaces.Box(-2.0, 2.0, (2,)),
-    "multi-discrete": spaces.MultiDiscrete([3, 2]),
+    "multi-discrete": spaces.MultiDiscrete([3, 2], np.int32),
     "multi-binary": spaces.MultiBinary(3),
 }
 FORMATS = ["npz", pytest.param("minari", marks=pytest.mark.filterwarnings("ignore::UserWarning"))]
 
 
 def sampled(observation, action, lengths=(4, 2, 7), seed=0):
-    """Episodes of random values; odd ones terminate. A first row has the second one's action."""
+    """Episodes of random values, of the types that rows have; odd ones terminate. A first row has
+    the second one's action."""
     observation.seed(seed)
     action.seed(seed)
     lengths = np.array(lengths)
@@ -52,9 +55,11 @@ def sampled(observation, action, lengths=(4, 2, 7), seed=0):
     terminated[ends[1::2] - 1] = True
     reward = np.arange(lengths.sum(), dtype=np.float32)
     reward[starts] = 0
+    codec = action_codec(action)
+    observations = as_tensors(nested.map(lambda *leaves: np.array(leaves), *shown), torch.float32)
     columns = {
-        "observation": nested.map(lambda *leaves: np.array(leaves), *shown),
-        "action": taken,
+        "observation": nested.map(torch.Tensor.numpy, observations),
+        "action": codec.decode(codec.encode(torch.from_numpy(taken))).numpy(),
         "reward": reward,
         "terminated": terminated,
     }
@@ -183,15 +188,34 @@ def test_a_data_set_that_minari_collected_is_read(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_data_set_of_texts_is_refused_in_a_sentence(tmp_path, monkeypatch):
+    minari = pytest.importorskip("minari")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    buffer = minari.data_collector.EpisodeBuffer(
+        observations={"note": ["a", "b"]},
+        actions=np.array([0]),
+        rewards=[1.0],
+        terminations=[True],
+        truncations=[False],
+    )
+    seen = spaces.Dict(note=spaces.Text(8))
+    minari.create_dataset_from_buffers(
+        "texts-v0", [buffer], observation_space=seen, action_space=spaces.Discrete(2)
+    )
+    with pytest.raises(RunError, match=r"values of Text\(1, 8"):
+        open_data(tmp_path / "texts-v0")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_minari_loads_what_was_exported(tmp_path, monkeypatch):
     minari = pytest.importorskip("minari")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     seen, done = OBSERVATIONS["dict"], ACTIONS["multi-discrete"]
     episodes = sampled(seen, done, [4, 1, 3])
-    export(episodes, seen, done, tmp_path / "ours-v3", "minari")
+    assert export(episodes, seen, done, tmp_path / "ours-v3", "minari") == 2  # one has no step
     loaded = minari.load_dataset("ours-v3")
     first, second = loaded.iterate_episodes()
-    assert loaded.total_episodes == 2  # one has no step
+    assert loaded.total_episodes == 2
     assert loaded.total_steps == 5
     assert np.array_equal(first.actions, episodes.columns["action"][1:4])
     assert np.array_equal(

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.episodes import ACTIONS, Pairs, episodes_of, everything, rich, same
-from worldmodel import Episodes, MemoryStore, Priorities, Recorder, Replay, Row, Sequences, nested
+from tests.episodes import ACTIONS, Pairs, episodes_of, rich, same
+from worldmodel import Episodes, MemoryStore, Priorities, Replay, Row, Sequences, nested
 
 
 def replay_of(lengths, seed=0):
@@ -67,41 +67,6 @@ def test_cut_and_back_gives_the_rows_that_were():
     assert same(Episodes.cut(told, ACTIONS), episodes)
 
 
-def in_any_order(episodes):
-    """What the episodes hold, to be compared with others in another order."""
-    lines = [episodes.select(np.array([number])).columns for number in range(len(episodes))]
-    return sorted(str({key: column.tolist() for key, column in line.items()}) for line in lines)
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 5])
-def test_recorded_episodes_are_those_that_were_cut(size):
-    """Written bit by bit; before the end those that have not ended are not there."""
-    told, replay = by_hand(), Replay(ACTIONS, 0)
-    recorder = Recorder(replay, weight=2.0)
-    for begin in range(0, 5, size):
-        recorder.write(nested.index(told.rows, slice(begin, begin + size)))
-    unfinished = {30, 40}  # what the first rows show of episodes that go on
-    stored = everything(replay.episodes)
-    assert not unfinished & set(stored.columns["observation"][stored.starts].tolist())
-    assert len(stored) == 2
-    recorder.finish()
-    cut = Episodes.cut(told, ACTIONS)
-    assert in_any_order(everything(replay.episodes)) == in_any_order(cut)
-    assert (replay.episodes.weights == 2.0).all()
-    recorder.finish()
-    assert len(replay.episodes) == 4
-
-
-def test_an_episode_is_recorded_when_it_terminates():
-    """At once: the row after it need not have come."""
-    told, replay = by_hand(), Replay(ACTIONS, 0)
-    recorder = Recorder(replay)
-    recorder.write(nested.index(told.rows, slice(0, 2)))
-    assert len(replay.episodes) == 0
-    recorder.write(nested.index(told.rows, slice(2, 3)))
-    assert everything(replay.episodes).columns["observation"].tolist() == [10, 11, 12]
-
-
 def test_nested_rows_are_cut_and_come_back():
     """Every leaf, whatever its shape, at every row; actions of more than one number, too."""
     episodes = rich(episodes_of([3, 1, 4]))
@@ -131,6 +96,8 @@ def test_columns_that_do_not_fit_are_refused():
         Episodes(columns, np.array([3, 3]))
     with pytest.raises(ValueError, match="expect the columns"):
         Episodes({key: columns[key] for key in Episodes.KEYS[1:]}, np.array([3, 2]))
+    with pytest.raises(ValueError, match=r"hold numbers, but .*object"):
+        Episodes(columns | {"observation": np.array([None] * 5)}, np.array([3, 2]))
 
 
 def check_window(sequences, episodes):
@@ -261,6 +228,24 @@ def test_blocks_hold_little_padding():
     assert long.mask.shape[0] == 60
     assert torch.cat([short.mask.flatten(), long.mask.flatten()]).all()
     assert len(replay_of([7] * 5).sample(7, 70, from_start=1.0)) == 1
+
+
+def test_what_is_drawn_depends_on_what_is_kept_alone():
+    """A long life beside a replay that begins where the other one is."""
+    replay, whole = Replay(ACTIONS, 0, MemoryStore(5_000)), episodes_of([7, 12, 5] * 700)
+    for number in range(0, 2_100, 100):
+        replay.add(whole.select(np.arange(number, number + 100)), 1.0 + number)
+        replay.sample(8, 64)
+    store = MemoryStore(5_000)
+    for number in range(0, 2_100, 100):
+        store.add(whole.select(np.arange(number, number + 100)), 1.0 + number)
+    fresh = Replay(ACTIONS, 1, store)
+    fresh.load_state_dict(replay.state_dict())
+    for _ in range(10):
+        drawn = replay.draw(8, 500, 0.5)
+        for one, two in zip(drawn, fresh.draw(8, 500, 0.5), strict=True):
+            assert np.array_equal(one.episodes, two.episodes)
+            assert one.episodes.min() >= store.dropped > 1_000
 
 
 def test_an_empty_replay_says_so():
@@ -414,6 +399,7 @@ def test_priorities_of_one_leave_everything_as_it_is():
 def test_new_episodes_have_the_highest_priority_and_dropped_ones_none():
     replay = Replay(ACTIONS, 0, MemoryStore(20), Priorities(1.0))
     replay.add(episodes_of([5, 5, 5]))
+    replay.sample(8, 64)
     replay.prioritise(np.arange(3), np.array([7.0, 2.0, 3.0]))
     replay.add(episodes_of([5, 5], first=3))
     replay.prioritise(np.array([0, 1]), np.array([50.0, 1.0]))  # 0 has been dropped

@@ -312,10 +312,19 @@ def test_damage_is_named(tmp_path):
     os.truncate(shards[0] / "reward", 4)
     with pytest.raises(ValueError, match="reward is damaged: it is shorter"):
         DiskStore(tmp_path)
+    raw = bytearray((shards[2] / "index").read_bytes())
+    raw[40] ^= 1
+    (shards[2] / "index").write_bytes(raw)
+    os.truncate(shards[0] / "reward", 4 * 5 * 3)
+    sizes = [file.stat().st_size for file in sorted(tmp_path.rglob("*"))]
+    with pytest.raises(ValueError, match="is damaged: after episode"):
+        DiskStore(tmp_path)
+    assert [file.stat().st_size for file in sorted(tmp_path.rglob("*"))] == sizes
+    shutil.rmtree(shards[2])
     shutil.rmtree(shards[1])
     shutil.rmtree(shards[0])
     assert DiskStore(tmp_path, writable=False).dropped > 0  # as if dropped
-    shutil.rmtree(shards[3])
+    shutil.rmtree(shards[4])
     with pytest.raises(ValueError, match="is damaged: after episode"):
         DiskStore(tmp_path)
     (tmp_path / "store.json").write_text("{")

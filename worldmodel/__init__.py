@@ -50,7 +50,7 @@ from worldmodel.likelihoods import (
 from worldmodel.model import ModelState, WorldModel, context_size, model_for
 from worldmodel.nets import mlp
 from worldmodel.objectives import ELBO, FIVO, IWAE, Objective
-from worldmodel.replay import Drawn, Priorities, Recorder, Replay
+from worldmodel.replay import Drawn, Priorities, Replay
 from worldmodel.schedules import Schedule, constant, cosine, cyclical, half_life, linear
 from worldmodel.sequences import Row, Sequences
 from worldmodel.trainer import Trainer
@@ -95,7 +95,6 @@ __all__ = [
     "PerceptDecoder",
     "PerceptEncoder",
     "Priorities",
-    "Recorder",
     "Replay",
     "Row",
     "Schedule",

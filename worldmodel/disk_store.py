@@ -138,13 +138,20 @@ class DiskStore(EpisodeStore):
         if not self._description.exists():
             return
         self._like = _read_description(self._description)
-        for folder in sorted(path for path in self.path.iterdir() if path.name.isdigit()):
-            shard = _Shard(self.path, self._like, int(folder.name), 0)
+        folders = sorted(path for path in self.path.iterdir() if path.name.isdigit())
+        shards = [_Shard(self.path, self._like, int(folder.name), 0) for folder in folders]
+        empty = []
+        for shard in shards:
             records = shard.open()
-            if self._lock is not None:
-                shard.truncate(shard.number + len(records))
             if len(records):
                 self._enter_shard(shard, records)
+            else:
+                empty.append(shard)
+        if self._lock is not None:
+            for shard in empty:
+                shard.delete()
+            for shard in self._shards[-1:]:
+                shard.truncate(self.added)
         self._trim()
 
     def _enter_shard(self, shard: "_Shard", records: np.ndarray) -> None:
@@ -198,16 +205,13 @@ class _Shard:
         """Puts the rows of the given numbers into `found`, where `here` is true."""
         places, back = np.unique(rows - self.start, return_inverse=True)
         begins = np.flatnonzero(np.diff(places, prepend=-2) != 1)
-        runs = list(
-            zip(places[begins].tolist(), np.diff(begins, append=len(places)).tolist(), strict=True)
-        )
+        counts = np.diff(begins, append=len(places))
+        runs = list(zip(places[begins].tolist(), counts.tolist(), strict=True))
         leaves = nested.leaves(found)
         for leaf, file, row_bytes in zip(leaves, self._files, self._row_bytes, strict=True):
             if row_bytes:
-                raw = _read_runs(file, runs, row_bytes)
-                leaf[here] = np.frombuffer(raw, leaf.dtype).reshape(-1, *leaf.shape[here.ndim :])[
-                    back
-                ]
+                read = np.frombuffer(_read_runs(file, runs, row_bytes), leaf.dtype)
+                leaf[here] = read.reshape(len(places), *leaf.shape[here.ndim :])[back]
 
     def append(self, columns: Columns, records: np.ndarray) -> None:
         """Writes rows, then the records that speak of them."""

@@ -104,6 +104,11 @@ class Episodes(EpisodeSource):
                 f"episodes expect the columns {KEYS} of {rows} rows each (the sum of their "
                 f"lengths), got {found}"
             )
+        if any(leaf.dtype.hasobject for leaf in nested.leaves(columns)):
+            raise ValueError(
+                f"episodes hold numbers, but {describe(columns)} came: Python objects, such as "
+                "texts or graphs, have to be turned into numbers first"
+            )
         self.columns = {key: columns[key] for key in KEYS}
         self._lengths = lengths
         self._starts = np.cumsum(lengths) - lengths
@@ -123,9 +128,14 @@ class Episodes(EpisodeSource):
     def cut(cls, sequences: Sequences, actions: ActionCodec) -> "Episodes":
         """The episodes in rows [T, B, ...] of one unbroken run; the last of each column may be
         unfinished, and counts as truncated. Rows before a column's first row are left out."""
-        first = sequences.rows.first.T.numpy()  # [B, T]
+        rows = sequences.rows._replace(action=actions.decode(sequences.rows.action))
+        first = rows.first.T.numpy()  # [B, T]
         keep = np.logical_or.accumulate(first, 1)
-        columns = nested.index(columns_of(sequences.rows, actions), keep)
+
+        def column(leaf: torch.Tensor) -> np.ndarray:
+            return leaf.transpose(0, 1).numpy()[keep]
+
+        columns = {key: nested.map(column, getattr(rows, key)) for key in KEYS}
         begins = np.flatnonzero(first[keep])
         return cls(columns, np.diff(begins, append=keep.sum()))
 
@@ -281,15 +291,6 @@ class MemoryStore(EpisodeStore):
         rows = int(self.lengths[:number].sum())
         nested.map(lambda column: column.drop(rows), self._columns)
         super()._drop(number)
-
-
-def columns_of(rows: Row, actions: ActionCodec) -> Columns:
-    """Rows [T, B, ...] in the space's own terms: leaves [B, T, ...]."""
-    rows = rows._replace(action=actions.decode(rows.action))
-    return {
-        key: nested.map(lambda leaf: leaf.transpose(0, 1).numpy(), getattr(rows, key))
-        for key in KEYS
-    }
 
 
 def describe(columns: Columns) -> dict[str, str]:

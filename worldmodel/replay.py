@@ -1,15 +1,13 @@
 """Batches of windows, drawn at random from episodes."""
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from worldmodel import nested
 from worldmodel.arrays import GrowingArray, Sums
 from worldmodel.codecs import ActionCodec
-from worldmodel.episodes import Columns, Episodes, EpisodeStore, MemoryStore, columns_of
-from worldmodel.sequences import Row, Sequences
+from worldmodel.episodes import Episodes, EpisodeStore, MemoryStore
+from worldmodel.sequences import Sequences
 
 
 class Drawn(NamedTuple):
@@ -202,53 +200,6 @@ class Replay:
         if self.priorities is not None:
             self.priorities.load_state_dict(state["priorities"])
         self._forget_odds()
-
-
-class Recorder:
-    """Puts the episodes of games that go on and on into a replay, each as soon as it has ended.
-
-    So a kill takes no more than the episodes that had not ended. (That one was truncated is known
-    when the next one begins.)
-    """
-
-    def __init__(self, replay: Replay, weight: float = 1.0):
-        self.replay = replay
-        self.weight = weight
-        self._pieces: dict[int, list[Columns]] = {}  # of each game's episode that has not ended
-        self._ended: list[Episodes] = []
-
-    def write(self, rows: Row) -> None:
-        """Takes rows [T, B, ...] that go on from those before; what comes before a game's first
-        first row is left out."""
-        columns = columns_of(rows, self.replay.actions)  # [B, T, ...]
-        for game, first in enumerate(rows.first.T.numpy()):
-            for begin, end in pairwise([0, *np.flatnonzero(first).tolist(), len(first)]):
-                if begin < end and first[begin]:
-                    self._end(game)
-                    self._pieces[game] = []
-                if begin < end and game in self._pieces:
-                    piece = nested.map(np.copy, nested.index(columns, (game, slice(begin, end))))
-                    self._pieces[game].append(piece)
-                    if piece["terminated"][-1]:
-                        self._end(game)
-        self._store()
-
-    def finish(self) -> None:
-        """Puts in what has not ended, as truncated: these games do not go on."""
-        for game in sorted(self._pieces):
-            self._end(game)
-        self._store()
-
-    def _end(self, game: int) -> None:
-        pieces = self._pieces.pop(game, None)
-        if pieces is not None:
-            columns = nested.map(lambda *leaves: np.concatenate(leaves), *pieces)
-            self._ended.append(Episodes(columns, np.array([len(columns["reward"])])))
-
-    def _store(self) -> None:
-        if self._ended:
-            self.replay.add(Episodes.join(self._ended), self.weight)
-            self._ended = []
 
 
 def _odds(lengths: np.ndarray, weights: np.ndarray, length: int) -> np.ndarray:
