@@ -30,9 +30,10 @@ from agents import (
 )
 from agents.imagination import parameters_of
 from agents.policy_gradient import PolicyGradient
-from envs import GymEnvironment, collect
-from envs.make import arguments_from_json, make_vector_env
+from envs import GymEnvironment, arguments_from_json, collect, make_vector_env
+from envs.observations import check_rewards, check_values
 from experiments.control_config import ControlConfig, EnvironmentConfig
+from experiments.datasets import HELD_OUT, Data, open_data, portions
 from experiments.progress import Reporter
 from experiments.returns import play_episodes
 from experiments.run import RunError, RunFolder, write_text
@@ -64,6 +65,7 @@ from worldmodel.noise import OwnNoise
 
 EVALUATION_SEED = 2**32  # apart from the seeds of training, which are drawn from smaller ones
 LAST_RATE = 0.1  # of a learning rate, relative to the first
+FEWEST = 4  # recorded episodes
 CURVE_COPIES = 20  # real episodes that are played side by side
 CRITIC_SCALE = 10  # returns, in units of an ordinary reward
 FINITE_REWARDS = 16  # rewards that take more values than this have a density
@@ -103,6 +105,11 @@ class Parts:
     @property
     def modules(self) -> dict[str, nn.Module]:
         return {"model": self.model, "policy": self.policy, "critic": self.critic}
+
+    @property
+    def has_environment(self) -> bool:
+        """Whether there is a real one: recorded episodes have none."""
+        return self.config.environment.env is not None
 
     def environment(self, copies: int = 1, seed: int | None = None) -> GymEnvironment:
         """The real environment, `copies` side by side, in this process."""
@@ -158,6 +165,8 @@ def real_environment(
     report: Callable[[str], None] = warnings.warn,
 ) -> GymEnvironment:
     """The real environment, as it was asked for on the command line."""
+    if told.env is None:
+        raise RunError("what was learned from recorded episodes alone has no real environment")
     options = {key: value for key, value in vars(told).items() if key not in NOT_OF_ONE}
     try:
         arguments = arguments_from_json(told.arguments)
@@ -169,6 +178,36 @@ def real_environment(
         raise RunError(str(error)) from error
 
 
+def recorded(config: ControlConfig) -> Data:
+    """The recorded episodes that a run learns from; they fit the environment, if there is one."""
+    path = Path(cast(str, config.data))
+    data = open_data(path)
+    if len(data.episodes) < FEWEST or not data.episodes.steps:
+        raise RunError(
+            f"{path} has {len(data.episodes)} episodes and {data.episodes.steps} steps: to learn "
+            f"from some and to hold out others, it takes {FEWEST} episodes or more, with steps"
+        )
+    if config.environment.env is not None:
+        environment = real_environment(config.environment, 1, None)
+        environment.close()
+        told = (environment.observation_space, environment.action_space)
+        if told != data[1:]:
+            raise RunError(
+                f"{path} holds episodes of the spaces {data[1]} and {data[2]}, but "
+                f"{config.environment.env} has {told[0]} and {told[1]}: give the options that the "
+                "episodes were recorded with, or leave out --env"
+            )
+    return data
+
+
+def check(config: ControlConfig) -> None:
+    """Says what is wrong with the environment, or the data, before a run's folder is made."""
+    if config.data is not None:
+        recorded(config)
+    else:
+        real_environment(config.environment, 1, None).close()
+
+
 def stages(config: ControlConfig) -> list[Stage]:
     """The whole job in order; the first collection is done before a model can be built."""
     told = config.collecting
@@ -177,12 +216,13 @@ def stages(config: ControlConfig) -> list[Stage]:
     updates, rollouts = config.learning.first_updates, config.dreaming.first_rollouts
     while True:
         plan += [Stage("learn", number, updates), Stage("improve", number, rollouts)]
-        if config.returns.curve_episodes:
+        if config.returns.curve_episodes and config.data is None:
             plan.append(Stage("evaluate", number, 1))
         if used >= told.steps:
             return plan
         number += 1
-        plan.append(Stage("collect", number, 1))
+        if config.data is None:
+            plan.append(Stage("collect", number, 1))
         steps = phase_steps(config, number)
         used += steps
         updates = max(1, round(config.learning.update_ratio * steps))
@@ -314,14 +354,11 @@ class Training(Run):
         torch.manual_seed(self.config.seed)
         self.store.rewind(0)
         self.folder.truncate_metrics(0)
-        environment = real_environment(self.config.environment, 1, None)
-        write_spaces(self.folder.episodes, environment.observation_space, environment.action_space)
-        agent = Uniform(environment.action_space, self.config.collecting.persistence)
-        environment.close()
-        with self.reporter.stage("playing at random", 1, 0, "phase") as progress:
-            episodes, steps = self._play(agent, 0)
-            progress.update(1, f"{episodes} episodes, {steps} steps")
-        rewards = rewards_of(self.store.select(np.arange(len(self.store))))
+        doing = "playing at random" if self.config.data is None else "reading recorded episodes"
+        with self.reporter.stage(doing, 1, 0, "phase") as progress:
+            steps = self._play_at_random() if self.config.data is None else self._read_data()
+            progress.update(1, f"{len(self.store)} episodes, {steps} steps")
+        rewards = np.concatenate([rewards_of(part) for part in portions(self.store)])
         unit = float(np.sqrt(np.mean(np.square(rewards)))) or 1.0
         values = np.unique(rewards)
         are_few = len(values) <= FINITE_REWARDS and self.config.world.rewards == "auto"
@@ -329,6 +366,29 @@ class Training(Run):
         facts = Facts(steps, few, unit)
         write_text(file, json.dumps(facts._asdict()))
         return facts
+
+    def _play_at_random(self) -> int:
+        """How many steps it took."""
+        environment = real_environment(self.config.environment, 1, None)
+        write_spaces(self.folder.episodes, environment.observation_space, environment.action_space)
+        environment.close()
+        agent = Uniform(environment.action_space, self.config.collecting.persistence)
+        return self._play(agent, 0)[1]
+
+    def _read_data(self) -> int:
+        """Recorded episodes become the run's own, so that it stays whole, but for some that are
+        held out; how many steps they have."""
+        data = recorded(self.config)
+        write_spaces(self.folder.episodes, data.observation_space, data.action_space)
+        number = len(data.episodes)
+        few = min(self.config.returns.held_out, max(2, number // 10))
+        held_out = np.linspace(0, number - 1, few).round().astype(int)
+        for part in portions(data.episodes, np.setdiff1d(np.arange(number), held_out)):
+            check_values(data.observation_space, part.columns["observation"])
+            check_rewards(part.columns["reward"])
+            self.store.add(part)
+        data.episodes.select(held_out).save(self.folder.episodes / HELD_OUT)
+        return self.store.steps
 
     def _play(self, agent: Agent, number: int) -> tuple[int, int]:
         """A round's collection, in environments of its own, stored as episodes end: how many
@@ -388,9 +448,10 @@ def rewards_of(episodes: Episodes) -> np.ndarray:
 
 
 def evaluation_seeds(config: ControlConfig) -> list[int]:
-    """Of the evaluation while training, of the real and of the dreamt games after it."""
+    """Of the evaluation while training; after it, of real and of dreamt episodes, and of those
+    that the model is scored on."""
     sequence = np.random.SeedSequence([config.seed, EVALUATION_SEED])
-    return [int(seed) for seed in sequence.generate_state(3)]
+    return [int(seed) for seed in sequence.generate_state(4)]
 
 
 def load_run(folder: RunFolder) -> tuple[Parts, Checkpoint]:

@@ -12,7 +12,7 @@ Method = Literal["auto", "actor-critic", "every-action", "dynamics"]
 class EnvironmentConfig:
     """The real environment."""
 
-    env: str
+    env: str | None = None
     """Its Gymnasium id, or module:id; the module may lie in the current directory."""
     arguments: str = "{}"
     """Of the environment's own constructor, as JSON."""
@@ -165,20 +165,44 @@ class DreamingConfig:
 
 
 @dataclass(frozen=True)
-class ReturnsConfig:
-    """How the policy is evaluated: greedily, on whole episodes, under seeds of their own."""
+class ProtocolConfig:
+    """How a run is evaluated at the end: see `experiments.protocol`."""
 
     episodes: int = 100
-    """Real episodes, and dreamt ones, at the end."""
+    """Real episodes, and dreamt ones, of the greedy agent."""
+    held_out: int = 20
+    """Episodes that the world model is scored on: played for that alone, or of --data."""
+    bound: Literal["elbo", "iwae", "fivo"] = "iwae"
+    """What is reported of it: the mean of K bounds, the importance-weighted or the filtering
+    one."""
+    particles: int = 16
+    """K of that bound."""
+
+    def __post_init__(self) -> None:
+        positive(self, "particles")
+        if self.episodes < 2 or self.held_out < 2:
+            raise ValueError(
+                "--episodes and --held-out must be 2 or more (there is no standard error of "
+                f"one), got {self.episodes} and {self.held_out}"
+            )
+
+
+@dataclass(frozen=True)
+class ReturnsConfig(ProtocolConfig):
+    """How the policy is evaluated: greedily, on whole episodes, under seeds of their own."""
+
     curve_episodes: int = 20
     """Real episodes after each round, for the learning curve; 0: none."""
 
     def __post_init__(self) -> None:
-        if self.episodes < 2 or self.curve_episodes < 0:
-            raise ValueError(
-                "--episodes must be 2 or more and --curve-episodes 0 or more, got "
-                f"{self.episodes} and {self.curve_episodes}"
-            )
+        super().__post_init__()
+        if self.curve_episodes < 0:
+            raise ValueError(f"--curve-episodes must be 0 or more, got {self.curve_episodes}")
+
+    @property
+    def protocol(self) -> ProtocolConfig:
+        """What concerns the end."""
+        return ProtocolConfig(self.episodes, self.held_out, self.bound, self.particles)
 
 
 @dataclass(frozen=True)
@@ -189,7 +213,11 @@ class ControlConfig:
     Ctrl-C saves, and `worldmodel resume` goes on from there, to the last bit.
     """
 
-    environment: EnvironmentConfig
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    data: str | None = None
+    """Recorded episodes to learn from instead of playing: a Minari data set, a folder of episodes,
+    a store or a run. --env is then needed for the real evaluation only, and --steps tells how much
+    is learned, as if so many steps had been played."""
     world: WorldConfig = field(default_factory=WorldConfig)
     collecting: CollectingConfig = field(default_factory=CollectingConfig)
     learning: WorldLearningConfig = field(default_factory=WorldLearningConfig)
@@ -204,6 +232,8 @@ class ControlConfig:
 
     def __post_init__(self) -> None:
         positive(self, "threads", "checkpoint_seconds")
+        if self.environment.env is None and self.data is None:
+            raise ValueError("there is nothing to learn from: give --env ID, --data PATH, or both")
         if self.seed < 0:
             raise ValueError(f"--seed must be 0 or more, got {self.seed}")
 
@@ -226,5 +256,5 @@ def quick_control(config: ControlConfig) -> ControlConfig:
             horizon=10,
             policy_hidden=16,
         ),
-        returns=ReturnsConfig(episodes=2, curve_episodes=2),
+        returns=ReturnsConfig(episodes=2, curve_episodes=2, held_out=2, particles=2),
     )
