@@ -267,7 +267,7 @@ class Training(Run):
 
     def _collect(self, stage: Stage) -> str:
         episodes, steps = self._play(self.parts.agent, stage.round)
-        self._meet_rewards(episodes)
+        self._meet(self.store.select(self._newest(episodes)))
         self.real_steps += steps
         self.log(stage, episodes=episodes, steps=steps, real_steps=self.real_steps)
         return f"{episodes} episodes, {steps} steps"
@@ -346,14 +346,17 @@ class Training(Run):
         environment.close()
         return number, taken
 
-    def _meet_rewards(self, episodes: int) -> None:
-        """Rewards that never came before, among those of the newest episodes, become possible."""
+    def _newest(self, episodes: int) -> np.ndarray:
+        """The places of the episodes that came last."""
+        return np.arange(max(0, len(self.store) - episodes), len(self.store))
+
+    def _meet(self, episodes: Episodes) -> None:
+        """What never came before becomes possible in dreams: numbers farther out, and rewards."""
+        self.parts.model.reach.widen(episodes.columns["observation"])
         head = cast(PerceptDecoder, self.parts.model.decoder).reward
         if isinstance(head, FiniteHead):
-            newest = np.arange(max(0, len(self.store) - episodes), len(self.store))
-            rewards = rewards_of(self.store.select(newest))
             try:
-                head.extend(torch.as_tensor(rewards))
+                head.extend(torch.as_tensor(rewards_of(episodes)))
             except ValueError as error:
                 raise RunError(f"{self.folder.path}: {error} (--rewards density)") from error
 
@@ -363,6 +366,7 @@ class Training(Run):
         values = {"observation": first.columns["observation"], "reward": rewards_of(first)}
         for module in (self.parts.model.encoder, self.parts.model.decoder):
             module.standardise(values)
+        self._meet(first)
 
     def tensors(self) -> dict[str, Any]:
         return {
