@@ -7,6 +7,7 @@ model, from all that was collected), improve (the policy, in the dream alone), e
 episodes, for the learning curve). What to expect stands in docs/results.md.
 """
 
+import copy
 import inspect
 import json
 import warnings
@@ -95,14 +96,16 @@ class Parts:
         self.model = self._model()
         size, hidden = self.model.belief_size, config.dreaming.policy_hidden
         self.policy = Policy(size, self.actions, hidden)
+        self.acting = copy.deepcopy(self.policy)  # its average over updates
         self.critic = Critic(size, hidden, scale=CRITIC_SCALE * facts.reward_unit)
         for module in self.modules.values():
             module.eval()
-        self.agent = Believer(self.model, self.policy)
+        self.agent = Believer(self.model, self.acting)
 
     @property
     def modules(self) -> dict[str, nn.Module]:
-        return {"model": self.model, "policy": self.policy, "critic": self.critic}
+        learning = {"model": self.model, "policy": self.policy, "critic": self.critic}
+        return learning | {"acting": self.acting}
 
     def environment(self, copies: int = 1, seed: int | None = None) -> GymEnvironment:
         """The real environment, `copies` side by side, in this process."""
@@ -241,7 +244,12 @@ class Training(Run):
         )
         dreaming = config.dreaming
         self.imagination = Imagination(
-            parts.agent, parts.dream(), self.replay, dreaming.dreams, told.window, told.from_start
+            Believer(parts.model, parts.policy),
+            parts.dream(),
+            self.replay,
+            dreaming.dreams,
+            told.window,
+            told.from_start,
         )
         self.objective = parts.objective(self.imagination)
         self.improver = Trainer(
@@ -286,8 +294,18 @@ class Training(Run):
             self.dreams = self.imagination.begin()
         rollout, self.dreams = self.objective.roll(self.imagination.go_on(self.dreams))
         metrics = self.improver.update(rollout)
+        self._average()
         self.log(stage, **metrics)
         return f"value {metrics['value']:.2f}, entropy {metrics['entropy']:.2f}"
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """What acts in reality follows what is learned, and wavers less."""
+        updates = self.improver.updates
+        kept = min(self.config.dreaming.averaging, updates / (10 + updates))
+        pairs = zip(self.parts.acting.parameters(), self.parts.policy.parameters(), strict=True)
+        for acting, learned in pairs:
+            acting.lerp_(learned, 1 - kept)
 
     def _evaluate(self, stage: Stage) -> str:
         episodes = self.config.returns.curve_episodes
