@@ -79,16 +79,18 @@ class Imagination:
 
     def _fresh(self) -> GenState:
         """Dreams after rows of the replay that did not end an episode."""
-        beliefs, ended = [], []
+        beliefs: list[ModelState] = []
+        ended: list[Tensor] = []
         rows = 2 * self.batch_size
-        for block in self.replay.sample(self.window, rows, self.from_start):
-            fresh = self.model.initial_state(block.mask.shape[1])
-            inferred = self.model.infer(block, fresh)[0].states
-            valid = block.mask.flatten()
-            flat = nested.map(lambda leaf: leaf.flatten(0, 1), inferred)
-            beliefs.append(nested.index(flat, valid))
-            ended.append(block.rows.terminated.flatten()[valid])
-        states: ModelState = nested.concatenate(beliefs)
+        while all(part.all() for part in ended):  # of a few rows, all may have ended episodes
+            for block in self.replay.sample(self.window, rows, self.from_start):
+                fresh = self.model.initial_state(block.mask.shape[1])
+                inferred = self.model.infer(block, fresh)[0].states
+                valid = block.mask.flatten()
+                flat = nested.map(lambda leaf: leaf.flatten(0, 1), inferred)
+                beliefs.append(nested.index(flat, valid))
+                ended.append(block.rows.terminated.flatten()[valid])
+        states = nested.concatenate(beliefs)
         alive = (~torch.cat(ended)).nonzero().flatten()
         chosen = alive[torch.randint(len(alive), (self.batch_size,))]
         states = nested.index(states, chosen)

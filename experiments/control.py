@@ -7,6 +7,7 @@ model, from all that was collected), improve (the policy, in the dream alone), e
 episodes, for the learning curve). What to expect stands in docs/results.md.
 """
 
+import copy
 import inspect
 import json
 import warnings
@@ -97,14 +98,16 @@ class Parts:
         self.model = self._model()
         size, hidden = self.model.belief_size, config.dreaming.policy_hidden
         self.policy = Policy(size, self.actions, hidden)
+        self.acting = copy.deepcopy(self.policy)  # its average over updates
         self.critic = Critic(size, hidden, scale=CRITIC_SCALE * facts.reward_unit)
         for module in self.modules.values():
             module.eval()
-        self.agent = Believer(self.model, self.policy)
+        self.agent = Believer(self.model, self.acting)
 
     @property
     def modules(self) -> dict[str, nn.Module]:
-        return {"model": self.model, "policy": self.policy, "critic": self.critic}
+        learning = {"model": self.model, "policy": self.policy, "critic": self.critic}
+        return learning | {"acting": self.acting}
 
     @property
     def has_environment(self) -> bool:
@@ -281,7 +284,12 @@ class Training(Run):
         )
         dreaming = config.dreaming
         self.imagination = Imagination(
-            parts.agent, parts.dream(), self.replay, dreaming.dreams, told.window, told.from_start
+            Believer(parts.model, parts.policy),
+            parts.dream(),
+            self.replay,
+            dreaming.dreams,
+            told.window,
+            told.from_start,
         )
         self.objective = parts.objective(self.imagination)
         self.improver = Trainer(
@@ -307,7 +315,7 @@ class Training(Run):
 
     def _collect(self, stage: Stage) -> str:
         episodes, steps = self._play(self.parts.agent, stage.round)
-        self._meet_rewards(episodes)
+        self._meet(self.store.select(self._newest(episodes)))
         self.real_steps += steps
         self.log(stage, episodes=episodes, steps=steps, real_steps=self.real_steps)
         return f"{episodes} episodes, {steps} steps"
@@ -326,8 +334,18 @@ class Training(Run):
             self.dreams = self.imagination.begin()
         rollout, self.dreams = self.objective.roll(self.imagination.go_on(self.dreams))
         metrics = self.improver.update(rollout)
+        self._average()
         self.log(stage, **metrics)
         return f"value {metrics['value']:.2f}, entropy {metrics['entropy']:.2f}"
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """What acts in reality follows what is learned, and wavers less."""
+        updates = self.improver.updates
+        kept = min(self.config.dreaming.averaging, updates / (10 + updates))
+        pairs = zip(self.parts.acting.parameters(), self.parts.policy.parameters(), strict=True)
+        for acting, learned in pairs:
+            acting.lerp_(learned, 1 - kept)
 
     def _evaluate(self, stage: Stage) -> str:
         episodes = self.config.returns.curve_episodes
@@ -406,14 +424,17 @@ class Training(Run):
         environment.close()
         return number, taken
 
-    def _meet_rewards(self, episodes: int) -> None:
-        """Rewards that never came before, among those of the newest episodes, become possible."""
+    def _newest(self, episodes: int) -> np.ndarray:
+        """The places of the episodes that came last."""
+        return np.arange(max(0, len(self.store) - episodes), len(self.store))
+
+    def _meet(self, episodes: Episodes) -> None:
+        """What never came before becomes possible in dreams: numbers farther out, and rewards."""
+        self.parts.model.reach.widen(episodes.columns["observation"])
         head = cast(PerceptDecoder, self.parts.model.decoder).reward
         if isinstance(head, FiniteHead):
-            newest = np.arange(max(0, len(self.store) - episodes), len(self.store))
-            rewards = rewards_of(self.store.select(newest))
             try:
-                head.extend(torch.as_tensor(rewards))
+                head.extend(torch.as_tensor(rewards_of(episodes)))
             except ValueError as error:
                 raise RunError(f"{self.folder.path}: {error} (--rewards density)") from error
 
@@ -423,6 +444,7 @@ class Training(Run):
         values = {"observation": first.columns["observation"], "reward": rewards_of(first)}
         for module in (self.parts.model.encoder, self.parts.model.decoder):
             module.standardise(values)
+        self._meet(first)
 
     def tensors(self) -> dict[str, Any]:
         return {
