@@ -34,7 +34,7 @@ from agents.policy_gradient import PolicyGradient
 from envs import GymEnvironment, arguments_from_json, collect, make_vector_env
 from envs.observations import check_rewards, check_values
 from experiments.control_config import ControlConfig, EnvironmentConfig
-from experiments.datasets import HELD_OUT, Data, open_data, portions
+from experiments.datasets import HELD_OUT, Data, open_data, portions, typical
 from experiments.progress import Reporter
 from experiments.returns import play_episodes
 from experiments.run import RunError, RunFolder, write_text
@@ -68,6 +68,7 @@ EVALUATION_SEED = 2**32  # apart from the seeds of training, which are drawn fro
 LAST_RATE = 0.1  # of a learning rate, relative to the first
 FEWEST = 4  # recorded episodes
 CURVE_COPIES = 20  # real episodes that are played side by side
+LONGEST = 27_000  # steps; no game of Atari is longer
 CRITIC_SCALE = 10  # returns, in units of an ordinary reward
 FINITE_REWARDS = 16  # rewards that take more values than this have a density
 NOT_OF_ONE = ("env", "arguments", "copies", "workers")  # of the settings of environments
@@ -211,6 +212,21 @@ def check(config: ControlConfig) -> None:
         real_environment(config.environment, 1, None).close()
 
 
+def play_greedily(parts: Parts, episodes: int, seed: int) -> tuple[np.ndarray, int | None]:
+    """The returns [episodes] of the greedy agent in the real environment, and the steps after
+    which that truncates. Episodes of one that does not are cut after `LONGEST` steps."""
+    environment = parts.environment(1)
+    spec = environment.vector_env.get_attr("spec")[0]  # type: ignore[attr-defined]
+    environment.close()
+    limit = None if spec is None else spec.max_episode_steps
+    copies = min(episodes, CURVE_COPIES) if limit else episodes
+    environment = parts.environment(copies, seed)
+    with OwnNoise(seed)():
+        returns = play_episodes(environment, Greedy(parts.agent), copies, episodes, LONGEST)
+    environment.close()
+    return returns, limit and -(-limit // parts.config.environment.action_repeat)
+
+
 def stages(config: ControlConfig) -> list[Stage]:
     """The whole job in order; the first collection is done before a model can be built."""
     told = config.collecting
@@ -348,13 +364,8 @@ class Training(Run):
             acting.lerp_(learned, 1 - kept)
 
     def _evaluate(self, stage: Stage) -> str:
-        episodes = self.config.returns.curve_episodes
-        seed = evaluation_seeds(self.config)[0]
-        copies = min(episodes, CURVE_COPIES)
-        environment = self.parts.environment(copies, seed)
-        with OwnNoise(seed)():
-            returns = play_episodes(environment, Greedy(self.parts.agent), copies, episodes)
-        environment.close()
+        seed, episodes = evaluation_seeds(self.config)[0], self.config.returns.curve_episodes
+        returns, _ = play_greedily(self.parts, episodes, seed)
         mean = float(returns.mean())
         self.log(
             stage,
@@ -439,12 +450,13 @@ class Training(Run):
                 raise RunError(f"{self.folder.path}: {error} (--rewards density)") from error
 
     def _standardise(self) -> None:
-        """The scales of the numbers that were observed first."""
-        first = self.store.select(np.arange(len(self.store)))
+        """The scales of the numbers that were observed first, and their reach."""
+        first = typical(self.store)
         values = {"observation": first.columns["observation"], "reward": rewards_of(first)}
         for module in (self.parts.model.encoder, self.parts.model.decoder):
             module.standardise(values)
-        self._meet(first)
+        for part in portions(self.store):
+            self._meet(part)
 
     def tensors(self) -> dict[str, Any]:
         return {

@@ -32,6 +32,7 @@ from worldmodel import (
 )
 
 ROWS_OF_A_FILE = 10_000
+TYPICAL_ROWS = 10_000  # they say how far numbers vary
 HELD_OUT = "held-out.npz"  # what a run is evaluated on, not to be learned from
 
 
@@ -98,6 +99,12 @@ def portions(episodes: EpisodeSource, chosen: np.ndarray | None = None) -> Itera
         number = (episodes.starts[chosen] - episodes.starts[0]) // ROWS_OF_A_FILE
         for part in np.split(chosen, np.flatnonzero(np.diff(number)) + 1):
             yield episodes.select(part)
+
+
+def typical(episodes: EpisodeSource) -> Episodes:
+    """Some of them, evenly, that have about `TYPICAL_ROWS` rows; all, if they have fewer."""
+    number = max(1, round(len(episodes) * min(1.0, TYPICAL_ROWS / episodes.rows)))
+    return episodes.select(np.linspace(0, len(episodes) - 1, number).round().astype(int))
 
 
 def _open_minari(path: Path) -> Data:

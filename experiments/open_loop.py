@@ -113,8 +113,8 @@ def go_on(
     predicted, core = model.predict(action, state)
     drawn = predicted.sample()
     never = torch.zeros(len(action), dtype=torch.bool)
-    drawn = {**drawn, "terminated": never}
-    history = model.remember(model.encoder((drawn, never)), state.history)
+    seen = {**drawn, "observation": model.reach(drawn["observation"]), "terminated": never}
+    history = model.remember(model.encoder((seen, never)), state.history)
     return cast(Chain, predicted), drawn, ModelState(core, history)
 
 

@@ -10,24 +10,22 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from rich.table import Table
 from torch import Tensor
 
-from experiments.control import CURVE_COPIES, Parts, evaluation_seeds, load_run, rewards_of
+from experiments.control import Parts, evaluation_seeds, load_run, play_greedily, rewards_of
 from experiments.control_config import ProtocolConfig
-from experiments.datasets import HELD_OUT
+from experiments.datasets import HELD_OUT, typical
 from experiments.open_loop import open_loop
 from experiments.returns import play_episodes
 from experiments.run import RunFolder
 from experiments.scores import first_episodes, model_nats, over_keys, per_step, returns_of
-from worldmodel import DiskStore, Episodes, EpisodeSource, Greedy
+from worldmodel import DiskStore, Episodes, Greedy
 from worldmodel.noise import OwnNoise
 
 Note = Callable[[str, int, int], None]
 HELD_OUT_ROWS = 500  # of each episode that the model is scored on, at most
-TYPICAL_ROWS = 10_000  # recorded ones, that say how far numbers vary
 
 
 def evaluate(
@@ -65,15 +63,9 @@ def real_returns(
     if not parts.has_environment:
         return dict.fromkeys(f"real_return_{key}" for key in ("mean", "iqm", "ci95")), None
     note("playing real episodes", 0, episodes)
-    copies = min(CURVE_COPIES, episodes)
-    environment = parts.environment(copies, seed)
-    with OwnNoise(seed)():
-        returns = play_episodes(environment, Greedy(parts.agent), copies, episodes)
-    spec = environment.vector_env.get_attr("spec")[0]  # type: ignore[attr-defined]
-    environment.close()
-    figures = {f"real_return_{key}": value for key, value in returns_of(returns, seed).items()}
-    limit = None if spec is None else spec.max_episode_steps
-    return figures, limit and -(-limit // parts.config.environment.action_repeat)
+    returns, limit = play_greedily(parts, episodes, seed)
+    figures = returns_of(returns, seed)
+    return {f"real_return_{key}": value for key, value in figures.items()}, limit
 
 
 def dream_returns(
@@ -141,12 +133,6 @@ def _loss(nats: Tensor, counted: Tensor) -> dict[str, float | None]:
         "nats_per_step": mean if possible else None,
         "nats_per_step_se": error if possible else None,
     }
-
-
-def typical(store: EpisodeSource) -> Episodes:
-    """Some of all recorded episodes, evenly, that have about `TYPICAL_ROWS` rows."""
-    number = max(1, round(len(store) * min(1.0, TYPICAL_ROWS / store.rows)))
-    return store.select(np.linspace(0, len(store) - 1, number).round().astype(int))
 
 
 def tables(result: dict[str, Any]) -> list[Table]:

@@ -45,6 +45,9 @@ class Adder:
         seen = Joint({"place": near, "remainder": Categorical(logits)})
         return Chain(Joint({"observation": seen}), then), place
 
+    def reach(self, observation):
+        return observation
+
     def encoder(self, percept):
         return percept[0]["observation"]["place"][:, :1]
 
