@@ -13,6 +13,8 @@ from experiments.run import RunError, RunFolder
 # What runs of one curve may differ in: it says nothing of what is done.
 LEAVES_ALONE = {"seed", "threads", "checkpoint_seconds", "environment.workers"}
 
+SHOWN = 3  # settings that a curve is called by
+
 
 class Curve(NamedTuple):
     """Some runs that differ in their seeds."""
@@ -68,7 +70,8 @@ def _labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     for told in settings:
         rivals = [other for other in settings if other["experiment"] == told["experiment"]]
         differing = [key for key in told if len({str(r[key]) for r in rivals}) > 1]
-        parts = [f"{key.rpartition('.')[2]}={told[key]}" for key in differing]
+        parts = [f"{key.rpartition('.')[2]}={told[key]}" for key in differing[:SHOWN]]
+        parts += [f"{len(differing) - SHOWN} more"] * (len(differing) > SHOWN)
         own_kind = [told["experiment"]] if len(kinds) > 1 or not parts else []
         names.append(", ".join(own_kind + parts))
     return names
@@ -114,8 +117,8 @@ def plot(folders: Sequence[RunFolder], path: Path, thresholds: Sequence[float] =
     environments = {_environment(folder) for folder in folders}
     if len(environments) == 1:
         axes.set_title(environments.pop())
-    axes.legend()
     axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", frameon=False)
     figure.savefig(path, dpi=120)
 
 

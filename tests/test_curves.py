@@ -42,6 +42,12 @@ def test_curves_are_called_by_what_differs(make):
     assert [curve.label for curve in curves_of(runs)] == ["memory=16", "memory=64 (2 runs)"]
 
 
+def test_what_differs_much_is_called_by_its_first_settings(make):
+    other = WorldConfig(memory=1, hidden=2, latent=3, layers=4, history=5)
+    runs = [make([(1, 0.0)]), make([(1, 0.0)], world=other)]
+    assert curves_of(runs)[1].label == "memory=1, hidden=2, latent=3, 2 more"
+
+
 def test_a_curve_goes_as_far_as_all_of_its_runs(make):
     """Between its own evaluations a run counts as the line between them."""
     runs = [
