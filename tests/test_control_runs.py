@@ -2,20 +2,18 @@
 environment; what a user can mend gets one sentence."""
 
 import contextlib
-import io
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import gymnasium
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from test_cli import assert_refused, worldmodel
 
 import experiments
-from experiments.cli import main
 from experiments.control import Training
 from experiments.control_config import ControlConfig, EnvironmentConfig, quick_control
 from experiments.datasets import open_data
@@ -26,23 +24,6 @@ from worldmodel.checkpoint import load_newest
 CARTPOLE = quick_control(ControlConfig(EnvironmentConfig("CartPole-v1"), seed=3))
 PENDULUM = quick_control(ControlConfig(EnvironmentConfig("Pendulum-v1", copies=3), seed=4))
 CONFIGS = {"CartPole": CARTPOLE, "Pendulum": PENDULUM}
-
-
-class Result(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def worldmodel(*arguments: object) -> Result:
-    out, err = io.StringIO(), io.StringIO()
-    code = 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            code = int(end.code or 0)
-    return Result(code, out.getvalue(), err.getvalue())
 
 
 def train(folder: RunFolder, stop_after=lambda training: False) -> None:
@@ -287,14 +268,6 @@ def odd(tmp_path):
 
     yield train
     del gymnasium.registry["Odd-v0"]
-
-
-def assert_refused(result: Result, *words: str) -> None:
-    assert result.returncode == 2
-    said = " ".join((result.stderr + result.stdout).replace("│", " ").split())  # boxes wrap
-    assert "Traceback" not in said
-    for word in words:
-        assert word in said
 
 
 @pytest.mark.parametrize(
