@@ -4,6 +4,7 @@
 They are imported with this module, which takes two seconds: import it where it is needed.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, NamedTuple, cast
@@ -164,8 +165,11 @@ ALGORITHMS = {
 }
 
 
-def check_actions(name: str, space: spaces.Space) -> None:
-    """Refuses what an algorithm cannot do, before anything is played."""
+def check(name: str, space: spaces.Space, options: Mapping[str, Any]) -> None:
+    """Refuses actions and options that an algorithm does not take, before anything is played."""
+    unknown = set(options) - set(inspect.signature(constructor_of(name)).parameters)
+    if unknown:
+        raise ValueError(f"{name} takes no {', '.join(sorted(unknown))}; see its documentation")
     takes = ALGORITHMS[name].takes
     if not isinstance(space, takes):
         able = [other for other, kind in ALGORITHMS.items() if isinstance(space, kind.takes)]
@@ -206,7 +210,10 @@ class Learner:
     ):
         """games: of the kind that it will be given; options: of the algorithm's constructor."""
         self.reward_unit = reward_unit
-        self.algorithm = make(name, Games(games, reward_unit), options)
+        self.algorithm = constructor_of(name)(
+            ALGORITHMS[name].policy, Games(games, reward_unit), device="cpu", **options
+        )
+        self.algorithm.set_logger(Logger(None, []))
 
     @property
     def has_begun(self) -> bool:
@@ -221,13 +228,15 @@ class Learner:
         if isinstance(self.algorithm, OffPolicyAlgorithm) and self.algorithm.replay_buffer:
             self.algorithm.replay_buffer.reset()
 
-    def learn(self, steps: int, rate: float, seed: int) -> dict[str, float]:
-        """Goes on for so many steps, all games together; what the algorithm reports.
+    def learn(self, steps: int, share: float, seed: int) -> dict[str, float]:
+        """Goes on for so many steps, all games together, at this share of its learning rate; what
+        the algorithm reports.
 
         Seeds numpy's own generator, from which it draws its batches.
         """
         np.random.seed(seed)
         self.algorithm.action_space.seed(seed)
+        rate = share * cast(float, self.algorithm.learning_rate)
         self.algorithm.lr_schedule = lambda _: rate
         rewards = Rewards()
         self.algorithm.learn(steps, rewards, log_interval=2**62, reset_num_timesteps=False)
@@ -273,21 +282,15 @@ class Learner:
                 setattr(algorithm, name, leaves[0].numpy())
 
 
-def make(name: str, games: VecEnv, options: Mapping[str, Any]) -> BaseAlgorithm:
-    """An algorithm that learns in `games`; options: of its own constructor."""
-    kind = ALGORITHMS[name]
+def constructor_of(name: str) -> Callable[..., BaseAlgorithm]:
+    """The algorithm's own class."""
+    module = ALGORITHMS[name].module
     try:
-        constructor = getattr(import_module(kind.module), name)
+        return cast(Callable[..., BaseAlgorithm], getattr(import_module(module), name))
     except ImportError as error:
         raise ValueError(
             f"{name} needs a package that is missing: {error}; pip install 'worldmodel[contrib]'"
         ) from error
-    try:
-        algorithm = constructor(kind.policy, games, device="cpu", **options)
-    except TypeError as error:
-        raise ValueError(f"{name} does not take the arguments {dict(options)}: {error}") from error
-    algorithm.set_logger(Logger(None, []))
-    return cast(BaseAlgorithm, algorithm)
 
 
 class Head(DistModule):

@@ -7,6 +7,7 @@ model, from all that was collected), improve (the policy, in the dream alone), e
 episodes, for the learning curve). What to expect stands in docs/results.md.
 """
 
+import copy
 import functools
 import inspect
 import json
@@ -100,7 +101,7 @@ class Parts:
         self.actions = action_codec(action_space)
         self.model = self._model()
         self.modules: dict[str, nn.Module] = {"model": self.model}
-        self.learner: Learner | None = None  # an algorithm of stable-baselines3
+        self.algorithm: Learner | None = None  # an algorithm of stable-baselines3
         is_own = config.dreaming.agent == "own"
         self.agent: Agent = self._own_agent() if is_own else self._foreign_agent()
         for module in self.modules.values():
@@ -148,19 +149,19 @@ class Parts:
     def _own_agent(self) -> Believer:
         size, hidden = self.model.belief_size, self.config.dreaming.policy_hidden
         self.policy = Policy(size, self.actions, hidden)
+        self.acting = copy.deepcopy(self.policy)  # its average over updates
         self.critic = Critic(size, hidden, scale=CRITIC_SCALE * self.facts.reward_unit)
-        self.modules |= {"policy": self.policy, "critic": self.critic}
-        return Believer(self.model, self.policy)
+        self.modules |= {"policy": self.policy, "critic": self.critic, "acting": self.acting}
+        return Believer(self.model, self.acting)
 
     def _foreign_agent(self) -> Agent:
         from agents import sb3
 
         told = self.config.dreaming
-        options = options_of(told) | arguments_from_json(told.agent_arguments)
-        self.learner = sb3.Learner(
-            cast(str, told.algorithm), self.dreams(), options, self.facts.reward_unit
+        self.algorithm = sb3.Learner(
+            cast(str, told.algorithm), self.dreams(), options_of(told), self.facts.reward_unit
         )
-        head = sb3.Head(self.learner.algorithm)
+        head = sb3.Head(self.algorithm.algorithm)
         self.modules["policy"] = head
         believer = Believer(self.model, head)
         return sb3.Remembering(believer, head) if sb3.is_remembering(head) else believer
@@ -186,7 +187,7 @@ class Parts:
 
 
 def options_of(told: DreamingConfig) -> dict[str, Any]:
-    """What an algorithm of stable-baselines3 is told where the user says nothing else.
+    """What an algorithm of stable-baselines3 is told, the user's words last.
 
     Its schedules run over one call, and here there are many: rates of learning are set by rollout,
     exploration stays as it is.
@@ -199,13 +200,13 @@ def options_of(told: DreamingConfig) -> dict[str, Any]:
         options |= {"gradient_steps": 1, "batch_size": 256}
         if told.algorithm == "DQN":
             options |= {"exploration_initial_eps": 0.05, "exploration_final_eps": 0.05}
-        return options
-    options |= {"n_steps": told.length, "gae_lambda": told.trace, "ent_coef": told.entropy}
-    if told.algorithm == "A2C":
-        return options
+    else:
+        options |= {"n_steps": told.length, "gae_lambda": told.trace, "ent_coef": told.entropy}
+    if told.algorithm in ("PPO", "RecurrentPPO"):
+        options |= {"batch_size": -(-steps // 4), "n_epochs": 4}
     if told.algorithm == "RecurrentPPO":
         network["lstm_hidden_size"] = told.policy_hidden
-    return options | {"batch_size": -(-steps // 4), "n_epochs": 4}
+    return options | arguments_from_json(told.agent_arguments)
 
 
 def real_environment(
@@ -314,7 +315,7 @@ class Training(Run):
 
     def _collect(self, stage: Stage) -> str:
         episodes, steps = self._play(self.parts.agent, stage.round)
-        self._meet_rewards(episodes)
+        self._meet(self.store.select(self._newest(episodes)))
         self.real_steps += steps
         self.log(stage, episodes=episodes, steps=steps, real_steps=self.real_steps)
         return f"{episodes} episodes, {steps} steps"
@@ -340,20 +341,27 @@ class Training(Run):
         """What makes the policy better, in so many rollouts."""
         parts, told = self.parts, self.config.dreaming
         window, from_start = self.config.learning.window, self.config.learning.from_start
-        rate = cosine(told.policy_rate, LAST_RATE * told.policy_rate, rollouts)
-        if parts.learner is not None:
+        if parts.algorithm is not None:
             begin = functools.partial(
                 recorded_beliefs, parts.model, self.replay, window=window, from_start=from_start
             )
-            return ByAlgorithm(parts.learner, parts.dreams(begin), told.dreams * told.length, rate)
-        believer = cast(Believer, parts.agent)
+            share = cosine(1.0, LAST_RATE, rollouts)
+            steps = told.dreams * told.length
+            return ByAlgorithm(parts.algorithm, parts.dreams(begin), steps, share)
         imagination = Imagination(
-            believer, parts.dream(), self.replay, told.dreams, window, from_start
+            Believer(parts.model, parts.policy),
+            parts.dream(),
+            self.replay,
+            told.dreams,
+            window,
+            from_start,
         )
-        parameters = parameters_of(parts.policy, parts.critic)
         objective = parts.objective(imagination)
+        parameters = parameters_of(parts.policy, parts.critic)
+        rate = cosine(told.policy_rate, LAST_RATE * told.policy_rate, rollouts)
+        trainer = Trainer(objective, parameters, rate, clip_norm=1.0)
         return ByGradient(
-            objective, Trainer(objective, parameters, rate, clip_norm=1.0), imagination
+            objective, trainer, imagination, parts.policy, parts.acting, told.averaging
         )
 
     def _evaluate(self, stage: Stage) -> str:
@@ -400,12 +408,12 @@ class Training(Run):
 
     def _check_algorithm(self, action_space: spaces.Space) -> None:
         """Refuses an algorithm that cannot act here, before anything is played."""
-        name = self.config.dreaming.algorithm
-        if name is not None:
+        told = self.config.dreaming
+        if told.algorithm is not None:
             from agents import sb3
 
             try:
-                sb3.check_actions(name, action_space)
+                sb3.check(told.algorithm, action_space, options_of(told))
             except ValueError as error:
                 raise RunError(str(error)) from error
 
@@ -425,14 +433,17 @@ class Training(Run):
         environment.close()
         return number, taken
 
-    def _meet_rewards(self, episodes: int) -> None:
-        """Rewards that never came before, among those of the newest episodes, become possible."""
+    def _newest(self, episodes: int) -> np.ndarray:
+        """The places of the episodes that came last."""
+        return np.arange(max(0, len(self.store) - episodes), len(self.store))
+
+    def _meet(self, episodes: Episodes) -> None:
+        """What never came before becomes possible in dreams: numbers farther out, and rewards."""
+        self.parts.model.reach.widen(episodes.columns["observation"])
         head = cast(PerceptDecoder, self.parts.model.decoder).reward
         if isinstance(head, FiniteHead):
-            newest = np.arange(max(0, len(self.store) - episodes), len(self.store))
-            rewards = rewards_of(self.store.select(newest))
             try:
-                head.extend(torch.as_tensor(rewards))
+                head.extend(torch.as_tensor(rewards_of(episodes)))
             except ValueError as error:
                 raise RunError(f"{self.folder.path}: {error} (--rewards density)") from error
 
@@ -442,6 +453,7 @@ class Training(Run):
         values = {"observation": first.columns["observation"], "reward": rewards_of(first)}
         for module in (self.parts.model.encoder, self.parts.model.decoder):
             module.standardise(values)
+        self._meet(first)
 
     def tensors(self) -> dict[str, Any]:
         return {

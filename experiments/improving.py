@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from agents import Imagination
 from agents.policy_gradient import PolicyGradient
@@ -40,10 +41,23 @@ class Improver(ABC):
 class ByGradient(Improver):
     """By our own objective, in dreams that go on from one rollout to the next."""
 
-    def __init__(self, objective: PolicyGradient, trainer: Trainer, imagination: Imagination):
+    def __init__(
+        self,
+        objective: PolicyGradient,
+        trainer: Trainer,
+        imagination: Imagination,
+        learning: nn.Module,
+        acting: nn.Module,
+        averaging: float,
+    ):
+        """learning: the policy that dreams; acting: its average over updates; averaging: the
+        decay of that."""
         self.objective = objective
         self.trainer = trainer
         self.imagination = imagination
+        self.learning = learning
+        self.acting = acting
+        self.averaging = averaging
         self.dreams = imagination.begin()
 
     def begin(self) -> None:
@@ -51,7 +65,18 @@ class ByGradient(Improver):
 
     def update(self) -> Metrics:
         rollout, self.dreams = self.objective.roll(self.imagination.go_on(self.dreams))
-        return self.trainer.update(rollout)
+        metrics = self.trainer.update(rollout)
+        self._average()
+        return metrics
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """What acts in reality follows what is learned, and wavers less."""
+        updates = self.trainer.updates
+        kept = min(self.averaging, updates / (10 + updates))
+        pairs = zip(self.acting.parameters(), self.learning.parameters(), strict=True)
+        for acting, learned in pairs:
+            acting.lerp_(learned, 1 - kept)
 
     def state_dict(self) -> dict[str, Any]:
         return {"trainer": self.trainer.state_dict(), "dreams": nested.leaves(self.dreams)}
@@ -69,19 +94,20 @@ class ByAlgorithm(Improver):
     optimizers and games, to other numbers.
     """
 
-    def __init__(self, learner: "Learner", dreams: DreamVectorEnv, steps: int, rate: Schedule):
-        """steps: dreamt in a rollout, all games together; rate: of learning, by rollout."""
+    def __init__(self, learner: "Learner", dreams: DreamVectorEnv, steps: int, share: Schedule):
+        """steps: dreamt in a rollout, all games together; share: of the algorithm's learning
+        rate, by rollout."""
         self.learner = learner
         self.dreams = dreams
         self.steps = steps
-        self.rate = rate
+        self.share = share
         self.rollouts = 0
 
     def begin(self) -> None:
         self.learner.begin(self.dreams, _draw_seed())
 
     def update(self) -> Metrics:
-        metrics = self.learner.learn(self.steps, self.rate(self.rollouts), _draw_seed())
+        metrics = self.learner.learn(self.steps, self.share(self.rollouts), _draw_seed())
         self.rollouts += 1
         return metrics
 

@@ -16,11 +16,13 @@ from worldmodel.codecs import (
     NormalHead,
     PerceptDecoder,
     PerceptEncoder,
+    Reach,
     TwoHot,
     action_codec,
     begin_as_before,
     decoder_for,
     encoder_for,
+    reach_of,
 )
 from worldmodel.cores import CORES, Inference, SequenceCore
 from worldmodel.distributions import Chain, Joint, draw
@@ -55,9 +57,11 @@ class WorldModel(nn.Module):
         feedback: bool = True,
         history: int = 1,
         dropout: float = 0.0,
+        reach: Reach | None = None,
     ):
         """encoder: of (percept, first); decoder: of the core's features, to a `Joint` or `Chain`
-        over percepts; dropout: of the encodings in contexts, in training mode."""
+        over percepts; dropout: of the encodings in contexts, in training mode; reach: where
+        generated observations stay."""
         super().__init__()
         expected = context_size(action_size, encoder.size, feedback, history)
         if core.context_size != expected:
@@ -78,6 +82,7 @@ class WorldModel(nn.Module):
         self.feedback = feedback
         self.history = history
         self.dropout = nn.Dropout(dropout)
+        self.reach = reach or Reach()
         self.belief_size = core.belief_size + encoder.size
 
     def initial_state(self, batch_size: int) -> ModelState:
@@ -94,11 +99,17 @@ class WorldModel(nn.Module):
         return self.decoder(self.core.features(core)), core
 
     def step(self, first: Tensor, action: Tensor, state: ModelState) -> tuple[Row, ModelState]:
-        """Generates one row, and the state after it. first bool [B], action [B, A]."""
+        """Generates one row, and the state after it. first bool [B], action [B, A].
+
+        An observation out of `reach` is set on its edge; reward and end are those of the
+        observation that was drawn.
+        """
         action = action.masked_fill(first[:, None], 0.0)
         state = nested.where(first, self.initial_state(len(first)), state)
         percept, core = self.predict(action, state)
-        row = void_row(first, action, draw(percept))
+        drawn = draw(percept)
+        drawn["observation"] = self.reach(drawn["observation"])
+        row = void_row(first, action, drawn)
         history = self.remember(self.encoder((row.percept, first)), state.history)
         return row, ModelState(core, history)
 
@@ -326,4 +337,12 @@ def model_for(
         for module in decoder.modules():
             if isinstance(module, NormalHead):
                 module.minimum_std = minimum_std
-    return WorldModel(percepts, sequence_core, decoder, actions, feedback, history)
+    return WorldModel(
+        percepts,
+        sequence_core,
+        decoder,
+        actions,
+        feedback,
+        history,
+        reach=reach_of(observation_space),
+    )

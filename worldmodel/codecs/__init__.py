@@ -35,6 +35,7 @@ from worldmodel.codecs.heads import (
     TruthHead,
 )
 from worldmodel.codecs.percepts import ObservationDecoder, PerceptDecoder, PerceptEncoder
+from worldmodel.codecs.reach import BoxReach, JointReach, Reach, reach_of
 from worldmodel.codecs.registry import HEADS, head_for
 from worldmodel.codecs.regression import TwoHot, TwoHotRegression
 from worldmodel.codecs.spaces import (
@@ -61,6 +62,7 @@ __all__ = [
     "BitsHead",
     "BivariateMixtureHead",
     "BoxActions",
+    "BoxReach",
     "CategoricalHead",
     "ConvolutionalEncoder",
     "DiscreteActions",
@@ -75,6 +77,7 @@ __all__ = [
     "ImageHead",
     "JointEncoder",
     "JointHead",
+    "JointReach",
     "Likelihood",
     "LowRankNormalHead",
     "MixtureHead",
@@ -86,6 +89,7 @@ __all__ = [
     "Parts",
     "PerceptDecoder",
     "PerceptEncoder",
+    "Reach",
     "Standardisation",
     "TanhNormalHead",
     "TruthHead",
@@ -100,4 +104,5 @@ __all__ = [
     "explain_size",
     "head_for",
     "is_image",
+    "reach_of",
 ]

@@ -1,0 +1,84 @@
+"""How far dreams go: numbers stay within the bounds of their space, and near what has been seen.
+
+A Gaussian draws any number, and a model that is asked what follows on a number that it has never
+seen anything like answers with one farther out. What is learned in such a dream is worth nothing.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from worldmodel.codecs.base import Parts
+
+BEYOND = 0.5  # of the range that was seen, on either side of it
+
+
+class Reach(nn.Module):
+    """Values as they are: what is not made of numbers has nowhere else to go."""
+
+    def forward(self, value: Any) -> Any:
+        """Values [*, ...], those out of reach set on its edge."""
+        return value
+
+    def widen(self, values: Any) -> None:
+        """Lets the reach contain `values` [N, ...], and somewhat more."""
+
+
+class BoxReach(Reach):
+    """Floats [*, *shape] between `low` and `high`; at first the bounds of their space."""
+
+    low: Tensor
+    high: Tensor
+    seen: Tensor
+
+    def __init__(self, space: spaces.Box):
+        super().__init__()
+        self.space = space
+        for name in ("low", "high"):
+            self.register_buffer(name, torch.tensor(getattr(space, name)).float())  # a copy
+        # the least and the greatest of each number that was seen, [2, *shape]
+        nothing = torch.stack([torch.full_like(self.low, s * torch.inf) for s in (1, -1)])
+        self.register_buffer("seen", nothing)
+
+    def forward(self, value: Tensor) -> Tensor:
+        return value.clamp(self.low, self.high)
+
+    def widen(self, values: Any) -> None:
+        values = torch.as_tensor(values).to(self.seen)
+        least, greatest = torch.minimum(self.seen[0], values.amin(0)), values.amax(0)
+        greatest = torch.maximum(self.seen[1], greatest)
+        self.seen.copy_(torch.stack([least, greatest]))
+        beyond = BEYOND * (greatest - least)
+        beyond = torch.where(beyond > 0, beyond, torch.inf)  # who knows how far it will move
+        self.low.copy_((least - beyond).clamp(min=torch.as_tensor(self.space.low)))
+        self.high.copy_((greatest + beyond).clamp(max=torch.as_tensor(self.space.high)))
+
+
+class JointReach(Reach):
+    """The parts of a dictionary or a tuple, each in its own reach."""
+
+    def __init__(self, parts: dict[str, Reach] | tuple[Reach, ...]):
+        super().__init__()
+        self.parts = Parts(parts)
+
+    def forward(self, value: Any) -> Any:
+        reached = {key: part(value[key]) for key, part in self.parts.items()}
+        return tuple(reached.values()) if self.parts.is_tuple else reached
+
+    def widen(self, values: Any) -> None:
+        for key, part in self.parts.items():
+            part.widen(values[key])
+
+
+def reach_of(space: spaces.Space) -> Reach:
+    """The reach of values of `space`, nested as it is."""
+    if isinstance(space, spaces.Dict):
+        return JointReach({key: reach_of(part) for key, part in space.items()})
+    if isinstance(space, spaces.Tuple):
+        return JointReach(tuple(reach_of(part) for part in space))
+    if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
+        return BoxReach(space)
+    return Reach()
