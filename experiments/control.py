@@ -35,6 +35,7 @@ from agents.imagination import parameters_of, recorded_beliefs
 from agents.policy_gradient import PolicyGradient
 from envs import DreamVectorEnv, GymEnvironment, collect
 from envs.make import arguments_from_json, make_vector_env
+from experiments.baseline_config import BaselineConfig
 from experiments.control_config import ControlConfig, DreamingConfig, EnvironmentConfig
 from experiments.improving import ByAlgorithm, ByGradient, Improver
 from experiments.progress import Reporter
@@ -476,7 +477,7 @@ def rewards_of(episodes: Episodes) -> np.ndarray:
     return np.delete(episodes.columns["reward"], episodes.starts)
 
 
-def evaluation_seeds(config: ControlConfig) -> list[int]:
+def evaluation_seeds(config: ControlConfig | BaselineConfig) -> list[int]:
     """Of the evaluation while training, of the real and of the dreamt games after it."""
     sequence = np.random.SeedSequence([config.seed, EVALUATION_SEED])
     return [int(seed) for seed in sequence.generate_state(3)]
