@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from envs.observations import StrangeValueError
+from experiments.baseline_config import BaselineConfig
 from experiments.config import ExactConfig
 from experiments.progress import Interrupted, Reporter
 from experiments.run import RunError, RunFolder, experiment_of, write_text
@@ -24,8 +25,8 @@ Note = Callable[[str, int, int], None]  # told of (what, done, total)
 class Experiment(NamedTuple):
     """What the verbs do with the runs of an experiment. Some experiments lack some verbs."""
 
-    training: Callable[[RunFolder, Reporter], Training]
-    finish: Callable[[RunFolder, Reporter], None]  # what is done with a run that is trained
+    training: Callable[[RunFolder, Reporter], Training] | None = None
+    finish: Callable[[RunFolder, Reporter], None] = lambda folder, reporter: None  # when trained
     check: Callable[[Any], None] = lambda config: None  # raises what is wrong with a configuration
     settings: Callable[[Any], Any] | None = None  # of a configuration: how a run is evaluated
     evaluate: Callable[[RunFolder, Any, Note], dict[str, Any]] | None = None
@@ -77,6 +78,7 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "toy-game": _toy_game,
     "control": _control,
     "vae": _vae,
+    "baseline": Experiment,
 }
 
 
@@ -100,6 +102,8 @@ def _go_on(folder: RunFolder) -> None:
     reporter = Reporter()
     hint = f"worldmodel resume {shlex.quote(str(folder.path))}"
     experiment = experiment_of_run(folder)
+    if experiment.training is None:
+        raise _no_such_verb("resume", folder)
     try:
         training = experiment.training(folder, reporter)
         training.restore()
@@ -230,6 +234,15 @@ def bench_toy_game(
     else:
         for key, value in result.items():
             print(f"{key}: {value}")
+
+
+def bench_control(path: Path, config: BaselineConfig) -> None:
+    """Another algorithm in the real environment."""
+    from experiments.bench.control import baseline
+
+    reporter = Reporter()
+    baseline(RunFolder.create(path, config), reporter)
+    reporter.say(f"written: {path / 'metrics.jsonl'}")
 
 
 def bench_cores(
