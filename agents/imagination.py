@@ -17,8 +17,6 @@ from worldmodel import (
     nested,
 )
 
-FEWEST_ROWS = 64  # so that hardly ever all of them end an episode
-
 
 class AsItIs(Encoder):
     """A vector, [*, size] -> the same."""
@@ -98,14 +96,16 @@ def recorded_beliefs(
 
     window, from_start: of the windows that beliefs are inferred from (see `Replay.sample`).
     """
-    beliefs, ended = [], []
-    for block in replay.sample(window, max(2 * number, FEWEST_ROWS), from_start):
-        fresh = model.initial_state(block.mask.shape[1])
-        inferred = model.infer(block, fresh)[0].states
-        valid = block.mask.flatten()
-        flat = nested.map(lambda leaf: leaf.flatten(0, 1), inferred)
-        beliefs.append(nested.index(flat, valid))
-        ended.append(block.rows.terminated.flatten()[valid])
+    beliefs: list[ModelState] = []
+    ended: list[Tensor] = []
+    while all(part.all() for part in ended):  # of a few rows, all may have ended episodes
+        for block in replay.sample(window, 2 * number, from_start):
+            fresh = model.initial_state(block.mask.shape[1])
+            inferred = model.infer(block, fresh)[0].states
+            valid = block.mask.flatten()
+            flat = nested.map(lambda leaf: leaf.flatten(0, 1), inferred)
+            beliefs.append(nested.index(flat, valid))
+            ended.append(block.rows.terminated.flatten()[valid])
     alive = (~torch.cat(ended)).nonzero().flatten()
     chosen = alive[torch.randint(len(alive), (number,))]
     return nested.index(nested.concatenate(beliefs), chosen)

@@ -104,7 +104,7 @@ class WorldLearningConfig:
 
     first_updates: int = 600
     """Updates after the first collection."""
-    update_ratio: float = 0.6
+    update_ratio: float = 1.0
     """Updates a real step after it."""
     window: int = 32
     """Rows of a training window, at most."""
@@ -145,11 +145,11 @@ class DreamingConfig:
     actions that are numbers, actor-critic for others."""
     first_rollouts: int = 600
     """Rollouts in the dream after the first collection."""
-    rollout_ratio: float = 0.6
+    rollout_ratio: float = 1.0
     """Rollouts a real step after it; each makes one update."""
-    dreams: int = 200
+    dreams: int = 128
     """Games dreamt side by side; they begin with beliefs about recorded rows."""
-    length: int = 25
+    length: int = 40
     """Rows a rollout."""
     horizon: int = 200
     """Steps after which a dream is over and another one begins."""
@@ -159,7 +159,7 @@ class DreamingConfig:
     """Adam's learning rate, at first; it falls along a cosine to a tenth."""
     discount: float = 0.99
     """Of rewards, a step."""
-    trace: float = 0.95
+    trace: float = 0.97
     """lambda of the returns (not DQN, SAC)."""
     averaging: float = 0.995
     """Decay of the average of our own policy's weights, which is what acts in reality; 0: none."""
