@@ -4,6 +4,7 @@
 They are imported with this module, which takes two seconds: import it where it is needed.
 """
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -155,14 +156,16 @@ class Kind(NamedTuple):
     read: Callable[[Any, Tensor], Parameters]  # its policy, given thoughts [N, F]
 
 
-ANY = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+NUMBERED = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete)
+ANY = (*NUMBERED, spaces.MultiBinary)
 ALGORITHMS = {
     "PPO": Kind("stable_baselines3", "MlpPolicy", ANY, _of_actor),
     "A2C": Kind("stable_baselines3", "MlpPolicy", ANY, _of_actor),
     "DQN": Kind("stable_baselines3", "MlpPolicy", (spaces.Discrete,), _of_values),
     "SAC": Kind("stable_baselines3", "MlpPolicy", (spaces.Box,), _of_squashed_actor),
-    "RecurrentPPO": Kind("sb3_contrib", "MlpLstmPolicy", ANY, _of_remembering_actor),
+    "RecurrentPPO": Kind("sb3_contrib", "MlpLstmPolicy", NUMBERED, _of_remembering_actor),
 }
+"""(RecurrentPPO 2.9 keeps bits as int8, of which its own loss cannot be computed.)"""
 
 
 def check(name: str, space: spaces.Space, options: Mapping[str, Any]) -> None:
@@ -211,7 +214,10 @@ class Learner:
         """games: of the kind that it will be given; options: of the algorithm's constructor."""
         self.reward_unit = reward_unit
         self.algorithm = constructor_of(name)(
-            ALGORITHMS[name].policy, Games(games, reward_unit), device="cpu", **options
+            ALGORITHMS[name].policy,
+            Games(games, reward_unit),
+            device="cpu",
+            **copy.deepcopy(dict(options)),  # some algorithms write into theirs
         )
         self.algorithm.set_logger(Logger(None, []))
 

@@ -1,0 +1,172 @@
+"""Runs whose policy an algorithm of stable-baselines3 trains: whole, interrupted, refused."""
+
+import json
+
+import pytest
+import torch
+
+import experiments
+from agents.sb3 import ALGORITHMS
+from experiments.baseline_config import BaselineConfig
+from experiments.bench.control import baseline
+from experiments.cli import main
+from experiments.control import Training
+from experiments.control_config import (
+    ControlConfig,
+    DreamingConfig,
+    EnvironmentConfig,
+    quick_control,
+)
+from experiments.jobs import resume
+from experiments.progress import Interrupted, Reporter
+from experiments.returns import play_episodes
+from experiments.run import RunError, RunFolder
+from worldmodel import Greedy
+
+
+@pytest.fixture(autouse=True)
+def _noise_is_left_alone():
+    with torch.random.fork_rng(devices=[]):
+        yield
+
+
+def config_of(algorithm, env="CartPole-v1", **environment):
+    told = DreamingConfig(agent=f"sb3:{algorithm}")
+    return quick_control(ControlConfig(EnvironmentConfig(env, **environment), dreaming=told))
+
+
+def train(path, config, stop_after=None):
+    """Trains, and where it was stopped goes on; the metrics without their times."""
+    folder = RunFolder.create(path, config)
+    training = Training(folder, Reporter())
+    training.restore()
+    if stop_after is not None:
+        with pytest.raises(Interrupted):
+            training.run(stop_after)
+        training = Training(folder, Reporter())
+        training.restore()
+    training.run()
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in folder.metrics()]
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "A2C", "RecurrentPPO"])
+def test_a_run_goes_on_to_the_last_bit(algorithm, tmp_path):
+    config = config_of(algorithm)
+
+    def amid_dreams(training):
+        return (training.stages[training.stage].kind, training.done) == ("improve", 2)
+
+    whole = train(tmp_path / "whole", config)
+    assert train(tmp_path / "cut", config, amid_dreams) == whole
+    one, other = (experiments.load(tmp_path / name) for name in ("whole", "cut"))
+    weights = (run.modules["policy"].parameters() for run in (one, other))
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+
+
+@pytest.mark.parametrize(("algorithm", "env"), [("DQN", "CartPole-v1"), ("SAC", "Pendulum-v1")])
+def test_a_run_whose_replay_is_refilled_goes_on(algorithm, env, tmp_path):
+    config = config_of(algorithm, env, time_limit=20)
+
+    def amid_dreams(training):
+        return (training.stages[training.stage].kind, training.done) == ("improve", 2)
+
+    whole = train(tmp_path / "whole", config)
+    cut = train(tmp_path / "cut", config, amid_dreams)
+    assert [(line["stage"], line["unit"]) for line in cut] == [
+        (line["stage"], line["unit"]) for line in whole
+    ]
+    run = experiments.load(tmp_path / "cut")
+    returns = play_episodes(run.environment(2, seed=0), Greedy(run.agent), 2, 2)
+    assert len(returns) == 2
+
+
+def test_what_cannot_be_is_said_before_anything_is_played(tmp_path):
+    for name, config, words in (
+        ("actions", config_of("SAC"), "SAC takes Box actions, but .*Discrete.*; PPO"),
+        ("more", config_of("DQN", "Pendulum-v1"), "DQN takes Discrete actions, but .*Box"),
+    ):
+        folder = RunFolder.create(tmp_path / name, config)
+        with pytest.raises(RunError, match=words):
+            Training(folder, Reporter())
+        assert not (folder.episodes / "facts.json").exists()
+        assert not list(folder.metrics())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--agent", "sb3:PPO", "--agent-arguments", '{"n_stpes": 3}'], "takes no n_stpes"),
+        (["--agent-arguments", '{"n_steps": 3}'], "choose --agent"),
+        (["--agent", "sb3:PPO", "--method", "dynamics"], "--method is our own agent's"),
+    ],
+)
+def test_options_that_do_nothing_are_refused(options, words, tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(
+            ["train", "control", "--env", "CartPole-v1", "--out", str(tmp_path / "run"), *options]
+        )
+    assert end.value.code == 2
+    printed = capsys.readouterr()
+    assert words in " ".join((printed.err + printed.out).replace("│", " ").split())
+
+
+def test_arguments_reach_the_algorithm(tmp_path):
+    told = DreamingConfig(agent="sb3:PPO", agent_arguments='{"n_epochs": 3, "gamma": 0.5}')
+    config = quick_control(ControlConfig(EnvironmentConfig("CartPole-v1"), dreaming=told))
+    train(tmp_path / "run", config)
+    algorithm = experiments.load(tmp_path / "run").algorithm.algorithm
+    assert (algorithm.n_epochs, algorithm.gamma, algorithm.gae_lambda) == (3, 0.5, told.trace)
+    assert algorithm.n_steps * algorithm.n_envs == config.dreaming.dreams * config.dreaming.length
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "env", "options"),
+    [
+        ("PPO", "CartPole-v1", {}),
+        ("PPO", "Acrobot-v1", {"time_limit": 30}),  # normalised
+        ("RecurrentPPO", "CartPole-v1", {"hidden_velocities": True}),
+        ("SAC", "Pendulum-v1", {"time_limit": 30}),
+        ("DQN", "CartPole-v1", {}),
+    ],
+)
+def test_baselines_are_evaluated_as_runs_are(algorithm, env, options, tmp_path):
+    config = BaselineConfig(
+        EnvironmentConfig(env, **options), algorithm, steps=300, every=128, episodes=3
+    )
+    folder = RunFolder.create(tmp_path / "run", config)
+    baseline(folder, Reporter())
+    lines = list(folder.metrics())
+    assert [line["stage"] for line in lines] == ["evaluate"] * len(lines)
+    assert [line["real_steps"] // 128 * 128 for line in lines][:2] == [128, 256]
+    assert all(len(line["real_returns"]) == 3 for line in lines)
+    assert {"round", "unit", "real_return_mean", "seconds"} <= lines[0].keys()
+    with pytest.raises(RunError, match="is a baseline"):
+        resume(folder.path)
+
+
+def test_a_baseline_says_what_it_cannot_learn_from(tmp_path):
+    config = BaselineConfig(EnvironmentConfig("CartPole-v1"), "SAC")
+    with pytest.raises(RunError, match="SAC takes Box actions"):
+        baseline(RunFolder.create(tmp_path / "run", config), Reporter())
+    game = EnvironmentConfig("envs:worldmodel/ToyGame-v0")
+    with pytest.raises(RunError, match="learn from vectors, but"):
+        baseline(RunFolder.create(tmp_path / "toy", BaselineConfig(game, "PPO")), Reporter())
+
+
+def test_every_algorithm_can_be_asked_for():
+    for name in ALGORITHMS:
+        assert DreamingConfig(agent=f"sb3:{name}").algorithm == name
+    assert DreamingConfig().algorithm is None
+
+
+def test_a_checkpoint_of_an_algorithm_is_plain_data(tmp_path):
+    """No pickle that runs code: it is read back with `weights_only`."""
+    train(tmp_path / "run", config_of("SAC", "Pendulum-v1", time_limit=20))
+    newest = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
+    state = torch.load(newest / "state.pt", weights_only=True)
+    learner = state["improver"]["learner"]
+    assert {"actor.optimizer", "critic.optimizer", "ent_coef_optimizer"} == set(
+        learner["optimizers"]
+    )
+    assert "log_ent_coef" in learner["others"]
+    assert json.loads((newest / "checkpoint.json").read_text())["values"]["real_steps"] > 0
