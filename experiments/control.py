@@ -8,6 +8,7 @@ improve (the policy, in the dream alone), evaluate (real episodes, for the learn
 expect stands in docs/results.md.
 """
 
+import copy
 import inspect
 import json
 import math
@@ -119,19 +120,21 @@ class Parts:
         hidden = config.dreaming.policy_hidden
         size = self.model.core.feature_size if self.reveals else self.model.belief_size
         self.policy = Policy(size, self.actions, hidden)
+        self.acting = copy.deepcopy(self.policy)  # its average over updates
         self.critic = Critic(size, hidden, scale=CRITIC_SCALE * facts.reward_unit)
         for module in self.modules.values():
             module.eval()
-        self.agent = Believer(self.model, self.policy, self.reveals)
+        self.agent = Believer(self.model, self.acting, self.reveals)
 
     @property
     def modules(self) -> dict[str, nn.Module]:
-        learned: dict[str, nn.Module] = {
+        modules: dict[str, nn.Module] = {
             "model": self.model,
             "policy": self.policy,
             "critic": self.critic,
+            "acting": self.acting,
         }
-        return learned if self.eyes is None else learned | {"eyes": self.eyes}
+        return modules if self.eyes is None else modules | {"eyes": self.eyes}
 
     def environment(self, copies: int = 1, seed: int | None = None) -> GymEnvironment:
         """The real environment, `copies` side by side, in this process; images are codes in it."""
@@ -305,7 +308,12 @@ class Training(Run):
         )
         dreaming = config.dreaming
         self.imagination = Imagination(
-            parts.agent, parts.dream(), self.replay, dreaming.dreams, told.window, told.from_start
+            Believer(parts.model, parts.policy, parts.reveals),
+            parts.dream(),
+            self.replay,
+            dreaming.dreams,
+            told.window,
+            told.from_start,
         )
         self.objective = parts.objective(self.imagination)
         self.improver = Trainer(
@@ -384,8 +392,18 @@ class Training(Run):
             self.dreams = self.imagination.begin()
         rollout, self.dreams = self.objective.roll(self.imagination.go_on(self.dreams))
         metrics = self.improver.update(rollout)
+        self._average()
         self.log(stage, **metrics)
         return f"value {metrics['value']:.2f}, entropy {metrics['entropy']:.2f}"
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """What acts in reality follows what is learned, and wavers less."""
+        updates = self.improver.updates
+        kept = min(self.config.dreaming.averaging, updates / (10 + updates))
+        pairs = zip(self.parts.acting.parameters(), self.parts.policy.parameters(), strict=True)
+        for acting, learned in pairs:
+            acting.lerp_(learned, 1 - kept)
 
     def _evaluate(self, stage: Stage) -> str:
         episodes = self.config.returns.curve_episodes

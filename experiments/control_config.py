@@ -197,6 +197,8 @@ class DreamingConfig:
     """Of rewards, a step."""
     trace: float = 0.95
     """lambda of the returns."""
+    averaging: float = 0.995
+    """Decay of the average of the policy's weights, which is what acts in reality; 0: none."""
     entropy: float = 0.003
     """Weight of the entropy bonus, in units of how far returns lie apart."""
 

@@ -38,7 +38,7 @@ class BoxReach(Reach):
         super().__init__()
         self.space = space
         for name in ("low", "high"):
-            self.register_buffer(name, torch.as_tensor(getattr(space, name)).float())
+            self.register_buffer(name, torch.tensor(getattr(space, name)).float())  # a copy
         # the least and the greatest of each number that was seen, [2, *shape]
         nothing = torch.stack([torch.full_like(self.low, s * torch.inf) for s in (1, -1)])
         self.register_buffer("seen", nothing)
