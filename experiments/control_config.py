@@ -52,18 +52,19 @@ class SeeingConfig:
     its codes. joint: the world model learns convolutions itself, and the policy acts on what it
     draws images from, so that none are drawn in dreams (images beside other observations are
     learned jointly, too, but are drawn)."""
-    vae_latent: int = 16
-    """Numbers of a code (frozen)."""
+    vae_latent: int = 8
+    """Numbers of a code (frozen); those that turn out to tell nothing are left at 0."""
     vae_hidden: int = 128
     """Units between convolutions and code, both ways."""
     vae_width: int = 8
     """Channels at the highest resolution."""
-    vae_likelihood: Literal["mse", "discretised-logistic"] = "discretised-logistic"
-    """Of pixels (frozen): what moves counts by its errors, or by how well it is predicted."""
+    vae_likelihood: Literal["mse", "discretised-logistic"] = "mse"
+    """Of pixels (frozen): a Gaussian of fixed scale, or a mass over the 256 levels."""
     vae_std: float = 0.1
     """Of mse, as a share of the full brightness."""
-    vae_beta: float = 1.0
-    """Weight of the codes' KL divergence (frozen)."""
+    vae_beta: float = 0.02
+    """Weight of the codes' KL divergence (frozen). A small thing that moves over an empty ground is
+    worth few nats, and at 1 codes say nothing of it for the first thousand updates."""
     vae_updates: int = 2_000
     """Updates of the VAE after the first collection (frozen, as all that follow)."""
     vae_growth: float = 2.0
