@@ -63,8 +63,8 @@ class SeeingConfig:
     vae_std: float = 0.1
     """Of mse, as a share of the full brightness."""
     vae_beta: float = 0.02
-    """Weight of the codes' KL divergence (frozen). A small thing that moves over an empty ground is
-    worth few nats, and at 1 codes say nothing of it for the first thousand updates."""
+    """Weight of the codes' KL divergence (frozen). A small thing that moves over an empty ground
+    is worth few nats, and at 1 codes say nothing of it for the first thousand updates."""
     vae_updates: int = 2_000
     """Updates of the VAE after the first collection (frozen, as all that follow)."""
     vae_growth: float = 2.0
