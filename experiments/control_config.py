@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from experiments.config import Core, positive
+from experiments.config import positive
 
 Method = Literal["auto", "actor-critic", "every-action", "dynamics"]
 AgentName = Literal["own", "sb3:PPO", "sb3:A2C", "sb3:DQN", "sb3:SAC", "sb3:RecurrentPPO"]
@@ -45,11 +45,53 @@ class EnvironmentConfig:
 
 
 @dataclass(frozen=True)
+class SeeingConfig:
+    """How an observation that is one image is taken in."""
+
+    vae: Literal["frozen", "joint"] = "frozen"
+    """frozen: a convolutional VAE learns from the images that were played, and the world is one of
+    its codes. joint: the world model learns convolutions itself, and the policy acts on what it
+    draws images from, so that none are drawn in dreams (images beside other observations are
+    learned jointly, too, but are drawn)."""
+    vae_latent: int = 8
+    """Numbers of a code (frozen); those that turn out to tell nothing are left at 0."""
+    vae_hidden: int = 128
+    """Units between convolutions and code, both ways."""
+    vae_width: int = 8
+    """Channels at the highest resolution."""
+    vae_likelihood: Literal["mse", "discretised-logistic"] = "mse"
+    """Of pixels (frozen): a Gaussian of fixed scale, or a mass over the 256 levels."""
+    vae_std: float = 0.1
+    """Of mse, as a share of the full brightness."""
+    vae_beta: float = 0.02
+    """Weight of the codes' KL divergence (frozen). A small thing that moves over an empty ground
+    is worth few nats, and at 1 codes say nothing of it for the first thousand updates."""
+    vae_updates: int = 2_000
+    """Updates of the VAE after the first collection (frozen, as all that follow)."""
+    vae_growth: float = 2.0
+    """It learns again as soon as so many times the steps have been played that it has learned
+    from: a policy comes to see what chance never saw. What was recorded is then seen anew."""
+    vae_batch: int = 64
+    """Images of an update."""
+    vae_rate: float = 0.002
+    """Adam's learning rate, at first; it falls along a cosine."""
+
+    def __post_init__(self) -> None:
+        positive(self, "vae_latent", "vae_hidden", "vae_width", "vae_std")
+        positive(self, "vae_updates", "vae_batch", "vae_rate")
+        if self.vae_beta < 0 or self.vae_growth <= 1:
+            raise ValueError(
+                "--vae-beta must be 0 or more and --vae-growth above 1, "
+                f"got {self.vae_beta} and {self.vae_growth}"
+            )
+
+
+@dataclass(frozen=True)
 class WorldConfig:
     """The world model."""
 
-    core: Core = "rnn"
-    """The sequence core."""
+    core: Literal["auto", "rnn", "independent", "vrnn", "srnn", "rssm"] = "auto"
+    """The sequence core. auto: rnn, but rssm for images that are learned jointly."""
     memory: int = 16
     """Units of the recurrence. Few of them learn a world that shows nearly all; one that has to be
     remembered wants more."""
@@ -208,6 +250,7 @@ class ControlConfig:
     """
 
     environment: EnvironmentConfig
+    seeing: SeeingConfig = field(default_factory=SeeingConfig)
     world: WorldConfig = field(default_factory=WorldConfig)
     collecting: CollectingConfig = field(default_factory=CollectingConfig)
     learning: WorldLearningConfig = field(default_factory=WorldLearningConfig)
@@ -230,6 +273,9 @@ def quick_control(config: ControlConfig) -> ControlConfig:
     """The same experiment made so small that it ends within seconds and learns next to nothing."""
     return replace(
         config,
+        seeing=replace(
+            config.seeing, vae_latent=4, vae_hidden=8, vae_width=2, vae_updates=4, vae_batch=8
+        ),
         world=replace(config.world, memory=4, hidden=16, latent=4),
         collecting=CollectingConfig(steps=90, prefill=50, phase=20),
         learning=replace(
