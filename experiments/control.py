@@ -113,6 +113,8 @@ class Parts:
         """shown: what the environment shows and episodes hold; the model's `observation_space` is
         another one where images are seen as codes."""
         self.config = config
+        self.dreaming = config.dreaming
+        self.rollouts = config.dreaming.rollouts(isinstance(action_space, spaces.Box))
         self.facts = facts
         self.eyes: WorldModel | None = None
         self.recorded_space = shown
@@ -145,25 +147,22 @@ class Parts:
 
     def dream(self, horizon: int | None = None) -> Dream:
         """The environment as the model dreams it."""
-        horizon = horizon or self.config.dreaming.horizon
+        horizon = horizon or self.dreaming.horizon
         return Dream(self.model, horizon, self.observation_space, self.action_space)
 
     def objective(self, imagination: Imagination) -> PolicyGradient:
         """How the policy is trained."""
-        told = self.config.dreaming
+        told, rollouts = self.dreaming, self.rollouts
         core, critic, unit = imagination.core, self.critic, self.facts.reward_unit
         sizes, discount, entropy = (
-            (told.dreams, told.length),
+            (rollouts.dreams, rollouts.length),
             told.discount,
             constant(told.entropy),
         )
-        method = told.method
-        if method == "auto":
-            method = "dynamics" if isinstance(self.action_space, spaces.Box) else "actor-critic"
-        if method == "every-action":
+        if rollouts.method == "every-action":
             return EveryAction(core, *sizes, critic, discount, entropy, unit)
-        kind = DynamicsGradient if method == "dynamics" else ActorCritic
-        return kind(core, *sizes, critic, discount, told.trace, entropy, unit)
+        kind = DynamicsGradient if rollouts.method == "dynamics" else ActorCritic
+        return kind(core, *sizes, critic, discount, rollouts.trace, entropy, unit)
 
     def dreams(self, begin: Callable[[int], ModelState] | None = None) -> DreamVectorEnv:
         """Dreams side by side whose beliefs are shown, for algorithms of others.
@@ -172,14 +171,14 @@ class Parts:
         """
         return DreamVectorEnv(
             self.dream(),
-            self.config.dreaming.dreams,
+            self.rollouts.dreams,
             observe="belief",
             autoreset_mode=AutoresetMode.SAME_STEP,
             begin=begin,
         )
 
     def _own_agent(self) -> Believer:
-        hidden = self.config.dreaming.policy_hidden
+        hidden = self.dreaming.policy_hidden
         size = self.model.core.feature_size if self.reveals else self.model.belief_size
         self.policy = Policy(size, self.actions, hidden)
         self.acting = copy.deepcopy(self.policy)  # its average over updates
@@ -195,7 +194,7 @@ class Parts:
             )
         from agents import sb3
 
-        told = self.config.dreaming
+        told = self.dreaming
         self.algorithm = sb3.Learner(
             cast(str, told.algorithm), self.dreams(), options_of(told), self.facts.reward_unit
         )
@@ -233,7 +232,8 @@ def options_of(told: DreamingConfig) -> dict[str, Any]:
     Its schedules run over one call, and here there are many: rates of learning are set by rollout,
     exploration stays as it is.
     """
-    steps = told.dreams * told.length
+    rollouts = told.rollouts(are_numbers=False)  # no gradient goes through the dream
+    steps = rollouts.dreams * rollouts.length
     network: dict[str, Any] = {"net_arch": [told.policy_hidden] * 2}
     options = {"learning_rate": told.policy_rate, "gamma": told.discount, "policy_kwargs": network}
     if told.algorithm in ("DQN", "SAC"):
@@ -242,7 +242,8 @@ def options_of(told: DreamingConfig) -> dict[str, Any]:
         if told.algorithm == "DQN":
             options |= {"exploration_initial_eps": 0.05, "exploration_final_eps": 0.05}
     else:
-        options |= {"n_steps": told.length, "gae_lambda": told.trace, "ent_coef": told.entropy}
+        options |= {"n_steps": rollouts.length, "gae_lambda": rollouts.trace}
+        options |= {"ent_coef": told.entropy}
     if told.algorithm in ("PPO", "RecurrentPPO"):
         options |= {"batch_size": -(-steps // 4), "n_epochs": 4}
     if told.algorithm == "RecurrentPPO":
@@ -439,20 +440,20 @@ class Training(Run):
 
     def _improver(self, rollouts: int) -> Improver:
         """What makes the policy better, in so many rollouts."""
-        parts, told = self.parts, self.config.dreaming
+        parts, told = self.parts, self.parts.dreaming
         window, from_start = self.config.learning.window, self.config.learning.from_start
         if parts.algorithm is not None:
             begin = functools.partial(
                 recorded_beliefs, parts.model, self.replay, window=window, from_start=from_start
             )
             share = cosine(1.0, LAST_RATE, rollouts)
-            steps = told.dreams * told.length
+            steps = parts.rollouts.dreams * parts.rollouts.length
             return ByAlgorithm(parts.algorithm, parts.dreams(begin), steps, share)
         imagination = Imagination(
             Believer(parts.model, parts.policy, parts.reveals),
             parts.dream(),
             self.replay,
-            told.dreams,
+            parts.rollouts.dreams,
             window,
             from_start,
         )

@@ -1,7 +1,7 @@
 """What the control experiment can be told; see `experiments.config`."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from experiments.config import positive
 
@@ -173,6 +173,15 @@ class WorldLearningConfig:
         positive(self, "first_updates", "update_ratio", "window", "batch_rows", "learning_rate")
 
 
+class Rollouts(NamedTuple):
+    """What was left open, settled."""
+
+    method: Method
+    dreams: int  # side by side
+    length: int  # rows
+    trace: float  # lambda of the returns
+
+
 @dataclass(frozen=True)
 class DreamingConfig:
     """How the policy is trained, in the dream alone."""
@@ -189,10 +198,12 @@ class DreamingConfig:
     """Rollouts in the dream after the first collection."""
     rollout_ratio: float = 1.0
     """Rollouts a real step after it; each makes one update."""
-    dreams: int = 128
-    """Games dreamt side by side; they begin with beliefs about recorded rows."""
-    length: int = 40
-    """Rows a rollout."""
+    dreams: int | None = None
+    """Games dreamt side by side; they begin with beliefs about recorded rows. None: 128, or 256
+    for the gradient through the dream."""
+    length: int | None = None
+    """Rows a rollout. None: 40, or 20 for the gradient through the dream, which farther back is
+    mostly noise."""
     horizon: int = 200
     """Steps after which a dream is over and another one begins."""
     policy_hidden: int = 128
@@ -201,16 +212,19 @@ class DreamingConfig:
     """Adam's learning rate, at first; it falls along a cosine to a tenth."""
     discount: float = 0.99
     """Of rewards, a step."""
-    trace: float = 0.97
-    """lambda of the returns (not DQN, SAC)."""
+    trace: float | None = None
+    """lambda of the returns (not DQN, SAC). None: 0.97, or 0.95 for the gradient through the
+    dream."""
     averaging: float = 0.995
     """Decay of the average of our own policy's weights, which is what acts in reality; 0: none."""
     entropy: float = 0.003
     """Weight of the entropy bonus, in units of how far returns lie apart (not DQN, SAC)."""
 
     def __post_init__(self) -> None:
-        positive(self, "first_rollouts", "rollout_ratio", "dreams", "length", "horizon")
+        positive(self, "first_rollouts", "rollout_ratio", "horizon")
         positive(self, "policy_hidden", "policy_rate", "discount")
+        given = [name for name in ("dreams", "length") if getattr(self, name) is not None]
+        positive(self, *given)
         if self.agent == "own" and self.agent_arguments != "{}":
             raise ValueError("--agent-arguments are those of an algorithm: choose --agent sb3:...")
         if self.agent != "own" and self.method != "auto":
@@ -222,6 +236,16 @@ class DreamingConfig:
     def algorithm(self) -> str | None:
         """The name of stable-baselines3's algorithm, if it is one."""
         return None if self.agent == "own" else self.agent.removeprefix("sb3:")
+
+    def rollouts(self, are_numbers: bool) -> Rollouts:
+        """How rollouts are made for actions that are numbers, or for others."""
+        method = self.method
+        if method == "auto":
+            is_ours = self.algorithm is None
+            method = "dynamics" if are_numbers and is_ours else "actor-critic"
+        dreams, length, trace = (256, 20, 0.95) if method == "dynamics" else (128, 40, 0.97)
+        trace = trace if self.trace is None else self.trace
+        return Rollouts(method, self.dreams or dreams, self.length or length, trace)
 
 
 @dataclass(frozen=True)
