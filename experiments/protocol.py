@@ -14,13 +14,21 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from experiments.control import Parts, evaluation_seeds, load_run, play_greedily, rewards_of
+from experiments.control import (
+    Parts,
+    evaluation_seeds,
+    load_run,
+    play_greedily,
+    real_environment,
+    rewards_of,
+)
 from experiments.control_config import ProtocolConfig
 from experiments.datasets import HELD_OUT, typical
 from experiments.open_loop import open_loop
 from experiments.returns import play_episodes
 from experiments.run import RunFolder
 from experiments.scores import first_episodes, model_nats, over_keys, per_step, returns_of
+from experiments.seeing import coded
 from worldmodel import DiskStore, Episodes, Greedy
 from worldmodel.noise import OwnNoise
 
@@ -42,13 +50,14 @@ def evaluate(
     file = folder.episodes / HELD_OUT
     if parts.has_environment:
         held_out_episodes(parts, settings.held_out, seeds[3], note).save(file)
-    held_out = Episodes.load(file)
+    held_out = as_seen(parts, Episodes.load(file))
+    recorded = as_seen(parts, typical(store))
     return {
         **real,
         **{f"dream_return_{key}": value for key, value in dreamt.items()},
         "dream_horizon": horizon,
         "real_steps_used": checkpoint.values["real_steps"],
-        **model_figures(parts, settings, held_out, typical(store), seeds[3], note),
+        **model_figures(parts, settings, held_out, recorded, seeds[3], note),
         "wall_seconds": checkpoint.values["seconds"],
         "seed": parts.config.seed,
         "episodes": settings.episodes,
@@ -81,11 +90,16 @@ def dream_returns(
 def held_out_episodes(parts: Parts, number: int, seed: int, note: Note) -> Episodes:
     """Real episodes that nothing is learned from, of the agent as it explores."""
     note("playing episodes to score the model on", 0, number)
-    environment = parts.environment(number, seed)
+    environment = real_environment(parts.config.environment, number, seed)
     with OwnNoise(seed)():
-        episodes = first_episodes(environment, parts.agent, number, HELD_OUT_ROWS)
+        episodes = first_episodes(environment, parts.player, number, HELD_OUT_ROWS)
     environment.close()
     return episodes
+
+
+def as_seen(parts: Parts, episodes: Episodes) -> Episodes:
+    """Recorded episodes, as the model is shown them."""
+    return episodes if parts.eyes is None else coded(episodes, parts.eyes)
 
 
 def model_figures(

@@ -113,7 +113,8 @@ def test_arguments_reach_the_algorithm(tmp_path):
     config = quick_control(ControlConfig(EnvironmentConfig("CartPole-v1"), dreaming=told))
     train(tmp_path / "run", config)
     algorithm = experiments.load(tmp_path / "run").algorithm.algorithm
-    assert (algorithm.n_epochs, algorithm.gamma, algorithm.gae_lambda) == (3, 0.5, told.trace)
+    trace = told.rollouts(are_numbers=False).trace
+    assert (algorithm.n_epochs, algorithm.gamma, algorithm.gae_lambda) == (3, 0.5, trace)
     assert algorithm.n_steps * algorithm.n_envs == config.dreaming.dreams * config.dreaming.length
 
 
