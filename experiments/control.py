@@ -299,7 +299,7 @@ class Training(Run):
             weight_decay=told.weight_decay,
             clip_norm=1.0,
         )
-        self.improver = self._improver(rollouts)
+        self.improver = improver_for(parts, self.replay, rollouts)
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -337,33 +337,6 @@ class Training(Run):
         self.log(stage, **metrics)
         told = (key for key in ("value", "entropy", "reward") if key in metrics)
         return ", ".join(f"{key} {metrics[key]:.2f}" for key in told)
-
-    def _improver(self, rollouts: int) -> Improver:
-        """What makes the policy better, in so many rollouts."""
-        parts, told = self.parts, self.config.dreaming
-        window, from_start = self.config.learning.window, self.config.learning.from_start
-        if parts.algorithm is not None:
-            begin = functools.partial(
-                recorded_beliefs, parts.model, self.replay, window=window, from_start=from_start
-            )
-            share = cosine(1.0, LAST_RATE, rollouts)
-            steps = told.dreams * told.length
-            return ByAlgorithm(parts.algorithm, parts.dreams(begin), steps, share)
-        imagination = Imagination(
-            Believer(parts.model, parts.policy),
-            parts.dream(),
-            self.replay,
-            told.dreams,
-            window,
-            from_start,
-        )
-        objective = parts.objective(imagination)
-        parameters = parameters_of(parts.policy, parts.critic)
-        rate = cosine(told.policy_rate, LAST_RATE * told.policy_rate, rollouts)
-        trainer = Trainer(objective, parameters, rate, clip_norm=1.0)
-        return ByGradient(
-            objective, trainer, imagination, parts.policy, parts.acting, told.averaging
-        )
 
     def _evaluate(self, stage: Stage) -> str:
         episodes = self.config.returns.curve_episodes
@@ -470,6 +443,26 @@ class Training(Run):
         self.replay.load_state_dict(values["replay"])
         self.learner.load_state_dict(tensors["learner"])
         self.improver.load_state_dict(tensors["improver"])
+
+
+def improver_for(parts: Parts, replay: Replay, rollouts: int) -> Improver:
+    """What makes the policy better, in so many rollouts that begin with what was recorded."""
+    told = parts.config.dreaming
+    window, from_start = parts.config.learning.window, parts.config.learning.from_start
+    if parts.algorithm is not None:
+        begin = functools.partial(
+            recorded_beliefs, parts.model, replay, window=window, from_start=from_start
+        )
+        share = cosine(1.0, LAST_RATE, rollouts)
+        steps = told.dreams * told.length
+        return ByAlgorithm(parts.algorithm, parts.dreams(begin), steps, share)
+    believer = Believer(parts.model, parts.policy)
+    imagination = Imagination(believer, parts.dream(), replay, told.dreams, window, from_start)
+    objective = parts.objective(imagination)
+    parameters = parameters_of(parts.policy, parts.critic)
+    rate = cosine(told.policy_rate, LAST_RATE * told.policy_rate, rollouts)
+    trainer = Trainer(objective, parameters, rate, clip_norm=1.0)
+    return ByGradient(objective, trainer, imagination, parts.policy, parts.acting, told.averaging)
 
 
 def rewards_of(episodes: Episodes) -> np.ndarray:
