@@ -3,6 +3,7 @@
 from agents.human import Human
 from agents.imagination import Imagination
 from agents.policy_gradient import ActorCritic, Critic, DynamicsGradient, EveryAction, Policy
+from agents.sighted import Sighted
 from agents.uniform import Uniform
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "Human",
     "Imagination",
     "Policy",
+    "Sighted",
     "Uniform",
 ]

@@ -16,6 +16,7 @@ from worldmodel import (
     WorldModel,
     nested,
 )
+from worldmodel.environment import Reveal
 
 
 class AsItIs(Encoder):
@@ -34,7 +35,7 @@ class Imagination:
 
     When one is over, by itself or at its horizon, another begins. The agent in them, `core.agent`,
     has the thoughts that a `Believer` has in reality; where the core allows it, they are read off
-    the dream, which is twice as fast.
+    the dream, which is twice as fast. A believer that `reveal`s reads the generator's features.
     """
 
     def __init__(
@@ -54,13 +55,15 @@ class Imagination:
         self.window = window
         self.from_start = from_start
         self.horizon = dream.horizon
-        self.shared = self.model.core.belief_of_rows
+        self.believer = believer
+        self.shared = believer.reveal or self.model.core.belief_of_rows
         agent: Agent = believer
         if self.shared:
+            reveal: Reveal = "features" if believer.reveal else "belief"
             dream = Dream(
-                self.model, dream.horizon, dream.observation_space, dream.action_space, "belief"
+                self.model, dream.horizon, dream.observation_space, dream.action_space, reveal
             )
-            agent = Memoryless(AsItIs(self.model.belief_size), believer.head)
+            agent = Memoryless(AsItIs(believer.thought_size), believer.head)
         self.dream = dream
         self.core = GenCore(dream, agent)
 
@@ -82,7 +85,7 @@ class Imagination:
         states = recorded_beliefs(
             self.model, self.replay, self.batch_size, self.window, self.from_start
         )
-        thought = self.model.belief(states)
+        thought = self.believer.thought(states)
         world = self.dream.start(states, torch.zeros(len(thought), dtype=torch.bool))
         mind = () if self.shared else states
         return GenState(world, mind, thought, self.core.agent.policy(thought).sample())

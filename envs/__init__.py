@@ -6,7 +6,7 @@ from envs.belief_wrapper import BeliefWrapper
 from envs.collect import collect
 from envs.dream_env import DreamEnv, DreamVectorEnv, View
 from envs.gymnasium_environment import GymEnvironment
-from envs.image_code import ImageToCode
+from envs.image_code import CodeView, ImageToCode
 from envs.make import arguments_from_json, make_environment, make_vector_env
 from envs.toy_game import Action, ToyGame, ToyGameVector, draw_ring, ring_text
 from envs.toy_game_filter import ToyGameFilter
@@ -25,6 +25,7 @@ __all__ = [
     "Action",
     "ActionRepeat",
     "BeliefWrapper",
+    "CodeView",
     "DreamEnv",
     "DreamVectorEnv",
     "GymEnvironment",

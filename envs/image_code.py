@@ -1,4 +1,6 @@
-"""Frozen eyes: images become the codes of a variational autoencoder."""
+"""Frozen eyes: images become the codes of a variational autoencoder, and are shown again."""
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -6,7 +8,7 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv, VectorObservationWrapper
 from gymnasium.vector.utils import batch_space
 
-from worldmodel import WorldModel, decode_images, encode_images, image_space
+from worldmodel import Row, WorldModel, decode_images, encode_images, image_space
 
 
 class ImageToCode(VectorObservationWrapper):
@@ -36,3 +38,26 @@ class ImageToCode(VectorObservationWrapper):
     def pixels(self, codes: np.ndarray) -> np.ndarray:
         """Codes [*, Z] -> the likelihood's means, uint8 [*, H, W, C]: to be looked at."""
         return decode_images(self.model, torch.as_tensor(codes)).numpy()
+
+
+class CodeView:
+    """Shows games whose observations are codes: what the latest one stands for, the likelihood's
+    means. A `View` of dreams; nothing else decodes a pixel of them."""
+
+    def __init__(self, model: WorldModel):
+        """model: of `autoencoder_for`."""
+        self.model = model
+
+    def initial_state(self, batch_size: int) -> Any:
+        return ()
+
+    def step(self, row: Row, state: Any) -> Any:
+        """The state is the last row's codes, [B, Z]."""
+        return (row.observation,)
+
+    def draw(self, state: Any, mode: str) -> np.ndarray:
+        """The first game, uint8 [H, W, 3]."""
+        if mode != "rgb_array":
+            raise ValueError(f"images are drawn as 'rgb_array', not as {mode!r}")
+        image = decode_images(self.model, state[0][0]).numpy()
+        return image[..., :3] if image.shape[-1] >= 3 else image[..., :1].repeat(3, -1)

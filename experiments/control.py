@@ -2,15 +2,17 @@
 
     worldmodel train control --env CartPole-v1 --out RUN
 
-Rounds of up to four stages: collect (at random first, then by the policy so far), learn (the world
-model, from all that was collected), improve (the policy, in the dream alone), evaluate (real
-episodes, for the learning curve). What to expect stands in docs/results.md.
+Rounds of up to five stages: collect (at random first, then by the policy so far), see (a VAE of
+images, where these are what is observed), learn (the world model, from all that was collected),
+improve (the policy, in the dream alone), evaluate (real episodes, for the learning curve). What to
+expect stands in docs/results.md.
 """
 
 import copy
 import functools
 import inspect
 import json
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import nn
 
 from agents import (
@@ -29,18 +31,37 @@ from agents import (
     EveryAction,
     Imagination,
     Policy,
+    Sighted,
     Uniform,
 )
 from agents.imagination import parameters_of, recorded_beliefs
 from agents.policy_gradient import PolicyGradient
-from envs import DreamVectorEnv, GymEnvironment, collect
-from envs.make import arguments_from_json, make_vector_env
+from envs import (
+    CodeView,
+    DreamVectorEnv,
+    GymEnvironment,
+    ImageToCode,
+    View,
+    arguments_from_json,
+    collect,
+    make_vector_env,
+)
 from experiments.baseline_config import BaselineConfig
 from experiments.control_config import ControlConfig, DreamingConfig, EnvironmentConfig
 from experiments.improving import ByAlgorithm, ByGradient, Improver
 from experiments.progress import Reporter
 from experiments.returns import play_episodes
 from experiments.run import RunError, RunFolder, write_text
+from experiments.seeing import (
+    Sight,
+    code_space,
+    coded,
+    explain,
+    eyes_for,
+    jointly,
+    seen,
+    sees_codes,
+)
 from experiments.spaces import read_spaces, write_spaces
 from experiments.training import Stage, Told, newest_checkpoint
 from experiments.training import Training as Run
@@ -52,6 +73,7 @@ from worldmodel import (
     DiskStore,
     Dream,
     Episodes,
+    EpisodeStore,
     Greedy,
     ModelState,
     PerceptDecoder,
@@ -64,7 +86,7 @@ from worldmodel import (
     model_for,
 )
 from worldmodel.checkpoint import Checkpoint, list_checkpoints
-from worldmodel.codecs import FiniteHead
+from worldmodel.codecs import FiniteHead, is_image
 from worldmodel.noise import OwnNoise
 
 if TYPE_CHECKING:
@@ -93,15 +115,27 @@ class Parts:
         self,
         config: ControlConfig,
         facts: Facts,
-        observation_space: spaces.Space,
+        shown: spaces.Space,
         action_space: spaces.Space,
     ):
+        """shown: what the environment shows and episodes hold; the model's `observation_space` is
+        another one where images are seen as codes."""
         self.config = config
+        self.dreaming = config.dreaming
+        self.rollouts = config.dreaming.rollouts(isinstance(action_space, spaces.Box))
         self.facts = facts
-        self.observation_space, self.action_space = observation_space, action_space
+        self.eyes: WorldModel | None = None
+        self.recorded_space = shown
+        self.observation_space, self.action_space = shown, action_space
+        if sees_codes(shown, config.seeing):
+            self.eyes = eyes_for(cast(spaces.Box, shown), config.seeing)
+            self.observation_space = code_space(self.eyes)
         self.actions = action_codec(action_space)
+        self.reveals = self.eyes is None and is_image(shown)
         self.model = self._model()
         self.modules: dict[str, nn.Module] = {"model": self.model}
+        if self.eyes is not None:
+            self.modules["eyes"] = self.eyes
         self.algorithm: Learner | None = None  # an algorithm of stable-baselines3
         is_own = config.dreaming.agent == "own"
         self.agent: Agent = self._own_agent() if is_own else self._foreign_agent()
@@ -109,30 +143,34 @@ class Parts:
             module.eval()
 
     def environment(self, copies: int = 1, seed: int | None = None) -> GymEnvironment:
-        """The real environment, `copies` side by side, in this process."""
-        return real_environment(self.config.environment, copies, seed)
+        """The real environment, `copies` side by side, in this process; images are codes in it."""
+        told = self.config.environment
+        if self.eyes is None:
+            return real_environment(told, copies, seed)
+        return GymEnvironment(ImageToCode(vector_env(told, copies), self.eyes), seed)
+
+    def view(self) -> View | None:
+        """Shows dreams of codes as images."""
+        return None if self.eyes is None else CodeView(self.eyes)
 
     def dream(self, horizon: int | None = None) -> Dream:
         """The environment as the model dreams it."""
-        horizon = horizon or self.config.dreaming.horizon
+        horizon = horizon or self.dreaming.horizon
         return Dream(self.model, horizon, self.observation_space, self.action_space)
 
     def objective(self, imagination: Imagination) -> PolicyGradient:
         """How the policy is trained."""
-        told = self.config.dreaming
+        told, rollouts = self.dreaming, self.rollouts
         core, critic, unit = imagination.core, self.critic, self.facts.reward_unit
         sizes, discount, entropy = (
-            (told.dreams, told.length),
+            (rollouts.dreams, rollouts.length),
             told.discount,
             constant(told.entropy),
         )
-        method = told.method
-        if method == "auto":
-            method = "dynamics" if isinstance(self.action_space, spaces.Box) else "actor-critic"
-        if method == "every-action":
+        if rollouts.method == "every-action":
             return EveryAction(core, *sizes, critic, discount, entropy, unit)
-        kind = DynamicsGradient if method == "dynamics" else ActorCritic
-        return kind(core, *sizes, critic, discount, told.trace, entropy, unit)
+        kind = DynamicsGradient if rollouts.method == "dynamics" else ActorCritic
+        return kind(core, *sizes, critic, discount, rollouts.trace, entropy, unit)
 
     def dreams(self, begin: Callable[[int], ModelState] | None = None) -> DreamVectorEnv:
         """Dreams side by side whose beliefs are shown, for algorithms of others.
@@ -141,24 +179,30 @@ class Parts:
         """
         return DreamVectorEnv(
             self.dream(),
-            self.config.dreaming.dreams,
+            self.rollouts.dreams,
             observe="belief",
             autoreset_mode=AutoresetMode.SAME_STEP,
             begin=begin,
         )
 
     def _own_agent(self) -> Believer:
-        size, hidden = self.model.belief_size, self.config.dreaming.policy_hidden
+        hidden = self.dreaming.policy_hidden
+        size = self.model.core.feature_size if self.reveals else self.model.belief_size
         self.policy = Policy(size, self.actions, hidden)
         self.acting = copy.deepcopy(self.policy)  # its average over updates
         self.critic = Critic(size, hidden, scale=CRITIC_SCALE * self.facts.reward_unit)
         self.modules |= {"policy": self.policy, "critic": self.critic, "acting": self.acting}
-        return Believer(self.model, self.acting)
+        return Believer(self.model, self.acting, self.reveals)
 
     def _foreign_agent(self) -> Agent:
+        if self.reveals:
+            raise RunError(
+                "algorithms of stable-baselines3 see beliefs, but images that are learned jointly "
+                "are dreamt without any: add --vae frozen, or leave out --agent"
+            )
         from agents import sb3
 
-        told = self.config.dreaming
+        told = self.dreaming
         self.algorithm = sb3.Learner(
             cast(str, told.algorithm), self.dreams(), options_of(told), self.facts.reward_unit
         )
@@ -168,15 +212,18 @@ class Parts:
         return sb3.Remembering(believer, head) if sb3.is_remembering(head) else believer
 
     def _model(self) -> WorldModel:
-        told = self.config.world
-        known = set(inspect.signature(CORES[told.core]).parameters) - {"hidden"}
+        told, seeing = self.config.world, self.config.seeing
+        core = ("rssm" if self.reveals else "rnn") if told.core == "auto" else told.core
+        known = set(inspect.signature(CORES[core]).parameters) - {"hidden"}
         options: dict[str, Any] = {
             key: value for key, value in vars(told).items() if key in known and value != "default"
         }
+        if self.reveals:
+            options |= jointly(self.observation_space, seeing)
         return model_for(
             self.observation_space,
             self.action_space,
-            told.core,
+            core,
             told.memory,
             self.facts.reward_support,
             history=told.history,
@@ -193,7 +240,8 @@ def options_of(told: DreamingConfig) -> dict[str, Any]:
     Its schedules run over one call, and here there are many: rates of learning are set by rollout,
     exploration stays as it is.
     """
-    steps = told.dreams * told.length
+    rollouts = told.rollouts(are_numbers=False)  # no gradient goes through the dream
+    steps = rollouts.dreams * rollouts.length
     network: dict[str, Any] = {"net_arch": [told.policy_hidden] * 2}
     options = {"learning_rate": told.policy_rate, "gamma": told.discount, "policy_kwargs": network}
     if told.algorithm in ("DQN", "SAC"):
@@ -202,7 +250,8 @@ def options_of(told: DreamingConfig) -> dict[str, Any]:
         if told.algorithm == "DQN":
             options |= {"exploration_initial_eps": 0.05, "exploration_final_eps": 0.05}
     else:
-        options |= {"n_steps": told.length, "gae_lambda": told.trace, "ent_coef": told.entropy}
+        options |= {"n_steps": rollouts.length, "gae_lambda": rollouts.trace}
+        options |= {"ent_coef": told.entropy}
     if told.algorithm in ("PPO", "RecurrentPPO"):
         options |= {"batch_size": -(-steps // 4), "n_epochs": 4}
     if told.algorithm == "RecurrentPPO":
@@ -218,24 +267,45 @@ def real_environment(
     report: Callable[[str], None] = warnings.warn,
 ) -> GymEnvironment:
     """The real environment, as it was asked for on the command line."""
+    return GymEnvironment(vector_env(told, copies, workers, report), seed)
+
+
+def vector_env(
+    told: EnvironmentConfig,
+    copies: int,
+    workers: int = 0,
+    report: Callable[[str], None] = warnings.warn,
+) -> VectorEnv:
+    """Copies of the real environment, as it was asked for on the command line."""
     options = {key: value for key, value in vars(told).items() if key not in NOT_OF_ONE}
     try:
         arguments = arguments_from_json(told.arguments)
-        made = make_vector_env(
+        return make_vector_env(
             told.env, arguments, copies=copies, workers=workers, report=report, **options
         )
-        return GymEnvironment(made, seed)
     except ValueError as error:
         raise RunError(str(error)) from error
 
 
-def stages(config: ControlConfig) -> list[Stage]:
-    """The whole job in order; the first collection is done before a model can be built."""
+def rounds_of(config: ControlConfig) -> int:
+    """How often the environment is played in."""
+    told = config.collecting
+    return 1 + math.ceil((told.steps - told.prefill) / told.phase)
+
+
+def stages(config: ControlConfig, sees: bool = False) -> list[Stage]:
+    """The whole job in order; the first collection is done before a model can be built.
+
+    sees: there is a VAE that learns, as well.
+    """
     told = config.collecting
     plan: list[Stage] = []
-    used, number = told.prefill, 0
+    used, number, looked = told.prefill, 0, 0
     updates, rollouts = config.learning.first_updates, config.dreaming.first_rollouts
     while True:
+        if sees and used >= config.seeing.vae_growth * looked:
+            plan.append(Stage("see", number, config.seeing.vae_updates))
+            looked = used
         plan += [Stage("learn", number, updates), Stage("improve", number, rollouts)]
         if config.returns.curve_episodes:
             plan.append(Stage("evaluate", number, 1))
@@ -262,6 +332,7 @@ class Training(Run):
 
     told: ClassVar[dict[str, Told]] = {
         "collect": Told("playing", "phase"),
+        "see": Told("learning to see", "updates"),
         "learn": Told("learning", "updates"),
         "improve": Told("dreaming", "rollouts"),
         "evaluate": Told("evaluating", "times"),
@@ -271,15 +342,18 @@ class Training(Run):
         self.config = config = folder.config()
         super().__init__(folder, reporter, config.checkpoint_seconds)
         torch.set_num_threads(config.threads)
-        self.stages = stages(config)
-        self.rounds = self.stages[-1].round + 1
+        self.rounds = rounds_of(config)
         self.seeds = np.random.SeedSequence(config.seed).spawn(2 + self.rounds)
         self.store = DiskStore(folder.episodes)
         facts = self._first_episodes()
         torch.manual_seed(config.seed)
         self.real_steps = facts.steps
         self.parts = parts = Parts(config, facts, *read_spaces(folder.episodes))
-        self.replay = Replay(parts.actions, self.seeds[0], self.store)
+        self.stages = stages(config, parts.eyes is not None)
+        self.sight: Sight | None = None  # while it learns
+        if line := explain(parts.recorded_space, config.seeing):
+            reporter.say(line)
+        self.replay = Replay(parts.actions, self.seeds[0], self._recorded())
         if not list_checkpoints(folder.checkpoints):
             self._standardise()
         updates, rollouts = (
@@ -308,6 +382,7 @@ class Training(Run):
     def work(self, stage: Stage) -> str:
         units = {
             "collect": self._collect,
+            "see": self._see,
             "learn": self._learn,
             "improve": self._improve,
             "evaluate": self._evaluate,
@@ -315,11 +390,44 @@ class Training(Run):
         return units[stage.kind](stage)
 
     def _collect(self, stage: Stage) -> str:
-        episodes, steps = self._play(self.parts.agent, stage.round)
-        self._meet(self.store.select(self._newest(episodes)))
+        agent, eyes = self.parts.agent, self.parts.eyes
+        episodes, steps = self._play(agent if eyes is None else Sighted(agent, eyes), stage.round)
+        if eyes is not None and episodes:
+            self.replay.add(coded(self.store, eyes, len(self.store) - episodes))
+        self._meet(self.replay.episodes.select(self._newest(episodes)))
         self.real_steps += steps
         self.log(stage, episodes=episodes, steps=steps, real_steps=self.real_steps)
         return f"{episodes} episodes, {steps} steps"
+
+    def _see(self, stage: Stage) -> str:
+        if self.done == 0:
+            self.sight = self._sight(stage)
+        assert self.sight is not None
+        metrics = self.sight.update()
+        self.log(stage, **metrics)
+        return f"bound {metrics['elbo_nats']:.2f} nats an image"
+
+    def end_stage(self) -> None:
+        ended = self.stages[self.stage - 1]
+        if ended.kind == "see" and self.sight is not None:
+            telling = self.sight.finish()
+            self.sight = None
+            self.replay.episodes = self._recorded()
+            self.reporter.say(
+                f"{telling} of the {self.config.seeing.vae_latent} numbers of a code tell "
+                "something; all that was recorded is seen anew"
+            )
+            self._standardise()  # codes have another scale than they had
+
+    def _sight(self, stage: Stage) -> Sight:
+        seed = int(self.seeds[1].generate_state(self.rounds)[stage.round])
+        eyes = cast(WorldModel, self.parts.eyes)
+        return Sight(eyes, self.store, self.config.seeing, seed)
+
+    def _recorded(self) -> EpisodeStore:
+        """All that was recorded, as the model is shown it."""
+        eyes = self.parts.eyes
+        return self.store if eyes is None else seen(self.store, eyes)
 
     def _learn(self, stage: Stage) -> str:
         told = self.config.learning
@@ -423,41 +531,59 @@ class Training(Run):
 
     def _standardise(self) -> None:
         """The scales of the numbers that were observed first."""
-        first = self.store.select(np.arange(len(self.store)))
+        first = self.replay.episodes.select(np.arange(len(self.store)))
         values = {"observation": first.columns["observation"], "reward": rewards_of(first)}
         for module in (self.parts.model.encoder, self.parts.model.decoder):
             module.standardise(values)
         self._meet(first)
 
     def tensors(self) -> dict[str, Any]:
-        return {
+        state = {
             "learner": self.learner.state_dict(),
             "improver": self.improver.state_dict(),
         }
+        return state if self.sight is None else state | {"sight": self.sight.tensors()}
 
     def values(self) -> dict[str, Any]:
-        return {"replay": self.replay.state_dict(), "real_steps": self.real_steps}
+        values = {"replay": self.replay.state_dict(), "real_steps": self.real_steps}
+        if self.sight is None:
+            return values
+        return values | {"images": self.sight.batches.state_dict()}
 
     def load(self, tensors: dict[str, Any], values: dict[str, Any]) -> None:
         self.real_steps = values["real_steps"]
+        self.store.rewind(values["replay"]["episodes"])
+        self.replay.episodes = self._recorded()
         self.replay.load_state_dict(values["replay"])
+        if "sight" in tensors:
+            self.sight = self._sight(self.stages[self.stage])
+            self.sight.load(tensors["sight"], values["images"])
         self.learner.load_state_dict(tensors["learner"])
         self.improver.load_state_dict(tensors["improver"])
 
 
 def improver_for(parts: Parts, replay: Replay, rollouts: int) -> Improver:
     """What makes the policy better, in so many rollouts that begin with what was recorded."""
-    told = parts.config.dreaming
-    window, from_start = parts.config.learning.window, parts.config.learning.from_start
+    told, window, from_start = (
+        parts.dreaming,
+        parts.config.learning.window,
+        parts.config.learning.from_start,
+    )
     if parts.algorithm is not None:
         begin = functools.partial(
             recorded_beliefs, parts.model, replay, window=window, from_start=from_start
         )
         share = cosine(1.0, LAST_RATE, rollouts)
-        steps = told.dreams * told.length
+        steps = parts.rollouts.dreams * parts.rollouts.length
         return ByAlgorithm(parts.algorithm, parts.dreams(begin), steps, share)
-    believer = Believer(parts.model, parts.policy)
-    imagination = Imagination(believer, parts.dream(), replay, told.dreams, window, from_start)
+    imagination = Imagination(
+        Believer(parts.model, parts.policy, parts.reveals),
+        parts.dream(),
+        replay,
+        parts.rollouts.dreams,
+        window,
+        from_start,
+    )
     objective = parts.objective(imagination)
     parameters = parameters_of(parts.policy, parts.critic)
     rate = cosine(told.policy_rate, LAST_RATE * told.policy_rate, rollouts)

@@ -10,9 +10,8 @@ from torch import nn
 from agents import Imagination
 from agents.policy_gradient import PolicyGradient
 from envs import DreamVectorEnv
-from worldmodel import Trainer, nested
+from worldmodel import Schedule, Trainer, nested
 from worldmodel.objectives import Metrics
-from worldmodel.schedules import Schedule
 
 if TYPE_CHECKING:
     from agents.sb3 import Learner

@@ -36,6 +36,7 @@ from worldmodel import (
     cyclical,
     decode_images,
     encode_images,
+    image_space,
 )
 from worldmodel.codecs import explain_size
 from worldmodel.objectives import Metrics
@@ -87,18 +88,16 @@ def rising_average(decay: float) -> Callable[[Any, Any, Any], None]:
 class Learner:
     """A VAE and how it learns, from batches of images; without files."""
 
-    def __init__(
-        self, shape: Sequence[int], model: VAEModelConfig, told: VAELearningConfig, updates: int
-    ):
-        """updates: within which the learning rate falls."""
-        self.model = model_of(shape, model)
+    def __init__(self, model: WorldModel, told: VAELearningConfig, updates: int):
+        """model: of `autoencoder_for`; updates: within which the learning rate falls."""
+        self.model = model.requires_grad_(True).train()
         self.updates = updates
         self.beta = constant(told.beta)
         if told.half_beta_cycle:
             self.beta = cyclical(told.beta, told.half_beta_cycle, told.batch_freeze)
-        values = int(np.prod(shape))
+        values = int(np.prod(image_space(model).shape))
         self.trainer = Trainer(
-            self._objective(told, values, model.latent),
+            self._objective(told, values),
             self.model.parameters(),
             lambda step: cosine(told.learning_rate, told.learning_rate / 50, self.updates)(step),
             clip_norm=1.0 if told.scale_losses else values,  # ten times an ordinary update's
@@ -108,14 +107,14 @@ class Learner:
             self.model, multi_avg_fn=rising_average(told.averaging), use_buffers=True
         )
 
-    def _objective(self, told: VAELearningConfig, values: int, latent: int) -> Objective:
+    def _objective(self, told: VAELearningConfig, values: int) -> Objective:
         """`scale_losses`: (reconstruction / values + beta KL / latent) is a KL weight of
         beta values / latent, and all of it divided by values."""
         if told.bound == "iwae":
             return IWAE(self.model, told.particles)
         if not told.scale_losses:
             return ELBO(self.model, self.beta, particles=told.particles)
-        weight = values / latent
+        weight = values / self.model.core.feature_size
         scaled = ELBO(self.model, lambda t: weight * self.beta(t), particles=told.particles)
         return ScaledLoss(scaled, values)
 
@@ -145,7 +144,7 @@ def train_autoencoder(
     model, learning = model or VAEModelConfig(), learning or VAELearningConfig()
     truth: Binarisation | None = "dynamic" if model.likelihood == "bernoulli" else None
     batches = Batches([HeldImages(images)], learning.batch, len(images), seed=seed, truth=truth)
-    learner = Learner(batches.shape, model, learning, updates)
+    learner = Learner(model_of(batches.shape, model), learning, updates)
     for _ in range(updates):
         learner.update(next(batches))
     return learner.finish()
@@ -205,7 +204,8 @@ class Training(Run):
         self.stages = [Stage("learn", 0, updates)]
 
     def _learner(self, updates: int) -> Learner:
-        return Learner(self.batches.shape, self.config.model, self.config.learning, updates)
+        model = model_of(self.batches.shape, self.config.model)
+        return Learner(model, self.config.learning, updates)
 
     def _in_minutes(self) -> int:
         timed = self._learner(1)

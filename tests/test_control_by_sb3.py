@@ -116,8 +116,9 @@ def test_arguments_reach_the_algorithm(tmp_path):
     config = quick_control(ControlConfig(EnvironmentConfig("CartPole-v1"), dreaming=told))
     train(tmp_path / "run", config)
     algorithm = experiments.load(tmp_path / "run").algorithm.algorithm
-    assert (algorithm.n_epochs, algorithm.gamma, algorithm.gae_lambda) == (3, 0.5, told.trace)
-    assert algorithm.n_steps * algorithm.n_envs == config.dreaming.dreams * config.dreaming.length
+    rollouts = config.dreaming.rollouts(are_numbers=False)
+    assert (algorithm.n_epochs, algorithm.gamma, algorithm.gae_lambda) == (3, 0.5, rollouts.trace)
+    assert (algorithm.n_envs, algorithm.n_steps) == (rollouts.dreams, rollouts.length)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from experiments.vae import (
     finish,
     grids,
     load,
+    model_of,
     rising_average,
     train_autoencoder,
 )
@@ -152,8 +153,8 @@ def test_scaled_losses_are_divided_each_by_its_size():
     """reconstruction / pixel values + beta KL / size of the code, gradients included."""
     images = torch.from_numpy(bars(5))
     told = replace(LEARNING, beta=0.5, scale_losses=True)
-    learner = Learner((9, 8, 1), MODEL, told, 8)
-    plain = Learner((9, 8, 1), MODEL, replace(LEARNING, beta=0.0), 8)
+    learner = Learner(model_of((9, 8, 1), MODEL), told, 8)
+    plain = Learner(model_of((9, 8, 1), MODEL), replace(LEARNING, beta=0.0), 8)
     plain.model.load_state_dict(learner.model.state_dict())
     found = []
     for one in (learner, plain):

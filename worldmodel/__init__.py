@@ -8,6 +8,7 @@ from worldmodel.autoencoder import (
     decode_images,
     encode_images,
     image_space,
+    silence,
 )
 from worldmodel.codecs import (
     HEADS,
@@ -126,4 +127,5 @@ __all__ = [
     "model_for",
     "nested",
     "particle_filter",
+    "silence",
 ]

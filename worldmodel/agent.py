@@ -37,11 +37,16 @@ class Agent(ABC):
 class Believer(Agent):
     """An agent that acts from a world model's belief: a function of rows, and of nothing else."""
 
-    def __init__(self, model: WorldModel, head: DistModule):
-        """head: thought [*, F] -> a distribution over the codes of actions."""
+    def __init__(self, model: WorldModel, head: DistModule, reveal: bool = False):
+        """head: thought [*, F] -> a distribution over the codes of actions.
+
+        reveal: thinks the filter's features instead, for what was trained in a
+        `Dream(reveal="features")`.
+        """
         self.model = model
         self.head = head
-        self.thought_size = model.belief_size
+        self.reveal = reveal
+        self.thought_size = model.core.feature_size if reveal else model.belief_size
 
     def initial_state(self, batch_size: int) -> ModelState:
         return self.model.initial_state(batch_size)
@@ -49,7 +54,11 @@ class Believer(Agent):
     def step(self, row: Row, state: ModelState) -> tuple[Tensor, ModelState]:
         row = nested.map(lambda leaf: leaf.to(state.history.device), row)  # reality is on the CPU
         state = self.model.observe(row, state)
-        return self.model.belief(state), state
+        return self.thought(state), state
+
+    def thought(self, state: ModelState) -> Tensor:
+        """What it thinks after rows that brought the model to `state`: [*, F]."""
+        return self.model.core.features(state.core) if self.reveal else self.model.belief(state)
 
     def policy(self, thought: Tensor) -> Distribution:
         return self.head(thought)

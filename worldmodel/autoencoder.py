@@ -1,12 +1,13 @@
 """A variational autoencoder of images: a world model of recordings of one row each."""
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from torch import Tensor
+from torch import Tensor, nn
 
 from worldmodel.codecs import (
     ConvolutionalEncoder,
@@ -16,6 +17,7 @@ from worldmodel.codecs import (
     PerceptEncoder,
 )
 from worldmodel.cores import VAE
+from worldmodel.cores.base import MINIMUM_STD
 from worldmodel.model import WorldModel
 from worldmodel.sequences import Row, Sequences
 
@@ -73,6 +75,26 @@ def decode_images(model: WorldModel, codes: Tensor) -> Tensor:
     """Codes [*, Z] as images to be looked at, the likelihood's means: uint8 [*, H, W, C]."""
     means: Tensor = model.decoder(codes).mean["observation"]
     return (means * (WHITE / _head(model).high)).round().clamp(0, WHITE).to(torch.uint8)
+
+
+@torch.no_grad()
+def silence(model: WorldModel, images: Tensor, nats: float = 0.1) -> int:
+    """Numbers of a code that tell less than `nats` of an image [B, H, W, C] on average are 0 from
+    now on, their posterior the prior: who models codes need not model their remains.
+
+    Returns how many there are. Learning may wake them again.
+    """
+    prepared, _ = model.prepare(as_recordings(images), model.initial_state(len(images)))
+    mean, std = prepared.mean[0], prepared.std[0]
+    told = (0.5 * (mean.square() + std.square() - 1) - std.log()).mean(0)  # [Z], KL divergences
+    silent = (told < nats).nonzero().flatten()
+    assert isinstance(model.core, VAE)
+    last = cast(nn.Linear, model.core.posterior[-1])
+    for rows in (silent, silent + len(told)):
+        last.weight[rows] = 0.0
+        last.bias[rows] = 0.0
+    last.bias[silent + len(told)] = math.log(math.expm1(1 - MINIMUM_STD))  # a std of 1
+    return len(silent)
 
 
 def _head(model: WorldModel) -> ImageHead:

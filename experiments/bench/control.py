@@ -21,8 +21,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from torch import Tensor
 
 from agents import sb3
-from envs import GymEnvironment, make_environment
-from envs.make import arguments_from_json
+from envs import GymEnvironment, arguments_from_json, make_environment
 from experiments.baseline_config import BaselineConfig
 from experiments.control import (
     CURVE_COPIES,

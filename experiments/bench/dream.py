@@ -21,10 +21,13 @@ from experiments.control_config import AgentName, ControlConfig
 from experiments.progress import Reporter
 from experiments.returns import play_episodes
 from experiments.run import RunError, RunFolder
+from experiments.seeing import seen
 from experiments.spaces import read_spaces
 from experiments.training import newest_checkpoint
 from worldmodel import DiskStore, Greedy, Replay
 from worldmodel.noise import OwnNoise
+
+LEARNT = ("model", "eyes")  # the modules that are the run's own; agents begin anew
 
 
 def bench(
@@ -56,7 +59,7 @@ def bench(
         with OwnNoise(seeds[2])():
             real = play_episodes(environment, acting, episodes, episodes)
         environment.close()
-        row |= {"dreamt_steps": rollouts * dreaming.dreams * dreaming.length}
+        row |= {"dreamt_steps": rollouts * parts.rollouts.dreams * parts.rollouts.length}
         row |= {"episodes": episodes, "real_steps_used": steps, "seed": seed}
         for name, returns in (("dream", dreamt), ("real", real)):
             row[f"{name}_return_mean"] = float(returns.mean())
@@ -71,8 +74,10 @@ def dreaming_again(folder: RunFolder, config: ControlConfig, seed: int) -> tuple
     facts = Facts(**json.loads((folder.episodes / "facts.json").read_text()))
     torch.manual_seed(seed)
     parts = Parts(config, facts, *read_spaces(folder.episodes))
-    checkpoint.load({"model": parts.model})
-    parts.model.requires_grad_(False)
+    learnt = {name: module for name, module in parts.modules.items() if name in LEARNT}
+    checkpoint.load(learnt)
+    for module in learnt.values():
+        module.requires_grad_(False)
     return parts, checkpoint.values["real_steps"]
 
 
@@ -80,7 +85,9 @@ def _learn(
     folder: RunFolder, parts: Parts, rollouts: int, seed: int, agent: str, reporter: Reporter
 ) -> float:
     """Trains the agent; how many seconds it took."""
-    replay = Replay(parts.actions, seed, DiskStore(folder.episodes, writable=False))
+    store = DiskStore(folder.episodes, writable=False)
+    recorded = store if parts.eyes is None else seen(store, parts.eyes)
+    replay = Replay(parts.actions, seed, recorded)
     begun = time.monotonic()
     improver = improver_for(parts, replay, rollouts)
     improver.begin()

@@ -22,7 +22,7 @@ from torch import Tensor
 from experiments.images import Batches, HeldImages, binarise
 from experiments.progress import Reporter, Stage
 from experiments.run import RunError
-from experiments.vae import Learner, updates_within
+from experiments.vae import Learner, model_of, updates_within
 from experiments.vae_config import VAELearningConfig, VAEModelConfig
 from worldmodel import WorldModel, as_recordings, log_prob, lower_bound
 
@@ -121,7 +121,7 @@ def learn(
         batches = Batches(
             [HeldImages(images)], told.batch, len(images), seed=seed, truth="dynamic"
         )
-        return Learner(batches.shape, MODEL, told, 3), batches
+        return Learner(model_of(batches.shape, MODEL), told, 3), batches
 
     updates = updates_within(minutes, *parts()) if minutes else 3
     learner, batches = parts()
