@@ -11,6 +11,7 @@ worldmodel video RUN [--out FILE]       real | dream | difference
 worldmodel export RUN --out PATH        its episodes, as a Minari data set or as .npz files
 worldmodel bench toy-game               other algorithms on the same game
 worldmodel bench control --env ID       stable-baselines3 in the real environment
+worldmodel bench dream RUN              agents that learn in the same dream
 worldmodel bench exact [--json]         every core and bound beside exact likelihoods
 worldmodel bench cores                  how fast the cores learn and dream
 worldmodel bench music --set JSB        cores and bounds on polyphonic music
@@ -31,10 +32,11 @@ from experiments.baseline_config import BaselineConfig
 from experiments.config import (
     ExactConfig,
     ToyGameConfig,
+    positive,
     quick,
     quick_exact,
 )
-from experiments.control_config import ControlConfig, quick_control
+from experiments.control_config import AgentName, ControlConfig, quick_control
 from experiments.run import RunError
 from experiments.vae_config import VAEConfig
 
@@ -281,6 +283,44 @@ class BenchControl:
 
 
 @dataclass(frozen=True)
+class BenchDream:
+    """Train agents in the dream of a run of control, each from the beginning; compare them."""
+
+    path: RunPath
+    """The run's folder, which is left as it is."""
+    agents: tuple[AgentName, ...] = ("own", "sb3:PPO")
+    """Our own, and algorithms of stable-baselines3."""
+    rollouts: int = 1_000
+    """For each, of the run's size."""
+    episodes: int = 100
+    """Dreamt and real ones, played greedily in the end."""
+    horizon: int = 200
+    """Steps after which these dreamt episodes are over."""
+    seed: int = 0
+    """Of what the agents begin with and draw."""
+    json: bool = False
+    """Print one JSON list and nothing else."""
+
+    def __post_init__(self) -> None:
+        positive(self, "rollouts", "horizon")
+        if self.episodes < 2 or not self.agents:
+            raise ValueError("--episodes must be 2 or more, and --agents one or more")
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        jobs.bench_dream(
+            self.path,
+            self.agents,
+            self.rollouts,
+            self.episodes,
+            self.horizon,
+            self.seed,
+            self.json,
+        )
+
+
+@dataclass(frozen=True)
 class BenchCores:
     """Measure how fast the cores learn and dream, beside the obvious loop and matrix products.
 
@@ -513,6 +553,7 @@ GROUPS: dict[str, dict[str, Any]] = {
     "bench": {
         "toy-game": BenchToyGame,
         "control": BenchControl,
+        "dream": BenchDream,
         "exact": BenchExact,
         "cores": BenchCores,
         "music": BenchMusic,

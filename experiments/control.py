@@ -445,7 +445,7 @@ class Training(Run):
             weight_decay=told.weight_decay,
             clip_norm=1.0,
         )
-        self.improver = self._improver(rollouts)
+        self.improver = improver_for(parts, self.replay, rollouts)
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -517,33 +517,6 @@ class Training(Run):
         self.log(stage, **metrics)
         told = (key for key in ("value", "entropy", "reward") if key in metrics)
         return ", ".join(f"{key} {metrics[key]:.2f}" for key in told)
-
-    def _improver(self, rollouts: int) -> Improver:
-        """What makes the policy better, in so many rollouts."""
-        parts, told = self.parts, self.parts.dreaming
-        window, from_start = self.config.learning.window, self.config.learning.from_start
-        if parts.algorithm is not None:
-            begin = functools.partial(
-                recorded_beliefs, parts.model, self.replay, window=window, from_start=from_start
-            )
-            share = cosine(1.0, LAST_RATE, rollouts)
-            steps = parts.rollouts.dreams * parts.rollouts.length
-            return ByAlgorithm(parts.algorithm, parts.dreams(begin), steps, share)
-        imagination = Imagination(
-            Believer(parts.model, parts.policy, parts.reveals),
-            parts.dream(),
-            self.replay,
-            parts.rollouts.dreams,
-            window,
-            from_start,
-        )
-        objective = parts.objective(imagination)
-        parameters = parameters_of(parts.policy, parts.critic)
-        rate = cosine(told.policy_rate, LAST_RATE * told.policy_rate, rollouts)
-        trainer = Trainer(objective, parameters, rate, clip_norm=1.0)
-        return ByGradient(
-            objective, trainer, imagination, parts.policy, parts.acting, told.averaging
-        )
 
     def _evaluate(self, stage: Stage) -> str:
         seed, episodes = evaluation_seeds(self.config)[0], self.config.returns.curve_episodes
@@ -663,6 +636,35 @@ class Training(Run):
             self.sight.load(tensors["sight"], values["images"])
         self.learner.load_state_dict(tensors["learner"])
         self.improver.load_state_dict(tensors["improver"])
+
+
+def improver_for(parts: Parts, replay: Replay, rollouts: int) -> Improver:
+    """What makes the policy better, in so many rollouts that begin with what was recorded."""
+    told, window, from_start = (
+        parts.dreaming,
+        parts.config.learning.window,
+        parts.config.learning.from_start,
+    )
+    if parts.algorithm is not None:
+        begin = functools.partial(
+            recorded_beliefs, parts.model, replay, window=window, from_start=from_start
+        )
+        share = cosine(1.0, LAST_RATE, rollouts)
+        steps = parts.rollouts.dreams * parts.rollouts.length
+        return ByAlgorithm(parts.algorithm, parts.dreams(begin), steps, share)
+    imagination = Imagination(
+        Believer(parts.model, parts.policy, parts.reveals),
+        parts.dream(),
+        replay,
+        parts.rollouts.dreams,
+        window,
+        from_start,
+    )
+    objective = parts.objective(imagination)
+    parameters = parameters_of(parts.policy, parts.critic)
+    rate = cosine(told.policy_rate, LAST_RATE * told.policy_rate, rollouts)
+    trainer = Trainer(objective, parameters, rate, clip_norm=1.0)
+    return ByGradient(objective, trainer, imagination, parts.policy, parts.acting, told.averaging)
 
 
 def rewards_of(episodes: Episodes) -> np.ndarray:

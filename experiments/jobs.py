@@ -14,6 +14,7 @@ from rich.table import Table
 from envs.observations import StrangeValueError
 from experiments.baseline_config import BaselineConfig
 from experiments.config import ExactConfig
+from experiments.control_config import AgentName
 from experiments.progress import Interrupted, Reporter
 from experiments.run import RunError, RunFolder, experiment_of, write_text
 from experiments.training import Training
@@ -243,6 +244,26 @@ def bench_control(path: Path, config: BaselineConfig) -> None:
     reporter = Reporter()
     baseline(RunFolder.create(path, config), reporter)
     reporter.say(f"written: {path / 'metrics.jsonl'}")
+
+
+def bench_dream(
+    path: Path,
+    agents: Sequence[AgentName],
+    rollouts: int,
+    episodes: int,
+    horizon: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Several agents in the dream of one run."""
+    from experiments.bench import dream, tables
+
+    folder = RunFolder.open(path)
+    rows = dream.bench(folder, agents, rollouts, episodes, horizon, seed, Reporter())
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        Console().print(tables.of_dream(rows))
 
 
 def bench_cores(

@@ -10,6 +10,7 @@ from agents.sb3 import ALGORITHMS
 from experiments import jobs
 from experiments.baseline_config import BaselineConfig
 from experiments.bench.control import baseline
+from experiments.bench.dream import bench
 from experiments.cli import main
 from experiments.control import Training
 from experiments.control_config import (
@@ -113,9 +114,9 @@ def test_arguments_reach_the_algorithm(tmp_path):
     config = quick_control(ControlConfig(EnvironmentConfig("CartPole-v1"), dreaming=told))
     train(tmp_path / "run", config)
     algorithm = experiments.load(tmp_path / "run").algorithm.algorithm
-    trace = told.rollouts(are_numbers=False).trace
-    assert (algorithm.n_epochs, algorithm.gamma, algorithm.gae_lambda) == (3, 0.5, trace)
-    assert algorithm.n_steps * algorithm.n_envs == config.dreaming.dreams * config.dreaming.length
+    rollouts = config.dreaming.rollouts(are_numbers=False)
+    assert (algorithm.n_epochs, algorithm.gamma, algorithm.gae_lambda) == (3, 0.5, rollouts.trace)
+    assert (algorithm.n_envs, algorithm.n_steps) == (rollouts.dreams, rollouts.length)
 
 
 @pytest.mark.parametrize(
@@ -169,3 +170,24 @@ def test_a_checkpoint_of_an_algorithm_is_plain_data(tmp_path):
     )
     assert "log_ent_coef" in learner["others"]
     assert json.loads((newest / "checkpoint.json").read_text())["values"]["real_steps"] > 0
+
+
+def test_agents_are_compared_in_the_dream_of_a_run_that_stays_as_it_is(tmp_path, capsys):
+    train(tmp_path / "run", config_of("PPO", time_limit=20))
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    capsys.readouterr()
+    options = ["--rollouts", "2", "--episodes", "3", "--horizon", "7", "--json"]
+    main(["bench", "dream", str(tmp_path / "run"), "--agents", "own", "sb3:A2C", *options])
+    rows = json.loads(capsys.readouterr().out)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == files
+    assert [row["agent"] for row in rows] == ["own", "sb3:A2C"]
+    assert {row["dreamt_steps"] for row in rows} == {2 * 8 * 4}
+    assert {row["real_steps_used"] for row in rows} == {90}
+    assert all(row["dream_return_mean"] <= 7 < row["real_return_mean"] for row in rows)
+
+
+def test_a_bench_of_dreams_wants_a_run_of_control(tmp_path):
+    config = BaselineConfig(EnvironmentConfig("CartPole-v1"))
+    folder = RunFolder.create(tmp_path / "run", config)
+    with pytest.raises(RunError, match="is a run of baseline"):
+        bench(folder, ["own"], 1, 2, 3, 0, Reporter())

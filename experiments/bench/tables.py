@@ -252,6 +252,22 @@ def of_replay(result: Sequence[dict[str, Any]]) -> Table:
     return table(title, (*columns, "us a batch", "us a row", "s to open"), rows)
 
 
+def of_dream(result: Sequence[dict[str, Any]]) -> Table:
+    """The table of `bench dream`."""
+    rows = (
+        (
+            row["agent"],
+            f"{row['dreamt_steps']:,}",
+            f"{row['dream_return_mean']:.2f} ± {row['dream_return_se']:.2f}",
+            f"{row['real_return_mean']:.2f} ± {row['real_return_se']:.2f}",
+            f"{row['seconds']:.0f}",
+        )
+        for row in result
+    )
+    title = f"agents in one dream, learnt from {result[0]['real_steps_used']:,} real steps"
+    return table(title, ("agent", "dreamt steps", "return, dreamt", "real", "s"), rows)
+
+
 def bound(name: str, particles: int) -> str:
     """How a bound is written: exact, ELBO, IWAE-128."""
     if name == "exact":
