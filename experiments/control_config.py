@@ -6,6 +6,7 @@ from typing import Literal
 from experiments.config import Core, positive
 
 Method = Literal["auto", "actor-critic", "every-action", "dynamics"]
+AgentName = Literal["own", "sb3:PPO", "sb3:A2C", "sb3:DQN", "sb3:SAC", "sb3:RecurrentPPO"]
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,14 @@ class WorldLearningConfig:
 class DreamingConfig:
     """How the policy is trained, in the dream alone."""
 
+    agent: AgentName = "own"
+    """own, or an algorithm of stable-baselines3, unchanged (RecurrentPPO: of sb3-contrib)."""
+    agent_arguments: str = "{}"
+    """Of that algorithm's own constructor, as JSON, instead of those chosen here (sb3 only)."""
     method: Method = "auto"
-    """actor-critic: the score function of the actions chosen; every-action: each is tried in a
-    fork of the dream; dynamics: the gradient through the dream. auto: dynamics for actions that
-    are numbers, actor-critic for others."""
+    """Our own agent's. actor-critic: the score function of the actions chosen; every-action: each
+    is tried in a fork of the dream; dynamics: the gradient through the dream. auto: dynamics for
+    actions that are numbers, actor-critic for others."""
     first_rollouts: int = 600
     """Rollouts in the dream after the first collection."""
     rollout_ratio: float = 1.0
@@ -155,15 +160,26 @@ class DreamingConfig:
     discount: float = 0.99
     """Of rewards, a step."""
     trace: float = 0.97
-    """lambda of the returns."""
+    """lambda of the returns (not DQN, SAC)."""
     averaging: float = 0.995
-    """Decay of the average of the policy's weights, which is what acts in reality; 0: none."""
+    """Decay of the average of our own policy's weights, which is what acts in reality; 0: none."""
     entropy: float = 0.003
-    """Weight of the entropy bonus, in units of how far returns lie apart."""
+    """Weight of the entropy bonus, in units of how far returns lie apart (not DQN, SAC)."""
 
     def __post_init__(self) -> None:
         positive(self, "first_rollouts", "rollout_ratio", "dreams", "length", "horizon")
         positive(self, "policy_hidden", "policy_rate", "discount")
+        if self.agent == "own" and self.agent_arguments != "{}":
+            raise ValueError("--agent-arguments are those of an algorithm: choose --agent sb3:...")
+        if self.agent != "own" and self.method != "auto":
+            raise ValueError(
+                f"--method is our own agent's: leave it out with --agent {self.agent}"
+            )
+
+    @property
+    def algorithm(self) -> str | None:
+        """The name of stable-baselines3's algorithm, if it is one."""
+        return None if self.agent == "own" else self.agent.removeprefix("sb3:")
 
 
 @dataclass(frozen=True)
