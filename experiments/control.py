@@ -130,7 +130,10 @@ class Parts:
         if method == "auto":
             method = "dynamics" if isinstance(self.action_space, spaces.Box) else "actor-critic"
         if method == "every-action":
-            return EveryAction(core, *sizes, critic, discount, entropy, unit)
+            try:
+                return EveryAction(core, *sizes, critic, discount, entropy, unit)
+            except ValueError as error:
+                raise RunError(f"--method every-action: {error}") from error
         kind = DynamicsGradient if method == "dynamics" else ActorCritic
         return kind(core, *sizes, critic, discount, told.trace, entropy, unit)
 
