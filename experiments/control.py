@@ -182,7 +182,10 @@ class Parts:
             constant(told.entropy),
         )
         if rollouts.method == "every-action":
-            return EveryAction(core, *sizes, critic, discount, entropy, unit)
+            try:
+                return EveryAction(core, *sizes, critic, discount, entropy, unit)
+            except ValueError as error:
+                raise RunError(f"--method every-action: {error}") from error
         kind = DynamicsGradient if rollouts.method == "dynamics" else ActorCritic
         return kind(core, *sizes, critic, discount, rollouts.trace, entropy, unit)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from experiments.config import positive
+from experiments.config import below_one, not_negative, positive, shares
 
 Method = Literal["auto", "actor-critic", "every-action", "dynamics"]
 AgentName = Literal["own", "sb3:PPO", "sb3:A2C", "sb3:DQN", "sb3:SAC", "sb3:RecurrentPPO"]
@@ -115,6 +115,11 @@ class WorldConfig:
 
     def __post_init__(self) -> None:
         positive(self, "memory", "hidden", "latent", "layers", "history", "minimum_std")
+        if self.latent_classes < 0 or self.latent_classes == 1:
+            raise ValueError(
+                "--latent-classes is 0 (Gaussian latents) or 2 and more, "
+                f"got {self.latent_classes}"
+            )
 
 
 @dataclass(frozen=True)
@@ -132,8 +137,7 @@ class CollectingConfig:
 
     def __post_init__(self) -> None:
         positive(self, "steps", "prefill", "phase")
-        if not 0 <= self.persistence < 1:
-            raise ValueError(f"--persistence is 0 or more and below 1, got {self.persistence}")
+        below_one(self, "persistence")
         if self.prefill > self.steps:
             raise ValueError(
                 f"--prefill is a part of --steps, got {self.prefill} of {self.steps} steps"
@@ -171,6 +175,9 @@ class WorldLearningConfig:
 
     def __post_init__(self) -> None:
         positive(self, "first_updates", "update_ratio", "window", "batch_rows", "learning_rate")
+        not_negative(self, "burn_in", "weight_decay", "kl_weight", "free_nats")
+        shares(self, "from_start", "kl_balance")
+        below_one(self, "dropout")
 
 
 class Rollouts(NamedTuple):
@@ -225,6 +232,9 @@ class DreamingConfig:
         positive(self, "policy_hidden", "policy_rate", "discount")
         given = [name for name in ("dreams", "length") if getattr(self, name) is not None]
         positive(self, *given)
+        not_negative(self, "entropy")
+        shares(self, "discount", "trace")
+        below_one(self, "averaging")
         if self.agent == "own" and self.agent_arguments != "{}":
             raise ValueError("--agent-arguments are those of an algorithm: choose --agent sb3:...")
         if self.agent != "own" and self.method != "auto":
