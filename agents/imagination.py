@@ -82,23 +82,36 @@ class Imagination:
 
     def _fresh(self) -> GenState:
         """Dreams after rows of the replay that did not end an episode."""
-        beliefs, ended = [], []
-        rows = 2 * self.batch_size
-        for block in self.replay.sample(self.window, rows, self.from_start):
-            fresh = self.model.initial_state(block.mask.shape[1])
-            inferred = self.model.infer(block, fresh)[0].states
+        states = recorded_beliefs(
+            self.model, self.replay, self.batch_size, self.window, self.from_start
+        )
+        thought = self.believer.thought(states)
+        world = self.dream.start(states, torch.zeros(len(thought), dtype=torch.bool))
+        mind = () if self.shared else states
+        return GenState(world, mind, thought, self.core.agent.policy(thought).sample())
+
+
+@torch.no_grad()
+def recorded_beliefs(
+    model: WorldModel, replay: Replay, number: int, window: int, from_start: float
+) -> ModelState:
+    """What `model` believes after recorded rows that did not end an episode, leaves [number, ...].
+
+    window, from_start: of the windows that beliefs are inferred from (see `Replay.sample`).
+    """
+    beliefs: list[ModelState] = []
+    ended: list[Tensor] = []
+    while all(part.all() for part in ended):  # of a few rows, all may have ended episodes
+        for block in replay.sample(window, 2 * number, from_start):
+            fresh = model.initial_state(block.mask.shape[1])
+            inferred = model.infer(block, fresh)[0].states
             valid = block.mask.flatten()
             flat = nested.map(lambda leaf: leaf.flatten(0, 1), inferred)
             beliefs.append(nested.index(flat, valid))
             ended.append(block.rows.terminated.flatten()[valid])
-        states: ModelState = nested.concatenate(beliefs)
-        alive = (~torch.cat(ended)).nonzero().flatten()
-        chosen = alive[torch.randint(len(alive), (self.batch_size,))]
-        states = nested.index(states, chosen)
-        world = self.dream.start(states, torch.zeros_like(chosen, dtype=torch.bool))
-        thought = self.believer.thought(states)
-        mind = () if self.shared else states
-        return GenState(world, mind, thought, self.core.agent.policy(thought).sample())
+    alive = (~torch.cat(ended)).nonzero().flatten()
+    chosen = alive[torch.randint(len(alive), (number,))]
+    return nested.index(nested.concatenate(beliefs), chosen)
 
 
 def parameters_of(*modules: nn.Module) -> list[nn.Parameter]:

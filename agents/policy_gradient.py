@@ -262,7 +262,11 @@ class DynamicsGradient(ActorCritic):
 
     def roll(self, state: GenState) -> tuple[Rollout, GenState]:
         dream = self.gen_core.environment
-        assert isinstance(dream, Dream), "only a dream can be differentiated"
+        if not isinstance(dream, Dream):
+            raise ValueError(
+                f"DynamicsGradient differentiates a Dream, got a {type(dream).__name__}; use "
+                "ActorCritic in a world whose rows have no gradients"
+            )
         with frozen(dream.model, self.critic), torch.enable_grad():
             state = nested.map(torch.detach, state)
             action = draw(self.gen_core.agent.policy(state.thought))

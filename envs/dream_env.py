@@ -1,6 +1,6 @@
 """A dream as a Gymnasium environment, single or vectorised, that any algorithm can train in."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import gymnasium
@@ -62,8 +62,13 @@ class DreamVectorEnv(VectorEnv):
         autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
         view: View | None = None,
+        begin: Callable[[int], ModelState] | None = None,
     ):
-        """view: draws the first game where there is a `render_mode`."""
+        """view: draws the first game where there is a `render_mode`.
+
+        begin: so many beliefs, leaves [n, ...], that new games go on from; by default a game
+        begins with the model's own first row. What happened to get there is believed, not shown.
+        """
         modes = (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP)
         if autoreset_mode not in modes:
             raise ValueError(f"autoreset_mode is one of {modes}, got {autoreset_mode!r}")
@@ -79,9 +84,19 @@ class DreamVectorEnv(VectorEnv):
                 f"render_mode {render_mode!r} needs a view that draws it: pass view=..., and "
                 "'rgb_array' or 'ansi'"
             )
+        if begin is not None and (observe, autoreset_mode, render_mode) != (
+            "belief",
+            modes[1],
+            None,
+        ):
+            raise ValueError(
+                "games that go on from beliefs show beliefs, at once and in no picture: pass "
+                "observe='belief' and autoreset_mode=AutoresetMode.SAME_STEP, and no render_mode"
+            )
         self.dream = dream
         self.num_envs = num_envs
         self.observe = observe
+        self.begin = begin
         self.metadata = {**self.metadata, "autoreset_mode": autoreset_mode}
         self.autoreset_mode = autoreset_mode
         self.render_mode = render_mode
@@ -119,15 +134,11 @@ class DreamVectorEnv(VectorEnv):
             self._noise, self._looking = OwnNoise(int(dreaming)), OwnNoise(int(looking))
         if options is not None and "reset_mask" in options and self._games is not None:
             mask = torch.as_tensor(np.asarray(options["reset_mask"], dtype=bool))
-            row, thought = self._advance_some(mask)
-            self._shown = self._observation(row, thought, self._shown, mask)
+            self._shown = self._restart(mask, self._shown)
         else:
-            ended = torch.ones(self.num_envs, dtype=torch.bool)
-            model = self.dream.model.initial_state(self.num_envs)
-            self._games = _Games(self.dream.start(model, ended), model)
-            row, thought = self._advance(torch.zeros(self.num_envs, self.actions.size))
-            self._picture(row)
-            self._shown = self._observation(row, thought)
+            everything = torch.ones(self.num_envs, dtype=torch.bool)
+            self._games = self._nothing_yet()
+            self._shown = self._restart(everything)
         return self._shown, {}
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
@@ -137,7 +148,7 @@ class DreamVectorEnv(VectorEnv):
         self._picture(row)
         ended = self._games.dream.ended & ~row.first
         truncated = ended & ~row.terminated
-        observation = self._observation(row, thought)
+        observation = self._observation(thought if self.observe == "belief" else row.observation)
         info: dict[str, Any] = {}
         if self.autoreset_mode == AutoresetMode.SAME_STEP and ended.any():
             final = np.full(self.num_envs, None, dtype=object)
@@ -145,10 +156,7 @@ class DreamVectorEnv(VectorEnv):
                 final[game] = pick(self.single_observation_space, observation, int(game))
             info = {"final_obs": final, "_final_obs": ended.numpy()}
             info |= {"final_info": {}, "_final_info": ended.numpy()}
-            fresh, thought_of_fresh = self._advance_some(ended)
-            observation = self._observation(
-                row._replace(observation=fresh.observation), thought_of_fresh, observation, ended
-            )
+            observation = self._restart(ended, observation)
         self._shown = observation
         return (
             observation,
@@ -170,6 +178,22 @@ class DreamVectorEnv(VectorEnv):
         """Where the dreams stand."""
         return cast(_Games, self._games).dream
 
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next `step` depends on, once there was a `reset`."""
+        return {"games": nested.leaves(self._games), "noise": cast(OwnNoise, self._noise).state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there; what the games showed last has to be remembered elsewhere."""
+        self._games = nested.fill(self._nothing_yet(), state["games"])
+        self._noise = OwnNoise(0)
+        self._noise.state = state["noise"]
+
+    def _nothing_yet(self) -> _Games:
+        """Games before their first row."""
+        model = self.dream.model.initial_state(self.num_envs)
+        ended = torch.ones(self.num_envs, dtype=torch.bool)
+        return _Games(self.dream.start(model, ended), model)
+
     @torch.no_grad()
     def _advance(self, code: Tensor) -> tuple[Row, Tensor]:
         """One row of every game, and the belief after it ([n, 0] where nobody reads it)."""
@@ -185,16 +209,31 @@ class DreamVectorEnv(VectorEnv):
         self._games = _Games(dream, mind)
         return row, thought
 
-    def _advance_some(self, chosen: Tensor) -> tuple[Row, Tensor]:
-        """The first rows of new episodes in the `chosen` games; the others stand still."""
+    def _restart(self, chosen: Tensor, shown: Any = None) -> Any:
+        """Begins new episodes in the `chosen` games; the others stand still, and show what they
+        have `shown`."""
+        if self.begin is not None:
+            return self._observation(self._go_on_from_beliefs(chosen), shown, chosen)
         games = cast(_Games, self._games)
-        restarted = games._replace(dream=games.dream._replace(ended=chosen))
-        self._games = restarted
+        self._games = games._replace(dream=games.dream._replace(ended=chosen))
         row, thought = self._advance(torch.zeros(self.num_envs, self.actions.size))
         self._games = nested.where(chosen, self._games, games)
         if chosen[0]:
             self._picture(row)
-        return row, thought
+        value = thought if self.observe == "belief" else row.observation
+        return self._observation(value, shown, chosen)
+
+    @torch.no_grad()
+    def _go_on_from_beliefs(self, chosen: Tensor) -> Tensor:
+        """Puts the `chosen` games where `begin` says; what is believed in all of them."""
+        games = cast(_Games, self._games)
+        with cast(OwnNoise, self._noise)():
+            states = cast(Any, self.begin)(int(chosen.sum()))
+        fresh = _Games(
+            self.dream.start(states, torch.zeros(len(states.history), dtype=torch.bool)), states
+        )
+        self._games = nested.map(lambda old, new: old.index_put((chosen,), new), games, fresh)
+        return self.dream.model.belief(self._games.mind)
 
     def _picture(self, row: Row) -> None:
         """Keeps the view of the first game up to date, if there is one."""
@@ -203,13 +242,11 @@ class DreamVectorEnv(VectorEnv):
                 before = self._pictured or self.view.initial_state(1)
                 self._pictured = self.view.step(nested.index(row, slice(1)), before)
 
-    def _observation(
-        self, row: Row, thought: Tensor, old: Any = None, new: Tensor | None = None
-    ) -> Any:
-        """What the games show; where `new` is given, `old` except there."""
-        value = thought if self.observe == "belief" else row.observation
+    def _observation(self, value: Any, old: Any = None, new: Tensor | None = None) -> Any:
+        """What the games show of beliefs or observations; where `old` is given, that except where
+        `new`."""
         shown = as_arrays(self.single_observation_space, value)
-        if new is None:
+        if old is None or new is None:
             return shown
 
         def choose(now: np.ndarray, before: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ worldmodel play RUN [--world real]      step inside
 worldmodel video RUN [--out FILE]       real | dream | difference
 worldmodel export RUN --out PATH        its episodes, as a Minari data set or as .npz files
 worldmodel bench toy-game               other algorithms on the same game
+worldmodel bench control --env ID       stable-baselines3 in the real environment
 worldmodel bench exact [--json]         every core and bound beside exact likelihoods
 worldmodel bench cores                  how fast the cores learn and dream
 worldmodel bench music --set JSB        cores and bounds on polyphonic music
@@ -25,6 +26,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from experiments.baseline_config import BaselineConfig
 from experiments.config import (
     EvaluationConfig,
     ExactConfig,
@@ -224,6 +226,20 @@ class BenchToyGame:
             self.seed,
             self.json,
         )
+
+
+@dataclass(frozen=True)
+class BenchControl:
+    """Train an algorithm of stable-baselines3 in the real environment, for its learning curve."""
+
+    out: Path
+    """The run's folder, to be made."""
+    config: tyro.conf.OmitArgPrefixes[BaselineConfig]
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        jobs.bench_control(self.out, self.config)
 
 
 @dataclass(frozen=True)
@@ -457,6 +473,7 @@ GROUPS: dict[str, dict[str, Any]] = {
     "train": {"toy-game": TrainToyGame, "control": TrainControl, "vae": TrainVAE},
     "bench": {
         "toy-game": BenchToyGame,
+        "control": BenchControl,
         "exact": BenchExact,
         "cores": BenchCores,
         "music": BenchMusic,

@@ -9,18 +9,19 @@ expect stands in docs/results.md.
 """
 
 import copy
+import functools
 import inspect
 import json
 import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import nn
 
 from agents import (
@@ -33,11 +34,20 @@ from agents import (
     Sighted,
     Uniform,
 )
-from agents.imagination import parameters_of
+from agents.imagination import parameters_of, recorded_beliefs
 from agents.policy_gradient import PolicyGradient
-from envs import CodeView, GymEnvironment, ImageToCode, View, collect
+from envs import (
+    CodeView,
+    DreamVectorEnv,
+    GymEnvironment,
+    ImageToCode,
+    View,
+    collect,
+)
 from envs.make import arguments_from_json, make_vector_env
-from experiments.control_config import ControlConfig, EnvironmentConfig
+from experiments.baseline_config import BaselineConfig
+from experiments.control_config import ControlConfig, DreamingConfig, EnvironmentConfig
+from experiments.improving import ByAlgorithm, ByGradient, Improver
 from experiments.progress import Reporter
 from experiments.returns import play_episodes
 from experiments.run import RunError, RunFolder, write_text
@@ -64,6 +74,7 @@ from worldmodel import (
     Episodes,
     EpisodeStore,
     Greedy,
+    ModelState,
     PerceptDecoder,
     Replay,
     Trainer,
@@ -72,11 +83,13 @@ from worldmodel import (
     constant,
     cosine,
     model_for,
-    nested,
 )
 from worldmodel.checkpoint import Checkpoint, list_checkpoints
 from worldmodel.codecs import FiniteHead, is_image
 from worldmodel.noise import OwnNoise
+
+if TYPE_CHECKING:
+    from agents.sb3 import Learner
 
 EVALUATION_SEED = 2**32  # apart from the seeds of training, which are drawn from smaller ones
 LAST_RATE = 0.1  # of a learning rate, relative to the first
@@ -115,26 +128,17 @@ class Parts:
             self.eyes = eyes_for(cast(spaces.Box, shown), config.seeing)
             self.observation_space = code_space(self.eyes)
         self.actions = action_codec(action_space)
-        self.reveals = self.eyes is None and is_image(shown)
+        is_own = config.dreaming.agent == "own"
+        self.is_joint = self.eyes is None and is_image(shown)
+        self.reveals = self.is_joint and is_own
         self.model = self._model()
-        hidden = config.dreaming.policy_hidden
-        size = self.model.core.feature_size if self.reveals else self.model.belief_size
-        self.policy = Policy(size, self.actions, hidden)
-        self.acting = copy.deepcopy(self.policy)  # its average over updates
-        self.critic = Critic(size, hidden, scale=CRITIC_SCALE * facts.reward_unit)
+        self.modules: dict[str, nn.Module] = {"model": self.model}
+        if self.eyes is not None:
+            self.modules["eyes"] = self.eyes
+        self.algorithm: Learner | None = None  # an algorithm of stable-baselines3
+        self.agent: Agent = self._own_agent() if is_own else self._foreign_agent()
         for module in self.modules.values():
             module.eval()
-        self.agent = Believer(self.model, self.acting, self.reveals)
-
-    @property
-    def modules(self) -> dict[str, nn.Module]:
-        modules: dict[str, nn.Module] = {
-            "model": self.model,
-            "policy": self.policy,
-            "critic": self.critic,
-            "acting": self.acting,
-        }
-        return modules if self.eyes is None else modules | {"eyes": self.eyes}
 
     def environment(self, copies: int = 1, seed: int | None = None) -> GymEnvironment:
         """The real environment, `copies` side by side, in this process; images are codes in it."""
@@ -169,15 +173,48 @@ class Parts:
         kind = DynamicsGradient if method == "dynamics" else ActorCritic
         return kind(core, *sizes, critic, discount, told.trace, entropy, unit)
 
+    def dreams(self, begin: Callable[[int], ModelState] | None = None) -> DreamVectorEnv:
+        """Dreams side by side whose beliefs are shown, for algorithms of others.
+
+        begin: the beliefs that they begin with.
+        """
+        return DreamVectorEnv(
+            self.dream(),
+            self.config.dreaming.dreams,
+            observe="belief",
+            autoreset_mode=AutoresetMode.SAME_STEP,
+            begin=begin,
+        )
+
+    def _own_agent(self) -> Believer:
+        hidden = self.config.dreaming.policy_hidden
+        size = self.model.core.feature_size if self.reveals else self.model.belief_size
+        self.policy = Policy(size, self.actions, hidden)
+        self.acting = copy.deepcopy(self.policy)  # its average over updates
+        self.critic = Critic(size, hidden, scale=CRITIC_SCALE * self.facts.reward_unit)
+        self.modules |= {"policy": self.policy, "critic": self.critic, "acting": self.acting}
+        return Believer(self.model, self.acting, self.reveals)
+
+    def _foreign_agent(self) -> Agent:
+        from agents import sb3
+
+        told = self.config.dreaming
+        self.algorithm = sb3.Learner(
+            cast(str, told.algorithm), self.dreams(), options_of(told), self.facts.reward_unit
+        )
+        head = sb3.Head(self.algorithm.algorithm)
+        self.modules["policy"] = head
+        believer = Believer(self.model, head)
+        return sb3.Remembering(believer, head) if sb3.is_remembering(head) else believer
+
     def _model(self) -> WorldModel:
         told, seeing = self.config.world, self.config.seeing
-        core = ("rssm" if self.reveals else "rnn") if told.core == "auto" else told.core
+        core = ("rssm" if self.is_joint else "rnn") if told.core == "auto" else told.core
         known = set(inspect.signature(CORES[core]).parameters) - {"hidden"}
         options: dict[str, Any] = {
             key: value for key, value in vars(told).items() if key in known and value != "default"
         }
-        if self.reveals:
-            options |= jointly(self.observation_space, seeing)
+        options |= jointly(self.observation_space, seeing)
         return model_for(
             self.observation_space,
             self.action_space,
@@ -190,6 +227,29 @@ class Parts:
             minimum_std=told.minimum_std,
             **options,
         )
+
+
+def options_of(told: DreamingConfig) -> dict[str, Any]:
+    """What an algorithm of stable-baselines3 is told, the user's words last.
+
+    Its schedules run over one call, and here there are many: rates of learning are set by rollout,
+    exploration stays as it is.
+    """
+    steps = told.dreams * told.length
+    network: dict[str, Any] = {"net_arch": [told.policy_hidden] * 2}
+    options = {"learning_rate": told.policy_rate, "gamma": told.discount, "policy_kwargs": network}
+    if told.algorithm in ("DQN", "SAC"):
+        options |= {"buffer_size": 20 * steps, "learning_starts": 0, "train_freq": 1}
+        options |= {"gradient_steps": 1, "batch_size": 256}
+        if told.algorithm == "DQN":
+            options |= {"exploration_initial_eps": 0.05, "exploration_final_eps": 0.05}
+    else:
+        options |= {"n_steps": told.length, "gae_lambda": told.trace, "ent_coef": told.entropy}
+    if told.algorithm in ("PPO", "RecurrentPPO"):
+        options |= {"batch_size": -(-steps // 4), "n_epochs": 4}
+    if told.algorithm == "RecurrentPPO":
+        network["lstm_hidden_size"] = told.policy_hidden
+    return options | arguments_from_json(told.agent_arguments)
 
 
 def real_environment(
@@ -284,7 +344,7 @@ class Training(Run):
         self.parts = parts = Parts(config, facts, *read_spaces(folder.episodes))
         self.stages = stages(config, parts.eyes is not None)
         self.sight: Sight | None = None  # while it learns
-        if line := explain(parts.recorded_space, config.seeing):
+        if line := explain(parts.recorded_space, config.seeing, parts.reveals):
             reporter.say(line)
         self.replay = Replay(parts.actions, self.seeds[0], self._recorded())
         if not list_checkpoints(folder.checkpoints):
@@ -306,23 +366,7 @@ class Training(Run):
             weight_decay=told.weight_decay,
             clip_norm=1.0,
         )
-        dreaming = config.dreaming
-        self.imagination = Imagination(
-            Believer(parts.model, parts.policy, parts.reveals),
-            parts.dream(),
-            self.replay,
-            dreaming.dreams,
-            told.window,
-            told.from_start,
-        )
-        self.objective = parts.objective(self.imagination)
-        self.improver = Trainer(
-            self.objective,
-            parameters_of(parts.policy, parts.critic),
-            cosine(dreaming.policy_rate, LAST_RATE * dreaming.policy_rate, rollouts),
-            clip_norm=1.0,
-        )
-        self.dreams = self.imagination.begin()
+        self.improver = self._improver(rollouts)
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -388,22 +432,39 @@ class Training(Run):
         return f"{metrics['loss']:.4f} nats a step"
 
     def _improve(self, stage: Stage) -> str:
-        if self.done == 0:  # the model has changed since, and beliefs with it
-            self.dreams = self.imagination.begin()
-        rollout, self.dreams = self.objective.roll(self.imagination.go_on(self.dreams))
-        metrics = self.improver.update(rollout)
-        self._average()
+        if self.done == 0:
+            self.improver.begin()
+        metrics = self.improver.update()
         self.log(stage, **metrics)
-        return f"value {metrics['value']:.2f}, entropy {metrics['entropy']:.2f}"
+        told = (key for key in ("value", "entropy", "reward") if key in metrics)
+        return ", ".join(f"{key} {metrics[key]:.2f}" for key in told)
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        """What acts in reality follows what is learned, and wavers less."""
-        updates = self.improver.updates
-        kept = min(self.config.dreaming.averaging, updates / (10 + updates))
-        pairs = zip(self.parts.acting.parameters(), self.parts.policy.parameters(), strict=True)
-        for acting, learned in pairs:
-            acting.lerp_(learned, 1 - kept)
+    def _improver(self, rollouts: int) -> Improver:
+        """What makes the policy better, in so many rollouts."""
+        parts, told = self.parts, self.config.dreaming
+        window, from_start = self.config.learning.window, self.config.learning.from_start
+        if parts.algorithm is not None:
+            begin = functools.partial(
+                recorded_beliefs, parts.model, self.replay, window=window, from_start=from_start
+            )
+            share = cosine(1.0, LAST_RATE, rollouts)
+            steps = told.dreams * told.length
+            return ByAlgorithm(parts.algorithm, parts.dreams(begin), steps, share)
+        imagination = Imagination(
+            Believer(parts.model, parts.policy, parts.reveals),
+            parts.dream(),
+            self.replay,
+            told.dreams,
+            window,
+            from_start,
+        )
+        objective = parts.objective(imagination)
+        parameters = parameters_of(parts.policy, parts.critic)
+        rate = cosine(told.policy_rate, LAST_RATE * told.policy_rate, rollouts)
+        trainer = Trainer(objective, parameters, rate, clip_norm=1.0)
+        return ByGradient(
+            objective, trainer, imagination, parts.policy, parts.acting, told.averaging
+        )
 
     def _evaluate(self, stage: Stage) -> str:
         episodes = self.config.returns.curve_episodes
@@ -432,8 +493,9 @@ class Training(Run):
         self.folder.truncate_metrics(0)
         environment = real_environment(self.config.environment, 1, None)
         write_spaces(self.folder.episodes, environment.observation_space, environment.action_space)
-        agent = Uniform(environment.action_space, self.config.collecting.persistence)
         environment.close()
+        self._check_algorithm(environment.action_space)
+        agent = Uniform(environment.action_space, self.config.collecting.persistence)
         with self.reporter.stage("playing at random", 1, 0, "phase") as progress:
             episodes, steps = self._play(agent, 0)
             progress.update(1, f"{episodes} episodes, {steps} steps")
@@ -445,6 +507,17 @@ class Training(Run):
         facts = Facts(steps, few, unit)
         write_text(file, json.dumps(facts._asdict()))
         return facts
+
+    def _check_algorithm(self, action_space: spaces.Space) -> None:
+        """Refuses an algorithm that cannot act here, before anything is played."""
+        told = self.config.dreaming
+        if told.algorithm is not None:
+            from agents import sb3
+
+            try:
+                sb3.check(told.algorithm, action_space, options_of(told))
+            except ValueError as error:
+                raise RunError(str(error)) from error
 
     def _play(self, agent: Agent, number: int) -> tuple[int, int]:
         """A round's collection, in environments of its own, stored as episodes end: how many
@@ -488,7 +561,6 @@ class Training(Run):
         state = {
             "learner": self.learner.state_dict(),
             "improver": self.improver.state_dict(),
-            "dreams": nested.leaves(self.dreams),
         }
         return state if self.sight is None else state | {"sight": self.sight.tensors()}
 
@@ -508,7 +580,6 @@ class Training(Run):
             self.sight.load(tensors["sight"], values["images"])
         self.learner.load_state_dict(tensors["learner"])
         self.improver.load_state_dict(tensors["improver"])
-        self.dreams = nested.fill(self.dreams, tensors["dreams"])
 
 
 def rewards_of(episodes: Episodes) -> np.ndarray:
@@ -516,7 +587,7 @@ def rewards_of(episodes: Episodes) -> np.ndarray:
     return np.delete(episodes.columns["reward"], episodes.starts)
 
 
-def evaluation_seeds(config: ControlConfig) -> list[int]:
+def evaluation_seeds(config: ControlConfig | BaselineConfig) -> list[int]:
     """Of the evaluation while training, of the real and of the dreamt games after it."""
     sequence = np.random.SeedSequence([config.seed, EVALUATION_SEED])
     return [int(seed) for seed in sequence.generate_state(3)]

@@ -6,6 +6,7 @@ from typing import Literal
 from experiments.config import positive
 
 Method = Literal["auto", "actor-critic", "every-action", "dynamics"]
+AgentName = Literal["own", "sb3:PPO", "sb3:A2C", "sb3:DQN", "sb3:SAC", "sb3:RecurrentPPO"]
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class WorldLearningConfig:
 
     first_updates: int = 600
     """Updates after the first collection."""
-    update_ratio: float = 0.6
+    update_ratio: float = 1.0
     """Updates a real step after it."""
     window: int = 32
     """Rows of a training window, at most."""
@@ -176,17 +177,21 @@ class WorldLearningConfig:
 class DreamingConfig:
     """How the policy is trained, in the dream alone."""
 
+    agent: AgentName = "own"
+    """own, or an algorithm of stable-baselines3, unchanged (RecurrentPPO: of sb3-contrib)."""
+    agent_arguments: str = "{}"
+    """Of that algorithm's own constructor, as JSON, instead of those chosen here (sb3 only)."""
     method: Method = "auto"
-    """actor-critic: the score function of the actions chosen; every-action: each is tried in a
-    fork of the dream; dynamics: the gradient through the dream. auto: dynamics for actions that
-    are numbers, actor-critic for others."""
+    """Our own agent's. actor-critic: the score function of the actions chosen; every-action: each
+    is tried in a fork of the dream; dynamics: the gradient through the dream. auto: dynamics for
+    actions that are numbers, actor-critic for others."""
     first_rollouts: int = 600
     """Rollouts in the dream after the first collection."""
-    rollout_ratio: float = 0.6
+    rollout_ratio: float = 1.0
     """Rollouts a real step after it; each makes one update."""
-    dreams: int = 200
+    dreams: int = 128
     """Games dreamt side by side; they begin with beliefs about recorded rows."""
-    length: int = 25
+    length: int = 40
     """Rows a rollout."""
     horizon: int = 200
     """Steps after which a dream is over and another one begins."""
@@ -196,16 +201,27 @@ class DreamingConfig:
     """Adam's learning rate, at first; it falls along a cosine to a tenth."""
     discount: float = 0.99
     """Of rewards, a step."""
-    trace: float = 0.95
-    """lambda of the returns."""
+    trace: float = 0.97
+    """lambda of the returns (not DQN, SAC)."""
     averaging: float = 0.995
-    """Decay of the average of the policy's weights, which is what acts in reality; 0: none."""
+    """Decay of the average of our own policy's weights, which is what acts in reality; 0: none."""
     entropy: float = 0.003
-    """Weight of the entropy bonus, in units of how far returns lie apart."""
+    """Weight of the entropy bonus, in units of how far returns lie apart (not DQN, SAC)."""
 
     def __post_init__(self) -> None:
         positive(self, "first_rollouts", "rollout_ratio", "dreams", "length", "horizon")
         positive(self, "policy_hidden", "policy_rate", "discount")
+        if self.agent == "own" and self.agent_arguments != "{}":
+            raise ValueError("--agent-arguments are those of an algorithm: choose --agent sb3:...")
+        if self.agent != "own" and self.method != "auto":
+            raise ValueError(
+                f"--method is our own agent's: leave it out with --agent {self.agent}"
+            )
+
+    @property
+    def algorithm(self) -> str | None:
+        """The name of stable-baselines3's algorithm, if it is one."""
+        return None if self.agent == "own" else self.agent.removeprefix("sb3:")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from experiments.baseline_config import BaselineConfig
 from experiments.config import EvaluationConfig, ExactConfig
 from experiments.evaluate import evaluate as score
 from experiments.progress import Interrupted, Reporter
@@ -53,6 +54,8 @@ def _go_on(folder: RunFolder) -> None:
 
 def experiment_module(folder: RunFolder) -> ModuleType:
     """The module of a run's experiment, which has a `Training`."""
+    if folder.experiment == "baseline":
+        raise RunError(f"{folder.path} is a baseline, which has no model and is not gone on with")
     return import_module(f"experiments.{folder.experiment.replace('-', '_')}")
 
 
@@ -176,6 +179,15 @@ def bench_toy_game(
     else:
         for key, value in result.items():
             print(f"{key}: {value}")
+
+
+def bench_control(path: Path, config: BaselineConfig) -> None:
+    """Another algorithm in the real environment."""
+    from experiments.bench.control import baseline
+
+    reporter = Reporter()
+    baseline(RunFolder.create(path, config), reporter)
+    reporter.say(f"written: {path / 'metrics.jsonl'}")
 
 
 def bench_cores(

@@ -18,17 +18,24 @@ def play_episodes(
     core = GenCore(environment, agent)
     state = core.initial_state(copies)
     each = -(-episodes // copies)
-    returns = torch.zeros(each, copies, dtype=torch.float64)
+    returns = torch.full((each, copies), torch.nan, dtype=torch.float64)
     number = torch.full((copies,), -1)  # of each copy's episode
     steps = torch.zeros(copies, dtype=torch.int64)
-    columns = torch.arange(copies)
-    while True:
+    going_on = torch.ones(copies, dtype=torch.bool)
+    while going_on.any():
         (row, _), state = core.step(state)
         first = row.first.cpu()
         number += first.long()
         steps = torch.where(first, 0, steps + 1)
         going_on = (number < each) & (steps <= limit)
-        if not going_on.any():
-            return returns.flatten()[:episodes].numpy()
-        reward = torch.where(going_on, row.reward.cpu().double(), 0.0)
-        returns[number.clamp(max=each - 1), columns] += reward
+        place = number.clamp(max=each - 1), torch.arange(copies)
+        before = torch.where(first, 0.0, returns[place])
+        returns[place] = torch.where(going_on, before + row.reward.cpu(), returns[place])
+    found = returns.flatten()[:episodes].numpy()
+    missing = int(np.isnan(found).sum())
+    if missing:
+        raise ValueError(
+            f"{missing} of {episodes} episodes never began: those before them were cut off after "
+            f"{limit} steps; give the environment a time limit, or play one episode a copy"
+        )
+    return found

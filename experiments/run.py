@@ -8,6 +8,7 @@ from typing import Any
 
 import cattrs
 
+from experiments.baseline_config import BaselineConfig
 from experiments.config import ToyGameConfig
 from experiments.control_config import ControlConfig
 from experiments.vae_config import VAEConfig
@@ -19,6 +20,7 @@ EXPERIMENTS: dict[str, type] = {
     "toy-game": ToyGameConfig,
     "control": ControlConfig,
     "vae": VAEConfig,
+    "baseline": BaselineConfig,
 }
 
 

@@ -7,7 +7,7 @@ import torch
 from gymnasium import spaces
 from torch import distributions as td
 
-from worldmodel import PerceptEncoder, action_codec, decoder_for, encoder_for, mlp
+from worldmodel import PerceptEncoder, action_codec, decoder_for, encoder_for, mlp, nested
 from worldmodel.distributions import (
     Bits,
     Categorical,
@@ -20,6 +20,7 @@ from worldmodel.distributions import (
     SideBySide,
     TanhNormal,
     Truth,
+    draw,
 )
 
 DRAWS = 40000
@@ -316,6 +317,52 @@ def test_chain_sums_to_one_and_draws_what_it_scores():
     assert {key: part.shape for key, part in joint.sample().items()} == {"a": (5,), "b": (5,)}
     mode = joint.mode
     assert torch.equal(mode["b"], joint.then(mode).mode["b"])
+
+
+def percepts(mean, logits):
+    """A chain of a joint: numbers and a symbol, then a number and a truth that depend on them."""
+    numbers = td.Independent(td.Normal(mean, 0.5 + mean.square()), 1)
+    first = Joint({"x": Joint((numbers, Categorical(logits))), "code": OneHot(logits)})
+
+    def given(value):
+        numbers, symbol = value["x"]
+        reward = td.Normal(numbers.sum(-1) + symbol + value["code"] @ logits[0], 1.0)
+        return Joint({"reward": reward, "end": Truth(numbers[..., 0])})
+
+    return Chain(first, given)
+
+
+def test_a_draw_with_gradients_is_the_draw_without():
+    """Under the same noise, part by part and in order."""
+    chain = percepts(normal(5, 3).requires_grad_(), normal(5, 4, seed=1).requires_grad_())
+    drawn = []
+    for how in (chain.sample, chain.rsample, lambda: draw(chain)):
+        torch.manual_seed(0)
+        drawn.append(nested.map(torch.detach, how()))
+    for one in drawn[1:]:
+        nested.map(close, one, drawn[0])
+    assert not torch.equal(draw(chain)["reward"], drawn[0]["reward"])
+
+
+def test_gradients_reach_what_has_them_and_nothing_else():
+    """Through the numbers that are drawn first into those that depend on them."""
+    mean, logits = normal(5, 3).requires_grad_(), normal(5, 4, seed=1).requires_grad_()
+    drawn = draw(percepts(mean, logits))
+    numbers, symbol = drawn["x"]
+    has = [leaf.requires_grad for leaf in (numbers, symbol, drawn["code"])]
+    assert has == [True, False, True]
+    assert [drawn[key].requires_grad for key in ("reward", "end")] == [True, False]
+    slope = torch.autograd.grad(drawn["reward"].sum(), mean, retain_graph=True)[0]
+    noise = (numbers - mean) / (0.5 + mean.square())
+    close(slope, (1 + 2 * mean * noise).detach())  # of mean + (0.5 + mean^2) noise
+    assert torch.autograd.grad(drawn["code"][:, 0].sum(), logits)[0].any()
+
+
+def test_nothing_is_recorded_where_gradients_are_off():
+    chain = percepts(normal(5, 3).requires_grad_(), normal(5, 4).requires_grad_())
+    with torch.no_grad():
+        assert not any(leaf.requires_grad for leaf in nested.leaves(draw(chain)))
+    assert not any(leaf.requires_grad for leaf in nested.leaves(chain.sample()))
 
 
 def test_certain_is_always_its_value():

@@ -437,6 +437,71 @@ def test_a_finite_head_knows_its_values_in_any_precision(module, value):
     assert head(torch.randn(4, dtype=module)).log_prob(torch.tensor(0.1, dtype=value)).isfinite()
 
 
+def masses(head, features):
+    """The probability of every number that can be, by number: [*] each."""
+    distribution = head(features)
+    there = [value for value in head.support.tolist() if not math.isnan(value)]
+    return {value: distribution.log_prob(torch.tensor(value)).exp() for value in there}
+
+
+def test_a_finite_head_takes_in_what_never_came_before():
+    """Zero too, which the room that is left could be taken for."""
+    torch.manual_seed(0)
+    head, features = FiniteHead(FEATURES, (2.0, -1.0), spare=3).double(), normal(6, FEATURES)
+    for values, support in [
+        ([], {-1.0, 2.0}),
+        ([2.0, -1.0, 2.0], {-1.0, 2.0}),
+        ([0.0, 2.0, 0.0], {-1.0, 0.0, 2.0}),
+        ([0.1, 7.0, 0.0], {-1.0, 0.0, 0.1, 2.0, 7.0}),
+    ]:
+        for value in {0.0, 0.1, 7.0} - support | {0.5}:
+            assert (head(features).log_prob(torch.tensor(value)) == -math.inf).all()
+        before = masses(head, features)
+        head.extend(torch.tensor(values, dtype=torch.float64))
+        found = masses(head, features)
+        assert {round(value, 6) for value in found} == support
+        assert all((mass > 0).all() for mass in found.values())
+        close(sum(found.values()), torch.ones(6).double())
+        for one, other in itertools.combinations(before, 2):  # and the old ones keep their odds
+            close(found[one] / found[other], before[one] / before[other])
+        draws = head(features).sample((500,))
+        assert {round(value, 6) for value in draws.unique().tolist()} <= support
+    expected = sum(value * mass for value, mass in found.items())
+    close(head(features).mean, expected)
+    assert (head(features).entropy() > 0).all()
+
+
+def test_a_finite_head_says_when_there_is_no_room():
+    head = FiniteHead(FEATURES, (0.0, 1.0), spare=1)
+    with pytest.raises(ValueError, match="now 2 new ones have come, with room for 1; let rewards"):
+        head.extend(torch.tensor([5.0, 6.0, 1.0]))
+    assert masses(head, torch.zeros(FEATURES)).keys() == {0.0, 1.0}  # as it was
+    head.extend(torch.tensor([5.0, 1.0]))
+    assert masses(head, torch.zeros(FEATURES)).keys() == {0.0, 1.0, 5.0}
+
+
+def test_what_came_later_is_loaded_with_the_weights():
+    head, features = FiniteHead(FEATURES, (0.0, 1.0), spare=2), torch.randn(3, FEATURES)
+    head.extend(torch.tensor([5.0]))
+    loaded = FiniteHead(FEATURES, (0.0, 1.0), spare=2)
+    loaded.load_state_dict(head.state_dict())
+    value = torch.tensor([5.0, 1.0, 0.0])
+    assert torch.equal(loaded(features).log_prob(value), head(features).log_prob(value))
+    loaded.extend(torch.tensor([6.0]))
+    with pytest.raises(ValueError, match="room for 0"):
+        loaded.extend(torch.tensor([7.0]))
+
+
+def test_room_that_is_left_learns_nothing():
+    head, features = FiniteHead(FEATURES, (0.0, 1.0), spare=2), torch.randn(3, FEATURES)
+    distribution = head(features)
+    (distribution.log_prob(torch.ones(3)) + distribution.entropy()).sum().backward()
+    gradient = head.logits.weight.grad
+    assert gradient.isfinite().all()
+    assert gradient[:2].any()
+    assert not gradient[2:].any()
+
+
 def test_rewards_and_ends_depend_on_what_is_seen():
     distribution = make("percept")(normal(FEATURES))
     seen = {"reward": REWARDS[0], "terminated": torch.tensor(True)}

@@ -1,5 +1,6 @@
 """Laws of policy gradients: returns by definition, gradients by enumeration, real games learnt."""
 
+import io
 import itertools
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from gymnasium.vector import SyncVectorEnv
 from torch import nn
 
 from agents import ActorCritic, Critic, EveryAction, Policy, Uniform
-from agents.policy_gradient import lambda_returns
+from agents.policy_gradient import Spread, lambda_returns
 from envs import GymEnvironment
 from worldmodel import (
     Agent,
@@ -326,6 +327,100 @@ def test_entropy_is_climbed_with_its_weight():
     objective.entropy = constant(0.7)
     entropy = agent.policy(torch.ones(1, 1)).entropy()[0]
     assert objective(rollout, (), 0)[0].item() == pytest.approx((plain - 0.7 * entropy).item())
+
+
+# The unit of returns.
+
+
+def test_a_spread_is_the_range_between_numpys_percentiles():
+    """A mean of those so far, each update's counting a hundredth less at the next."""
+    draw = np.random.default_rng(0)
+    spread, ranges = Spread.none(), []
+    for number in (7, 400, 33):
+        returns = draw.standard_cauchy(number)
+        low, high = np.percentile(returns, [5, 95])
+        ranges.append(high - low)
+        spread = spread.after(torch.tensor(returns))
+    weights = np.array([0.99**2, 0.99, 1.0])
+    assert spread.mean == pytest.approx(weights @ ranges / weights.sum(), rel=1e-5)
+    assert Spread.none().after(torch.tensor([3.0, 3.0])).mean == 0
+
+
+def in_currency(rate):
+    """The coin game whose rewards are multiplied, and what each state is then worth."""
+    rewards = (rate * np.array(COINS.rewards, np.float32)).tolist()
+    game = COINS._replace(rewards=rewards)
+    return game, Table(values_of(game))
+
+
+def gradients_in_turn(make, rate, unit, rollouts=4):
+    """Of the policy, with the spread carried along: [rollouts, S, A]."""
+    game, value = in_currency(rate)
+    core, agent = make_core(game)
+    objective = make(core, 64, 6, value, discount=1.0, entropy=constant(0.1), unit=unit)
+    play, state, found = objective.start(), objective.initial_state(), []
+    for _ in range(rollouts):
+        rollout, play = objective.roll(play)
+        agent.logits.grad = None
+        loss, _, state = objective(rollout, state, 0)
+        loss.backward()
+        found.append(agent.logits.grad.clone())
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("make", [ActorCritic, EveryAction])
+def test_rewards_of_any_scale_teach_a_policy_the_same(make):
+    """Once returns lie farther apart than the unit; the entropy's weight means the same, too."""
+    found = []
+    for rate in (1, 1000):
+        with OwnNoise(0)():
+            found.append(gradients_in_turn(make, rate, unit=0.1))
+    assert found[0].abs().max() > 0.01
+    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [ActorCritic, EveryAction])
+def test_returns_that_lie_close_together_are_not_blown_up(make):
+    found = []
+    for rate, unit in ((1, 1000), (5, 5000)):
+        with OwnNoise(0)():
+            found.append(gradients_in_turn(make, rate, unit))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-7)
+    with OwnNoise(0)():
+        plain = gradients_in_turn(make, 1, None)
+    with OwnNoise(0)():
+        bonus = gradients_in_turn(make, 1, 1e9)  # nothing but the entropy's
+    torch.testing.assert_close(1000 * (found[0] - bonus), plain - bonus, rtol=0.01, atol=1e-3)
+
+
+@pytest.mark.parametrize("make", [ActorCritic, EveryAction])
+def test_the_spread_goes_on_where_it_was_saved(make):
+    """Through `Trainer.state_dict`, as a resumed run does."""
+    core, agent = make_core(COINS)
+    critic = Table(values_of(COINS))
+
+    def trainer():
+        objective = make(core, 32, 6, critic, discount=1.0, unit=0.1)
+        return Trainer(objective, [agent.logits, critic.values], 0.1)
+
+    with OwnNoise(0)():
+        play, rollouts = core.initial_state(32), []
+        for _ in range(6):
+            rollout, play = trainer().objective.roll(play)
+            rollouts.append(rollout)
+    going = trainer()
+    for rollout in rollouts[:3]:
+        going.update(rollout)
+    file = io.BytesIO()
+    torch.save((going.state_dict(), agent.logits.data, critic.values.data), file)
+    expected = [going.update(rollout) for rollout in rollouts[3:]]
+    file.seek(0)
+    state, *weights = torch.load(file, weights_only=True)
+    agent.logits.data, critic.values.data = weights
+    resumed = trainer()
+    resumed.load_state_dict(state)
+    assert [resumed.update(rollout) for rollout in rollouts[3:]] == expected
+    assert len({metrics["spread"] for metrics in expected}) == 3
 
 
 # The same function in the real world.

@@ -52,6 +52,7 @@ class Recurrence(nn.Module, ABC):
     state_size: int  # S
     output_size: int  # H
     drive_size: int  # D
+    shown_size: int = 0  # the last numbers of a drive, which are no gates' but shown as they are
 
     @abstractmethod
     def drive(self, inputs: Tensor) -> Tensor:
@@ -272,7 +273,7 @@ class Layers(Recurrence):
         self.sizes = [layer.state_size for layer in reversed(layers)]
         self.state_size = sum(self.sizes)
         self.output_size = layers[-1].output_size
-        self.drive_size = layers[0].drive_size
+        self.drive_size, self.shown_size = layers[0].drive_size, layers[0].shown_size
 
     def drive(self, inputs: Tensor) -> Tensor:
         return self.layers[0].drive(inputs)
@@ -305,19 +306,19 @@ class SkipGRU(Recurrence):
     def __init__(self, input_size: int, hidden: int):
         super().__init__()
         self.memory = GRU(input_size, hidden)
-        self.sizes = [hidden, input_size]
-        self.state_size = self.output_size = sum(self.sizes)
+        self.shown_size = input_size
+        self.state_size = self.output_size = hidden + input_size
         self.drive_size = self.memory.drive_size + input_size
 
     def drive(self, inputs: Tensor) -> Tensor:
         return torch.cat([self.memory.drive(inputs), inputs], -1)
 
     def cell(self, drive: Tensor, state: Tensor) -> Tensor:
-        heard, inputs = drive.split([self.memory.drive_size, self.sizes[1]], -1)
-        return torch.cat([self.memory.cell(heard, state[..., : self.sizes[0]]), inputs], -1)
+        heard, inputs = drive.split([self.memory.drive_size, self.shown_size], -1)
+        return torch.cat([self.memory.cell(heard, self.memory.output(state)), inputs], -1)
 
     def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
-        remembered = self.memory(inputs, state[..., : self.sizes[0]].contiguous())
+        remembered = self.memory(inputs, self.memory.output(state).contiguous())
         return torch.cat([remembered, inputs], -1)
 
 

@@ -43,6 +43,8 @@ class VRNN(LatentRecurrence):
         self.feature_size = self.belief_size = output + latent
         self.latent_drive = nn.Linear(latent, self.recurrence.drive_size, bias=False)
         hear(self.latent_drive.weight, others=context_size)
+        shown = self.recurrence.drive_size - self.recurrence.shown_size
+        nn.init.zeros_(self.latent_drive.weight.data[shown:])  # at first, contexts as they are
         self.prior = mlp([output, latent_hidden, 2 * latent])
         self.posterior_evidence = nn.Linear(evidence_size, latent_hidden, bias=False)
         self.posterior_hidden = nn.Linear(output, latent_hidden)

@@ -1,0 +1,191 @@
+"""Stable-baselines3 in real environments: what model-free algorithms make of as many steps.
+
+    worldmodel bench control --env CartPole-v1 --algorithm PPO --out RUN
+
+Evaluated as `worldmodel train control` evaluates: greedily, on the same seeds, in the same lines
+of metrics.jsonl, so that curves of both can be drawn into one picture. What to expect stands in
+docs/results.md.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+from torch import Tensor
+
+from agents import sb3
+from envs import GymEnvironment, make_environment
+from envs.make import arguments_from_json
+from experiments.baseline_config import BaselineConfig
+from experiments.control import (
+    CURVE_COPIES,
+    NOT_OF_ONE,
+    evaluation_seeds,
+    real_environment,
+)
+from experiments.progress import Reporter
+from experiments.returns import play_episodes
+from experiments.run import RunError, RunFolder
+from worldmodel import Agent, Encoder, Greedy, Memoryless
+from worldmodel.noise import OwnNoise
+
+
+class Recipe(NamedTuple):
+    """Hyperparameters; rates and clipping fall linearly to zero over `steps` if `falling`."""
+
+    steps: int
+    copies: int
+    options: dict[str, Any]
+    falling: bool = False
+    normalise: bool = False  # observations and returns, by running means
+
+
+SHORT = {"n_steps": 32, "batch_size": 256, "gae_lambda": 0.8, "gamma": 0.98, "n_epochs": 20}
+SHORT |= {"ent_coef": 0.0, "learning_rate": 1e-3, "clip_range": 0.2}
+LONG = {"n_steps": 256, "gae_lambda": 0.94, "gamma": 0.99, "n_epochs": 4, "ent_coef": 0.0}
+
+ZOO = {
+    ("PPO", "CartPole-v1"): Recipe(100_000, 8, SHORT, falling=True),
+    ("RecurrentPPO", "CartPole-v1"): Recipe(100_000, 8, SHORT, falling=True),
+    ("PPO", "Acrobot-v1"): Recipe(1_000_000, 16, LONG, normalise=True),
+    ("RecurrentPPO", "Acrobot-v1"): Recipe(1_000_000, 16, LONG, normalise=True),
+    ("SAC", "Pendulum-v1"): Recipe(20_000, 1, {"learning_rate": 1e-3}),
+    ("PPO", "Pendulum-v1"): Recipe(
+        100_000,
+        4,
+        {
+            "n_steps": 1024,
+            "gae_lambda": 0.95,
+            "gamma": 0.9,
+            "n_epochs": 10,
+            "ent_coef": 0.0,
+            "learning_rate": 1e-3,
+            "clip_range": 0.2,
+            "use_sde": True,
+            "sde_sample_freq": 4,
+        },
+    ),
+}
+"""By algorithm and environment, from https://github.com/DLR-RM/rl-baselines3-zoo, hyperparams/
+ppo.yml, ppo_lstm.yml and sac.yml (RecurrentPPO's CartPole is CartPoleNoVel-v1 there)."""
+
+
+class Seen(Encoder):
+    """Observations as an algorithm sees them: a vector, normalised if it learns so."""
+
+    def __init__(self, games: VecEnv, size: int):
+        super().__init__()
+        self.games = games
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.games, VecNormalize):
+            return torch.as_tensor(self.games.normalize_obs(x.numpy()), dtype=x.dtype)
+        return x
+
+
+class Evaluations(BaseCallback):
+    """Evaluates every so many steps; stops the learning when it has had enough of them."""
+
+    def __init__(self, evaluate: Callable[[int], None], every: int, steps: int):
+        super().__init__()
+        self.evaluate = evaluate
+        self.every = every
+        self.steps = steps
+        self.following = every
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps >= self.following:
+            self.evaluate(self.num_timesteps)
+            self.following = self.every * (1 + self.num_timesteps // self.every)
+        return self.num_timesteps < self.steps
+
+
+def baseline(folder: RunFolder, reporter: Reporter) -> None:
+    """Trains, and writes evaluations to the folder's metrics.jsonl."""
+    config: BaselineConfig = folder.config()
+    torch.set_num_threads(config.threads)
+    recipe = ZOO.get((config.algorithm, config.environment.env), Recipe(config.steps, 1, {}))
+    algorithm, games = learner(config, recipe)
+    agent = agent_of(algorithm, games)
+    begun, number = time.monotonic(), 0
+    with reporter.stage("learning", config.steps, 0, "steps") as progress:
+
+        def evaluate(steps: int) -> None:
+            nonlocal number
+            returns = real_returns(config, agent)
+            folder.log(
+                {
+                    "stage": "evaluate",
+                    "round": number,
+                    "unit": 1,
+                    "real_steps": steps,
+                    "real_return_mean": float(returns.mean()),
+                    "real_returns": returns.tolist(),
+                    "seconds": round(time.monotonic() - begun, 3),
+                }
+            )
+            number += 1
+            progress.update(min(steps, config.steps), f"return {returns.mean():.1f}")
+
+        algorithm.learn(recipe.steps, Evaluations(evaluate, config.every, config.steps))
+    games.close()
+
+
+def learner(config: BaselineConfig, recipe: Recipe) -> tuple[BaseAlgorithm, VecEnv]:
+    """A new algorithm and the real environments that it learns from."""
+    options = {
+        key: value for key, value in vars(config.environment).items() if key not in NOT_OF_ONE
+    }
+
+    def make() -> gymnasium.Env:
+        arguments = arguments_from_json(config.environment.arguments)
+        return make_environment(config.environment.env, arguments, **options)
+
+    told = dict(recipe.options)
+    if recipe.falling:
+        for name in ("learning_rate", "clip_range"):
+            told[name] = _falling(told[name])
+    try:
+        games: VecEnv = DummyVecEnv([make] * recipe.copies)
+        sb3.check(config.algorithm, games.action_space, told)
+        constructor = sb3.constructor_of(config.algorithm)
+    except ValueError as error:
+        raise RunError(str(error)) from error
+    space = games.observation_space
+    if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+        raise RunError(f"baselines learn from vectors, but {config.environment.env} shows {space}")
+    if recipe.normalise:
+        games = VecNormalize(games, gamma=told["gamma"])
+    policy = sb3.ALGORITHMS[config.algorithm].policy
+    return constructor(policy, games, seed=config.seed, device="cpu", **told), games
+
+
+def agent_of(algorithm: BaseAlgorithm, games: VecEnv) -> Agent:
+    """What the algorithm has learnt so far, as an agent that sees as it does, and is greedy."""
+    head = sb3.Head(algorithm)
+    sees = Memoryless(Seen(games, int(np.prod(games.observation_space.shape or ()))), head)
+    return Greedy(sb3.Remembering(sees, head) if sb3.is_remembering(head) else sees)
+
+
+def real_returns(config: BaselineConfig, agent: Agent) -> np.ndarray:
+    """The returns of an evaluation's episodes, [episodes]: always of the same games."""
+    seed = evaluation_seeds(config)[0]
+    copies = min(config.episodes, CURVE_COPIES)
+    environment: GymEnvironment = real_environment(config.environment, copies, seed)
+    with OwnNoise(seed)():
+        returns = play_episodes(environment, agent, copies, config.episodes)
+    environment.close()
+    return returns
+
+
+def _falling(value: float) -> Callable[[float], float]:
+    """A schedule of stable-baselines3: linear in what remains of the steps."""
+    return lambda remaining: remaining * value

@@ -1,0 +1,68 @@
+"""Laws of returns of whole episodes, counted in worlds of known lengths and rewards."""
+
+import numpy as np
+import pytest
+import torch
+from games import Counting
+from gymnasium.vector import SyncVectorEnv
+
+from envs import GymEnvironment
+from experiments.returns import play_episodes
+from worldmodel import Agent
+from worldmodel.distributions import Certain
+
+
+class Always(Agent):
+    """Presses one key, and thinks nothing."""
+
+    thought_size = 0
+
+    def __init__(self, key, keys=4):
+        self.code = torch.eye(keys)[key]
+
+    def initial_state(self, batch_size):
+        return ()
+
+    def step(self, row, state):
+        return row.reward.new_zeros(len(row.first), 0), state
+
+    def policy(self, thought):
+        return Certain(self.code.expand(len(thought), -1))
+
+
+def world(*lengths):
+    """A copy for each of `lengths`, the lengths of its episodes, over and over."""
+    games = [lambda told=told: Counting(told) for told in lengths]
+    return GymEnvironment(SyncVectorEnv(games), seed=0)
+
+
+def earned(length, key=2):
+    """What `Counting` gives for an episode of so many steps."""
+    return sum(key + count / 100 for count in range(1, length + 1))
+
+
+@pytest.mark.parametrize("episodes", [1, 2, 3, 4, 7])
+def test_the_first_of_each_copy_count_before_the_second_of_any(episodes):
+    """Those that end first are the short ones: taking them would be another number."""
+    played = play_episodes(world((9, 2), (1, 4, 5)), Always(2), 2, episodes)
+    expected = [earned(length) for length in (9, 1, 2, 4, 9, 5, 2)][:episodes]
+    assert played.dtype == np.float64
+    assert played == pytest.approx(expected, abs=1e-4)
+
+
+def test_fewer_episodes_than_copies_are_those_of_the_first_copies():
+    played = play_episodes(world((3,), (1,), (2,)), Always(1), 3, 2)
+    assert played == pytest.approx([earned(3, 1), earned(1, 1)], abs=1e-5)
+
+
+def test_a_world_that_never_ends_is_cut_off_at_the_limit():
+    played = play_episodes(world((10**9,), (2,)), Always(2), 2, 2, limit=7)
+    assert played == pytest.approx([earned(7), earned(2)], abs=1e-4)
+    just = play_episodes(world((7,), (2,)), Always(2), 2, 2, limit=7)
+    assert just == pytest.approx(played, abs=1e-4)
+
+
+def test_nothing_is_made_up_for_episodes_that_never_began():
+    """A copy whose episode is cut off is never reset: it has no second one to count."""
+    with pytest.raises(ValueError, match="1 of 4 episodes never began"):
+        play_episodes(world((10**9,), (2,)), Always(2), 2, 4, limit=7)
