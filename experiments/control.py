@@ -135,13 +135,14 @@ class Parts:
             self.eyes = eyes_for(cast(spaces.Box, shown), config.seeing)
             self.observation_space = code_space(self.eyes)
         self.actions = action_codec(action_space)
-        self.reveals = self.eyes is None and is_image(shown)
+        is_own = config.dreaming.agent == "own"
+        self.is_joint = self.eyes is None and is_image(shown)
+        self.reveals = self.is_joint and is_own
         self.model = self._model()
         self.modules: dict[str, nn.Module] = {"model": self.model}
         if self.eyes is not None:
             self.modules["eyes"] = self.eyes
         self.algorithm: Learner | None = None  # an algorithm of stable-baselines3
-        is_own = config.dreaming.agent == "own"
         self.agent: Agent = self._own_agent() if is_own else self._foreign_agent()
         for module in self.modules.values():
             module.eval()
@@ -212,11 +213,6 @@ class Parts:
         return Believer(self.model, self.acting, self.reveals)
 
     def _foreign_agent(self) -> Agent:
-        if self.reveals:
-            raise RunError(
-                "algorithms of stable-baselines3 see beliefs, but images that are learned jointly "
-                "are dreamt without any: add --vae frozen, or leave out --agent"
-            )
         from agents import sb3
 
         told = self.dreaming
@@ -230,13 +226,12 @@ class Parts:
 
     def _model(self) -> WorldModel:
         told, seeing = self.config.world, self.config.seeing
-        core = ("rssm" if self.reveals else "rnn") if told.core == "auto" else told.core
+        core = ("rssm" if self.is_joint else "rnn") if told.core == "auto" else told.core
         known = set(inspect.signature(CORES[core]).parameters) - {"hidden"}
         options: dict[str, Any] = {
             key: value for key, value in vars(told).items() if key in known and value != "default"
         }
-        if self.reveals:
-            options |= jointly(self.observation_space, seeing)
+        options |= jointly(self.observation_space, seeing)
         return model_for(
             self.observation_space,
             self.action_space,
@@ -426,7 +421,7 @@ class Training(Run):
         self.parts = parts = Parts(config, facts, *read_spaces(folder.episodes))
         self.stages = stages(config, parts.eyes is not None)
         self.sight: Sight | None = None  # while it learns
-        if line := explain(parts.recorded_space, config.seeing):
+        if line := explain(parts.recorded_space, config.seeing, parts.reveals):
             reporter.say(line)
         self.replay = Replay(parts.actions, self.seeds[0], self._recorded())
         if not list_checkpoints(folder.checkpoints):
