@@ -242,6 +242,7 @@ class Parts:
             dropout=self.config.learning.dropout,
             decoder_hidden=told.hidden,
             minimum_std=told.minimum_std,
+            spare_rewards=FINITE_REWARDS,
             **options,
         )
 

@@ -52,8 +52,8 @@ CORES: dict[str, Callable[..., SequenceCore]] = {
     "independent filtering": partial(Independent, smoothing=False, **SMALL),
     "vrnn": partial(VRNN, **SMALL),
     "rnn lstm": partial(RNN, hidden=4, recurrence="lstm"),
-    "rnn skip": partial(RNN, hidden=4, recurrence="skip-gru"),
-    "srnn skip layers": partial(_srnn, smoothing=False, recurrence="skip-gru", layers=2),
+    "rnn skip layers": partial(RNN, hidden=4, recurrence="skip-gru", layers=2),
+    "srnn skip": partial(_srnn, smoothing=False, recurrence="skip-gru"),
     "rnn layers": partial(RNN, hidden=4, recurrence="lstm", layers=2),
     "srnn lstm": partial(_srnn, smoothing=False, res_q=False, recurrence="lstm"),
     "independent normalised": partial(

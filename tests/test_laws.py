@@ -71,7 +71,7 @@ every_filtering_model = pytest.mark.parametrize(
 def close(found, expected, atol=1e-12):
     """Structures of one type with equal leaves."""
     assert type(found) is type(expected)
-    nested.map(lambda a, b: torch.testing.assert_close(a, b, rtol=0, atol=atol), found, expected)
+    nested.map(lambda a, b: torch.testing.assert_close(a, b, rtol=atol, atol=atol), found, expected)
 
 
 def same(found, expected):

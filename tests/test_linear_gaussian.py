@@ -198,7 +198,8 @@ def test_reading_ahead_brings_the_bound_nearer():
 
 
 def test_every_core_is_set_by_hand():
-    assert {core for core, _ in BY_HAND} == set(CORES)
+    remembers_nothing = {"vae"}
+    assert {core for core, _ in BY_HAND} == set(CORES) - remembers_nothing
 
 
 @cache

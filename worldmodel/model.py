@@ -293,6 +293,7 @@ def model_for(
     separate: bool = False,
     decoder_hidden: int | None = None,
     minimum_std: float | None = None,
+    spare_rewards: int = 0,
     **core_options: Any,
 ) -> WorldModel:
     """A world model of an environment with the given spaces.
@@ -305,7 +306,8 @@ def model_for(
     (see `decoder_for`), where the default of the space is not wanted; encoder: one of your own, or
     several by key; reward_regression: regresses rewards besides (`TwoHot`); separate: reward and
     end do not depend on the observation, given the features; minimum_std: of the densities of
-    standardised numbers, where the default is not wanted; core_options: the core's own. With
+    standardised numbers, where the default is not wanted; spare_rewards: values that rewards may
+    take besides, when they come (`FiniteHead.extend`); core_options: the core's own. With
     `recurrence="skip-gru"` the decoder reads what the core hears, too, and its Gaussians begin
     with the observation before.
     """
@@ -332,6 +334,7 @@ def model_for(
         reward_regression,
         separate,
         skip,
+        spare_rewards,
     )
     if minimum_std is not None:
         for module in decoder.modules():

@@ -14,8 +14,6 @@ from worldmodel.codecs.standardisation import Standardisation
 from worldmodel.distributions import Chain, Joint
 from worldmodel.nets import mlp
 
-SPARE_REWARDS = 16  # values of rewards that may come later
-
 
 class PerceptEncoder(Encoder):
     """A percept -> [*, E]: the encoded observation, then the reward and the end, if any.
@@ -69,10 +67,12 @@ class PerceptDecoder(DistModule):
         reward_regression: bool = False,
         separate: bool = False,
         skip: bool = False,
+        spare_rewards: int = 0,
     ):
         """`observation` reads [*, hidden]; `encoder` encodes the observations it describes;
         dropout: of the features, in training mode; skip: there is one layer more, and
-        `observation` reads the features beside it, [*, hidden + input_size]."""
+        `observation` reads the features beside it, [*, hidden + input_size]; spare_rewards: how
+        many values rewards may take besides those of `reward_support`, when they come."""
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.skip = skip
@@ -86,7 +86,7 @@ class PerceptDecoder(DistModule):
         if reward_support is None:
             self.reward: DistModule = NormalHead(hidden)
         else:
-            self.reward = FiniteHead(hidden, reward_support, spare=SPARE_REWARDS)
+            self.reward = FiniteHead(hidden, reward_support, spare=spare_rewards)
         self.terminated = TruthHead(hidden)
         self.regressed = ("reward",) if reward_regression else ()
         self.regression = nn.ModuleDict({key: TwoHotRegression(hidden) for key in self.regressed})
