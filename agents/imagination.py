@@ -33,7 +33,8 @@ class AsItIs(Encoder):
 class Imagination:
     """Many dreams side by side, each begun with a belief about a recorded row.
 
-    When one is over, by itself or at its horizon, another begins. The agent in them, `core.agent`,
+    When one is over, by itself or at its horizon, `go_on` begins another; one that ends within a
+    rollout goes on with the model's own first row until then. The agent in them, `core.agent`,
     has the thoughts that a `Believer` has in reality; where the core allows it, they are read off
     the dream, which is twice as fast. A believer that `reveal`s reads the generator's features.
     """

@@ -582,12 +582,12 @@ class Training(Run):
         environment = real_environment(
             told, min(told.copies, steps), seed, told.workers, self.reporter.say
         )
-        number, taken = 0, 0
+        before, taken = self.store.added, 0
         for episodes in collect(environment, agent, steps):
             self.store.add(episodes)
-            number, taken = number + len(episodes), taken + episodes.steps
+            taken += episodes.steps
         environment.close()
-        return number, taken
+        return self.store.added - before, taken
 
     def _newest(self, episodes: int) -> np.ndarray:
         """The places of the episodes that came last."""

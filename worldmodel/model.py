@@ -298,18 +298,18 @@ def model_for(
 ) -> WorldModel:
     """A world model of an environment with the given spaces.
 
-    core: its name in `worldmodel.CORES`; hidden: units of the core, and of the decoder if
-    there is no `decoder_hidden`; reward_support: the
-    values that rewards take, or None for a Gaussian density; dropout: of the features that the
-    decoder reads, in training mode; head: of observations, its name in `worldmodel.HEADS`, a
-    name and its options, or a head of your own that reads [*, hidden]; or several of those by key
-    (see `decoder_for`), where the default of the space is not wanted; encoder: one of your own, or
-    several by key; reward_regression: regresses rewards besides (`TwoHot`); separate: reward and
-    end do not depend on the observation, given the features; minimum_std: of the densities of
-    standardised numbers, where the default is not wanted; spare_rewards: values that rewards may
-    take besides, when they come (`FiniteHead.extend`); core_options: the core's own. With
-    `recurrence="skip-gru"` the decoder reads what the core hears, too, and its Gaussians begin
-    with the observation before.
+    core: its name in `worldmodel.CORES`; hidden: units of the core, and of the decoder if there is
+    no `decoder_hidden`; reward_support: the values that rewards take, or None for a Gaussian
+    density; dropout: of the features that the decoder reads, in training mode; head: of
+    observations, its name in `worldmodel.HEADS`, a name and its options, or a head of your own
+    that reads the decoder's units; or several of those by key (see `decoder_for`), where the
+    default of the space is not wanted; encoder: one of your own, or several by key;
+    reward_regression: regresses rewards besides (`TwoHot`); separate: reward and end do not depend
+    on the observation, given the features; minimum_std: of the densities of standardised numbers,
+    where the default is not wanted; spare_rewards: values that rewards may take besides, when they
+    come (`FiniteHead.extend`); core_options: the core's own. With
+    `recurrence="skip-gru"` heads of observations read the core's features behind the decoder's
+    units, and with them what the core hears; their Gaussians begin with the observation before.
     """
     if core not in CORES:
         raise ValueError(f"there is no core {core!r}; there are {', '.join(CORES)}")
