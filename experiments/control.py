@@ -47,6 +47,7 @@ from envs import (
     make_vector_env,
 )
 from experiments.baseline_config import BaselineConfig
+from experiments.config import ToyGameConfig
 from experiments.control_config import ControlConfig, DreamingConfig, EnvironmentConfig
 from experiments.improving import ByAlgorithm, ByGradient, Improver
 from experiments.progress import Reporter
@@ -596,7 +597,7 @@ def rewards_of(episodes: Episodes) -> np.ndarray:
     return np.delete(episodes.columns["reward"], episodes.starts)
 
 
-def evaluation_seeds(config: ControlConfig | BaselineConfig) -> list[int]:
+def evaluation_seeds(config: ControlConfig | BaselineConfig | ToyGameConfig) -> list[int]:
     """Of the evaluation while training, of the real and of the dreamt games after it."""
     sequence = np.random.SeedSequence([config.seed, EVALUATION_SEED])
     return [int(seed) for seed in sequence.generate_state(3)]
