@@ -319,7 +319,7 @@ class EveryAction(PolicyGradient):
         if not len(gen_core.actions.choices):
             raise ValueError(
                 f"EveryAction lists all actions, and {gen_core.environment.action_space} has no "
-                "list; use ActorCritic"
+                "list; take actor-critic (ActorCritic) instead"
             )
 
     @torch.no_grad()

@@ -6,7 +6,7 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
-from envs.observations import as_tensors
+from envs.observations import as_tensors, check_rewards, check_values
 from worldmodel import Environment, Row, action_codec
 from worldmodel.codecs import check_observations
 
@@ -75,6 +75,7 @@ class GymEnvironment(Environment):
 
     def _reset(self, action: Tensor) -> Row:
         observation, self.info = self.vector_env.reset(seed=self._seed)
+        check_values(self.observation_space, observation)
         self._seed = None
         never = torch.zeros(len(action), dtype=torch.bool)
         self._ended = never
@@ -91,6 +92,8 @@ class GymEnvironment(Environment):
         observation, reward, terminated, truncated, self.info = self.vector_env.step(
             self.actions.decode(action.detach()).numpy().astype(self.action_space.dtype)
         )
+        check_values(self.observation_space, observation)
+        check_rewards(reward)
         self._ended = torch.as_tensor(terminated | truncated)
         restarted = torch.as_tensor(self.info.get("restarted", False))
         self._lost = restarted & ~ended

@@ -8,6 +8,52 @@ from gymnasium import spaces
 from torch import Tensor
 
 from worldmodel import nested
+from worldmodel.codecs.spaces import parts_of
+
+
+class StrangeValueError(ValueError):
+    """An environment gave what it must not, and no model can take in; one sentence."""
+
+
+def check_values(space: spaces.Space, values: Any, path: str = "") -> None:
+    """Refuses observations [n, ...] that are not numbers, or are none of those of `space`.
+
+    Floats may leave the bounds of their Box, as those of many environments do.
+    """
+    for key, part in parts_of(space).items():
+        check_values(part, values[key], f"{path}.{key}" if path else str(key))
+    if parts_of(space):
+        return
+    array = np.asarray(values)
+    if array.dtype.kind == "f":
+        strange = ~np.isfinite(array)
+    else:
+        low, high = _bounds(space)
+        strange = (array < low) | (array > high)
+    if strange.any():
+        where = f" under the key {path!r}" if path else ""
+        raise StrangeValueError(
+            f"the environment showed {array[strange][0]}{where}, which is no value of its "
+            f"observation space {space}: mend the environment, or its space"
+        )
+
+
+def check_rewards(rewards: np.ndarray) -> None:
+    """Refuses rewards [n] that are no numbers."""
+    if not np.isfinite(rewards).all():
+        raise StrangeValueError(
+            f"the environment gave the reward {rewards[~np.isfinite(rewards)][0]}: mend it, or "
+            "wrap it in gymnasium.wrappers.TransformReward"
+        )
+
+
+def _bounds(space: spaces.Space) -> tuple[Any, Any]:
+    """The lowest and the highest value of a space of integers."""
+    if isinstance(space, spaces.Discrete):
+        return space.start, space.start + space.n - 1
+    if isinstance(space, spaces.MultiDiscrete):
+        return space.start, space.start + space.nvec - 1
+    return (space.low, space.high) if isinstance(space, spaces.Box) else (0, 1)
 
 
 def as_tensors(observation: Any, dtype: torch.dtype) -> Any:

@@ -32,6 +32,8 @@ class BaselineConfig:
 
     def __post_init__(self) -> None:
         positive(self, "steps", "every", "episodes", "threads")
+        if self.environment.env is None:
+            raise ValueError("a baseline learns from a real environment: give --env ID")
         if (self.environment.copies, self.environment.workers) != (1, 0):
             raise ValueError(
                 "how many copies a baseline plays is one of its hyperparameters: leave out "

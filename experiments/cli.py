@@ -4,7 +4,8 @@ worldmodel train toy-game --out RUN     collect, learn, dream, improve, evaluate
 worldmodel train control --env ID       any Gymnasium environment, with --out RUN
 worldmodel train vae --images DIR       learn codes of images, with --out RUN
 worldmodel resume RUN                   go on exactly where a run stopped
-worldmodel evaluate RUN [--json]        the run beside the exact answers
+worldmodel evaluate RUN [--json]        what model and agent are worth
+worldmodel plot RUN... --out FILE       learning curves
 worldmodel play RUN [--world real]      step inside
 worldmodel video RUN [--out FILE]       real | dream | difference
 worldmodel export RUN --out PATH        its episodes, as a Minari data set or as .npz files
@@ -23,13 +24,12 @@ worldmodel bench images                 images on disk: how fast, in how much me
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import tyro
 
 from experiments.baseline_config import BaselineConfig
 from experiments.config import (
-    EvaluationConfig,
     ExactConfig,
     ToyGameConfig,
     positive,
@@ -79,7 +79,10 @@ class TrainControl:
     def run(self) -> None:
         from experiments import jobs
 
-        jobs.train(self.out, quick_control(self.config) if self.quick else self.config)
+        config = quick_control(self.config) if self.quick else self.config
+        if config.data is not None:
+            config = replace(config, data=str(Path(config.data).resolve()))
+        jobs.train(self.out, config)
 
 
 @dataclass(frozen=True)
@@ -114,19 +117,54 @@ class Resume:
 
 
 @dataclass(frozen=True)
-class Evaluate:
-    """Score a run beside the exact answers: likelihood, steps of the policy, dream and reality."""
+class Unknown:
+    """What a run can be evaluated by: `worldmodel evaluate RUN --help` lists it."""
+
+
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True)
+class Evaluate(Generic[Settings]):
+    """Score a run: its model, and its agent in the dream and in reality.
+
+    `worldmodel evaluate RUN --help` lists the options that its experiment has besides.
+    """
 
     path: RunPath
     """The run's folder."""
+    settings: tyro.conf.OmitArgPrefixes[Settings]
     json: bool = False
     """Print one JSON object and nothing else."""
-    settings: tyro.conf.OmitArgPrefixes[EvaluationConfig] = field(default_factory=EvaluationConfig)
 
     def run(self) -> None:
         from experiments import jobs
 
         jobs.evaluate(self.path, self.settings, self.json)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Draw learning curves: real returns over real steps, as they were evaluated in training.
+
+    Runs that differ in their seeds alone are one curve, their mean and the range of all.
+    """
+
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN...")]
+    """The runs' folders."""
+    out: Path
+    """The picture to be written: .png, .svg or .pdf."""
+    threshold: tuple[float, ...] = ()
+    """Returns that are drawn as dashed lines."""
+
+    def __post_init__(self) -> None:
+        if not self.paths:
+            raise ValueError("there is nothing to draw: name one run or more")
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        jobs.plot(self.paths, self.out, self.threshold)
 
 
 @dataclass(frozen=True)
@@ -503,7 +541,8 @@ DESCRIPTION = "Learn a game, dream it, train in the dream, play it, film it."
 VERBS: dict[str, Any] = {
     "train": Train,
     "resume": Resume,
-    "evaluate": Evaluate,
+    "evaluate": Evaluate[Unknown],
+    "plot": Plot,
     "play": Play,
     "video": Video,
     "export": Export,
@@ -529,17 +568,11 @@ GROUPS: dict[str, dict[str, Any]] = {
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command; what a user can mend ends with one sentence and exit code 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    verbs, program = VERBS, "worldmodel"
-    if arguments and arguments[0] in GROUPS:
-        verbs, program = GROUPS[arguments[0]], f"worldmodel {arguments[0]}"
-        arguments = arguments[1:]
-    command = tyro.extras.subcommand_cli_from_dict(
-        verbs, prog=program, description=DESCRIPTION, args=arguments
-    )
-    from experiments.processor import keep_memory
-
-    keep_memory()
     try:
+        command = parse(arguments)
+        from experiments.processor import keep_memory
+
+        keep_memory()
         command.run()
     except RunError as error:
         print(f"worldmodel: {error}", file=sys.stderr)
@@ -547,6 +580,34 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("worldmodel: stopped", file=sys.stderr)
         sys.exit(130)
+
+
+def parse(arguments: list[str]) -> Any:
+    """What is asked for, as one of the classes above."""
+    verbs, program = VERBS, "worldmodel"
+    if arguments[:1] == ["evaluate"]:
+        for run in filter(is_run, arguments[1:]):
+            return parse_evaluate(Path(run), arguments[1:])
+    if arguments and arguments[0] in GROUPS:
+        verbs, program = GROUPS[arguments[0]], f"worldmodel {arguments[0]}"
+        arguments = arguments[1:]
+    return tyro.extras.subcommand_cli_from_dict(
+        verbs, prog=program, description=DESCRIPTION, args=arguments
+    )
+
+
+def parse_evaluate(run: Path, arguments: list[str]) -> Any:
+    """With the options of the run's experiment; what is not given is as the run was told."""
+    from experiments import jobs
+
+    settings = jobs.evaluation_settings(run)
+    command: Any = Evaluate[type(settings)]  # type: ignore[misc]
+    default = command(path=run, settings=settings)
+    return tyro.cli(command, prog="worldmodel evaluate", default=default, args=arguments)
+
+
+def is_run(argument: str) -> bool:
+    return (Path(argument) / "config.json").is_file()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,32 @@ def positive(settings: object, *names: str) -> None:
             raise ValueError(f"--{name.replace('_', '-')} must be positive, got {value}")
 
 
+def not_negative(settings: object, *names: str) -> None:
+    """Refuses settings below zero."""
+    for name in names:
+        value = getattr(settings, name)
+        if value < 0:
+            raise ValueError(f"--{name.replace('_', '-')} must be 0 or more, got {value}")
+
+
+def shares(settings: object, *names: str) -> None:
+    """Refuses settings that are no share of a whole; None is left alone."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"--{name.replace('_', '-')} is a share between 0 and 1, got {value}")
+
+
+def below_one(settings: object, *names: str) -> None:
+    """Refuses settings that are no share of a whole, or all of it."""
+    for name in names:
+        value = getattr(settings, name)
+        if not 0 <= value < 1:
+            raise ValueError(
+                f"--{name.replace('_', '-')} must be 0 or more and below 1, got {value}"
+            )
+
+
 @dataclass(frozen=True)
 class GameConfig:
     """The toy game."""
@@ -136,24 +162,13 @@ class LearningConfig:
 
     def __post_init__(self) -> None:
         positive(self, "updates", "window", "batch_rows", "learning_rate", "learning_particles")
-        for name in ("kl_weight", "kl_warmup", "kl_half_cycle", "kl_freeze", "free_nats"):
-            if getattr(self, name) < 0:
-                given = getattr(self, name)
-                raise ValueError(f"--{name.replace('_', '-')} must be 0 or more, got {given}")
+        not_negative(self, "kl_weight", "kl_warmup", "kl_half_cycle", "kl_freeze", "free_nats")
         if self.kl_half_cycle and self.kl_warmup:
             raise ValueError("--kl-warmup rises once, --kl-half-cycle over and over: give one")
         if self.kl_freeze and not self.kl_half_cycle:
             raise ValueError("--kl-freeze comes before the first cycle: give --kl-half-cycle, too")
-        for name in ("from_start", "kl_balance"):
-            given = getattr(self, name)
-            if given is not None and not 0 <= given <= 1:
-                raise ValueError(
-                    f"--{name.replace('_', '-')} is a share between 0 and 1, got {given}"
-                )
-        for name in ("averaging", "dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                given = getattr(self, name)
-                raise ValueError(f"--{name} must be 0 or more and below 1, got {given}")
+        shares(self, "from_start", "kl_balance")
+        below_one(self, "averaging", "dropout")
 
 
 @dataclass(frozen=True)

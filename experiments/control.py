@@ -46,9 +46,11 @@ from envs import (
     collect,
     make_vector_env,
 )
+from envs.observations import check_rewards, check_values
 from experiments.baseline_config import BaselineConfig
 from experiments.config import ToyGameConfig
 from experiments.control_config import ControlConfig, DreamingConfig, EnvironmentConfig
+from experiments.datasets import HELD_OUT, Data, open_data, portions, typical
 from experiments.improving import ByAlgorithm, ByGradient, Improver
 from experiments.progress import Reporter
 from experiments.returns import play_episodes
@@ -95,7 +97,9 @@ if TYPE_CHECKING:
 
 EVALUATION_SEED = 2**32  # apart from the seeds of training, which are drawn from smaller ones
 LAST_RATE = 0.1  # of a learning rate, relative to the first
+FEWEST = 4  # recorded episodes
 CURVE_COPIES = 20  # real episodes that are played side by side
+LONGEST = 27_000  # steps; no game of Atari is longer
 CRITIC_SCALE = 10  # returns, in units of an ordinary reward
 FINITE_REWARDS = 16  # rewards that take more values than this have a density
 NOT_OF_ONE = ("env", "arguments", "copies", "workers")  # of the settings of environments
@@ -132,16 +136,22 @@ class Parts:
             self.eyes = eyes_for(cast(spaces.Box, shown), config.seeing)
             self.observation_space = code_space(self.eyes)
         self.actions = action_codec(action_space)
-        self.reveals = self.eyes is None and is_image(shown)
+        is_own = config.dreaming.agent == "own"
+        self.is_joint = self.eyes is None and is_image(shown)
+        self.reveals = self.is_joint and is_own
         self.model = self._model()
         self.modules: dict[str, nn.Module] = {"model": self.model}
         if self.eyes is not None:
             self.modules["eyes"] = self.eyes
         self.algorithm: Learner | None = None  # an algorithm of stable-baselines3
-        is_own = config.dreaming.agent == "own"
         self.agent: Agent = self._own_agent() if is_own else self._foreign_agent()
         for module in self.modules.values():
             module.eval()
+
+    @property
+    def has_environment(self) -> bool:
+        """Whether there is a real one: recorded episodes have none."""
+        return self.config.environment.env is not None
 
     def environment(self, copies: int = 1, seed: int | None = None) -> GymEnvironment:
         """The real environment, `copies` side by side, in this process; images are codes in it."""
@@ -149,6 +159,11 @@ class Parts:
         if self.eyes is None:
             return real_environment(told, copies, seed)
         return GymEnvironment(ImageToCode(vector_env(told, copies), self.eyes), seed)
+
+    @property
+    def player(self) -> Agent:
+        """The agent, as it acts where images are shown, not codes."""
+        return self.agent if self.eyes is None else Sighted(self.agent, self.eyes)
 
     def view(self) -> View | None:
         """Shows dreams of codes as images."""
@@ -169,7 +184,10 @@ class Parts:
             constant(told.entropy),
         )
         if rollouts.method == "every-action":
-            return EveryAction(core, *sizes, critic, discount, entropy, unit)
+            try:
+                return EveryAction(core, *sizes, critic, discount, entropy, unit)
+            except ValueError as error:
+                raise RunError(f"--method every-action: {error}") from error
         kind = DynamicsGradient if rollouts.method == "dynamics" else ActorCritic
         return kind(core, *sizes, critic, discount, rollouts.trace, entropy, unit)
 
@@ -196,11 +214,6 @@ class Parts:
         return Believer(self.model, self.acting, self.reveals)
 
     def _foreign_agent(self) -> Agent:
-        if self.reveals:
-            raise RunError(
-                "algorithms of stable-baselines3 see beliefs, but images that are learned jointly "
-                "are dreamt without any: add --vae frozen, or leave out --agent"
-            )
         from agents import sb3
 
         told = self.dreaming
@@ -214,13 +227,12 @@ class Parts:
 
     def _model(self) -> WorldModel:
         told, seeing = self.config.world, self.config.seeing
-        core = ("rssm" if self.reveals else "rnn") if told.core == "auto" else told.core
+        core = ("rssm" if self.is_joint else "rnn") if told.core == "auto" else told.core
         known = set(inspect.signature(CORES[core]).parameters) - {"hidden"}
         options: dict[str, Any] = {
             key: value for key, value in vars(told).items() if key in known and value != "default"
         }
-        if self.reveals:
-            options |= jointly(self.observation_space, seeing)
+        options |= jointly(self.observation_space, seeing)
         return model_for(
             self.observation_space,
             self.action_space,
@@ -278,6 +290,8 @@ def vector_env(
     report: Callable[[str], None] = warnings.warn,
 ) -> VectorEnv:
     """Copies of the real environment, as it was asked for on the command line."""
+    if told.env is None:
+        raise RunError("what was learned from recorded episodes alone has no real environment")
     options = {key: value for key, value in vars(told).items() if key not in NOT_OF_ONE}
     try:
         arguments = arguments_from_json(told.arguments)
@@ -286,6 +300,61 @@ def vector_env(
         )
     except ValueError as error:
         raise RunError(str(error)) from error
+
+
+def recorded(config: ControlConfig) -> Data:
+    """The recorded episodes that a run learns from; they fit the environment, if there is one."""
+    path = Path(cast(str, config.data))
+    data = open_data(path)
+    if len(data.episodes) < FEWEST or not data.episodes.steps:
+        raise RunError(
+            f"{path} has {len(data.episodes)} episodes and {data.episodes.steps} steps: to learn "
+            f"from some and to hold out others, it takes {FEWEST} episodes or more, with steps"
+        )
+    if config.environment.env is not None:
+        environment = real_environment(config.environment, 1, None)
+        environment.close()
+        told = (environment.observation_space, environment.action_space)
+        if told != data[1:]:
+            raise RunError(
+                f"{path} holds episodes of the spaces {data[1]} and {data[2]}, but "
+                f"{config.environment.env} has {told[0]} and {told[1]}: give the options that the "
+                "episodes were recorded with, or leave out --env"
+            )
+    return data
+
+
+def check(config: ControlConfig) -> None:
+    """Says what is wrong with the environment, the data or the algorithm, before a run's folder is
+    made."""
+    if config.data is not None:
+        action_space = recorded(config).action_space
+    else:
+        environment = real_environment(config.environment, 1, None)
+        environment.close()
+        action_space = environment.action_space
+    if config.dreaming.algorithm is not None:
+        from agents import sb3
+
+        try:
+            sb3.check(config.dreaming.algorithm, action_space, options_of(config.dreaming))
+        except ValueError as error:
+            raise RunError(str(error)) from error
+
+
+def play_greedily(parts: Parts, episodes: int, seed: int) -> tuple[np.ndarray, int | None]:
+    """The returns [episodes] of the greedy agent in the real environment, and the steps after
+    which that truncates. Episodes of one that does not are cut after `LONGEST` steps."""
+    one = vector_env(parts.config.environment, 1)
+    spec = one.get_attr("spec")[0]  # type: ignore[attr-defined]
+    one.close()
+    limit = None if spec is None else spec.max_episode_steps
+    copies = min(episodes, CURVE_COPIES) if limit else episodes
+    environment = parts.environment(copies, seed)
+    with OwnNoise(seed)():
+        returns = play_episodes(environment, Greedy(parts.agent), copies, episodes, LONGEST)
+    environment.close()
+    return returns, limit and -(-limit // parts.config.environment.action_repeat)
 
 
 def rounds_of(config: ControlConfig) -> int:
@@ -308,12 +377,13 @@ def stages(config: ControlConfig, sees: bool = False) -> list[Stage]:
             plan.append(Stage("see", number, config.seeing.vae_updates))
             looked = used
         plan += [Stage("learn", number, updates), Stage("improve", number, rollouts)]
-        if config.returns.curve_episodes:
+        if config.returns.curve_episodes and config.data is None:
             plan.append(Stage("evaluate", number, 1))
         if used >= told.steps:
             return plan
         number += 1
-        plan.append(Stage("collect", number, 1))
+        if config.data is None:
+            plan.append(Stage("collect", number, 1))
         steps = phase_steps(config, number)
         used += steps
         updates = max(1, round(config.learning.update_ratio * steps))
@@ -352,7 +422,7 @@ class Training(Run):
         self.parts = parts = Parts(config, facts, *read_spaces(folder.episodes))
         self.stages = stages(config, parts.eyes is not None)
         self.sight: Sight | None = None  # while it learns
-        if line := explain(parts.recorded_space, config.seeing):
+        if line := explain(parts.recorded_space, config.seeing, parts.reveals):
             reporter.say(line)
         self.replay = Replay(parts.actions, self.seeds[0], self._recorded())
         if not list_checkpoints(folder.checkpoints):
@@ -391,8 +461,8 @@ class Training(Run):
         return units[stage.kind](stage)
 
     def _collect(self, stage: Stage) -> str:
-        agent, eyes = self.parts.agent, self.parts.eyes
-        episodes, steps = self._play(agent if eyes is None else Sighted(agent, eyes), stage.round)
+        episodes, steps = self._play(self.parts.player, stage.round)
+        eyes = self.parts.eyes
         if eyes is not None and episodes:
             self.replay.add(coded(self.store, eyes, len(self.store) - episodes))
         self._meet(self.replay.episodes.select(self._newest(episodes)))
@@ -448,13 +518,8 @@ class Training(Run):
         return ", ".join(f"{key} {metrics[key]:.2f}" for key in told)
 
     def _evaluate(self, stage: Stage) -> str:
-        episodes = self.config.returns.curve_episodes
-        seed = evaluation_seeds(self.config)[0]
-        copies = min(episodes, CURVE_COPIES)
-        environment = self.parts.environment(copies, seed)
-        with OwnNoise(seed)():
-            returns = play_episodes(environment, Greedy(self.parts.agent), copies, episodes)
-        environment.close()
+        seed, episodes = evaluation_seeds(self.config)[0], self.config.returns.curve_episodes
+        returns, _ = play_greedily(self.parts, episodes, seed)
         mean = float(returns.mean())
         self.log(
             stage,
@@ -472,15 +537,11 @@ class Training(Run):
         torch.manual_seed(self.config.seed)
         self.store.rewind(0)
         self.folder.truncate_metrics(0)
-        environment = real_environment(self.config.environment, 1, None)
-        write_spaces(self.folder.episodes, environment.observation_space, environment.action_space)
-        environment.close()
-        self._check_algorithm(environment.action_space)
-        agent = Uniform(environment.action_space, self.config.collecting.persistence)
-        with self.reporter.stage("playing at random", 1, 0, "phase") as progress:
-            episodes, steps = self._play(agent, 0)
-            progress.update(1, f"{episodes} episodes, {steps} steps")
-        rewards = rewards_of(self.store.select(np.arange(len(self.store))))
+        doing = "playing at random" if self.config.data is None else "reading recorded episodes"
+        with self.reporter.stage(doing, 1, 0, "phase") as progress:
+            steps = self._play_at_random() if self.config.data is None else self._read_data()
+            progress.update(1, f"{len(self.store)} episodes, {steps} steps")
+        rewards = np.concatenate([rewards_of(part) for part in portions(self.store)])
         unit = float(np.sqrt(np.mean(np.square(rewards)))) or 1.0
         values = np.unique(rewards)
         are_few = len(values) <= FINITE_REWARDS and self.config.world.rewards == "auto"
@@ -489,16 +550,28 @@ class Training(Run):
         write_text(file, json.dumps(facts._asdict()))
         return facts
 
-    def _check_algorithm(self, action_space: spaces.Space) -> None:
-        """Refuses an algorithm that cannot act here, before anything is played."""
-        told = self.config.dreaming
-        if told.algorithm is not None:
-            from agents import sb3
+    def _play_at_random(self) -> int:
+        """How many steps it took."""
+        environment = real_environment(self.config.environment, 1, None)
+        write_spaces(self.folder.episodes, environment.observation_space, environment.action_space)
+        environment.close()
+        agent = Uniform(environment.action_space, self.config.collecting.persistence)
+        return self._play(agent, 0)[1]
 
-            try:
-                sb3.check(told.algorithm, action_space, options_of(told))
-            except ValueError as error:
-                raise RunError(str(error)) from error
+    def _read_data(self) -> int:
+        """Recorded episodes become the run's own, so that it stays whole, but for some that are
+        held out; how many steps they have."""
+        data = recorded(self.config)
+        write_spaces(self.folder.episodes, data.observation_space, data.action_space)
+        number = len(data.episodes)
+        few = min(self.config.returns.held_out, max(2, number // 10))
+        held_out = np.linspace(0, number - 1, few).round().astype(int)
+        for part in portions(data.episodes, np.setdiff1d(np.arange(number), held_out)):
+            check_values(data.observation_space, part.columns["observation"])
+            check_rewards(part.columns["reward"])
+            self.store.add(part)
+        data.episodes.select(held_out).save(self.folder.episodes / HELD_OUT)
+        return self.store.steps
 
     def _play(self, agent: Agent, number: int) -> tuple[int, int]:
         """A round's collection, in environments of its own, stored as episodes end: how many
@@ -531,12 +604,13 @@ class Training(Run):
                 raise RunError(f"{self.folder.path}: {error} (--rewards density)") from error
 
     def _standardise(self) -> None:
-        """The scales of the numbers that were observed first."""
-        first = self.replay.episodes.select(np.arange(len(self.store)))
+        """The scales of the numbers that were observed first, and their reach."""
+        first = typical(self.replay.episodes)
         values = {"observation": first.columns["observation"], "reward": rewards_of(first)}
         for module in (self.parts.model.encoder, self.parts.model.decoder):
             module.standardise(values)
-        self._meet(first)
+        for part in portions(self.replay.episodes):
+            self._meet(part)
 
     def tensors(self) -> dict[str, Any]:
         state = {
@@ -598,9 +672,10 @@ def rewards_of(episodes: Episodes) -> np.ndarray:
 
 
 def evaluation_seeds(config: ControlConfig | BaselineConfig | ToyGameConfig) -> list[int]:
-    """Of the evaluation while training, of the real and of the dreamt games after it."""
+    """Of the evaluation while training; after it, of real and of dreamt episodes, and of those
+    that the model is scored on."""
     sequence = np.random.SeedSequence([config.seed, EVALUATION_SEED])
-    return [int(seed) for seed in sequence.generate_state(3)]
+    return [int(seed) for seed in sequence.generate_state(4)]
 
 
 def load_run(folder: RunFolder) -> tuple[Parts, Checkpoint]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from experiments.config import positive
+from experiments.config import below_one, not_negative, positive, shares
 
 Method = Literal["auto", "actor-critic", "every-action", "dynamics"]
 AgentName = Literal["own", "sb3:PPO", "sb3:A2C", "sb3:DQN", "sb3:SAC", "sb3:RecurrentPPO"]
@@ -13,7 +13,7 @@ AgentName = Literal["own", "sb3:PPO", "sb3:A2C", "sb3:DQN", "sb3:SAC", "sb3:Recu
 class EnvironmentConfig:
     """The real environment."""
 
-    env: str
+    env: str | None = None
     """Its Gymnasium id, or module:id; the module may lie in the current directory."""
     arguments: str = "{}"
     """Of the environment's own constructor, as JSON."""
@@ -115,6 +115,11 @@ class WorldConfig:
 
     def __post_init__(self) -> None:
         positive(self, "memory", "hidden", "latent", "layers", "history", "minimum_std")
+        if self.latent_classes < 0 or self.latent_classes == 1:
+            raise ValueError(
+                "--latent-classes is 0 (Gaussian latents) or 2 and more, "
+                f"got {self.latent_classes}"
+            )
 
 
 @dataclass(frozen=True)
@@ -132,8 +137,7 @@ class CollectingConfig:
 
     def __post_init__(self) -> None:
         positive(self, "steps", "prefill", "phase")
-        if not 0 <= self.persistence < 1:
-            raise ValueError(f"--persistence is 0 or more and below 1, got {self.persistence}")
+        below_one(self, "persistence")
         if self.prefill > self.steps:
             raise ValueError(
                 f"--prefill is a part of --steps, got {self.prefill} of {self.steps} steps"
@@ -171,6 +175,9 @@ class WorldLearningConfig:
 
     def __post_init__(self) -> None:
         positive(self, "first_updates", "update_ratio", "window", "batch_rows", "learning_rate")
+        not_negative(self, "burn_in", "weight_decay", "kl_weight", "free_nats")
+        shares(self, "from_start", "kl_balance")
+        below_one(self, "dropout")
 
 
 class Rollouts(NamedTuple):
@@ -225,6 +232,9 @@ class DreamingConfig:
         positive(self, "policy_hidden", "policy_rate", "discount")
         given = [name for name in ("dreams", "length") if getattr(self, name) is not None]
         positive(self, *given)
+        not_negative(self, "entropy")
+        shares(self, "discount", "trace")
+        below_one(self, "averaging")
         if self.agent == "own" and self.agent_arguments != "{}":
             raise ValueError("--agent-arguments are those of an algorithm: choose --agent sb3:...")
         if self.agent != "own" and self.method != "auto":
@@ -249,20 +259,44 @@ class DreamingConfig:
 
 
 @dataclass(frozen=True)
-class ReturnsConfig:
-    """How the policy is evaluated: greedily, on whole episodes, under seeds of their own."""
+class ProtocolConfig:
+    """How a run is evaluated at the end: see `experiments.protocol`."""
 
     episodes: int = 100
-    """Real episodes, and dreamt ones, at the end."""
+    """Real episodes, and dreamt ones, of the greedy agent."""
+    held_out: int = 20
+    """Episodes that the world model is scored on: played for that alone, or of --data."""
+    bound: Literal["elbo", "iwae", "fivo"] = "iwae"
+    """What is reported of it: the mean of K bounds, the importance-weighted or the filtering
+    one."""
+    particles: int = 16
+    """K of that bound."""
+
+    def __post_init__(self) -> None:
+        positive(self, "particles")
+        if self.episodes < 2 or self.held_out < 2:
+            raise ValueError(
+                "--episodes and --held-out must be 2 or more (there is no standard error of "
+                f"one), got {self.episodes} and {self.held_out}"
+            )
+
+
+@dataclass(frozen=True)
+class ReturnsConfig(ProtocolConfig):
+    """How the policy is evaluated: greedily, on whole episodes, under seeds of their own."""
+
     curve_episodes: int = 20
     """Real episodes after each round, for the learning curve; 0: none."""
 
     def __post_init__(self) -> None:
-        if self.episodes < 2 or self.curve_episodes < 0:
-            raise ValueError(
-                "--episodes must be 2 or more and --curve-episodes 0 or more, got "
-                f"{self.episodes} and {self.curve_episodes}"
-            )
+        super().__post_init__()
+        if self.curve_episodes < 0:
+            raise ValueError(f"--curve-episodes must be 0 or more, got {self.curve_episodes}")
+
+    @property
+    def protocol(self) -> ProtocolConfig:
+        """What concerns the end."""
+        return ProtocolConfig(self.episodes, self.held_out, self.bound, self.particles)
 
 
 @dataclass(frozen=True)
@@ -273,7 +307,11 @@ class ControlConfig:
     Ctrl-C saves, and `worldmodel resume` goes on from there, to the last bit.
     """
 
-    environment: EnvironmentConfig
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    data: str | None = None
+    """Recorded episodes to learn from instead of playing: a Minari data set, a folder of episodes,
+    a store or a run. --env is then needed for the real evaluation only, and --steps tells how much
+    is learned, as if so many steps had been played."""
     seeing: SeeingConfig = field(default_factory=SeeingConfig)
     world: WorldConfig = field(default_factory=WorldConfig)
     collecting: CollectingConfig = field(default_factory=CollectingConfig)
@@ -289,6 +327,8 @@ class ControlConfig:
 
     def __post_init__(self) -> None:
         positive(self, "threads", "checkpoint_seconds")
+        if self.environment.env is None and self.data is None:
+            raise ValueError("there is nothing to learn from: give --env ID, --data PATH, or both")
         if self.seed < 0:
             raise ValueError(f"--seed must be 0 or more, got {self.seed}")
 
@@ -314,5 +354,5 @@ def quick_control(config: ControlConfig) -> ControlConfig:
             horizon=10,
             policy_hidden=16,
         ),
-        returns=ReturnsConfig(episodes=2, curve_episodes=2),
+        returns=ReturnsConfig(episodes=2, curve_episodes=2, held_out=2, particles=2),
     )

@@ -11,27 +11,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from rich.table import Table
 from torch import Tensor
 
 from agents import Uniform
 from envs import ToyGameFilter, random_policy_steps, solve_toy_game
 from experiments.config import EvaluationConfig
 from experiments.run import RunFolder
+from experiments.scores import first_episodes, model_nats, over_keys, per_step
 from experiments.toy_game import Parts, load_run
-from worldmodel import (
-    BOUNDS,
-    Agent,
-    Environment,
-    Episodes,
-    GenCore,
-    Greedy,
-    Sequences,
-    WorldModel,
-    nested,
-)
+from worldmodel import Agent, Environment, Episodes, GenCore, Greedy, Sequences
 from worldmodel.noise import OwnNoise
 
-CHUNK_ROWS = 200_000  # particles times rows scored at once: bounds the memory
 EVALUATION_SEED = 2**32  # apart from the seeds of training, which are drawn from smaller ones
 
 
@@ -83,15 +74,10 @@ def play_episodes(
     return steps.numpy(), solved.numpy()
 
 
-@torch.no_grad()
 def held_out_episodes(parts: Parts, copies: int, seed: int) -> Episodes:
     """Whole episodes of the uniform agent, the first of each copy."""
     environment = parts.environment(copies, seed)
-    core = GenCore(environment, Uniform(parts.action_space))
-    sequences, _, _ = core.generate(parts.time_limit + 1, core.initial_state(copies))
-    episodes = Episodes.cut(sequences, parts.actions)
-    begins = np.arange(copies) * (parts.time_limit + 1)
-    return episodes.select(np.searchsorted(episodes.starts, begins))
+    return first_episodes(environment, Uniform(parts.action_space), copies, parts.time_limit + 1)
 
 
 def exact_nats(parts: Parts, sequences: Sequences) -> dict[str, Tensor]:
@@ -105,41 +91,13 @@ def exact_nats(parts: Parts, sequences: Sequences) -> dict[str, Tensor]:
     return {key: torch.as_tensor(value) for key, value in log_probs.items()}
 
 
-def model_nats(
-    model: WorldModel,
-    sequences: Sequences,
-    bound: str,
-    particles: int,
-    note: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, Tensor]:
-    """The model's bound by key, [T, B] nats, chunk by chunk."""
-    length, batch_size = sequences.mask.shape
-    if not model.initial_state(1).core.latent.shape[-1]:
-        particles = 1  # nothing to draw: the likelihood is exact
-    size = max(1, CHUNK_ROWS // (particles * length))
-    chunks = []
-    for begin in range(0, batch_size, size):
-        chunk = nested.index(sequences, (slice(None), slice(begin, begin + size)))
-        chunks.append(BOUNDS[bound](model, chunk, particles))
-        note(min(begin + size, batch_size), batch_size)
-    return nested.concatenate(chunks, 1)
-
-
 def score(model: Tensor, exact: Tensor, counted: Tensor) -> Score:
     """What is lost on the `counted` rows [T, B], from log likelihoods [T, B] in nats."""
-    steps = counted.sum(0).double()  # [B]
-
-    def a_step(nats: Tensor) -> tuple[float, float]:
-        """The mean of [T, B] a step and its standard error over episodes."""
-        lost = torch.where(counted, nats, 0.0).sum(0)
-        mean = lost.sum() / steps.sum()
-        error = (lost - mean * steps).square().sum().sqrt() / steps.sum()
-        return mean.item(), error.item()
-
     episodes = torch.where(counted, -model, 0.0).sum(0)
     error = (episodes.std() / len(episodes) ** 0.5).item()
-    exactly, _ = a_step(-exact)
-    return Score(*a_step(-model), exactly, *a_step(exact - model), episodes.mean().item(), error)
+    exactly, _ = per_step(-exact, counted)
+    lost, gap = per_step(-model, counted), per_step(exact - model, counted)
+    return Score(*lost, exactly, *gap, episodes.mean().item(), error)
 
 
 def mean_interval(values: np.ndarray) -> tuple[float, list[float]]:
@@ -203,6 +161,26 @@ def evaluate(
     }
 
 
-def over_keys(by_key: dict[str, Tensor]) -> Tensor:
-    """The sum over keys, in float64."""
-    return torch.stack([value.double() for value in by_key.values()]).sum(0)
+def tables(result: dict[str, Any]) -> list[Table]:
+    """What `evaluate` found, to be shown."""
+    table = Table(title=f"seed {result['seed']}, {result['real_steps_used']} real steps")
+    for column in ("", "here", "exact", "difference"):
+        table.add_column(column, justify="left" if not column else "right")
+    rows = {"nats a step": result} | {f"  {k}": v for k, v in result["by_key"].items()}
+    for name, row in rows.items():
+        here = f"{row['nats_per_step']:.4f} ± {row['nats_per_step_se']:.4f}"
+        gap = f"{row['gap_nats_per_step']:.4f} ± {row['gap_se']:.4f}"
+        table.add_row(name, here, f"{row['exact_nats_per_step']:.4f}", gap)
+    table.add_row("bits a step", f"{result['bits_per_step']:.4f}", "", "")
+    episode = f"{result['nats_per_episode']:.3f} ± {result['nats_per_episode_se']:.3f}"
+    table.add_row("nats an episode", episode, "", "")
+    optimal = result["optimal_mean_steps"]
+    for name, key in (
+        ("steps to solve, real", "policy_mean_steps"),
+        ("steps to solve, dreamt", "dream_mean_steps"),
+        ("steps at random", "random_mean_steps"),
+    ):
+        mean = result[key]
+        table.add_row(name, f"{mean:.3f}", f"{optimal:.3f}", f"{mean - optimal:+.3f}")
+    table.add_row("solved", f"{100 * result['policy_solved_fraction']:.2f} %", "", "")
+    return [table]

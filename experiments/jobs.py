@@ -4,27 +4,93 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from envs.observations import StrangeValueError
 from experiments.baseline_config import BaselineConfig
-from experiments.config import EvaluationConfig, ExactConfig
+from experiments.config import ExactConfig
 from experiments.control_config import AgentName
-from experiments.evaluate import evaluate as score
 from experiments.progress import Interrupted, Reporter
-from experiments.run import RunError, RunFolder, write_text
-from experiments.toy_game import load_run
+from experiments.run import RunError, RunFolder, experiment_of, write_text
+from experiments.training import Training
 from worldmodel import CORES
+
+Note = Callable[[str, int, int], None]  # told of (what, done, total)
+
+
+class Experiment(NamedTuple):
+    """What the verbs do with the runs of an experiment. Some experiments lack some verbs."""
+
+    training: Callable[[RunFolder, Reporter], Training] | None = None
+    finish: Callable[[RunFolder, Reporter], None] = lambda folder, reporter: None  # when trained
+    check: Callable[[Any], None] = lambda config: None  # raises what is wrong with a configuration
+    settings: Callable[[Any], Any] | None = None  # of a configuration: how a run is evaluated
+    evaluate: Callable[[RunFolder, Any, Note], dict[str, Any]] | None = None
+    tables: Callable[[dict[str, Any]], Sequence[Table]] | None = None  # of what was evaluated
+    load: Callable[[RunFolder], Any] | None = None  # what `play` and `video` show
+
+
+def _toy_game() -> Experiment:
+    from experiments import evaluate, toy_game
+
+    def finish(folder: RunFolder, reporter: Reporter) -> None:
+        _evaluate(folder, folder.config().evaluation, as_json=False)
+        video(folder.path, (), 60, "policy", 0, 2.0)
+        reporter.say(f"step inside: worldmodel play {shlex.quote(str(folder.path))}")
+
+    return Experiment(
+        toy_game.Training,
+        finish,
+        settings=lambda config: config.evaluation,
+        evaluate=evaluate.evaluate,
+        tables=evaluate.tables,
+        load=lambda folder: toy_game.load_run(folder)[0],
+    )
+
+
+def _control() -> Experiment:
+    from experiments import control, protocol
+
+    return Experiment(
+        control.Training,
+        lambda folder, reporter: _evaluate(
+            folder, folder.config().returns.protocol, as_json=False
+        ),
+        check=control.check,
+        settings=lambda config: config.returns.protocol,
+        evaluate=protocol.evaluate,
+        tables=protocol.tables,
+    )
+
+
+def _vae() -> Experiment:
+    from experiments import vae
+
+    return Experiment(vae.Training, vae.finish)
+
+
+# By name, those of `experiments.run.EXPERIMENTS`; each is imported when a run of it is met.
+EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
+    "toy-game": _toy_game,
+    "control": _control,
+    "vae": _vae,
+    "baseline": Experiment,
+}
+
+
+def experiment_of_run(folder: RunFolder) -> Experiment:
+    """What the verbs do with a run."""
+    return EXPERIMENTS[folder.experiment]()
 
 
 def train(path: Path, config: Any) -> None:
     """A new run, to its end."""
+    EXPERIMENTS[experiment_of(config)]().check(config)
     _go_on(RunFolder.create(path, config))
 
 
@@ -36,96 +102,85 @@ def resume(path: Path) -> None:
 def _go_on(folder: RunFolder) -> None:
     reporter = Reporter()
     hint = f"worldmodel resume {shlex.quote(str(folder.path))}"
-    experiment = experiment_module(folder)
+    experiment = experiment_of_run(folder)
+    if experiment.training is None:
+        raise _no_such_verb("resume", folder)
     try:
-        training = experiment.Training(folder, reporter)
+        training = experiment.training(folder, reporter)
         training.restore()
         training.run()
     except Interrupted:
         reporter.say(f"saved; go on with: {hint}")
         sys.exit(130)
-    except FloatingPointError as error:
+    except (FloatingPointError, StrangeValueError) as error:
         raise RunError(f"{folder.path}: {error}") from error
     except KeyboardInterrupt:
         reporter.say(f"stopped; go on from the last checkpoint with: {hint}")
         sys.exit(130)
     reporter.say(f"trained in {training.seconds:.0f} s")
-    AFTERWARDS[folder.experiment](folder, reporter)
+    experiment.finish(folder, reporter)
 
 
-def experiment_module(folder: RunFolder) -> ModuleType:
-    """The module of a run's experiment, which has a `Training`."""
-    if folder.experiment == "baseline":
-        raise RunError(f"{folder.path} is a baseline, which has no model and is not gone on with")
-    return import_module(f"experiments.{folder.experiment.replace('-', '_')}")
-
-
-def _after_toy_game(folder: RunFolder, reporter: Reporter) -> None:
-    evaluate(folder.path, folder.config().evaluation, as_json=False)
-    video(folder.path, (), 60, "policy", 0, 2.0)
-    reporter.say(f"step inside: worldmodel play {shlex.quote(str(folder.path))}")
-
-
-def _after_vae(folder: RunFolder, reporter: Reporter) -> None:
-    from experiments.vae import finish
-
-    finish(folder, reporter)
-
-
-# By experiment, what is done with a run that has been trained.
-AFTERWARDS: dict[str, Callable[[RunFolder, Reporter], None]] = {
-    "toy-game": _after_toy_game,
-    "control": lambda folder, reporter: None,
-    "vae": _after_vae,
-}
-
-
-def evaluate(path: Path, settings: EvaluationConfig, as_json: bool) -> None:
-    """Scores a run; the result is also kept as evaluation.json."""
+def evaluation_settings(path: Path) -> Any:
+    """How a run is evaluated unless something else is asked for: as it was told in training."""
     folder = RunFolder.open(path)
+    settings = experiment_of_run(folder).settings
+    if settings is None:
+        raise _no_such_verb("evaluate", folder)
+    return settings(folder.config())
+
+
+def evaluate(path: Path, settings: Any, as_json: bool) -> None:
+    """Scores a run; the result is also kept as evaluation.json, and in metrics.jsonl."""
+    _evaluate(RunFolder.open(path), settings, as_json)
+
+
+def _evaluate(folder: RunFolder, settings: Any, as_json: bool) -> None:
     reporter = Reporter()
+    experiment = experiment_of_run(folder)
+    if experiment.evaluate is None or experiment.tables is None:
+        raise _no_such_verb("evaluate", folder)
 
     def note(what: str, done: int, total: int) -> None:
         if not as_json:
             reporter.say(f"{what}: {done}/{total}")
 
-    result = score(folder, settings, note)
+    result = experiment.evaluate(folder, settings, note)
     write_text(folder.path / "evaluation.json", json.dumps(result, indent=2) + "\n")
+    folder.log({"stage": "final"} | result)
     if as_json:
         print(json.dumps(result, indent=2))
     else:
-        _show(result)
+        Console().print(*experiment.tables(result))
 
 
-def _show(result: dict[str, Any]) -> None:
-    table = Table(title=f"seed {result['seed']}, {result['real_steps_used']} real steps")
-    for column in ("", "here", "exact", "difference"):
-        table.add_column(column, justify="left" if not column else "right")
-    rows = {"nats a step": result} | {f"  {k}": v for k, v in result["by_key"].items()}
-    for name, row in rows.items():
-        here = f"{row['nats_per_step']:.4f} ± {row['nats_per_step_se']:.4f}"
-        gap = f"{row['gap_nats_per_step']:.4f} ± {row['gap_se']:.4f}"
-        table.add_row(name, here, f"{row['exact_nats_per_step']:.4f}", gap)
-    table.add_row("bits a step", f"{result['bits_per_step']:.4f}", "", "")
-    episode = f"{result['nats_per_episode']:.3f} ± {result['nats_per_episode_se']:.3f}"
-    table.add_row("nats an episode", episode, "", "")
-    optimal = result["optimal_mean_steps"]
-    for name, key in (
-        ("steps to solve, real", "policy_mean_steps"),
-        ("steps to solve, dreamt", "dream_mean_steps"),
-        ("steps at random", "random_mean_steps"),
-    ):
-        mean = result[key]
-        table.add_row(name, f"{mean:.3f}", f"{optimal:.3f}", f"{mean - optimal:+.3f}")
-    table.add_row("solved", f"{100 * result['policy_solved_fraction']:.2f} %", "", "")
-    Console().print(table)
+def _no_such_verb(verb: str, folder: RunFolder) -> RunError:
+    return RunError(f"there is no `{verb}` for runs of {folder.experiment}, such as {folder.path}")
+
+
+def _to_be_shown(verb: str, folder: RunFolder) -> Any:
+    """What a run holds, for verbs that show it."""
+    load = experiment_of_run(folder).load
+    if load is None:
+        raise _no_such_verb(verb, folder)
+    return load(folder)
+
+
+def plot(paths: Sequence[Path], out: Path, thresholds: Sequence[float]) -> None:
+    """Learning curves of runs, as a picture."""
+    from experiments import curves
+
+    curves.check_picture(out, "--out")
+    curves.plot([RunFolder.open(path) for path in paths], out, thresholds)
+    Reporter().say(f"written: {out}")
 
 
 def play(path: Path, world: Literal["dream", "real"], seed: int) -> None:
     """The player, in the terminal."""
+    parts = _to_be_shown("play", RunFolder.open(path))
     from experiments.play import play as step_inside
 
-    step_inside(load_run(RunFolder.open(path))[0], world, seed)
+    step_inside(parts, world, seed)
 
 
 def video(
@@ -137,10 +192,10 @@ def video(
     fps: float,
 ) -> None:
     """A film of real | dream | difference."""
+    folder = RunFolder.open(path)
+    parts = _to_be_shown("video", folder)
     from experiments.video import film
 
-    folder = RunFolder.open(path)
-    parts, _ = load_run(folder)
     files = out or (folder.videos / "film.mp4", folder.videos / "film.gif")
     reporter = Reporter()
     with reporter.stage("filming", steps, 0, "frames") as stage:
@@ -280,9 +335,10 @@ def bench_music(
 def bench_iwae(data: Path, seeds: int, picture: Path | None, quick: bool, as_json: bool) -> None:
     """Whether importance weighting helps, on one thread."""
     from experiments.bench import iwae, tables
+    from experiments.curves import check_picture
 
     if picture is not None:
-        iwae.check_picture(picture)
+        check_picture(picture, "--plot")
     torch.set_num_threads(1)
     result = iwae.experiment(data, seeds, quick, Reporter())
     if picture is not None:

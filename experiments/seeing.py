@@ -54,38 +54,44 @@ def eyes_for(space: spaces.Box, told: SeeingConfig) -> WorldModel:
     return model
 
 
-def jointly(space: Any, told: SeeingConfig) -> dict[str, Any]:
-    """What `model_for` is told of images that the world model learns itself: they reach its
-    state through latents alone, and nobody reads those that a dream could draw."""
-    encoder = ConvolutionalEncoder(space.shape, told.vae_hidden, brightest(space), told.vae_width)
-    kind = (
-        "image-bernoulli"
-        if isinstance(space, spaces.MultiBinary)
-        else "image-discretised-logistic"
-    )
-    return {
-        "encoder": encoder,
-        "head": (kind, {"width": told.vae_width}),
-        "feedback": False,
-        "separate": True,
+def jointly(space: spaces.Space, told: SeeingConfig) -> dict[str, Any]:
+    """What `model_for` is told of images that the world model learns itself, by key path. One that
+    is the whole observation reaches the state through latents alone, and reward and end do not
+    depend on it: so nobody reads the images that a dream could draw."""
+    images: dict[str, Any] = {p: part for p, part in by_path(space).items() if is_image(part)}
+    hidden, width = told.vae_hidden, told.vae_width
+    encoders = {
+        path: ConvolutionalEncoder(image.shape, hidden, brightest(image), width)
+        for path, image in images.items()
     }
+    heads = {path: (_head_of(image), {"width": width}) for path, image in images.items()}
+    alone = {"feedback": False, "separate": True} if "" in images else {}
+    return {"encoder": encoders, "head": heads, **alone}
 
 
-def explain(space: spaces.Space, told: SeeingConfig) -> str:
-    """How images are taken in, in words; nothing where there are none."""
+def _head_of(image: spaces.Space) -> str:
+    binary = isinstance(image, spaces.MultiBinary)
+    return "image-bernoulli" if binary else "image-discretised-logistic"
+
+
+def explain(space: spaces.Space, told: SeeingConfig, reveals: bool) -> str:
+    """How images are taken in, in words; nothing where there are none.
+
+    reveals: the policy acts on the features of dreams.
+    """
     if sees_codes(space, told):
         return (
             f"{explain_size(cast(Any, space.shape))}; a VAE turns them into codes of "
             f"{told.vae_latent} numbers, which the world model predicts (--vae frozen)"
         )
-    if is_image(space):
+    if reveals:
         return (
             "images are learned jointly with the world (--vae joint): the policy acts on the "
             "features that a dream draws images from (reveal), in reality on the filter's, so it "
             "may know more in dreams than it will"
         )
     if any(map(is_image, by_path(space).values())):
-        return "images beside other observations are learned jointly, and drawn in dreams"
+        return "images are learned jointly with the world, and drawn in dreams"
     return ""
 
 

@@ -10,8 +10,11 @@ from typing import NamedTuple
 
 import pytest
 
+from experiments import jobs
 from experiments.cli import main
 from experiments.datasets import open_data
+from experiments.run import EXPERIMENTS, RunFolder
+from experiments.vae_config import ImagesConfig, VAEConfig
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,8 +50,10 @@ def run(tmp_path_factory) -> Path:
         [],
         ["train"],
         ["train", "toy-game"],
+        ["train", "control"],
         ["resume"],
         ["evaluate"],
+        ["plot"],
         ["play"],
         ["video"],
         ["export"],
@@ -143,6 +148,18 @@ def test_a_run_is_evaluated_as_json_and_filmed(run, tmp_path):
     assert result.returncode == 0
     assert film.stat().st_size > 0
     assert_refused(worldmodel("video", run, "--out", tmp_path / "film.txt"), ".mp4", ".gif")
+
+
+def test_the_options_of_evaluate_are_those_of_the_run(run, tmp_path):
+    assert "--games" in worldmodel("evaluate", run, "--help").stdout
+    assert "--games" not in worldmodel("evaluate", "--help").stdout
+    assert_refused(worldmodel("evaluate", run, "--held-out", 3), "--held-out")
+    images = RunFolder.create(tmp_path / "images", VAEConfig(ImagesConfig("images")))
+    assert_refused(worldmodel("evaluate", images.path), "no `evaluate` for runs of vae")
+
+
+def test_every_experiment_is_known_to_the_verbs():
+    assert jobs.EXPERIMENTS.keys() == EXPERIMENTS.keys()
 
 
 def test_a_run_is_exported(run, tmp_path):

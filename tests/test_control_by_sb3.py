@@ -7,6 +7,7 @@ import torch
 
 import experiments
 from agents.sb3 import ALGORITHMS
+from experiments import jobs
 from experiments.baseline_config import BaselineConfig
 from experiments.bench.control import baseline
 from experiments.bench.dream import bench
@@ -19,7 +20,6 @@ from experiments.control_config import (
     EnvironmentConfig,
     quick_control,
 )
-from experiments.jobs import resume
 from experiments.progress import Interrupted, Reporter
 from experiments.returns import play_episodes
 from experiments.run import RunError, RunFolder
@@ -83,16 +83,14 @@ def test_a_run_whose_replay_is_refilled_goes_on(algorithm, env, tmp_path):
     assert len(returns) == 2
 
 
-def test_what_cannot_be_is_said_before_anything_is_played(tmp_path):
-    for name, config, words in (
-        ("actions", config_of("SAC"), "SAC takes Box actions, but .*Discrete.*; PPO"),
-        ("more", config_of("DQN", "Pendulum-v1"), "DQN takes Discrete actions, but .*Box"),
+def test_what_cannot_be_is_said_before_a_folder_is_made(tmp_path):
+    for config, words in (
+        (config_of("SAC"), "SAC takes Box actions, but .*Discrete.*; PPO"),
+        (config_of("DQN", "Pendulum-v1"), "DQN takes Discrete actions, but .*Box"),
     ):
-        folder = RunFolder.create(tmp_path / name, config)
         with pytest.raises(RunError, match=words):
-            Training(folder, Reporter())
-        assert not (folder.episodes / "facts.json").exists()
-        assert not list(folder.metrics())
+            jobs.train(tmp_path / "run", config)
+        assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -144,8 +142,8 @@ def test_baselines_are_evaluated_as_runs_are(algorithm, env, options, tmp_path):
     assert [line["real_steps"] // 128 * 128 for line in lines][:2] == [128, 256]
     assert all(len(line["real_returns"]) == 3 for line in lines)
     assert {"round", "unit", "real_return_mean", "seconds"} <= lines[0].keys()
-    with pytest.raises(RunError, match="is a baseline"):
-        resume(folder.path)
+    with pytest.raises(RunError, match="no `resume` for runs of baseline"):
+        jobs.resume(folder.path)
 
 
 def test_a_baseline_says_what_it_cannot_learn_from(tmp_path):

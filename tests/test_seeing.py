@@ -251,7 +251,7 @@ def test_an_image_among_other_observations_trains_end_to_end(tmp_path, capsys):
     lines = list(RunFolder.open(run).metrics())
     learned = [line for line in lines if line["stage"] == "learn"]
     assert all(np.isfinite(line["observation_nats"]) for line in learned)
-    assert lines[-1]["stage"] == "evaluate"
+    assert [line["stage"] for line in lines[-2:]] == ["evaluate", "final"]
     parts = load(run)
     core = GenCore(parts.dream(4), parts.agent)
     rows = core.generate(3, core.initial_state(2))[0].rows
@@ -264,7 +264,9 @@ def test_atari_runs_end_to_end(tmp_path):
     told = ["--env", "ALE/Pong-v5", "--resize", "64", "--grayscale", "--action-repeat", "4"]
     told += ["--time-limit", "400", "--quick"]
     main(["train", "control", *told, "--out", str(tmp_path / "run")])
-    assert list(RunFolder.open(tmp_path / "run").metrics())[-1]["real_returns"]
+    *_, curve, final = RunFolder.open(tmp_path / "run").metrics()
+    assert curve["real_returns"]
+    assert final["dream_horizon"] == 100
 
 
 def test_what_a_vae_cannot_read_is_named():

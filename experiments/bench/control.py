@@ -9,7 +9,7 @@ docs/results.md.
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import gymnasium
 import numpy as np
@@ -112,7 +112,7 @@ def baseline(folder: RunFolder, reporter: Reporter) -> None:
     """Trains, and writes evaluations to the folder's metrics.jsonl."""
     config: BaselineConfig = folder.config()
     torch.set_num_threads(config.threads)
-    recipe = ZOO.get((config.algorithm, config.environment.env), Recipe(config.steps, 1, {}))
+    recipe = ZOO.get((config.algorithm, env_of(config)), Recipe(config.steps, 1, {}))
     algorithm, games = learner(config, recipe)
     agent = agent_of(algorithm, games)
     begun, number = time.monotonic(), 0
@@ -139,6 +139,11 @@ def baseline(folder: RunFolder, reporter: Reporter) -> None:
     games.close()
 
 
+def env_of(config: BaselineConfig) -> str:
+    """The environment's id, which a baseline always has."""
+    return cast(str, config.environment.env)
+
+
 def learner(config: BaselineConfig, recipe: Recipe) -> tuple[BaseAlgorithm, VecEnv]:
     """A new algorithm and the real environments that it learns from."""
     options = {
@@ -147,7 +152,7 @@ def learner(config: BaselineConfig, recipe: Recipe) -> tuple[BaseAlgorithm, VecE
 
     def make() -> gymnasium.Env:
         arguments = arguments_from_json(config.environment.arguments)
-        return make_environment(config.environment.env, arguments, **options)
+        return make_environment(env_of(config), arguments, **options)
 
     told = dict(recipe.options)
     if recipe.falling:

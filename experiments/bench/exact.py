@@ -24,8 +24,9 @@ from agents import Uniform
 from experiments.bench.by_hand import chain_model, expected_gap, model_by_hand
 from experiments.bench.linear_gaussian import Chain, as_sequences
 from experiments.config import Core, ExactConfig, LearningConfig, ModelConfig, ToyGameConfig
-from experiments.evaluate import exact_nats, held_out_episodes, model_nats, over_keys, score
+from experiments.evaluate import exact_nats, held_out_episodes, score
 from experiments.progress import Reporter
+from experiments.scores import model_nats, over_keys
 from experiments.toy_game import Parts
 from worldmodel import (
     ELBO,

@@ -12,7 +12,6 @@ does it both ways. docs/iwae.md has the answer.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,6 @@ from experiments.bench.music import (
 )
 from experiments.piano_rolls import Rolls, read
 from experiments.progress import Reporter
-from experiments.run import RunError
 from worldmodel import BOUNDS, ELBO, IWAE, Objective, Sequences, WorldModel, kl_monte_carlo
 from worldmodel.likelihoods import increments
 from worldmodel.objectives import Bound, Metrics
@@ -142,14 +140,6 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
         error = values.std(ddof=1) / len(values) ** 0.5
         found[bound] = (float(values.mean()), float(error))
     return found
-
-
-def check_picture(path: Path) -> None:
-    """Says at once what `plot` would say after half an hour."""
-    if find_spec("matplotlib") is None:
-        raise RunError("--plot needs matplotlib: pip install 'worldmodel[plots]'")
-    if path.suffix not in (".png", ".svg", ".pdf") or not path.parent.is_dir():
-        raise RunError(f"--plot expects a .png, .svg or .pdf in a folder that exists, got {path}")
 
 
 def plot(result: dict[str, Any], path: Path) -> None:

@@ -24,9 +24,9 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from experiments.bench.published import PUBLISHED
-from experiments.evaluate import model_nats
 from experiments.piano_rolls import PITCHES, Rolls, read
 from experiments.progress import Reporter
+from experiments.scores import model_nats
 from worldmodel import (
     BOUNDS,
     CORES,

@@ -38,7 +38,10 @@ class Joint(td.Distribution):
     def mean(self) -> Any:
         return self._each(lambda part: part.mean)
 
-    has_rsample = True
+    @property
+    def has_rsample(self) -> bool:  # type: ignore[override]
+        """Whether any part has draws with gradients."""
+        return any(part.has_rsample for part in self.parts.values())
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Any:
         return self._each(lambda part: part.sample(sample_shape))

@@ -1,0 +1,180 @@
+"""How far a world model's predictions are off while it hears actions only.
+
+The model takes in the beginning of a recorded episode, then goes on alone under the actions that
+were really played. What it expects is the mean over several dreams (of classes, the most frequent
+one), which are not allowed to end while the real episode goes on. Beside its error stands that of
+expecting that all stays as it was last seen.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, cast
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from worldmodel import ModelState, Row, Sequences, WorldModel, nested
+from worldmodel.codecs import Standardisation, is_image
+from worldmodel.codecs.spaces import parts_of
+from worldmodel.distributions import Chain
+
+STEPS = (1, 5, 15, 50)  # after the last row that was seen
+OBSERVED = 5  # rows that the model sees at least, where an episode has more
+WINDOWS = 100
+DREAMS = 16  # of each window
+REWARD = spaces.Box(-float("inf"), float("inf"), ())
+
+
+class Windows(NamedTuple):
+    """The rows after which the model is left alone, in the order of time."""
+
+    time: Tensor  # int64 [W]
+    column: Tensor  # int64 [W]
+
+    @classmethod
+    def of(cls, lengths: Tensor, number: int) -> "Windows":
+        """Up to `number` of all rows that there are in episodes of such lengths [B], evenly; the
+        last row of an episode is left to be foreseen."""
+        times = torch.arange(int(lengths.max()))[:, None]  # [T, 1]
+        fit = (times >= (lengths - 2).clamp(max=OBSERVED - 1)) & (times < lengths - 1)
+        column, time = fit.t().nonzero().unbind(1)
+        evenly = torch.linspace(0, len(time) - 1, min(number, len(time))).round().long()
+        order = time[evenly].argsort(stable=True)
+        return cls(time[evenly][order], column[evenly][order])
+
+
+class Part(NamedTuple):
+    """A part of a percept: what is expected of it, and what there is."""
+
+    key: str  # "observation", "observation.camera.left", "reward"
+    space: spaces.Space
+    expected: Tensor  # [W, ...]
+    real: Tensor  # [W, ...]
+    before: Tensor  # [W, ...], as it was last seen
+
+
+@torch.no_grad()
+def open_loop(
+    model: WorldModel, sequences: Sequences, space: spaces.Space, recorded: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The errors of the model's predictions over `STEPS`, by key, on whole episodes [T, B, ...].
+
+    Of numbers the root mean square, in units of how far the numbers `recorded` varied (a pixel's,
+    of all pixels); of classes and truth values the share that is wrong. None where no episode
+    lasted so long. recorded: observations, leaves [N, ...], and rewards [M], by key.
+    """
+    windows = Windows.of(sequences.lengths, WINDOWS)
+    units = units_of(space, recorded)
+    by_key: dict[str, dict[str, Any]] = {}
+    counts = []
+    seen = nested.index(sequences.rows, tuple(windows))  # [W, ...]
+    state = believe(model, sequences, windows)
+    steps_left = sequences.lengths[windows.column] - 1 - windows.time  # [W]
+    for step in range(1, max(STEPS) + 1):
+        there = steps_left >= step
+        time = torch.minimum(windows.time + step, windows.time + steps_left)
+        real = nested.index(sequences.rows, (time, windows.column))
+        percept, drawn, state = go_on(model, real.action, state)
+        if step in STEPS:
+            counts.append(int(there.sum()))
+            for part in parts(space, percept, drawn, real, seen):
+                found = by_key.setdefault(part.key, _nothing(part.space))
+                for name, guess in (("error", part.expected), ("error_as_before", part.before)):
+                    found[name].append(error(guess, part, units.get(part.key), there))
+    return {"steps": list(STEPS), "windows": counts, "by_key": by_key}
+
+
+def believe(model: WorldModel, sequences: Sequences, windows: Windows) -> ModelState:
+    """What the model believes at the windows' rows, `DREAMS` times: [DREAMS * W, ...].
+
+    Row by row, as an agent does: a smoother, too, knows nothing of what comes.
+    """
+    batch_size = sequences.mask.shape[1]
+    state = model.initial_state(batch_size)
+    beliefs = []
+    for t in range(int(windows.time.max()) + 1):
+        row = nested.index(sequences, slice(t, t + 1))
+        _, state = model.infer(row, state, DREAMS)
+        columns = windows.column[windows.time == t]
+        if len(columns):
+            beliefs.append(
+                nested.map(lambda x, c=columns: x.unflatten(0, (DREAMS, batch_size))[:, c], state)
+            )
+    joined: ModelState = nested.concatenate(beliefs, 1)  # [DREAMS, W, ...]
+    return nested.map(lambda leaf: leaf.flatten(0, 1), joined)
+
+
+def go_on(
+    model: WorldModel, action: Tensor, state: ModelState
+) -> tuple[Chain, dict[str, Any], ModelState]:
+    """One step of dreams [DREAMS * W] under actions [W, A]: the distribution of their percepts,
+    percepts drawn from it, and the state after these."""
+    action = action.repeat(DREAMS, 1)
+    predicted, core = model.predict(action, state)
+    drawn = predicted.sample()
+    never = torch.zeros(len(action), dtype=torch.bool)
+    seen = {**drawn, "observation": model.reach(drawn["observation"]), "terminated": never}
+    history = model.remember(model.encoder((seen, never)), state.history)
+    return cast(Chain, predicted), drawn, ModelState(core, history)
+
+
+def parts(
+    space: spaces.Space, percept: Chain, drawn: dict[str, Any], real: Row, seen: Row
+) -> Iterator[Part]:
+    """The observation, part by part, and the reward."""
+    observation = percept.first.parts["observation"]
+    yield from _parts_of_observation(
+        "observation", space, observation, drawn["observation"], real.observation, seen.observation
+    )
+    reward = _over_dreams(percept.then(drawn).parts["reward"].mean).mean(0)
+    yield Part("reward", REWARD, reward, real.reward, seen.reward)
+
+
+def _parts_of_observation(
+    key: str, space: spaces.Space, percept: Any, drawn: Any, real: Any, seen: Any
+) -> Iterator[Part]:
+    for name, part in parts_of(space).items():
+        inner = (percept.parts[name], drawn[name], real[name], seen[name])
+        yield from _parts_of_observation(f"{key}.{name}", part, *inner)
+    if isinstance(space, spaces.Box):
+        yield Part(key, space, _over_dreams(percept.mean).mean(0), real, seen)
+    elif not parts_of(space):
+        most_frequent = _over_dreams(drawn.long()).mode(0).values
+        yield Part(key, space, most_frequent, real, seen)
+
+
+def _over_dreams(leaf: Tensor) -> Tensor:
+    """[DREAMS * W, ...] -> [DREAMS, W, ...]."""
+    return leaf.unflatten(0, (DREAMS, -1))
+
+
+def units_of(space: spaces.Space, recorded: Mapping[str, Any]) -> dict[str, Standardisation]:
+    """How far numbers varied, by key; those of an image have one unit."""
+    units = {"reward": Standardisation()}
+    units["reward"].fit(recorded["reward"])
+
+    def fit(key: str, space: spaces.Space, values: Any) -> None:
+        for name, part in parts_of(space).items():
+            fit(f"{key}.{name}", part, values[name])
+        if isinstance(space, spaces.Box):
+            units[key] = Standardisation(() if is_image(space) else space.shape)
+            units[key].fit(values.flatten() if is_image(space) else values)
+
+    fit("observation", space, recorded["observation"])
+    return units
+
+
+def error(guess: Tensor, part: Part, unit: Standardisation | None, there: Tensor) -> float | None:
+    """The error of guesses [W, ...], where `there`, bool [W]."""
+    if not there.any():
+        return None
+    guess, real = guess[there], part.real[there]
+    if unit is None:
+        return float((guess.long() != real.long()).double().mean())
+    off = unit(guess) - unit(real)
+    return float(off.double().square().mean().sqrt())
+
+
+def _nothing(space: spaces.Space) -> dict[str, Any]:
+    unit = "standard deviations" if isinstance(space, spaces.Box) else "share wrong"
+    return {"unit": unit, "error": [], "error_as_before": []}

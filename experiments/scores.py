@@ -1,0 +1,97 @@
+"""Figures that are reported of any model or agent: nats a step, returns with their intervals."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import bootstrap, trim_mean
+from torch import Tensor
+
+from worldmodel import (
+    BOUNDS,
+    Agent,
+    Environment,
+    Episodes,
+    GenCore,
+    Row,
+    Sequences,
+    WorldModel,
+    nested,
+)
+
+CHUNK_ROWS = 200_000  # particles times rows scored at once: bounds the memory
+RESAMPLES = 9_999  # of a bootstrap
+
+
+def model_nats(
+    model: WorldModel,
+    sequences: Sequences,
+    bound: str,
+    particles: int,
+    note: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Tensor]:
+    """The model's bound by key, [T, B] nats, chunk by chunk."""
+    length, batch_size = sequences.mask.shape
+    if not model.initial_state(1).core.latent.shape[-1]:
+        particles = 1  # nothing to draw: the likelihood is exact
+    size = max(1, CHUNK_ROWS // (particles * length))
+    chunks = []
+    for begin in range(0, batch_size, size):
+        chunk = nested.index(sequences, (slice(None), slice(begin, begin + size)))
+        chunks.append(BOUNDS[bound](model, chunk, particles))
+        note(min(begin + size, batch_size), batch_size)
+    return nested.concatenate(chunks, 1)
+
+
+def over_keys(by_key: dict[str, Tensor]) -> Tensor:
+    """The sum over keys, in float64."""
+    return torch.stack([value.double() for value in by_key.values()]).sum(0)
+
+
+def per_step(nats: Tensor, counted: Tensor) -> tuple[float, float]:
+    """The mean of nats [T, B] over the `counted` rows, bool [T, B], and its standard error, over
+    episodes."""
+    steps = counted.sum(0).double()  # [B]
+    lost = torch.where(counted, nats, 0.0).sum(0)
+    mean = lost.sum() / steps.sum()
+    error = (lost - mean * steps).square().sum().sqrt() / steps.sum()
+    return mean.item(), error.item()
+
+
+def returns_of(values: np.ndarray, seed: int) -> dict[str, Any]:
+    """What is reported of the returns of episodes, [n]: their mean, its 95 % bootstrap interval,
+    and the interquartile mean, as Agarwal et al. 2021 (https://arxiv.org/abs/2108.13264) ask
+    for. seed: of the bootstrap."""
+    generator = np.random.default_rng(seed)
+    interval = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        vectorized=True,
+        random_state=generator,
+    ).confidence_interval
+    return {
+        "mean": float(values.mean()),
+        "iqm": float(trim_mean(values, 0.25)),
+        "ci95": [float(interval.low), float(interval.high)],
+    }
+
+
+@torch.no_grad()
+def first_episodes(environment: Environment, agent: Agent, copies: int, rows: int) -> Episodes:
+    """The first episode of each copy, or its first `rows` rows."""
+    core = GenCore(environment, agent)
+    state = core.initial_state(copies)
+    over = torch.zeros(copies, dtype=torch.bool)
+    played: list[Row] = []
+    while len(played) < rows:
+        (row, _), state = core.step(state)
+        over |= row.first.cpu() & bool(played)
+        if over.all():
+            break
+        played.append(row)
+    episodes = Episodes.cut(Sequences.whole(nested.stack(played)), core.actions)
+    begins = np.arange(copies) * len(played)
+    return episodes.select(np.searchsorted(episodes.starts, begins))
