@@ -284,12 +284,12 @@ class BenchControl:
 
 @dataclass(frozen=True)
 class BenchDream:
-    """Train agents in the dream of a run of control, each from the beginning; compare them."""
+    """Train agents in the dream of a finished run, each from the beginning; compare them."""
 
     path: RunPath
     """The run's folder, which is left as it is."""
     agents: tuple[AgentName, ...] = ("own", "sb3:PPO")
-    """Our own, and algorithms of stable-baselines3."""
+    """Our own (the toy game's as its run left it), and algorithms of stable-baselines3."""
     rollouts: int = 1_000
     """For each, of the run's size."""
     episodes: int = 100

@@ -48,6 +48,7 @@ from envs import (
 )
 from envs.observations import check_rewards, check_values
 from experiments.baseline_config import BaselineConfig
+from experiments.config import ToyGameConfig
 from experiments.control_config import ControlConfig, DreamingConfig, EnvironmentConfig
 from experiments.datasets import HELD_OUT, Data, open_data, portions, typical
 from experiments.improving import ByAlgorithm, ByGradient, Improver
@@ -671,7 +672,7 @@ def rewards_of(episodes: Episodes) -> np.ndarray:
     return np.delete(episodes.columns["reward"], episodes.starts)
 
 
-def evaluation_seeds(config: ControlConfig | BaselineConfig) -> list[int]:
+def evaluation_seeds(config: ControlConfig | BaselineConfig | ToyGameConfig) -> list[int]:
     """Of the evaluation while training; after it, of real and of dreamt episodes, and of those
     that the model is scored on."""
     sequence = np.random.SeedSequence([config.seed, EVALUATION_SEED])

@@ -12,6 +12,7 @@ from experiments.baseline_config import BaselineConfig
 from experiments.bench.control import baseline
 from experiments.bench.dream import bench
 from experiments.cli import main
+from experiments.config import ToyGameConfig, quick
 from experiments.control import Training
 from experiments.control_config import (
     ControlConfig,
@@ -22,6 +23,7 @@ from experiments.control_config import (
 from experiments.progress import Interrupted, Reporter
 from experiments.returns import play_episodes
 from experiments.run import RunError, RunFolder
+from experiments.toy_game import Training as ToyGameTraining
 from worldmodel import Greedy
 
 
@@ -186,7 +188,17 @@ def test_agents_are_compared_in_the_dream_of_a_run_that_stays_as_it_is(tmp_path,
     assert all(row["dream_return_mean"] <= 7 < row["real_return_mean"] for row in rows)
 
 
-def test_a_bench_of_dreams_wants_a_run_of_control(tmp_path):
+def test_an_algorithm_learns_in_the_dream_of_the_toy_game(tmp_path):
+    """No beliefs are recorded there: games begin with the model's own first row."""
+    folder = RunFolder.create(tmp_path / "run", quick(ToyGameConfig()))
+    training = ToyGameTraining(folder, Reporter())
+    training.restore()
+    rows = bench(folder, ["own", "sb3:PPO"], 1, 2, 3, 0, Reporter())
+    assert [row["dreamt_steps"] for row in rows] == [0, 128 * 40]
+    assert all(-3 <= row["dream_return_mean"] < 0 for row in rows)
+
+
+def test_a_bench_of_dreams_wants_a_run_that_dreams(tmp_path):
     config = BaselineConfig(EnvironmentConfig("CartPole-v1"))
     folder = RunFolder.create(tmp_path / "run", config)
     with pytest.raises(RunError, match="is a run of baseline"):

@@ -17,6 +17,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from torch import Tensor
 
@@ -169,7 +170,9 @@ def learner(config: BaselineConfig, recipe: Recipe) -> tuple[BaseAlgorithm, VecE
     if recipe.normalise:
         games = VecNormalize(games, gamma=told["gamma"])
     policy = sb3.ALGORITHMS[config.algorithm].policy
-    return constructor(policy, games, seed=config.seed, device="cpu", **told), games
+    algorithm = constructor(policy, games, seed=config.seed, device="cpu", **told)
+    algorithm.set_logger(Logger(None, []))
+    return algorithm, games
 
 
 def agent_of(algorithm: BaseAlgorithm, games: VecEnv) -> Agent:

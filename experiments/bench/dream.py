@@ -2,32 +2,48 @@
 
     worldmodel bench dream RUN --agents own sb3:PPO
 
-Each begins anew and learns in the dream of the run's world model, which stays as it is, from
-beliefs about what the run has recorded. Then it plays whole episodes greedily, in that dream and
-in reality. What to expect stands in docs/results.md.
+Each begins anew and learns in the dream of the run's world model, which stays as it is; in a run
+of control from beliefs about what was recorded. (The toy game's own agent is taken as its run left
+it.) Then it plays whole episodes greedily, in that dream and in reality. What to expect stands in
+docs/results.md.
 """
 
 import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
+from gymnasium.vector import AutoresetMode
 
-from experiments.control import Facts, Parts, evaluation_seeds, improver_for
-from experiments.control_config import AgentName, ControlConfig
+from agents import sb3
+from envs import DreamVectorEnv
+from experiments import control, toy_game
+from experiments.config import ToyGameConfig
+from experiments.control import evaluation_seeds, improver_for, options_of
+from experiments.control_config import AgentName, ControlConfig, DreamingConfig
+from experiments.improving import ByAlgorithm, Improver
 from experiments.progress import Reporter
 from experiments.returns import play_episodes
 from experiments.run import RunError, RunFolder
 from experiments.seeing import seen
 from experiments.spaces import read_spaces
 from experiments.training import newest_checkpoint
-from worldmodel import DiskStore, Greedy, Replay
+from worldmodel import Agent, Believer, DiskStore, Greedy, Replay, cosine
 from worldmodel.noise import OwnNoise
 
 LEARNT = ("model", "eyes")  # the modules that are the run's own; agents begin anew
+
+
+class Candidate(NamedTuple):
+    """An agent in a run's worlds, and how it learns."""
+
+    agent: Agent
+    parts: control.Parts | toy_game.Parts
+    real_steps: int  # that the world model has learnt from
+    improver: Improver | None = None  # None: it has learnt already
+    dreamt_steps: int = 0  # a rollout
 
 
 def bench(
@@ -41,58 +57,88 @@ def bench(
 ) -> list[dict[str, Any]]:
     """A row of figures for each agent. horizon: of the dreamt episodes that are played."""
     config = folder.config()
-    if not isinstance(config, ControlConfig):
-        raise RunError(
-            f"{folder.path} is a run of {folder.experiment}; dreams are benched of control"
-        )
+    if not isinstance(config, ControlConfig | ToyGameConfig):
+        raise RunError(f"{folder.path} is a run of {folder.experiment}, which has no dream")
     torch.set_num_threads(config.threads)
     rows = []
-    for agent in agents:
-        dreaming = replace(config.dreaming, agent=agent, agent_arguments="{}", method="auto")
-        parts, steps = dreaming_again(folder, replace(config, dreaming=dreaming), seed)
-        seconds = _learn(folder, parts, rollouts, seed, agent, reporter)
-        acting, seeds = Greedy(parts.agent), evaluation_seeds(config)
-        row: dict[str, Any] = {"agent": agent, "rollouts": rollouts, "seconds": seconds}
-        with OwnNoise(seeds[1])():
-            dreamt = play_episodes(parts.dream(horizon), acting, episodes, episodes)
-        environment = parts.environment(episodes, seeds[2])
-        with OwnNoise(seeds[2])():
-            real = play_episodes(environment, acting, episodes, episodes)
-        environment.close()
-        row |= {"dreamt_steps": rollouts * parts.rollouts.dreams * parts.rollouts.length}
-        row |= {"episodes": episodes, "real_steps_used": steps, "seed": seed}
-        for name, returns in (("dream", dreamt), ("real", real)):
-            row[f"{name}_return_mean"] = float(returns.mean())
-            row[f"{name}_return_se"] = float(returns.std(ddof=1) / len(returns) ** 0.5)
-        rows.append(row)
+    for name in agents:
+        torch.manual_seed(seed)
+        if isinstance(config, ControlConfig):
+            candidate = of_control(folder, config, name, rollouts, seed)
+        else:
+            candidate = of_toy_game(folder, name, rollouts)
+        seconds = _learn(candidate.improver, name, rollouts, reporter)
+        row: dict[str, Any] = {"agent": name, "seconds": seconds, "seed": seed}
+        row |= {"dreamt_steps": rollouts * candidate.dreamt_steps, "episodes": episodes}
+        row |= {"real_steps_used": candidate.real_steps}
+        rows.append(row | _play(candidate, episodes, horizon, evaluation_seeds(config)))
     return rows
 
 
-def dreaming_again(folder: RunFolder, config: ControlConfig, seed: int) -> tuple[Parts, int]:
-    """A run's world model with a new agent, and the real steps that the model has seen."""
+def of_control(
+    folder: RunFolder, config: ControlConfig, name: AgentName, rollouts: int, seed: int
+) -> Candidate:
+    """A new agent for the world model of a run of control."""
+    dreaming = replace(config.dreaming, agent=name, agent_arguments="{}", method="auto")
+    facts = control.Facts(**json.loads((folder.episodes / "facts.json").read_text()))
+    spaces = read_spaces(folder.episodes)
+    parts = control.Parts(replace(config, dreaming=dreaming), facts, *spaces)
     checkpoint = newest_checkpoint(folder)
-    facts = Facts(**json.loads((folder.episodes / "facts.json").read_text()))
-    torch.manual_seed(seed)
-    parts = Parts(config, facts, *read_spaces(folder.episodes))
     learnt = {name: module for name, module in parts.modules.items() if name in LEARNT}
     checkpoint.load(learnt)
     for module in learnt.values():
         module.requires_grad_(False)
-    return parts, checkpoint.values["real_steps"]
-
-
-def _learn(
-    folder: RunFolder, parts: Parts, rollouts: int, seed: int, agent: str, reporter: Reporter
-) -> float:
-    """Trains the agent; how many seconds it took."""
     store = DiskStore(folder.episodes, writable=False)
     recorded = store if parts.eyes is None else seen(store, parts.eyes)
-    replay = Replay(parts.actions, seed, recorded)
+    improver = improver_for(parts, Replay(parts.actions, seed, recorded), rollouts)
+    steps = parts.rollouts.dreams * parts.rollouts.length
+    return Candidate(parts.agent, parts, checkpoint.values["real_steps"], improver, steps)
+
+
+def of_toy_game(folder: RunFolder, name: AgentName, rollouts: int) -> Candidate:
+    """The toy game's own agent, or an algorithm that learns in its dream from the first row on."""
+    parts, checkpoint = toy_game.load_run(folder)
+    real_steps = checkpoint.values["real_steps"]
+    if name == "own":
+        return Candidate(parts.agent, parts, real_steps)
+    told = DreamingConfig(agent=name)
+    sizes = told.rollouts(are_numbers=False)
+    dreams = DreamVectorEnv(parts.dream(), sizes.dreams, "belief", AutoresetMode.SAME_STEP)
+    learner = sb3.Learner(str(told.algorithm), dreams, options_of(told))
+    steps = sizes.dreams * sizes.length
+    improver = ByAlgorithm(learner, dreams, steps, cosine(1.0, control.LAST_RATE, rollouts))
+    head = sb3.Head(learner.algorithm)
+    believer = Believer(parts.model, head)
+    agent = sb3.Remembering(believer, head) if sb3.is_remembering(head) else believer
+    return Candidate(agent, parts, real_steps, improver, steps)
+
+
+def _learn(improver: Improver | None, name: str, rollouts: int, reporter: Reporter) -> float:
+    """Trains an agent; how many seconds it took."""
+    if improver is None:
+        return 0.0
     begun = time.monotonic()
-    improver = improver_for(parts, replay, rollouts)
     improver.begin()
-    with reporter.stage(f"{agent}, dreaming", rollouts, 0, "rollouts") as progress:
+    with reporter.stage(f"{name}, dreaming", rollouts, 0, "rollouts") as progress:
         for rollout in range(1, rollouts + 1):
             metrics = improver.update()
-            progress.update(rollout, f"reward {np.round(metrics['reward'], 3)}")
+            progress.update(rollout, f"reward {metrics['reward']:.3f}")
     return time.monotonic() - begun
+
+
+def _play(
+    candidate: Candidate, episodes: int, horizon: int, seeds: Sequence[int]
+) -> dict[str, float]:
+    """Means of returns in both worlds, and their standard errors."""
+    agent, parts = Greedy(candidate.agent), candidate.parts
+    with OwnNoise(seeds[1])():
+        dreamt = play_episodes(parts.dream(horizon), agent, episodes, episodes)
+    environment = parts.environment(episodes, seeds[2])
+    with OwnNoise(seeds[2])():
+        real = play_episodes(environment, agent, episodes, episodes)
+    environment.close()
+    figures = {}
+    for name, returns in (("dream", dreamt), ("real", real)):
+        figures[f"{name}_return_mean"] = float(returns.mean())
+        figures[f"{name}_return_se"] = float(returns.std(ddof=1) / episodes**0.5)
+    return figures
