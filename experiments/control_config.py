@@ -40,6 +40,10 @@ class EnvironmentConfig:
 
     def __post_init__(self) -> None:
         positive(self, "action_repeat", "copies")
+        for name in ("pixels", "resize"):
+            side = getattr(self, name)
+            if side is not None and not 16 <= side <= 256:
+                raise ValueError(f"--{name} is between 16 and 256 pixels a side, got {side}")
         if self.workers < 0:
             raise ValueError(f"--workers must be 0 or more, got {self.workers}")
 
