@@ -15,8 +15,12 @@ def load(path: str | Path) -> Any:
 
     run = experiments.load("runs/demo"); run.model, run.agent, run.environment(), run.dream()
     """
-    folder = import_module("experiments.run").RunFolder.open(Path(path))
-    return import_module(f"experiments.{folder.experiment.replace('-', '_')}").load(path)
+    run = import_module("experiments.run")
+    folder = run.RunFolder.open(Path(path))
+    name = folder.experiment
+    if name == "baseline":
+        raise run.RunError(f"{path} is a baseline: of those only the curve is kept")
+    return import_module(f"experiments.{name.replace('-', '_')}").load(path)
 
 
 def __getattr__(name: str) -> Any:

@@ -155,6 +155,13 @@ def test_a_baseline_says_what_it_cannot_learn_from(tmp_path):
         baseline(RunFolder.create(tmp_path / "toy", BaselineConfig(game, "PPO")), Reporter())
 
 
+def test_of_a_baseline_nothing_is_loaded(tmp_path):
+    config = BaselineConfig(EnvironmentConfig("CartPole-v1"), "PPO")
+    RunFolder.create(tmp_path / "run", config)
+    with pytest.raises(RunError, match="only the curve is kept"):
+        experiments.load(tmp_path / "run")
+
+
 def test_every_algorithm_can_be_asked_for():
     for name in ALGORITHMS:
         assert DreamingConfig(agent=f"sb3:{name}").algorithm == name
