@@ -29,7 +29,8 @@ def curves_of(folders: Sequence[RunFolder]) -> list[Curve]:
     groups: dict[str, list[RunFolder]] = {}
     told: dict[str, dict[str, Any]] = {}
     for folder in folders:
-        settings = dict(_flat({"experiment": folder.experiment} | _unstructured(folder)))
+        kind = getattr(folder.config(), "algorithm", folder.experiment)  # what a baseline is of
+        settings = dict(_flat({"experiment": kind} | _unstructured(folder)))
         settings = {key: value for key, value in settings.items() if key not in LEAVES_ALONE}
         groups.setdefault(str(settings), []).append(folder)
         told[str(settings)] = settings
