@@ -196,3 +196,8 @@ def _minari() -> Any:
             "Minari data sets need the package minari: pip install 'worldmodel[minari]'"
         ) from error
     return minari
+
+
+def rewards_of(episodes: Episodes) -> np.ndarray:
+    """All rewards, those of first rows, which are void, left out."""
+    return np.delete(episodes.columns["reward"], episodes.starts)

@@ -14,18 +14,12 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from experiments.control import (
-    Parts,
-    evaluation_seeds,
-    load_run,
-    play_greedily,
-    real_environment,
-    rewards_of,
-)
 from experiments.control_config import ProtocolConfig
-from experiments.datasets import HELD_OUT, typical
+from experiments.control_parts import Parts, load_run
+from experiments.datasets import HELD_OUT, rewards_of, typical
+from experiments.environments import real_environment
 from experiments.open_loop import open_loop
-from experiments.returns import play_episodes
+from experiments.returns import evaluation_seeds, play_episodes, play_greedily
 from experiments.run import RunFolder
 from experiments.scores import first_episodes, model_nats, over_keys, per_step, returns_of
 from experiments.seeing import coded

@@ -1,9 +1,23 @@
 """What a policy is worth: the returns of whole episodes."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 
-from worldmodel import Agent, Environment, GenCore
+from experiments.baseline_config import BaselineConfig
+from experiments.config import ToyGameConfig
+from experiments.control_config import ControlConfig
+from experiments.environments import vector_env
+from worldmodel import Agent, Environment, GenCore, Greedy
+from worldmodel.noise import OwnNoise
+
+if TYPE_CHECKING:
+    from experiments.control_parts import Parts
+
+EVALUATION_SEED = 2**32  # apart from the seeds of training, which are drawn from smaller ones
+CURVE_COPIES = 20  # real episodes that are played side by side
+LONGEST = 27_000  # steps; no game of Atari is longer
 
 
 @torch.no_grad()
@@ -39,3 +53,25 @@ def play_episodes(
             f"{limit} steps; give the environment a time limit, or play one episode a copy"
         )
     return found
+
+
+def play_greedily(parts: "Parts", episodes: int, seed: int) -> tuple[np.ndarray, int | None]:
+    """The returns [episodes] of the greedy agent in the real environment, and the steps after
+    which that truncates. Episodes of one that does not are cut after `LONGEST` steps."""
+    one = vector_env(parts.config.environment, 1)
+    spec = one.get_attr("spec")[0]  # type: ignore[attr-defined]
+    one.close()
+    limit = None if spec is None else spec.max_episode_steps
+    copies = min(episodes, CURVE_COPIES) if limit else episodes
+    environment = parts.environment(copies, seed)
+    with OwnNoise(seed)():
+        returns = play_episodes(environment, Greedy(parts.agent), copies, episodes, LONGEST)
+    environment.close()
+    return returns, limit and -(-limit // parts.config.environment.action_repeat)
+
+
+def evaluation_seeds(config: ControlConfig | BaselineConfig | ToyGameConfig) -> list[int]:
+    """Of the evaluation while training; after it, of real and of dreamt episodes, and of those
+    that the model is scored on."""
+    sequence = np.random.SeedSequence([config.seed, EVALUATION_SEED])
+    return [int(seed) for seed in sequence.generate_state(4)]

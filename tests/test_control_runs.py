@@ -151,7 +151,7 @@ def test_a_run_is_evaluated(runs):
 
 def test_the_evaluation_has_seeds_of_its_own(runs):
     """Other episodes than those of the learning curve, and not one run's like another's."""
-    from experiments.control import evaluation_seeds
+    from experiments.returns import evaluation_seeds
 
     seeds = [seed for run in (CARTPOLE, PENDULUM) for seed in evaluation_seeds(run)]
     assert len(set(seeds)) == 8

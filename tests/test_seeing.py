@@ -12,13 +12,14 @@ from gymnasium import spaces
 from agents import Imagination, Policy, Sighted, Uniform
 from envs import BeliefWrapper, CodeView, DreamEnv, GymEnvironment, ImageToCode, make_vector_env
 from experiments.cli import main
-from experiments.control import Training, load, real_environment, stages, vector_env
+from experiments.control import Training, load, stages
 from experiments.control_config import (
     ControlConfig,
     EnvironmentConfig,
     SeeingConfig,
     quick_control,
 )
+from experiments.environments import real_environment, vector_env
 from experiments.progress import Interrupted, Reporter
 from experiments.run import RunError, RunFolder
 from experiments.seeing import eyes_for

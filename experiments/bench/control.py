@@ -24,14 +24,9 @@ from torch import Tensor
 from agents import sb3
 from envs import GymEnvironment, arguments_from_json, make_environment
 from experiments.baseline_config import BaselineConfig
-from experiments.control import (
-    CURVE_COPIES,
-    NOT_OF_ONE,
-    evaluation_seeds,
-    real_environment,
-)
+from experiments.environments import NOT_OF_ONE, real_environment
 from experiments.progress import Reporter
-from experiments.returns import play_episodes
+from experiments.returns import CURVE_COPIES, evaluation_seeds, play_episodes
 from experiments.run import RunError, RunFolder
 from worldmodel import Agent, Encoder, Greedy, Memoryless
 from worldmodel.noise import OwnNoise

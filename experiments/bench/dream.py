@@ -19,13 +19,13 @@ from gymnasium.vector import AutoresetMode
 
 from agents import sb3
 from envs import DreamVectorEnv
-from experiments import control, toy_game
+from experiments import toy_game
 from experiments.config import ToyGameConfig
-from experiments.control import evaluation_seeds, improver_for, options_of
 from experiments.control_config import AgentName, ControlConfig, DreamingConfig
+from experiments.control_parts import LAST_RATE, Facts, Parts, improver_for, options_of
 from experiments.improving import ByAlgorithm, Improver
 from experiments.progress import Reporter
-from experiments.returns import play_episodes
+from experiments.returns import evaluation_seeds, play_episodes
 from experiments.run import RunError, RunFolder
 from experiments.seeing import seen
 from experiments.spaces import read_spaces
@@ -40,7 +40,7 @@ class Candidate(NamedTuple):
     """An agent in a run's worlds, and how it learns."""
 
     agent: Agent
-    parts: control.Parts | toy_game.Parts
+    parts: Parts | toy_game.Parts
     real_steps: int  # that the world model has learnt from
     improver: Improver | None = None  # None: it has learnt already
     dreamt_steps: int = 0  # a rollout
@@ -80,9 +80,9 @@ def of_control(
 ) -> Candidate:
     """A new agent for the world model of a run of control."""
     dreaming = replace(config.dreaming, agent=name, agent_arguments="{}", method="auto")
-    facts = control.Facts(**json.loads((folder.episodes / "facts.json").read_text()))
+    facts = Facts(**json.loads((folder.episodes / "facts.json").read_text()))
     spaces = read_spaces(folder.episodes)
-    parts = control.Parts(replace(config, dreaming=dreaming), facts, *spaces)
+    parts = Parts(replace(config, dreaming=dreaming), facts, *spaces)
     checkpoint = newest_checkpoint(folder)
     learnt = {name: module for name, module in parts.modules.items() if name in LEARNT}
     checkpoint.load(learnt)
@@ -106,7 +106,7 @@ def of_toy_game(folder: RunFolder, name: AgentName, rollouts: int) -> Candidate:
     dreams = DreamVectorEnv(parts.dream(), sizes.dreams, "belief", AutoresetMode.SAME_STEP)
     learner = sb3.Learner(str(told.algorithm), dreams, options_of(told))
     steps = sizes.dreams * sizes.length
-    improver = ByAlgorithm(learner, dreams, steps, cosine(1.0, control.LAST_RATE, rollouts))
+    improver = ByAlgorithm(learner, dreams, steps, cosine(1.0, LAST_RATE, rollouts))
     head = sb3.Head(learner.algorithm)
     believer = Believer(parts.model, head)
     agent = sb3.Remembering(believer, head) if sb3.is_remembering(head) else believer
