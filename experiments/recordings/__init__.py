@@ -1,0 +1,1 @@
+"""Recordings, worlds that nobody steers: text, music, speech and pen strokes."""
