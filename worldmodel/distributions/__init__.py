@@ -27,6 +27,7 @@ from worldmodel.distributions.discrete import (
     SideBySide,
     Truth,
 )
+from worldmodel.distributions.tempered import tempered
 
 __all__ = [
     "IMPOSSIBLE",
@@ -50,4 +51,5 @@ __all__ = [
     "draw",
     "mixture",
     "standard_normal",
+    "tempered",
 ]
