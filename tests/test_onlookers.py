@@ -12,7 +12,7 @@ def test_an_onlooker_does_nothing():
     dream = Dream(make_model("vrnn", silent=True, actions=0), 3, SYMBOLS, spaces.Box(-1, 1, (0,)))
     core = GenCore(dream, Onlooker())
     with torch.no_grad():
-        sequences, thoughts, state = core.generate(9, core.initial_state(2))
+        sequences, thoughts, _ = core.generate(9, core.initial_state(2))
     assert sequences.rows.action.shape == (9, 2, 0)
     assert thoughts.shape == (9, 2, 0)
     assert sequences.rows.first[:, 0].nonzero().flatten().tolist() == [0, 4, 8]
