@@ -86,6 +86,7 @@ def _recordings() -> Experiment:
     return Experiment(
         training.Training,
         finish,
+        check=training.check,
         settings=lambda config: ScoreConfig(),
         evaluate=scoring.evaluate,
         tables=scoring.tables,

@@ -100,10 +100,12 @@ class TextDataConfig:
         below_one(self, "held_out")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RecordingsConfig:
     """What all kinds of recordings are told."""
 
+    data: Any
+    """What to read."""
     model: SequenceModelConfig = field(default_factory=SequenceModelConfig)
     learning: SequenceLearningConfig = field(default_factory=SequenceLearningConfig)
     seed: int = 0

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from gymnasium import spaces
 
-from experiments.recordings.files import OnError, Recording
+from experiments.recordings.files import OnError, Recording, files_of
 from worldmodel import (
     Agent,
     DistModule,
@@ -34,6 +34,7 @@ class Kind(ABC):
     frame: ClassVar[str]  # what a row is called
     action_space: spaces.Space = NOBODY
     default_head: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]  # of files that are looked for in folders
     offset: float = 0.0  # nats a frame, where figures are of numbers on another scale
 
     def __init__(self, data: Any, facts: dict[str, Any]):
@@ -43,7 +44,9 @@ class Kind(ABC):
 
     @classmethod
     def first_facts(cls, data: Any, report: Report) -> dict[str, Any]:
-        """What has to be known before anything can be read as numbers."""
+        """What has to be known before anything can be read as numbers. Raises RunError where there
+        is nothing to read."""
+        files_of([Path(path) for path in data.data], cls.suffixes)
         return {}
 
     def facts_of(self, train: EpisodeSource) -> dict[str, Any]:
@@ -61,14 +64,13 @@ class Kind(ABC):
     ) -> Iterator[Recording]:
         """All that is in files and folders, as numbers of the space."""
 
+    def learned(self, report: Report) -> Iterator[Recording]:
+        """What is learned from and validated on; what has no split gets one by whoever asks."""
+        return self.recordings(self.data.data, self.data.on_error, report)
+
     @abstractmethod
     def write(self, samples: list[Any], stem: Path) -> list[Path]:
         """Files for people, of observations with leaves [T, ...] each."""
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """Where what is learned from lies."""
-        return self.data.data
 
     def agent(self) -> Agent:
         """Who looks on."""

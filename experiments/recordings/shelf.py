@@ -23,7 +23,11 @@ def take_in(folder: RunFolder, reporter: Reporter) -> Kind:
     """Reads what a run is told to learn from, once; an interrupted reading begins anew."""
     file = folder.episodes / FACTS
     if not file.exists():
-        kind = _read(folder, reporter)
+        try:
+            kind = _read(folder, reporter)
+        except RunError as error:
+            hint = f"when that is mended: worldmodel resume {folder.path}"
+            raise RunError(f"{error} ({hint})") from error
         write_text(file, json.dumps(kind.facts))
     return kind_of(folder)
 
@@ -79,9 +83,7 @@ def _read(folder: RunFolder, reporter: Reporter) -> Kind:
             stores[split].add(as_episodes(kind, waiting[split]))
             waiting[split] = []
 
-    for recording in _assigned(
-        kind.recordings(kind.paths, config.data.on_error, reporter.say), config.data.held_out
-    ):
+    for recording in _assigned(kind.learned(reporter.say), config.data.held_out):
         split = cast(str, recording.split)
         waiting[split].append(recording.observation)
         rows[split] += len(nested.leaves(recording.observation)[0])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from experiments.recordings.files import BadFileError, OnError, Recording, files_of
+from experiments.recordings.files import BadFileError, OnError, Recording, Split, files_of
 from experiments.recordings.kind import Kind, Report
 from experiments.run import RunError, write_text
 
@@ -26,6 +26,7 @@ class Text(Kind):
 
     frame = "character"
     default_head = "categorical"
+    suffixes = (".txt",)
 
     def __init__(self, data: Any, facts: dict[str, Any]):
         super().__init__(data, facts)
@@ -36,7 +37,7 @@ class Text(Kind):
     @classmethod
     def first_facts(cls, data: Any, report: Report) -> dict[str, Any]:
         counts: Counter[str] = Counter()
-        for file in files_of([Path(path) for path in data.corpus], [".txt"]):
+        for file in files_of([Path(path) for path in data.corpus], cls.suffixes):
             try:
                 for block in characters(file):
                     counts.update(block)
@@ -57,40 +58,45 @@ class Text(Kind):
         return {"symbols": RARE + "".join(common)}
 
     @property
-    def paths(self) -> tuple[str, ...]:
-        return self.data.corpus
-
-    @property
     def observation_space(self) -> spaces.Discrete:
         return spaces.Discrete(len(self.symbols))
 
     def recordings(
         self, paths: Sequence[str], on_error: OnError, report: Report
     ) -> Iterator[Recording]:
-        """The last share of each file that is learned from is put into "valid"."""
         unseen: Counter[str] = Counter()
-        for file in files_of([Path(path) for path in paths], [".txt"]):
+        for file, _ in self._files(paths, on_error, report):
+            for done, text in _cut(characters(file), 0):
+                unseen.update(set(text) - self.numbers.keys())
+                yield Recording(self.encode(text), _place(file, done))
+        if unseen:
+            shown = ", ".join(repr(c) for c, _ in unseen.most_common(LISTED))
+            report(
+                f"{len(unseen)} different characters, such as {shown}, were never learned: each "
+                "is taken for the one symbol of rare characters"
+            )
+
+    def learned(self, report: Report) -> Iterator[Recording]:
+        """The last share of each file is validated on."""
+        for file, total in self._files(self.data.corpus, self.data.on_error, report):
+            learned = int(total * (1 - self.data.held_out))
+            for done, text in _cut(characters(file), learned):
+                split: Split = "train" if done < learned else "valid"
+                yield Recording(self.encode(text), _place(file, done), split)
+
+    def _files(
+        self, paths: Sequence[str], on_error: OnError, report: Report
+    ) -> Iterator[tuple[Path, int]]:
+        """Files that can be read, and how many characters each has."""
+        for file in files_of([Path(path) for path in paths], self.suffixes):
             try:
                 total = sum(map(len, characters(file)))
             except BadFileError as error:
                 if on_error == "stop":
                     raise
                 report(f"{error}; left out")
-                continue
-            own = tuple(paths) == self.paths
-            learned = int(total * (1 - self.data.held_out)) if own else total
-            done = 0
-            for text in _cut(characters(file), learned, LONGEST):
-                unseen.update(set(text) - self.numbers.keys())
-                split: Any = ("train" if done < learned else "valid") if own else None
-                yield Recording(self.encode(text), f"{file}, character {done + 1} on", split)
-                done += len(text)
-        if unseen and tuple(paths) != self.paths:
-            shown = ", ".join(repr(c) for c, _ in unseen.most_common(LISTED))
-            report(
-                f"{len(unseen)} different characters, such as {shown}, were never learned: each "
-                "is taken for the one symbol of rare characters"
-            )
+            else:
+                yield file, total
 
     def encode(self, text: str) -> np.ndarray:
         """Characters as numbers, [T]."""
@@ -160,16 +166,21 @@ def _decoded(decoder: Any, block: bytes, final: bool, file: Path, done: int) -> 
         ) from error
 
 
-def _cut(blocks: Iterator[str], learned: int, longest: int) -> Iterator[str]:
-    """The same text in pieces of at most `longest` characters, one of which ends at `learned`."""
+def _cut(blocks: Iterator[str], learned: int) -> Iterator[tuple[int, str]]:
+    """The same text in pieces of at most `LONGEST` characters, one of which ends after `learned`
+    of them; how many came before each."""
     waiting, done = "", 0
     for block in blocks:
         waiting += block
         while waiting:
-            size = min(longest, learned - done) if done < learned else longest
+            size = min(LONGEST, learned - done) if done < learned else LONGEST
             if len(waiting) < size:
                 break
-            yield waiting[:size]
+            yield done, waiting[:size]
             waiting, done = waiting[size:], done + size
     if waiting:
-        yield waiting
+        yield done, waiting
+
+
+def _place(file: Path, done: int) -> str:
+    return f"{file}, from character {done + 1} on" if done else str(file)

@@ -15,10 +15,11 @@ from torch import nn
 
 from experiments.progress import Reporter
 from experiments.recordings.dreaming import dream
+from experiments.recordings.kinds import KINDS
 from experiments.recordings.learning import Learner, Validation, model_of, standardise
 from experiments.recordings.shelf import examples, shelf, take_in
 from experiments.recordings_config import RecordingsConfig
-from experiments.run import RunFolder
+from experiments.run import RunFolder, experiment_of
 from experiments.training import Stage, Told
 from experiments.training import Training as Run
 from worldmodel.noise import OwnNoise
@@ -26,6 +27,13 @@ from worldmodel.noise import OwnNoise
 WARM_UP, TIMED = 3, 20  # updates, by which the speed is measured
 SHOWN = 300  # frames of a sample
 SHOWN_LOG = 200  # characters of it, for the log
+
+
+def check(config: RecordingsConfig) -> None:
+    """Says what is wrong with the recordings or the model, before a run's folder is made."""
+    of_kind = KINDS[experiment_of(config)]()
+    facts = of_kind.first_facts(config.data, lambda line: None)
+    model_of(of_kind(config.data, facts), config.model)
 
 
 class Training(Run):
