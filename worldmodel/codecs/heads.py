@@ -24,6 +24,7 @@ from worldmodel.distributions import (
     OneHots,
     ScaledBeta,
     SideBySide,
+    Subset,
     TanhNormal,
     Truth,
     mixture,
@@ -32,6 +33,8 @@ from worldmodel.distributions import (
 MINIMUM_STD = 1e-3  # a density on a repeated value is unbounded without it
 MINIMUM_SCALE = 1e-3  # levels; a logistic narrower than that is a step
 MAXIMUM_CORRELATION = 0.999
+MAXIMUM_SCORE = 7.0  # nats, of a value in a subset (see `Subset`)
+IMPROBABLE = -30.0  # nats, of a number of true values that is next to impossible
 QUIET = 0.1  # of first weights beside an identity, relative to those of other layers
 
 
@@ -460,6 +463,34 @@ class NADEHead(DistModule):
     def forward(self, features: Tensor) -> NADE:
         biases = self.hidden_bias(features), self.visible_bias(features)
         return NADE(*biases, self.heard, self.said)
+
+
+class SubsetHead(DistModule):
+    """How many values are true, and scores that tell which (notes of a chord); value: bool [*, n]
+    (see `Subset`). With features zero, values are independent and as probable as `bias` says."""
+
+    def __init__(self, input_size: int, n: int, bias: Tensor | None = None):
+        """bias: the logits [n] that each value begins with, such as those of its marginal in the
+        training set."""
+        super().__init__()
+        self.scores = nn.Linear(input_size, n)
+        self.counts = nn.Linear(input_size, n + 1)
+        bias = torch.zeros(n) if bias is None else bias
+        middle = (bias.min() + bias.max()) / 2  # whatever is added to all scores changes nothing
+        share = ((bias - middle) / MAXIMUM_SCORE).clamp(-0.99, 0.99)
+        _begin_with(self.scores, MAXIMUM_SCORE * share.atanh())
+        counts = F.one_hot(torch.tensor(0), n + 1).double()
+        for prob in bias.double().sigmoid():
+            counts = (1 - prob) * counts + prob * counts.roll(1)
+        _begin_with(self.counts, counts.log().clamp(min=IMPROBABLE))
+
+    @property
+    def void(self) -> Tensor:
+        return torch.zeros(self.scores.out_features, dtype=torch.bool)
+
+    def forward(self, features: Tensor) -> Subset:
+        scores = MAXIMUM_SCORE * torch.tanh(self.scores(features) / MAXIMUM_SCORE)
+        return Subset(self.counts(features), scores)
 
 
 class FrameHead(DistModule):
