@@ -114,7 +114,7 @@ class Text(Kind):
             report(f"never learned: {shown}; taken for the one symbol of rare characters")
         return self.encode(told)
 
-    def write(self, samples: list[np.ndarray], stem: Path) -> list[Path]:
+    def write(self, samples: list[np.ndarray], stem: Path, report: Report) -> list[Path]:
         file = stem.with_name(f"{stem.name}.txt")
         ruler = "\n" + "-" * 72 + "\n"
         write_text(file, ruler.join(map(self.decode, samples)) + "\n")
