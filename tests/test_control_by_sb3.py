@@ -150,9 +150,9 @@ def test_a_baseline_says_what_it_cannot_learn_from(tmp_path):
     config = BaselineConfig(EnvironmentConfig("CartPole-v1"), "SAC")
     with pytest.raises(RunError, match="SAC takes Box actions"):
         baseline(RunFolder.create(tmp_path / "run", config), Reporter())
-    game = EnvironmentConfig("envs:worldmodel/ToyGame-v0")
+    game = EnvironmentConfig("CartPole-v1", pixels=32)
     with pytest.raises(RunError, match="learn from vectors and classes, but"):
-        baseline(RunFolder.create(tmp_path / "toy", BaselineConfig(game, "PPO")), Reporter())
+        baseline(RunFolder.create(tmp_path / "images", BaselineConfig(game, "PPO")), Reporter())
 
 
 def test_of_a_baseline_nothing_is_loaded(tmp_path):
