@@ -100,6 +100,9 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "control": _control,
     "vae": _vae,
     "text": _recordings,
+    "audio": _recordings,
+    "midi": _recordings,
+    "strokes": _recordings,
     "baseline": Experiment,
 }
 

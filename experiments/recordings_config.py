@@ -100,12 +100,74 @@ class TextDataConfig:
         below_one(self, "held_out")
 
 
+@dataclass(frozen=True)
+class FilesConfig:
+    """What to read."""
+
+    data: tuple[str, ...]
+    """Files, or folders of them."""
+    held_out: float = 0.1
+    """The share of all frames, in whole recordings, that is not learned from but validated on
+    (where files do not tell themselves)."""
+    on_error: OnError = "stop"
+    """What to do about a file that cannot be read."""
+
+    def __post_init__(self) -> None:
+        positive(self, "held_out")
+        below_one(self, "held_out")
+
+
+@dataclass(frozen=True)
+class AudioDataConfig(FilesConfig):
+    """What to read: .wav and .flac."""
+
+    rate: int = 16_000
+    """Samples a second; files of another rate are resampled."""
+    frame: int = 200
+    """Samples a frame."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "rate", "frame")
+
+
+@dataclass(frozen=True)
+class MidiDataConfig(FilesConfig):
+    """What to read: .mid, and piano rolls as .npz, .mat or .json."""
+
+    steps_per_beat: int = 4
+    """Steps of the piano roll a quarter note."""
+    beats: int = 4
+    """Of a bar: a metronome tells the model beat and step; 0: nobody does."""
+    low: int = 21
+    """The lowest pitch, a MIDI number."""
+    high: int = 108
+    """The highest pitch."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "steps_per_beat")
+        not_negative(self, "beats")
+        if not 0 <= self.low < self.high <= 127:
+            raise ValueError(
+                f"--low and --high are between 0 and 127, --low below, got {self.low} and "
+                f"{self.high}"
+            )
+
+
+@dataclass(frozen=True)
+class StrokesDataConfig(FilesConfig):
+    """What to read: stroke-3 and stroke-5 as .npz, handwriting as .xml."""
+
+    exact: bool = False
+    """Offsets are whole numbers, and each has a probability, not a density."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RecordingsConfig:
     """What all kinds of recordings are told."""
 
     data: Any
-    """What to read."""
     model: SequenceModelConfig = field(default_factory=SequenceModelConfig)
     learning: SequenceLearningConfig = field(default_factory=SequenceLearningConfig)
     seed: int = 0
@@ -131,6 +193,39 @@ class TextConfig(RecordingsConfig):
     )
     learning: SequenceLearningConfig = field(
         default_factory=lambda: SequenceLearningConfig(window=128)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioConfig(RecordingsConfig):
+    """Learn to sound like recordings, frame by frame."""
+
+    data: AudioDataConfig
+    model: SequenceModelConfig = field(
+        default_factory=lambda: SequenceModelConfig(hidden=256, decoder_hidden=256)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MidiConfig(RecordingsConfig):
+    """Learn to play like scores, step by step."""
+
+    data: MidiDataConfig
+    model: SequenceModelConfig = field(
+        default_factory=lambda: SequenceModelConfig(deafness=0.3, dropout=0.1)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrokesConfig(RecordingsConfig):
+    """Learn to draw like drawings, step by step."""
+
+    data: StrokesDataConfig
+    model: SequenceModelConfig = field(
+        default_factory=lambda: SequenceModelConfig(hidden=256, decoder_hidden=128)
+    )
+    learning: SequenceLearningConfig = field(
+        default_factory=lambda: SequenceLearningConfig(batch=64)
     )
 
 
