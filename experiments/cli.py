@@ -135,7 +135,9 @@ class TrainRecordings(Generic[Told]):
     def run(self) -> None:
         from experiments import jobs
 
-        jobs.train(self.out, quick_recordings(self.config) if self.quick else self.config)
+        config: Any = quick_recordings(self.config) if self.quick else self.config
+        paths = tuple(str(Path(path).resolve()) for path in config.data.data)
+        jobs.train(self.out, replace(config, data=replace(config.data, data=paths)))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """What the experiments on recordings can be told; see `experiments.config`."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from experiments.config import Core, LearningBound, below_one, not_negative, positive
 
@@ -83,24 +85,6 @@ class SequenceLearningConfig:
 
 
 @dataclass(frozen=True)
-class TextDataConfig:
-    """What to read."""
-
-    corpus: tuple[str, ...]
-    """Text files, UTF-8, or folders of .txt files."""
-    rare: int = 1
-    """Characters that occur fewer times than this become one symbol."""
-    held_out: float = 0.1
-    """The last share of each file is not learned from, but validated on."""
-    on_error: OnError = "stop"
-    """What to do about a file that cannot be read."""
-
-    def __post_init__(self) -> None:
-        positive(self, "rare", "held_out")
-        below_one(self, "held_out")
-
-
-@dataclass(frozen=True)
 class FilesConfig:
     """What to read."""
 
@@ -115,6 +99,22 @@ class FilesConfig:
     def __post_init__(self) -> None:
         positive(self, "held_out")
         below_one(self, "held_out")
+
+
+@dataclass(frozen=True)
+class TextDataConfig(FilesConfig):
+    """What to read: UTF-8."""
+
+    data: Annotated[tuple[str, ...], tyro.conf.arg(name="corpus")]
+    """Text files, or folders of .txt files."""
+    held_out: float = 0.1
+    """The last share of each file is not learned from but validated on."""
+    rare: int = 1
+    """Characters that occur fewer times than this become one symbol."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "rare")
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def quick_recordings(config: Any) -> Any:
 class ScoreConfig:
     """How likely recordings are."""
 
-    data: tuple[str, ...] = ()
+    data: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--corpus"])] = ()
     """Other recordings than those that the run held out: files or folders."""
     bound: LearningBound = "iwae"
     """Which bound (without latents all three are the likelihood)."""
