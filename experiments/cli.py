@@ -341,6 +341,8 @@ class BenchDream:
     """The run's folder, which is left as it is."""
     agents: tuple[AgentName, ...] = ("own", "sb3:PPO")
     """Our own (the toy game's as its run left it), and algorithms of stable-baselines3."""
+    agent_arguments: str = "{}"
+    """Of the algorithms' own constructors, as JSON, instead of those chosen here."""
     rollouts: int = 1_000
     """For each, of the run's size."""
     episodes: int = 100
@@ -363,6 +365,7 @@ class BenchDream:
         jobs.bench_dream(
             self.path,
             self.agents,
+            self.agent_arguments,
             self.rollouts,
             self.episodes,
             self.horizon,

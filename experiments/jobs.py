@@ -284,6 +284,7 @@ def bench_control(path: Path, config: BaselineConfig) -> None:
 def bench_dream(
     path: Path,
     agents: Sequence[AgentName],
+    arguments: str,
     rollouts: int,
     episodes: int,
     horizon: int,
@@ -294,7 +295,7 @@ def bench_dream(
     from experiments.bench import dream, tables
 
     folder = RunFolder.open(path)
-    rows = dream.bench(folder, agents, rollouts, episodes, horizon, seed, Reporter())
+    rows = dream.bench(folder, agents, arguments, rollouts, episodes, horizon, seed, Reporter())
     if as_json:
         print(json.dumps(rows, indent=2))
     else:

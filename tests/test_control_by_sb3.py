@@ -211,7 +211,7 @@ def test_an_algorithm_learns_in_the_dream_of_the_toy_game(tmp_path):
     folder = RunFolder.create(tmp_path / "run", quick(ToyGameConfig()))
     training = ToyGameTraining(folder, Reporter())
     training.restore()
-    rows = bench(folder, ["own", "sb3:PPO"], 1, 2, 3, 0, Reporter())
+    rows = bench(folder, ["own", "sb3:PPO"], '{"n_epochs": 1}', 1, 2, 3, 0, Reporter())
     assert [row["dreamt_steps"] for row in rows] == [0, 128 * 40]
     assert all(-3 <= row["dream_return_mean"] < 0 for row in rows)
 
@@ -220,4 +220,4 @@ def test_a_bench_of_dreams_wants_a_run_that_dreams(tmp_path):
     config = BaselineConfig(EnvironmentConfig("CartPole-v1"))
     folder = RunFolder.create(tmp_path / "run", config)
     with pytest.raises(RunError, match="is a run of baseline"):
-        bench(folder, ["own"], 1, 2, 3, 0, Reporter())
+        bench(folder, ["own"], "{}", 1, 2, 3, 0, Reporter())
