@@ -3,8 +3,10 @@
 worldmodel train toy-game --out RUN     collect, learn, dream, improve, evaluate, film
 worldmodel train control --env ID       any Gymnasium environment, with --out RUN
 worldmodel train vae --images DIR       learn codes of images, with --out RUN
+worldmodel train text --corpus FILE     learn to write like it, with --out RUN
 worldmodel resume RUN                   go on exactly where a run stopped
 worldmodel evaluate RUN [--json]        what model and agent are worth
+worldmodel generate RUN                 dream text, music, speech or strokes
 worldmodel plot RUN... --out FILE       learning curves
 worldmodel play RUN [--world real]      step inside
 worldmodel video RUN [--out FILE]       real | dream | difference
@@ -37,6 +39,7 @@ from experiments.config import (
     quick_exact,
 )
 from experiments.control_config import AgentName, ControlConfig, quick_control
+from experiments.recordings_config import GenerateConfig, TextConfig, quick_recordings
 from experiments.run import RunError
 from experiments.vae_config import VAEConfig
 
@@ -101,6 +104,44 @@ class TrainVAE:
 
         data = replace(self.config.data, images=str(Path(self.config.data.images).resolve()))
         jobs.train(self.out, replace(self.config, data=data))
+
+
+@dataclass(frozen=True)
+class TrainText:
+    """Learn to write like a corpus, character by character.
+
+    Ctrl-C saves; `worldmodel resume RUN` goes on from there, to the last bit.
+    """
+
+    out: Path
+    """The run's folder, to be made."""
+    config: tyro.conf.OmitArgPrefixes[TextConfig]
+    quick: bool = False
+    """Make everything so small that it ends within seconds: to try a corpus."""
+
+    def run(self) -> None:
+        train_recordings(self.out, self.config, self.quick)
+
+
+def train_recordings(out: Path, config: Any, is_quick: bool) -> None:
+    """A new run of recordings, to its end."""
+    from experiments import jobs
+
+    jobs.train(out, quick_recordings(config) if is_quick else config)
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Dream recordings from what a run has learned, from nothing or from a prompt."""
+
+    path: RunPath
+    """The run's folder."""
+    config: tyro.conf.OmitArgPrefixes[GenerateConfig] = field(default_factory=GenerateConfig)
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        jobs.generate(self.path, self.config)
 
 
 @dataclass(frozen=True)
@@ -542,6 +583,7 @@ VERBS: dict[str, Any] = {
     "train": Train,
     "resume": Resume,
     "evaluate": Evaluate[Unknown],
+    "generate": Generate,
     "plot": Plot,
     "play": Play,
     "video": Video,
@@ -549,7 +591,12 @@ VERBS: dict[str, Any] = {
     "bench": Bench,
 }
 GROUPS: dict[str, dict[str, Any]] = {
-    "train": {"toy-game": TrainToyGame, "control": TrainControl, "vae": TrainVAE},
+    "train": {
+        "toy-game": TrainToyGame,
+        "control": TrainControl,
+        "vae": TrainVAE,
+        "text": TrainText,
+    },
     "bench": {
         "toy-game": BenchToyGame,
         "control": BenchControl,

@@ -16,6 +16,7 @@ from experiments.baseline_config import BaselineConfig
 from experiments.config import ExactConfig
 from experiments.control_config import AgentName
 from experiments.progress import Interrupted, Reporter
+from experiments.recordings_config import GenerateConfig, ScoreConfig
 from experiments.run import RunError, RunFolder, experiment_of, write_text
 from experiments.training import Training
 from worldmodel import CORES
@@ -33,6 +34,7 @@ class Experiment(NamedTuple):
     evaluate: Callable[[RunFolder, Any, Note], dict[str, Any]] | None = None
     tables: Callable[[dict[str, Any]], Sequence[Table]] | None = None  # of what was evaluated
     load: Callable[[RunFolder], Any] | None = None  # what `play` and `video` show
+    generate: Callable[[RunFolder, GenerateConfig, Reporter], list[Path]] | None = None
 
 
 def _toy_game() -> Experiment:
@@ -74,11 +76,30 @@ def _vae() -> Experiment:
     return Experiment(vae.Training, vae.finish)
 
 
+def _recordings() -> Experiment:
+    from experiments.recordings import dreaming, scoring, training
+
+    def finish(folder: RunFolder, reporter: Reporter) -> None:
+        _evaluate(folder, ScoreConfig(), as_json=False)
+        reporter.say(f"go on dreaming: worldmodel generate {shlex.quote(str(folder.path))}")
+
+    return Experiment(
+        training.Training,
+        finish,
+        check=training.check,
+        settings=lambda config: ScoreConfig(),
+        evaluate=scoring.evaluate,
+        tables=scoring.tables,
+        generate=dreaming.generate,
+    )
+
+
 # By name, those of `experiments.run.EXPERIMENTS`; each is imported when a run of it is met.
 EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "toy-game": _toy_game,
     "control": _control,
     "vae": _vae,
+    "text": _recordings,
     "baseline": Experiment,
 }
 
@@ -164,6 +185,17 @@ def _to_be_shown(verb: str, folder: RunFolder) -> Any:
     if load is None:
         raise _no_such_verb(verb, folder)
     return load(folder)
+
+
+def generate(path: Path, told: GenerateConfig) -> None:
+    """Dreamt recordings, written for people."""
+    folder = RunFolder.open(path)
+    experiment = experiment_of_run(folder)
+    if experiment.generate is None:
+        raise _no_such_verb("generate", folder)
+    reporter = Reporter()
+    for file in experiment.generate(folder, told, reporter):
+        reporter.say(f"written: {file}")
 
 
 def plot(paths: Sequence[Path], out: Path, thresholds: Sequence[float]) -> None:

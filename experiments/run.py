@@ -11,6 +11,7 @@ import cattrs
 from experiments.baseline_config import BaselineConfig
 from experiments.config import ToyGameConfig
 from experiments.control_config import ControlConfig
+from experiments.recordings_config import TextConfig
 from experiments.vae_config import VAEConfig
 
 SCHEMA_VERSION = 1
@@ -20,6 +21,7 @@ EXPERIMENTS: dict[str, type] = {
     "toy-game": ToyGameConfig,
     "control": ControlConfig,
     "vae": VAEConfig,
+    "text": TextConfig,
     "baseline": BaselineConfig,
 }
 

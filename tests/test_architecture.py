@@ -25,7 +25,7 @@ LAYERS = [
     {"distributions", "nets"},
     {"codecs", "sequences"},
     {"cores", "episodes"},
-    {"model", "replay", "disk_store"},
+    {"model", "replay", "disk_store", "passages"},
     {"environment", "agent", "likelihoods", "autoencoder"},
     {"gen_core", "objectives"},
     {"trainer"},

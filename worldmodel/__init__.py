@@ -1,7 +1,7 @@
 """Learned world models: sequence cores, exact likelihoods, and dreams that are environments."""
 
 from worldmodel import distributions, nested
-from worldmodel.agent import Agent, Believer, Greedy, Memoryless
+from worldmodel.agent import Agent, Believer, Greedy, Memoryless, Metronome, Onlooker
 from worldmodel.autoencoder import (
     as_recordings,
     autoencoder_for,
@@ -51,6 +51,7 @@ from worldmodel.likelihoods import (
 from worldmodel.model import ModelState, WorldModel, context_size, model_for
 from worldmodel.nets import mlp
 from worldmodel.objectives import ELBO, FIVO, IWAE, Objective
+from worldmodel.passages import Passages
 from worldmodel.replay import Drawn, Priorities, Replay
 from worldmodel.schedules import Schedule, constant, cosine, cyclical, half_life, linear
 from worldmodel.sequences import Row, Sequences
@@ -90,9 +91,12 @@ __all__ = [
     "Inference",
     "MemoryStore",
     "Memoryless",
+    "Metronome",
     "ModelState",
     "Objective",
     "ObservationDecoder",
+    "Onlooker",
+    "Passages",
     "PerceptDecoder",
     "PerceptEncoder",
     "Priorities",

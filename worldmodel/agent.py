@@ -3,11 +3,13 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
+import torch
+from gymnasium import spaces
 from torch import Tensor
 from torch.distributions import Distribution
 
 from worldmodel import nested
-from worldmodel.codecs import DistModule, Encoder
+from worldmodel.codecs import DistModule, Encoder, action_codec
 from worldmodel.distributions import Certain
 from worldmodel.model import ModelState, WorldModel
 from worldmodel.sequences import Row
@@ -81,6 +83,51 @@ class Memoryless(Agent):
 
     def policy(self, thought: Tensor) -> Distribution:
         return self.head(thought)
+
+
+class Onlooker(Agent):
+    """Nobody: a recording is a world that is not steered, and its actions have size 0."""
+
+    thought_size = 0
+
+    def initial_state(self, batch_size: int) -> tuple[()]:
+        return ()
+
+    def step(self, row: Row, state: tuple[()]) -> tuple[Tensor, tuple[()]]:
+        return row.action[..., :0], ()
+
+    def policy(self, thought: Tensor) -> Distribution:
+        return Certain(thought)
+
+
+class Metronome(Agent):
+    """Counts the rows of a piece: its actions say where in its bar the next row lies, and no row
+    changes them. A first row is the first of a bar, which nobody has to be told.
+    """
+
+    def __init__(self, steps: int, beats: int):
+        """steps: rows a beat; beats: of a bar."""
+        self.steps = steps
+        self.beats = beats
+        self.action_space = spaces.MultiDiscrete([beats, steps])
+        self.actions = action_codec(self.action_space)
+        self.thought_size = self.actions.size
+
+    def at(self, row: Any) -> Any:
+        """The actions that lead to rows of the given numbers, counted from 0: int [*] -> [*, 2],
+        the beat of the bar and the step of the beat, both counted from 0."""
+        beat, step = row // self.steps % self.beats, row % self.steps
+        return torch.stack([torch.as_tensor(beat), torch.as_tensor(step)], -1)
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        return torch.zeros(batch_size, dtype=torch.int64)
+
+    def step(self, row: Row, state: Tensor) -> tuple[Tensor, Tensor]:
+        state = torch.where(row.first, 1, state + 1)  # rows so far
+        return self.actions.encode(self.at(state)).to(row.action), state
+
+    def policy(self, thought: Tensor) -> Distribution:
+        return Certain(thought)
 
 
 class Greedy(Agent):

@@ -49,6 +49,7 @@ class Dream(Environment):
         observation_space: spaces.Space,
         action_space: spaces.Space,
         reveal: Reveal = "nothing",
+        temperature: float = 1.0,
     ):
         """horizon: steps after which a dreamt episode is truncated.
 
@@ -57,7 +58,12 @@ class Dream(Environment):
         acts on them knows more than it will in reality, where the filter's features stand for
         them. "belief": what a `Believer` would think, at no cost; only with a core whose belief
         no latent enters.
+
+        temperature: that observations, rewards and ends are drawn at (see `tempered`); only
+        without a `reveal`.
         """
+        if temperature != 1 and reveal != "nothing":
+            raise ValueError(f"a dream that reveals its {reveal} has no temperature but 1")
         if horizon < 1:
             raise ValueError(f"a dream's horizon is at least one step, got {horizon}")
         if reveal not in get_args(Reveal):
@@ -75,6 +81,7 @@ class Dream(Environment):
             self.observation_space = spaces.Box(-float("inf"), float("inf"), (size,))
         self.action_space = action_space
         self.reveal = reveal
+        self.temperature = temperature
 
     def initial_state(self, batch_size: int) -> DreamState:
         """All B games begin with the model's own first row."""
@@ -87,8 +94,10 @@ class Dream(Environment):
         return DreamState(states, torch.zeros_like(ended, dtype=torch.int64), ended)
 
     def step(self, action: Tensor, state: DreamState) -> tuple[Row, DreamState]:
-        step = self.model.step_revealed if self.reveal == "features" else self.model.step
-        row, model = step(state.ended, action, state.model)
+        if self.reveal == "features":
+            row, model = self.model.step_revealed(state.ended, action, state.model)
+        else:
+            row, model = self.model.step(state.ended, action, state.model, self.temperature)
         if self.reveal == "belief":
             row = row._replace(observation=self.model.belief(model))
         return row, self._tick(row, model, state.clock)

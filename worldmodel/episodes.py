@@ -66,16 +66,19 @@ class EpisodeSource(ABC):
         starts: np.ndarray,
         length: int,
         burn_in: int = 0,
+        ends: np.ndarray | None = None,
     ) -> Sequences:
         """Windows of `length` rows or, where an episode ends before, fewer: [T, B, ...].
 
-        episodes int [B]; starts int [B], the rows of their episodes where the windows begin.
+        episodes int [B]; starts int [B], the rows of their episodes where the windows begin;
+        ends int [B], the rows before which they end, if not with their episodes.
         A window that begins inside an episode does not score its first `burn_in` rows.
         """
-        remaining = self.lengths[episodes] - starts
+        ends = self.lengths[episodes] if ends is None else ends
+        remaining = ends - starts
         times = np.arange(min(length, remaining.max()))[:, None]
         mask = times < remaining  # [T, B]
-        index = self.starts[episodes] + starts + np.minimum(times, remaining - 1)
+        index = self.starts[episodes] + np.minimum(starts + times, ends - 1)
         column = nested.map(torch.from_numpy, self.gather(index))
         first = torch.from_numpy((times + starts) == 0)
         scored = mask & (times + starts >= np.where(starts > 0, starts + burn_in, 0))

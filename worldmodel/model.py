@@ -25,7 +25,7 @@ from worldmodel.codecs import (
     reach_of,
 )
 from worldmodel.cores import CORES, Inference, SequenceCore
-from worldmodel.distributions import Chain, Joint, draw
+from worldmodel.distributions import Chain, Joint, draw, tempered
 from worldmodel.nets import SkipGRU
 from worldmodel.sequences import PERCEPT_KEYS, Row, Sequences
 
@@ -98,16 +98,19 @@ class WorldModel(nn.Module):
         core = self.core.step(self._context(action, state.history), state.core)
         return self.decoder(self.core.features(core)), core
 
-    def step(self, first: Tensor, action: Tensor, state: ModelState) -> tuple[Row, ModelState]:
+    def step(
+        self, first: Tensor, action: Tensor, state: ModelState, temperature: float = 1.0
+    ) -> tuple[Row, ModelState]:
         """Generates one row, and the state after it. first bool [B], action [B, A].
 
         An observation out of `reach` is set on its edge; reward and end are those of the
-        observation that was drawn.
+        observation that was drawn. The percept, not the latent, is drawn at the `temperature`
+        (see `tempered`).
         """
         action = action.masked_fill(first[:, None], 0.0)
         state = nested.where(first, self.initial_state(len(first)), state)
         percept, core = self.predict(action, state)
-        drawn = draw(percept)
+        drawn = draw(tempered(percept, temperature))
         drawn["observation"] = self.reach(drawn["observation"])
         row = void_row(first, action, drawn)
         history = self.remember(self.encoder((row.percept, first)), state.history)

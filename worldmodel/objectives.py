@@ -35,11 +35,16 @@ def _scored_rows(batch: list[Sequences]) -> Tensor:
 
 
 class Bound:
-    """What the bounds share: a model, K particles, and that nothing is carried between updates."""
+    """What the bounds share: a model, K particles, and what is carried between updates.
+
+    With `carries`, a batch is one block of windows that go on from those of the batch before (see
+    `Passages`): each column begins with the state that it ended with, and so does each particle,
+    but no gradient goes back further.
+    """
 
     regresses = False  # adds the losses of what the decoder regresses
 
-    def __init__(self, model: WorldModel, particles: int):
+    def __init__(self, model: WorldModel, particles: int, carries: bool = False):
         if particles < 1:
             raise ValueError(
                 f"{type(self).__name__} expects one particle or more, got {particles}"
@@ -52,9 +57,22 @@ class Bound:
             )
         self.model = model
         self.particles = particles
+        self.carries = carries
 
-    def initial_state(self) -> tuple[()]:
-        return ()
+    def initial_state(self) -> Any:
+        return self.model.initial_state(0) if self.carries else ()
+
+    def _explain(self, batch: list[Sequences], state: Any) -> tuple[list[Inference], Any]:
+        """What the core infers of each block, and what is carried on."""
+        if not self.carries:
+            return [self.model.explain(block, self.particles) for block in batch], state
+        (block,) = batch
+        size = block.mask.shape[1]
+        if len(state.history) != self.particles * size:  # other columns, which all begin anew
+            state = self.model.initial_state(size)
+        inference, state = self.model.infer(block, state, self.particles)
+        inference = inference._replace(states=inference.states.core)
+        return [inference], nested.map(Tensor.detach, state)
 
 
 class ELBO(Bound):
@@ -83,8 +101,9 @@ class ELBO(Bound):
         particles: int = 1,
         free_nats: float = 0.0,
         kl_balance: float | None = None,
+        carries: bool = False,
     ):
-        super().__init__(model, particles)
+        super().__init__(model, particles, carries)
         if kl_balance is not None and not 0 <= kl_balance <= 1:
             raise ValueError(f"kl_balance is a share between 0 and 1, got {kl_balance}")
         self.kl_weight = kl_weight
@@ -96,7 +115,7 @@ class ELBO(Bound):
         self, batch: list[Sequences], state: Any, step: int
     ) -> tuple[Tensor, Metrics, Any]:
         """batch: blocks of [T, B, ...], scored as one."""
-        inferences = [self.model.explain(block, self.particles) for block in batch]
+        inferences, state = self._explain(batch, state)
         return *self.loss(batch, inferences, step), state
 
     def loss(
@@ -142,7 +161,8 @@ class IWAE(Bound):
 
         log 1/K sum_k exp( sum_t log w_t^k )
 
-    The sum over time comes before the mean over particles: a window is one sample. Metrics give
+    The sum over time comes before the mean over particles: a window is one sample (also where
+    states are carried on: weights are not). Metrics give
     the bound, the mean of the K lower bounds, and the share of particles that count (1 / (K sum
     of squared normalised weights)).
     """
@@ -152,7 +172,9 @@ class IWAE(Bound):
     ) -> tuple[Tensor, Metrics, Any]:
         """batch: blocks of [T, B, ...], scored as one."""
         rows = _scored_rows(batch)
-        by_block = [self._increments(block) for block in batch]
+        inferences, state = self._explain(batch, state)
+        pairs = zip(batch, inferences, strict=True)
+        by_block = [increments(self.model, block, inference) for block, inference in pairs]
         whole = [torch.stack(list(parts.values())).sum((0, 1)) for parts in by_block]
         weights = torch.cat(whole, -1)  # [K, B], of whole windows
         bound = (weights.logsumexp(0) - math.log(self.particles)).sum() / rows
@@ -163,9 +185,6 @@ class IWAE(Bound):
             "effective_particles": share.mean().item(),
         }
         return -bound, metrics, state
-
-    def _increments(self, block: Sequences) -> dict[str, Tensor]:
-        return increments(self.model, block, self.model.explain(block, self.particles))
 
 
 class FIVO(Bound):

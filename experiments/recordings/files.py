@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from experiments.recordings_config import OnError
 from experiments.run import RunError
 
 Split = Literal["train", "valid", "test"]
-OnError = Literal["stop", "skip"]
 
 
 class Recording(NamedTuple):

@@ -145,8 +145,12 @@ class PerceptDecoder(DistModule):
 class ObservationDecoder(DistModule):
     """features [*, F] -> p(observation), for recordings that have neither rewards nor ends."""
 
-    def __init__(self, input_size: int, hidden: int, observation: DistModule):
+    def __init__(
+        self, input_size: int, hidden: int, observation: DistModule, dropout: float = 0.0
+    ):
+        """dropout: of the features, in training mode."""
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.body = nn.Linear(input_size, hidden)
         self.observation = observation
 
@@ -155,7 +159,8 @@ class ObservationDecoder(DistModule):
         return {"observation": self.observation.void}
 
     def forward(self, features: Tensor) -> Joint:
-        return Joint({"observation": self.observation(F.silu(self.body(features)))})
+        hidden = F.silu(self.body(self.dropout(features)))
+        return Joint({"observation": self.observation(hidden)})
 
     def standardise(self, values: Mapping[str, Any]) -> None:
         """values: observations [N, ...], under their key."""

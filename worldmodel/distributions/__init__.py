@@ -27,6 +27,8 @@ from worldmodel.distributions.discrete import (
     SideBySide,
     Truth,
 )
+from worldmodel.distributions.subsets import Subset
+from worldmodel.distributions.tempered import tempered
 
 __all__ = [
     "IMPOSSIBLE",
@@ -44,10 +46,12 @@ __all__ = [
     "OneHots",
     "ScaledBeta",
     "SideBySide",
+    "Subset",
     "TanhNormal",
     "Truth",
     "dequantise",
     "draw",
     "mixture",
     "standard_normal",
+    "tempered",
 ]

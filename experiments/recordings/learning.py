@@ -1,0 +1,236 @@
+"""A model of recordings, how it learns, and how likely it finds them; without run folders."""
+
+import copy
+import inspect
+import json
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from experiments.recordings.kind import Kind
+from experiments.recordings_config import SequenceLearningConfig, SequenceModelConfig
+from experiments.run import RunError
+from experiments.scores import model_nats, over_keys
+from worldmodel import (
+    CORES,
+    ELBO,
+    FIVO,
+    IWAE,
+    EpisodeSource,
+    Objective,
+    ObservationDecoder,
+    Passages,
+    PerceptEncoder,
+    Sequences,
+    Trainer,
+    WorldModel,
+    action_codec,
+    context_size,
+    cosine,
+    nested,
+)
+from worldmodel.objectives import Metrics
+
+LAST_RATE = 1 / 50  # of the learning rate, relative to the first
+ROWS_AT_ONCE = 100_000  # that are scored side by side, padding among them
+VALIDATED = 1_000  # rows of a piece that validation reads, at most
+
+
+def model_of(kind: Kind, told: SequenceModelConfig) -> WorldModel:
+    """A model of recordings of a kind, as it is told."""
+    encoder = PerceptEncoder(kind.encoder(), rewards=False)
+    actions = action_codec(kind.action_space).size
+    contexts = context_size(actions, encoder.size, True, told.history)
+    known = set(inspect.signature(CORES[told.core]).parameters)
+    options = {key: value for key, value in vars(told).items() if key in known - {"hidden"}}
+    if told.recurrence == "default":
+        options.pop("recurrence", None)
+    core = CORES[told.core](contexts, encoder.size, hidden=told.hidden, **options)
+    try:
+        head = kind.head(told.head, told.decoder_hidden, **json.loads(told.head_options))
+    except (TypeError, ValueError) as error:
+        raise RunError(
+            f"--head {told.head} --head-options {told.head_options}: {error}"
+        ) from error
+    decoder = ObservationDecoder(core.feature_size, told.decoder_hidden, head, told.dropout)
+    return WorldModel(encoder, core, decoder, actions, history=told.history, dropout=told.deafness)
+
+
+def objective_for(model: WorldModel, told: SequenceLearningConfig) -> Objective:
+    """The bound that is maximised. FIVO's windows stand alone."""
+    if told.bound == "fivo":
+        return FIVO(model, told.particles)
+    return {"elbo": ELBO, "iwae": IWAE}[told.bound](model, particles=told.particles, carries=True)
+
+
+class Learner:
+    """A model, and how it learns from recordings that are read in order."""
+
+    def __init__(
+        self,
+        model: WorldModel,
+        kind: Kind,
+        train: EpisodeSource,
+        told: SequenceLearningConfig,
+        updates: int,
+        seed: int | np.random.SeedSequence,
+    ):
+        """updates: within which the learning rate falls."""
+        self.model = model.eval()
+        self.kind = kind
+        self.updates = updates
+        actions = action_codec(kind.action_space)
+        piece = told.window if told.bound == "fivo" else told.piece
+        self.passages = Passages(train, actions, told.batch, told.window, piece, seed)
+        self.trainer = Trainer(
+            objective_for(model, told),
+            model.parameters(),
+            lambda step: cosine(told.learning_rate, LAST_RATE * told.learning_rate, self.updates)(
+                step
+            ),
+            weight_decay=told.weight_decay,
+            clip_norm=told.clip_norm,
+        )
+        average = get_ema_multi_avg_fn(told.averaging)
+        self.average = AveragedModel(model, multi_avg_fn=average, use_buffers=True).eval()
+        self.best = copy.deepcopy(model)
+        self.best_nats = -math.inf  # a frame, of the validation set
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        return {"model": self.model, "average": self.average, "best": self.best}
+
+    @property
+    def averaged(self) -> WorldModel:
+        """The model with the average of its weights."""
+        return cast(WorldModel, self.average.module)
+
+    def update(self) -> Metrics:
+        """One step; `nats`: of a frame."""
+        batch = next(self.passages)
+        self.model.train()
+        metrics = self.trainer.update([batch])
+        self.model.eval()
+        self.average.update_parameters(self.model)
+        each = corrections(self.kind, batch) / int(batch.mask.sum())
+        return metrics | {"nats": each - metrics["loss"]}
+
+    def validate(self, nats: Callable[[WorldModel], float]) -> float:
+        """What `nats` makes of the average of the weights, which is kept if it is the best."""
+        found = nats(self.averaged)
+        if found > self.best_nats or not math.isfinite(self.best_nats):
+            self.best_nats = found
+            self.best.load_state_dict(self.averaged.state_dict())
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.trainer.state_dict()
+
+    def values(self) -> dict[str, Any]:
+        """What is no tensor, for JSON."""
+        best = self.best_nats if math.isfinite(self.best_nats) else None
+        return {"passages": self.passages.state_dict(), "best": best, "updates": self.updates}
+
+    def load(self, state: dict[str, Any], values: dict[str, Any]) -> None:
+        self.trainer.load_state_dict(state)
+        self.passages.load_state_dict(values["passages"])
+        self.best_nats = -math.inf if values["best"] is None else values["best"]
+        self.updates = values["updates"]
+
+
+class Scored(NamedTuple):
+    """How likely a recording is."""
+
+    episode: int
+    nats: np.ndarray  # float64 [T], a row
+
+
+def scored(
+    model: WorldModel,
+    kind: Kind,
+    source: EpisodeSource,
+    bound: str,
+    particles: int,
+    note: Callable[[int, int], None] = lambda done, total: None,
+) -> Iterator[Scored]:
+    """A bound on the likelihood of whole recordings, their first rows too, those of about the
+    same length side by side."""
+    actions = action_codec(kind.action_space)
+    done, total = 0, source.rows
+    for group in side_by_side(source.lengths, ROWS_AT_ONCE):
+        sequences = source.sequences(actions, group)
+        nats = over_keys(model_nats(model, sequences, bound, particles)).numpy()
+        observation = sequences.rows.observation
+        for column, episode in enumerate(group.tolist()):
+            rows = (slice(0, int(source.lengths[episode])), column)
+            shown = nested.map(torch.Tensor.numpy, nested.index(observation, rows))
+            yield Scored(episode, nats[rows] + kind.correction(shown))
+        done += int(source.lengths[group].sum())
+        note(done, total)
+
+
+def side_by_side(lengths: np.ndarray, rows: int) -> list[np.ndarray]:
+    """Indices of recordings in groups that fill at most so many rows when padded, one at least.
+
+    >>> side_by_side(np.array([2, 9, 3, 2]), 8)
+    [array([0, 3]), array([2]), array([1])]
+    """
+    groups: list[list[int]] = []
+    for episode in np.argsort(lengths, kind="stable").tolist():
+        if groups and (len(groups[-1]) + 1) * lengths[episode] <= rows:
+            groups[-1].append(episode)
+        else:
+            groups.append([episode])
+    return [np.array(group) for group in groups]
+
+
+class Validation:
+    """Stretches of recordings, the same at every time, that a model is asked about."""
+
+    def __init__(self, kind: Kind, source: EpisodeSource, told: SequenceLearningConfig, seed: int):
+        self.bound, self.particles = told.bound, told.particles
+        actions = action_codec(kind.action_space)
+        self.blocks: list[Sequences] = []
+        columns = max(1, ROWS_AT_ONCE // VALIDATED)
+        reader = Passages(source, actions, columns, VALIDATED, VALIDATED, seed)
+        self.rows, self.correction = 0, 0.0
+        while self.rows < min(told.validation_rows, source.rows):
+            block = next(reader)
+            self.blocks.append(block)
+            self.rows += int(block.mask.sum())
+            self.correction += corrections(kind, block)
+
+    def __call__(self, model: WorldModel) -> float:
+        """Nats a frame, by the bound that is learned by."""
+        found = [
+            over_keys(model_nats(model, block, self.bound, self.particles)).sum().item()
+            for block in self.blocks
+        ]
+        return (sum(found) + self.correction) / self.rows
+
+
+def corrections(kind: Kind, block: Sequences) -> float:
+    """The sum of the corrections of valid rows, nats."""
+    observation = nested.map(lambda leaf: leaf[block.mask].numpy(), block.rows.observation)
+    each = np.broadcast_to(kind.correction(observation), int(block.mask.sum()))
+    return float(each.sum())
+
+
+def standardise(model: WorldModel, values: Any) -> None:
+    """The scales of numbers, from observations with leaves [N, ...]."""
+    for module in (model.encoder, model.decoder):
+        module.standardise({"observation": values})
+
+
+def frame_nats(scores: list[Scored]) -> tuple[float, float]:
+    """Nats a frame, total over total, and its standard error over recordings (nan of one)."""
+    nats = np.array([score.nats.sum() for score in scores])
+    rows = np.array([len(score.nats) for score in scores])
+    mean = nats.sum() / rows.sum()
+    error = np.sqrt(np.square(nats - mean * rows).sum()) / rows.sum()
+    return float(mean), float(error) if len(scores) > 1 else math.nan

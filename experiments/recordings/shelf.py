@@ -1,0 +1,127 @@
+"""The recordings of a run, in its folder: independent of the files that they came from."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, cast, get_args
+
+import numpy as np
+
+from experiments.datasets import typical
+from experiments.progress import Reporter
+from experiments.recordings.files import Recording, Split
+from experiments.recordings.kind import Kind
+from experiments.recordings.kinds import KINDS
+from experiments.run import RunError, RunFolder, write_text
+from worldmodel import DiskStore, Episodes, EpisodeStore, nested
+
+SPLITS: tuple[str, ...] = get_args(Split)
+FACTS = "facts.json"
+TOGETHER = 10_000  # rows that are written at once
+
+
+def take_in(folder: RunFolder, reporter: Reporter) -> Kind:
+    """Reads what a run is told to learn from, once; an interrupted reading begins anew."""
+    file = folder.episodes / FACTS
+    if not file.exists():
+        try:
+            kind = _read(folder, reporter)
+        except RunError as error:
+            hint = f"when that is mended: worldmodel resume {folder.path}"
+            raise RunError(f"{error} ({hint})") from error
+        write_text(file, json.dumps(kind.facts))
+    return kind_of(folder)
+
+
+def kind_of(folder: RunFolder) -> Kind:
+    """What a run's recordings are."""
+    file = folder.episodes / FACTS
+    if not file.exists():
+        raise RunError(
+            f"{folder.path} has not read its recordings yet; `worldmodel resume {folder.path}` "
+            "goes on with the run"
+        )
+    config = folder.config()
+    return KINDS[folder.experiment]()(config.data, json.loads(file.read_text()))
+
+
+def shelf(folder: RunFolder, split: str, writable: bool = False) -> EpisodeStore:
+    """The recordings of one split."""
+    return DiskStore(folder.episodes / split, writable=writable)
+
+
+def held_out(folder: RunFolder) -> EpisodeStore:
+    """What a run is scored on: its test recordings, or else those that it was validated on."""
+    test = shelf(folder, "test", writable=True)
+    return test if len(test) else shelf(folder, "valid")
+
+
+def as_episodes(kind: Kind, observations: list[Any]) -> Episodes:
+    """Recordings, leaves [T, ...] each, as episodes in which nobody is rewarded."""
+    lengths = np.array([len(nested.leaves(o)[0]) for o in observations])
+    rows = int(lengths.sum())
+    columns = {
+        "action": np.concatenate([kind.actions(length) for length in lengths.tolist()]),
+        "observation": nested.map(lambda *leaves: np.concatenate(leaves), *observations),
+        "reward": np.zeros(rows, np.float32),
+        "terminated": np.zeros(rows, bool),
+    }
+    return Episodes(columns, lengths)
+
+
+def _read(folder: RunFolder, reporter: Reporter) -> Kind:
+    config = folder.config()
+    of_kind = KINDS[folder.experiment]()
+    kind = of_kind(config.data, of_kind.first_facts(config.data, reporter.say))
+    stores = {split: shelf(folder, split, writable=True) for split in SPLITS}
+    for store in stores.values():
+        store.rewind(0)
+    rows = dict.fromkeys(SPLITS, 0)
+    waiting: dict[str, list[Any]] = {split: [] for split in SPLITS}
+
+    def flush(split: str) -> None:
+        if waiting[split]:
+            stores[split].add(as_episodes(kind, waiting[split]))
+            waiting[split] = []
+
+    for recording in _assigned(kind.learned(reporter.say), config.data.held_out):
+        split = cast(str, recording.split)
+        waiting[split].append(recording.observation)
+        rows[split] += len(nested.leaves(recording.observation)[0])
+        if sum(len(nested.leaves(o)[0]) for o in waiting[split]) >= TOGETHER:
+            flush(split)
+    for split in SPLITS:
+        flush(split)
+    for split in ("train", "valid"):
+        if not rows[split]:
+            raise RunError(
+                f"there is nothing to {'learn from' if split == 'train' else 'validate on'}: give "
+                "more recordings, or another --held-out"
+            )
+    told = ", ".join(
+        f"{len(stores[split]):,} recordings of {rows[split]:,} {kind.frame}s ({split})"
+        for split in SPLITS
+        if rows[split]
+    )
+    reporter.say(told)
+    kind = of_kind(config.data, kind.facts | kind.facts_of(stores["train"]))
+    for store in stores.values():
+        cast(DiskStore, store).close()
+    return kind
+
+
+def _assigned(recordings: Iterator[Recording], share: float) -> Iterator[Recording]:
+    """Recordings that no maker put into a split: about a `share` of all rows is validated on,
+    evenly."""
+    total = valid = 0
+    for recording in recordings:
+        if recording.split is None:
+            length = len(nested.leaves(recording.observation)[0])
+            chosen = total > 0 and valid + length / 2 < share * (total + length)
+            total, valid = total + length, valid + length * chosen
+            recording = recording._replace(split="valid" if chosen else "train")
+        yield recording
+
+
+def examples(store: EpisodeStore) -> Any:
+    """Observations that say how far numbers vary, leaves [N, ...]."""
+    return typical(store).columns["observation"]

@@ -1,0 +1,186 @@
+"""Text, character by character: any UTF-8, with a vocabulary from the corpus."""
+
+import codecs
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from experiments.recordings.files import BadFileError, OnError, Recording, Split, files_of
+from experiments.recordings.kind import Kind, Report
+from experiments.run import RunError, write_text
+
+RARE = "\N{REPLACEMENT CHARACTER}"  # stands for all that are rare, and comes first
+LONGEST = 2**20  # characters of a recording: longer texts are cut
+BLOCK = 2**16  # bytes read at once
+FEWEST = 2  # characters of a file
+LISTED = 5  # characters that a sentence lists
+
+
+class Text(Kind):
+    """facts: {"symbols": the characters that have a number, the first for all others}."""
+
+    frame = "character"
+    default_head = "categorical"
+    suffixes = (".txt",)
+
+    def __init__(self, data: Any, facts: dict[str, Any]):
+        super().__init__(data, facts)
+        self.symbols: str = facts["symbols"]
+        self.numbers = {symbol: number for number, symbol in enumerate(self.symbols)}
+        self.dtype = np.min_scalar_type(len(self.symbols) - 1)
+
+    @classmethod
+    def first_facts(cls, data: Any, report: Report) -> dict[str, Any]:
+        counts: Counter[str] = Counter()
+        for file in files_of([Path(path) for path in data.corpus], cls.suffixes):
+            try:
+                for block in characters(file):
+                    counts.update(block)
+            except BadFileError as error:
+                if data.on_error == "stop":
+                    raise
+                report(f"{error}; left out")
+        common = sorted(c for c, n in counts.items() if n >= data.rare and c != RARE)
+        if len(common) < 2:
+            raise RunError(
+                f"the corpus has {sum(counts.values())} characters, {len(common)} of them "
+                "different and frequent enough: there is nothing to learn; give more text, or "
+                "less --rare"
+            )
+        rare = sum(n for c, n in counts.items() if c not in set(common))
+        also = f" and {rare:,} rare ones as one symbol" if rare else ""
+        report(f"{sum(counts.values()):,} characters, {len(common)} different ones{also}")
+        return {"symbols": RARE + "".join(common)}
+
+    @property
+    def observation_space(self) -> spaces.Discrete:
+        return spaces.Discrete(len(self.symbols))
+
+    def recordings(
+        self, paths: Sequence[str], on_error: OnError, report: Report
+    ) -> Iterator[Recording]:
+        unseen: Counter[str] = Counter()
+        for file, _ in self._files(paths, on_error, report):
+            for done, text in _cut(characters(file), 0):
+                unseen.update(set(text) - self.numbers.keys())
+                yield Recording(self.encode(text), _place(file, done))
+        if unseen:
+            shown = ", ".join(repr(c) for c, _ in unseen.most_common(LISTED))
+            report(
+                f"{len(unseen)} different characters, such as {shown}, were never learned: each "
+                "is taken for the one symbol of rare characters"
+            )
+
+    def learned(self, report: Report) -> Iterator[Recording]:
+        """The last share of each file is validated on."""
+        for file, total in self._files(self.data.corpus, self.data.on_error, report):
+            learned = int(total * (1 - self.data.held_out))
+            for done, text in _cut(characters(file), learned):
+                split: Split = "train" if done < learned else "valid"
+                yield Recording(self.encode(text), _place(file, done), split)
+
+    def _files(
+        self, paths: Sequence[str], on_error: OnError, report: Report
+    ) -> Iterator[tuple[Path, int]]:
+        """Files that can be read, and how many characters each has."""
+        for file in files_of([Path(path) for path in paths], self.suffixes):
+            try:
+                total = sum(map(len, characters(file)))
+            except BadFileError as error:
+                if on_error == "stop":
+                    raise
+                report(f"{error}; left out")
+            else:
+                yield file, total
+
+    def encode(self, text: str) -> np.ndarray:
+        """Characters as numbers, [T]."""
+        return np.fromiter((self.numbers.get(c, 0) for c in text), self.dtype, len(text))
+
+    def decode(self, numbers: np.ndarray) -> str:
+        return "".join(self.symbols[number] for number in numbers)
+
+    def prompt(self, told: str, length: int, report: Report) -> np.ndarray:
+        unseen = sorted(set(told) - self.numbers.keys())
+        if not told:
+            raise RunError("--prompt is empty: leave it out, or give some characters")
+        if unseen:
+            shown = ", ".join(map(repr, unseen[:LISTED]))
+            report(f"never learned: {shown}; taken for the one symbol of rare characters")
+        return self.encode(told)
+
+    def write(self, samples: list[np.ndarray], stem: Path, report: Report) -> list[Path]:
+        file = stem.with_name(f"{stem.name}.txt")
+        ruler = "\n" + "-" * 72 + "\n"
+        write_text(file, ruler.join(map(self.decode, samples)) + "\n")
+        return [file]
+
+    def words(self, sample: np.ndarray) -> str:
+        return self.decode(sample)
+
+    def figures(self, nats: float) -> dict[str, float]:
+        return {"bits_per_character": -nats / math.log(2), "perplexity": math.exp(-nats)}
+
+    def parts(self, recording: Recording, nats: np.ndarray) -> Iterator[dict[str, Any]]:
+        """Line by line, ends of lines with the lines they end."""
+        text = self.decode(recording.observation)
+        begin = 0
+        for line in text.splitlines(keepends=True):
+            end = begin + len(line)
+            yield {"text": line, "rows": len(line), "nats": float(nats[begin:end].sum())}
+            begin = end
+
+
+def characters(file: Path) -> Iterator[str]:
+    """The text of a UTF-8 file, block by block, a byte order mark left out."""
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    found = done = 0
+    with open(file, "rb") as opened:
+        while block := opened.read(BLOCK):
+            text = _decoded(decoder, block, False, file, done)
+            done += len(block)
+            found += len(text)
+            if text:
+                yield text
+    _decoded(decoder, b"", True, file, done)
+    if found < FEWEST:
+        raise BadFileError(
+            f"{file} has {found} characters: there is nothing to learn from less than {FEWEST}"
+        )
+
+
+def _decoded(decoder: Any, block: bytes, final: bool, file: Path, done: int) -> str:
+    waiting = len(decoder.getstate()[0])
+    try:
+        return decoder.decode(block, final)
+    except UnicodeDecodeError as error:
+        place = done - waiting + error.start
+        raise BadFileError(
+            f"{file} is no UTF-8 text: byte {place} ({error.reason}); convert it, for example by "
+            f"iconv -f LATIN1 -t UTF-8"
+        ) from error
+
+
+def _cut(blocks: Iterator[str], learned: int) -> Iterator[tuple[int, str]]:
+    """The same text in pieces of at most `LONGEST` characters, one of which ends after `learned`
+    of them; how many came before each."""
+    waiting, done = "", 0
+    for block in blocks:
+        waiting += block
+        while waiting:
+            size = min(LONGEST, learned - done) if done < learned else LONGEST
+            if len(waiting) < size:
+                break
+            yield done, waiting[:size]
+            waiting, done = waiting[size:], done + size
+    if waiting:
+        yield done, waiting
+
+
+def _place(file: Path, done: int) -> str:
+    return f"{file}, from character {done + 1} on" if done else str(file)

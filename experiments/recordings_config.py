@@ -1,0 +1,191 @@
+"""What the experiments on recordings can be told; see `experiments.config`."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from experiments.config import Core, LearningBound, below_one, not_negative, positive
+
+OnError = Literal["stop", "skip"]
+
+
+@dataclass(frozen=True)
+class SequenceModelConfig:
+    """The model of sequences."""
+
+    core: Core = "rnn"
+    """The sequence core."""
+    hidden: int = 128
+    """Units of the recurrence."""
+    layers: int = 1
+    """Of the recurrence."""
+    recurrence: Literal["default", "gru", "lstm", "normalised-gru", "skip-gru"] = "default"
+    """What the memory is made of."""
+    latent: int = 32
+    """Size of a frame's latent (not rnn)."""
+    latent_hidden: int = 64
+    """Units between the memory and the latent's parameters (not rnn)."""
+    history: int = 1
+    """Frames before it that a frame's context holds."""
+    head: str = "default"
+    """The last layer, by its name in worldmodel.HEADS, such as normal, mixture, full-normal or
+    autoregressive for numbers, and bernoulli, subset or nade for pitches."""
+    head_options: str = "{}"
+    """The head's own, as JSON."""
+    decoder_hidden: int = 128
+    """Units between the memory and the head."""
+    deafness: float = 0.0
+    """The share of what is heard of the frame before that training leaves out."""
+    dropout: float = 0.0
+    """The share of features that the head does not get to read, in training."""
+
+    def __post_init__(self) -> None:
+        positive(self, "hidden", "layers", "latent", "latent_hidden", "history", "decoder_hidden")
+        below_one(self, "deafness", "dropout")
+
+
+@dataclass(frozen=True)
+class SequenceLearningConfig:
+    """How it learns."""
+
+    updates: int = 5_000
+    """Updates of the model."""
+    minutes: float = 0.0
+    """Learn for about so long instead, at the speed that is measured at first."""
+    bound: LearningBound = "elbo"
+    """What is maximised (without latents all three are the likelihood)."""
+    particles: int = 1
+    """Draws of each latent."""
+    batch: int = 32
+    """Pieces that are read side by side."""
+    window: int = 64
+    """Frames of a window. What was remembered is carried from window to window, but not by fivo;
+    gradients are not."""
+    piece: int = 2_048
+    """Frames that are read in order, at most, before another place is begun at."""
+    learning_rate: float = 0.003
+    """Adam's, at first; it falls along a cosine to a fiftieth."""
+    weight_decay: float = 0.0
+    """Adam's, decoupled."""
+    clip_norm: float = 1.0
+    """Longer gradients are made so long."""
+    averaging: float = 0.99
+    """Decay of the average of the weights, which is what is validated and kept."""
+    validations: int = 20
+    """How often the average is validated; the best is kept."""
+    validation_rows: int = 50_000
+    """Frames that it is validated on, at most."""
+
+    def __post_init__(self) -> None:
+        positive(self, "updates", "particles", "batch", "window", "piece", "learning_rate")
+        positive(self, "clip_norm", "validations", "validation_rows")
+        not_negative(self, "minutes", "weight_decay")
+        below_one(self, "averaging")
+
+
+@dataclass(frozen=True)
+class TextDataConfig:
+    """What to read."""
+
+    corpus: tuple[str, ...]
+    """Text files, UTF-8, or folders of .txt files."""
+    rare: int = 1
+    """Characters that occur fewer times than this become one symbol."""
+    held_out: float = 0.1
+    """The last share of each file is not learned from, but validated on."""
+    on_error: OnError = "stop"
+    """What to do about a file that cannot be read."""
+
+    def __post_init__(self) -> None:
+        positive(self, "rare", "held_out")
+        below_one(self, "held_out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingsConfig:
+    """What all kinds of recordings are told."""
+
+    data: Any
+    """What to read."""
+    model: SequenceModelConfig = field(default_factory=SequenceModelConfig)
+    learning: SequenceLearningConfig = field(default_factory=SequenceLearningConfig)
+    seed: int = 0
+    """Of everything that is random."""
+    threads: int = 1
+    """Threads of the processor; the same number gives the same bits."""
+    checkpoint_seconds: float = 30.0
+    """Time between checkpoints."""
+
+    def __post_init__(self) -> None:
+        positive(self, "threads", "checkpoint_seconds")
+        if self.seed < 0:
+            raise ValueError(f"--seed must be 0 or more, got {self.seed}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig(RecordingsConfig):
+    """Learn to write like a corpus, character by character."""
+
+    data: TextDataConfig
+    model: SequenceModelConfig = field(
+        default_factory=lambda: SequenceModelConfig(hidden=512, decoder_hidden=128, dropout=0.1)
+    )
+    learning: SequenceLearningConfig = field(
+        default_factory=lambda: SequenceLearningConfig(window=128)
+    )
+
+
+def quick_recordings(config: Any) -> Any:
+    """The same made so small that it ends within seconds and learns next to nothing."""
+    model = replace(config.model, hidden=8, latent=4, latent_hidden=8, decoder_hidden=8)
+    learning = replace(
+        config.learning,
+        updates=6,
+        minutes=0.0,
+        batch=2,
+        window=8,
+        validations=2,
+        validation_rows=100,
+    )
+    return replace(config, model=model, learning=learning)
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """How likely recordings are."""
+
+    data: tuple[str, ...] = ()
+    """Other recordings than those that the run held out: files or folders."""
+    bound: LearningBound = "iwae"
+    """Which bound (without latents all three are the likelihood)."""
+    particles: int = 16
+    """K of that bound."""
+    on_error: OnError = "stop"
+    """What to do about a file that cannot be read."""
+    each: bool = False
+    """List every recording; of text, every line."""
+
+    def __post_init__(self) -> None:
+        positive(self, "particles")
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """What is to be dreamt."""
+
+    length: int = 1_000
+    """Frames (characters of text) of each sample, those of the prompt left out."""
+    samples: int = 4
+    """How many, side by side."""
+    temperature: float = 1.0
+    """Below 1 nearer to what is most probable, above 1 wilder."""
+    prompt: str | None = None
+    """How each begins: of text the words themselves, of others a file."""
+    prompt_length: int = 100
+    """Frames of the file that are the prompt, at most (not text)."""
+    seed: int = 0
+    """Of what is drawn."""
+    out: str | None = None
+    """Where to write, without an ending; generated/ in the run's folder by default."""
+
+    def __post_init__(self) -> None:
+        positive(self, "length", "samples", "temperature", "prompt_length")

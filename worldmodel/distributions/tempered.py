@@ -1,0 +1,146 @@
+"""Distributions at a temperature: below 1 nearer to the mode, above 1 wilder."""
+
+import math
+from functools import singledispatch
+from typing import Any
+
+from torch import Tensor
+from torch import distributions as td
+
+from worldmodel.distributions.autoregressive import NADE, Autoregression
+from worldmodel.distributions.continuous import mixture
+from worldmodel.distributions.dicts import Chain, Joint
+from worldmodel.distributions.discrete import (
+    Categorical,
+    DiscretisedLogistics,
+    FiniteSupport,
+    Truth,
+)
+from worldmodel.distributions.subsets import Subset
+
+
+def tempered(distribution: td.Distribution, temperature: float) -> Any:
+    """p(x) ** (1 / temperature), normalised, where that is a distribution of the same kind: of
+    classes, truth values and Gaussians. Of a mixture it is taken of the weights and of each
+    component (as sketch-rnn does: Ha & Eck 2017, https://arxiv.org/abs/1704.03477, eq. 8), of what
+    is drawn part by part of each part given those before it.
+
+    >>> tempered(td.Normal(0.0, 1.0), 4.0)
+    Normal(loc: 0.0, scale: 2.0)
+    """
+    if not temperature > 0:
+        raise ValueError(f"a temperature is a positive number, got {temperature}")
+    return distribution if temperature == 1 else _tempered(distribution, temperature)
+
+
+@singledispatch
+def _tempered(distribution: Any, temperature: float) -> Any:
+    raise ValueError(
+        f"there is no temperature of a {type(distribution).__name__}: draw at temperature 1"
+    )
+
+
+@_tempered.register
+def _(distribution: Joint, temperature: float) -> Joint:
+    parts = distribution.parts
+    each = {key: _tempered(part, temperature) for key, part in parts.items()}
+    return Joint(tuple(each.values()) if distribution.is_tuple else each)
+
+
+@_tempered.register
+def _(distribution: Chain, temperature: float) -> Chain:
+    def then(first: Any) -> Joint:
+        return _tempered(distribution.then(first), temperature)
+
+    return Chain(_tempered(distribution.first, temperature), then)
+
+
+@_tempered.register
+def _(distribution: td.Independent, temperature: float) -> td.Independent:
+    base = _tempered(distribution.base_dist, temperature)
+    dimensions = distribution.reinterpreted_batch_ndims
+    return td.Independent(base, dimensions, validate_args=False)
+
+
+@_tempered.register
+def _(distribution: Categorical, temperature: float) -> Categorical:
+    if type(distribution) is not Categorical:  # those of actions' codes
+        return _tempered.dispatch(object)(distribution, temperature)
+    return Categorical(distribution.logits / temperature, distribution.start)
+
+
+@_tempered.register
+def _(distribution: FiniteSupport, temperature: float) -> FiniteSupport:
+    return FiniteSupport(distribution.logits / temperature, distribution.support_values)
+
+
+@_tempered.register
+def _(distribution: Truth, temperature: float) -> Truth:
+    return Truth(distribution.logits / temperature)
+
+
+@_tempered.register
+def _(distribution: td.Normal, temperature: float) -> td.Normal:
+    std = distribution.scale * math.sqrt(temperature)
+    return td.Normal(distribution.loc, std, validate_args=False)
+
+
+@_tempered.register
+def _(distribution: td.MultivariateNormal, temperature: float) -> td.MultivariateNormal:
+    factor = distribution.scale_tril * math.sqrt(temperature)
+    return td.MultivariateNormal(distribution.loc, scale_tril=factor, validate_args=False)
+
+
+@_tempered.register
+def _(
+    distribution: td.LowRankMultivariateNormal, temperature: float
+) -> td.LowRankMultivariateNormal:
+    return td.LowRankMultivariateNormal(
+        distribution.loc,
+        distribution.cov_factor * math.sqrt(temperature),
+        distribution.cov_diag * temperature,
+        validate_args=False,
+    )
+
+
+@_tempered.register
+def _(distribution: td.MixtureSameFamily, temperature: float) -> td.MixtureSameFamily:
+    weights = distribution.mixture_distribution.logits / temperature
+    return mixture(weights, _tempered(distribution.component_distribution, temperature))
+
+
+@_tempered.register
+def _(distribution: DiscretisedLogistics, temperature: float) -> DiscretisedLogistics:
+    return DiscretisedLogistics(
+        distribution.weights.logits / temperature,
+        distribution.component_mean,
+        distribution.scale * math.sqrt(temperature),
+        distribution.last + 1,
+        distribution.low,
+        distribution.step,
+    )
+
+
+@_tempered.register
+def _(distribution: NADE, temperature: float) -> NADE:
+    return NADE(
+        distribution.hidden_bias,
+        distribution.visible_bias / temperature,
+        distribution.heard,
+        distribution.said / temperature,
+    )
+
+
+@_tempered.register
+def _(distribution: Subset, temperature: float) -> Subset:
+    scores = distribution.scores / temperature
+    ways = Subset(distribution.counts, scores).log_ways
+    return Subset((distribution.counts - distribution.log_ways) / temperature + ways, scores)
+
+
+@_tempered.register
+def _(distribution: Autoregression, temperature: float) -> Autoregression:
+    def given(x: Tensor, condition: Tensor, which: slice) -> Any:
+        return _tempered(distribution.given(x, condition, which), temperature)
+
+    return Autoregression(given, distribution.condition, distribution.n)
