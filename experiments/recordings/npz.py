@@ -42,11 +42,15 @@ def read_arrays(path: Path) -> Arrays:
     except BadFileError:
         raise
     except Exception as error:  # zipfile, zlib, numpy and pickletools raise a dozen kinds
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise BadFileError(
-            f"{path} expects the arrays of an .npz file and cannot be read: {reason}; "
+            f"{path} expects the arrays of an .npz file and cannot be read: {reason_of(error)}; "
             f"it is damaged or no .npz, so write or fetch it again"
         ) from error
+
+
+def reason_of(error: Exception) -> str:
+    """What a library says of a file, on one line of a bearable length."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _check(path: Path, members: list[zipfile.ZipInfo]) -> None:

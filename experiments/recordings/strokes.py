@@ -19,7 +19,7 @@ from xml.parsers import expat
 import numpy as np
 
 from experiments.recordings.files import BadFileError, Recording, Split
-from experiments.recordings.npz import Arrays, read_arrays
+from experiments.recordings.npz import Arrays, read_arrays, reason_of
 
 SUFFIXES = (".npz", ".xml")
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
@@ -184,7 +184,7 @@ class _Whiteboard:
 
 
 def _handwriting(path: Path) -> dict[str, np.ndarray]:
-    """What an XML file of IAM-OnDB says was written, in whole steps of the whiteboard.
+    """What an XML file of IAM-OnDB says was written, in steps of the whiteboard.
 
     Where on it the writing begins is left out: the first point is the origin.
     """
@@ -193,9 +193,9 @@ def _handwriting(path: Path) -> dict[str, np.ndarray]:
         with open(path, "rb") as file:
             board.parser.ParseFile(file)
     except Exception as error:  # of expat, of encodings, of our own handlers
-        reason = f"a Point without {error}" if isinstance(error, KeyError) else str(error)
+        reason = f"a Point without {error}" if isinstance(error, KeyError) else reason_of(error)
         raise BadFileError(
-            f"{path} expects IAM-OnDB's XML and cannot be read: {reason[:200]} (line "
+            f"{path} expects IAM-OnDB's XML and cannot be read: {reason} (line "
             f"{board.parser.CurrentLineNumber}); it is damaged or something else"
         ) from error
     if not board.points or board.ends[-1:] != [len(board.points)]:
