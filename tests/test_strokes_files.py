@@ -110,7 +110,7 @@ def says(folder: Path, data: bytes, *words: str, suffix: str = ".npz") -> None:
     assert "\n" not in sentence
     assert len(sentence) < 600
     for word in words:
-        assert word in sentence, sentence
+        assert word in sentence.replace(str(folder), ""), sentence
 
 
 LAYOUTS: dict[str, Callable[[], bytes]] = {
@@ -234,10 +234,10 @@ def test_bad_handwriting_is_refused_in_a_sentence(
 def test_entities_are_refused_before_they_multiply(tmp_path: Path) -> None:
     ten = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 12))
     laughs = f'<!DOCTYPE lol [<!ENTITY l0 "lol">{ten}]>'
-    says(tmp_path, whiteboard("&l11;", laughs), "entities", suffix=".xml")
+    says(tmp_path, whiteboard("&l11;", laughs), "it defines entities", suffix=".xml")
     (tmp_path / "secret").write_text('<Stroke><Point x="1" y="1"/></Stroke>')
     outside = f'<!DOCTYPE s [<!ENTITY out SYSTEM "file://{tmp_path}/secret">]>'
-    says(tmp_path, whiteboard("&out;", outside), "entities", suffix=".xml")
+    says(tmp_path, whiteboard("&out;", outside), "it defines entities", suffix=".xml")
     nowhere = f'<!DOCTYPE s SYSTEM "file://{tmp_path}/secret">'
     says(tmp_path, whiteboard("&out;", nowhere), "0 points", suffix=".xml")
 
