@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy.signal import resample_poly
 
-from experiments.recordings import audio
-from experiments.recordings.audio import read_audio, resampled
-from experiments.recordings.audio_out import decibels, draw_spectrogram, write_wav
-from experiments.recordings.files import BadFileError
+from experiments.readers import audio
+from experiments.readers.audio import read_audio, resampled
+from experiments.readers.audio_out import decibels, draw_spectrogram, write_wav
+from experiments.readers.files import BadFileError
 from experiments.run import RunError
 
 FORMATS = {  # of WAV: tag, bits, values of full scale (None: floats)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments.recordings.files import BadFileError, Recording
-from experiments.recordings.stroke_grid import PENS, Counts, Grid, floors, grid_of
+from experiments.readers.files import BadFileError, Recording
+from experiments.readers.stroke_grid import PENS, Counts, Grid, floors, grid_of
 
 
 def drawing(*rows: tuple[float, float, int]) -> Recording:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.recordings.files import BadFileError, Recording
-from experiments.recordings.strokes import read_strokes
+from experiments.readers.files import BadFileError, Recording
+from experiments.readers.strokes import read_strokes
 
 # the letter i, started 3 to the right of the origin and 4 below
 OFFSET = np.array([[3, 4], [0, 5], [1, 3], [-1, -12], [2, 0]])

@@ -13,8 +13,8 @@ from recordings import assert_same, train
 from test_cli import assert_refused, worldmodel
 
 from experiments.progress import Reporter
+from experiments.readers.files import BadFileError
 from experiments.recordings.dreaming import dream, generate, load
-from experiments.recordings.files import BadFileError
 from experiments.recordings.learning import model_of, scored
 from experiments.recordings.scoring import evaluate
 from experiments.recordings.shelf import as_episodes

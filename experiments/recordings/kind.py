@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from gymnasium import spaces
 
-from experiments.recordings.files import OnError, Recording, files_of
+from experiments.readers.files import OnError, Recording, files_of
 from worldmodel import (
     Agent,
     DistModule,
@@ -33,7 +33,8 @@ class Kind(ABC):
 
     frame: ClassVar[str]  # what a row is called
     action_space: spaces.Space = NOBODY
-    default_head: ClassVar[str]
+    default_head: str
+    shown: ClassVar[int] = 300  # frames of the samples that are shown while it learns
     suffixes: ClassVar[tuple[str, ...]]  # of files that are looked for in folders
 
     def __init__(self, data: Any, facts: dict[str, Any]):

@@ -1,14 +1,12 @@
-"""The kinds of recordings, by the names of their experiments."""
+"""The kinds of recordings, by the names of their experiments; each is imported when it is met."""
 
-from collections.abc import Callable
+from importlib import import_module
 
 from experiments.recordings.kind import Kind
 
-
-def _text() -> type[Kind]:
-    from experiments.recordings.text import Text
-
-    return Text
+KINDS = {"text": "Text", "audio": "Audio", "midi": "Midi", "strokes": "Strokes"}
 
 
-KINDS: dict[str, Callable[[], type[Kind]]] = {"text": _text}
+def kind_named(name: str) -> type[Kind]:
+    """The kind of the experiment `name`."""
+    return getattr(import_module(f"experiments.recordings.{name}"), KINDS[name])

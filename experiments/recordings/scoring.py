@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from rich.table import Table
 
+from experiments.readers.files import Recording
 from experiments.recordings.dreaming import load
-from experiments.recordings.files import Recording
 from experiments.recordings.learning import frame_nats, scored
 from experiments.recordings.shelf import as_episodes, held_out
 from experiments.recordings_config import ScoreConfig

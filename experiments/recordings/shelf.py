@@ -6,11 +6,11 @@ from typing import Any, cast, get_args
 
 import numpy as np
 
-from experiments.datasets import typical
+from experiments.datasets import portions, typical
 from experiments.progress import Reporter
-from experiments.recordings.files import Recording, Split
+from experiments.readers.files import Recording, Split
 from experiments.recordings.kind import Kind
-from experiments.recordings.kinds import KINDS
+from experiments.recordings.kinds import kind_named
 from experiments.run import RunError, RunFolder, write_text
 from worldmodel import DiskStore, Episodes, EpisodeStore, nested
 
@@ -41,7 +41,7 @@ def kind_of(folder: RunFolder) -> Kind:
             "goes on with the run"
         )
     config = folder.config()
-    return KINDS[folder.experiment]()(config.data, json.loads(file.read_text()))
+    return kind_named(folder.experiment)(config.data, json.loads(file.read_text()))
 
 
 def shelf(folder: RunFolder, split: str, writable: bool = False) -> EpisodeStore:
@@ -70,12 +70,11 @@ def as_episodes(kind: Kind, observations: list[Any]) -> Episodes:
 
 def _read(folder: RunFolder, reporter: Reporter) -> Kind:
     config = folder.config()
-    of_kind = KINDS[folder.experiment]()
+    of_kind = kind_named(folder.experiment)
     kind = of_kind(config.data, of_kind.first_facts(config.data, reporter.say))
     stores = {split: shelf(folder, split, writable=True) for split in SPLITS}
     for store in stores.values():
         store.rewind(0)
-    rows = dict.fromkeys(SPLITS, 0)
     waiting: dict[str, list[Any]] = {split: [] for split in SPLITS}
 
     def flush(split: str) -> None:
@@ -86,21 +85,22 @@ def _read(folder: RunFolder, reporter: Reporter) -> Kind:
     for recording in _assigned(kind.learned(reporter.say), config.data.held_out):
         split = cast(str, recording.split)
         waiting[split].append(recording.observation)
-        rows[split] += len(nested.leaves(recording.observation)[0])
         if sum(len(nested.leaves(o)[0]) for o in waiting[split]) >= TOGETHER:
             flush(split)
     for split in SPLITS:
         flush(split)
+    if not len(stores["valid"]):
+        _hold_out(stores["train"], stores["valid"], config.data.held_out)
     for split in ("train", "valid"):
-        if not rows[split]:
+        if not len(stores[split]):
             raise RunError(
                 f"there is nothing to {'learn from' if split == 'train' else 'validate on'}: give "
                 "more recordings, or another --held-out"
             )
     told = ", ".join(
-        f"{len(stores[split]):,} recordings of {rows[split]:,} {kind.frame}s ({split})"
-        for split in SPLITS
-        if rows[split]
+        f"{len(store):,} recordings of {store.rows:,} {kind.frame}s ({split})"
+        for split, store in stores.items()
+        if len(store)
     )
     reporter.say(told)
     kind = of_kind(config.data, kind.facts | kind.facts_of(stores["train"]))
@@ -120,6 +120,16 @@ def _assigned(recordings: Iterator[Recording], share: float) -> Iterator[Recordi
             total, valid = total + length, valid + length * chosen
             recording = recording._replace(split="valid" if chosen else "train")
         yield recording
+
+
+def _hold_out(train: EpisodeStore, valid: EpisodeStore, share: float) -> None:
+    """The last recordings are validated on, where their makers kept some for testing alone."""
+    kept = np.cumsum(train.lengths) <= (1 - share) * train.rows
+    last = np.flatnonzero(~kept)
+    if len(last) and kept.any():
+        for part in portions(train, last):
+            valid.add(part)
+        train.rewind(int(kept.sum()))
 
 
 def examples(store: EpisodeStore) -> Any:

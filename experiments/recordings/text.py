@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from experiments.recordings.files import BadFileError, OnError, Recording, Split, files_of
+from experiments.readers.files import BadFileError, OnError, Recording, Split, files_of
 from experiments.recordings.kind import Kind, Report
 from experiments.run import RunError, write_text
 

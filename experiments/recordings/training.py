@@ -15,7 +15,7 @@ from torch import nn
 
 from experiments.progress import Reporter
 from experiments.recordings.dreaming import dream
-from experiments.recordings.kinds import KINDS
+from experiments.recordings.kinds import kind_named
 from experiments.recordings.learning import Learner, Validation, model_of, standardise
 from experiments.recordings.shelf import examples, shelf, take_in
 from experiments.recordings_config import RecordingsConfig
@@ -25,13 +25,12 @@ from experiments.training import Training as Run
 from worldmodel.noise import OwnNoise
 
 WARM_UP, TIMED = 3, 20  # updates, by which the speed is measured
-SHOWN = 300  # frames of a sample
 SHOWN_LOG = 200  # characters of it, for the log
 
 
 def check(config: RecordingsConfig) -> None:
     """Says what is wrong with the recordings or the model, before a run's folder is made."""
-    of_kind = KINDS[experiment_of(config)]()
+    of_kind = kind_named(experiment_of(config))
     facts = of_kind.first_facts(config.data, lambda line: None)
     model_of(of_kind(config.data, facts), config.model)
 
@@ -84,7 +83,7 @@ class Training(Run):
     def _show(self, stage: Stage, seed: int) -> None:
         """What the average of the weights dreams."""
         with OwnNoise(seed)():
-            (sample,) = dream(self.learner.averaged, self.kind, SHOWN, 1)
+            (sample,) = dream(self.learner.averaged, self.kind, self.kind.shown, 1)
         folder = self.folder.path / "samples"
         folder.mkdir(exist_ok=True)
         self.kind.write([sample], folder / f"{stage.round + 1:03d}", lambda line: None)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.recordings.files import BadFileError, Recording
+from experiments.readers.files import BadFileError, Recording
 
 PENS = 3
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from experiments.recordings.files import BadFileError
+from experiments.readers.files import BadFileError
 
 MOST_TIMES = 100  # a file may be packed to this part of its size,
 SPARE_BYTES = 2**20  # and be this much larger: so small files are not asked

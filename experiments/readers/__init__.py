@@ -1,0 +1,1 @@
+"""Files of others, read and written: sound, scores, piano rolls, drawings, handwriting."""
