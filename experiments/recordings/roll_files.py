@@ -105,7 +105,8 @@ class _Arrays:
     def __init__(self, path: Path):
         self.path = path
         self.file: Any = self._quietly(lambda: np.load(path, allow_pickle=False))
-        if not isinstance(self.file, np.lib.npyio.NpzFile) or not self.file.files:
+        archive = isinstance(self.file, np.lib.npyio.NpzFile)  # or one array, of an .npy file
+        if not archive or not self.file.files:
             raise BadFileError(f"{path} expects arrays in an .npz file, got none: save it anew")
         self.names = list(dict.fromkeys(self.file.files))
         size = sum(member.file_size for member in self.file.zip.filelist)
