@@ -4,6 +4,9 @@ worldmodel train toy-game --out RUN     collect, learn, dream, improve, evaluate
 worldmodel train control --env ID       any Gymnasium environment, with --out RUN
 worldmodel train vae --images DIR       learn codes of images, with --out RUN
 worldmodel train text --corpus FILE     learn to write like it, with --out RUN
+worldmodel train audio --data DIR       learn to sound like .wav and .flac files
+worldmodel train midi --data DIR        learn to play like .mid files and piano rolls
+worldmodel train strokes --data FILE    learn to draw like drawings
 worldmodel resume RUN                   go on exactly where a run stopped
 worldmodel evaluate RUN [--json]        what model and agent are worth
 worldmodel generate RUN                 dream text, music, speech or strokes
@@ -39,7 +42,14 @@ from experiments.config import (
     quick_exact,
 )
 from experiments.control_config import AgentName, ControlConfig, quick_control
-from experiments.recordings_config import GenerateConfig, TextConfig, quick_recordings
+from experiments.recordings_config import (
+    AudioConfig,
+    GenerateConfig,
+    MidiConfig,
+    StrokesConfig,
+    TextConfig,
+    quick_recordings,
+)
 from experiments.run import RunError
 from experiments.vae_config import VAEConfig
 
@@ -106,28 +116,28 @@ class TrainVAE:
         jobs.train(self.out, replace(self.config, data=data))
 
 
+Told = TypeVar("Told")
+
+
 @dataclass(frozen=True)
-class TrainText:
-    """Learn to write like a corpus, character by character.
+class TrainRecordings(Generic[Told]):
+    """Learn from recordings, frame by frame, and show from time to time what is dreamt.
 
     Ctrl-C saves; `worldmodel resume RUN` goes on from there, to the last bit.
     """
 
     out: Path
     """The run's folder, to be made."""
-    config: tyro.conf.OmitArgPrefixes[TextConfig]
+    config: tyro.conf.OmitArgPrefixes[Told]
     quick: bool = False
-    """Make everything so small that it ends within seconds: to try a corpus."""
+    """Make everything so small that it ends within seconds: to try some files."""
 
     def run(self) -> None:
-        train_recordings(self.out, self.config, self.quick)
+        from experiments import jobs
 
-
-def train_recordings(out: Path, config: Any, is_quick: bool) -> None:
-    """A new run of recordings, to its end."""
-    from experiments import jobs
-
-    jobs.train(out, quick_recordings(config) if is_quick else config)
+        config: Any = quick_recordings(self.config) if self.quick else self.config
+        paths = tuple(str(Path(path).resolve()) for path in config.data.data)
+        jobs.train(self.out, replace(config, data=replace(config.data, data=paths)))
 
 
 @dataclass(frozen=True)
@@ -331,6 +341,8 @@ class BenchDream:
     """The run's folder, which is left as it is."""
     agents: tuple[AgentName, ...] = ("own", "sb3:PPO")
     """Our own (the toy game's as its run left it), and algorithms of stable-baselines3."""
+    agent_arguments: str = "{}"
+    """Of the algorithms' own constructors, as JSON, instead of those chosen here."""
     rollouts: int = 1_000
     """For each, of the run's size."""
     episodes: int = 100
@@ -353,6 +365,7 @@ class BenchDream:
         jobs.bench_dream(
             self.path,
             self.agents,
+            self.agent_arguments,
             self.rollouts,
             self.episodes,
             self.horizon,
@@ -595,7 +608,10 @@ GROUPS: dict[str, dict[str, Any]] = {
         "toy-game": TrainToyGame,
         "control": TrainControl,
         "vae": TrainVAE,
-        "text": TrainText,
+        "text": TrainRecordings[TextConfig],
+        "audio": TrainRecordings[AudioConfig],
+        "midi": TrainRecordings[MidiConfig],
+        "strokes": TrainRecordings[StrokesConfig],
     },
     "bench": {
         "toy-game": BenchToyGame,

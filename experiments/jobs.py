@@ -100,6 +100,9 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "control": _control,
     "vae": _vae,
     "text": _recordings,
+    "audio": _recordings,
+    "midi": _recordings,
+    "strokes": _recordings,
     "baseline": Experiment,
 }
 
@@ -281,6 +284,7 @@ def bench_control(path: Path, config: BaselineConfig) -> None:
 def bench_dream(
     path: Path,
     agents: Sequence[AgentName],
+    arguments: str,
     rollouts: int,
     episodes: int,
     horizon: int,
@@ -291,7 +295,7 @@ def bench_dream(
     from experiments.bench import dream, tables
 
     folder = RunFolder.open(path)
-    rows = dream.bench(folder, agents, rollouts, episodes, horizon, seed, Reporter())
+    rows = dream.bench(folder, agents, arguments, rollouts, episodes, horizon, seed, Reporter())
     if as_json:
         print(json.dumps(rows, indent=2))
     else:

@@ -1,7 +1,9 @@
 """What the experiments on recordings can be told; see `experiments.config`."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from experiments.config import Core, LearningBound, below_one, not_negative, positive
 
@@ -83,21 +85,82 @@ class SequenceLearningConfig:
 
 
 @dataclass(frozen=True)
-class TextDataConfig:
+class FilesConfig:
     """What to read."""
 
-    corpus: tuple[str, ...]
-    """Text files, UTF-8, or folders of .txt files."""
-    rare: int = 1
-    """Characters that occur fewer times than this become one symbol."""
+    data: tuple[str, ...]
+    """Files, or folders of them."""
     held_out: float = 0.1
-    """The last share of each file is not learned from, but validated on."""
+    """The share of all frames, in whole recordings, that is not learned from but validated on
+    (where files do not tell themselves)."""
     on_error: OnError = "stop"
     """What to do about a file that cannot be read."""
 
     def __post_init__(self) -> None:
-        positive(self, "rare", "held_out")
+        positive(self, "held_out")
         below_one(self, "held_out")
+
+
+@dataclass(frozen=True)
+class TextDataConfig(FilesConfig):
+    """What to read: UTF-8."""
+
+    data: Annotated[tuple[str, ...], tyro.conf.arg(name="corpus")]
+    """Text files, or folders of .txt files."""
+    held_out: float = 0.1
+    """The last share of each file is not learned from but validated on."""
+    rare: int = 1
+    """Characters that occur fewer times than this become one symbol."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "rare")
+
+
+@dataclass(frozen=True)
+class AudioDataConfig(FilesConfig):
+    """What to read: .wav and .flac."""
+
+    rate: int = 16_000
+    """Samples a second; files of another rate are resampled."""
+    frame: int = 200
+    """Samples a frame."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "rate", "frame")
+
+
+@dataclass(frozen=True)
+class MidiDataConfig(FilesConfig):
+    """What to read: .mid, and piano rolls as .npz, .mat or .json."""
+
+    steps_per_beat: int = 4
+    """Steps of the piano roll a quarter note."""
+    beats: int = 4
+    """Of a bar: a metronome tells the model beat and step; 0: nobody does."""
+    low: int = 21
+    """The lowest pitch, a MIDI number."""
+    high: int = 108
+    """The highest pitch."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "steps_per_beat")
+        not_negative(self, "beats")
+        if not 0 <= self.low < self.high <= 127:
+            raise ValueError(
+                f"--low and --high are between 0 and 127, --low below, got {self.low} and "
+                f"{self.high}"
+            )
+
+
+@dataclass(frozen=True)
+class StrokesDataConfig(FilesConfig):
+    """What to read: stroke-3 and stroke-5 as .npz, handwriting as .xml."""
+
+    exact: bool = False
+    """Offsets are whole numbers, and each has a probability, not a density."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +168,6 @@ class RecordingsConfig:
     """What all kinds of recordings are told."""
 
     data: Any
-    """What to read."""
     model: SequenceModelConfig = field(default_factory=SequenceModelConfig)
     learning: SequenceLearningConfig = field(default_factory=SequenceLearningConfig)
     seed: int = 0
@@ -134,6 +196,39 @@ class TextConfig(RecordingsConfig):
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class AudioConfig(RecordingsConfig):
+    """Learn to sound like recordings, frame by frame."""
+
+    data: AudioDataConfig
+    model: SequenceModelConfig = field(
+        default_factory=lambda: SequenceModelConfig(hidden=256, decoder_hidden=256)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MidiConfig(RecordingsConfig):
+    """Learn to play like scores, step by step."""
+
+    data: MidiDataConfig
+    model: SequenceModelConfig = field(
+        default_factory=lambda: SequenceModelConfig(deafness=0.3, dropout=0.1)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrokesConfig(RecordingsConfig):
+    """Learn to draw like drawings, step by step."""
+
+    data: StrokesDataConfig
+    model: SequenceModelConfig = field(
+        default_factory=lambda: SequenceModelConfig(hidden=256, decoder_hidden=128)
+    )
+    learning: SequenceLearningConfig = field(
+        default_factory=lambda: SequenceLearningConfig(batch=64)
+    )
+
+
 def quick_recordings(config: Any) -> Any:
     """The same made so small that it ends within seconds and learns next to nothing."""
     model = replace(config.model, hidden=8, latent=4, latent_hidden=8, decoder_hidden=8)
@@ -153,7 +248,7 @@ def quick_recordings(config: Any) -> Any:
 class ScoreConfig:
     """How likely recordings are."""
 
-    data: tuple[str, ...] = ()
+    data: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--corpus"])] = ()
     """Other recordings than those that the run held out: files or folders."""
     bound: LearningBound = "iwae"
     """Which bound (without latents all three are the likelihood)."""

@@ -11,7 +11,7 @@ import cattrs
 from experiments.baseline_config import BaselineConfig
 from experiments.config import ToyGameConfig
 from experiments.control_config import ControlConfig
-from experiments.recordings_config import TextConfig
+from experiments.recordings_config import AudioConfig, MidiConfig, StrokesConfig, TextConfig
 from experiments.vae_config import VAEConfig
 
 SCHEMA_VERSION = 1
@@ -22,6 +22,9 @@ EXPERIMENTS: dict[str, type] = {
     "control": ControlConfig,
     "vae": VAEConfig,
     "text": TextConfig,
+    "audio": AudioConfig,
+    "midi": MidiConfig,
+    "strokes": StrokesConfig,
     "baseline": BaselineConfig,
 }
 

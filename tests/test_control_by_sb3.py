@@ -150,9 +150,9 @@ def test_a_baseline_says_what_it_cannot_learn_from(tmp_path):
     config = BaselineConfig(EnvironmentConfig("CartPole-v1"), "SAC")
     with pytest.raises(RunError, match="SAC takes Box actions"):
         baseline(RunFolder.create(tmp_path / "run", config), Reporter())
-    game = EnvironmentConfig("envs:worldmodel/ToyGame-v0")
-    with pytest.raises(RunError, match="learn from vectors, but"):
-        baseline(RunFolder.create(tmp_path / "toy", BaselineConfig(game, "PPO")), Reporter())
+    game = EnvironmentConfig("CartPole-v1", pixels=32)
+    with pytest.raises(RunError, match="learn from vectors and classes, but"):
+        baseline(RunFolder.create(tmp_path / "images", BaselineConfig(game, "PPO")), Reporter())
 
 
 def test_of_a_baseline_nothing_is_loaded(tmp_path):
@@ -160,6 +160,17 @@ def test_of_a_baseline_nothing_is_loaded(tmp_path):
     RunFolder.create(tmp_path / "run", config)
     with pytest.raises(RunError, match="only the curve is kept"):
         experiments.load(tmp_path / "run")
+
+
+def test_a_baseline_learns_from_classes_too(tmp_path):
+    pytest.importorskip("popgym")
+    environment = EnvironmentConfig("popgym-RepeatPreviousEasy-v0")
+    config = BaselineConfig(environment, "RecurrentPPO", steps=128, every=128, episodes=2)
+    folder = RunFolder.create(tmp_path / "run", config)
+    baseline(folder, Reporter())
+    (line,) = folder.metrics()
+    assert line["real_steps"] == 128
+    assert all(-1 <= value <= 1 for value in line["real_returns"])
 
 
 def test_every_algorithm_can_be_asked_for():
@@ -200,7 +211,7 @@ def test_an_algorithm_learns_in_the_dream_of_the_toy_game(tmp_path):
     folder = RunFolder.create(tmp_path / "run", quick(ToyGameConfig()))
     training = ToyGameTraining(folder, Reporter())
     training.restore()
-    rows = bench(folder, ["own", "sb3:PPO"], 1, 2, 3, 0, Reporter())
+    rows = bench(folder, ["own", "sb3:PPO"], '{"n_epochs": 1}', 1, 2, 3, 0, Reporter())
     assert [row["dreamt_steps"] for row in rows] == [0, 128 * 40]
     assert all(-3 <= row["dream_return_mean"] < 0 for row in rows)
 
@@ -209,4 +220,4 @@ def test_a_bench_of_dreams_wants_a_run_that_dreams(tmp_path):
     config = BaselineConfig(EnvironmentConfig("CartPole-v1"))
     folder = RunFolder.create(tmp_path / "run", config)
     with pytest.raises(RunError, match="is a run of baseline"):
-        bench(folder, ["own"], 1, 2, 3, 0, Reporter())
+        bench(folder, ["own"], "{}", 1, 2, 3, 0, Reporter())

@@ -45,6 +45,7 @@ from worldmodel.codecs import (
     NADEHead,
     NormalHead,
     OneHotHead,
+    SubsetHead,
     TanhNormalHead,
     TruthHead,
     TwoHot,
@@ -109,6 +110,7 @@ CASES = {
     "truths": Case(lambda: TruthHead(4, (2, 3)), bits(6).unflatten(-1, (2, 3))),
     "finite": Case(lambda: FiniteHead(4, (2.0, -1.0, 0.5)), REWARDS),
     "nade": Case(lambda: NADEHead(4, 7, hidden=5), bits(7)),
+    "subset": Case(lambda: SubsetHead(4, 6), bits(6)),
     "normal": Case(lambda: NormalHead(4), LINE[:, 0], SEGMENT),
     "normals": Case(lambda: NormalHead(4, (2, 1)), PLANE.unflatten(-1, (2, 1)), SQUARE),
     "full-normal": Case(lambda: FullNormalHead(4, 2), PLANE, SQUARE),
@@ -163,7 +165,7 @@ CASES = {
 }
 WITHOUT_MEAN = {"categorical", "one-hot", "nade", "observation", "percept", "stroke"}
 WITHOUT_MEAN |= {"frame", "frame of mixtures", "categoricals", "one-hots", "tuple"}
-WITHOUT_MEAN |= {"tanh-normal"}
+WITHOUT_MEAN |= {"tanh-normal", "subset"}
 WITHOUT_MODE = {name for name in CASES if "mixture" in name or "logistic" in name}
 WITHOUT_MODE |= {"beta", "betas", "frame", "stroke"}
 REPARAMETRISED = {
@@ -387,7 +389,7 @@ def test_a_nade_correlates_what_bernoullis_cannot():
     assert loss < torch.tensor(2.0).log() + 0.05  # three independent bits: 3 log 2
 
 
-@pytest.mark.parametrize("name", ["bernoulli", "nade"])
+@pytest.mark.parametrize("name", ["bernoulli", "nade", "subset"])
 def test_truth_values_begin_with_the_marginals_that_are_given(name):
     torch.manual_seed(0)
     logits = normal(5)
@@ -798,6 +800,7 @@ FITTING = {
     "categorical": {"symbol", "symbols"},
     "bernoulli": {"bits", "sheet of bits", "silhouette"},
     "nade": {"bits"},
+    "subset": {"bits"},
     "normal": {"number", "vector", "endless", "uneven", "image", "picture"},
     "full-normal": {"vector", "endless", "uneven"},
     "low-rank-normal": {"vector", "endless", "uneven"},
@@ -843,7 +846,7 @@ def test_a_head_by_name_fits_its_spaces_and_refuses_others(name, space):
 def test_a_head_that_does_not_exist_or_fit_is_named():
     with pytest.raises(ValueError, match="there is no head 'poisson'; there are categorical, "):
         head_for("poisson", SPACES["symbol"], 4)
-    with pytest.raises(ValueError, match=r"fit it: bernoulli, nade$"):
+    with pytest.raises(ValueError, match=r"fit it: bernoulli, nade, subset$"):
         head_for("categorical", SPACES["bits"], 4)
     with pytest.raises(ValueError, match="pass levels="):
         head_for("discretised-logistic", SPACES["vector"], 4)

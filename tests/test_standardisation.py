@@ -5,7 +5,7 @@ import torch
 from gymnasium import spaces
 
 from worldmodel import decoder_for, encoder_for, head_for, model_for
-from worldmodel.codecs import FlatEncoder, NormalHead
+from worldmodel.codecs import BivariateMixtureHead, FlatEncoder, FrameHead, NormalHead
 
 SCALES = torch.tensor([1e-3, 1.0, 5e4]).double()
 PLACES = torch.tensor([7.0, -2.0, 1e5]).double()
@@ -48,6 +48,27 @@ def test_a_standardised_density_is_that_of_the_raw_value(name):
     drawn = head(features[0]).sample((20000,))
     error = drawn.std(0) / 20000**0.5
     assert ((drawn.mean(0) - head(features[0]).mean).abs() <= 4 * error).all()
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: FrameHead(4, 3, 2, 4, (1,)), lambda: BivariateMixtureHead(4, 3)]
+)
+def test_what_is_drawn_part_by_part_is_standardised_too(make):
+    torch.manual_seed(0)
+    head = make().double()
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    n = len(head.void)
+    features, values, data = torch.randn(6, 4).double(), numbers(6)[:, -n:], numbers()[:, -n:]
+    shift, scale = data.mean(0), data.std(0, correction=0)
+    expected = head(features).log_prob((values - shift) / scale) - scale.log().sum()
+    torch.manual_seed(1)
+    plain = head(features).sample((1000,))
+    head.standardise(data)
+    torch.testing.assert_close(head(features).log_prob(values), expected, rtol=1e-9, atol=0)
+    torch.manual_seed(1)
+    drawn = head(features).sample((1000,))
+    torch.testing.assert_close(drawn, shift + scale * plain, rtol=1e-9, atol=0)
 
 
 def test_a_constant_number_is_shifted_and_keeps_its_scale():

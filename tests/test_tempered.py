@@ -16,11 +16,13 @@ from worldmodel.distributions import (
     FiniteSupport,
     Joint,
     OneHot,
+    Subset,
     Truth,
     mixture,
     tempered,
 )
 
+BITS = torch.tensor(list(itertools.product([False, True], repeat=3)))
 TEMPERATURES = [0.5, 3.0]
 
 
@@ -46,6 +48,12 @@ def close(found, expected):
         (
             FiniteSupport(normal(5, 3), torch.tensor([-1.0, 0.0, 2.0])),
             torch.tensor([-1.0, 0.0, 2.0])[:, None].expand(3, 5),
+        ),
+        (
+            Subset(normal(5, 4), normal(5, 3)),
+            torch.tensor(list(itertools.product([False, True], repeat=3)))[:, None].expand(
+                8, 5, 3
+            ),
         ),
         (Truth(normal(5)), torch.tensor([False, True])[:, None].expand(2, 5)),
     ],
@@ -80,13 +88,12 @@ def test_of_a_mixture_weights_and_components_are_sharpened(temperature):
 def test_of_a_nade_each_conditional_is_sharpened(temperature):
     nade = NADE(normal(1, 4)[0], normal(1, 3)[0], normal(3, 4), normal(3, 4))
     found = tempered(nade, temperature)
-    values = torch.tensor(list(itertools.product([False, True], repeat=3)))
-    exact = nade.log_prob(values)
-    for value, log_prob in zip(values, found.log_prob(values), strict=True):
+    exact = nade.log_prob(BITS)
+    for value, log_prob in zip(BITS, found.log_prob(BITS), strict=True):
         expected = 0.0
         for i in range(3):  # p(v_i | v_<i), from sums over all that comes after
-            same = (values[:, :i] == value[:i]).all(-1)
-            options = [exact[same & (values[:, i] == v)].logsumexp(0) for v in (False, True)]
+            same = (BITS[:, :i] == value[:i]).all(-1)
+            options = [exact[same & (BITS[:, i] == v)].logsumexp(0) for v in (False, True)]
             expected += (torch.stack(options) / temperature).log_softmax(0)[int(value[i])]
         close(log_prob, expected)
 

@@ -15,6 +15,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.wrappers import FlattenObservation
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
@@ -28,7 +29,8 @@ from experiments.environments import NOT_OF_ONE, real_environment
 from experiments.progress import Reporter
 from experiments.returns import CURVE_COPIES, evaluation_seeds, play_episodes
 from experiments.run import RunError, RunFolder
-from worldmodel import Agent, Encoder, Greedy, Memoryless
+from worldmodel import Agent, Encoder, Greedy, Memoryless, encoder_for
+from worldmodel.codecs import FlatEncoder
 from worldmodel.noise import OwnNoise
 
 
@@ -42,6 +44,7 @@ class Recipe(NamedTuple):
     normalise: bool = False  # observations and returns, by running means
 
 
+CLASSES = (spaces.Discrete, spaces.MultiDiscrete)
 SHORT = {"n_steps": 32, "batch_size": 256, "gae_lambda": 0.8, "gamma": 0.98, "n_epochs": 20}
 SHORT |= {"ent_coef": 0.0, "learning_rate": 1e-3, "clip_range": 0.2}
 LONG = {"n_steps": 256, "gae_lambda": 0.94, "gamma": 0.99, "n_epochs": 4, "ent_coef": 0.0}
@@ -73,17 +76,21 @@ ppo.yml, ppo_lstm.yml and sac.yml (RecurrentPPO's CartPole is CartPoleNoVel-v1 t
 
 
 class Seen(Encoder):
-    """Observations as an algorithm sees them: a vector, normalised if it learns so."""
+    """Observations as an algorithm sees them: a vector, normalised if it learns so, of classes
+    one-hot codes."""
 
-    def __init__(self, games: VecEnv, size: int):
+    def __init__(self, games: VecEnv, shown: spaces.Space):
+        """shown: the space of the real environment's observations."""
         super().__init__()
         self.games = games
-        self.size = size
+        is_classes = isinstance(shown, CLASSES)
+        self.encoder = encoder_for(shown) if is_classes else FlatEncoder(shown.shape or ())
+        self.size = self.encoder.size
 
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(self.games, VecNormalize):
             return torch.as_tensor(self.games.normalize_obs(x.numpy()), dtype=x.dtype)
-        return x
+        return self.encoder(x)
 
 
 class Evaluations(BaseCallback):
@@ -109,7 +116,9 @@ def baseline(folder: RunFolder, reporter: Reporter) -> None:
     torch.set_num_threads(config.threads)
     recipe = ZOO.get((config.algorithm, env_of(config)), Recipe(config.steps, 1, {}))
     algorithm, games = learner(config, recipe)
-    agent = agent_of(algorithm, games)
+    real = real_environment(config.environment, 1, None)
+    real.close()
+    agent = agent_of(algorithm, games, real.observation_space)
     begun, number = time.monotonic(), 0
     with reporter.stage("learning", config.steps, 0, "steps") as progress:
 
@@ -147,7 +156,10 @@ def learner(config: BaselineConfig, recipe: Recipe) -> tuple[BaseAlgorithm, VecE
 
     def make() -> gymnasium.Env:
         arguments = arguments_from_json(config.environment.arguments)
-        return make_environment(env_of(config), arguments, **options)
+        environment = make_environment(env_of(config), arguments, **options)
+        if isinstance(environment.observation_space, CLASSES):
+            return FlattenObservation(environment)
+        return environment
 
     told = dict(recipe.options)
     if recipe.falling:
@@ -161,7 +173,9 @@ def learner(config: BaselineConfig, recipe: Recipe) -> tuple[BaseAlgorithm, VecE
         raise RunError(str(error)) from error
     space = games.observation_space
     if not isinstance(space, spaces.Box) or len(space.shape) != 1:
-        raise RunError(f"baselines learn from vectors, but {config.environment.env} shows {space}")
+        raise RunError(
+            f"baselines learn from vectors and classes, but {config.environment.env} shows {space}"
+        )
     if recipe.normalise:
         games = VecNormalize(games, gamma=told["gamma"])
     policy = sb3.ALGORITHMS[config.algorithm].policy
@@ -170,10 +184,12 @@ def learner(config: BaselineConfig, recipe: Recipe) -> tuple[BaseAlgorithm, VecE
     return algorithm, games
 
 
-def agent_of(algorithm: BaseAlgorithm, games: VecEnv) -> Agent:
-    """What the algorithm has learnt so far, as an agent that sees as it does, and is greedy."""
+def agent_of(algorithm: BaseAlgorithm, games: VecEnv, shown: spaces.Space) -> Agent:
+    """What the algorithm has learnt so far, as an agent that sees as it does, and is greedy.
+
+    shown: the space of the real environment's observations."""
     head = sb3.Head(algorithm)
-    sees = Memoryless(Seen(games, int(np.prod(games.observation_space.shape or ()))), head)
+    sees = Memoryless(Seen(games, shown), head)
     return Greedy(sb3.Remembering(sees, head) if sb3.is_remembering(head) else sees)
 
 

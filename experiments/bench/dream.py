@@ -49,13 +49,18 @@ class Candidate(NamedTuple):
 def bench(
     folder: RunFolder,
     agents: Sequence[AgentName],
+    arguments: str,
     rollouts: int,
     episodes: int,
     horizon: int,
     seed: int,
     reporter: Reporter,
 ) -> list[dict[str, Any]]:
-    """A row of figures for each agent. horizon: of the dreamt episodes that are played."""
+    """A row of figures for each agent.
+
+    arguments: of the algorithms' constructors, JSON; horizon: of the dreamt episodes that are
+    played.
+    """
     config = folder.config()
     if not isinstance(config, ControlConfig | ToyGameConfig):
         raise RunError(f"{folder.path} is a run of {folder.experiment}, which has no dream")
@@ -64,9 +69,9 @@ def bench(
     for name in agents:
         torch.manual_seed(seed)
         if isinstance(config, ControlConfig):
-            candidate = of_control(folder, config, name, rollouts, seed)
+            candidate = of_control(folder, config, name, arguments, rollouts, seed)
         else:
-            candidate = of_toy_game(folder, name, rollouts)
+            candidate = of_toy_game(folder, name, arguments, rollouts)
         seconds = _learn(candidate.improver, name, rollouts, reporter)
         row: dict[str, Any] = {"agent": name, "seconds": seconds, "seed": seed}
         row |= {"dreamt_steps": rollouts * candidate.dreamt_steps, "episodes": episodes}
@@ -76,10 +81,16 @@ def bench(
 
 
 def of_control(
-    folder: RunFolder, config: ControlConfig, name: AgentName, rollouts: int, seed: int
+    folder: RunFolder,
+    config: ControlConfig,
+    name: AgentName,
+    arguments: str,
+    rollouts: int,
+    seed: int,
 ) -> Candidate:
     """A new agent for the world model of a run of control."""
-    dreaming = replace(config.dreaming, agent=name, agent_arguments="{}", method="auto")
+    told = "{}" if name == "own" else arguments
+    dreaming = replace(config.dreaming, agent=name, agent_arguments=told, method="auto")
     facts = Facts(**json.loads((folder.episodes / "facts.json").read_text()))
     spaces = read_spaces(folder.episodes)
     parts = Parts(replace(config, dreaming=dreaming), facts, *spaces)
@@ -95,13 +106,13 @@ def of_control(
     return Candidate(parts.agent, parts, checkpoint.values["real_steps"], improver, steps)
 
 
-def of_toy_game(folder: RunFolder, name: AgentName, rollouts: int) -> Candidate:
+def of_toy_game(folder: RunFolder, name: AgentName, arguments: str, rollouts: int) -> Candidate:
     """The toy game's own agent, or an algorithm that learns in its dream from the first row on."""
     parts, checkpoint = toy_game.load_run(folder)
     real_steps = checkpoint.values["real_steps"]
     if name == "own":
         return Candidate(parts.agent, parts, real_steps)
-    told = DreamingConfig(agent=name)
+    told = DreamingConfig(agent=name, agent_arguments=arguments)
     sizes = told.rollouts(are_numbers=False)
     dreams = DreamVectorEnv(parts.dream(), sizes.dreams, "belief", AutoresetMode.SAME_STEP)
     learner = sb3.Learner(str(told.algorithm), dreams, options_of(told))

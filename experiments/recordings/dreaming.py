@@ -87,4 +87,4 @@ def generate(folder: RunFolder, told: GenerateConfig, reporter: Reporter) -> lis
     for sample in samples:
         if words := kind.words(sample):
             print(words, end="\n\n")
-    return kind.write(samples, stem)
+    return kind.write(samples, stem, reporter.say)

@@ -35,7 +35,6 @@ class Kind(ABC):
     action_space: spaces.Space = NOBODY
     default_head: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]  # of files that are looked for in folders
-    offset: float = 0.0  # nats a frame, where figures are of numbers on another scale
 
     def __init__(self, data: Any, facts: dict[str, Any]):
         """data: the experiment's own configuration of them."""
@@ -69,7 +68,7 @@ class Kind(ABC):
         return self.recordings(self.data.data, self.data.on_error, report)
 
     @abstractmethod
-    def write(self, samples: list[Any], stem: Path) -> list[Path]:
+    def write(self, samples: list[Any], stem: Path, report: Report) -> list[Path]:
         """Files for people, of observations with leaves [T, ...] each."""
 
     def agent(self) -> Agent:
@@ -91,6 +90,11 @@ class Kind(ABC):
         """What a sample begins with, leaves [T, ...]: of a file, its first frames."""
         recording = next(self.recordings([told], "stop", report))
         return nested.index(recording.observation, slice(0, length))
+
+    def correction(self, observation: Any) -> Any:
+        """Nats that are added to those of frames, leaves [*, ...] -> a number or [*], where
+        figures are told of other values than those that the model is shown."""
+        return 0.0
 
     def words(self, sample: Any) -> str:
         """A sample for the log, where it can be read."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, cast
 
 import numpy as np
+import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -31,6 +32,7 @@ from worldmodel import (
     action_codec,
     context_size,
     cosine,
+    nested,
 )
 from worldmodel.objectives import Metrics
 
@@ -80,6 +82,7 @@ class Learner:
     ):
         """updates: within which the learning rate falls."""
         self.model = model.eval()
+        self.kind = kind
         self.updates = updates
         actions = action_codec(kind.action_space)
         piece = told.window if told.bound == "fivo" else told.piece
@@ -108,13 +111,14 @@ class Learner:
         return cast(WorldModel, self.average.module)
 
     def update(self) -> Metrics:
-        """One step; nats a frame."""
+        """One step; `nats`: of a frame."""
         batch = next(self.passages)
         self.model.train()
         metrics = self.trainer.update([batch])
         self.model.eval()
         self.average.update_parameters(self.model)
-        return metrics
+        each = corrections(self.kind, batch) / int(batch.mask.sum())
+        return metrics | {"nats": each - metrics["loss"]}
 
     def validate(self, nats: Callable[[WorldModel], float]) -> float:
         """What `nats` makes of the average of the weights, which is kept if it is the best."""
@@ -161,8 +165,11 @@ def scored(
     for group in side_by_side(source.lengths, ROWS_AT_ONCE):
         sequences = source.sequences(actions, group)
         nats = over_keys(model_nats(model, sequences, bound, particles)).numpy()
+        observation = sequences.rows.observation
         for column, episode in enumerate(group.tolist()):
-            yield Scored(episode, nats[: source.lengths[episode], column] + kind.offset)
+            rows = (slice(0, int(source.lengths[episode])), column)
+            shown = nested.map(torch.Tensor.numpy, nested.index(observation, rows))
+            yield Scored(episode, nats[rows] + kind.correction(shown))
         done += int(source.lengths[group].sum())
         note(done, total)
 
@@ -188,14 +195,15 @@ class Validation:
     def __init__(self, kind: Kind, source: EpisodeSource, told: SequenceLearningConfig, seed: int):
         self.bound, self.particles = told.bound, told.particles
         actions = action_codec(kind.action_space)
-        self.offset = kind.offset
         self.blocks: list[Sequences] = []
         columns = max(1, ROWS_AT_ONCE // VALIDATED)
         reader = Passages(source, actions, columns, VALIDATED, VALIDATED, seed)
-        rows = 0
-        while rows < min(told.validation_rows, source.rows):
-            self.blocks.append(next(reader))
-            rows += int(self.blocks[-1].mask.sum())
+        self.rows, self.correction = 0, 0.0
+        while self.rows < min(told.validation_rows, source.rows):
+            block = next(reader)
+            self.blocks.append(block)
+            self.rows += int(block.mask.sum())
+            self.correction += corrections(kind, block)
 
     def __call__(self, model: WorldModel) -> float:
         """Nats a frame, by the bound that is learned by."""
@@ -203,14 +211,20 @@ class Validation:
             over_keys(model_nats(model, block, self.bound, self.particles)).sum().item()
             for block in self.blocks
         ]
-        return sum(found) / sum(int(block.scored.sum()) for block in self.blocks) + self.offset
+        return (sum(found) + self.correction) / self.rows
+
+
+def corrections(kind: Kind, block: Sequences) -> float:
+    """The sum of the corrections of valid rows, nats."""
+    observation = nested.map(lambda leaf: leaf[block.mask].numpy(), block.rows.observation)
+    each = np.broadcast_to(kind.correction(observation), int(block.mask.sum()))
+    return float(each.sum())
 
 
 def standardise(model: WorldModel, values: Any) -> None:
     """The scales of numbers, from observations with leaves [N, ...]."""
-    nested_values = {"observation": values}
-    model.encoder.standardise(nested_values)
-    model.decoder.standardise(nested_values)
+    for module in (model.encoder, model.decoder):
+        module.standardise({"observation": values})
 
 
 def frame_nats(scores: list[Scored]) -> tuple[float, float]:

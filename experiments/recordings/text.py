@@ -37,7 +37,7 @@ class Text(Kind):
     @classmethod
     def first_facts(cls, data: Any, report: Report) -> dict[str, Any]:
         counts: Counter[str] = Counter()
-        for file in files_of([Path(path) for path in data.corpus], cls.suffixes):
+        for file in files_of([Path(path) for path in data.data], cls.suffixes):
             try:
                 for block in characters(file):
                     counts.update(block)
@@ -78,7 +78,7 @@ class Text(Kind):
 
     def learned(self, report: Report) -> Iterator[Recording]:
         """The last share of each file is validated on."""
-        for file, total in self._files(self.data.corpus, self.data.on_error, report):
+        for file, total in self._files(self.data.data, self.data.on_error, report):
             learned = int(total * (1 - self.data.held_out))
             for done, text in _cut(characters(file), learned):
                 split: Split = "train" if done < learned else "valid"
@@ -114,7 +114,7 @@ class Text(Kind):
             report(f"never learned: {shown}; taken for the one symbol of rare characters")
         return self.encode(told)
 
-    def write(self, samples: list[np.ndarray], stem: Path) -> list[Path]:
+    def write(self, samples: list[np.ndarray], stem: Path, report: Report) -> list[Path]:
         file = stem.with_name(f"{stem.name}.txt")
         ruler = "\n" + "-" * 72 + "\n"
         write_text(file, ruler.join(map(self.decode, samples)) + "\n")

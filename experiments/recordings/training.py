@@ -68,7 +68,7 @@ class Training(Run):
     def _learn(self, stage: Stage) -> str:
         metrics = self.learner.update()
         self.log(stage, **metrics)
-        return f"{-metrics['loss'] + self.kind.offset:.4f} nats a {self.kind.frame}"
+        return f"{metrics['nats']:.4f} nats a {self.kind.frame}"
 
     def _validate(self, stage: Stage) -> str:
         seed = self.seeds[2] + stage.round
@@ -87,7 +87,7 @@ class Training(Run):
             (sample,) = dream(self.learner.averaged, self.kind, SHOWN, 1)
         folder = self.folder.path / "samples"
         folder.mkdir(exist_ok=True)
-        self.kind.write([sample], folder / f"{stage.round + 1:03d}")
+        self.kind.write([sample], folder / f"{stage.round + 1:03d}", lambda line: None)
         if words := self.kind.words(sample):
             self.reporter.say(f"dreams: {words[:SHOWN_LOG]!r}")
 

@@ -31,6 +31,7 @@ from worldmodel.codecs.heads import (
     NADEHead,
     NormalHead,
     OneHotHead,
+    SubsetHead,
     TanhNormalHead,
     TruthHead,
 )
@@ -91,6 +92,7 @@ __all__ = [
     "PerceptEncoder",
     "Reach",
     "Standardisation",
+    "SubsetHead",
     "TanhNormalHead",
     "TruthHead",
     "TwoHot",

@@ -24,6 +24,7 @@ from worldmodel.distributions import (
     OneHots,
     ScaledBeta,
     SideBySide,
+    Subset,
     TanhNormal,
     Truth,
     mixture,
@@ -32,6 +33,8 @@ from worldmodel.distributions import (
 MINIMUM_STD = 1e-3  # a density on a repeated value is unbounded without it
 MINIMUM_SCALE = 1e-3  # levels; a logistic narrower than that is a step
 MAXIMUM_CORRELATION = 0.999
+MAXIMUM_SCORE = 7.0  # nats, of a value in a subset (see `Subset`)
+IMPROBABLE = -30.0  # nats, of a number of true values that is next to impossible
 QUIET = 0.1  # of first weights beside an identity, relative to those of other layers
 
 
@@ -295,7 +298,8 @@ class MixtureHead(DistModule):
 
 
 class BivariateMixtureHead(DistModule):
-    """A mixture of correlated Gaussians over offsets of a pen; value: float [*, 2].
+    """A mixture of correlated Gaussians over offsets of a pen; value: float [*, 2], standardised
+    as a `NormalHead`'s.
 
     Graves, 2013 (https://arxiv.org/abs/1308.0850, eqs. 18-25), with softplus where the paper has
     exp, which overflows. With a `CategoricalHead` of what the pen does, in a `JointHead`, it
@@ -305,6 +309,7 @@ class BivariateMixtureHead(DistModule):
     def __init__(self, input_size: int, components: int = 20):
         super().__init__()
         self.parameters_ = nn.Linear(input_size, 6 * components)
+        self.standard = Standardisation((2,))
 
     @property
     def void(self) -> Tensor:
@@ -316,13 +321,16 @@ class BivariateMixtureHead(DistModule):
         std_x, std_y = (F.softplus(part) + MINIMUM_STD for part in spread[:2])
         correlation = MAXIMUM_CORRELATION * spread[2].tanh()
         rest = (1 - correlation.square()).sqrt()
-        factor = [std_x, torch.zeros_like(std_x), correlation * std_y, rest * std_y]
-        parts = td.MultivariateNormal(
-            torch.stack([x, y], -1),
-            scale_tril=torch.stack(factor, -1).unflatten(-1, (2, 2)),  # [*, C, 2, 2]
-            validate_args=False,
-        )
+        rows = [std_x, torch.zeros_like(std_x), correlation * std_y, rest * std_y]
+        factor = torch.stack(rows, -1).unflatten(-1, (2, 2))  # [*, C, 2, 2]
+        shift, scale = self.standard.shift, self.standard.scale
+        mean = torch.addcmul(shift, scale, torch.stack([x, y], -1))
+        factor = scale[:, None] * factor
+        parts = td.MultivariateNormal(mean, scale_tril=factor, validate_args=False)
         return mixture(weights, parts)
+
+    def standardise(self, values: Any) -> None:
+        self.standard.fit(values)
 
 
 class DiscretisedLogisticHead(DistModule):
@@ -462,13 +470,42 @@ class NADEHead(DistModule):
         return NADE(*biases, self.heard, self.said)
 
 
+class SubsetHead(DistModule):
+    """How many values are true, and scores that tell which (notes of a chord); value: bool [*, n]
+    (see `Subset`). With features zero, values are independent and as probable as `bias` says."""
+
+    def __init__(self, input_size: int, n: int, bias: Tensor | None = None):
+        """bias: the logits [n] that each value begins with, such as those of its marginal in the
+        training set."""
+        super().__init__()
+        self.scores = nn.Linear(input_size, n)
+        self.counts = nn.Linear(input_size, n + 1)
+        bias = torch.zeros(n) if bias is None else bias
+        middle = (bias.min() + bias.max()) / 2  # whatever is added to all scores changes nothing
+        share = ((bias - middle) / MAXIMUM_SCORE).clamp(-0.99, 0.99)
+        _begin_with(self.scores, MAXIMUM_SCORE * share.atanh())
+        counts = F.one_hot(torch.tensor(0), n + 1).double()
+        for prob in bias.double().sigmoid():
+            counts = (1 - prob) * counts + prob * counts.roll(1)
+        _begin_with(self.counts, counts.log().clamp(min=IMPROBABLE))
+
+    @property
+    def void(self) -> Tensor:
+        return torch.zeros(self.scores.out_features, dtype=torch.bool)
+
+    def forward(self, features: Tensor) -> Subset:
+        scores = MAXIMUM_SCORE * torch.tanh(self.scores(features) / MAXIMUM_SCORE)
+        return Subset(self.counts(features), scores)
+
+
 class FrameHead(DistModule):
     """A density of frames of sound, sample by sample; value: float [*, n].
 
     Each sample has a mixture of `components` Gaussians whose parameters are read from the samples
     before it in its frame, in two ways: linearly from all of them, and by gated causal
     convolutions (WaveNet, van den Oord et al. 2016, https://arxiv.org/abs/1609.03499, eq. 2) that
-    the features steer. One component without convolutions is a Gaussian of full covariance.
+    the features steer. One component without convolutions is a Gaussian of full covariance. All of
+    this is about standardised samples; the density is that of the samples themselves.
     Autoregression within the frame and recurrence between frames: Lai et al. 2019,
     https://arxiv.org/abs/1902.01388.
     """
@@ -493,6 +530,7 @@ class FrameHead(DistModule):
         self.position = nn.Parameter(0.1 * torch.randn(n, channels))
         self.taps = nn.ModuleList(nn.Linear(2 * channels, 2 * channels) for _ in dilations)
         self.out = nn.Linear(channels, 3 * components)
+        self.standard = Standardisation((n,))
 
     @property
     def void(self) -> Tensor:
@@ -504,12 +542,18 @@ class FrameHead(DistModule):
     def _given(self, x: Tensor, condition: Tensor, which: slice) -> td.MixtureSameFamily:
         """The distributions of some samples of x [*, n], each of which reads those before it."""
         mean, raw, steering = condition.split(self.sizes, -1)
+        x = self.standard(x)
         first = max(0, which.start - sum(self.dilations))
         hidden = self._convolve(x, steering, first, which.stop)[..., which.start - first :, :]
         logits, means, raws = self.out(hidden).chunk(3, -1)  # [*, len(which), components]
         mean = mean[..., which] + F.linear(x, self.before.tril(-1)[which])
         std = F.softplus(raw[..., which, None] + raws) + MINIMUM_STD
-        return mixture(logits, td.Normal(mean[..., None] + means, std, validate_args=False))
+        shift, scale = self.standard.shift[which, None], self.standard.scale[which, None]
+        mean = torch.addcmul(shift, scale, mean[..., None] + means)
+        return mixture(logits, td.Normal(mean, scale * std, validate_args=False))
+
+    def standardise(self, values: Any) -> None:
+        self.standard.fit(values)
 
     def _convolve(self, x: Tensor, steering: Tensor, first: int, stop: int) -> Tensor:
         """What is heard before the samples first..stop-1, [*, stop - first, channels]."""

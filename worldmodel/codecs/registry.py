@@ -20,6 +20,7 @@ from worldmodel.codecs.heads import (
     MixtureHead,
     NADEHead,
     NormalHead,
+    SubsetHead,
     TruthHead,
 )
 
@@ -105,6 +106,7 @@ HEADS: dict[str, NamedHead] = {
     "categorical": NamedHead(DISCRETE, _categorical),
     "bernoulli": NamedHead(BINARY, lambda s, size, **o: TruthHead(size, s.shape, **o)),
     "nade": NamedHead(BITS, lambda s, size, **o: NADEHead(size, s.shape[0], **o)),
+    "subset": NamedHead(BITS, lambda s, size, **o: SubsetHead(size, s.shape[0], **o)),
     "normal": NamedHead(BOX, lambda s, size, **o: NormalHead(size, s.shape, **o)),
     "full-normal": NamedHead(VECTOR, lambda s, size: FullNormalHead(size, s.shape[0])),
     "low-rank-normal": NamedHead(

@@ -27,6 +27,7 @@ from worldmodel.distributions.discrete import (
     SideBySide,
     Truth,
 )
+from worldmodel.distributions.subsets import Subset
 from worldmodel.distributions.tempered import tempered
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "OneHots",
     "ScaledBeta",
     "SideBySide",
+    "Subset",
     "TanhNormal",
     "Truth",
     "dequantise",

@@ -16,6 +16,7 @@ from worldmodel.distributions.discrete import (
     FiniteSupport,
     Truth,
 )
+from worldmodel.distributions.subsets import Subset
 
 
 def tempered(distribution: td.Distribution, temperature: float) -> Any:
@@ -128,6 +129,13 @@ def _(distribution: NADE, temperature: float) -> NADE:
         distribution.heard,
         distribution.said / temperature,
     )
+
+
+@_tempered.register
+def _(distribution: Subset, temperature: float) -> Subset:
+    scores = distribution.scores / temperature
+    ways = Subset(distribution.counts, scores).log_ways
+    return Subset((distribution.counts - distribution.log_ways) / temperature + ways, scores)
 
 
 @_tempered.register

@@ -1,0 +1,77 @@
+"""Truth values of which first is drawn how many are true, then which."""
+
+import torch
+from torch import Tensor
+from torch import distributions as td
+from torch.nn import functional as F
+
+
+class Subset(td.Distribution):
+    """A number of true values, and scores that tell which; value: bool (or 0 and 1) [*, n].
+
+        p(v) = p(k) exp(sum of the scores of true values) / e_k,   k = how many are true,
+
+    where e_k, the elementary symmetric polynomial of exp(scores), sums over all choices of k: the
+    conditional Bernoulli distribution (Chen & Liu 1997,
+    https://www3.stat.sinica.edu.tw/statistica/j7n4/j7n44/j7n44.htm), exact by its recursion.
+    With the numbers that independent truth values would have it is those.
+    """
+
+    arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
+
+    has_rsample = False
+
+    def __init__(self, counts: Tensor, scores: Tensor):
+        """counts: logits [*, n + 1] of how many are true; scores [*, n], within 7 of zero, so
+        that no product of their exponentials leaves what float64 holds."""
+        self.counts = F.log_softmax(counts, -1)
+        self.scores = scores
+        super().__init__(scores.shape[:-1], scores.shape[-1:], validate_args=False)
+
+    @property
+    def log_ways(self) -> Tensor:
+        """log e_k of every k, [*, n + 1]."""
+        return self._sums(self.scores.shape[-1])[-1].log().to(self.scores)
+
+    @property
+    def mode(self) -> Tensor:
+        with torch.no_grad():
+            order = self.scores.argsort(-1, descending=True)
+            best = F.pad(self.scores.gather(-1, order).cumsum(-1), (1, 0))  # of k, [*, n + 1]
+            count = (self.counts + best - self.log_ways).argmax(-1, keepdim=True)
+            return order.argsort(-1) < count
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+        """Values are decided on from the last to the first, given how many are still to come."""
+        with torch.no_grad():
+            shape = torch.Size(sample_shape)
+            left = td.Categorical(logits=self.counts, validate_args=False).sample(shape)[..., None]
+            sums = self._sums(int(left.max()))  # of the first i scores, [*, k + 1] each
+            chosen = []
+            for i in range(self.scores.shape[-1], 0, -1):
+                whole, without = (s.expand(*shape, *s.shape) for s in (sums[i], sums[i - 1]))
+                ways = whole.gather(-1, left)
+                taken = torch.rand_like(ways) * ways >= without.gather(-1, left)
+                chosen.append(taken & (left > 0))
+                left = left - chosen[-1].long()
+            return torch.cat(chosen[::-1], -1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        value = value.to(self.scores.dtype)
+        count = value.sum(-1, keepdim=True).long()  # [*, 1]
+        ways = self._sums(int(count.max()))[-1].log().to(self.scores)
+        shape = torch.broadcast_shapes(value.shape, self.scores.shape)[:-1]
+        count = count.expand(*shape, 1)
+        parts = (x.expand(*shape, -1).gather(-1, count)[..., 0] for x in (self.counts, ways))
+        number, possible = parts
+        return number + (value * self.scores).sum(-1) - possible
+
+    def _sums(self, most: int) -> list[Tensor]:
+        """e_0 to e_most of the first 0, 1, ..., n scores, float64 [*, most + 1] each."""
+        weights = self.scores.double().exp()
+        sums = F.pad(torch.ones_like(weights[..., :1]), (0, most))
+        found = [sums]
+        for weight in weights.split(1, -1):
+            sums = sums + weight * F.pad(sums[..., :-1], (1, 0))
+            found.append(sums)
+        return found
