@@ -60,3 +60,18 @@ def readable(
             if on_error == "stop":
                 raise
             report(f"{error}; left out")
+
+
+def contents(path: Path, most: int) -> bytes:
+    """All of a file of 1 to `most` bytes."""
+    try:
+        size = path.stat().st_size
+        if 0 < size <= most:
+            return path.read_bytes()
+    except OSError as error:
+        raise BadFileError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not size:
+        raise BadFileError(f"{path} is empty: leave it out")
+    raise BadFileError(
+        f"{path} expects at most {most:,} bytes, got {size:,}: cut it into pieces, or leave it out"
+    )
