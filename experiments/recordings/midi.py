@@ -1,243 +1,131 @@
-"""MIDI files as piano rolls, and piano rolls as MIDI files.
+"""Music, step by step: which pitches sound, while a metronome counts beats and bars."""
 
-A Standard MIDI File (Standard MIDI Files 1.0, MIDI Manufacturers Association 1988, RP-001) is a
-header and tracks of events, each of which waits some ticks for the one before. It is read by
-hand, because of a file only the notes are wanted, and those exactly: mido 1.3 forgets the ticks
-before meta events that it does not know, and takes minutes for 200 kB of 0xFF.
-
-A piano roll is a boolean array [T, P]: does pitch `low` + j sound in step t?
-"""
-
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
 
-from experiments.recordings.files import BadFileError, Recording, contents
+from experiments.datasets import portions
+from experiments.readers.audio_out import write_wav
+from experiments.readers.files import OnError, Recording, files_of, readable
+from experiments.readers.midi import MIDI_SUFFIXES, read_midi, write_midi
+from experiments.readers.piano_roll import draw_rolls, statistics, synthesise, total_variation
+from experiments.readers.roll_files import ROLL_SUFFIXES, read_rolls
+from experiments.recordings.kind import NOBODY, Kind, Report
+from worldmodel import (
+    Agent,
+    DistModule,
+    Encoder,
+    EpisodeSource,
+    Metronome,
+    Onlooker,
+    head_for,
+)
 
-MIDI_SUFFIXES = (".mid", ".midi")
-MAX_BYTES = 2**23  # of a file; an hour of piano has less than 2**20
-MAX_STEPS = 2**18  # of a recording: nine hours of sixteenth notes at 120 beats a minute
-DRUMS = 9  # "channel 10", counted from 0
-VELOCITY = 80  # of every note that is written
-TICKS = 480  # a quarter note, about, in files that are written
-
-NOTE_OFF, NOTE_ON = 0x8, 0x9  # the upper half of a status byte; the lower is the channel
-ONE_OPERAND = (0xC, 0xD)  # program change and channel pressure; all others have two
-META, SYSTEM_EXCLUSIVE, END_OF_TRACK, SET_TEMPO = 0xFF, (0xF0, 0xF7), 0x2F, 0x51
-
-Note = tuple[int, int, int]  # pitch, begin, end (the first tick or step without it)
+RATE = 22_050  # samples a second of the sound of a score
+WITH_RATES = ("bernoulli", "nade", "subset")  # heads that can begin with how often pitches sound
 
 
-def read_midi(path: Path, steps_per_beat: int, low: int, high: int) -> Iterator[Recording]:
-    """The piano roll of a file, bool [T, high - low + 1], `steps_per_beat` steps a quarter note.
+class Midi(Kind):
+    """facts: {"rates"}: how often each pitch sounds a step in what is learned from, [P]; half a
+    step with it and half a one without are counted too, so that no rate is 0 or 1."""
 
-    Begin and end of a note are rounded to the next step (halves up), and it has at least one:
-    what lies on the grid comes as it is, what was played a little early or late goes where it was
-    meant to. The first step is tick 0, as in the sets of Boulanger-Lewandowski et al. 2012, so
-    that beats stay where they are; the last is the last with a note. All channels but the drums'
-    are one; pedals are ignored; notes out of low..high are left out. A note-off ends all notes of
-    its pitch, channel and track (but those struck again at its very tick), the end of the track
-    those that nothing ends. In files of format 2 each track is a recording.
+    frame = "step"
+    default_head = "nade"
+    suffixes = (*MIDI_SUFFIXES, *ROLL_SUFFIXES)
 
-    Raises BadFileError for a damaged file, one without notes in low..high, one that counts in
-    seconds (SMPTE), or one of more than `MAX_STEPS` steps.
-    """
-    kind, ticks_per_beat, tracks = _chunks(path, contents(path, MAX_BYTES))
-    notes = [_notes(path, number, track) for number, track in enumerate(tracks, 1)]
-    parts = {str(path): [note for track in notes for note in track]}
-    if kind == 2:
-        parts = {f"{path}, track {number}": track for number, track in enumerate(notes, 1)}
-    found = False
-    for name, all_pitches in parts.items():
-        chosen = [note for note in all_pitches if low <= note[0] <= high]
-        if chosen:
-            found = True
-            yield Recording(_roll(name, chosen, steps_per_beat, ticks_per_beat, low, high), name)
-    if not found:
-        pitches = [pitch for track in notes for pitch, _, _ in track]
-        got = f"only {min(pitches)} to {max(pitches)}" if pitches else "none (drums do not count)"
-        raise BadFileError(
-            f"{path} expects notes of the pitches {low} to {high}, got {got}: leave it out, or "
-            "take other pitches"
+    def __init__(self, data: Any, facts: dict[str, Any]):
+        super().__init__(data, facts)
+        self.pitches = data.high - data.low + 1
+        self.rates = np.array(facts.get("rates", [0.5] * self.pitches))
+        if data.beats:
+            self.metronome = Metronome(data.steps_per_beat, data.beats)
+
+    @property
+    def action_space(self) -> spaces.Space:
+        return self.metronome.action_space if self.data.beats else NOBODY
+
+    @property
+    def observation_space(self) -> spaces.MultiBinary:
+        return spaces.MultiBinary(self.pitches)
+
+    def recordings(
+        self, paths: Sequence[str], on_error: OnError, report: Report
+    ) -> Iterator[Recording]:
+        told = self.data
+
+        def read(file: Path) -> Iterator[Recording]:
+            if file.suffix.lower() in ROLL_SUFFIXES:
+                return read_rolls(file, told.low, told.high)
+            return read_midi(file, told.steps_per_beat, told.low, told.high)
+
+        files = files_of([Path(path) for path in paths], self.suffixes)
+        return readable(files, read, on_error, report)
+
+    def facts_of(self, train: EpisodeSource) -> dict[str, Any]:
+        sounding = sum(part.columns["observation"].sum(0) for part in portions(train))
+        return {"rates": ((sounding + 0.5) / (train.rows + 1)).tolist()}
+
+    def agent(self) -> Agent:
+        return self.metronome if self.data.beats else Onlooker()
+
+    def actions(self, length: int) -> np.ndarray:
+        if not self.data.beats:
+            return super().actions(length)
+        return self.metronome.at(torch.arange(length)).numpy()
+
+    def encoder(self) -> Encoder:
+        return CentredEncoder(self.rates)
+
+    def head(self, name: str, input_size: int, **options: Any) -> DistModule:
+        name = self.default_head if name == "default" else name
+        if name in WITH_RATES:
+            options = {"bias": torch.from_numpy(self.rates).logit()} | options
+        return head_for(name, self.observation_space, input_size, **options)
+
+    def write(self, samples: list[np.ndarray], stem: Path, report: Report) -> list[Path]:
+        files: list[Path] = []
+        for number, sample in enumerate(samples, 1):
+            score, sound = (stem.with_name(f"{stem.name}-{number}{s}") for s in (".mid", ".wav"))
+            write_midi(score, sample, self.data.low, self.data.steps_per_beat)
+            played = synthesise(sample, self.data.low, self.data.steps_per_beat, RATE)
+            write_wav(sound, played, RATE)
+            files += [score, sound]
+        notes, apart = self.beside(samples)
+        report(
+            f"{notes:.2f} notes a step (learned from: {self.rates.sum():.2f}); pitch classes "
+            f"differ by {apart:.3f} (total variation)"
         )
+        if find_spec("matplotlib") is None:
+            report("no picture without matplotlib: pip install 'worldmodel[plots]'")
+            return files
+        picture = stem.with_name(f"{stem.name}.png")
+        labelled = [(f"sample {n}", sample) for n, sample in enumerate(samples, 1)]
+        draw_rolls(picture, labelled, self.data.low, self.data.steps_per_beat)
+        return [*files, picture]
+
+    def beside(self, samples: list[np.ndarray]) -> tuple[float, float]:
+        """Notes a step, and how far the histogram of pitch classes is from that of what is
+        learned from (total variation)."""
+        found = statistics(samples, self.data.low)
+        learned = statistics([self.rates[None]], self.data.low)
+        return found.notes_a_frame, total_variation(found.pitch_classes, learned.pitch_classes)
 
 
-def write_midi(
-    path: Path, roll: np.ndarray, low: int, steps_per_beat: int, tempo: float = 120.0
-) -> None:
-    """A file of one track (format 0). What sounds in steps on end is one note.
+class CentredEncoder(Encoder):
+    """A frame less what pitches do on average: bool [*, P] -> float [*, P]."""
 
-    roll: bool [T, P]; tempo: quarter notes a minute, 4 or more. `read_midi` gives the same roll,
-    but for silence at its end.
-    """
-    if not 0 <= low <= low + roll.shape[1] <= 128:
-        raise ValueError(
-            f"MIDI has the pitches 0 to 127, got {low} to {low + roll.shape[1] - 1}: choose others"
-        )
-    step = max(1, TICKS // steps_per_beat)  # in ticks
-    changes = sorted(
-        event
-        for column, begin, end in notes_of(roll)
-        for event in ((end, NOTE_OFF, column), (begin, NOTE_ON, column))
-    )
-    microseconds = round(60e6 / tempo)
-    track = bytearray([0, META, SET_TEMPO, 3, *microseconds.to_bytes(3, "big")])
-    before = 0
-    for time, kind, column in changes:  # at the same time, notes end before others begin
-        track += _coded((time - before) * step)
-        track += bytes([kind << 4, low + column, VELOCITY])
-        before = time
-    track += _coded((len(roll) - before) * step) + bytes([META, END_OF_TRACK, 0])
-    header = struct.pack(">4sIHHH", b"MThd", 6, 0, 1, step * steps_per_beat)
-    path.write_bytes(header + struct.pack(">4sI", b"MTrk", len(track)) + track)
+    rates: Tensor
 
+    def __init__(self, rates: np.ndarray):
+        super().__init__()
+        self.size = len(rates)
+        self.register_buffer("rates", torch.from_numpy(rates).to(torch.get_default_dtype()))
 
-def notes_of(roll: np.ndarray) -> Iterator[Note]:
-    """(column, begin, end) of what sounds in steps on end, column by column.
-
-    >>> list(notes_of(np.array([[1, 0], [1, 1], [0, 1]], bool)))
-    [(0, 0, 2), (1, 1, 3)]
-    """
-    edges = np.diff(roll.T.astype(np.int8), axis=1, prepend=0, append=0)  # [P, T + 1]
-    columns, begins = np.nonzero(edges > 0)
-    _, ends = np.nonzero(edges < 0)
-    yield from zip(columns.tolist(), begins.tolist(), ends.tolist(), strict=True)
-
-
-def _roll(
-    name: str, notes: list[Note], steps_per_beat: int, ticks_per_beat: int, low: int, high: int
-) -> np.ndarray:
-    """bool [T, high - low + 1] of notes whose times are ticks."""
-    times = [time for _, begin, end in notes for time in (begin, end)]
-    steps = [
-        (2 * time * steps_per_beat + ticks_per_beat) // (2 * ticks_per_beat) for time in times
-    ]
-    length = max(max(steps), max(steps[::2]) + 1)
-    if length > MAX_STEPS:
-        raise BadFileError(
-            f"{name} expects at most {MAX_STEPS} steps, got {length}: "
-            "cut it into pieces, or take fewer steps a beat"
-        )
-    begins, ends = np.array(steps).reshape(-1, 2).T
-    columns = np.array([pitch - low for pitch, _, _ in notes])
-    change = np.zeros((length + 1, high - low + 1), np.int32)
-    np.add.at(change, (begins, columns), 1)
-    np.subtract.at(change, (np.maximum(ends, begins + 1), columns), 1)
-    return np.cumsum(change[:-1], axis=0, dtype=np.int32) > 0
-
-
-def _chunks(path: Path, data: bytes) -> tuple[int, int, list[bytes]]:
-    """The format, the ticks of a quarter note, and what the tracks hold."""
-    if data[:4] != b"MThd" or len(data) < 14:
-        raise BadFileError(
-            f"{path} expects a MIDI file, which begins with MThd, got {data[:4]!r}: convert it"
-        )
-    size, kind, count, division = struct.unpack(">IHHH", data[4:14])
-    if kind > 2 or not count:
-        raise BadFileError(
-            f"{path} expects a format of 0, 1 or 2 and one track or more, got format {kind} and "
-            f"{count} tracks: it is damaged, export it anew"
-        )
-    if not 0 < division < 0x8000:
-        raise BadFileError(
-            f"{path} expects times in ticks a quarter note, got the division 0x{division:04x} "
-            "(0x8000 and more: SMPTE, fractions of a second): export it anew, with beats"
-        )
-    tracks: list[bytes] = []
-    at = 8 + size
-    while len(tracks) < count:
-        name, size = struct.unpack(">4sI", data[at : at + 8].ljust(8, b"\xff"))
-        if at + 8 + size > len(data):
-            raise BadFileError(
-                f"{path} expects {count} tracks, got {len(tracks)} whole ones: it is cut off or "
-                "damaged, export it anew"
-            )
-        if name == b"MTrk":  # other chunks are to be skipped
-            tracks.append(data[at + 8 : at + 8 + size])
-        at += 8 + size
-    return kind, division, tracks
-
-
-def _notes(path: Path, number: int, track: bytes) -> list[Note]:
-    """What sounds in a track, but for the drums; times in ticks."""
-    notes: list[Note] = []
-    sounding: dict[tuple[int, int], tuple[int, int]] = {}  # struck first, and last
-    time = 0
-    try:
-        for time, status, pitch, velocity in _events(track):
-            kind, channel = divmod(status, 16)
-            key = channel, pitch
-            if kind not in (NOTE_ON, NOTE_OFF) or channel == DRUMS:
-                continue
-            if kind == NOTE_ON and velocity:
-                sounding[key] = sounding.get(key, (time, time))[0], time
-            elif key in sounding:
-                first, last = sounding.pop(key)
-                notes.append((pitch, first, time))
-                if first < last == time:
-                    sounding[key] = last, last
-    except ValueError as error:
-        raise BadFileError(
-            f"{path} is damaged in track {number}: {error}; export it anew"
-        ) from None
-    except IndexError:
-        raise BadFileError(
-            f"{path} is damaged in track {number}: it ends inside of an event; export it anew"
-        ) from None
-    return notes + [(pitch, first, time) for (_, pitch), (first, _) in sounding.items()]
-
-
-def _events(track: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """(tick, status, first operand, second operand) of each event; raises ValueError or
-    IndexError where there is none. Events that say nothing of notes have operands of 0."""
-    at = time = running = 0
-    while at < len(track):
-        wait, at = _number(track, at)
-        time += wait
-        status = running
-        if track[at] >= 0x80:
-            status = track[at]
-            at += 1
-        if status == META:
-            if track[at] == END_OF_TRACK:
-                yield time, META, 0, 0
-                return
-            at += 1
-        if status == META or status in SYSTEM_EXCLUSIVE:
-            size, at = _number(track, at)
-            at += size
-            if at > len(track):
-                raise IndexError
-            yield time, status, 0, 0
-        elif 0x80 <= status < 0xF0:
-            running = status
-            first, second = track[at], 0
-            at += 1
-            if status >> 4 not in ONE_OPERAND:
-                second = track[at]
-                at += 1
-            if first >= 0x80 or second >= 0x80:
-                raise ValueError(f"byte {at} expects a number below 128, got another event")
-            yield time, status, first, second
-        else:
-            raise ValueError(f"byte {at} expects an event, got 0x{status:02x}")
-
-
-def _number(track: bytes, at: int) -> tuple[int, int]:
-    """A number of at most four bytes, seven bits each, and where it ends."""
-    value = 0
-    for place in range(at, at + 4):
-        value = value << 7 | track[place] & 0x7F
-        if track[place] < 0x80:
-            return value, place + 1
-    raise ValueError(f"byte {at} expects a number of at most 4 bytes, got more")
-
-
-def _coded(value: int) -> bytes:
-    """What `_number` reads."""
-    coded = [value & 0x7F]
-    while value := value >> 7:
-        coded.insert(0, value & 0x7F | 0x80)
-    return bytes(coded)
+    def forward(self, x: Tensor) -> Tensor:
+        return x.to(self.rates.dtype) - self.rates

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.curves import check_picture
-from experiments.recordings.midi import notes_of
+from experiments.readers.midi import notes_of
 
 OCTAVE = 12
 MOST_LINES = 64  # across a picture, of beats

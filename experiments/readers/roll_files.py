@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from experiments.recordings.files import BadFileError, Recording, Split, contents
-from experiments.recordings.mat_files import DamageError, cells, matrices
-from experiments.recordings.midi import MAX_STEPS
+from experiments.readers.files import BadFileError, Recording, Split, contents
+from experiments.readers.mat_files import DamageError, cells, matrices
+from experiments.readers.midi import MAX_STEPS
 
 ROLL_SUFFIXES = (".npz", ".mat", ".json")
 MAX_BYTES = 2**29  # of all arrays of a file; MuseData in float64 has half of it
