@@ -46,7 +46,7 @@ def read_audio(
 
     dequantise: its uniform noise is added to every sample of every channel before anything else,
     because integers that repeat have no bounded density. The noise fills the cell of an integer,
-    [k, k + 1) of its steps: so samples stay in [-1, 1), and `write_wav` finds k again. Floats are
+    [k, k + 1) of its steps: so samples stay in -1 to 1, and `write_wav` finds k again. Floats are
     taken for numbers of 16 bits (`STEP_OF_FLOATS`): their own steps vanish near zero, where
     silence repeats exactly, while most were 16 bits before, or hold noise louder than that; and
     so likelihoods of float and of 16-bit files compare.
