@@ -189,10 +189,10 @@ class TextConfig(RecordingsConfig):
 
     data: TextDataConfig
     model: SequenceModelConfig = field(
-        default_factory=lambda: SequenceModelConfig(hidden=512, decoder_hidden=128, dropout=0.1)
+        default_factory=lambda: SequenceModelConfig(hidden=512, decoder_hidden=256, dropout=0.25)
     )
     learning: SequenceLearningConfig = field(
-        default_factory=lambda: SequenceLearningConfig(window=128)
+        default_factory=lambda: SequenceLearningConfig(window=128, averaging=0.995)
     )
 
 
