@@ -20,6 +20,7 @@ import torch
 
 from experiments.bench.published import FILES, PUBLISHED
 from experiments.progress import Reporter
+from experiments.readers.files import Split
 from experiments.readers.roll_files import SPLITS, read_rolls
 from experiments.recordings.dreaming import dream
 from experiments.recordings.learning import Learner, frame_nats, model_of, scored
@@ -88,7 +89,7 @@ class Music(NamedTuple):
 
     name: str
     kind: Midi  # that knows how often pitches sound in the training set
-    splits: dict[str, Episodes]  # by name
+    splits: dict[Split, Episodes]
 
 
 def read(folder: Path, name: str) -> Music:
@@ -100,7 +101,7 @@ def read(folder: Path, name: str) -> Music:
             "(docs/results.md says what is in it)"
         )
     told = MidiDataConfig((str(path),), beats=0)
-    by_split: dict[str | None, list[np.ndarray]] = {}
+    by_split: dict[Split | None, list[np.ndarray]] = {}
     for recording in read_rolls(path, told.low, told.high):
         by_split.setdefault(recording.split, []).append(recording.observation)
     for split in SPLITS:
@@ -115,13 +116,13 @@ def read(folder: Path, name: str) -> Music:
 
 
 def whole_nats(
-    model: WorldModel, music: Music, split: str, bound: str = "elbo", particles: int = 1
+    model: WorldModel, music: Music, split: Split, bound: str = "elbo", particles: int = 1
 ) -> float:
     """A bound on the log likelihood of the whole recordings of a split, in nats a frame."""
     return frame_nats(list(scored(model, music.kind, music.splits[split], bound, particles)))[0]
 
 
-def marginal_nats(music: Music, split: str) -> float:
+def marginal_nats(music: Music, split: Split) -> float:
     """The log likelihood of a split if every pitch sounded by itself, as often as it does in the
     training set; nats a frame."""
     frames, rates = music.splits[split].columns["observation"], music.kind.rates
