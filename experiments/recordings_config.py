@@ -164,6 +164,15 @@ class StrokesDataConfig(FilesConfig):
 
     exact: bool = False
     """Offsets are whole numbers, and each has a probability, not a density."""
+    growth: float = 0.0
+    """With --exact, offsets far from 0 share a class, and the probability of it evenly: its width,
+    as a part of the distance from 0."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        not_negative(self, "growth")
+        if self.growth and not self.exact:
+            raise ValueError("--growth is of the classes of offsets: give --exact, too")
 
 
 @dataclass(frozen=True, kw_only=True)

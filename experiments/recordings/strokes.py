@@ -40,7 +40,8 @@ class Strokes(Kind):
         if not data.exact:
             return facts
         drawings = _drawings(data.data, data.on_error, report)
-        grid = grid_of(drawing for drawing in drawings if drawing.split in (None, "train"))
+        learned = (drawing for drawing in drawings if drawing.split in (None, "train"))
+        grid = grid_of(learned, data.growth)
         return {"edges": grid.edges.tolist(), "cells": grid.cells.tolist()}
 
     @property
@@ -57,6 +58,10 @@ class Strokes(Kind):
                 yield drawing
             else:
                 yield drawing._replace(observation=self.grid.encode(drawing))
+
+    @property
+    def orders(self) -> int:
+        return 0 if self.grid is None else 3
 
     def correction(self, observation: Any) -> Any:
         return 0.0 if self.grid is None else -np.log(self.grid.sizes)[observation]
