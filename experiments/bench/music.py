@@ -56,6 +56,7 @@ LEARNING = SequenceLearningConfig(
     piece=160,
     learning_rate=6e-3,
     averaging=0.99,
+    products="exact",
     validations=20,
 )
 FIVO = replace(LEARNING, bound="fivo", particles=16, batch=8)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from experiments.processor import products
 from experiments.recordings.kind import Kind
 from experiments.recordings_config import SequenceLearningConfig, SequenceModelConfig
 from experiments.run import RunError
@@ -85,6 +86,7 @@ class Learner:
         bound that is told."""
         self.model = model.eval()
         self.kind = kind
+        self.products = told.products
         self.updates = updates
         actions = action_codec(kind.action_space)
         piece = told.window if told.bound == "fivo" else told.piece
@@ -116,7 +118,8 @@ class Learner:
         """One step; `nats`: of a frame."""
         batch = next(self.passages)
         self.model.train()
-        metrics = self.trainer.update([batch])
+        with products(self.products):
+            metrics = self.trainer.update([batch])
         self.model.eval()
         self.average.update_parameters(self.model)
         each = corrections(self.kind, batch) / int(batch.mask.sum())
