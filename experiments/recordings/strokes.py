@@ -61,9 +61,8 @@ class Strokes(Kind):
     ) -> Iterator[Recording]:
         noise = np.random.default_rng(NOISE)
         for drawing in _drawings(paths, on_error, report):
-            if self.grid is None:
-                shown = _dequantised(drawing.observation, noise)
-            else:
+            shown: Any = _dequantised(drawing.observation, noise)
+            if self.grid is not None:
                 shown = self.grid.encode(drawing)
             yield drawing._replace(observation=shown)
 
