@@ -523,7 +523,9 @@ class BenchVAE:
     models: tuple[Literal["vae", "vae-5", "iwae-5"], ...] = ("vae", "vae-5", "iwae-5")
     """One draw, the mean of five bounds, the importance-weighted bound of five."""
     seeds: int = 3
-    """How many, from 0 on."""
+    """How many."""
+    first_seed: int = 0
+    """The first of them."""
     minutes: float = 10.0
     """That each model learns for; to score it takes some minutes more."""
     threads: int = 2
@@ -534,6 +536,8 @@ class BenchVAE:
     """Print one JSON object and nothing else."""
 
     def __post_init__(self) -> None:
+        if self.first_seed < 0:
+            raise ValueError(f"--first-seed must be 0 or more, got {self.first_seed}")
         if self.seeds < 1 or self.threads < 1 or self.minutes <= 0:
             raise ValueError(
                 "--seeds, --threads and --minutes must be positive, got "
@@ -543,8 +547,9 @@ class BenchVAE:
     def run(self) -> None:
         from experiments import jobs
 
+        seeds = range(self.first_seed, self.first_seed + self.seeds)
         jobs.bench_vae(
-            self.data, self.models, self.seeds, self.minutes, self.threads, self.quick, self.json
+            self.data, self.models, seeds, self.minutes, self.threads, self.quick, self.json
         )
 
 

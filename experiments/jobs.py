@@ -393,7 +393,7 @@ def bench_iwae(data: Path, seeds: int, picture: Path | None, quick: bool, as_jso
 def bench_vae(
     data: Path,
     models: Sequence[str],
-    seeds: int,
+    seeds: Sequence[int],
     minutes: float,
     threads: int,
     quick: bool,

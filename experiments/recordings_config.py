@@ -97,8 +97,8 @@ class FilesConfig:
     data: tuple[str, ...]
     """Files, or folders of them."""
     held_out: float = 0.1
-    """The share of all frames, in whole recordings, that is not learned from but validated on
-    (where files do not tell themselves)."""
+    """The share of all frames, in whole recordings (of a single one, its end), that is not learned
+    from but validated on (where files do not tell themselves)."""
     on_error: OnError = "stop"
     """What to do about a file that cannot be read."""
 
