@@ -410,6 +410,25 @@ def bench_vae(
         Console().print(*tables.of_vae(result))
 
 
+def bench_speech(
+    data: Path,
+    models: Sequence[str],
+    seeds: Sequence[int],
+    minutes: float,
+    quick: bool,
+    as_json: bool,
+) -> None:
+    """Models of spoken digits, on one thread."""
+    from experiments.bench import speech, tables
+
+    torch.set_num_threads(1)
+    result = speech.bench(data, models, seeds, minutes, quick, Reporter())
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        Console().print(*tables.of_speech(result))
+
+
 def bench_images(folder: Path | None, gigabytes: float, samples: int, as_json: bool) -> None:
     """How fast images on disk are drawn, in how much memory."""
     from experiments.bench import images, tables
