@@ -26,6 +26,9 @@ class SequenceModelConfig:
     """Size of a frame's latent (not rnn)."""
     latent_hidden: int = 64
     """Units between the memory and the latent's parameters (not rnn)."""
+    smoothing: bool = True
+    """Let the posterior read the frames to come (srnn and independent only); fivo wants one that
+    does not."""
     history: int = 1
     """Frames before it that a frame's context holds."""
     head: str = "default"

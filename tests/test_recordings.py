@@ -16,7 +16,8 @@ import pytest
 import torch
 from kinds import FRAME, HIGH, LOW, MADE, RATE, STEPS, config_for, kind_for, write_files
 from PIL import Image
-from recordings import assert_same, train
+from recordings import train
+from runs import assert_same
 from scipy import stats
 from test_audio_files import encoded, wav
 from test_cli import assert_refused, worldmodel

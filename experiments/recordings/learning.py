@@ -80,8 +80,10 @@ class Learner:
         told: SequenceLearningConfig,
         updates: int,
         seed: int | np.random.SeedSequence,
+        objective: Objective | None = None,
     ):
-        """updates: within which the learning rate falls."""
+        """updates: within which the learning rate falls; objective: of the model, instead of the
+        bound that is told."""
         self.model = model.eval()
         self.kind = kind
         self.products = told.products
@@ -90,7 +92,7 @@ class Learner:
         piece = told.window if told.bound == "fivo" else told.piece
         self.passages = Passages(train, actions, told.batch, told.window, piece, seed)
         self.trainer = Trainer(
-            objective_for(model, told),
+            objective_for(model, told) if objective is None else objective,
             model.parameters(),
             lambda step: cosine(told.learning_rate, LAST_RATE * told.learning_rate, self.updates)(
                 step

@@ -14,10 +14,16 @@ from experiments.readers.strokes import DRAWING_END, STROKE_END, SUFFIXES, read_
 from experiments.recordings.kind import Kind, Report
 
 COLUMNS = 8  # of a sheet
+NOISE = 0  # seed of what whole offsets are dequantised by
 
 
 class Strokes(Kind):
     """Offsets have a density, or, with `--exact`, whole offsets a probability each.
+
+    A density of whole numbers that repeat has no bound: to offsets of a drawing that are whole,
+    noise is added that fills their cells, [k - 1/2, k + 1/2). So both figures compare: the density
+    of a cell, integrated, is the probability of its number, or less (Theis et al. 2016,
+    https://arxiv.org/abs/1511.01844, section 3.1).
 
     facts: {"edges", "cells"} of the grid, if there is one.
     """
@@ -54,18 +60,22 @@ class Strokes(Kind):
         return _drawings(paths, self._read, on_error, report)
 
     def _read(self, file: Path) -> Iterator[Recording]:
+        noise = np.random.default_rng(NOISE)
         for drawing in read_strokes(file):
-            yield drawing._replace(observation=self._coded(drawing))
+            yield drawing._replace(observation=self._coded(drawing, noise))
 
-    def _coded(self, drawing: Recording) -> Any:
-        return drawing.observation if self.grid is None else self.grid.encode(drawing)
+    def _coded(self, drawing: Recording, noise: np.random.Generator) -> Any:
+        if self.grid is not None:
+            return self.grid.encode(drawing)
+        return _dequantised(drawing.observation, noise)
 
     def prompt(self, told: str, length: int, report: Report) -> Any:
         """Where the drawing ends, a stroke ends: what is dreamt goes on from there."""
         drawing = next(_drawings([told], read_strokes, "stop", report))
         offset, pen = (drawing.observation[key][:length] for key in ("offset", "pen"))
         begun = {"offset": offset, "pen": np.minimum(pen, STROKE_END)}
-        return self._coded(drawing._replace(observation=begun))
+        noise = np.random.default_rng(NOISE)
+        return self._coded(drawing._replace(observation=begun), noise)
 
     @property
     def orders(self) -> int:
@@ -88,6 +98,14 @@ class Strokes(Kind):
         ends = np.flatnonzero(sample["pen"] == DRAWING_END)
         length = ends[0] + 1 if len(ends) else len(sample["pen"])
         return {key: value[:length] for key, value in sample.items()}
+
+
+def _dequantised(drawing: dict[str, np.ndarray], noise: np.random.Generator) -> dict[str, Any]:
+    offset = drawing["offset"]
+    if (offset != np.rint(offset)).any():
+        return drawing
+    spread = noise.random(offset.shape, np.float32) - 0.5
+    return drawing | {"offset": offset + spread}
 
 
 def _drawings(
