@@ -296,7 +296,7 @@ def midi_of(pitches, **told):
         ("rnn", "nade", 1e-10),
         ("rnn", "bernoulli", 1e-10),
         ("rnn", "subset", 1e-10),
-        ("vrnn", "nade", 0.05),
+        ("srnn", "nade", 0.005),
     ],
 )
 def test_probabilities_of_all_short_scores_sum_to_one(core, head, tolerance):
