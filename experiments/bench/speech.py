@@ -163,11 +163,7 @@ def floors(speech: Speech) -> dict[str, float]:
     of samples, linear in the `LAGS` samples before (zeros before the first)."""
     train, test = (_standard(speech, split) for split in ("train", "test"))
     frames = np.concatenate(train), np.concatenate(test)
-    before = tuple(
-        np.concatenate([np.concatenate([np.zeros((1, FRAME)), recording[:-1]]) for recording in p])
-        for p in (train, test)
-    )
-    changes = _residuals(before, frames)
+    changes = _residuals((_before(train), _before(test)), frames)
     past, samples = zip(*(_lagged(part) for part in (train, test)), strict=True)
     surprises = _residuals(past, samples)
     return {
@@ -195,6 +191,12 @@ def _lagged(recordings: list[np.ndarray]) -> Pair:
     windows = [np.lib.stride_tricks.sliding_window_view(part, LAGS + 1) for part in padded]
     whole = np.concatenate(windows)
     return whole[:, :LAGS], whole[:, LAGS:]
+
+
+def _before(recordings: list[np.ndarray]) -> np.ndarray:
+    """The frame before each, [frames, FRAME]."""
+    nothing = np.zeros((1, FRAME))
+    return np.concatenate([np.concatenate([nothing, each[:-1]]) for each in recordings])
 
 
 def _residuals(inputs: Pair, outputs: Pair) -> Pair:
@@ -305,7 +307,8 @@ def learn(recipe: Recipe, speech: Speech, seed: int, title: str, reporter: Repor
         updates = updates_within(told.minutes, learner(updates))
     learning = learner(updates)
     validation = Validation(speech.kind, valid, told, seed)
-    best, nats = 0, []
+    best = 0
+    nats: list[float] = []
     with reporter.stage(f"learning {title}", updates, 0, "updates") as stage:
         for part in np.array_split(np.arange(1, updates + 1), min(updates, told.validations)):
             nats = []

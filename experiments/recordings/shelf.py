@@ -12,7 +12,7 @@ from experiments.readers.files import Recording, Split
 from experiments.recordings.kind import Kind
 from experiments.recordings.kinds import kind_named
 from experiments.run import RunError, RunFolder, write_text
-from worldmodel import DiskStore, Episodes, EpisodeStore, nested
+from worldmodel import DiskStore, Episodes, EpisodeSource, EpisodeStore, nested
 
 SPLITS: tuple[str, ...] = get_args(Split)
 FACTS = "facts.json"
@@ -163,6 +163,6 @@ def _cut(train: EpisodeStore, valid: EpisodeStore, kept: int) -> None:
             store.add(Episodes(part, np.array([len(part["reward"])])))
 
 
-def examples(store: EpisodeStore) -> Any:
+def examples(store: EpisodeSource) -> Any:
     """Observations that say how far numbers vary, leaves [N, ...]."""
     return typical(store).columns["observation"]
