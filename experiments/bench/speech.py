@@ -15,13 +15,14 @@ docs/results.md.
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from experiments.bench.music import Recipe
 from experiments.progress import Reporter
 from experiments.recordings.audio import NOISE, Audio
 from experiments.recordings.learning import (
@@ -52,14 +53,6 @@ LAGS = 16
 PARTICLES = 100
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """A model, and how it learns."""
-
-    model: SequenceModelConfig
-    learning: SequenceLearningConfig
-
-
 RNN = SequenceModelConfig(hidden=256, decoder_hidden=256, head="normal")
 VRNN = replace(RNN, core="vrnn", latent=64, latent_hidden=256)
 LEARNING = SequenceLearningConfig(
@@ -75,7 +68,7 @@ RECIPES = {
     "vrnn-gmm": Recipe(replace(VRNN, head="mixture"), LEARNING),
     "srnn": Recipe(replace(VRNN, core="srnn"), LEARNING),
     "rnn-autoregressive": Recipe(replace(RNN, head="autoregressive"), LEARNING),
-    "rnn-full": Recipe(replace(RNN, head="full-normal"), LEARNING),
+    "rnn-full": Recipe(replace(RNN, head="full-normal"), replace(LEARNING, updates=1_200)),
 }
 
 
