@@ -355,17 +355,22 @@ def bench_exact(config: ExactConfig, as_json: bool) -> None:
 
 
 def bench_music(
-    data: Path, name: str, models: Sequence[str], seed: int, quick: bool, as_json: bool
+    data: Path,
+    names: Sequence[str],
+    models: Sequence[str],
+    seed: int,
+    quick: bool,
+    as_json: bool,
 ) -> None:
     """Models of polyphonic music, on one thread."""
     from experiments.bench import music, tables
 
     torch.set_num_threads(1)
-    result = music.bench(data, name, models, seed, quick, Reporter())
+    results = music.bench(data, names, models, seed, quick, Reporter())
     if as_json:
-        print(json.dumps(result, indent=2))
+        print(json.dumps(results, indent=2))
     else:
-        Console().print(*tables.of_music(result))
+        Console().print(*(shown for result in results for shown in tables.of_music(result)))
 
 
 def bench_iwae(data: Path, seeds: int, picture: Path | None, quick: bool, as_json: bool) -> None:

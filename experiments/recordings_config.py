@@ -26,6 +26,9 @@ class SequenceModelConfig:
     """Size of a frame's latent (not rnn)."""
     latent_hidden: int = 64
     """Units between the memory and the latent's parameters (not rnn)."""
+    smoothing: bool = True
+    """Let the posterior read the frames to come (srnn and independent only); fivo wants one that
+    does not."""
     history: int = 1
     """Frames before it that a frame's context holds."""
     head: str = "default"
@@ -72,6 +75,9 @@ class SequenceLearningConfig:
     """Longer gradients are made so long."""
     averaging: float = 0.99
     """Decay of the average of the weights, which is what is validated and kept."""
+    products: Literal["exact", "fast"] = "fast"
+    """Matrix products while learning: fast is twice as fast on processors of AMD, and rounds to
+    bfloat16 where a processor has units for that. Scores are always exact."""
     validations: int = 20
     """How often the average is validated; the best is kept."""
     validation_rows: int = 50_000
@@ -161,6 +167,15 @@ class StrokesDataConfig(FilesConfig):
 
     exact: bool = False
     """Offsets are whole numbers, and each has a probability, not a density."""
+    growth: float = 0.0
+    """With --exact, offsets far from 0 share a class, and the probability of it evenly: its width,
+    as a part of the distance from 0."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        not_negative(self, "growth")
+        if self.growth and not self.exact:
+            raise ValueError("--growth is of the classes of offsets: give --exact, too")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,62 +8,147 @@ from typing import get_args, get_type_hints
 import numpy as np
 import pytest
 import torch
-from rolls import LENGTHS, write
+from rolls import LENGTHS, made_up, write
 from test_cli import assert_refused, worldmodel
 from torch import distributions as td
 
 from experiments.bench.music import (
+    FIVO,
+    LEARNING,
     RECIPES,
-    CentredEncoder,
-    Recipe,
-    frame_nats,
+    RNN,
+    Music,
+    generated,
     learn,
     marginal_nats,
-    quickly,
-    roll_model,
+    read,
+    whole_nats,
 )
-from experiments.bench.published import PUBLISHED
+from experiments.bench.published import FILES, PUBLISHED
 from experiments.cli import BenchMusic
-from experiments.piano_rolls import FILES, Rolls, read
-from worldmodel import BOUNDS, ELBO
+from experiments.readers.roll_files import SPLITS
+from experiments.recordings.learning import model_of
+from experiments.recordings.midi import Midi
+from experiments.recordings.shelf import as_episodes
+from experiments.recordings_config import MidiDataConfig, quick_recordings
+from experiments.run import RunError
+from worldmodel import BOUNDS, ELBO, Onlooker, action_codec
 
+PITCHES = 88
 every_recipe = pytest.mark.parametrize("name", RECIPES)
 DATA = Path(__file__).parents[1] / BenchMusic.data
 
 
 @pytest.fixture
-def splits(tmp_path):
+def music(tmp_path):
     return read(write(tmp_path / "rolls"), "JSB")
 
 
-def untrained(name, rates):
+def music_of(recordings):
+    """The same recordings, bool [T, 88], learned from, validated on and tested on."""
+    told = MidiDataConfig((), beats=0)
+    episodes = as_episodes(Midi(told, {}), recordings)
+    kind = Midi(told, Midi(told, {}).facts_of(episodes))
+    return Music("made up", kind, dict.fromkeys(SPLITS, episodes))
+
+
+def untrained(name, kind):
     torch.manual_seed(0)
-    return roll_model(quickly(RECIPES[name]), rates).double().eval()
+    return model_of(kind, quick_recordings(RECIPES[name]).model).double().eval()
 
 
-@every_recipe
-@pytest.mark.parametrize("bound", BOUNDS)
-def test_a_model_that_says_nothing_is_the_marginal(name, bound, splits):
-    """All weights zero but the outputs' first biases: the closed form, whatever the bound."""
-    rates = splits["train"].rates
-    model, logits = untrained(name, rates), torch.from_numpy(rates).logit()
+def silence_all_but_first_biases(model):
+    """Every weight is zero, so that pitches sound as often as in the training set."""
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             if not key.startswith("decoder.observation"):
                 parameter.zero_()
-    found = frame_nats(model, splits["test"].sequences(), bound, 3)
-    frames = torch.from_numpy(splits["test"].frames).double()
+    return model
+
+
+def test_a_set_comes_back_recording_by_recording(music):
+    arrays = made_up()
+    assert tuple(music.splits) == SPLITS
+    for split, source in music.splits.items():
+        assert source.lengths.tolist() == LENGTHS[split]
+        assert np.array_equal(source.columns["observation"], arrays[f"{split}_roll"])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_set_has_a_file_of_its_own(tmp_path, name):
+    music = read(write(tmp_path, FILES[name]), name)
+    assert (music.name, len(music.splits["train"])) == (name, 6)
+
+
+def test_rates_are_those_of_the_training_set_and_never_certain():
+    frames = np.zeros((3, PITCHES), bool)
+    frames[:2, 5], frames[:, 7] = True, True
+    rates = music_of([frames]).kind.rates
+    assert rates[[0, 5, 7]] == pytest.approx([0.5 / 4, 2.5 / 4, 3.5 / 4])
+
+
+def test_nobody_acts_and_every_frame_is_scored(music):
+    assert isinstance(music.kind.agent(), Onlooker)
+    codec = action_codec(music.kind.action_space)
+    sequences = music.splits["train"].sequences(codec, np.array([1, 2]))
+    rows = sequences.rows
+    assert rows.action.shape == (9, 2, 0)
+    assert rows.observation.shape == (9, 2, PITCHES)
+    assert rows.observation.dtype == torch.bool
+    assert rows.first.tolist() == [[True, True]] + [[False, False]] * 8
+    assert not rows.reward.any()
+    assert not rows.terminated.any()
+    assert torch.equal(sequences.scored, sequences.mask)  # the first frame counts
+    assert sequences.mask.sum(0).tolist() == [9, 3]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"valid_len": None}, ["valid_len", "got only"]),
+        ({"test_roll": None}, ["none for test", "test_roll"]),
+        ({f"{split}_roll": None for split in SPLITS}, ["JSB_Chorales.npz"]),
+        ({"train_roll": np.zeros((34, 87), np.uint8)}, ["train", "[T, 88]", "87]"]),
+        ({"train_roll": np.full((34, 88), 2)}, ["train", "0 and 1"]),
+        ({"test_len": np.array([3, 8, 3])}, ["test_len", "14 frames", "13"]),
+        ({"test_len": np.array([3, 10, 0])}, ["test_len", "1 to 13"]),
+        ({"test_len": np.array([6.5, 6.5])}, ["test_len", "float64"]),
+        ({"test_len": np.array([], int)}, ["test_len", "[0]"]),
+    ],
+)
+def test_a_wrong_file_gets_a_sentence(tmp_path, changes, words):
+    write(tmp_path, **changes)
+    with pytest.raises(RunError, match=r"JSB_Chorales\.npz") as error:
+        read(tmp_path, "JSB")
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_a_missing_folder_gets_a_sentence(tmp_path):
+    with pytest.raises(RunError, match="--data"):
+        read(tmp_path / "nowhere", "JSB")
+
+
+@every_recipe
+@pytest.mark.parametrize("bound", BOUNDS)
+def test_a_model_that_says_nothing_is_the_marginal(name, bound, music):
+    """All weights zero but the outputs' first biases: the closed form, whatever the bound."""
+    model = silence_all_but_first_biases(untrained(name, music.kind))
+    logits = torch.from_numpy(music.kind.rates).logit()
+    frames = torch.from_numpy(music.splits["test"].columns["observation"]).double()
     expected = td.Bernoulli(logits=logits).log_prob(frames).sum(-1).mean().item()
+    found = whole_nats(model, music, "test", bound, 3)
     assert found == pytest.approx(expected, abs=1e-5)  # the biases are kept in single precision
-    assert marginal_nats(rates, splits["test"]) == pytest.approx(expected, abs=1e-12)
+    assert marginal_nats(music, "test") == pytest.approx(expected, abs=1e-12)
 
 
-def test_a_frame_counts_the_same_in_short_and_long_recordings(splits):
+def test_a_frame_counts_the_same_in_short_and_long_recordings(music):
     """The total over the total of frames, not a mean of recordings' means."""
-    model = untrained("rnn-nade", splits["train"].rates)
-    found = frame_nats(model, splits["test"].sequences(), "elbo", 1)
+    model = untrained("rnn-nade", music.kind)
+    found = whole_nats(model, music, "test")
     by_recording = [
-        frame_nats(model, splits["test"].sequences(np.array([i])), "elbo", 1) for i in range(3)
+        whole_nats(model, music._replace(splits={"test": part}), "test")
+        for part in (music.splits["test"].select(np.array([i])) for i in range(3))
     ]
     weights = np.array(LENGTHS["test"])
     assert found == pytest.approx(float(weights @ by_recording) / weights.sum(), abs=1e-12)
@@ -71,45 +156,70 @@ def test_a_frame_counts_the_same_in_short_and_long_recordings(splits):
 
 
 def test_the_mean_frame_is_encoded_as_nothing():
-    frames = np.random.default_rng(0).random((4, 88)) < 0.5
-    encoded = CentredEncoder(frames.mean(0)).double()(torch.from_numpy(frames))
+    frames = np.random.default_rng(0).random((4, PITCHES)) < 0.5
+    kind = Midi(MidiDataConfig((), beats=0), {"rates": frames.mean(0).tolist()})
+    encoded = kind.encoder().double()(torch.from_numpy(frames))
     assert encoded.mean(0).abs().max() < 1e-7
     assert np.array_equal(encoded.numpy() > 0, frames & (frames.mean(0) < 1))
 
 
-def test_a_model_ends_with_the_weights_that_did_best_in_validation(splits):
-    recipe = Recipe("rnn", hidden=32, updates=150, batch=6, learning_rate=0.05)
+def test_a_model_ends_with_the_weights_that_did_best_in_validation(music):
+    told = replace(LEARNING, updates=150, batch=6, learning_rate=0.05)
     torch.manual_seed(0)
-    model = roll_model(recipe, splits["train"].rates)
+    model = model_of(music.kind, replace(RNN, hidden=32, decoder_hidden=32, deafness=0.0))
     notes = []
-    learned = learn(model, ELBO(model), recipe, splits, 0, note=lambda *note: notes.append(note))
+    learned = learn(model, music, told, 0, "elbo", note=lambda *note: notes.append(note))
+    assert len(learned.curve) == 20
     assert learned.nats == max(nats for _, nats in learned.curve)
     assert (learned.update, learned.nats) in learned.curve
     assert learned.curve[-1][1] < learned.nats - 1  # later ones have learned by heart
-    found = frame_nats(model, splits["valid"].sequences(), "elbo", 1)
-    assert found == pytest.approx(learned.nats, abs=1e-6)
-    assert not model.training
+    assert whole_nats(learned.model, music, "valid") == pytest.approx(learned.nats, abs=1e-6)
+    assert not learned.model.training
     assert [done for done, _ in notes] == list(range(1, 151))
 
 
 @every_recipe
 def test_what_can_be_learned_is_learned(name):
     """Two chords that alternate: nothing but the first frame is a surprise."""
-    frames = np.zeros((80, 88), bool)
-    frames[::2, 10:14] = frames[1::2, 20:23] = True
-    rolls = Rolls(frames, np.full(10, 8))
-    recipe = replace(quickly(RECIPES[name]), updates=60, learning_rate=0.05, dropout=0.0)
+    song = np.zeros((8, PITCHES), bool)
+    song[::2, 10:14] = song[1::2, 20:23] = True
+    music, recipe = music_of([song] * 10), quick_recordings(RECIPES[name])
     torch.manual_seed(0)
-    model = roll_model(recipe, rolls.rates)
-    learned = learn(model, ELBO(model), recipe, {"train": rolls, "valid": rolls}, 0)
-    assert learned.nats > marginal_nats(rolls.rates, rolls) / 2
+    model = model_of(music.kind, replace(recipe.model, deafness=0.0))
+    told = replace(recipe.learning, updates=60, batch=4, learning_rate=0.05)
+    learned = learn(model, music, told, 0, "elbo", ELBO(model))
+    assert learned.nats > marginal_nats(music, "test") / 2
 
 
-def test_the_command_trains_scores_and_prints(tmp_path):
+def test_fivo_is_learned_by_a_posterior_that_does_not_look_ahead(music):
+    for name, recipe in RECIPES.items():
+        if recipe.learning.bound == "fivo":
+            assert untrained(name, music.kind).core.filtering
+            assert recipe.learning == FIVO
+    assert not untrained("srnn-elbo", music.kind).core.filtering
+
+
+def test_music_that_repeats_the_rates_is_that_of_the_training_set(music):
+    """A model that says nothing plays every pitch as often as it is played there."""
+    model = silence_all_but_first_biases(untrained("rnn", music.kind).float())
+    found = generated(model, music.kind, 0)
+    rates = music.kind.rates
+    error = np.sqrt((rates * (1 - rates)).sum() / 4_000)
+    assert found["corpus_notes_a_frame"] == pytest.approx(rates.sum())
+    assert abs(found["notes_a_frame"] - rates.sum()) < 4 * error
+    assert found["pitch_class_tv"] < 0.02
+    assert generated(model, music.kind, 0) == found
+    other = Midi(music.kind.data, {"rates": np.roll(rates, 20).tolist()})
+    assert generated(model, other, 0)["pitch_class_tv"] > 0.1
+
+
+def test_the_command_trains_scores_plays_and_prints(tmp_path):
     data = write(tmp_path / "rolls")
-    result = worldmodel("bench", "music", "--data", data, "--quick", "--json", "--seed", 3)
+    write(data, FILES["Nottingham"])
+    command = ["bench", "music", "--data", data, "--quick", "--seed", 3]
+    result = worldmodel(*command, "--json")
     assert result.returncode == 0, result.stderr
-    figures = json.loads(result.stdout)
+    (figures,) = json.loads(result.stdout)
     assert figures["set"] == "JSB"
     assert figures["seed"] == 3
     assert figures["frames"] == {split: sum(lengths) for split, lengths in LENGTHS.items()}
@@ -119,36 +229,40 @@ def test_the_command_trains_scores_and_prints(tmp_path):
         assert list(row["by_bound"]) == (["exact"] if "rnn" in row["model"][:3] else list(BOUNDS))
         assert row["train_seconds"] > 0
         assert row["processor_seconds"] > 0
+        assert row["generated"]["notes_a_frame"] > 0
     published = [row.name for row in PUBLISHED if "JSB" in row.nats]
     assert [row["model"] for row in figures["published"]] == published
 
-    again = worldmodel(
-        "bench", "music", "--data", data, "--quick", "--seed", 3, "--models", "vrnn-fivo"
-    )
-    assert f"{figures['rows'][4]['test_nats']:.3f}" in again.stdout  # a row does not need others
+    again = worldmodel(*command, "--models", "vrnn-fivo", "--set", "JSB", "Nottingham")
+    (fivo,) = (row for row in figures["rows"] if row["model"] == "vrnn-fivo")
+    assert f"{fivo['test_nats']:.3f}" in again.stdout  # a row does not need others
+    assert f"{fivo['generated']['pitch_class_tv']:.3f}" in again.stdout
     assert "RNN-NADE (2012) *" in again.stdout
-    assert "learning vrnn-fivo" in again.stderr
+    assert "learning vrnn-fivo on JSB" in again.stderr
+    assert "learning vrnn-fivo on Nottingham" in again.stderr
 
 
 def test_the_command_says_what_is_wrong(tmp_path):
     missing = worldmodel("bench", "music", "--data", tmp_path)
     assert_refused(missing, "JSB_Chorales.npz", "--data")
-    (tmp_path / "Nottingham.npz").write_bytes(b"damaged")
+    (tmp_path / "Nottingham.npz").write_bytes(b"PK\x03\x04 no more than a beginning")
     refused = worldmodel("bench", "music", "--set", "Nottingham", "--data", tmp_path)
     assert_refused(refused, "Nottingham.npz cannot be read")
+    later = worldmodel("bench", "music", "--set", "JSB", "Nottingham", "--data", write(tmp_path))
+    assert_refused(later, "Nottingham.npz cannot be read")  # before anything is learned
+    assert "learning" not in later.stderr
     assert_refused(worldmodel("bench", "music", "--models", "transformer"), "vrnn-fivo")
 
 
 def test_the_command_offers_every_recipe_and_every_set():
     hints = get_type_hints(BenchMusic)
     assert get_args(get_args(hints["models"])[0]) == BenchMusic.models == tuple(RECIPES)
-    assert get_args(hints["set"]) == tuple(FILES)
+    assert get_args(get_args(hints["set"])[0]) == tuple(FILES)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_published_marginals_are_those_of_the_data(name):
     if not (DATA / FILES[name]).exists():
         pytest.skip(f"there is no {FILES[name]} in {BenchMusic.data}")
-    splits = read(DATA, name)
-    found = marginal_nats(splits["train"].rates, splits["test"])
+    found = marginal_nats(read(DATA, name), "test")
     assert found == pytest.approx(PUBLISHED[0].nats[name], abs=0.005)

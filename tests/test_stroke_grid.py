@@ -1,10 +1,10 @@
-"""Strokes as classes: probabilities of the very rows, by enumeration, and floors by counting."""
+"""Strokes as classes: probabilities of the very rows, by enumeration."""
 
 import numpy as np
 import pytest
 
 from experiments.readers.files import BadFileError, Recording
-from experiments.readers.stroke_grid import PENS, Counts, Grid, floors, grid_of
+from experiments.readers.stroke_grid import PENS, Grid, grid_of
 
 
 def drawing(*rows: tuple[float, float, int]) -> Recording:
@@ -44,47 +44,12 @@ def test_every_row_of_the_box_has_one_class(growth: float, least: int) -> None:
 
 @pytest.mark.parametrize(("growth", "least"), GRIDS)
 def test_probabilities_of_all_rows_sum_to_one(growth: float, least: int) -> None:
-    """Those of any categorical over the classes, and both that counting gives."""
-    train = walks(40)
-    grid = grid_of(train, growth, least)
+    """Those of any categorical over the classes."""
+    grid = grid_of(walks(40), growth, least)
     chances = np.random.default_rng(1).dirichlet(np.ones(grid.classes))
     rows = drawing(*map(tuple, everything(grid).tolist()))
     codes = grid.encode(rows)
     assert (chances[codes] / grid.sizes[codes]).sum() == pytest.approx(1, abs=1e-12)
-
-    counts = Counts(grid, train)
-    new = counts.log_probs(rows)["unigram"]  # which does not hear the row before
-    assert np.exp(new).sum() == pytest.approx(1, abs=1e-12)
-
-
-def test_the_bigram_sums_to_one_at_the_start_and_after_any_row() -> None:
-    train = walks(40, reach=1)
-    grid = grid_of(train)
-    counts = Counts(grid, train)
-    every = everything(grid).tolist()
-    started = [counts.log_probs(drawing(tuple(row)))["bigram"][0] for row in every]
-    assert np.exp(started).sum() == pytest.approx(1, abs=1e-12)
-    for before in ((0, 0, 0), (1, -1, 1), (0, 0, 2), (3, 3, 0)):  # the last ones never met
-        after = [counts.log_probs(drawing(before, tuple(row)))["bigram"][1] for row in every]
-        assert np.exp(after).sum() == pytest.approx(1, abs=1e-12)
-
-
-def test_floors_are_what_one_counts_by_hand() -> None:
-    """Five rows of two kinds. Classes: right (3 of 5), the end (2 of 5), the escape (none)."""
-    right, end = (1, 0, 0), (0, 0, 2)
-    train = [drawing(right, right, end), drawing(right, end)]
-    grid = grid_of(train)
-    assert grid.classes == 3
-    assert grid.sizes.tolist() == [1, 1, 7 * 7 * 3 - 2]
-    lower = 1 / 3
-    p_right, p_end = (3 + 2 * lower) / 7, (2 + 2 * lower) / 7  # 2 kinds in 5 rows
-    first = (2 + 1 * p_right) / 3  # 2 starts, of 1 kind
-    then = (2 + 2 * p_end) / 5  # after right: 1 right, 2 ends
-    got = floors(grid, train, [drawing(right, end)])
-    assert got["unigram"] == pytest.approx(np.log([p_right, p_end]).mean())
-    assert got["bigram"] == pytest.approx(np.log([first, then]).mean())
-    escape = floors(grid, train, [drawing((3, 3, 1))])
-    assert escape["unigram"] == pytest.approx(np.log(2 * lower / 7 / 145))
 
 
 @pytest.mark.parametrize(("growth", "least"), GRIDS)

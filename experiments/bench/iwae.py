@@ -23,13 +23,15 @@ from experiments.bench import tables
 from experiments.bench.music import (
     RECIPES,
     SCORING_PARTICLES,
+    Music,
+    Recipe,
     learn,
-    quickly,
-    roll_model,
+    read,
     score,
 )
-from experiments.piano_rolls import Rolls, read
 from experiments.progress import Reporter
+from experiments.recordings.learning import model_of
+from experiments.recordings_config import quick_recordings
 from worldmodel import BOUNDS, ELBO, IWAE, Objective, Sequences, WorldModel, kl_monte_carlo
 from worldmodel.likelihoods import increments
 from worldmodel.objectives import Bound, Metrics
@@ -70,7 +72,8 @@ class Arm:
 
 
 K = 5
-UPDATES = 700
+VRNN = RECIPES["vrnn-elbo"]
+RECIPE = Recipe(VRNN.model, replace(VRNN.learning, updates=700))
 ARMS = {
     "VAE": Arm(lambda model: ELBO(model)),
     f"VAE, batch x {K}": Arm(lambda model: ELBO(model), batches=K),
@@ -85,15 +88,15 @@ def experiment(
     folder: Path, seeds: int, quick: bool = False, reporter: Reporter | None = None
 ) -> dict[str, Any]:
     """Every arm with every seed, on JSB; the arms of a seed begin with the same weights."""
-    splits = read(folder, "JSB")
+    music = read(folder, "JSB")
     particles = 4 if quick else SCORING_PARTICLES
     rows = [
-        measure(name, seed, splits, quick, particles, reporter or Reporter())
+        measure(name, seed, music, quick, particles, reporter or Reporter())
         for seed in range(seeds)
         for name in ARMS
     ]
     return {
-        "set": "JSB",
+        "set": music.name,
         "seeds": seeds,
         "particles": particles,
         "summary": {name: summary([r for r in rows if r["arm"] == name]) for name in ARMS},
@@ -104,27 +107,26 @@ def experiment(
 def measure(
     name: str,
     seed: int,
-    splits: dict[str, Rolls],
+    music: Music,
     quick: bool,
     particles: int,
     reporter: Reporter,
 ) -> dict[str, Any]:
     """One arm with one seed."""
     arm = ARMS[name]
-    recipe = replace(RECIPES["vrnn-elbo"], updates=UPDATES)
-    recipe = quickly(recipe) if quick else recipe
-    recipe = replace(recipe, batch=arm.batches * recipe.batch)
+    recipe = quick_recordings(RECIPE) if quick else RECIPE
+    told = replace(recipe.learning, batch=arm.batches * recipe.learning.batch)
     begun = time.monotonic()
     torch.manual_seed(seed)
-    model = roll_model(recipe, splits["train"].rates)
+    model = model_of(music.kind, recipe.model)
     title = f"{name}, seed {seed}"
-    with reporter.stage(f"learning by {title}", recipe.updates, 0, "updates") as stage:
-        learned = learn(model, arm.objective(model), recipe, splits, seed, CHOSEN_BY, stage.update)
+    with reporter.stage(f"learning by {title}", told.updates, 0, "updates") as stage:
+        learned = learn(model, music, told, seed, CHOSEN_BY, arm.objective(model), stage.update)
     seconds = time.monotonic() - begun
     return {
         "arm": name,
         "seed": seed,
-        "by_bound": score(model, splits["test"], particles, title, reporter),
+        "by_bound": score(learned.model, music, particles, title, reporter),
         "valid_nats": learned.nats,
         "update": learned.update,
         "curve": learned.curve,

@@ -9,224 +9,220 @@ to stop is decided on the validation set; the test set is scored once, by three 
 expect stands in docs/results.md.
 """
 
-import copy
-import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from gymnasium import spaces
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from experiments.bench.published import PUBLISHED
-from experiments.piano_rolls import PITCHES, Rolls, read
+from experiments.bench.published import FILES, PUBLISHED
 from experiments.progress import Reporter
-from experiments.scores import model_nats
-from worldmodel import (
-    BOUNDS,
-    CORES,
-    ELBO,
-    FIVO,
-    IWAE,
-    Encoder,
-    Objective,
-    ObservationDecoder,
-    PerceptEncoder,
-    Sequences,
-    Trainer,
-    WorldModel,
-    cosine,
-    head_for,
+from experiments.readers.files import Split
+from experiments.readers.roll_files import SPLITS, read_rolls
+from experiments.recordings.dreaming import dream
+from experiments.recordings.learning import Learner, frame_nats, model_of, scored
+from experiments.recordings.midi import Midi
+from experiments.recordings.shelf import as_episodes
+from experiments.recordings_config import (
+    MidiDataConfig,
+    SequenceLearningConfig,
+    SequenceModelConfig,
+    quick_recordings,
 )
+from experiments.run import RunError
+from worldmodel import BOUNDS, Episodes, Objective, WorldModel
+from worldmodel.noise import OwnNoise
 
-OBJECTIVES: dict[str, Callable[..., Objective]] = {"elbo": ELBO, "iwae": IWAE, "fivo": FIVO}
-LONGEST = 160  # frames; longer recordings are learned in pieces (none of JSB's is longer)
-CHOICES = 20  # how often the validation set is asked
 CHOOSING_PARTICLES = 8
 SCORING_PARTICLES = 128
+DREAMS, DREAMT_FRAMES = 20, 200
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model, what it learns by, and how."""
+    """A model, and how it learns."""
 
-    core: str
-    bound: Literal["elbo", "iwae", "fivo"] = "elbo"
-    particles: int = 1
-    hidden: int = 64
-    options: dict[str, Any] = field(default_factory=dict)
-    """The core's own."""
-    dropout: float = 0.0
-    """Of what the recurrence hears of the frame before."""
-    head: str = "bernoulli"
-    """Pitches are independent (bernoulli), or depend on each other (nade)."""
-    updates: int = 2_000
-    batch: int = 16
-    learning_rate: float = 6e-3
+    model: SequenceModelConfig
+    learning: SequenceLearningConfig
 
 
-LATENTS = {"latent": 32, "latent_hidden": 64}
-RNN = Recipe("rnn", hidden=128, dropout=0.6)
-VRNN = Recipe("vrnn", options=LATENTS, dropout=0.3)
+LEARNING = SequenceLearningConfig(
+    updates=2_000,
+    batch=16,
+    window=160,  # frames; longer recordings are learned in pieces (none of JSB's is longer)
+    piece=160,
+    learning_rate=6e-3,
+    averaging=0.99,
+    products="exact",
+    validations=20,
+)
+FIVO = replace(LEARNING, bound="fivo", particles=16, batch=8)
+RNN = SequenceModelConfig(
+    core="rnn", hidden=128, head="bernoulli", decoder_hidden=128, deafness=0.6
+)
+VRNN = SequenceModelConfig(
+    core="vrnn",
+    hidden=64,
+    latent=32,
+    latent_hidden=64,
+    head="bernoulli",
+    decoder_hidden=64,
+    deafness=0.3,
+)
+SRNN = replace(VRNN, core="srnn", deafness=0.5)
 RECIPES = {
-    "rnn": RNN,
-    "rnn-nade": replace(RNN, head="nade"),
-    "vrnn-elbo": VRNN,
-    "vrnn-iwae": replace(VRNN, bound="iwae", particles=16, updates=1_000),
-    "vrnn-fivo": replace(VRNN, bound="fivo", particles=16, batch=8),
-    "srnn-elbo": Recipe("srnn", options=LATENTS, dropout=0.5),
+    "rnn": Recipe(RNN, LEARNING),
+    "rnn-nade": Recipe(replace(RNN, head="nade"), LEARNING),
+    "rnn-subset": Recipe(replace(RNN, head="subset"), LEARNING),
+    "vrnn-elbo": Recipe(VRNN, LEARNING),
+    "vrnn-iwae": Recipe(VRNN, replace(LEARNING, bound="iwae", particles=16, updates=1_000)),
+    "vrnn-fivo": Recipe(VRNN, FIVO),
+    "srnn-elbo": Recipe(SRNN, LEARNING),
+    "srnn-fivo": Recipe(replace(SRNN, smoothing=False), FIVO),
 }
 
 
-class CentredEncoder(Encoder):
-    """A frame less what pitches do on average: bool [*, 88] -> float [*, 88]."""
+class Music(NamedTuple):
+    """A set of recordings as it was published."""
 
-    rates: Tensor
-    size = PITCHES
-
-    def __init__(self, rates: np.ndarray):
-        super().__init__()
-        self.register_buffer("rates", torch.from_numpy(rates).to(torch.get_default_dtype()))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.to(self.rates.dtype) - self.rates
+    name: str
+    kind: Midi  # that knows how often pitches sound in the training set
+    splits: dict[Split, Episodes]
 
 
-def roll_model(recipe: Recipe, rates: np.ndarray) -> WorldModel:
-    """A model of rolls whose pitches sound at `rates`, float64 [88], in the training set."""
-    encoder = PerceptEncoder(CentredEncoder(rates), rewards=False)
-    core = CORES[recipe.core](encoder.size, encoder.size, hidden=recipe.hidden, **recipe.options)
-    pitches = spaces.MultiBinary(PITCHES)
-    head = head_for(recipe.head, pitches, recipe.hidden, bias=torch.from_numpy(rates).logit())
-    decoder = ObservationDecoder(core.feature_size, recipe.hidden, head)
-    return WorldModel(encoder, core, decoder, action_size=0, dropout=recipe.dropout)
+def read(folder: Path, name: str) -> Music:
+    """The set `name`; what is wrong with its file is said in a sentence."""
+    path = folder / FILES[name]
+    if not path.is_file():
+        raise RunError(
+            f"there is no {path}; name the folder that holds {FILES[name]} with --data "
+            "(docs/results.md says what is in it)"
+        )
+    told = MidiDataConfig((str(path),), beats=0)
+    by_split: dict[Split | None, list[np.ndarray]] = {}
+    for recording in read_rolls(path, told.low, told.high):
+        by_split.setdefault(recording.split, []).append(recording.observation)
+    for split in SPLITS:
+        if split not in by_split:
+            raise RunError(
+                f"{path} expects recordings for train, valid and test, got none for {split}: "
+                f"add the arrays {split}_roll and {split}_len"
+            )
+    kind = Midi(told, {})
+    splits = {split: as_episodes(kind, by_split[split]) for split in SPLITS}
+    return Music(name, Midi(told, kind.facts_of(splits["train"])), splits)
+
+
+def whole_nats(
+    model: WorldModel, music: Music, split: Split, bound: str = "elbo", particles: int = 1
+) -> float:
+    """A bound on the log likelihood of the whole recordings of a split, in nats a frame."""
+    return frame_nats(list(scored(model, music.kind, music.splits[split], bound, particles)))[0]
+
+
+def marginal_nats(music: Music, split: Split) -> float:
+    """The log likelihood of a split if every pitch sounded by itself, as often as it does in the
+    training set; nats a frame."""
+    frames, rates = music.splits[split].columns["observation"], music.kind.rates
+    return float(np.where(frames, np.log(rates), np.log1p(-rates)).sum() / len(frames))
 
 
 class Learned(NamedTuple):
-    """How validation went, in nats a frame."""
+    """A model that has learned, and how validation went, in nats a frame."""
 
-    update: int  # that the model ended with
+    model: WorldModel  # with the average of its weights that did best in validation
+    update: int  # that it is from
     nats: float
     curve: list[tuple[int, float]]  # (update, nats) of every choice
 
 
 def learn(
     model: WorldModel,
-    objective: Objective,
-    recipe: Recipe,
-    splits: dict[str, Rolls],
+    music: Music,
+    told: SequenceLearningConfig,
     seed: int,
-    chosen_by: str = "elbo",
+    chosen_by: str,
+    objective: Objective | None = None,
     note: Callable[[int, str], None] = lambda done, words: None,
 ) -> Learned:
-    """Trains a model, which ends with the average of its weights that did best in validation,
-    by the bound `chosen_by`."""
-    batches = splits["train"].cut(LONGEST).batches(recipe.batch, np.random.default_rng(seed))
-    valid = splits["valid"].sequences()
-    rate = cosine(recipe.learning_rate, recipe.learning_rate / 50, recipe.updates)
-    trainer = Trainer(objective, model.parameters(), rate, clip_norm=1.0)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=True)
-    averaged = cast(WorldModel, average.module.eval())
-    best, weights = Learned(0, -math.inf, []), averaged.state_dict()
-    for update in range(1, recipe.updates + 1):
-        model.train()
-        metrics = trainer.update([next(batches)])
-        average.update_parameters(model)
-        if update % math.ceil(recipe.updates / CHOICES) == 0 or update == recipe.updates:
-            nats = frame_nats(averaged, valid, chosen_by, CHOOSING_PARTICLES)
-            best.curve.append((update, nats))
-            if nats > best.nats:
-                best = Learned(update, nats, best.curve)
-                weights = copy.deepcopy(averaged.state_dict())
-        chosen = f", best in validation {best.nats:.3f}" if best.update else ""
-        note(update, f"{-metrics['loss']:.3f} nats a frame{chosen}")
-    model.load_state_dict(weights)
-    model.eval()
-    return best
-
-
-def frame_nats(model: WorldModel, sequences: Sequences, bound: str, particles: int) -> float:
-    """A bound on the log likelihood of whole recordings, in nats a frame."""
-    nats = model_nats(model, sequences, bound, particles)["observation"]
-    return nats.double().sum().item() / int(sequences.scored.sum())
-
-
-def marginal_nats(rates: np.ndarray, rolls: Rolls) -> float:
-    """The log likelihood of rolls whose pitches sound by themselves at `rates`, nats a frame."""
-    frames = rolls.frames
-    return float(np.where(frames, np.log(rates), np.log1p(-rates)).sum() / len(frames))
+    """Learns from the training set; the validation set decides by the bound `chosen_by`.
+    objective: of the model, instead of the bound that is told."""
+    train = music.splits["train"]
+    learner = Learner(model, music.kind, train, told, told.updates, seed, objective)
+    curve: list[tuple[int, float]] = []
+    chosen = ""
+    for part in np.array_split(np.arange(1, told.updates + 1), told.validations):
+        for update in part.tolist():
+            note(update, f"{learner.update()['nats']:.3f} nats a frame{chosen}")
+        if len(part):
+            nats = learner.validate(
+                lambda model: whole_nats(model, music, "valid", chosen_by, CHOOSING_PARTICLES)
+            )
+            curve.append((update, nats))
+            chosen = f", best in validation {learner.best_nats:.3f}"
+    best = max(curve, key=lambda choice: choice[1])
+    return Learned(learner.best, *best, curve)
 
 
 def bench(
     folder: Path,
-    name: str,
+    names: Sequence[str],
     models: Sequence[str],
     seed: int = 0,
     quick: bool = False,
     reporter: Reporter | None = None,
+) -> list[dict[str, Any]]:
+    """Trains and scores `models` on the sets `names`; `quick`: so small that nothing is
+    learned."""
+    every = [read(folder, name) for name in names]  # before any of them is learned
+    return [bench_set(music, models, seed, quick, reporter or Reporter()) for music in every]
+
+
+def bench_set(
+    music: Music, models: Sequence[str], seed: int, quick: bool, reporter: Reporter
 ) -> dict[str, Any]:
-    """Trains and scores `models` on the set `name`; `quick`: so small that nothing is learned."""
-    splits = read(folder, name)
+    """Trains and scores `models` on one set."""
     particles = 4 if quick else SCORING_PARTICLES
     rows = []
     for model in models:
-        recipe = quickly(RECIPES[model]) if quick else RECIPES[model]
-        rows.append(measure(model, recipe, splits, seed, particles, reporter or Reporter()))
+        recipe = quick_recordings(RECIPES[model]) if quick else RECIPES[model]
+        rows.append(measure(model, recipe, music, seed, particles, reporter))
     return {
-        "set": name,
+        "set": music.name,
         "seed": seed,
-        "frames": {split: int(rolls.lengths.sum()) for split, rolls in splits.items()},
+        "frames": {split: source.rows for split, source in music.splits.items()},
         "scored": "every frame, the first too; nats a frame of the test set",
         "particles": particles,
-        "marginal_nats": marginal_nats(splits["train"].rates, splits["test"]),
+        "marginal_nats": marginal_nats(music, "test"),
         "rows": rows,
         "published": [
             {
                 "model": row.name,
-                "nats": row.nats[name],
+                "nats": row.nats[music.name],
                 "scored": row.scored,
                 "checked": row.checked,
             }
             for row in PUBLISHED
-            if name in row.nats
+            if music.name in row.nats
         ],
     }
 
 
-def quickly(recipe: Recipe) -> Recipe:
-    """The same recipe made so small that it ends within seconds and learns next to nothing."""
-    return replace(
-        recipe,
-        hidden=8,
-        options=dict.fromkeys(recipe.options, 4),
-        particles=min(2, recipe.particles),
-        updates=3,
-        batch=4,
-    )
-
-
 def measure(
-    name: str,
-    recipe: Recipe,
-    splits: dict[str, Rolls],
-    seed: int,
-    particles: int,
-    reporter: Reporter,
+    name: str, recipe: Recipe, music: Music, seed: int, particles: int, reporter: Reporter
 ) -> dict[str, Any]:
-    """One row: a model trained by a recipe, and what it makes of the test set."""
+    """One row: a model trained by a recipe, what it makes of the test set, and what it plays."""
     begun = (time.monotonic(), time.process_time())
     torch.manual_seed(seed)
-    model = roll_model(recipe, splits["train"].rates)
-    with reporter.stage(f"learning {name}", recipe.updates, 0, "updates") as stage:
-        objective = OBJECTIVES[recipe.bound](model, particles=recipe.particles)
-        learned = learn(model, objective, recipe, splits, seed, recipe.bound, stage.update)
+    model, told = model_of(music.kind, recipe.model), recipe.learning
+    title = f"{name} on {music.name}"
+    with reporter.stage(f"learning {title}", told.updates, 0, "updates") as stage:
+        learned = learn(model, music, told, seed, told.bound, note=stage.update)
     seconds, busy = time.monotonic() - begun[0], time.process_time() - begun[1]
-    by_bound = score(model, splits["test"], particles, name, reporter)
+    by_bound = score(learned.model, music, particles, title, reporter)
     best = max(by_bound, key=by_bound.__getitem__)
     return {
         "model": name,
@@ -237,20 +233,34 @@ def measure(
         "update": learned.update,
         "train_seconds": seconds,
         "processor_seconds": busy,
+        "generated": generated(learned.model, music.kind, seed),
         "recipe": asdict(recipe),
     }
 
 
 def score(
-    model: WorldModel, rolls: Rolls, particles: int, name: str, reporter: Reporter
+    model: WorldModel, music: Music, particles: int, title: str, reporter: Reporter
 ) -> dict[str, float]:
-    """What each bound makes of whole recordings, nats a frame; {"exact": ...} without latents."""
-    sequences = rolls.sequences()
+    """What each bound makes of the test set, nats a frame; {"exact": ...} without latents."""
     if not model.initial_state(1).core.latent.shape[-1]:
-        return {"exact": frame_nats(model, sequences, "elbo", 1)}
+        exact = whole_nats(model, music, "test")
+        reporter.say(f"scoring {title}: exact {exact:.3f}")
+        return {"exact": exact}
     found = {}
-    with reporter.stage(f"scoring {name}", len(BOUNDS), 0, "bounds") as stage:
+    with reporter.stage(f"scoring {title}", len(BOUNDS), 0, "bounds") as stage:
         for number, bound in enumerate(BOUNDS, 1):
-            found[bound] = frame_nats(model, sequences, bound, particles)
+            found[bound] = whole_nats(model, music, "test", bound, particles)
             stage.update(number, f"{bound} {found[bound]:.3f}")
     return found
+
+
+def generated(model: WorldModel, kind: Midi, seed: int) -> dict[str, float]:
+    """What a model plays by itself, beside the training set; `pitch_class_tv`: how far apart the
+    histograms of pitch classes are, in total variation."""
+    with OwnNoise(seed)():
+        notes, apart = kind.beside(dream(model, kind, DREAMT_FRAMES, DREAMS))
+    return {
+        "notes_a_frame": notes,
+        "corpus_notes_a_frame": float(kind.rates.sum()),
+        "pitch_class_tv": apart,
+    }

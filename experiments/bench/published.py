@@ -2,7 +2,12 @@
 
 from typing import NamedTuple
 
-from experiments.piano_rolls import FILES
+FILES = {  # of Boulanger-Lewandowski et al. 2012 (https://arxiv.org/abs/1206.6392)
+    "JSB": "JSB_Chorales.npz",
+    "Nottingham": "Nottingham.npz",
+    "MuseData": "MuseData.npz",
+    "Piano-midi": "Piano_midi.npz",
+}
 
 
 class Published(NamedTuple):

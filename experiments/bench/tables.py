@@ -139,7 +139,8 @@ def of_dreamer(result: dict[str, Any]) -> list[Table]:
 
 
 def of_music(result: dict[str, Any]) -> list[Table]:
-    """The tables of `bench music`: ours beside what was published, then ours in detail."""
+    """The tables of a set of `bench music`: ours beside what was published, ours in detail, and
+    the music that they make."""
     particles = result["particles"]
     ours = [
         (row["model"], f"{row['test_nats']:.3f}", bound(row["best"], particles))
@@ -160,11 +161,22 @@ def of_music(result: dict[str, Any]) -> list[Table]:
         )
         for row in result["rows"]
     )
+    played = (
+        (
+            row["model"],
+            f"{row['generated']['notes_a_frame']:.2f}",
+            f"{row['generated']['corpus_notes_a_frame']:.2f}",
+            f"{row['generated']['pitch_class_tv']:.3f}",
+        )
+        for row in result["rows"]
+    )
+    music = ("model", "notes a frame", "learned from", "pitch classes apart")
     bounds = (bound(key, particles) for key in BOUNDS)
     title = f"{result['set']}, seed {result['seed']}, nats a frame (* quoted from memory)"
     return [
         table(title, ("model", "nats", "which is"), ours + published),
         table("in detail", ("model", *bounds, "valid", "update", "s", "CPU s"), details),
+        table("generated music beside what was learned from", music, played),
     ]
 
 

@@ -97,6 +97,11 @@ class Kind(ABC):
         figures are told of other values than those that the model is shown."""
         return 0.0
 
+    @property
+    def orders(self) -> int:
+        """How many frames in a row are worth counting, for floors beside a model: of classes."""
+        return 0
+
     def words(self, sample: Any) -> str:
         """A sample for the log, where it can be read."""
         return ""

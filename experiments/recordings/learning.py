@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from experiments.processor import products
 from experiments.recordings.kind import Kind
 from experiments.recordings_config import SequenceLearningConfig, SequenceModelConfig
 from experiments.run import RunError
@@ -79,16 +80,19 @@ class Learner:
         told: SequenceLearningConfig,
         updates: int,
         seed: int | np.random.SeedSequence,
+        objective: Objective | None = None,
     ):
-        """updates: within which the learning rate falls."""
+        """updates: within which the learning rate falls; objective: of the model, instead of the
+        bound that is told."""
         self.model = model.eval()
         self.kind = kind
+        self.products = told.products
         self.updates = updates
         actions = action_codec(kind.action_space)
         piece = told.window if told.bound == "fivo" else told.piece
         self.passages = Passages(train, actions, told.batch, told.window, piece, seed)
         self.trainer = Trainer(
-            objective_for(model, told),
+            objective_for(model, told) if objective is None else objective,
             model.parameters(),
             lambda step: cosine(told.learning_rate, LAST_RATE * told.learning_rate, self.updates)(
                 step
@@ -114,7 +118,8 @@ class Learner:
         """One step; `nats`: of a frame."""
         batch = next(self.passages)
         self.model.train()
-        metrics = self.trainer.update([batch])
+        with products(self.products):
+            metrics = self.trainer.update([batch])
         self.model.eval()
         self.average.update_parameters(self.model)
         each = corrections(self.kind, batch) / int(batch.mask.sum())

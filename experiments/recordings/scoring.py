@@ -1,17 +1,21 @@
 """How likely recordings are under a run's model."""
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from rich.table import Table
 
+from experiments.datasets import portions
 from experiments.readers.files import Recording
+from experiments.recordings.counting import MOST_ROWS, Ngrams, ngram_nats
 from experiments.recordings.dreaming import load
+from experiments.recordings.kind import Kind
 from experiments.recordings.learning import frame_nats, scored
-from experiments.recordings.shelf import as_episodes, held_out
+from experiments.recordings.shelf import as_episodes, held_out, shelf
 from experiments.recordings_config import ScoreConfig
 from experiments.run import RunError, RunFolder
 from worldmodel import EpisodeSource, MemoryStore
@@ -64,6 +68,8 @@ def evaluate(
         "scored": f"whole recordings, the first {kind.frame} too",
         "warnings": warnings,
     }
+    if kind.orders and shelf(folder, "train").rows <= MOST_ROWS:
+        result["counting"] = counted(kind, shelf(folder, "train"), store)
     if settings.each:
         result["each"] = []
         for score in scores:
@@ -73,12 +79,28 @@ def evaluate(
     return result
 
 
+def counted(kind: Kind, train: EpisodeSource, store: EpisodeSource) -> dict[str, float]:
+    """What counting makes of the same recordings, nats a frame, by how many frames in a row."""
+    learned, asked = (list(_codes(source)) for source in (train, store))
+    ngrams = Ngrams(cast(spaces.Discrete, kind.observation_space).n.item(), kind.orders, learned)
+    nats = ngram_nats(ngrams, asked, [kind.correction(codes) for codes in asked])
+    return {f"{n}-gram": value for n, value in enumerate(nats, 1)}
+
+
+def _codes(source: EpisodeSource) -> Iterator[np.ndarray]:
+    for part in portions(source):
+        yield from np.split(part.columns["observation"], part.starts[1:])
+
+
 def tables(result: dict[str, Any]) -> list[Table]:
     """The same, for people."""
     table = Table("figure", "value")
     for key, value in result.items():
         if isinstance(value, float):
             table.add_row(key.replace("_", " "), f"{value:.4f}")
+        elif key == "counting":
+            best = max(value, key=value.__getitem__)
+            table.add_row(f"the best by counting, {best}", f"{value[best]:.4f}")
         elif key not in ("each", "warnings", "frame") and value is not None:
             table.add_row(key.replace("_", " "), str(value))
     for warning in result["warnings"]:

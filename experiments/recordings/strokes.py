@@ -14,10 +14,16 @@ from experiments.readers.strokes import DRAWING_END, SUFFIXES, read_strokes
 from experiments.recordings.kind import Kind, Report
 
 COLUMNS = 8  # of a sheet
+NOISE = 0  # seed of what whole offsets are dequantised by
 
 
 class Strokes(Kind):
     """Offsets have a density, or, with `--exact`, whole offsets a probability each.
+
+    A density of whole numbers that repeat has no bound: to offsets of a drawing that are whole,
+    noise is added that fills their cells, [k - 1/2, k + 1/2). So both figures compare: the density
+    of a cell, integrated, is the probability of its number, or less (Theis et al. 2016,
+    https://arxiv.org/abs/1511.01844, section 3.1).
 
     facts: {"edges", "cells"} of the grid, if there is one.
     """
@@ -40,7 +46,8 @@ class Strokes(Kind):
         if not data.exact:
             return facts
         drawings = _drawings(data.data, data.on_error, report)
-        grid = grid_of(drawing for drawing in drawings if drawing.split in (None, "train"))
+        learned = (drawing for drawing in drawings if drawing.split in (None, "train"))
+        grid = grid_of(learned, data.growth)
         return {"edges": grid.edges.tolist(), "cells": grid.cells.tolist()}
 
     @property
@@ -52,11 +59,16 @@ class Strokes(Kind):
     def recordings(
         self, paths: Sequence[str], on_error: OnError, report: Report
     ) -> Iterator[Recording]:
+        noise = np.random.default_rng(NOISE)
         for drawing in _drawings(paths, on_error, report):
-            if self.grid is None:
-                yield drawing
-            else:
-                yield drawing._replace(observation=self.grid.encode(drawing))
+            shown: Any = _dequantised(drawing.observation, noise)
+            if self.grid is not None:
+                shown = self.grid.encode(drawing)
+            yield drawing._replace(observation=shown)
+
+    @property
+    def orders(self) -> int:
+        return 0 if self.grid is None else 3
 
     def correction(self, observation: Any) -> Any:
         return 0.0 if self.grid is None else -np.log(self.grid.sizes)[observation]
@@ -75,6 +87,14 @@ class Strokes(Kind):
         ends = np.flatnonzero(sample["pen"] == DRAWING_END)
         length = ends[0] + 1 if len(ends) else len(sample["pen"])
         return {key: value[:length] for key, value in sample.items()}
+
+
+def _dequantised(drawing: dict[str, np.ndarray], noise: np.random.Generator) -> dict[str, Any]:
+    offset = drawing["offset"]
+    if (offset != np.rint(offset)).any():
+        return drawing
+    spread = noise.random(offset.shape, np.float32) - 0.5
+    return drawing | {"offset": offset + spread}
 
 
 def _drawings(paths: Sequence[str], on_error: OnError, report: Report) -> Iterator[Recording]:

@@ -98,6 +98,10 @@ class Text(Kind):
             else:
                 yield file, total
 
+    @property
+    def orders(self) -> int:
+        return 6
+
     def encode(self, text: str) -> np.ndarray:
         """Characters as numbers, [T]."""
         return np.fromiter((self.numbers.get(c, 0) for c in text), self.dtype, len(text))
