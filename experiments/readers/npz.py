@@ -49,18 +49,20 @@ def read_arrays(path: Path, most: int = 0) -> Arrays:
         ) from error
 
 
-def cut(path: Path, name: str, rows: np.ndarray, lengths: Any) -> list[np.ndarray]:
-    """The recordings that lie one behind the other in the array `name`.
-
-    rows: [N, ...]; lengths: [recordings], claimed to be numbers of rows that add up to N.
-    """
-    what = f"{path} expects the rows of each recording beside {name}, one or more"
+def cut(path: Path, arrays: Arrays, name: str, lengths_name: str) -> list[np.ndarray]:
+    """The recordings [T, ...] that lie one behind the other in the array `name` [N, ...]; the
+    other array [recordings] is claimed to tell the rows of each, which add up to N."""
+    rows, lengths = arrays[name], arrays.get(lengths_name)
+    what = f"{path} expects in {lengths_name} the rows of each recording of {name}, one or more"
+    if lengths is None:
+        raise BadFileError(f"{what}, got only {', '.join(sorted(arrays))[:200]}; add it")
     if isinstance(lengths, list) or lengths.ndim != 1 or lengths.dtype.kind not in "iu":
         got = "a list" if isinstance(lengths, list) else f"{lengths.dtype} {list(lengths.shape)}"
         raise BadFileError(f"{what}, got {got}; give whole numbers [recordings]")
     sizes: list[int] = lengths.tolist()
     if min(sizes, default=0) < 1:
-        raise BadFileError(f"{what}, got {min(sizes, default=0)}; leave empty recordings out")
+        got = str(min(sizes, default="none"))
+        raise BadFileError(f"{what}, got {got}; leave empty recordings out")
     if sum(sizes) != len(rows):
         raise BadFileError(
             f"{what}, but they add up to {sum(sizes)} of its {len(rows)} rows; give every row to "

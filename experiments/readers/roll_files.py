@@ -89,13 +89,13 @@ def _npz(path: Path) -> Iterator[Found]:
         raise BadFileError(f"{path} expects arrays, got none; name another file")
     splits = {f"{split}_roll": split for split in SPLITS if f"{split}_roll" in arrays}
     for name, split in splits.items():
-        rows, lengths = arrays[name], arrays.get(f"{split}_len", [])
+        rows = arrays[name]
         if isinstance(rows, list) or rows.ndim != 2:
             raise BadFileError(
                 f"{path} expects the frames of {name} one after another, [N, 88], got another "
                 f"shape; save it so, or under another name"
             )
-        for number, roll in enumerate(cut(path, name, rows, lengths)):
+        for number, roll in enumerate(cut(path, arrays, name, f"{split}_len")):
             yield Found(roll, f"{name}[{number}]", split)
     for name, rolls in arrays.items() if not splits else ():
         if isinstance(rolls, np.ndarray):

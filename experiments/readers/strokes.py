@@ -59,9 +59,9 @@ def _strokes_in(path: Path, arrays: Arrays) -> list[str]:
 def _drawings(path: Path, name: str, arrays: Arrays) -> list[np.ndarray]:
     """The drawings [T, C] of the array `name`, T and C unchecked."""
     array = arrays[name]
-    lengths = arrays.get(f"{name.split('_')[0]}_len")
-    if isinstance(array, np.ndarray) and array.ndim == 2 and lengths is not None:
-        return cut(path, name, array, lengths)
+    lengths = f"{name.split('_')[0]}_len"
+    if isinstance(array, np.ndarray) and array.ndim == 2 and lengths in arrays:
+        return cut(path, arrays, name, lengths)
     drawings = list(array) if isinstance(array, list) or array.ndim > 2 else [array]
     if not drawings:
         raise BadFileError(f"{path} expects drawings in {name}, got none; leave that array out")
