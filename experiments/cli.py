@@ -23,13 +23,14 @@ worldmodel bench music --set JSB        cores and bounds on polyphonic music
 worldmodel bench replay                 memory and time of ever more episodes on disk
 worldmodel bench iwae                   does importance weighting help?
 worldmodel bench vae                    the convolutional VAE on MNIST
+worldmodel bench speech                 cores and heads on spoken digits
 worldmodel bench images                 images on disk: how fast, in how much memory
 """
 
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
 import tyro
 
@@ -37,6 +38,7 @@ from experiments.baseline_config import BaselineConfig
 from experiments.config import (
     ExactConfig,
     ToyGameConfig,
+    not_negative,
     positive,
     quick,
     quick_exact,
@@ -523,7 +525,9 @@ class BenchVAE:
     models: tuple[Literal["vae", "vae-5", "iwae-5"], ...] = ("vae", "vae-5", "iwae-5")
     """One draw, the mean of five bounds, the importance-weighted bound of five."""
     seeds: int = 3
-    """How many, from 0 on."""
+    """How many."""
+    first_seed: int = 0
+    """The first of them."""
     minutes: float = 10.0
     """That each model learns for; to score it takes some minutes more."""
     threads: int = 2
@@ -534,6 +538,8 @@ class BenchVAE:
     """Print one JSON object and nothing else."""
 
     def __post_init__(self) -> None:
+        if self.first_seed < 0:
+            raise ValueError(f"--first-seed must be 0 or more, got {self.first_seed}")
         if self.seeds < 1 or self.threads < 1 or self.minutes <= 0:
             raise ValueError(
                 "--seeds, --threads and --minutes must be positive, got "
@@ -543,9 +549,56 @@ class BenchVAE:
     def run(self) -> None:
         from experiments import jobs
 
+        seeds = range(self.first_seed, self.first_seed + self.seeds)
         jobs.bench_vae(
-            self.data, self.models, self.seeds, self.minutes, self.threads, self.quick, self.json
+            self.data, self.models, seeds, self.minutes, self.threads, self.quick, self.json
         )
+
+
+SpeechModel = Literal[
+    "rnn-gauss",
+    "rnn-gmm",
+    "vrnn-gauss",
+    "vrnn-gmm",
+    "srnn",
+    "rnn-autoregressive",
+    "rnn-full",
+]
+
+
+@dataclass(frozen=True)
+class BenchSpeech:
+    """Train cores with several heads on spoken digits, beside Gaussians that are fitted at once.
+
+    Each model takes some minutes a seed on one thread.
+    """
+
+    data: Path = Path("data/fsdd")
+    """The folder that holds fsdd.npz, with the arrays wave, length, index and rate."""
+    models: tuple[SpeechModel, ...] = get_args(SpeechModel)
+    """Which core, and which head."""
+    seeds: int = 3
+    """How many, from 0 on."""
+    seed: int | None = None
+    """This one alone."""
+    minutes: float = 0.0
+    """Learn for about so long each, instead of the updates that were found good."""
+    quick: bool = False
+    """Make everything so small that it ends within seconds: to try an installation."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+    def __post_init__(self) -> None:
+        positive(self, "seeds")
+        not_negative(self, "minutes")
+        if self.seed is not None:
+            not_negative(self, "seed")
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        seeds = range(self.seeds) if self.seed is None else [self.seed]
+        jobs.bench_speech(self.data, self.models, seeds, self.minutes, self.quick, self.json)
 
 
 @dataclass(frozen=True)
@@ -645,6 +698,7 @@ GROUPS: dict[str, dict[str, Any]] = {
         "music": BenchMusic,
         "iwae": BenchIWAE,
         "vae": BenchVAE,
+        "speech": BenchSpeech,
         "images": BenchImages,
         "replay": BenchReplay,
     },

@@ -20,6 +20,7 @@ from experiments.recordings_config import GenerateConfig, ScoreConfig
 from experiments.run import RunError, RunFolder, experiment_of, write_text
 from experiments.training import Training
 from worldmodel import CORES
+from worldmodel.disk_store import StoreInUseError
 
 Note = Callable[[str, int, int], None]  # told of (what, done, total)
 
@@ -136,7 +137,7 @@ def _go_on(folder: RunFolder) -> None:
     except Interrupted:
         reporter.say(f"saved; go on with: {hint}")
         sys.exit(130)
-    except (FloatingPointError, StrangeValueError) as error:
+    except (FloatingPointError, StrangeValueError, StoreInUseError) as error:
         raise RunError(f"{folder.path}: {error}") from error
     except KeyboardInterrupt:
         reporter.say(f"stopped; go on from the last checkpoint with: {hint}")
@@ -393,7 +394,7 @@ def bench_iwae(data: Path, seeds: int, picture: Path | None, quick: bool, as_jso
 def bench_vae(
     data: Path,
     models: Sequence[str],
-    seeds: int,
+    seeds: Sequence[int],
     minutes: float,
     threads: int,
     quick: bool,
@@ -408,6 +409,25 @@ def bench_vae(
         print(json.dumps(result, indent=2))
     else:
         Console().print(*tables.of_vae(result))
+
+
+def bench_speech(
+    data: Path,
+    models: Sequence[str],
+    seeds: Sequence[int],
+    minutes: float,
+    quick: bool,
+    as_json: bool,
+) -> None:
+    """Models of spoken digits, on one thread."""
+    from experiments.bench import speech, tables
+
+    torch.set_num_threads(1)
+    result = speech.bench(data, models, seeds, minutes, quick, Reporter())
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        Console().print(*tables.of_speech(result))
 
 
 def bench_images(folder: Path | None, gigabytes: float, samples: int, as_json: bool) -> None:

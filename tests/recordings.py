@@ -2,12 +2,9 @@
 
 import contextlib
 
-import torch
-
 from experiments.progress import Interrupted, Reporter
 from experiments.recordings.training import Training
 from experiments.run import RunFolder
-from worldmodel.checkpoint import load_newest
 
 
 def train(folder: RunFolder, stop_after=lambda training: False) -> None:
@@ -16,18 +13,3 @@ def train(folder: RunFolder, stop_after=lambda training: False) -> None:
     training.restore()
     with contextlib.suppress(Interrupted):
         training.run(stop_after)
-
-
-def outcome(folder: RunFolder) -> tuple[list[dict], dict[str, torch.Tensor]]:
-    """What a run measured and learned."""
-    metrics = [{k: v for k, v in line.items() if k != "seconds"} for line in folder.metrics()]
-    return metrics, load_newest(folder.checkpoints)[0].weights
-
-
-def assert_same(one: RunFolder, other: RunFolder) -> None:
-    """Two runs measured and learned the same, to the last bit."""
-    (metrics, weights), (expected, expected_weights) = outcome(one), outcome(other)
-    assert metrics == expected
-    assert weights.keys() == expected_weights.keys()
-    for name, weight in weights.items():
-        assert weight.numpy().tobytes() == expected_weights[name].numpy().tobytes(), name

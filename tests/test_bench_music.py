@@ -13,7 +13,7 @@ from test_cli import assert_refused, worldmodel
 from torch import distributions as td
 
 from experiments.bench.music import (
-    FIVO,
+    BY_FIVO,
     LEARNING,
     RECIPES,
     RNN,
@@ -195,7 +195,7 @@ def test_fivo_is_learned_by_a_posterior_that_does_not_look_ahead(music):
     for name, recipe in RECIPES.items():
         if recipe.learning.bound == "fivo":
             assert untrained(name, music.kind).core.filtering
-            assert recipe.learning == FIVO
+            assert recipe.learning == BY_FIVO
     assert not untrained("srnn-elbo", music.kind).core.filtering
 
 

@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from runs import assert_same
 
 from experiments.cli import main
 from experiments.control import Training, load, phase_steps, stages
@@ -23,7 +24,6 @@ from experiments.control_config import (
 from experiments.progress import Interrupted, Reporter
 from experiments.run import RunFolder
 from worldmodel import DiskStore, Greedy, Trainer
-from worldmodel.checkpoint import load_newest
 from worldmodel.codecs import NormalHead
 
 # An environment of one's own: a file outside of the package.
@@ -276,11 +276,6 @@ def go_on(folder, stop_after=lambda training: False):
     training.run(stop_after)
 
 
-def outcome(folder):
-    metrics = [{k: v for k, v in line.items() if k != "seconds"} for line in folder.metrics()]
-    return metrics, load_newest(folder.checkpoints)[0].weights
-
-
 @pytest.mark.parametrize(
     ("env", "stop"),
     [
@@ -305,12 +300,8 @@ def test_a_resumed_run_equals_one_never_stopped(tmp_path, env, stop):
         go_on(folder, here)
     torch.manual_seed(99)  # another process would not have our random state either
     go_on(folder)
-    metrics, weights = outcome(folder)
-    assert metrics == outcome(whole)[0]
-    assert "spread" in {key for line in metrics for key in line}
-    assert weights.keys() == outcome(whole)[1].keys()
-    for name, weight in outcome(whole)[1].items():
-        torch.testing.assert_close(weights[name], weight, rtol=0, atol=0, equal_nan=True)
+    assert_same(folder, whole)
+    assert "spread" in {key for line in folder.metrics() for key in line}
 
 
 def flat(module):

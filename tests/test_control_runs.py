@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from runs import assert_same
 from test_cli import assert_refused, worldmodel
 
 import experiments
@@ -19,7 +20,6 @@ from experiments.control_config import ControlConfig, EnvironmentConfig, quick_c
 from experiments.datasets import open_data
 from experiments.progress import Interrupted, Reporter
 from experiments.run import RunError, RunFolder
-from worldmodel.checkpoint import load_newest
 
 CARTPOLE = quick_control(ControlConfig(EnvironmentConfig("CartPole-v1"), seed=3))
 PENDULUM = quick_control(ControlConfig(EnvironmentConfig("Pendulum-v1", copies=3), seed=4))
@@ -33,19 +33,6 @@ def train(folder: RunFolder, stop_after=lambda training: False) -> None:
         training.run(stop_after)
     finally:
         training.store.close()  # as the end of a process does
-
-
-def outcome(folder: RunFolder) -> tuple[list[dict], dict[str, torch.Tensor]]:
-    metrics = [{k: v for k, v in line.items() if k != "seconds"} for line in folder.metrics()]
-    return metrics, load_newest(folder.checkpoints)[0].weights
-
-
-def assert_same(one: RunFolder, other: RunFolder) -> None:
-    (metrics, weights), (expected, expected_weights) = outcome(one), outcome(other)
-    assert metrics == expected
-    assert weights.keys() == expected_weights.keys()
-    for name, weight in weights.items():
-        assert weight.numpy().tobytes() == expected_weights[name].numpy().tobytes(), name
 
 
 @pytest.fixture(scope="module")

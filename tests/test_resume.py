@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import assert_same
 
 from experiments.config import ToyGameConfig, quick
 from experiments.progress import Interrupted, Reporter
 from experiments.run import RunError, RunFolder
 from experiments.toy_game import Training, load
-from worldmodel.checkpoint import list_checkpoints, load_newest
+from worldmodel.checkpoint import list_checkpoints
 
 CONFIG = quick(ToyGameConfig(seed=3, threads=1))
 
@@ -25,24 +26,11 @@ def train(folder: RunFolder, stop_after=lambda training: False) -> Training:
     return training
 
 
-def outcome(folder: RunFolder) -> tuple[list[dict], dict[str, torch.Tensor]]:
-    metrics = [{k: v for k, v in line.items() if k != "seconds"} for line in folder.metrics()]
-    return metrics, load_newest(folder.checkpoints)[0].weights
-
-
 @pytest.fixture(scope="module")
-def never_stopped(tmp_path_factory) -> tuple[list[dict], dict[str, torch.Tensor]]:
+def never_stopped(tmp_path_factory) -> RunFolder:
     folder = RunFolder.create(tmp_path_factory.mktemp("run") / "whole", CONFIG)
     train(folder)
-    return outcome(folder)
-
-
-def assert_same(folder: RunFolder, never_stopped) -> None:
-    metrics, weights = outcome(folder)
-    assert metrics == never_stopped[0]
-    assert weights.keys() == never_stopped[1].keys()
-    for name, weight in weights.items():
-        assert weight.numpy().tobytes() == never_stopped[1][name].numpy().tobytes(), name
+    return folder
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from runs import assert_same
 
 from agents import Imagination, Policy, Sighted, Uniform
 from envs import BeliefWrapper, CodeView, DreamEnv, GymEnvironment, ImageToCode, make_vector_env
@@ -37,7 +38,6 @@ from worldmodel import (
     model_for,
     silence,
 )
-from worldmodel.checkpoint import load_newest
 from worldmodel.noise import OwnNoise
 
 SHAPE = (16, 16, 1)
@@ -54,11 +54,6 @@ def train(folder, stop_after=lambda training: False):
     training.restore()
     training.run(stop_after)
     return training
-
-
-def outcome(folder):
-    metrics = [{k: v for k, v in line.items() if k != "seconds"} for line in folder.metrics()]
-    return metrics, load_newest(folder.checkpoints)[0].weights
 
 
 def eyes_of(shape=SHAPE, latent=3):
@@ -129,11 +124,7 @@ def test_a_resumed_run_equals_one_never_stopped(tmp_path, run, kind, number, don
     with pytest.raises(Interrupted):
         train(folder, here)
     train(folder)
-    (metrics, weights), (expected, expected_weights) = outcome(folder), outcome(run[0])
-    assert metrics == expected
-    assert weights.keys() == expected_weights.keys()
-    for name, weight in weights.items():
-        assert torch.equal(weight, expected_weights[name]), name
+    assert_same(folder, run[0])
 
 
 def test_a_loaded_run_acts_in_reality_and_in_the_dream(run):

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from recordings import assert_same, train
+from recordings import train
+from runs import assert_same
 from test_cli import assert_refused, worldmodel
 
 from experiments.progress import Reporter

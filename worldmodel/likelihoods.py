@@ -20,6 +20,7 @@ from worldmodel.model import WorldModel
 from worldmodel.sequences import Sequences
 
 AT_ONCE = 2**18  # rows times columns times particles that are held at once
+DECODED = 2**24  # numbers that the decoder's widest layer gives of those that are decoded at once
 
 
 def kl_closed_form(core: SequenceCore, inference: Inference) -> Tensor:
@@ -140,17 +141,21 @@ def _in_groups(
 ) -> Iterator[dict[str, Tensor]]:
     """The increments of log w by key, [T, K', B], of one group of particles after another."""
     time, batch_size = sequences.mask.shape
+    width = max([1, *(x.shape[0] for x in model.decoder.parameters() if x.dim() > 1)])
     group = min(particles, max(1, at_once // (time * batch_size)))
     length = max(1, at_once // (group * batch_size)) if model.core.filtering else time
     for begin in range(0, particles, group):
         drawn = min(group, particles - begin)
+        decoded = max(1, DECODED // (width * drawn * batch_size))  # rows
         state: Any = model.initial_state(batch_size)
         chunks = []
         for t in range(0, time, length):
             rows = nested.index(sequences, slice(t, t + length))
             inference, state = model.infer(rows, state, drawn)
             inference = inference._replace(states=inference.states.core)
-            chunks.append(increments(model, rows, inference))
+            for at in range(0, len(rows.mask), decoded):
+                some = nested.index((rows, inference), slice(at, at + decoded))
+                chunks.append(increments(model, *some))
         yield nested.concatenate(chunks)
 
 

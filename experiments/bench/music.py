@@ -59,7 +59,7 @@ LEARNING = SequenceLearningConfig(
     products="exact",
     validations=20,
 )
-FIVO = replace(LEARNING, bound="fivo", particles=16, batch=8)
+BY_FIVO = replace(LEARNING, bound="fivo", particles=16, batch=8)
 RNN = SequenceModelConfig(
     core="rnn", hidden=128, head="bernoulli", decoder_hidden=128, deafness=0.6
 )
@@ -79,9 +79,9 @@ RECIPES = {
     "rnn-subset": Recipe(replace(RNN, head="subset"), LEARNING),
     "vrnn-elbo": Recipe(VRNN, LEARNING),
     "vrnn-iwae": Recipe(VRNN, replace(LEARNING, bound="iwae", particles=16, updates=1_000)),
-    "vrnn-fivo": Recipe(VRNN, FIVO),
+    "vrnn-fivo": Recipe(VRNN, BY_FIVO),
     "srnn-elbo": Recipe(SRNN, LEARNING),
-    "srnn-fivo": Recipe(replace(SRNN, smoothing=False), FIVO),
+    "srnn-fivo": Recipe(replace(SRNN, smoothing=False), BY_FIVO),
 }
 
 

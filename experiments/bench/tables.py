@@ -224,6 +224,42 @@ def of_vae(result: dict[str, Any]) -> list[Table]:
     ]
 
 
+def of_speech(result: dict[str, Any]) -> list[Table]:
+    """The tables of `bench speech`: means over seeds beside floors, then every run."""
+    bounds = {bound: None for found in result["summary"].values() for bound in found}
+    floors = [(name, f"{nats:.1f}") for name, nats in result["floors"].items()]
+
+    def cell(figure: dict[str, Any] | None) -> str:
+        if figure is None:
+            return ""
+        error = "" if figure["se"] is None else f" ± {figure['se']:.1f}"
+        return f"{figure['mean']:.1f}{error}"
+
+    means = [
+        (model, *(cell(found.get(bound)) for bound in bounds))
+        for model, found in result["summary"].items()
+    ]
+    details = (
+        (
+            f"{row['model']}, seed {row['seed']}",
+            *(f"{row['by_bound'][key]:.1f}" if key in row["by_bound"] else "" for key in bounds),
+            f"{row['valid_nats']:.1f}",
+            f"{row['train_nats']:.1f}",
+            f"{row['update']}/{row['updates']}",
+            f"{row['processor_seconds']:.0f}",
+        )
+        for row in result["rows"]
+    )
+    titles = [bound(name, result["particles"]) for name in bounds]
+    columns = ("run", *titles, "valid", "train", "update", "CPU s")
+    seeds = f"{len(result['seeds'])} seed{'s' if len(result['seeds']) > 1 else ''}"
+    return [
+        table(f"{result['set']}: {result['scored']}", ("fitted at once", "exact"), floors),
+        table(f"learned, {seeds}", ("model", *titles), means),
+        table("in detail", columns, details),
+    ]
+
+
 def of_images(result: dict[str, Any]) -> Table:
     """The table of `bench images`."""
     figures = (

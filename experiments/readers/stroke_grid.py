@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.readers.files import BadFileError, Recording
+from experiments.run import RunError
 
 PENS = 3
 
@@ -70,7 +71,7 @@ class Grid(NamedTuple):
 
     def _cells(self, drawing: Recording) -> np.ndarray:
         """The numbers of its rows' cells, int64 [T]."""
-        offset = _whole(drawing)
+        offset = whole(drawing)
         low, high = self.edges[0], self.edges[-1] - 1
         if offset.min() < low or offset.max() > high:
             worst = offset.flat[np.abs(offset).argmax()]
@@ -92,7 +93,9 @@ def grid_of(drawings: Iterable[Recording], growth: float = 0.0, least: int = 2) 
 
     The box reaches twice as far as any of their offsets, and one further.
     """
-    rows = [np.column_stack([_whole(d), d.observation["pen"]]) for d in drawings]
+    rows = [np.column_stack([whole(d), d.observation["pen"]]) for d in drawings]
+    if not rows:
+        raise RunError("there is no drawing to learn from: give some that are no test's")
     steps = np.concatenate(rows)
     edges = _edges(2 * int(np.abs(steps[:, :2]).max()) + 1, growth)
     empty = Grid(edges, np.zeros(0, np.int64))
@@ -116,8 +119,11 @@ def _edges(reach: int, growth: float) -> np.ndarray:
     return np.array([1 - edge for edge in reversed(right)] + right)
 
 
-def _whole(drawing: Recording) -> np.ndarray:
-    """Its offsets as whole numbers, int64 [T, 2]."""
+def whole(drawing: Recording) -> np.ndarray:
+    """The offsets of a drawing as whole numbers, int64 [T, 2].
+
+    Raises BadFileError where they are none.
+    """
     offset = drawing.observation["offset"]
     whole = np.rint(offset).astype(np.int64)
     if (whole != offset).any():

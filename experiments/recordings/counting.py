@@ -1,5 +1,6 @@
 """What counting knows of recordings of classes: the floors that a model has to beat."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -19,7 +20,7 @@ class Ngrams:
 
     def __init__(self, classes: int, order: int, recordings: Iterable[np.ndarray]):
         """recordings: int [T] each, of 0..classes-1; order: the largest n."""
-        if (classes + 1) ** order >= 2**63:
+        if order > most_in_a_row(classes):
             raise ValueError(f"{order} of {classes} classes in a row are too many to be counted")
         self.classes = classes
         self.order = order
@@ -45,6 +46,15 @@ class Ngrams:
         for place in range(length):
             contexts = contexts * (self.classes + 1) + padded[place : place + len(codes)]
         return contexts
+
+
+def most_in_a_row(classes: int) -> int:
+    """How many classes in a row have a number each, and with what lies before a recording, too.
+
+    >>> most_in_a_row(65), most_in_a_row(20_000)
+    (10, 4)
+    """
+    return int(63 * math.log(2) / math.log(classes + 1))
 
 
 class _Table:

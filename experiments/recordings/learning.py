@@ -4,6 +4,7 @@ import copy
 import inspect
 import json
 import math
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, cast
 
@@ -40,6 +41,7 @@ from worldmodel.objectives import Metrics
 LAST_RATE = 1 / 50  # of the learning rate, relative to the first
 ROWS_AT_ONCE = 100_000  # that are scored side by side, padding among them
 VALIDATED = 1_000  # rows of a piece that validation reads, at most
+WARM_UP, TIMED = 3, 20  # updates, by which the speed is measured
 
 
 def model_of(kind: Kind, told: SequenceModelConfig) -> WorldModel:
@@ -146,6 +148,16 @@ class Learner:
         self.passages.load_state_dict(values["passages"])
         self.best_nats = -math.inf if values["best"] is None else values["best"]
         self.updates = values["updates"]
+
+
+def updates_within(minutes: float, learner: Learner) -> int:
+    """How many updates fit into so much time, by the speed of some that are made."""
+    for number in range(WARM_UP + TIMED):
+        if number == WARM_UP:
+            begun = time.monotonic()
+        learner.update()
+    each = (time.monotonic() - begun) / TIMED
+    return max(1, round(60 * minutes / each))
 
 
 class Scored(NamedTuple):

@@ -1,7 +1,9 @@
 """How likely recordings are under a run's model."""
 
 import math
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -11,14 +13,14 @@ from rich.table import Table
 
 from experiments.datasets import portions
 from experiments.readers.files import Recording
-from experiments.recordings.counting import MOST_ROWS, Ngrams, ngram_nats
+from experiments.recordings.counting import MOST_ROWS, Ngrams, most_in_a_row, ngram_nats
 from experiments.recordings.dreaming import load
 from experiments.recordings.kind import Kind
 from experiments.recordings.learning import frame_nats, scored
-from experiments.recordings.shelf import as_episodes, held_out, shelf
+from experiments.recordings.shelf import Intake, held_out, shelf
 from experiments.recordings_config import ScoreConfig
 from experiments.run import RunError, RunFolder
-from worldmodel import EpisodeSource, MemoryStore
+from worldmodel import DiskStore, EpisodeSource, WorldModel
 from worldmodel.noise import OwnNoise
 
 Note = Callable[[str, int, int], None]
@@ -28,21 +30,39 @@ def evaluate(
     folder: RunFolder, settings: ScoreConfig, note: Note = lambda what, done, total: None
 ) -> dict[str, Any]:
     """The model's bound on the recordings that the run held out, or on others."""
-    config = folder.config()
-    torch.set_num_threads(config.threads)
+    torch.set_num_threads(folder.config().threads)
     model, kind = load(folder.path)
-    warnings: list[str] = []
-    names: list[str] = []
-    if settings.data:
-        store: EpisodeSource = MemoryStore()
-        for recording in kind.recordings(settings.data, settings.on_error, warnings.append):
-            store.add(as_episodes(kind, [recording.observation]))  # type: ignore[attr-defined]
-            names.append(recording.name)
-    else:
+    if not settings.data:
         store = held_out(folder)
-    if not len(store):
-        raise RunError(f"{', '.join(settings.data)}: nothing of it can be read")
-    with OwnNoise(config.seed)():
+        names = [f"held out {number}" for number in range(len(store))]
+        return _evaluated(folder, model, kind, store, names, settings, note)
+    with tempfile.TemporaryDirectory() as place:  # there may be more than memory holds
+        store = DiskStore(Path(place))
+        intake = Intake(kind, store)
+        names = []
+        warnings: list[str] = []
+        for recording in kind.recordings(settings.data, settings.on_error, warnings.append):
+            intake.add(recording.observation)
+            names.append(recording.name)
+        intake.flush()
+        if not names:
+            raise RunError(f"{', '.join(settings.data)}: nothing of it can be read")
+        result = _evaluated(folder, model, kind, store, names, settings, note)
+        store.close()
+    return result | {"warnings": warnings}
+
+
+def _evaluated(
+    folder: RunFolder,
+    model: WorldModel,
+    kind: Kind,
+    store: EpisodeSource,
+    names: list[str],
+    settings: ScoreConfig,
+    note: Note,
+) -> dict[str, Any]:
+    """The same of the recordings in a store, which have names."""
+    with OwnNoise(folder.config().seed)():
         scores = list(
             scored(
                 model,
@@ -66,23 +86,24 @@ def evaluate(
         "recordings": len(store),
         f"{kind.frame}s": store.rows,
         "scored": f"whole recordings, the first {kind.frame} too",
-        "warnings": warnings,
+        "warnings": [],
     }
     if kind.orders and shelf(folder, "train").rows <= MOST_ROWS:
         result["counting"] = counted(kind, shelf(folder, "train"), store)
     if settings.each:
         result["each"] = []
         for score in scores:
-            name = names[score.episode] if names else f"held out {score.episode}"
             whole = store.select(np.array([score.episode])).columns["observation"]
-            result["each"] += kind.parts(Recording(whole, name), score.nats)
+            result["each"] += kind.parts(Recording(whole, names[score.episode]), score.nats)
     return result
 
 
 def counted(kind: Kind, train: EpisodeSource, store: EpisodeSource) -> dict[str, float]:
     """What counting makes of the same recordings, nats a frame, by how many frames in a row."""
     learned, asked = (list(_codes(source)) for source in (train, store))
-    ngrams = Ngrams(cast(spaces.Discrete, kind.observation_space).n.item(), kind.orders, learned)
+    classes = cast(spaces.Discrete, kind.observation_space).n.item()
+    order = min(kind.orders, most_in_a_row(classes))
+    ngrams = Ngrams(classes, order, learned)
     nats = ngram_nats(ngrams, asked, [kind.correction(codes) for codes in asked])
     return {f"{n}-gram": value for n, value in enumerate(nats, 1)}
 

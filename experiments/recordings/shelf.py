@@ -12,7 +12,7 @@ from experiments.readers.files import Recording, Split
 from experiments.recordings.kind import Kind
 from experiments.recordings.kinds import kind_named
 from experiments.run import RunError, RunFolder, write_text
-from worldmodel import DiskStore, Episodes, EpisodeStore, nested
+from worldmodel import DiskStore, Episodes, EpisodeSource, EpisodeStore, nested
 
 SPLITS: tuple[str, ...] = get_args(Split)
 FACTS = "facts.json"
@@ -51,7 +51,10 @@ def shelf(folder: RunFolder, split: str, writable: bool = False) -> EpisodeStore
 
 def held_out(folder: RunFolder) -> EpisodeStore:
     """What a run is scored on: its test recordings, or else those that it was validated on."""
-    test = shelf(folder, "test", writable=True)
+    try:
+        test = shelf(folder, "test")
+    except FileNotFoundError:  # nobody ever kept any for that
+        return shelf(folder, "valid")
     return test if len(test) else shelf(folder, "valid")
 
 
@@ -68,6 +71,29 @@ def as_episodes(kind: Kind, observations: list[Any]) -> Episodes:
     return Episodes(columns, lengths)
 
 
+class Intake:
+    """Recordings on their way into a store, which takes many at once faster than one by one."""
+
+    def __init__(self, kind: Kind, store: EpisodeStore):
+        self.kind = kind
+        self.store = store
+        self.rows = 0
+        self.waiting: list[Any] = []
+
+    def add(self, observation: Any) -> None:
+        """Takes in a recording, leaves [T, ...]."""
+        self.waiting.append(observation)
+        self.rows += len(nested.leaves(observation)[0])
+        if self.rows >= TOGETHER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Puts what waits into the store."""
+        if self.waiting:
+            self.store.add(as_episodes(self.kind, self.waiting))
+        self.rows, self.waiting = 0, []
+
+
 def _read(folder: RunFolder, reporter: Reporter) -> Kind:
     config = folder.config()
     of_kind = kind_named(folder.experiment)
@@ -75,20 +101,11 @@ def _read(folder: RunFolder, reporter: Reporter) -> Kind:
     stores = {split: shelf(folder, split, writable=True) for split in SPLITS}
     for store in stores.values():
         store.rewind(0)
-    waiting: dict[str, list[Any]] = {split: [] for split in SPLITS}
-
-    def flush(split: str) -> None:
-        if waiting[split]:
-            stores[split].add(as_episodes(kind, waiting[split]))
-            waiting[split] = []
-
+    intakes = {split: Intake(kind, store) for split, store in stores.items()}
     for recording in _assigned(kind.learned(reporter.say), config.data.held_out):
-        split = cast(str, recording.split)
-        waiting[split].append(recording.observation)
-        if sum(len(nested.leaves(o)[0]) for o in waiting[split]) >= TOGETHER:
-            flush(split)
-    for split in SPLITS:
-        flush(split)
+        intakes[cast(str, recording.split)].add(recording.observation)
+    for intake in intakes.values():
+        intake.flush()
     if not len(stores["valid"]):
         _hold_out(stores["train"], stores["valid"], config.data.held_out)
     for split in ("train", "valid"):
@@ -123,7 +140,11 @@ def _assigned(recordings: Iterator[Recording], share: float) -> Iterator[Recordi
 
 
 def _hold_out(train: EpisodeStore, valid: EpisodeStore, share: float) -> None:
-    """The last recordings are validated on, where their makers kept some for testing alone."""
+    """The last recordings are validated on, where their makers kept some for testing alone or
+    there are few; of a single one, its end."""
+    if len(train) == 1:
+        _cut(train, valid, int((1 - share) * train.rows))
+        return
     kept = np.cumsum(train.lengths) <= (1 - share) * train.rows
     last = np.flatnonzero(~kept)
     if len(last) and kept.any():
@@ -132,6 +153,16 @@ def _hold_out(train: EpisodeStore, valid: EpisodeStore, share: float) -> None:
         train.rewind(int(kept.sum()))
 
 
-def examples(store: EpisodeStore) -> Any:
+def _cut(train: EpisodeStore, valid: EpisodeStore, kept: int) -> None:
+    """All but the first `kept` rows of a single recording go to `valid`."""
+    if kept:
+        columns = train.select(np.array([0])).columns
+        train.rewind(0)
+        for store, rows in ((train, slice(kept)), (valid, slice(kept, None))):
+            part = nested.index(columns, rows)
+            store.add(Episodes(part, np.array([len(part["reward"])])))
+
+
+def examples(store: EpisodeSource) -> Any:
     """Observations that say how far numbers vary, leaves [N, ...]."""
     return typical(store).columns["observation"]

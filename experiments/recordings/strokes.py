@@ -1,6 +1,6 @@
 """Drawings, stroke by stroke: offsets of a pen, and what it does."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +8,9 @@ import numpy as np
 from gymnasium import spaces
 
 from experiments.readers.files import OnError, Recording, files_of, readable
-from experiments.readers.stroke_grid import Grid, grid_of
+from experiments.readers.stroke_grid import Grid, grid_of, whole
 from experiments.readers.stroke_pictures import draw_sheet, write_svg
-from experiments.readers.strokes import DRAWING_END, SUFFIXES, read_strokes
+from experiments.readers.strokes import DRAWING_END, STROKE_END, SUFFIXES, read_strokes
 from experiments.recordings.kind import Kind, Report
 
 COLUMNS = 8  # of a sheet
@@ -35,17 +35,15 @@ class Strokes(Kind):
         super().__init__(data, facts)
         self.grid: Grid | None = None
         if data.exact:
-            parts = (np.array(facts.get(name, [0, 1]), np.int64) for name in ("edges", "cells"))
-            self.grid = Grid(*parts)
+            self.grid = Grid(*(np.array(facts[name], np.int64) for name in Grid._fields))
         self.default_head = "strokes" if self.grid is None else "categorical"
-        self.random = np.random.default_rng(0)  # where in its class an offset lies
 
     @classmethod
     def first_facts(cls, data: Any, report: Report) -> dict[str, Any]:
         facts = super().first_facts(data, report)
         if not data.exact:
             return facts
-        drawings = _drawings(data.data, data.on_error, report)
+        drawings = _drawings(data.data, _of_whole_offsets, data.on_error, report)
         learned = (drawing for drawing in drawings if drawing.split in (None, "train"))
         grid = grid_of(learned, data.growth)
         return {"edges": grid.edges.tolist(), "cells": grid.cells.tolist()}
@@ -59,12 +57,25 @@ class Strokes(Kind):
     def recordings(
         self, paths: Sequence[str], on_error: OnError, report: Report
     ) -> Iterator[Recording]:
+        return _drawings(paths, self._read, on_error, report)
+
+    def _read(self, file: Path) -> Iterator[Recording]:
         noise = np.random.default_rng(NOISE)
-        for drawing in _drawings(paths, on_error, report):
-            shown: Any = _dequantised(drawing.observation, noise)
-            if self.grid is not None:
-                shown = self.grid.encode(drawing)
-            yield drawing._replace(observation=shown)
+        for drawing in read_strokes(file):
+            yield drawing._replace(observation=self._coded(drawing, noise))
+
+    def _coded(self, drawing: Recording, noise: np.random.Generator) -> Any:
+        if self.grid is not None:
+            return self.grid.encode(drawing)
+        return _dequantised(drawing.observation, noise)
+
+    def prompt(self, told: str, length: int, report: Report) -> Any:
+        """Where the drawing ends, a stroke ends: what is dreamt goes on from there."""
+        drawing = next(_drawings([told], read_strokes, "stop", report))
+        offset, pen = (drawing.observation[key][:length] for key in ("offset", "pen"))
+        begun = {"offset": offset, "pen": np.minimum(pen, STROKE_END)}
+        noise = np.random.default_rng(NOISE)
+        return self._coded(drawing._replace(observation=begun), noise)
 
     @property
     def orders(self) -> int:
@@ -83,7 +94,7 @@ class Strokes(Kind):
     def drawing(self, sample: Any) -> dict[str, np.ndarray]:
         """A sample up to its end, as offsets and pens."""
         if self.grid is not None:
-            sample = self.grid.decode(sample, self.random)
+            sample = self.grid.decode(sample, np.random.default_rng(0))  # a sample looks the same
         ends = np.flatnonzero(sample["pen"] == DRAWING_END)
         length = ends[0] + 1 if len(ends) else len(sample["pen"])
         return {key: value[:length] for key, value in sample.items()}
@@ -97,6 +108,16 @@ def _dequantised(drawing: dict[str, np.ndarray], noise: np.random.Generator) -> 
     return drawing | {"offset": offset + spread}
 
 
-def _drawings(paths: Sequence[str], on_error: OnError, report: Report) -> Iterator[Recording]:
-    files = files_of([Path(path) for path in paths], SUFFIXES)
-    return readable(files, read_strokes, on_error, report)
+def _drawings(
+    paths: Sequence[str],
+    read: Callable[[Path], Iterator[Recording]],
+    on_error: OnError,
+    report: Report,
+) -> Iterator[Recording]:
+    return readable(files_of([Path(path) for path in paths], SUFFIXES), read, on_error, report)
+
+
+def _of_whole_offsets(file: Path) -> Iterator[Recording]:
+    for drawing in read_strokes(file):
+        whole(drawing)
+        yield drawing

@@ -6,7 +6,6 @@ Reads everything once into the run's folder, learns, and from time to time valid
 its weights, keeps the best, and shows what it dreams. What to expect stands in docs/results.md.
 """
 
-import time
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +15,13 @@ from torch import nn
 from experiments.progress import Reporter
 from experiments.recordings.dreaming import dream
 from experiments.recordings.kinds import kind_named
-from experiments.recordings.learning import Learner, Validation, model_of, standardise
+from experiments.recordings.learning import (
+    Learner,
+    Validation,
+    model_of,
+    standardise,
+    updates_within,
+)
 from experiments.recordings.shelf import examples, shelf, take_in
 from experiments.recordings_config import RecordingsConfig
 from experiments.run import RunFolder, experiment_of
@@ -24,7 +29,6 @@ from experiments.training import Stage, Told
 from experiments.training import Training as Run
 from worldmodel.noise import OwnNoise
 
-WARM_UP, TIMED = 3, 20  # updates, by which the speed is measured
 SHOWN_LOG = 200  # characters of it, for the log
 
 
@@ -53,7 +57,7 @@ class Training(Run):
         self.rounds = learning.validations
         self.learner = self._learner(learning.updates)
         if learning.minutes:
-            self._measure()
+            self.learner = self._learner(updates_within(learning.minutes, self.learner))
         self._plan()
         self.validation = Validation(self.kind, shelf(folder, "valid"), learning, self.seeds[1])
 
@@ -114,12 +118,3 @@ class Training(Run):
         train = shelf(self.folder, "train")
         standardise(model, examples(train))
         return Learner(model, self.kind, train, self.config.learning, updates, self.seeds[0])
-
-    def _measure(self) -> None:
-        """How many updates fit into the time that is told, by the speed of some that are made."""
-        for number in range(WARM_UP + TIMED):
-            if number == WARM_UP:
-                begun = time.monotonic()
-            self.learner.update()
-        each = (time.monotonic() - begun) / TIMED
-        self.learner = self._learner(max(1, round(60 * self.config.learning.minutes / each)))

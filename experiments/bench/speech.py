@@ -1,0 +1,350 @@
+"""Spoken digits: what cores and heads make of sound, beside Gaussians that are fitted at once.
+
+    worldmodel bench speech --data FOLDER --seeds 3
+
+The Free Spoken Digit Dataset (https://github.com/Jakobovski/free-spoken-digit-dataset), 8 kHz, in
+frames of 200 samples; of every speaker and digit the recordings 0-4 are tested on, as its makers
+say, 5-7 validated on, the rest learned from. Integers are dequantised by fixed noise, samples
+standardised by the training set, every frame is scored, the first too; a rest shorter than a frame
+is left out. The models are those of Chung et al. 2015 (VRNN, https://arxiv.org/abs/1506.02216) and
+Fraccaro et al. 2016 (SRNN, https://arxiv.org/abs/1605.07571), and two heads whose samples depend
+on each other within a frame (Lai et al. 2019, https://arxiv.org/abs/1902.01388). When to stop is
+decided on the validation set; the test set is scored once. What to expect stands in
+docs/results.md.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from experiments.progress import Reporter
+from experiments.recordings.audio import NOISE, Audio
+from experiments.recordings.learning import (
+    Learner,
+    Validation,
+    frame_nats,
+    model_of,
+    scored,
+    standardise,
+    updates_within,
+)
+from experiments.recordings.shelf import as_episodes, examples
+from experiments.recordings_config import (
+    AudioDataConfig,
+    SequenceLearningConfig,
+    SequenceModelConfig,
+    quick_recordings,
+)
+from experiments.run import RunError
+from worldmodel import BOUNDS, Episodes, WorldModel
+
+FILE = "fsdd.npz"
+ARRAYS = ("wave", "length", "index", "rate")
+FULL_SCALE = 2**15
+FRAME = 200
+TESTED, VALIDATED = 5, 8  # the numbers of recordings that are below: 0-4 and 5-7
+LAGS = 16
+PARTICLES = 100
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model, and how it learns."""
+
+    model: SequenceModelConfig
+    learning: SequenceLearningConfig
+
+
+RNN = SequenceModelConfig(hidden=256, decoder_hidden=256, head="normal")
+VRNN = replace(RNN, core="vrnn", latent=64, latent_hidden=256)
+LEARNING = SequenceLearningConfig(
+    updates=4_000,
+    window=100,  # frames; the longest recording has 91
+    learning_rate=0.002,
+    averaging=0.995,
+)
+RECIPES = {
+    "rnn-gauss": Recipe(RNN, LEARNING),
+    "rnn-gmm": Recipe(replace(RNN, head="mixture"), LEARNING),
+    "vrnn-gauss": Recipe(VRNN, LEARNING),
+    "vrnn-gmm": Recipe(replace(VRNN, head="mixture"), LEARNING),
+    "srnn": Recipe(replace(VRNN, core="srnn"), LEARNING),
+    "rnn-autoregressive": Recipe(replace(RNN, head="autoregressive"), LEARNING),
+    "rnn-full": Recipe(replace(RNN, head="full-normal"), LEARNING),
+}
+
+
+class Speech(NamedTuple):
+    """The recordings."""
+
+    kind: Audio  # that knows mean and standard deviation of the training set
+    splits: dict[str, Episodes]  # train, valid, test
+
+
+def read(folder: Path) -> Speech:
+    """The recordings of a folder; what is wrong with its file is said in a sentence."""
+    path = folder / FILE
+    if not path.is_file():
+        raise RunError(
+            f"there is no {path}; name the folder that holds {FILE} with --data (docs/results.md "
+            "says what is in it)"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files if name in ARRAYS}
+    except Exception as error:
+        raise RunError(f"{path} cannot be read: {error}") from error
+    wave, length, index, rate = _checked(path, arrays)
+    samples = (wave + np.random.default_rng(NOISE).random(len(wave))) / FULL_SCALE
+    by_split: dict[str, list[np.ndarray]] = {"train": [], "valid": [], "test": []}
+    recordings = np.split(samples.astype(np.float32), np.cumsum(length)[:-1])
+    for recording, number in zip(recordings, index.tolist(), strict=True):
+        split = "test" if number < TESTED else "valid" if number < VALIDATED else "train"
+        whole = len(recording) // FRAME * FRAME
+        if whole:
+            by_split[split].append(recording[:whole].reshape(-1, FRAME))
+    empty = [split for split, found in by_split.items() if not found]
+    if empty:
+        raise RunError(
+            f"{path} expects recordings of {FRAME} samples or more whose numbers (index) are 0-4 "
+            f"(test), 5-7 (valid) and 8 or more (train), got none for {', '.join(empty)}"
+        )
+    if sum(map(len, by_split["train"])) <= 2 * FRAME:
+        raise RunError(
+            f"{path} has {sum(map(len, by_split['train']))} frames to learn from, expected more "
+            f"than {2 * FRAME}: the covariance of {FRAME} samples is estimated from them"
+        )
+    told = AudioDataConfig((str(path),), rate=rate, frame=FRAME)
+    kind = Audio(told, {})
+    splits = {split: as_episodes(kind, found) for split, found in by_split.items()}
+    return Speech(Audio(told, kind.facts_of(splits["train"])), splits)
+
+
+def _checked(
+    path: Path, arrays: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """wave int16 [N], length int64 [recordings], index [recordings], and the rate in Hz."""
+    missing = [name for name in ARRAYS if name not in arrays]
+    if missing:
+        raise RunError(
+            f"{path} expects the arrays {', '.join(ARRAYS)}, got no {', '.join(missing)}"
+        )
+    wave, length, index, rate = (arrays[name] for name in ARRAYS)
+    if wave.dtype != np.int16 or wave.ndim != 1:
+        raise RunError(
+            f"{path}: wave expects samples of 16 bits, int16 [N], got {wave.dtype} "
+            f"{list(wave.shape)}"
+        )
+    for name, array in (("length", length), ("index", index)):
+        if array.dtype.kind not in "iu" or array.ndim != 1 or not (array >= 0).all():
+            raise RunError(
+                f"{path}: {name} expects a number, 0 or more, for each recording, got "
+                f"{array.dtype} {list(array.shape)}"
+            )
+    lengths = length.astype(np.int64)
+    if lengths.sum() != len(wave) or len(lengths) != len(index):
+        raise RunError(
+            f"{path} has {len(wave)} samples and {len(index)} indices, but {len(lengths)} lengths "
+            f"that add up to {lengths.sum()}"
+        )
+    if rate.ndim or rate.dtype.kind not in "iu" or rate < 1:
+        raise RunError(f"{path}: rate expects samples a second, got {rate}")
+    return wave, lengths, index, int(rate)
+
+
+def floors(speech: Speech) -> dict[str, float]:
+    """What Gaussians make of the test set that are fitted to the training set at once, in nats a
+    frame: of whole frames, alone or linear in the frame before (a zero one before the first), and
+    of samples, linear in the `LAGS` samples before (zeros before the first)."""
+    train, test = (_standard(speech, split) for split in ("train", "test"))
+    frames = np.concatenate(train), np.concatenate(test)
+    changes = _residuals((_before(train), _before(test)), frames)
+    past, samples = zip(*(_lagged(part) for part in (train, test)), strict=True)
+    surprises = _residuals(past, samples)
+    return {
+        "diagonal Gaussian": _diagonal(*frames),
+        "linear in the frame before, diagonal": _diagonal(*changes),
+        f"AR({LAGS})": FRAME * _diagonal(*surprises),
+        "full-covariance Gaussian": _full(*frames),
+        "linear in the frame before, full covariance": _full(*changes),
+    }
+
+
+Pair = tuple[np.ndarray, np.ndarray]  # of the training set, and of the test set
+
+
+def _standard(speech: Speech, split: str) -> list[np.ndarray]:
+    """Its recordings, standardised by the training set, float64 [T, FRAME] each."""
+    episodes, facts = speech.splits[split], speech.kind.facts
+    frames = (episodes.columns["observation"].astype(np.float64) - facts["mean"]) / facts["std"]
+    return np.split(frames, episodes.starts[1:])
+
+
+def _lagged(recordings: list[np.ndarray]) -> Pair:
+    """The samples before every sample, [N, LAGS], and every sample, [N, 1]."""
+    padded = (np.concatenate([np.zeros(LAGS), recording.ravel()]) for recording in recordings)
+    windows = [np.lib.stride_tricks.sliding_window_view(part, LAGS + 1) for part in padded]
+    whole = np.concatenate(windows)
+    return whole[:, :LAGS], whole[:, LAGS:]
+
+
+def _before(recordings: list[np.ndarray]) -> np.ndarray:
+    """The frame before each, [frames, FRAME]."""
+    nothing = np.zeros((1, FRAME))
+    return np.concatenate([np.concatenate([nothing, each[:-1]]) for each in recordings])
+
+
+def _residuals(inputs: Pair, outputs: Pair) -> Pair:
+    """What is left of outputs [N, O] by least squares from inputs [N, I] of the training set."""
+    train, test = (np.concatenate([x, np.ones((len(x), 1))], 1) for x in inputs)
+    weights = np.linalg.solve(train.T @ train, train.T @ outputs[0])
+    return outputs[0] - train @ weights, outputs[1] - test @ weights
+
+
+def _diagonal(train: np.ndarray, test: np.ndarray) -> float:
+    """The mean log density of rows [N, D] of a Gaussian with the moments of others [M, D]."""
+    variance = train.var(0)
+    nats = -0.5 * (np.log(2 * np.pi * variance) + (test - train.mean(0)) ** 2 / variance)
+    return float(nats.sum(1).mean())
+
+
+def _full(train: np.ndarray, test: np.ndarray) -> float:
+    """The same with their covariances, too."""
+    covariance = np.cov(train.T, bias=True)
+    apart = test - train.mean(0)
+    distance = (apart * np.linalg.solve(covariance, apart.T).T).sum(1)
+    volume = np.linalg.slogdet(covariance)[1] + len(covariance) * np.log(2 * np.pi)
+    return float(-0.5 * (volume + distance.mean()))
+
+
+def bench(
+    folder: Path,
+    models: Sequence[str],
+    seeds: Sequence[int],
+    minutes: float = 0.0,
+    quick: bool = False,
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Trains and scores `models` with `seeds`, for as many updates as their recipes say or for
+    about so many minutes each; `quick`: so small that nothing is learned."""
+    speech = read(folder)
+    particles = 4 if quick else PARTICLES
+    rows = []
+    for seed in seeds:
+        for name in models:
+            recipe = replace(
+                RECIPES[name], learning=replace(RECIPES[name].learning, minutes=minutes)
+            )
+            recipe = quick_recordings(recipe) if quick else recipe
+            rows.append(measure(name, recipe, speech, seed, particles, reporter or Reporter()))
+    return {
+        "set": "FSDD",
+        "scored": "every frame of 200 standardised samples, the first too; nats a frame, test set",
+        "frames": {split: source.rows for split, source in speech.splits.items()},
+        "particles": particles,
+        "seeds": list(seeds),
+        "floors": floors(speech),
+        "summary": {name: summary([r for r in rows if r["model"] == name]) for name in models},
+        "rows": rows,
+    }
+
+
+def measure(
+    name: str, recipe: Recipe, speech: Speech, seed: int, particles: int, reporter: Reporter
+) -> dict[str, Any]:
+    """One row: a model that learned by a recipe, and what it makes of the test set."""
+    title = f"{name}, seed {seed}"
+    begun = (time.monotonic(), time.process_time())
+    learned = learn(recipe, speech, seed, title, reporter)
+    seconds, busy = time.monotonic() - begun[0], time.process_time() - begun[1]
+    by_bound = score(learned.model, speech, particles, title, reporter)
+    best = max(by_bound, key=by_bound.__getitem__)
+    return {
+        "model": name,
+        "seed": seed,
+        "test_nats": by_bound[best],
+        "best": best,
+        "by_bound": by_bound,
+        "valid_nats": learned.nats,
+        "train_nats": learned.train_nats,
+        "update": learned.update,
+        "updates": learned.updates,
+        "parameters": sum(p.numel() for p in learned.model.parameters()),
+        "train_seconds": seconds,
+        "processor_seconds": busy,
+        "recipe": asdict(recipe),
+    }
+
+
+class Learned(NamedTuple):
+    """A model that has learned, and how it went, in nats a frame."""
+
+    model: WorldModel  # with the average of its weights that did best in validation
+    update: int  # that it is from
+    updates: int
+    nats: float  # of the validation set
+    train_nats: float  # of the updates before the last validation
+
+
+def learn(recipe: Recipe, speech: Speech, seed: int, title: str, reporter: Reporter) -> Learned:
+    """Learns from the training set; the validation set decides by the bound that is learned. All
+    that is random comes from the seed, whatever was learned before."""
+    told, (train, valid) = recipe.learning, (speech.splits[s] for s in ("train", "valid"))
+
+    def learner(updates: int) -> Learner:
+        torch.manual_seed(seed)
+        model = model_of(speech.kind, recipe.model)
+        standardise(model, examples(train))
+        return Learner(model, speech.kind, train, told, updates, seed)
+
+    updates = told.updates
+    if told.minutes:
+        updates = updates_within(told.minutes, learner(updates))
+    learning = learner(updates)
+    validation = Validation(speech.kind, valid, told, seed)
+    best = 0
+    nats: list[float] = []
+    with reporter.stage(f"learning {title}", updates, 0, "updates") as stage:
+        for part in np.array_split(np.arange(1, updates + 1), min(updates, told.validations)):
+            nats = []
+            for update in part.tolist():
+                nats.append(learning.update()["nats"])
+                stage.update(update, f"{nats[-1]:.1f}, validation {learning.best_nats:.1f}")
+            if learning.validate(validation) == learning.best_nats:
+                best = update
+    return Learned(learning.best, best, updates, learning.best_nats, float(np.mean(nats)))
+
+
+def score(
+    model: WorldModel, speech: Speech, particles: int, title: str, reporter: Reporter
+) -> dict[str, float]:
+    """What each bound makes of whole recordings, nats a frame; {"exact": ...} without latents."""
+
+    def nats(bound: str, particles: int) -> float:
+        return frame_nats(
+            list(scored(model, speech.kind, speech.splits["test"], bound, particles))
+        )[0]
+
+    if not model.initial_state(1).core.latent.shape[-1]:
+        return {"exact": nats("elbo", 1)}
+    found = {}
+    with reporter.stage(f"scoring {title}", len(BOUNDS), 0, "bounds") as stage:
+        for number, bound in enumerate(BOUNDS, 1):
+            found[bound] = nats(bound, particles)
+            stage.update(number, f"{bound} {found[bound]:.1f}")
+    return found
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The mean over seeds by bound, nats a frame, and its standard error (None of one seed)."""
+    found = {}
+    for bound in rows[0]["by_bound"]:
+        values = np.array([row["by_bound"][bound] for row in rows])
+        error = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
+        found[bound] = {"mean": float(values.mean()), "se": error}
+    return found
