@@ -20,6 +20,7 @@ from experiments.recordings_config import GenerateConfig, ScoreConfig
 from experiments.run import RunError, RunFolder, experiment_of, write_text
 from experiments.training import Training
 from worldmodel import CORES
+from worldmodel.disk_store import StoreInUseError
 
 Note = Callable[[str, int, int], None]  # told of (what, done, total)
 
@@ -136,7 +137,7 @@ def _go_on(folder: RunFolder) -> None:
     except Interrupted:
         reporter.say(f"saved; go on with: {hint}")
         sys.exit(130)
-    except (FloatingPointError, StrangeValueError) as error:
+    except (FloatingPointError, StrangeValueError, StoreInUseError) as error:
         raise RunError(f"{folder.path}: {error}") from error
     except KeyboardInterrupt:
         reporter.say(f"stopped; go on from the last checkpoint with: {hint}")

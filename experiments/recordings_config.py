@@ -8,6 +8,7 @@ import tyro
 from experiments.config import Core, LearningBound, below_one, not_negative, positive
 
 OnError = Literal["stop", "skip"]
+LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz, of sound
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,11 @@ class AudioDataConfig(FilesConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive(self, "rate", "frame")
+        positive(self, "frame")
+        if not LOWEST_RATE <= self.rate <= HIGHEST_RATE:
+            raise ValueError(
+                f"--rate is between {LOWEST_RATE:,} and {HIGHEST_RATE:,}, got {self.rate}"
+            )
 
 
 @dataclass(frozen=True)

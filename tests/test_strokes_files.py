@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mutants import mutant, put
 
 from experiments.readers.files import BadFileError, Recording
 from experiments.readers.strokes import read_strokes
@@ -288,31 +289,6 @@ def test_nothing_is_believed_that_a_file_claims(tmp_path: Path) -> None:
         says(tmp_path, packed(train=pickled(b"\x80\x04" + opcodes)), "damaged or no .npz")
 
 
-def mutant(data: bytes, random: np.random.Generator) -> bytes:
-    """`data` with one to four damages."""
-    bytes_ = bytearray(data)
-    for _ in range(random.integers(1, 5)):
-        at, to = sorted(random.integers(0, len(bytes_) + 1, 2).tolist())
-        match random.integers(7):
-            case 0:
-                for place in random.integers(0, max(1, len(bytes_)), 3).tolist():
-                    bytes_[place : place + 1] = random.bytes(1)
-            case 1:
-                bytes_[at : at + 1] = bytes([random.choice([0, 1, 0x7F, 0x80, 0xFF])])
-            case 2:
-                del bytes_[at : min(to, at + 16)]
-            case 3:
-                bytes_[at:at] = random.bytes(random.integers(1, 9))
-            case 4:
-                bytes_[at:at] = bytes_[at:to]
-            case 5:
-                middle = (at + to) // 2
-                bytes_[at:to] = bytes_[middle:to] + bytes_[at:middle]
-            case _ if random.random() < 0.2:
-                del bytes_[at:]
-    return bytes(bytes_)
-
-
 def inner_mutant(data: bytes, random: np.random.Generator) -> bytes:
     """An .npz whose sums are right, of damaged arrays."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -336,7 +312,7 @@ def fuzz(path: Path, name: str, count: int) -> tuple[int, int]:
     for _ in range(count):
         damage = inner_mutant if suffix == ".npz" and random.random() < 0.7 else mutant
         damaged = damage(data, random)
-        path.write_bytes(damaged)
+        put(path, damaged)
         try:
             rows = sum(len(drawing.observation["pen"]) for drawing in read_strokes(path))
         except BadFileError as error:

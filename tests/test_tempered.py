@@ -151,3 +151,25 @@ def test_a_cold_dream_follows_the_modes():
 def test_what_is_revealed_has_no_temperature():
     with pytest.raises(ValueError, match="no temperature but 1"):
         Dream(make_model("rnn"), 5, SYMBOLS, spaces.Discrete(2), "belief", temperature=2.0)
+
+
+@pytest.mark.parametrize("temperature", [1e-12, 0.01, 100.0])
+def test_a_subset_is_drawn_at_any_temperature(temperature):
+    distribution = Subset(3 * normal(4, 89), 6.9 * torch.tanh(normal(4, 88)))
+    found = tempered(distribution, temperature)
+    drawn = found.sample((50,))
+    assert found.log_prob(drawn).isfinite().all()
+    assert torch.equal(found.mode, distribution.mode)
+    if temperature < 1e-9:
+        assert (drawn == distribution.mode).all()
+
+
+def test_both_ways_to_sum_over_subsets_agree(monkeypatch):
+    distribution = Subset(normal(4, 7), 3 * normal(4, 6).requires_grad_())
+    values = distribution.sample((20,))
+    plain = distribution.log_prob(values)
+    gradient = torch.autograd.grad(plain.sum(), distribution.scores)[0]
+    monkeypatch.setattr("worldmodel.distributions.subsets.SAFE", 0.0)
+    found = distribution.log_prob(values)
+    close(found, plain)
+    close(torch.autograd.grad(found.sum(), distribution.scores)[0], gradient)

@@ -44,6 +44,10 @@ RECORD = np.dtype(
 )
 
 
+class StoreInUseError(ValueError):
+    """Another process writes to the store."""
+
+
 class DiskStore(EpisodeStore):
     """Episodes in a folder, which one process writes and any number read.
 
@@ -309,7 +313,7 @@ def _lock(path: Path) -> int:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(lock)
-        raise ValueError(
+        raise StoreInUseError(
             f"another process writes to {path}: wait for it, or open the store with writable=False"
         ) from error
     return lock

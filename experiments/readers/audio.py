@@ -14,12 +14,12 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from experiments.readers.files import BadFileError, Recording
+from experiments.recordings_config import HIGHEST_RATE, LOWEST_RATE
 from experiments.run import RunError
 
 SUFFIXES = (".wav", ".flac")
 PIECE = 2**16  # frames of one recording: longer files are several
 BLOCK = 2**16  # samples that are read at a time
-LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz
 LARGEST_TERM = 20_000  # of the ratio of two rates in lowest terms: the filter is 20 times as long
 MOST_CHANNELS = 64
 MOST_CHUNKS = 1_000  # of a .wav, before its samples

@@ -71,7 +71,7 @@ def contents(path: Path, most: int) -> bytes:
     except OSError as error:
         raise BadFileError(f"{path} cannot be read: {error.strerror or error}") from error
     if not size:
-        raise BadFileError(f"{path} is empty: leave it out")
+        raise BadFileError(f"{path} is empty; leave it out")
     raise BadFileError(
-        f"{path} expects at most {most:,} bytes, got {size:,}: cut it into pieces, or leave it out"
+        f"{path} expects at most {most:,} bytes, got {size:,}; cut it into pieces, or leave it out"
     )

@@ -48,7 +48,7 @@ def read_midi(path: Path, steps_per_beat: int, low: int, high: int) -> Iterator[
     notes = [_notes(path, number, track) for number, track in enumerate(tracks, 1)]
     parts = {str(path): [note for track in notes for note in track]}
     if kind == 2:
-        parts = {f"{path}, track {number}": track for number, track in enumerate(notes, 1)}
+        parts = {f"{path} track {number}": track for number, track in enumerate(notes, 1)}
     found = False
     for name, all_pitches in parts.items():
         chosen = [note for note in all_pitches if low <= note[0] <= high]
@@ -59,7 +59,7 @@ def read_midi(path: Path, steps_per_beat: int, low: int, high: int) -> Iterator[
         pitches = [pitch for track in notes for pitch, _, _ in track]
         got = f"only {min(pitches)} to {max(pitches)}" if pitches else "none (drums do not count)"
         raise BadFileError(
-            f"{path} expects notes of the pitches {low} to {high}, got {got}: leave it out, or "
+            f"{path} expects notes of the pitches {low} to {high}, got {got}; leave it out, or "
             "take other pitches"
         )
 
@@ -74,7 +74,7 @@ def write_midi(
     """
     if not 0 <= low <= low + roll.shape[1] <= 128:
         raise ValueError(
-            f"MIDI has the pitches 0 to 127, got {low} to {low + roll.shape[1] - 1}: choose others"
+            f"MIDI has the pitches 0 to 127, got {low} to {low + roll.shape[1] - 1}; choose others"
         )
     step = max(1, TICKS // steps_per_beat)  # in ticks
     changes = sorted(
@@ -117,7 +117,7 @@ def _roll(
     length = max(max(steps), max(steps[::2]) + 1)
     if length > MAX_STEPS:
         raise BadFileError(
-            f"{name} expects at most {MAX_STEPS} steps, got {length}: "
+            f"{name} expects at most {MAX_STEPS} steps, got {length}; "
             "cut it into pieces, or take fewer steps a beat"
         )
     begins, ends = np.array(steps).reshape(-1, 2).T
@@ -132,18 +132,18 @@ def _chunks(path: Path, data: bytes) -> tuple[int, int, list[bytes]]:
     """The format, the ticks of a quarter note, and what the tracks hold."""
     if data[:4] != b"MThd" or len(data) < 14:
         raise BadFileError(
-            f"{path} expects a MIDI file, which begins with MThd, got {data[:4]!r}: convert it"
+            f"{path} expects a MIDI file, which begins with MThd, got {data[:4]!r}; convert it"
         )
     size, kind, count, division = struct.unpack(">IHHH", data[4:14])
     if kind > 2 or not count:
         raise BadFileError(
             f"{path} expects a format of 0, 1 or 2 and one track or more, got format {kind} and "
-            f"{count} tracks: it is damaged, export it anew"
+            f"{count} tracks; it is damaged, export it anew"
         )
     if not 0 < division < 0x8000:
         raise BadFileError(
             f"{path} expects times in ticks a quarter note, got the division 0x{division:04x} "
-            "(0x8000 and more: SMPTE, fractions of a second): export it anew, with beats"
+            "(0x8000 and more: SMPTE, fractions of a second); export it anew, with beats"
         )
     tracks: list[bytes] = []
     at = 8 + size
@@ -151,7 +151,7 @@ def _chunks(path: Path, data: bytes) -> tuple[int, int, list[bytes]]:
         name, size = struct.unpack(">4sI", data[at : at + 8].ljust(8, b"\xff"))
         if at + 8 + size > len(data):
             raise BadFileError(
-                f"{path} expects {count} tracks, got {len(tracks)} whole ones: it is cut off or "
+                f"{path} expects {count} tracks, got {len(tracks)} whole ones; it is cut off or "
                 "damaged, export it anew"
             )
         if name == b"MTrk":  # other chunks are to be skipped

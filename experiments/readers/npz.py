@@ -28,16 +28,17 @@ LONGEST_NAME = 80
 Arrays = dict[str, np.ndarray | list[np.ndarray]]
 
 
-def read_arrays(path: Path) -> Arrays:
+def read_arrays(path: Path, most: int = 0) -> Arrays:
     """The arrays of numbers of an .npz file by name, and lists of those that are arrays of arrays.
 
-    Raises BadFileError, and nothing else, for whatever is in the file.
+    most: bytes that arrays may have although they are packed uncommonly tight. Truths are read as
+    0 and 1. Raises BadFileError, and nothing else, for whatever is in the file.
     """
     try:
         with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
             warnings.simplefilter("ignore")  # numpy's on headers that an old Python wrote
             members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
-            _check(path, members)
+            _check(path, members, most)
             return {m.filename[:-4]: _array(archive.read(m)) for m in members}
     except BadFileError:
         raise
@@ -48,19 +49,42 @@ def read_arrays(path: Path) -> Arrays:
         ) from error
 
 
+def cut(path: Path, arrays: Arrays, name: str, lengths_name: str) -> list[np.ndarray]:
+    """The recordings [T, ...] that lie one behind the other in the array `name` [N, ...]; the
+    other array [recordings] is claimed to tell the rows of each, which add up to N."""
+    rows, lengths = arrays[name], arrays.get(lengths_name)
+    what = f"{path} expects in {lengths_name} the rows of each recording of {name}, one or more"
+    if lengths is None:
+        raise BadFileError(f"{what}, got only {', '.join(sorted(arrays))[:200]}; add it")
+    if isinstance(lengths, list) or lengths.ndim != 1 or lengths.dtype.kind not in "iu":
+        got = "a list" if isinstance(lengths, list) else f"{lengths.dtype} {list(lengths.shape)}"
+        raise BadFileError(f"{what}, got {got}; give whole numbers [recordings]")
+    sizes: list[int] = lengths.tolist()
+    if min(sizes, default=0) < 1:
+        got = str(min(sizes, default="none"))
+        raise BadFileError(f"{what}, got {got}; leave empty recordings out")
+    if sum(sizes) != len(rows):
+        raise BadFileError(
+            f"{what}, but they add up to {sum(sizes)} of its {len(rows)} rows; give every row to "
+            f"one recording"
+        )
+    return np.split(rows, np.cumsum(sizes)[:-1])
+
+
 def reason_of(error: Exception) -> str:
     """What a library says of a file, on one line of a bearable length."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _check(path: Path, members: list[zipfile.ZipInfo]) -> None:
+def _check(path: Path, members: list[zipfile.ZipInfo], most: int) -> None:
     """Nothing is unpacked that is too large, oddly packed or oddly named."""
     size = path.stat().st_size
     unpacked = sum(member.file_size for member in members)
-    if unpacked > MOST_TIMES * size + SPARE_BYTES:
+    if unpacked > max(most, MOST_TIMES * size + SPARE_BYTES):
         raise BadFileError(
-            f"{path} expects arrays of at most {MOST_TIMES} times its {size:,} bytes, but would "
-            f"unpack to {unpacked:,}; if they are meant, write it again with np.savez"
+            f"{path} expects arrays of at most {MOST_TIMES} times its {size:,} bytes"
+            f"{f' or {most:,} bytes' * bool(most)}, but would unpack to {unpacked:,}; if they are "
+            f"meant, write it again with np.savez"
         )
     for member in members:
         if len(member.filename) > LONGEST_NAME or not member.filename.isprintable():
@@ -90,6 +114,7 @@ def _array(data: bytes) -> np.ndarray | list[np.ndarray]:
 
 def _numbers(data: bytes, dtype: np.dtype, shape: tuple[int, ...], fortran: bool) -> np.ndarray:
     """shape: as claimed."""
+    dtype = np.dtype(np.uint8) if dtype.kind == "b" else dtype
     if dtype.kind not in NUMBERS or dtype.itemsize > 8:
         raise ValueError(f"expected an array of numbers, got one of {dtype}")
     if len(shape) > MOST_DIMENSIONS or min(shape, default=0) < 0:

@@ -19,7 +19,7 @@ from xml.parsers import expat
 import numpy as np
 
 from experiments.readers.files import BadFileError, Recording, Split
-from experiments.readers.npz import Arrays, read_arrays, reason_of
+from experiments.readers.npz import Arrays, cut, read_arrays, reason_of
 
 SUFFIXES = (".npz", ".xml")
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
@@ -59,30 +59,13 @@ def _strokes_in(path: Path, arrays: Arrays) -> list[str]:
 def _drawings(path: Path, name: str, arrays: Arrays) -> list[np.ndarray]:
     """The drawings [T, C] of the array `name`, T and C unchecked."""
     array = arrays[name]
-    lengths = arrays.get(f"{name.split('_')[0]}_len")
-    if isinstance(array, np.ndarray) and array.ndim == 2 and lengths is not None:
-        return _cut(path, name, array, lengths)
+    lengths = f"{name.split('_')[0]}_len"
+    if isinstance(array, np.ndarray) and array.ndim == 2 and lengths in arrays:
+        return cut(path, arrays, name, lengths)
     drawings = list(array) if isinstance(array, list) or array.ndim > 2 else [array]
     if not drawings:
         raise BadFileError(f"{path} expects drawings in {name}, got none; leave that array out")
     return drawings
-
-
-def _cut(path: Path, name: str, points: np.ndarray, lengths: Any) -> list[np.ndarray]:
-    """points: [N, C]; lengths: [drawings], claimed to be numbers of points that add up to N."""
-    what = f"{path} expects the points of each drawing beside {name}, one or more"
-    if isinstance(lengths, list) or lengths.ndim != 1 or lengths.dtype.kind not in "iu":
-        got = "a list" if isinstance(lengths, list) else f"{lengths.dtype} {list(lengths.shape)}"
-        raise BadFileError(f"{what}, got {got}; give whole numbers [drawings]")
-    sizes: list[int] = lengths.tolist()
-    if min(sizes, default=0) < 1:
-        raise BadFileError(f"{what}, got {min(sizes, default=0)}; leave empty drawings out")
-    if sum(sizes) != len(points):
-        raise BadFileError(
-            f"{what}, but they add up to {sum(sizes)} of its {len(points)} points; give every "
-            f"point to one drawing"
-        )
-    return np.split(points, np.cumsum(sizes)[:-1])
 
 
 def _drawing(place: str, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -33,7 +33,7 @@ from worldmodel.distributions import (
 MINIMUM_STD = 1e-3  # a density on a repeated value is unbounded without it
 MINIMUM_SCALE = 1e-3  # levels; a logistic narrower than that is a step
 MAXIMUM_CORRELATION = 0.999
-MAXIMUM_SCORE = 7.0  # nats, of a value in a subset (see `Subset`)
+MAXIMUM_SCORE = 7.0  # nats, of a value in a subset: `SAFE` there
 IMPROBABLE = -30.0  # nats, of a number of true values that is next to impossible
 QUIET = 0.1  # of first weights beside an identity, relative to those of other layers
 

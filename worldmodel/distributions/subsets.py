@@ -5,6 +5,9 @@ from torch import Tensor
 from torch import distributions as td
 from torch.nn import functional as F
 
+SAFE = 7.0  # nats: exp(7 * 88) is half of float64's range, in logarithms
+NEVER = -1e300  # log of 0, with finite gradients
+
 
 class Subset(td.Distribution):
     """A number of true values, and scores that tell which; value: bool (or 0 and 1) [*, n].
@@ -22,8 +25,8 @@ class Subset(td.Distribution):
     has_rsample = False
 
     def __init__(self, counts: Tensor, scores: Tensor):
-        """counts: logits [*, n + 1] of how many are true; scores [*, n], within 7 of zero, so
-        that no product of their exponentials leaves what float64 holds."""
+        """counts: logits [*, n + 1] of how many are true; scores [*, n], nats. Within `SAFE` of
+        zero no product of their exponentials leaves what float64 holds; larger ones cost more."""
         self.counts = F.log_softmax(counts, -1)
         self.scores = scores
         super().__init__(scores.shape[:-1], scores.shape[-1:], validate_args=False)
@@ -31,7 +34,7 @@ class Subset(td.Distribution):
     @property
     def log_ways(self) -> Tensor:
         """log e_k of every k, [*, n + 1]."""
-        return self._sums(self.scores.shape[-1])[-1].log().to(self.scores)
+        return self._log_sums(self.scores.shape[-1])[-1].to(self.scores)
 
     @property
     def mode(self) -> Tensor:
@@ -46,12 +49,12 @@ class Subset(td.Distribution):
         with torch.no_grad():
             shape = torch.Size(sample_shape)
             left = td.Categorical(logits=self.counts, validate_args=False).sample(shape)[..., None]
-            sums = self._sums(int(left.max()))  # of the first i scores, [*, k + 1] each
+            sums = self._log_sums(int(left.max()))  # of the first i scores, [*, k + 1] each
             chosen = []
             for i in range(self.scores.shape[-1], 0, -1):
                 whole, without = (s.expand(*shape, *s.shape) for s in (sums[i], sums[i - 1]))
-                ways = whole.gather(-1, left)
-                taken = torch.rand_like(ways) * ways >= without.gather(-1, left)
+                spared = (without.gather(-1, left) - whole.gather(-1, left)).exp()
+                taken = torch.rand_like(spared) >= spared
                 chosen.append(taken & (left > 0))
                 left = left - chosen[-1].long()
             return torch.cat(chosen[::-1], -1)
@@ -59,19 +62,29 @@ class Subset(td.Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         value = value.to(self.scores.dtype)
         count = value.sum(-1, keepdim=True).long()  # [*, 1]
-        ways = self._sums(int(count.max()))[-1].log().to(self.scores)
+        ways = self._log_sums(int(count.max()))[-1].to(self.scores)
         shape = torch.broadcast_shapes(value.shape, self.scores.shape)[:-1]
         count = count.expand(*shape, 1)
         parts = (x.expand(*shape, -1).gather(-1, count)[..., 0] for x in (self.counts, ways))
         number, possible = parts
         return number + (value * self.scores).sum(-1) - possible
 
-    def _sums(self, most: int) -> list[Tensor]:
-        """e_0 to e_most of the first 0, 1, ..., n scores, float64 [*, most + 1] each."""
-        weights = self.scores.double().exp()
-        sums = F.pad(torch.ones_like(weights[..., :1]), (0, most))
-        found = [sums]
-        for weight in weights.split(1, -1):
-            sums = sums + weight * F.pad(sums[..., :-1], (1, 0))
-            found.append(sums)
+    def _log_sums(self, most: int) -> list[Tensor]:
+        """log e_0 to e_most of the first 0, 1, ..., n scores, float64 [*, most + 1] each."""
+        scores = self.scores.double()
+        none = F.pad(torch.zeros_like(scores[..., :1]), (0, most), value=NEVER)
+        if not scores.numel() or scores.abs().max() <= SAFE:
+            return [each.log() for each in _sums(scores.exp(), none.exp())]
+        found = [none]
+        for score in scores.split(1, -1):
+            longer = score + F.pad(found[-1][..., :-1], (1, 0), value=NEVER)
+            found.append(torch.logaddexp(found[-1], longer))
         return found
+
+
+def _sums(weights: Tensor, none: Tensor) -> list[Tensor]:
+    """e_0 to e_most of the first 0, 1, ..., n weights; `none`: those of no weights."""
+    found = [none]
+    for weight in weights.split(1, -1):
+        found.append(found[-1] + weight * F.pad(found[-1][..., :-1], (1, 0)))
+    return found
