@@ -525,9 +525,9 @@ class BenchVAE:
     models: tuple[Literal["vae", "vae-5", "iwae-5"], ...] = ("vae", "vae-5", "iwae-5")
     """One draw, the mean of five bounds, the importance-weighted bound of five."""
     seeds: int = 3
-    """How many."""
-    first_seed: int = 0
-    """The first of them."""
+    """How many, from 0 on."""
+    seed: int | None = None
+    """This one alone."""
     minutes: float = 10.0
     """That each model learns for; to score it takes some minutes more."""
     threads: int = 2
@@ -538,8 +538,8 @@ class BenchVAE:
     """Print one JSON object and nothing else."""
 
     def __post_init__(self) -> None:
-        if self.first_seed < 0:
-            raise ValueError(f"--first-seed must be 0 or more, got {self.first_seed}")
+        if self.seed is not None:
+            not_negative(self, "seed")
         if self.seeds < 1 or self.threads < 1 or self.minutes <= 0:
             raise ValueError(
                 "--seeds, --threads and --minutes must be positive, got "
@@ -549,7 +549,7 @@ class BenchVAE:
     def run(self) -> None:
         from experiments import jobs
 
-        seeds = range(self.first_seed, self.first_seed + self.seeds)
+        seeds = range(self.seeds) if self.seed is None else [self.seed]
         jobs.bench_vae(
             self.data, self.models, seeds, self.minutes, self.threads, self.quick, self.json
         )
