@@ -8,6 +8,7 @@ from envs.dream_env import DreamEnv, DreamVectorEnv, View
 from envs.gymnasium_environment import GymEnvironment
 from envs.image_code import CodeView, ImageToCode
 from envs.make import arguments_from_json, make_environment, make_vector_env
+from envs.showing import ObservationView, PoseView, action_names, as_picture, can_pose
 from envs.toy_game import Action, ToyGame, ToyGameVector, draw_ring, ring_text
 from envs.toy_game_filter import ToyGameFilter
 from envs.toy_game_solver import best_memoryless_policy, random_policy_steps, solve_toy_game
@@ -32,14 +33,19 @@ __all__ = [
     "HideEntries",
     "ImageToCode",
     "Images",
+    "ObservationView",
+    "PoseView",
     "ToyGame",
     "ToyGameFilter",
     "ToyGameVector",
     "ToyGameView",
     "View",
     "WorkerVectorEnv",
+    "action_names",
     "arguments_from_json",
+    "as_picture",
     "best_memoryless_policy",
+    "can_pose",
     "collect",
     "draw_ring",
     "make_environment",

@@ -26,6 +26,8 @@ def belief_space(size: int) -> spaces.Box:
 class View(Protocol):
     """What a person is shown of games, from their rows: a recurrence, and a picture of it."""
 
+    modes: tuple[str, ...]  # that it can draw in, of `rgb_array` and `ansi`
+
     def initial_state(self, batch_size: int) -> Any: ...
 
     def step(self, row: Row, state: Any) -> Any: ...

@@ -8,6 +8,7 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv, VectorObservationWrapper
 from gymnasium.vector.utils import batch_space
 
+from envs.showing import as_picture
 from worldmodel import Row, WorldModel, decode_images, encode_images, image_space
 
 
@@ -26,14 +27,25 @@ class ImageToCode(VectorObservationWrapper):
                 "or train a VAE on its own"
             )
         self.model = model
+        self.images = np.zeros((env.num_envs, *expected.shape), np.uint8)  # the latest ones
         size = (model.core.feature_size,)
         self.single_observation_space = spaces.Box(-np.inf, np.inf, size, np.float32)
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
 
     def observations(self, observations: np.ndarray) -> np.ndarray:
         """Images [B, H, W, C] -> codes, float32 [B, Z]; draws nothing."""
+        self.images = observations
         images = torch.from_numpy(np.ascontiguousarray(observations))
         return encode_images(self.model, images).numpy()
+
+    @property
+    def render_mode(self) -> str:
+        """What is rendered are the images that were encoded last."""
+        return "rgb_array"
+
+    def render(self) -> tuple[np.ndarray, ...]:
+        """The images that the latest codes stand for, uint8 [H, W, 3] each."""
+        return tuple(as_picture(image) for image in self.images)
 
     def pixels(self, codes: np.ndarray) -> np.ndarray:
         """Codes [*, Z] -> the likelihood's means, uint8 [*, H, W, C]: to be looked at."""
@@ -43,6 +55,8 @@ class ImageToCode(VectorObservationWrapper):
 class CodeView:
     """Shows games whose observations are codes: what the latest one stands for, the likelihood's
     means. A `View` of dreams; nothing else decodes a pixel of them."""
+
+    modes: tuple[str, ...] = ("rgb_array",)
 
     def __init__(self, model: WorldModel):
         """model: of `autoencoder_for`."""
@@ -59,5 +73,4 @@ class CodeView:
         """The first game, uint8 [H, W, 3]."""
         if mode != "rgb_array":
             raise ValueError(f"images are drawn as 'rgb_array', not as {mode!r}")
-        image = decode_images(self.model, state[0][0]).numpy()
-        return image[..., :3] if image.shape[-1] >= 3 else image[..., :1].repeat(3, -1)
+        return as_picture(decode_images(self.model, state[0][0]).numpy())

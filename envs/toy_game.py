@@ -176,6 +176,10 @@ class ToyGame(gymnasium.Env[np.int64, np.int64]):
         self._position = np.zeros(1, np.int64)
         self._steps = 0
 
+    def get_action_meanings(self) -> list[str]:
+        """What the actions are called, in their order."""
+        return [action.name for action in Action]
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.int64, dict[str, Any]]:

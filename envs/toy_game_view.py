@@ -24,6 +24,8 @@ class RingBelief(NamedTuple):
 class ToyGameView:
     """The believed ring and the player's cell, from rows (an `envs.dream_env.View`)."""
 
+    modes: tuple[str, ...] = ("rgb_array", "ansi")
+
     def __init__(self, model: WorldModel, width: int, classes: int, particles: int = 16):
         """particles: latents drawn for each answer, which is their mean."""
         self.model = model

@@ -1,7 +1,7 @@
 """What a user asks of an environment that has it otherwise: wrappers around one Gymnasium game."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, SupportsFloat
+from typing import Any, SupportsFloat, cast
 
 import gymnasium
 import numpy as np
@@ -80,6 +80,13 @@ class HideEntries(gymnasium.ObservationWrapper):
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
         return observation[self.kept]
+
+    def restored(self, observation: np.ndarray) -> np.ndarray:
+        """A vector of what is shown, with zeros where numbers are hidden."""
+        space = cast(spaces.Box, self.env.observation_space)
+        whole = np.zeros(space.shape, observation.dtype)
+        whole[self.kept] = observation
+        return whole
 
 
 class Images(gymnasium.ObservationWrapper):

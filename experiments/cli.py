@@ -11,7 +11,7 @@ worldmodel resume RUN                   go on exactly where a run stopped
 worldmodel evaluate RUN [--json]        what model and agent are worth
 worldmodel generate RUN                 dream text, music, speech or strokes
 worldmodel plot RUN... --out FILE       learning curves
-worldmodel play RUN [--world real]      step inside
+worldmodel play RUN [--view browser]    step inside
 worldmodel video RUN [--out FILE]       real | dream | difference
 worldmodel export RUN --out PATH        its episodes, as a Minari data set or as .npz files
 worldmodel bench toy-game               other algorithms on the same game
@@ -44,6 +44,7 @@ from experiments.config import (
     quick_exact,
 )
 from experiments.control_config import AgentName, ControlConfig, quick_control
+from experiments.play_config import PlayConfig
 from experiments.recordings_config import (
     AudioConfig,
     GenerateConfig,
@@ -222,19 +223,20 @@ class Plot:
 
 @dataclass(frozen=True)
 class Play:
-    """Step inside, in the terminal: arrow keys, space to stay, r to restart, q to leave."""
+    """Step inside: reality, the dream of it, and where the two differ, under the same keys.
+
+    Arrow keys and digits act; every face lists its keys. Re-sync the dream, fork it and come back,
+    let the trained agent take over, record a film.
+    """
 
     path: RunPath
     """The run's folder."""
-    world: Literal["dream", "real"] = "dream"
-    """The game as the model dreams it, or the real one."""
-    seed: int = 0
-    """Of the game."""
+    config: tyro.conf.OmitArgPrefixes[PlayConfig] = field(default_factory=PlayConfig)
 
     def run(self) -> None:
         from experiments import jobs
 
-        jobs.play(self.path, self.world, self.seed)
+        jobs.play(self.path, self.config)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+import gymnasium
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from torch import nn
@@ -27,11 +28,15 @@ from envs import (
     DreamVectorEnv,
     GymEnvironment,
     ImageToCode,
+    ObservationView,
+    PoseView,
     View,
+    action_names,
     arguments_from_json,
+    can_pose,
 )
 from experiments.control_config import ControlConfig, DreamingConfig
-from experiments.environments import real_environment, vector_env
+from experiments.environments import shown_environment, vector_env
 from experiments.improving import ByAlgorithm, ByGradient, Improver
 from experiments.run import RunError, RunFolder
 from experiments.seeing import (
@@ -115,21 +120,58 @@ class Parts:
         """Whether there is a real one: recorded episodes have none."""
         return self.config.environment.env is not None
 
-    def environment(self, copies: int = 1, seed: int | None = None) -> GymEnvironment:
+    def environment(
+        self, copies: int = 1, seed: int | None = None, render_mode: str | None = None
+    ) -> GymEnvironment:
         """The real environment, `copies` side by side, in this process; images are codes in it."""
-        told = self.config.environment
-        if self.eyes is None:
-            return real_environment(told, copies, seed)
-        return GymEnvironment(ImageToCode(vector_env(told, copies), self.eyes), seed)
+        made = vector_env(self.config.environment, copies, render_mode=render_mode)
+        return GymEnvironment(made if self.eyes is None else ImageToCode(made, self.eyes), seed)
+
+    @functools.cached_property
+    def _one(self) -> gymnasium.Env:
+        """The real environment by itself, to be asked and to draw with; it renders images where it
+        can, and shows what the world model sees before a VAE does."""
+        return shown_environment(self.config.environment)
+
+    @property
+    def time_limit(self) -> int | None:
+        """Steps after which the real environment truncates; None where it does not, or where
+        there is none."""
+        spec = self._one.spec if self.has_environment else None
+        limit = None if spec is None else spec.max_episode_steps
+        return limit and -(-limit // self.config.environment.action_repeat)
+
+    hides = False  # what the environment renders is for people to see
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """What the actions are called, in their order, in lower case; () where nobody says."""
+        return action_names(self._one) if self.has_environment else ()
+
+    def shown_environment(self, seed: int) -> GymEnvironment:
+        """One real game, which can be drawn if the environment renders images."""
+        return self.environment(1, seed, render_mode=self._one.render_mode)
+
+    def picture(self, environment: GymEnvironment, mode: str) -> Any:
+        """The real game as it is seen, or else as the environment renders it; None where there is
+        no such picture, and a view of the rows has to do."""
+        if mode != "rgb_array" or self.is_joint or environment.vector_env.render_mode != mode:
+            return None
+        return environment.vector_env.render()[0]  # type: ignore[index]
 
     @property
     def player(self) -> Agent:
         """The agent, as it acts where images are shown, not codes."""
         return self.agent if self.eyes is None else Sighted(self.agent, self.eyes)
 
-    def view(self) -> View | None:
-        """Shows dreams of codes as images."""
-        return None if self.eyes is None else CodeView(self.eyes)
+    def view(self) -> View:
+        """Shows dreams: codes as the images that they stand for, states as the environment renders
+        them where it is known how to set it to one, and otherwise observations as they are."""
+        if self.eyes is not None:
+            return CodeView(self.eyes)
+        if self.has_environment and can_pose(self._one):
+            return PoseView(self._one)
+        return ObservationView(self.observation_space, self.model.reach)
 
     def dream(self, horizon: int | None = None) -> Dream:
         """The environment as the model dreams it."""

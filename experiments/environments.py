@@ -2,13 +2,16 @@
 
 import warnings
 from collections.abc import Callable
+from typing import Any, cast
 
+import gymnasium
 from gymnasium.vector import VectorEnv
 
-from envs import GymEnvironment, arguments_from_json, make_vector_env
+from envs import GymEnvironment, arguments_from_json, make_environment, make_vector_env
 from experiments.control_config import EnvironmentConfig
 from experiments.run import RunError
 
+RENDERED = "rgb_array"
 NOT_OF_ONE = ("env", "arguments", "copies", "workers")  # of the settings of environments
 
 
@@ -28,15 +31,33 @@ def vector_env(
     copies: int,
     workers: int = 0,
     report: Callable[[str], None] = warnings.warn,
+    render_mode: str | None = None,
 ) -> VectorEnv:
     """Copies of the real environment, as it was asked for on the command line."""
+    return _made(
+        told,
+        make_vector_env,
+        copies=copies,
+        workers=workers,
+        report=report,
+        render_mode=render_mode,
+    )
+
+
+def shown_environment(told: EnvironmentConfig) -> gymnasium.Env:
+    """One real environment, which renders images if it can."""
+    env: gymnasium.Env = _made(told, make_environment)
+    if env.render_mode == RENDERED or RENDERED not in env.metadata.get("render_modes", ()):
+        return env
+    env.close()
+    return cast(gymnasium.Env, _made(told, make_environment, render_mode=RENDERED))
+
+
+def _made(told: EnvironmentConfig, make: Callable[..., Any], **options: Any) -> Any:
     if told.env is None:
         raise RunError("what was learned from recorded episodes alone has no real environment")
-    options = {key: value for key, value in vars(told).items() if key not in NOT_OF_ONE}
+    options |= {key: value for key, value in vars(told).items() if key not in NOT_OF_ONE}
     try:
-        arguments = arguments_from_json(told.arguments)
-        return make_vector_env(
-            told.env, arguments, copies=copies, workers=workers, report=report, **options
-        )
+        return make(told.env, arguments_from_json(told.arguments), **options)
     except ValueError as error:
         raise RunError(str(error)) from error

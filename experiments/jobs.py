@@ -4,6 +4,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +16,7 @@ from envs.observations import StrangeValueError
 from experiments.baseline_config import BaselineConfig
 from experiments.config import ExactConfig
 from experiments.control_config import AgentName
+from experiments.play_config import PlayConfig
 from experiments.progress import Interrupted, Reporter
 from experiments.recordings_config import GenerateConfig, ScoreConfig
 from experiments.run import RunError, RunFolder, experiment_of, write_text
@@ -57,7 +59,7 @@ def _toy_game() -> Experiment:
 
 
 def _control() -> Experiment:
-    from experiments import control, protocol
+    from experiments import control, control_parts, protocol
 
     return Experiment(
         control.Training,
@@ -68,6 +70,7 @@ def _control() -> Experiment:
         settings=lambda config: config.returns.protocol,
         evaluate=protocol.evaluate,
         tables=protocol.tables,
+        load=lambda folder: control_parts.load_run(folder)[0],
     )
 
 
@@ -211,12 +214,12 @@ def plot(paths: Sequence[Path], out: Path, thresholds: Sequence[float]) -> None:
     Reporter().say(f"written: {out}")
 
 
-def play(path: Path, world: Literal["dream", "real"], seed: int) -> None:
-    """The player, in the terminal."""
-    parts = _to_be_shown("play", RunFolder.open(path))
-    from experiments.play import play as step_inside
-
-    step_inside(parts, world, seed)
+def play(path: Path, told: PlayConfig) -> None:
+    """A run's worlds, with a person at the controls."""
+    folder = RunFolder.open(path)
+    parts = _to_be_shown("play", folder)
+    face = import_module(f"experiments.play.{told.view}")
+    face.play(parts, told, folder.videos)
 
 
 def video(

@@ -8,7 +8,6 @@ import torch
 from experiments.baseline_config import BaselineConfig
 from experiments.config import ToyGameConfig
 from experiments.control_config import ControlConfig
-from experiments.environments import vector_env
 from worldmodel import Agent, Environment, GenCore, Greedy
 from worldmodel.noise import OwnNoise
 
@@ -58,16 +57,13 @@ def play_episodes(
 def play_greedily(parts: "Parts", episodes: int, seed: int) -> tuple[np.ndarray, int | None]:
     """The returns [episodes] of the greedy agent in the real environment, and the steps after
     which that truncates. Episodes of one that does not are cut after `LONGEST` steps."""
-    one = vector_env(parts.config.environment, 1)
-    spec = one.get_attr("spec")[0]  # type: ignore[attr-defined]
-    one.close()
-    limit = None if spec is None else spec.max_episode_steps
+    limit = parts.time_limit
     copies = min(episodes, CURVE_COPIES) if limit else episodes
     environment = parts.environment(copies, seed)
     with OwnNoise(seed)():
         returns = play_episodes(environment, Greedy(parts.agent), copies, episodes, LONGEST)
     environment.close()
-    return returns, limit and -(-limit // parts.config.environment.action_repeat)
+    return returns, limit
 
 
 def evaluation_seeds(config: ControlConfig | BaselineConfig | ToyGameConfig) -> list[int]:

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from agents import ActorCritic, Critic, EveryAction, Policy, Uniform
 from agents.policy_gradient import PolicyGradient
-from envs import GymEnvironment, ToyGame, ToyGameView
+from envs import Action, GymEnvironment, ToyGame, ToyGameView, draw_ring, ring_text
 from experiments.config import ToyGameConfig
 from experiments.progress import Reporter
 from experiments.run import RunFolder
@@ -84,6 +84,24 @@ class Parts:
         """The game as the model dreams it, with the real game's time limit unless told."""
         horizon = horizon or self.time_limit
         return Dream(self.model, horizon, self.observation_space, self.action_space)
+
+    has_environment = True
+    hides = True  # the player sees one cell; the others are to be found out
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """What the actions are called, in their order."""
+        return tuple(action.name.lower() for action in Action)
+
+    def shown_environment(self, seed: int) -> GymEnvironment:
+        """One real game, whose truth is in its `info`."""
+        return self.environment(1, seed)
+
+    def picture(self, environment: GymEnvironment, mode: str) -> Any:
+        """The true ring: an image, or text."""
+        info, classes = environment.info, self.config.game.classes
+        draw = draw_ring if mode == "rgb_array" else ring_text
+        return draw(np.eye(classes)[info["ring"][0]], int(info["position"][0]))
 
     def view(self) -> ToyGameView:
         """Shows the ring that the model believes in."""

@@ -1,6 +1,5 @@
-"""Playing a run's world, real or dreamt: a core without an interface, and its faces."""
+"""Playing a run's worlds, real and dreamt: a core without an interface, and its faces."""
 
-from experiments.play.core import Expectation, Moment, Player
-from experiments.play.terminal import play
+from experiments.play.core import Moment, Playable, Player, new_player
 
-__all__ = ["Expectation", "Moment", "Player", "play"]
+__all__ = ["Moment", "Playable", "Player", "new_player"]

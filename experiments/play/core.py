@@ -1,172 +1,665 @@
-"""One game with a person at the controls, in the real world or in the dream of it.
+"""Games in the real world, in the dream of it, or in both, with somebody at the controls.
 
 There is no user interface in here: faces (a terminal, a window, a browser) press keys and show
-moments.
+moments and pictures. Films are made by the same player, with an agent at the controls.
+
+Both worlds hear the same actions, and the one that leads is the real one. The dream takes in the
+first row of each real game and goes on alone from there. To re-sync it is to put it where the
+model, which watches all along, believes that the real game is. To fork it (what if?) is to leave
+reality where it stands, and to come back to this very place later.
 """
 
-from typing import Literal, NamedTuple, cast
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from torch import Tensor
 
-from agents import Human
-from envs import Action, GymEnvironment
-from experiments.toy_game import Parts
-from worldmodel import Environment, GenCore, ModelState, Row, WorldModel, nested
-from worldmodel.distributions import Categorical, Chain
+from agents import Human, Uniform
+from envs import GymEnvironment, View
+from experiments.films import Film, Frame
+from experiments.play.controls import Controls
+from experiments.play.expectation import PARTICLES, Expectation, expect
+from experiments.play.panels import Panel, compose, difference_picture
+from experiments.play_config import PlayConfig
+from experiments.run import RunError
+from worldmodel import (
+    Agent,
+    Dream,
+    DreamState,
+    Environment,
+    GenCore,
+    Greedy,
+    ModelState,
+    Row,
+    WorldModel,
+    nested,
+)
+from worldmodel.codecs import by_path, is_image
+from worldmodel.distributions import tempered
 from worldmodel.noise import OwnNoise
 
-World = Literal["real", "dream"]
+World = Literal["both", "real", "dream"]
+Pilot = Literal["human", "agent", "random"]
+Side = Literal["real", "dream"]
 
-PARTICLES = 32  # latents over which the model's expectation is averaged
+OF_IMAGES = 4  # draws over which the model's expectation is averaged where images are decoded
+FASTEST, SLOWEST = 60.0, 0.25  # rows a second
+HOTTEST, COLDEST = 4.0, 0.1  # temperatures
+STEP = 1.25  # by which either changes
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "p": ("run", "run, pause"),
+    ".": ("single", "one step"),
+    "r": ("restart", "new game"),
+    "y": ("sync", "re-sync the dream"),
+    "f": ("fork", "what if"),
+    "b": ("back", "come back"),
+    "t": ("agent", "trained agent, you"),
+    "u": ("random", "chance, you"),
+    "+": ("faster", "faster"),
+    "-": ("slower", "slower"),
+    "]": ("hotter", "wilder dream"),
+    "[": ("colder", "tamer dream"),
+    "x": ("reveal", "reveal the truth"),
+    "v": ("record", "record, stop"),
+}
+"""What keys do besides actions, the same in every face: key -> (command, in words)."""
 
 
-class Expectation(NamedTuple):
-    """What the model expects of the next percept, before it happens."""
+class Playable(Protocol):
+    """What a run holds, for those who play or film it."""
 
-    observation: list[float]  # the probability of each value
-    reward: float  # the expected one
-    terminated: float  # the probability of the end
+    model: WorldModel
+    agent: Agent
+    observation_space: spaces.Space  # as the model sees it
+    action_space: spaces.Space
+
+    @property
+    def has_environment(self) -> bool: ...
+
+    @property
+    def time_limit(self) -> int | None:
+        """Steps after which the real environment truncates."""
+
+    @property
+    def hides(self) -> bool:
+        """Whether the real game's picture would give away what the player is to find out."""
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """Of discrete actions, in lower case; () where nobody says."""
+
+    def shown_environment(self, seed: int) -> GymEnvironment:
+        """One real game that can be drawn, where that is possible."""
+
+    def dream(self, horizon: int | None = None) -> Dream: ...
+
+    def view(self) -> View:
+        """Draws dreams."""
+
+    def picture(self, environment: GymEnvironment, mode: str) -> Any:
+        """The real game as it is; None where it cannot be drawn in that mode."""
 
 
-class Moment(NamedTuple):
-    """One row of a game and what the model makes of it, in plain Python."""
+class Place(NamedTuple):
+    """Where a world stands after a row, in plain numbers."""
 
     step: int  # 0 on a first row
-    action: str  # lower case; empty on a first row
-    observation: int
+    observation: Any  # arrays, nested as the observation space is
     reward: float
     total: float  # the rewards since the first row
     first: bool
     terminated: bool
     truncated: bool
-    predicted: Expectation
-    surprise: dict[str, float]  # -log p(percept) by key, nats, each given the keys before it
-    ring: list[list[float]]  # [width, classes], the ring that the model now believes in
-    position: int  # of the player, 0..width-1
 
     @property
     def ended(self) -> bool:
-        """Whether the next key begins a new game."""
+        """Whether a new game comes next."""
         return self.terminated or self.truncated
 
 
-class Player:
-    """A GenCore with a person at the controls, who presses one key a row.
+class Strand(NamedTuple):
+    """A world in progress: all that its next row depends on, and what is shown of it."""
 
-    Owns its noise: the same seed and the same keys give the same game, and torch's global
-    generator is left alone. Looking does not disturb: what the model is asked about each row
-    draws from noise of its own. The real game is the one that `ToyGame` gives for the seed.
-    """
+    game: Any  # a GenState, leaves [1, ...]
+    pictured: Any  # the view's state
+    place: Place | None = None  # None before the first row
 
-    def __init__(self, parts: Parts, world: World, seed: int):
-        noise, looking = np.random.SeedSequence(seed).generate_state(2)
-        self.world = world
-        self.environment: Environment = (
-            parts.environment(1, seed) if world == "real" else parts.dream()
-        )
-        self.human = Human(parts.agent, parts.action_space)
-        self.core = GenCore(self.environment, self.human)
-        self.model = parts.model
-        self.view = parts.view()
-        self._noise = OwnNoise(int(noise))
-        self._looking = OwnNoise(int(looking))
-        self._begin()
 
-    def reset(self) -> Moment:
-        """Begins a new game; its first row."""
-        self._begin()
-        return self._step()
+class Difference(NamedTuple):
+    """How far the dream is from reality, and how probable it had held what really happened."""
 
-    def press(self, action: int | str) -> Moment:
-        """One row: what `action` (of `Action`, as a number or a name) leads to.
-
-        After an end, and before anything else, it is the first row of a new game, whatever the
-        action.
-        """
-        self.human.press(Action[action.upper()] if isinstance(action, str) else Action(action))
-        return self._step()
+    distance: float  # the greatest, in the encoding that the model reads: numbers in standard
+    # deviations, classes and truth values 0 or 1
+    log_prob: dict[str, float]  # nats that the dream gave to what really happened, by key
 
     @property
-    def truth(self) -> list[int] | None:
-        """The ring as it is, which the player does not see; None in a dream, where none is."""
-        if not isinstance(self.environment, GymEnvironment):
-            return None
-        return self.environment.info["ring"][0].tolist()
+    def is_seen(self) -> bool:
+        """Whether there is one worth telling."""
+        return self.distance > NOTICEABLE
 
-    def _begin(self) -> None:
-        self.state = self.core.initial_state(1)
-        self.pictured = self.view.initial_state(1)
-        self.step, self.total = 0, 0.0
+
+NOTICEABLE = 0.1  # of a distance
+
+
+class Moment(NamedTuple):
+    """What happened last."""
+
+    action: str  # that led here, in words; empty on a first row
+    real: Place | None
+    dream: Place | None
+    predicted: Expectation  # of the world that leads
+    surprise: dict[str, float]  # -log p of that by key, nats, each given the keys before it
+    difference: Difference | None  # None where there are not two worlds that moved together
+    watching: bool  # the dream has just been put where reality is
+
+    @property
+    def lead(self) -> Place:
+        """The world that the player is in: the real one, where there is one."""
+        return cast(Place, self.real or self.dream)
+
+
+class Fork(NamedTuple):
+    """Where to come back to."""
+
+    dream: Strand
+    belief: DreamState
+    moment: Moment
+
+
+class Player:
+    """One game or two, and somebody at the controls; keys in, moments and pictures out.
+
+    Owns its noise: the same seed and the same keys give the same games, and torch's global
+    generator is left alone. Looking does not disturb: what the model is asked about each row
+    draws from noise of its own. The real game is the one that the environment gives for the seed.
+    """
+
+    def __init__(
+        self,
+        parts: Playable,
+        world: World = "both",
+        seed: int = 0,
+        pilot: Pilot = "human",
+        keys: Mapping[str, int] | None = None,
+        horizon: int | None = None,
+    ):
+        """keys: of discrete actions, besides those known; horizon: steps of a dreamt game, by
+        default as many as the real one has at most."""
+        if seed < 0:
+            raise RunError(f"--seed must be 0 or more, got {seed}")
+        if world != "dream" and not parts.has_environment:
+            raise RunError(
+                "this run was learned from recorded episodes and knows no real environment: "
+                "choose the dream, --world dream"
+            )
+        noise, looking = np.random.SeedSequence(seed).generate_state(2)
+        self._noise, self._looking = OwnNoise(int(noise)), OwnNoise(int(looking))
+        self.parts, self.world = parts, world
+        self.model = parts.model
+        try:
+            self.controls = Controls(parts.action_space, parts.action_names, keys)
+        except ValueError as error:
+            raise RunError(str(error)) from error
+        self.human = Human(parts.agent, parts.action_space)
+        self.policies: dict[Pilot, Callable[[Tensor], Any]] = {
+            "human": self.human.policy,
+            "agent": Greedy(parts.agent).policy,
+            "random": Uniform(parts.action_space).policy,
+        }
+        self.pilot = pilot
+        self.dreaming = parts.dream(horizon or parts.time_limit or FOREVER)
+        self.environment = parts.shown_environment(seed) if world != "dream" else None
+        worlds: dict[Side, Environment | None] = {
+            "real": self.environment,
+            "dream": self.dreaming if world != "real" else None,
+        }
+        self.cores = {side: GenCore(w, self.human) for side, w in worlds.items() if w is not None}
+        self.view = parts.view()
+        images = any(map(is_image, by_path(parts.observation_space).values()))
+        self.particles = OF_IMAGES if images else PARTICLES
+        self.running = False
+        self.speed = 4.0  # rows a second, while it runs
+        self.revealed = False
+        self.message = ""
+        self.film: Film | None = None
+        self.new_film: Callable[[], Film] | None = None  # where `v` records to; a face knows
+        self._begin()
+        self.step()
+
+    # What a person does.
+
+    def press(self, key: str) -> bool:
+        """Takes in a key: of an action, or one of `COMMANDS`; whether it was one."""
+        self.message = ""
+        if key in COMMANDS and key not in self.controls.places:
+            getattr(self, f"_{COMMANDS[key][0]}")()
+            return True
+        if not self.controls.knows(key):
+            return False
+        self.act(self.controls.press(key))
+        return True
+
+    def release(self, key: str | None = None) -> None:
+        """A key of an action is held no more; None: no key is."""
+        self.controls.release(key)
+
+    def point(self, x: float, y: float) -> None:
+        """The pointer is pressed at (x, y), each from -1 to 1, y upwards."""
+        if self.controls.point(x, y):
+            self.act(True)
+
+    def act(self, chosen: bool) -> None:
+        """An action key was pressed: the person is at the controls from now on. Where time stands
+        still, `chosen` takes a step."""
+        if self.pilot != "human":
+            self.pilot = "human"
+            self.message = "you are at the controls"
+        if chosen and not self.running:
+            self.step()
+
+    def tick(self) -> None:
+        """To be called `speed` times a second: takes a step while time runs."""
+        if self.running:
+            self.step()
+
+    def reset(self) -> Moment:
+        """Begins a new game in every world; its first row."""
+        self._begin()
+        return self.step()
 
     @torch.no_grad()
-    def _step(self) -> Moment:
-        chosen = self.human.policy(self.state.thought).sample()
-        before = self.state._replace(action=chosen)
+    def step(self) -> Moment:
+        """One row of every world that moves, under the action of whoever is at the controls.
+
+        After an end it is the first row of a new game, whatever the action. A dream that has
+        ended before the real game waits for it, or to be re-synced.
+        """
+        self.human.press(self.controls.action)
+        leads = self.leader
         with self._noise():
-            (row, _), self.state = self.core.step(before)
+            action = self.policies[self.pilot](self.strands[leads].game.thought).sample()
+        before = dict(self.strands)
+        believed = self.belief
+        row = self._advance(leads, action)
+        predicted, surprise = self._asked(believed.model, action, row)
         with self._looking():
-            predicted, surprise = expect(self.model, before.mind, before.action, row)
-            self.pictured = self.view.step(row, self.pictured)
-            ring = self.view.ring(self.pictured)[0]
-        first, terminated = bool(row.first), bool(row.terminated)
-        self.step = 0 if first else self.step + 1
-        self.total = 0.0 if first else self.total + float(row.reward)
-        return Moment(
-            step=self.step,
-            action="" if first else Action(int(self.core.actions.decode(row.action))).name.lower(),
-            observation=int(row.observation),
-            reward=float(row.reward),
-            total=self.total,
-            first=first,
-            terminated=terminated,
-            truncated=bool(self.state.world.ended) and not terminated,
-            predicted=predicted,
-            surprise=surprise,
-            ring=ring.tolist(),
-            position=int(self.pictured.position),
+            self.belief = self.dreaming.observe(row, self.belief)
+        difference, watching = None, False
+        if leads == "real" and "dream" in self.strands:
+            if row.first:
+                self._sync_now()
+                watching = True
+            elif not self._dream_waits:
+                self._advance("dream", action)
+                difference = self._difference(before["dream"], action, row)
+        words = "" if row.first else self.controls.describe(self._decoded(row.action)[0])
+        self.revealed = self.revealed and not row.first
+        return self._happened(words, predicted, surprise, difference, watching)
+
+    @torch.no_grad()
+    def sync(self) -> Moment:
+        """Puts the dream where the model believes that the real game is; comes back first, if it
+        is away."""
+        if "real" not in self.strands or "dream" not in self.strands:
+            raise ValueError("there is one world only, and nothing to be re-synced")
+        if self.forks:
+            self.belief = self.forks[0].belief
+            self.forks.clear()
+        self._sync_now()
+        now = self.moment
+        return self._happened(now.action, now.predicted, now.surprise, None, True)
+
+    def fork(self) -> None:
+        """From now on the dream alone goes on, until `back`."""
+        if "dream" not in self.strands:
+            raise ValueError("there is no dream to be forked")
+        self.forks.append(Fork(self.strands["dream"], self.belief, self.moment))
+
+    def back(self) -> Moment:
+        """Where the latest fork was made."""
+        if not self.forks:
+            raise ValueError("nothing was forked")
+        fork = self.forks.pop()
+        self.strands["dream"], self.belief, self.moment = fork
+        return self.moment
+
+    def set_temperature(self, temperature: float) -> None:
+        """Of the dream, from its next row on; refused where its distributions have none."""
+        percept = self.model.predict(
+            torch.zeros(1, self.model.action_size), self.model.initial_state(1)
+        )[0]
+        tempered(percept, temperature)
+        self.dreaming.temperature = temperature
+
+    def close(self) -> None:
+        """Ends the real game, and a recording."""
+        self.stop_recording()
+        if self.environment is not None:
+            self.environment.close()
+
+    # What there is to be shown.
+
+    @property
+    def leader(self) -> Side:
+        """The world that the one at the controls is in."""
+        return "real" if "real" in self.strands and not self.forks else "dream"
+
+    @property
+    def truth_is_hidden(self) -> bool:
+        """Whether there is something to reveal."""
+        return self.world != "dream" and self.parts.hides
+
+    def picture(self, side: Side) -> Frame:
+        """What a world shows, uint8 [H, W, 3]."""
+        return cast(Frame, self._drawn(side, "rgb_array"))
+
+    def text(self, side: Side) -> str | None:
+        """The same in text, for a terminal; None where pictures say more."""
+        return cast("str | None", self._drawn(side, "ansi"))
+
+    def difference(self) -> Frame | None:
+        """Where the two pictures differ; None where there are not two of the same size."""
+        if len(self.strands) < 2:
+            return None
+        return difference_picture(self.picture("real"), self.picture("dream"))
+
+    def panels(self) -> list[Panel]:
+        """All that a frame of a film shows, side by side."""
+        moment = self.moment
+        panels = [
+            Panel(side, told(cast(Place, getattr(moment, side))), self.picture(side))
+            for side in self.strands
+        ]
+        if (apart := self.difference()) is not None:
+            panels.append(Panel("difference", told_apart(moment, self._dream_waits), apart))
+        return panels
+
+    def frame(self) -> Frame:
+        """The panels in one picture, with a headline: a frame of a film."""
+        return compose(self.headline, self.state_line, self.panels())
+
+    @property
+    def headline(self) -> str:
+        """What led here, in words."""
+        moment = self.moment
+        place = self.moment.dream if self.forks else moment.lead
+        step = cast(Place, place).step
+        return f"step {step}    {moment.action or 'a new game begins'}"
+
+    @property
+    def state_line(self) -> str:
+        """How the game goes on, in words."""
+        words = []
+        if self.forks:
+            words.append(f"what if ({len(self.forks)})")
+        if self.pilot != "human":
+            words.append(
+                {"agent": "the trained agent plays", "random": "chance plays"}[self.pilot]
+            )
+        if self.dreaming.temperature != 1:
+            words.append(f"temperature {self.dreaming.temperature:.2g}")
+        if self.moment.watching:
+            words.append("the dream watches")
+        return "   ".join(words)
+
+    # Recordings.
+
+    def record(self, film: Film) -> None:
+        """From now on every moment is a frame of a film, until `stop_recording`."""
+        self.stop_recording()
+        self.film = film
+        film.write(self.frame())
+
+    def stop_recording(self) -> Path | None:
+        """Ends the film, if there is one; where it is."""
+        film, self.film = self.film, None
+        if film is None:
+            return None
+        film.close()
+        return film.path
+
+    # Inside.
+
+    def _begin(self) -> None:
+        self.strands: dict[Side, Strand] = {
+            side: Strand(core.initial_state(1), self.view.initial_state(1))
+            for side, core in self.cores.items()
+        }
+        self.belief = self.dreaming.initial_state(1)
+        self.forks: list[Fork] = []
+        self.revealed = False
+
+    @property
+    def _dream_waits(self) -> bool:
+        """For the real game to end, which the dream has outlived."""
+        place = self.strands["dream"].place
+        return place is not None and place.ended and self.leader == "real"
+
+    def _advance(self, side: Side, action: Tensor) -> Row:
+        """One row of a world."""
+        strand = self.strands[side]
+        with self._noise():
+            (row, _), game = self.cores[side].step(strand.game._replace(action=action))
+        with self._looking():
+            pictured = self.view.step(row, strand.pictured)
+        place = place_after(row, game.world.ended, strand.place)
+        self.strands[side] = Strand(game, pictured, place)
+        return row
+
+    def _sync_now(self) -> None:
+        real = self.strands["real"]
+        self.strands["dream"] = real._replace(game=real.game._replace(world=self.belief))
+
+    def _asked(
+        self, mind: ModelState, action: Tensor, row: Row
+    ) -> tuple[Expectation, dict[str, float]]:
+        with self._looking():
+            return expect(self.model, mind, action, row, self.particles)
+
+    def _difference(self, dream: Strand, action: Tensor, row: Row) -> Difference:
+        """Between the two worlds after a row [1, ...] of the real one; dream: before it."""
+        real, dreamt = (cast(Place, self.strands[side].place) for side in ("real", "dream"))
+        model = self.strands["dream"].game.world.model
+        distance = (self.belief.model.history - model.history)[:, -1].abs().max()
+        _, surprise = self._asked(dream.game.world.model, action, row)
+        return Difference(
+            max(float(distance), float(real.ended != dreamt.ended)),
+            {key: -nats for key, nats in surprise.items()},
         )
 
+    def _decoded(self, code: Tensor) -> Any:
+        return next(iter(self.cores.values())).actions.decode(code).numpy()
 
-def expect(
-    model: WorldModel, mind: ModelState, action: Tensor, row: Row
-) -> tuple[Expectation, dict[str, float]]:
-    """What the model expected of a row of one game, and how much the row surprised it, in nats.
+    def _happened(
+        self,
+        action: str,
+        predicted: Expectation,
+        surprise: dict[str, float],
+        difference: Difference | None,
+        watching: bool,
+    ) -> Moment:
+        """Makes it the latest moment."""
+        places = {side: strand.place for side, strand in self.strands.items()}
+        self.moment = Moment(
+            action,
+            places.get("real"),
+            places.get("dream"),
+            predicted,
+            surprise,
+            difference,
+            watching,
+        )
+        if self.film is not None:
+            self.film.write(self.frame())
+        return self.moment
 
-    mind: the model's state before the row, leaves [1, ...]; action: the code [1, A] that led to
-    the row. Both are averages over K latents: p(x) = E p(x | z). What is void on a first row is
-    neither expected nor surprising.
+    def _drawn(self, side: Side, mode: str) -> Any:
+        if side == "real":
+            place = cast(Place, self.strands["real"].place)
+            if not self.parts.hides or self.revealed or place.ended:
+                picture = self.parts.picture(cast(GymEnvironment, self.environment), mode)
+                if picture is not None:
+                    return picture
+        if mode not in self.view.modes:
+            return None
+        with torch.no_grad(), self._looking():
+            return self.view.draw(self.strands[side].pictured, mode)
+
+    # Commands, by their names in `COMMANDS`.
+
+    def _run(self) -> None:
+        self.running = not self.running
+        self.message = "time runs" if self.running else "time stands still: a key, a step"
+
+    def _single(self) -> None:
+        self.running = False
+        self.step()
+
+    def _restart(self) -> None:
+        self.reset()
+        self.message = "a new game"
+
+    def _sync(self) -> None:
+        if len(self.strands) < 2:
+            self.message = "there is one world only: play both to re-sync the dream"
+            return
+        self.sync()
+        self.message = "the dream is where reality is"
+
+    def _fork(self) -> None:
+        if "dream" not in self.strands:
+            self.message = "there is no dream here: play the dream, or both"
+            return
+        self.fork()
+        self.message = "what if? the dream goes on alone, b comes back"
+
+    def _back(self) -> None:
+        if not self.forks:
+            self.message = "there is nothing to come back from: f makes a fork"
+            return
+        self.back()
+        self.message = "back again"
+
+    def _agent(self) -> None:
+        self._take_turns("agent", "the trained agent plays")
+
+    def _random(self) -> None:
+        self._take_turns("random", "chance plays")
+
+    def _take_turns(self, pilot: Pilot, words: str) -> None:
+        """Hands the controls over, and time runs; or takes them back, and it stands still."""
+        over = self.pilot != pilot
+        self.pilot = pilot if over else "human"
+        self.running = over
+        self.message = words if over else "you are at the controls"
+
+    def _faster(self) -> None:
+        self.speed = min(FASTEST, self.speed * STEP)
+        self.message = f"{self.speed:.3g} steps a second"
+
+    def _slower(self) -> None:
+        self.speed = max(SLOWEST, self.speed / STEP)
+        self.message = f"{self.speed:.3g} steps a second"
+
+    def _hotter(self) -> None:
+        self._warm(min(HOTTEST, self.dreaming.temperature * STEP))
+
+    def _colder(self) -> None:
+        self._warm(max(COLDEST, self.dreaming.temperature / STEP))
+
+    def _warm(self, temperature: float) -> None:
+        if abs(temperature - 1) < 0.01:
+            temperature = 1.0  # to come back to it through steps that round
+        try:
+            self.set_temperature(temperature)
+            self.message = f"the dream's temperature is {temperature:.2g}"
+        except ValueError as error:
+            self.message = str(error)
+
+    def _reveal(self) -> None:
+        self.revealed = not self.revealed and self.truth_is_hidden
+        if not self.truth_is_hidden:
+            self.message = "there is nothing hidden here"
+
+    def _record(self) -> None:
+        if self.film is not None:
+            self.message = f"recorded: {self.stop_recording()}"
+        elif self.new_film is None:
+            self.message = "nobody has said where recordings go"
+        else:
+            self.record(self.new_film())
+            self.message = "recording; v stops"
+
+
+FOREVER = 2**31  # steps
+
+
+def new_player(
+    parts: Playable, told: PlayConfig, seed: int, new_film: Callable[[], Film] | None = None
+) -> Player:
+    """A player, as it was asked for; seed: in place of the one that was told. new_film: where
+    recordings go."""
+    world = told.world or ("both" if parts.has_environment else "dream")
+    player = Player(parts, world, seed, "human", told.places, told.horizon)
+    player.speed = told.speed
+    player.new_film = new_film
+    if told.temperature != 1:
+        try:
+            player.set_temperature(told.temperature)
+        except ValueError as error:
+            raise RunError(f"--temperature {told.temperature:g}: {error}") from error
+    return player
+
+
+def place_after(row: Row, ended: Tensor, before: Place | None) -> Place:
+    """Where a world stands after one more row [1, ...]; ended: bool [1], a new game comes next."""
+    first, terminated, reward = bool(row.first), bool(row.terminated), float(row.reward)
+    step, total = (0, 0.0) if first or before is None else (before.step + 1, before.total)
+    return Place(
+        step=step,
+        observation=nested.map(lambda leaf: leaf[0].numpy(), row.observation),
+        reward=reward,
+        total=total + reward,
+        first=first,
+        terminated=terminated,
+        truncated=bool(ended) and not terminated,
+    )
+
+
+# In words.
+
+
+def told(place: Place) -> list[str]:
+    """A world's reward and return."""
+    end = "the end" * place.terminated + "time is up" * place.truncated
+    reward = "none yet" if place.first else f"{place.reward:g}"
+    return [f"reward {reward}   return {place.total:.5g}   {end}".rstrip()]
+
+
+def told_apart(moment: Moment, waits: bool) -> list[str]:
+    """What the dream had thought of what really happened."""
+    if moment.difference is None:
+        return ["the dream has ended" if waits else "none: the dream watches"]
+    return [" ".join(f"{key} {odds}" for key, odds in odds_of(moment).items())]
+
+
+def odds_of(moment: Moment) -> dict[str, str]:
+    """What the dream gave to what really happened, by key: "12 %", or "3.1 nats" of a density."""
+    assert moment.difference is not None
+    return {key: odds(nats) for key, nats in moment.difference.log_prob.items()}
+
+
+def odds(log_prob: float) -> str:
+    """A log probability in words; a density of more than 1 has no percentage.
+
+    >>> odds(-0.5), odds(2.0)
+    ('60.7 %', '2.0 nats')
     """
-    if row.first:
-        mind, action = model.initial_state(1), torch.zeros_like(action)
-    mind, action, row = nested.repeat((mind, action, row), PARTICLES)
-    percept = cast(Chain, model.predict(action, mind)[0])
-    expected, log_probs = _expectation(percept), percept.log_probs(row.percept)
-    if row.first[0]:
-        expected = expected._replace(reward=0.0, terminated=0.0)
-        log_probs = {"observation": log_probs["observation"]}
-    return expected, _surprise(log_probs)
-
-
-def _expectation(percept: Chain) -> Expectation:
-    """The mean over a batch [K] of predictions; rewards and ends are summed over observations."""
-    observation = cast(Categorical, percept.first.parts["observation"]).probs  # [K, n]
-    consequences = [
-        percept.then({"observation": torch.full((len(observation),), value)})
-        for value in range(observation.shape[-1])
-    ]
-
-    def mean(key: str) -> float:
-        given = torch.stack([then.parts[key].mean for then in consequences], -1)  # [K, n]
-        return float((observation * given).sum(-1).mean())
-
-    return Expectation(observation.mean(0).tolist(), mean("reward"), mean("terminated"))
-
-
-def _surprise(log_probs: dict[str, Tensor]) -> dict[str, float]:
-    """-log p by key from log p(key | keys before, z) [K]: the latents are averaged over first."""
-    so_far = torch.stack(list(log_probs.values())).cumsum(0)  # [keys, K]
-    joint = so_far.logsumexp(-1) - np.log(so_far.shape[-1])  # [keys]
-    nats = -torch.diff(joint, prepend=joint.new_zeros(1))
-    return dict(zip(log_probs, nats.tolist(), strict=True))
+    return (
+        f"{np.exp(log_prob):.1%}".replace("%", " %") if log_prob <= 0 else f"{log_prob:.1f} nats"
+    )

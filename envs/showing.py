@@ -1,0 +1,352 @@
+"""How games are shown to people: pictures of rows, whether they were seen or dreamt.
+
+A dream has no state that an environment could render. It has observations, though, and from
+these a person can be shown the images among them, a renderer that is set to the state that they
+tell of, or their numbers as bars over time.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from envs.wrappers import HideEntries, name_of
+from worldmodel import Row
+from worldmodel.codecs import by_path, is_image
+from worldmodel.codecs.reach import BoxReach, JointReach, Reach
+
+Frame = NDArray[np.uint8]  # [H, W, 3]
+
+
+def _pendulum(env: Any, observation: NDArray[np.floating]) -> None:
+    env.state = np.array([np.arctan2(observation[1], observation[0]), observation[2]])
+    env.last_u = None
+
+
+def _acrobot(env: Any, observation: NDArray[np.floating]) -> None:
+    angles = np.arctan2(observation[[1, 3]], observation[[0, 2]])
+    env.state = np.concatenate([angles, observation[4:]])
+
+
+def _as_it_is(env: Any, observation: NDArray[np.floating]) -> None:
+    env.state = np.asarray(observation, np.float64)
+
+
+POSES: dict[str, Callable[[Any, NDArray[np.floating]], None]] = {
+    "CartPole": _as_it_is,
+    "Pendulum": _pendulum,
+    "Acrobot": _acrobot,
+    "MountainCar": _as_it_is,
+    "MountainCarContinuous": _as_it_is,
+}
+"""How an environment is set to the state that an observation tells of, by the name (without
+version) of its spec: Gymnasium's classic control, as its sources read `state` when they render."""
+
+ACTION_NAMES: dict[str, tuple[str, ...]] = {
+    "CartPole": ("left", "right"),
+    "Acrobot": ("left", "noop", "right"),
+    "MountainCar": ("left", "noop", "right"),
+    "LunarLander": ("noop", "left", "up", "right"),
+    "FrozenLake": ("left", "down", "right", "up"),
+    "CliffWalking": ("up", "right", "down", "left"),
+    "Taxi": ("down", "up", "right", "left", "pick up", "drop"),
+    "Blackjack": ("stick", "hit"),
+}
+"""What discrete actions are called, by the name of an environment's spec, as their documentation
+lists them. An environment of one's own says so by a method `get_action_meanings`, as those of
+Atari do."""
+
+
+def action_names(env: gymnasium.Env) -> tuple[str, ...]:
+    """What the actions of an environment are called, in lower case and in their order; () where
+    nobody says.
+
+    >>> action_names(gymnasium.make("CartPole-v1"))
+    ('left', 'right')
+    """
+    meanings = getattr(env.unwrapped, "get_action_meanings", None)
+    if meanings is not None:
+        return tuple(str(name).lower() for name in meanings())
+    return ACTION_NAMES.get("" if env.spec is None else env.spec.name, ())
+
+
+class PoseView:
+    """Shows vectors by the environment's own renderer, set to the state that they tell of.
+
+    A `View` of rows (see `envs.dream_env.View`), whose state is the last observation, [B, n].
+    """
+
+    modes: tuple[str, ...] = ("rgb_array",)
+
+    def __init__(self, env: gymnasium.Env):
+        """env: of one's own, with the render mode rgb_array; `can_pose` says whether it fits."""
+        if not can_pose(env):
+            raise ValueError(
+                f"how {name_of(env)} is drawn from what it shows is not known (it is for "
+                f"{', '.join(POSES)}, unless other wrappers change the observation)"
+            )
+        env.reset(seed=0)
+        self.env = env
+        self.pose = POSES[_spec_name(env)]
+        self.hidden = _hidden(env)
+
+    def initial_state(self, batch_size: int) -> Any:
+        return ()
+
+    def step(self, row: Row, state: Any) -> Any:
+        return (row.observation,)
+
+    def draw(self, state: Any, mode: str) -> Frame:
+        """The first game, uint8 [H, W, 3]."""
+        _check_mode(self, mode)
+        observation = state[0][0].double().numpy()
+        if self.hidden is not None:
+            observation = self.hidden.restored(observation)
+        self.pose(self.env.unwrapped, observation)
+        return np.asarray(self.env.render(), np.uint8)
+
+
+def can_pose(env: gymnasium.Env) -> bool:
+    """Whether it is known how to set `env` to the state that one of its observations tells of:
+    nothing but `HideEntries` changes what it shows."""
+    if _spec_name(env) not in POSES or env.render_mode != "rgb_array":
+        return False
+    hidden = _hidden(env)
+    shown = env if hidden is None else hidden.env
+    return bool(shown.observation_space == env.unwrapped.observation_space)
+
+
+def _spec_name(env: gymnasium.Env) -> str:
+    return "" if env.spec is None else env.spec.name
+
+
+def _hidden(env: gymnasium.Env) -> HideEntries | None:
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, HideEntries):
+            return env
+        env = env.env
+    return None
+
+
+# Observations as they are: images side by side, numbers as bars over time.
+
+PAPER = (250, 250, 247)
+INK = (24, 26, 32)
+FAINT = (226, 226, 221)
+BAR = (0, 114, 178)
+REMEMBERED = 64  # rows over which bars are drawn
+LABELS, STRIP, VALUES = 130, 256, 70  # pixels: the three columns
+LINE = 26  # pixels, the height of a number's strip
+MOST = 24  # numbers that are drawn
+SIDE = 128  # pixels, at least, of an image beside bars
+
+
+class Number(NamedTuple):
+    """One of the numbers of an observation."""
+
+    label: str
+    low: float  # of its strip
+    high: float
+
+
+class ObservationView:
+    """Shows observations of any space: the images among them side by side, and below, labelled,
+    each number as a strip of bars over the last rows. One image alone is shown as it is.
+
+    A `View` of rows, whose state is (the last observation's leaves, numbers [t, n] of the first
+    game), t at most `REMEMBERED`.
+    """
+
+    def __init__(self, space: spaces.Space, reach: Reach | None = None):
+        """reach: of the model (`WorldModel.reach`): how far the numbers went in reality, which is
+        what strips span; without it, or where it does not know, the bounds of the space."""
+        self.space = space
+        self.images = tuple(path for path, part in by_path(space).items() if is_image(part))
+        self.numbers = tuple(_numbers(space, reach))
+        self.is_picture = self.images == ("",)
+        self.modes: tuple[str, ...] = ("rgb_array",) if self.images else ("rgb_array", "ansi")
+
+    def initial_state(self, batch_size: int) -> Any:
+        return (), np.zeros((0, len(self.numbers)))
+
+    def step(self, row: Row, state: Any) -> Any:
+        leaves = dict(_leaves(self.space, row.observation))
+        numbers = [np.asarray(leaves[path], float).ravel() for path in self._paths()]
+        now = np.concatenate([np.zeros(0), *numbers])[None]
+        before = state[1] if not row.first[0] else state[1][:0]
+        images = tuple(leaves[path] for path in self.images)
+        return images, np.concatenate([before, now])[-REMEMBERED:]
+
+    def draw(self, state: Any, mode: str) -> Any:
+        """The first game."""
+        _check_mode(self, mode)
+        images, numbers = state
+        if mode == "ansi":
+            return self._text(numbers)
+        pictures = [as_picture(image) for image in images]
+        if self.is_picture:
+            return pictures[0]
+        parts = [_side_by_side(pictures)] if pictures else []
+        if self.numbers:
+            parts.append(_bars(self.numbers[:MOST], numbers[:, :MOST], len(self.numbers) - MOST))
+        return _stacked(parts)
+
+    def _paths(self) -> Iterator[str]:
+        return (path for path, part in _ends(self.space) if not is_image(part))
+
+    def _text(self, numbers: NDArray[np.floating]) -> str:
+        width = max((len(number.label) for number in self.numbers), default=0)
+        last = numbers[-1] if len(numbers) else np.full(len(self.numbers), np.nan)
+        lines = [
+            f"{number.label:{width}} {meter(value, number)} {value:9.4g}"
+            for number, value in zip(self.numbers[:MOST], last.tolist(), strict=False)
+        ]
+        more = len(self.numbers) - MOST
+        return "\n".join(lines + [f"and {more} numbers more"] * (more > 0))
+
+
+def meter(value: float, number: Number, width: int = 24) -> str:
+    """Where a value lies between the ends of its number's strip, as text.
+
+    >>> meter(0.5, Number("x", 0.0, 1.0), width=9)
+    '────●────'
+    """
+    share = (value - number.low) / (number.high - number.low)
+    place = round((width - 1) * min(1.0, max(0.0, share))) if np.isfinite(share) else 0
+    return "─" * place + "●" + "─" * (width - 1 - place)
+
+
+def as_picture(image: Any) -> Frame:
+    """An image of the kinds of `is_image`, [H, W, C], as uint8 [H, W, 3]."""
+    array = np.asarray(image)
+    if array.dtype == bool or (array.dtype == np.int8):
+        array = array.astype(np.uint8) * 255
+    array = array.clip(0, 255).astype(np.uint8)
+    return array[..., :3] if array.shape[-1] >= 3 else array[..., :1].repeat(3, -1)
+
+
+def _check_mode(view: Any, mode: str) -> None:
+    if mode not in view.modes:
+        raise ValueError(f"this is drawn as {' or '.join(view.modes)}, not as {mode!r}")
+
+
+def _ends(space: spaces.Space) -> Iterator[tuple[str, spaces.Space]]:
+    """The spaces that are made of no others, by key path."""
+    return (
+        (path, part)
+        for path, part in by_path(space).items()
+        if not isinstance(part, spaces.Dict | spaces.Tuple)
+    )
+
+
+def _leaves(space: spaces.Space, value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """What the first game shows, by key path. value: leaves [B, ...]."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        parts = space.items() if isinstance(space, spaces.Dict) else enumerate(space)
+        for key, part in parts:
+            yield from _leaves(part, value[key], f"{path}.{key}" if path else str(key))
+    else:
+        yield path, value[0].numpy() if isinstance(value, Tensor) else value[0]
+
+
+def _numbers(space: spaces.Space, reach: Reach | None, path: str = "") -> Iterator[Number]:
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        parts = space.items() if isinstance(space, spaces.Dict) else enumerate(space)
+        inner = dict(reach.parts.items()) if isinstance(reach, JointReach) else {}
+        for key, part in parts:
+            below = f"{path}.{key}" if path else str(key)
+            yield from _numbers(part, inner.get(key), below)
+        return
+    if is_image(space):
+        return
+    low, high = (np.asarray(end, float).ravel() for end in _ends_of(space, reach))
+    for place, (least, most) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
+        label = path or "observation"
+        label = f"{label} {place}" if len(low) > 1 else label
+        span = (least, most) if np.isfinite([least, most]).all() and most > least else (-1.0, 1.0)
+        yield Number(label, *span)
+
+
+def _ends_of(space: Any, reach: Reach | None) -> tuple[Any, Any]:
+    """The least and the greatest of each number of a space that is made of no others."""
+    if isinstance(space, spaces.Discrete):
+        return space.start, space.start + space.n - 1
+    if isinstance(space, spaces.MultiDiscrete):
+        return space.start, space.start + space.nvec - 1
+    if isinstance(space, spaces.MultiBinary):
+        return np.zeros(space.shape), np.ones(space.shape)
+    if isinstance(reach, BoxReach) and bool((reach.seen[1] > reach.seen[0]).any()):
+        return reach.seen[0].numpy(), reach.seen[1].numpy()
+    return space.low, space.high
+
+
+def _bars(numbers: Sequence[Number], values: NDArray[np.floating], more: int) -> Image.Image:
+    """A line for each number: label, strip of bars over time, value."""
+    height = LINE * len(numbers) + (LINE if more > 0 else 0)
+    image = Image.new("RGB", (LABELS + STRIP + VALUES, height), PAPER)
+    pen = ImageDraw.Draw(image)
+    step = STRIP / REMEMBERED
+    for place, number in enumerate(numbers):
+        top, bottom = place * LINE + 3, (place + 1) * LINE - 3
+        middle = (top + bottom) // 2
+        pen.text((LABELS - 8, middle), _shortened(number.label), INK, _font(13), anchor="rm")
+        pen.rectangle((LABELS, top, LABELS + STRIP - 1, bottom), fill=FAINT)
+        share = (values[:, place] - number.low) / (number.high - number.low)
+        zero = min(1.0, max(0.0, -number.low / (number.high - number.low)))
+        for time, level in enumerate(share.clip(0, 1).tolist()):
+            left = LABELS + time * step
+            ends = sorted(bottom - part * (bottom - top) for part in (zero, level))
+            pen.rectangle((left, ends[0], left + step - 1, ends[1]), fill=BAR)
+        if len(values):
+            right = (LABELS + STRIP + 6, middle)
+            pen.text(right, f"{values[-1, place]:.4g}", INK, _font(13), anchor="lm")
+    if more > 0:
+        text = f"and {more} numbers more"
+        pen.text((LABELS, height - LINE // 2), text, INK, _font(13), anchor="lm")
+    return image
+
+
+def _shortened(label: str, most: int = 18) -> str:
+    return label if len(label) <= most else "…" + label[1 - most :]
+
+
+def _side_by_side(pictures: Sequence[Frame]) -> Image.Image:
+    """Images, enlarged to a readable size pixel by pixel, in a row."""
+    enlarged = [_enlarged(picture) for picture in pictures]
+    width = sum(part.width + 8 for part in enlarged) - 8
+    image = Image.new("RGB", (width, max(part.height for part in enlarged)), PAPER)
+    left = 0
+    for part in enlarged:
+        image.paste(part, (left, 0))
+        left += part.width + 8
+    return image
+
+
+def _enlarged(picture: Frame) -> Image.Image:
+    times = max(1, SIDE // max(picture.shape[:2]))
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
+
+
+def _stacked(parts: Sequence[Image.Image]) -> Frame:
+    """Pictures one below another; of nothing, an empty one."""
+    if not parts:
+        return np.full((LINE, LABELS + STRIP + VALUES, 3), PAPER, np.uint8)
+    width = max(part.width for part in parts)
+    image = Image.new("RGB", (width, sum(part.height + 8 for part in parts) - 8), PAPER)
+    top = 0
+    for part in parts:
+        image.paste(part, (0, top))
+        top += part.height + 8
+    return np.asarray(image).copy()
+
+
+@cache
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size)
