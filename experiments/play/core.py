@@ -22,7 +22,7 @@ from agents import Human, Uniform
 from envs import GymEnvironment, View
 from experiments.films import Film, Frame
 from experiments.play.controls import Controls
-from experiments.play.expectation import PARTICLES, Expectation, expect
+from experiments.play.expectation import PARTICLES, Expectation, expect, surprise
 from experiments.play.panels import Panel, compose, difference_picture
 from experiments.play_config import PlayConfig
 from experiments.run import RunError
@@ -135,7 +135,8 @@ class Difference(NamedTuple):
 
     distance: float  # the greatest, in the encoding that the model reads: numbers in standard
     # deviations, classes and truth values 0 or 1
-    log_prob: dict[str, float]  # nats that the dream gave to what really happened, by key
+    log_prob: dict[str, float]  # nats that the dream gave to what really happened, by key; empty
+    # where the difference is too small to be noticed
 
     @property
     def is_seen(self) -> bool:
@@ -284,11 +285,11 @@ class Player:
         with self._noise():
             action = self.policies[self.pilot](self.strands[leads].game.thought).sample()
         before = dict(self.strands)
-        believed = self.belief
+        believed: DreamState = self.belief
         row = self._advance(leads, action)
-        predicted, surprise = self._asked(believed.model, action, row)
         with self._looking():
-            self.belief = self.dreaming.observe(row, self.belief)
+            predicted, surprised = expect(self.model, believed.model, action, row, self.particles)
+        self.belief = self._believed(row, leads)
         difference, watching = None, False
         if leads == "real" and "dream" in self.strands:
             if row.first:
@@ -299,7 +300,7 @@ class Player:
                 difference = self._difference(before["dream"], action, row)
         words = "" if row.first else self.controls.describe(self._decoded(row.action)[0])
         self.revealed = self.revealed and not row.first
-        return self._happened(words, predicted, surprise, difference, watching)
+        return self._happened(words, predicted, surprised, difference, watching)
 
     @torch.no_grad()
     def sync(self) -> Moment:
@@ -326,6 +327,7 @@ class Player:
             raise ValueError("nothing was forked")
         fork = self.forks.pop()
         self.strands["dream"], self.belief, self.moment = fork
+        self._pictures.clear()
         return self.moment
 
     def set_temperature(self, temperature: float) -> None:
@@ -356,11 +358,11 @@ class Player:
 
     def picture(self, side: Side) -> Frame:
         """What a world shows, uint8 [H, W, 3]."""
-        return cast(Frame, self._drawn(side, "rgb_array"))
+        return cast(Frame, self._drawn("rgb_array")[side])
 
     def text(self, side: Side) -> str | None:
         """The same in text, for a terminal; None where pictures say more."""
-        return cast("str | None", self._drawn(side, "ansi"))
+        return cast("str | None", self._drawn("ansi").get(side))
 
     def difference(self) -> Frame | None:
         """Where the two pictures differ; None where there are not two of the same size."""
@@ -430,8 +432,9 @@ class Player:
             side: Strand(core.initial_state(1), self.view.initial_state(1))
             for side, core in self.cores.items()
         }
-        self.belief = self.dreaming.initial_state(1)
+        self.belief: DreamState = self.dreaming.initial_state(1)  # of the world that leads
         self.forks: list[Fork] = []
+        self._pictures: dict[tuple[str, bool], dict[Side, Any]] = {}  # of this moment
         self.revealed = False
 
     @property
@@ -451,26 +454,31 @@ class Player:
         self.strands[side] = Strand(game, pictured, place)
         return row
 
+    def _believed(self, row: Row, leads: Side) -> DreamState:
+        """What the model believes of the world that leads, after one more row of it; a `Believer`
+        there has just thought so."""
+        game = self.strands[leads].game
+        with self._looking():
+            if isinstance(game.mind, ModelState):
+                return self.dreaming.follow(row, game.mind, self.belief)
+            return self.dreaming.observe(row, self.belief)
+
     def _sync_now(self) -> None:
         real = self.strands["real"]
         self.strands["dream"] = real._replace(game=real.game._replace(world=self.belief))
 
-    def _asked(
-        self, mind: ModelState, action: Tensor, row: Row
-    ) -> tuple[Expectation, dict[str, float]]:
-        with self._looking():
-            return expect(self.model, mind, action, row, self.particles)
-
     def _difference(self, dream: Strand, action: Tensor, row: Row) -> Difference:
         """Between the two worlds after a row [1, ...] of the real one; dream: before it."""
         real, dreamt = (cast(Place, self.strands[side].place) for side in ("real", "dream"))
-        model = self.strands["dream"].game.world.model
-        distance = (self.belief.model.history - model.history)[:, -1].abs().max()
-        _, surprise = self._asked(dream.game.world.model, action, row)
-        return Difference(
-            max(float(distance), float(real.ended != dreamt.ended)),
-            {key: -nats for key, nats in surprise.items()},
+        seen, dreamed = (
+            s.model.history[:, -1] for s in (self.belief, self.strands["dream"].game.world)
         )
+        distance = max(float((seen - dreamed).abs().max()), float(real.ended != dreamt.ended))
+        if distance <= NOTICEABLE:
+            return Difference(distance, {})
+        with self._looking():
+            nats = surprise(self.model, dream.game.world.model, action, row, self.particles)
+        return Difference(distance, {key: -lost for key, lost in nats.items()})
 
     def _decoded(self, code: Tensor) -> Any:
         return next(iter(self.cores.values())).actions.decode(code).numpy()
@@ -484,6 +492,7 @@ class Player:
         watching: bool,
     ) -> Moment:
         """Makes it the latest moment."""
+        self._pictures.clear()
         places = {side: strand.place for side, strand in self.strands.items()}
         self.moment = Moment(
             action,
@@ -498,17 +507,30 @@ class Player:
             self.film.write(self.frame())
         return self.moment
 
-    def _drawn(self, side: Side, mode: str) -> Any:
-        if side == "real":
-            place = cast(Place, self.strands["real"].place)
-            if not self.parts.hides or self.revealed or place.ended:
-                picture = self.parts.picture(cast(GymEnvironment, self.environment), mode)
-                if picture is not None:
-                    return picture
-        if mode not in self.view.modes:
-            return None
-        with torch.no_grad(), self._looking():
-            return self.view.draw(self.strands[side].pictured, mode)
+    def _drawn(self, mode: str) -> dict[Side, Any]:
+        """What each world shows; made once for each moment."""
+        key = (mode, self.revealed)
+        if key not in self._pictures:
+            self._pictures[key] = self._draw(mode)
+        return self._pictures[key]
+
+    @torch.no_grad()
+    def _draw(self, mode: str) -> dict[Side, Any]:
+        found: dict[Side, Any] = {}
+        if self.environment is not None and self._shows_truth:
+            picture = self.parts.picture(self.environment, mode)
+            found = {} if picture is None else {"real": picture}
+        rest = [side for side in self.strands if side not in found]
+        if rest and mode in self.view.modes:
+            states = nested.concatenate([self.strands[side].pictured for side in rest])
+            with self._looking():
+                found |= zip(rest, self.view.draw(states, mode), strict=True)
+        return found
+
+    @property
+    def _shows_truth(self) -> bool:
+        place = self.strands["real"].place
+        return not self.parts.hides or self.revealed or (place is not None and place.ended)
 
     # Commands, by their names in `COMMANDS`.
 
