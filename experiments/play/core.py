@@ -47,9 +47,8 @@ Pilot = Literal["human", "agent", "random"]
 Side = Literal["real", "dream"]
 
 OF_IMAGES = 4  # draws over which the model's expectation is averaged where images are decoded
-FASTEST, SLOWEST = 60.0, 0.25  # rows a second
-HOTTEST, COLDEST = 4.0, 0.1  # temperatures
-STEP = 1.25  # by which either changes
+SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # rows a second, to choose from
+TEMPERATURES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0)
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "p": ("run", "run, pause"),
@@ -180,6 +179,8 @@ class Player:
     draws from noise of its own. The real game is the one that the environment gives for the seed.
     """
 
+    belief: DreamState  # what the model believes of the world that leads
+
     def __init__(
         self,
         parts: Playable,
@@ -285,7 +286,7 @@ class Player:
         with self._noise():
             action = self.policies[self.pilot](self.strands[leads].game.thought).sample()
         before = dict(self.strands)
-        believed: DreamState = self.belief
+        believed = self.belief
         row = self._advance(leads, action)
         with self._looking():
             predicted, surprised = expect(self.model, believed.model, action, row, self.particles)
@@ -308,11 +309,11 @@ class Player:
         is away."""
         if "real" not in self.strands or "dream" not in self.strands:
             raise ValueError("there is one world only, and nothing to be re-synced")
+        now = self.moment
         if self.forks:
-            self.belief = self.forks[0].belief
+            _, self.belief, now = self.forks[0]
             self.forks.clear()
         self._sync_now()
-        now = self.moment
         return self._happened(now.action, now.predicted, now.surprise, None, True)
 
     def fork(self) -> None:
@@ -432,7 +433,7 @@ class Player:
             side: Strand(core.initial_state(1), self.view.initial_state(1))
             for side, core in self.cores.items()
         }
-        self.belief: DreamState = self.dreaming.initial_state(1)  # of the world that leads
+        self.belief = self.dreaming.initial_state(1)
         self.forks: list[Fork] = []
         self._pictures: dict[tuple[str, bool], dict[Side, Any]] = {}  # of this moment
         self.revealed = False
@@ -581,25 +582,27 @@ class Player:
         self.message = words if over else "you are at the controls"
 
     def _faster(self) -> None:
-        self.speed = min(FASTEST, self.speed * STEP)
-        self.message = f"{self.speed:.3g} steps a second"
+        self._speed_up(min((s for s in SPEEDS if s > self.speed), default=self.speed))
 
     def _slower(self) -> None:
-        self.speed = max(SLOWEST, self.speed / STEP)
-        self.message = f"{self.speed:.3g} steps a second"
+        self._speed_up(max((s for s in SPEEDS if s < self.speed), default=self.speed))
+
+    def _speed_up(self, speed: float) -> None:
+        self.speed = speed
+        self.message = f"{speed:g} steps a second"
 
     def _hotter(self) -> None:
-        self._warm(min(HOTTEST, self.dreaming.temperature * STEP))
+        now = self.dreaming.temperature
+        self._warm(min((t for t in TEMPERATURES if t > now), default=now))
 
     def _colder(self) -> None:
-        self._warm(max(COLDEST, self.dreaming.temperature / STEP))
+        now = self.dreaming.temperature
+        self._warm(max((t for t in TEMPERATURES if t < now), default=now))
 
     def _warm(self, temperature: float) -> None:
-        if abs(temperature - 1) < 0.01:
-            temperature = 1.0  # to come back to it through steps that round
         try:
             self.set_temperature(temperature)
-            self.message = f"the dream's temperature is {temperature:.2g}"
+            self.message = f"the dream's temperature is {temperature:g}"
         except ValueError as error:
             self.message = str(error)
 
