@@ -242,7 +242,9 @@ class DreamVectorEnv(VectorEnv):
         """Keeps the view of the first game up to date, if there is one."""
         if self.view is not None and self.render_mode is not None:
             with torch.no_grad(), self._looking():
-                before = self._pictured or self.view.initial_state(1)
+                before = self._pictured
+                if before is None:
+                    before = self.view.initial_state(1)
                 self._pictured = self.view.step(nested.index(row, slice(1)), before)
 
     def _observation(self, value: Any, old: Any = None, new: Tensor | None = None) -> Any:
