@@ -180,6 +180,8 @@ class Player:
     game is the one that the environment gives for the seed.
     """
 
+    belief: DreamState  # of the model, which watches the world that leads
+
     def __init__(
         self,
         parts: Playable,
