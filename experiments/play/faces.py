@@ -14,7 +14,6 @@ from experiments.progress import Reporter
 
 QUIT, HELP = "q", "?"
 ALIASES = {"return": "enter", "keypad enter": "enter"}
-SYMBOLS = {"left": "←", "right": "→", "up": "↑", "down": "↓"}
 REMEMBERED = 64  # rows over which surprise is drawn
 ENDLESS = 1e6  # nats, more than this is drawn as this
 TO_BOTH, TO_DREAM = {"y"}, {"y", "f", "b", "]", "["}  # commands that need two worlds, or a dream
@@ -56,16 +55,8 @@ def key_name(name: str, character: str | None) -> str:
     return ALIASES.get(name, name)
 
 
-def action_keys(player: Player) -> list[tuple[str, str]]:
-    """Keys of actions and what they do, as people read them."""
-    return [
-        (" ".join(SYMBOLS.get(key, key) for key in keys.split()), words)
-        for keys, words in player.controls.help
-    ]
-
-
-def command_keys(player: Player) -> list[tuple[str, str]]:
-    """Keys of commands that make a difference in what is played, and what they do."""
+def keys_of(player: Player) -> list[tuple[str, str]]:
+    """Keys that make a difference in what is played, and what they do; actions come first."""
     useless = set(player.controls.places)
     if len(player.strands) < 2:
         useless |= TO_BOTH
@@ -73,7 +64,8 @@ def command_keys(player: Player) -> list[tuple[str, str]]:
         useless |= TO_DREAM
     if not player.truth_is_hidden:
         useless |= {"x"}
-    return [(key, words) for key, (_, words) in COMMANDS.items() if key not in useless]
+    commands = [(key, words) for key, (_, words) in COMMANDS.items() if key not in useless]
+    return player.controls.help + commands
 
 
 # Words.
@@ -130,7 +122,7 @@ def state(player: Player) -> str:
     """How the game goes on, whether time runs, and whether it is recorded."""
     words = [player.state_line]
     words += [f"{player.speed:.3g} steps a second"] * player.running
-    words += ["● recording"] * (player.film is not None)
+    words += ["recording"] * (player.film is not None)
     return "   ".join(filter(None, words))
 
 
@@ -184,6 +176,11 @@ class Surprises:
     @property
     def shares(self) -> list[float]:
         """The same, from 0 to 1 between the least and the greatest of them and 0."""
+        return self.shares_with_zero[1:]
+
+    @property
+    def shares_with_zero(self) -> list[float]:
+        """The share of no surprise, then the others."""
         nats = np.clip([0.0, *self.nats], -ENDLESS, ENDLESS)
         low, high = nats.min(), nats.max()
-        return ((nats[1:] - low) / (high - low if high > low else 1.0)).tolist()
+        return ((nats - low) / (high - low if high > low else 1.0)).tolist()

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from PIL import Image
 from rich.segment import Segment
 from rich.style import Style
 from rich.table import Table
@@ -29,19 +28,20 @@ from experiments.play.faces import (
     QUIT,
     Chance,
     Surprises,
-    action_keys,
     chances,
     closed,
-    command_keys,
     key_name,
+    keys_of,
     opened,
     state,
     status,
     thoughts,
 )
+from experiments.play.panels import fitted
 from experiments.play_config import PlayConfig
 from experiments.run import RunError
 
+SYMBOLS = {"left": "←", "right": "→", "up": "↑", "down": "↓"}
 BAR = 28  # characters of a bar for probability 1
 BARS = 7  # values that have one, and the one that is seen
 EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -232,7 +232,7 @@ class Picture(Widget):
         self.refresh()
 
     def render_lines(self, crop: Any) -> list[Strip]:
-        self.pixels = fitted(self.frame, self.size.width, self.size.height)
+        self.pixels = fitted(self.frame, self.size.width, 2 * self.size.height)
         return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
@@ -241,18 +241,6 @@ class Picture(Widget):
             return Strip.blank(self.size.width)
         left = Segment(" " * ((self.size.width - pair.shape[1]) // 2))
         return Strip([left, *half_blocks(pair)]).adjust_cell_length(self.size.width)
-
-
-def fitted(frame: Frame, columns: int, rows: int) -> Frame:
-    """A picture as large as half blocks have room for: larger by whole numbers, pixel by pixel,
-    or smaller, each pixel a mean."""
-    height, width = frame.shape[:2]
-    share = min(columns / width, 2 * rows / height)
-    if share >= 1:
-        return frame.repeat(int(share), 0).repeat(int(share), 1)
-    size = (max(1, round(width * share)), max(1, round(height * share)))
-    image = Image.fromarray(np.ascontiguousarray(frame))
-    return np.asarray(image.resize(size, Image.Resampling.BOX))
 
 
 def half_blocks(pair: Frame) -> Iterator[Segment]:
@@ -351,7 +339,7 @@ def foot(player: Player, width: int, hidden: bool) -> Text:
     """The keys that there is room for, and those that show the others."""
     last = [("tab", "next view")] * hidden + [(HELP, "all keys"), (QUIT, "quit")]
     lines: list[list[tuple[str, str]]] = [[]]
-    for pair in [*action_keys(player), *command_keys(player)]:
+    for pair in keys_of(player):
         kept = last if len(lines) == FOOT else []
         if columns([*lines[-1], pair, *kept]) <= width:
             lines[-1].append(pair)
@@ -367,14 +355,22 @@ def columns(pairs: Sequence[tuple[str, str]]) -> int:
 
 def written(pairs: Sequence[tuple[str, str]]) -> Text:
     """Keys, each with what it does."""
-    parts = [Text.assemble((key, "bold"), " ", words) for key, words in pairs]
+    parts = [Text.assemble((symbols(keys), "bold"), " ", words) for keys, words in pairs]
     return Text("  ").join(parts)
+
+
+def symbols(keys: str) -> str:
+    """
+    >>> symbols("left 1")
+    '← 1'
+    """
+    return " ".join(SYMBOLS.get(key, key) for key in keys.split())
 
 
 def all_keys(player: Player) -> Table:
     """Every key, in two columns."""
     others = [("tab", "next view"), (HELP, "these keys"), (QUIT, "quit")]
-    pairs = [*action_keys(player), *command_keys(player), *others]
+    pairs = [(symbols(keys), words) for keys, words in [*keys_of(player), *others]]
     half = -(-len(pairs) // 2)
     table = Table.grid(padding=(0, 3, 0, 0))
     for number in range(half):
