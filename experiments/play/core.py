@@ -176,7 +176,8 @@ class Player:
 
     Owns its noise: the same seed and the same keys give the same games, and torch's global
     generator is left alone. Looking does not disturb: what the model is asked about each row
-    draws from noise of its own. The real game is the one that the environment gives for the seed.
+    draws from noise of its own, and so do pictures, however often a face asks for them. The real
+    game is the one that the environment gives for the seed.
     """
 
     belief: DreamState  # what the model believes of the world that leads
@@ -199,8 +200,8 @@ class Player:
                 "this run was learned from recorded episodes and knows no real environment: "
                 "choose the dream, --world dream"
             )
-        noise, looking = np.random.SeedSequence(seed).generate_state(2)
-        self._noise, self._looking = OwnNoise(int(noise)), OwnNoise(int(looking))
+        seeds = np.random.SeedSequence(seed).generate_state(3).tolist()
+        self._noise, self._looking, self._drawing = map(OwnNoise, seeds)
         self.parts, self.world = parts, world
         self.model = parts.model
         try:
@@ -357,13 +358,24 @@ class Player:
         """Whether there is something to reveal."""
         return self.world != "dream" and self.parts.hides
 
+    @property
+    def truth_is_told(self) -> bool:
+        """Whether what was hidden is shown: when asked for, and when the real game has ended."""
+        if not self.truth_is_hidden:
+            return False
+        return self.revealed or cast(Place, self.strands["real"].place).ended
+
     def picture(self, side: Side) -> Frame:
         """What a world shows, uint8 [H, W, 3]."""
-        return cast(Frame, self._drawn("rgb_array")[side])
+        return cast(Frame, self._drawn(side, "rgb_array"))
 
     def text(self, side: Side) -> str | None:
         """The same in text, for a terminal; None where pictures say more."""
-        return cast("str | None", self._drawn("ansi").get(side))
+        return cast("str | None", self._drawn(side, "ansi"))
+
+    def believed(self, side: Side) -> str | None:
+        """The text of what the player can know of a world, whether or not the truth is told."""
+        return self._viewed("ansi").get(side)
 
     def difference(self) -> Frame | None:
         """Where the two pictures differ; None where there are not two of the same size."""
@@ -373,14 +385,18 @@ class Player:
 
     def panels(self) -> list[Panel]:
         """All that a frame of a film shows, side by side."""
-        moment = self.moment
-        panels = [
-            Panel(side, told(cast(Place, getattr(moment, side))), self.picture(side))
-            for side in self.strands
-        ]
-        if (apart := self.difference()) is not None:
-            panels.append(Panel("difference", told_apart(moment, self._dream_waits), apart))
+        panels = [Panel(side, self.lines(side), self.picture(side)) for side in self.strands]
+        if len(panels) == 2:
+            apart = difference_picture(*(panel.picture for panel in panels))
+            if apart is not None:
+                panels.append(Panel("difference", self.lines("difference"), apart))
         return panels
+
+    def lines(self, title: Side | Literal["difference"]) -> list[str]:
+        """What is said of a world, or of how far the two are apart."""
+        if title == "difference":
+            return told_apart(self.moment, self._dream_waits)
+        return told(cast(Place, getattr(self.moment, title)))
 
     def frame(self) -> Frame:
         """The panels in one picture, with a headline: a frame of a film."""
@@ -435,7 +451,7 @@ class Player:
         }
         self.belief = self.dreaming.initial_state(1)
         self.forks: list[Fork] = []
-        self._pictures: dict[tuple[str, bool], dict[Side, Any]] = {}  # of this moment
+        self._pictures: dict[tuple[str, str], Any] = {}  # of this moment, those that were drawn
         self.revealed = False
 
     @property
@@ -505,33 +521,47 @@ class Player:
             watching,
         )
         if self.film is not None:
-            self.film.write(self.frame())
+            self._filmed(self.film)
         return self.moment
 
-    def _drawn(self, mode: str) -> dict[Side, Any]:
-        """What each world shows; made once for each moment."""
-        key = (mode, self.revealed)
+    def _filmed(self, film: Film) -> None:
+        """One more frame. A film that cannot be written ends, and the game goes on."""
+        try:
+            film.write(self.frame())
+        except RunError as error:
+            film.discard()
+            self.film, self.message = None, str(error)
+
+    def _drawn(self, side: Side, mode: str) -> Any:
+        if side == "real" and (self.truth_is_told or not self.parts.hides):
+            picture = self._truth(mode)
+            if picture is not None:
+                return picture
+        return self._viewed(mode).get(side)
+
+    def _truth(self, mode: str) -> Any:
+        """The real game's own picture, or None; drawn once a moment."""
+        key = ("truth", mode)
         if key not in self._pictures:
-            self._pictures[key] = self._draw(mode)
+            environment = cast(GymEnvironment, self.environment)
+            self._pictures[key] = self.parts.picture(environment, mode)
         return self._pictures[key]
 
     @torch.no_grad()
-    def _draw(self, mode: str) -> dict[Side, Any]:
-        found: dict[Side, Any] = {}
-        if self.environment is not None and self._shows_truth:
-            picture = self.parts.picture(self.environment, mode)
-            found = {} if picture is None else {"real": picture}
-        rest = [side for side in self.strands if side not in found]
-        if rest and mode in self.view.modes:
-            states = nested.concatenate([self.strands[side].pictured for side in rest])
-            with self._looking():
-                found |= zip(rest, self.view.draw(states, mode), strict=True)
-        return found
-
-    @property
-    def _shows_truth(self) -> bool:
-        place = self.strands["real"].place
-        return not self.parts.hides or self.revealed or (place is not None and place.ended)
+    def _viewed(self, mode: str) -> dict[Side, Any]:
+        """The worlds as the view draws them, those that have no better picture; once a moment."""
+        key = ("view", mode)
+        if key not in self._pictures:
+            sides = list(self.strands)
+            if "real" in sides and not self.parts.hides and self._truth(mode) is not None:
+                sides.remove("real")
+            drawn = []
+            if sides and mode in self.view.modes:
+                states = nested.concatenate([self.strands[side].pictured for side in sides])
+                with self._drawing():
+                    drawn = self.view.draw(states, mode)
+            self._pictures[key] = dict(zip(sides, drawn, strict=False))
+        return cast("dict[Side, Any]", self._pictures[key])
 
     # Commands, by their names in `COMMANDS`.
 
@@ -612,13 +642,16 @@ class Player:
             self.message = "there is nothing hidden here"
 
     def _record(self) -> None:
-        if self.film is not None:
-            self.message = f"recorded: {self.stop_recording()}"
-        elif self.new_film is None:
-            self.message = "nobody has said where recordings go"
-        else:
-            self.record(self.new_film())
-            self.message = "recording; v stops"
+        try:
+            if self.film is not None:
+                self.message = f"recorded: {self.stop_recording()}"
+            elif self.new_film is None:
+                self.message = "nobody has said where recordings go"
+            else:
+                self.record(self.new_film())
+                self.message = "recording; v stops"
+        except RunError as error:
+            self.message = str(error)
 
 
 FOREVER = 2**31  # steps
@@ -660,10 +693,12 @@ def place_after(row: Row, ended: Tensor, before: Place | None) -> Place:
 
 
 def told(place: Place) -> list[str]:
-    """A world's reward and return."""
+    """A world's reward and return, and what is seen of it where a number says it all."""
     end = "the end" * place.terminated + "time is up" * place.truncated
-    reward = "none yet" if place.first else f"{place.reward:g}"
-    return [f"reward {reward}   return {place.total:.5g}   {end}".rstrip()]
+    reward = "none yet" if place.first else f"{place.reward:.4g}"
+    seen = place.observation
+    sees = f"sees {seen}   " if isinstance(seen, np.ndarray) and seen.ndim == 0 else ""
+    return [f"{sees}reward {reward}   return {place.total:.5g}   {end}".rstrip()]
 
 
 def told_apart(moment: Moment, waits: bool) -> list[str]:

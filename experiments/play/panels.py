@@ -64,6 +64,17 @@ def sized(picture: Frame) -> Image.Image:
     return image if share == 1 else image.resize(size, Image.Resampling.BOX)
 
 
+def fitted(picture: Frame, width: int, height: int) -> Frame:
+    """A picture as large as there is room for: larger by whole numbers, pixel by pixel, or
+    smaller, each pixel a mean."""
+    share = min(max(1, width) / picture.shape[1], max(1, height) / picture.shape[0])
+    if share >= 1:
+        return picture.repeat(int(share), 0).repeat(int(share), 1)
+    size = [max(1, round(side * share)) for side in (picture.shape[1], picture.shape[0])]
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    return np.asarray(image.resize((size[0], size[1]), Image.Resampling.BOX))
+
+
 def difference_picture(one: Frame, other: Frame) -> Frame | None:
     """Where two pictures differ: the first, faint, and red as far as the other is off; None where
     their sizes differ. uint8 [H, W, 3] each."""
