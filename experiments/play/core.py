@@ -9,7 +9,7 @@ model, which watches all along, believes that the real game is. To fork it (what
 reality where it stands, and to come back to this very place later.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
@@ -91,6 +91,10 @@ class Playable(Protocol):
     @property
     def action_names(self) -> tuple[str, ...]:
         """Of discrete actions, in lower case; () where nobody says."""
+
+    @property
+    def pace(self) -> float | None:
+        """Rows a second at which the real environment is to be shown; None where nobody says."""
 
     def shown_environment(self, seed: int) -> GymEnvironment:
         """One real game that can be drawn, where that is possible."""
@@ -231,6 +235,7 @@ class Player:
         self.message = ""
         self.film: Film | None = None
         self.new_film: Callable[[], Film] | None = None  # where `v` records to; a face knows
+        self._pictures: dict[Side, tuple[Strand, bool, Frame]] = {}
         self._begin()
         self.step()
 
@@ -366,8 +371,12 @@ class Player:
         return self.revealed or cast(Place, self.strands["real"].place).ended
 
     def picture(self, side: Side) -> Frame:
-        """What a world shows, uint8 [H, W, 3]."""
-        return cast(Frame, self._drawn(side, "rgb_array"))
+        """What a world shows, uint8 [H, W, 3]; drawn once, however often it is asked for."""
+        strand, known = self.strands[side], self._pictures.get(side)
+        if known is None or known[0] is not strand or known[1] != self.revealed:
+            known = strand, self.revealed, cast(Frame, self._drawn(side, "rgb_array"))
+            self._pictures[side] = known
+        return known[2]
 
     def text(self, side: Side) -> str | None:
         """The same in text, for a terminal; None where pictures say more."""
@@ -400,7 +409,12 @@ class Player:
 
     def frame(self) -> Frame:
         """The panels in one picture, with a headline: a frame of a film."""
-        return compose(self.headline, self.state_line, self.panels())
+        return self.composed(self.panels())
+
+    def composed(self, panels: Sequence[Panel]) -> Frame:
+        """The frame of panels that somebody has altered."""
+        lines = len(self.strands)  # of two worlds, there is more to say about their difference
+        return compose(self.headline, self.state_line, panels, lines)
 
     @property
     def headline(self) -> str:
@@ -705,7 +719,11 @@ def told_apart(moment: Moment, waits: bool) -> list[str]:
     """What the dream had thought of what really happened."""
     if moment.difference is None:
         return ["the dream has ended" if waits else "none: the dream watches"]
-    return [" ".join(f"{key} {odds}" for key, odds in odds_of(moment).items())]
+    (first, odds), *others = odds_of(moment).items()
+    return [
+        f"the dream gave this {first} {odds}",
+        "   ".join(f"{key} {odds}" for key, odds in others),
+    ]
 
 
 def odds_of(moment: Moment) -> dict[str, str]:
