@@ -54,9 +54,9 @@ def chromium(*more: str, size: tuple[int, int] = (1280, 900)) -> Iterator[Any]:
             driver.quit()
 
 
-def phone(driver: Any, width: int = 390, height: int = 844) -> None:
-    """From now on the page is as wide as on a phone."""
-    metrics = {"width": width, "height": height, "deviceScaleFactor": 2, "mobile": True}
+def viewport(driver: Any, width: int, height: int, phone: bool = False) -> None:
+    """From now on the page is of this size."""
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1 + phone, "mobile": phone}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from browsers import chromium, key, phone, played, scheme
+from browsers import chromium, key, played, scheme, viewport
 
 
 def wait_for(driver, condition: str, seconds: float = 60) -> None:
@@ -31,9 +31,9 @@ def main(run: Path, folder: Path) -> None:
         for name in ("light", "dark"):
             scheme(driver, name)
             ending = "" if name == "light" else "-dark"
-            driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+            viewport(driver, 1280, 800)
             picture(driver, folder / f"browser{ending}.png")
-            phone(driver)
+            viewport(driver, 390, 844, phone=True)
             picture(driver, folder / f"browser-phone{ending}.png")
         for line in driver.get_log("browser"):
             print(line)
