@@ -1,0 +1,587 @@
+"""Laws of the browser's face: the server, by visitors without a browser, and the page in one."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+pytest.importorskip("starlette", reason="needs worldmodel[browser]")
+pytest.importorskip("uvicorn", reason="needs worldmodel[browser]")
+websockets = pytest.importorskip("websockets", reason="needs worldmodel[browser]")
+
+from browsers import chromium, driver_path, key, viewport  # noqa: E402
+from visitors import TOKEN, Visitor, eventually, hosted  # noqa: E402
+
+from experiments.bench.replay import resident  # noqa: E402
+from experiments.config import ToyGameConfig, quick  # noqa: E402
+from experiments.play import browser, server  # noqa: E402
+from experiments.play.core import Player  # noqa: E402
+from experiments.play.game import Game, Input, encoded, place  # noqa: E402
+from experiments.play.panels import difference_picture  # noqa: E402
+from experiments.play_config import PlayConfig  # noqa: E402
+from experiments.run import RunError  # noqa: E402
+from experiments.toy_game import Parts  # noqa: E402
+from worldmodel.noise import OwnNoise  # noqa: E402
+
+KEYS = ["right", "up", "left", "down", "space", "3", "1", "y", "right", "f", "up", "b", "down"] * 2
+
+
+def make_parts(core: str = "rnn") -> Parts:
+    """An untrained model of the toy game."""
+    config = quick(ToyGameConfig())
+    with OwnNoise(0)():
+        parts = Parts(replace(config, model=replace(config.model, core=core)), [-1.0])
+    for module in parts.modules.values():
+        module.requires_grad_(False)
+    return parts
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return make_parts()
+
+
+@pytest.fixture(scope="module")
+def at(parts):
+    with hosted(parts) as found:
+        yield found
+
+
+def places(player):
+    """As the page is told."""
+    found = {side: place(strand.place) for side, strand in player.strands.items()}
+    return json.loads(json.dumps(found))
+
+
+def alone(parts, seed, keys):
+    """What a visitor is to be told, who plays these keys."""
+    player = Player(parts, "both", seed)
+    told = [(places(player), player.moment.action)]
+    for name in keys:
+        player.press(name)
+        told.append((places(player), player.moment.action))
+    player.close()
+    return told
+
+
+def asked(address, **headers):
+    """A page's status and text."""
+    request = urllib.request.Request(address, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read(), answer.headers
+    except urllib.error.HTTPError as error:
+        return error.code, error.read(), error.headers
+
+
+# Who comes in.
+
+
+def test_nothing_is_answered_without_the_token(at):
+    status, page, headers = asked(at.address)
+    assert (status, b"<canvas" in page) == (200, True)
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    for path in ("/", "/?token=wrong", "/?token=%C3%A4", "/recording/x.mp4", "/play", "/nowhere"):
+        status, page, _ = asked(f"http://{at.netloc}{path}")
+        assert (status, b"whole address" in page) == (403, True)
+    for token in ("", "wrong", TOKEN + "x"):
+        with pytest.raises(websockets.exceptions.InvalidStatus, match="403"):
+            Visitor(at, token)
+
+
+def test_the_page_of_a_stranger_does_not_come_in(at):
+    for origin in ("http://evil.example", f"http://127.0.0.1:{at.port + 1}", "null", "http://["):
+        with pytest.raises(websockets.exceptions.InvalidStatus, match="403"):
+            Visitor(at, origin=origin)
+    assert asked(at.address, Host="evil.example")[0] == 403
+    assert asked(at.address, Host="localhost")[0] == 200
+
+
+def test_there_is_room_for_so_many(parts):
+    with hosted(parts, visitors=1, seed=3) as at:
+        first = Visitor(at)
+        first.frame()
+        second = Visitor(at)
+        assert second.frame()["type"] == "full"
+        with pytest.raises(websockets.exceptions.ConnectionClosedOK):
+            second.frame()
+        first.leave()
+        assert eventually(lambda: not at.house.visits)
+        again = Visitor(at)
+        assert (again.frame()["worlds"], "") == alone(parts, 4, [])[0]
+        again.leave()
+
+
+def test_idle_visitors_are_told_and_leave(parts):
+    with hosted(parts, idle=0.3) as at:
+        visitor = Visitor(at)
+        assert visitor.frame()["type"] == "state"
+        told = visitor.frame()
+        assert (told["type"], "key" in told["text"]) == ("idle", True)
+        assert eventually(lambda: not at.house.visits)
+
+
+# Games.
+
+
+@pytest.mark.parametrize("visitors", [8, 9])  # in a thread, in processes
+def test_games_of_visitors_are_strangers(parts, visitors):
+    with hosted(parts, visitors=visitors, seed=5) as at:
+        all_of_them = [Visitor(at) for _ in range(3)]
+        told = [[(visitor.frame()["worlds"], "")] for visitor in all_of_them]
+        keys = [KEYS[shift:] for shift in range(3)]
+        for turn in range(len(KEYS)):
+            for visitor, own, heard in zip(all_of_them, keys, told, strict=True):
+                if turn < len(own):
+                    frame = visitor.press(own[turn])
+                    heard.append((frame["worlds"], frame["action"]))
+        for number, own in enumerate(keys):
+            assert told[number] == alone(parts, 5 + number, own)
+        for visitor in all_of_them:
+            visitor.leave()
+
+
+def test_pictures_are_those_of_the_player(parts, at):
+    visitor = Visitor(at)
+    visitor.frame()
+    number = at.house.came - 1
+    for name in ("right", "up", "x", "down"):
+        visitor.press(name)
+        player = Player(parts, "both", number)
+    game = at.house.workers.all[0].table.games[number]
+    for side in ("real", "dream"):
+        assert visitor.pictures[side] == encoded(game.player.picture(side))
+    visitor.leave()
+    player.close()
+
+
+def test_who_does_not_look_misses_frames_but_no_step(at):
+    visitor = Visitor(at)
+    last = visitor.frame(acknowledged=False)
+    for _ in range(20):
+        visitor.say({"type": "press", "key": "1"})
+    seen = [visitor.frame(acknowledged=False)]
+    game = at.house.workers.all[0].table.games[at.house.came - 1]
+    assert eventually(lambda: game.happened == 21)
+    visitor.say({"type": "got", "number": seen[-1]["number"]})
+    newest = visitor.frame()
+    assert newest["number"] == last["number"] + 2
+    assert newest["happened"] == 21
+    assert len(seen[0]["surprises"]) + len(newest["surprises"]) == 20
+    visitor.leave()
+
+
+def test_time_runs_without_a_key_and_stops(at):
+    visitor = Visitor(at)
+    visitor.frame()
+    for _ in range(9):
+        visitor.press("+")
+    assert visitor.press("p")["running"]
+    happened = [visitor.frame()["happened"] for _ in range(5)]
+    assert happened == sorted(set(happened))
+    visitor.say({"type": "press", "key": "p"})
+    while visitor.frame()["running"]:
+        pass
+    visitor.leave()
+
+
+def test_beats_do_not_drift_nor_pile_up():
+    beat = server.Beat()
+    assert not beat.due(0.0)
+    beat.follow(True, 4.0, 0.0)
+    assert [beat.due(now) for now in (0.2, 0.26, 0.49, 0.51)] == [False, True, False, True]
+    assert beat.next == 0.75
+    assert beat.due(3.0)  # late: once, not nine times
+    assert beat.due(3.0)
+    assert not beat.due(3.2)
+    beat.follow(True, 1.0, 3.2)
+    assert beat.next == pytest.approx(4.2)
+    beat.follow(False, 1.0, 3.2)
+    assert not beat.due(1e9)
+
+
+# Harm.
+
+MALFORMED = [
+    "",
+    "left",
+    "[]",
+    "null",
+    "3",
+    '"press"',
+    "{}",
+    '{"type": "press"}',
+    '{"type": "press", "key": 3}',
+    '{"type": "point", "x": "0", "y": 0}',
+    '{"type": "point", "x": NaN, "y": 0}',
+    '{"type": "point", "x": Infinity, "y": 1e999}',
+    '{"type": "got", "number": "7"}',
+    '{"type": "got", "number": 1e99}',
+    '{"type": ["press"]}',
+    '{"type": "release", "key": {}}',
+    "[" * 2_000,
+    b"\x00\xff",
+    b"",
+    '{"type": "press", "key": "' + "a" * 3_000,
+]
+STRANGE_BUT_FINE = [
+    {"type": "press", "key": "no such key"},
+    {"type": "release", "key": "left"},
+    {"type": "got", "number": 10**30},
+    {"type": "got", "number": -5},
+    {"type": "point", "x": 1e8, "y": -1e8},
+]
+
+
+def test_what_is_no_message_is_left_alone(parts, at):
+    visitor, other = Visitor(at), Visitor(at)
+    number = at.house.came - 2
+    visitor.frame()
+    other.frame()
+    for place in range(server.STRANGE):
+        visitor.say(MALFORMED[place % len(MALFORMED)])
+    for message in STRANGE_BUT_FINE:
+        visitor.say(message)
+    told = visitor.press("right")
+    assert (told["worlds"], told["action"]) == alone(parts, number, ["right"])[1]
+    visitor.say("one more")
+    assert visitor.frame()["type"] == "strange"
+    assert other.press("up")["action"] == "up"
+    other.leave()
+
+
+def test_who_says_too_much_at_once_is_shut_out(at):
+    visitor = Visitor(at)
+    visitor.frame()
+    visitor.say("x" * 100_000)
+    with pytest.raises(websockets.exceptions.ConnectionClosedError):
+        visitor.frame()
+    assert eventually(lambda: not at.house.visits)
+
+
+def test_who_vanishes_leaves_nothing_behind(at):
+    before = set(at.house.folder.iterdir())
+    table = at.house.workers.all[0].table
+    closed = []
+    for _ in range(3):
+        visitor = Visitor(at)
+        visitor.frame()
+        assert visitor.press("v")["recording"]
+        game = list(table.games.values())[-1]
+        close = game.player.environment.close
+        game.player.environment.close = lambda c=close, g=game: (closed.append(g), c())
+        for _ in range(5):
+            visitor.say({"type": "press", "key": "1"})
+        visitor.vanish()
+    assert eventually(lambda: not at.house.visits)
+    assert len(closed) == 3
+    assert not table.games
+    assert set(at.house.folder.iterdir()) == before
+
+
+def test_a_game_that_breaks_is_told_and_harms_nobody(at, capsys):
+    visitor, other = Visitor(at), Visitor(at)
+    visitor.frame()
+    other.frame()
+    game = at.house.workers.all[0].table.games[at.house.came - 2]
+    game.player.step = lambda: 1 / 0
+    told = visitor.press("1")
+    assert (told["type"], "division" in told["text"]) == ("broken", True)
+    assert other.press("up")["action"] == "up"
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    other.leave()
+
+
+def test_memory_is_flat(parts):
+    with hosted(parts, world="real") as at:
+        visitor = Visitor(at)
+        visitor.frame()
+        sizes = []
+        for count in (300, 1_000, 1_000):
+            for turn in range(count):
+                visitor.press("1" if turn % 2 else "2")
+            sizes.append(resident())
+        visitor.leave()
+    assert sizes[-1] - sizes[0] < 8e6
+
+
+# Recordings.
+
+
+def test_a_recording_is_what_was_shown(parts, at, tmp_path):
+    visitor = Visitor(at)
+    visitor.frame()
+    game = at.house.workers.all[0].table.games[at.house.came - 1]
+    assert visitor.press("v")["recording"]
+    frames = [game.player.frame()]
+    for name in ("right", "up", "left"):
+        visitor.press(name)
+        frames.append(game.player.frame())
+    told = visitor.press("v")
+    name = told["films"][0]
+    assert told["message"] == f"recorded: {name}"
+    status, film, headers = asked(at.recording(name))
+    assert (status, headers["Content-Type"]) == (200, "video/mp4")
+    assert_shows(film, frames, tmp_path)
+    assert asked(at.recording("other.mp4"))[0] == 404
+    assert asked(at.recording("..%2F..%2Fetc%2Fpasswd"))[0] == 404
+    visitor.leave()
+    assert eventually(lambda: asked(at.recording(name))[0] == 404)
+
+
+def assert_shows(film, frames, folder):
+    """Frames as they were but for the codec's losses."""
+    (folder / "film.mp4").write_bytes(film)
+    decoded = iio.imread(folder / "film.mp4", plugin="FFMPEG")
+    assert len(decoded) == len(frames)
+    for got, went_in in zip(decoded, frames, strict=True):
+        assert np.abs(got.astype(float) - went_in).mean() < 3
+
+
+def test_recordings_are_few_and_end_by_themselves(parts, tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.play.game.FILM_FRAMES", 3)
+    monkeypatch.setattr("experiments.play.game.FILMS", 2)
+    game = Game(parts, PlayConfig(), 0, tmp_path / "own")
+    for _ in range(3):
+        game.play(Input("press", "v"), False, False)
+        for _ in range(2):
+            reply = game.play(Input("press", "right"), False, False)
+        assert game.player.film is None
+    assert len(reply.films) == 2
+    assert sorted(reply.films.values()) == sorted((tmp_path / "own").iterdir())
+    game.close()
+    assert not (tmp_path / "own").exists()
+
+
+# Beginnings and ends.
+
+
+def test_a_port_that_is_taken_and_an_address_that_is_none():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(RunError, match=f"port {port}.*--port"):
+            browser.bound(PlayConfig(port=port))
+    with pytest.raises(RunError, match="no address"):
+        browser.bound(PlayConfig(host="no such host", port=0))
+    with pytest.raises(RunError, match="choose another"):
+        browser.bound(PlayConfig(host="192.0.2.1", port=0))
+
+
+def test_missing_packages_are_named(parts, monkeypatch):
+    import experiments.play
+
+    monkeypatch.delattr(experiments.play, "server")
+    monkeypatch.delitem(sys.modules, "experiments.play.server")
+    monkeypatch.setitem(sys.modules, "starlette.applications", None)
+    with pytest.raises(RunError, match=r"pip install 'worldmodel\[browser\]'"):
+        browser.play(parts, PlayConfig(port=0), Path("run/videos"))
+
+
+SERVE = """
+import sys
+sys.path.insert(0, "tests")
+from pathlib import Path
+from test_browser import make_parts
+from experiments.play.browser import play
+from experiments.play_config import PlayConfig
+if __name__ == "__main__":
+    play(make_parts(), PlayConfig(port=0, visitors=int(sys.argv[1])), Path("a run/videos"))
+"""
+
+
+@pytest.mark.parametrize("visitors", [1, 9])
+def test_ctrl_c_ends_it_all(visitors, tmp_path):
+    script = tmp_path / "serve.py"
+    script.write_text(SERVE)
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(visitors)],
+        cwd=Path(__file__).parents[1],
+        env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": "."},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    address = process.stdout.readline().split()[-1]
+    netloc, token = address.removeprefix("http://").split("/?token=")
+    at = type("At", (), {"netloc": netloc})
+    visitor = Visitor(at, token)
+    assert visitor.press("right")["type"] == "state"
+    assert list(tmp_path.glob("worldmodel-*/*"))
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert "the games are over" in out
+    assert not list(tmp_path.glob("worldmodel-*"))
+
+
+# In a browser.
+
+in_a_browser = pytest.mark.skipif(driver_path() is None, reason="needs Chromium and its driver")
+
+
+@pytest.fixture(scope="module")
+def chrome():
+    pytest.importorskip("selenium", reason="needs selenium")
+    with chromium() as driver:
+        yield driver
+
+
+class Page:
+    """The page, as a person sees it."""
+
+    def __init__(self, driver, at):
+        self.driver, self.at = driver, at
+        driver.get_log("browser")
+        driver.get(at.address)
+        assert eventually(lambda: self.ask("state !== null"))
+
+    def ask(self, expression):
+        return self.driver.execute_script(f"return {expression}")
+
+    def press(self, name):
+        """The state after a key."""
+        before = self.ask("state.number")
+        key(self.driver, name)
+        assert eventually(lambda: self.ask("Number(document.body.dataset.frame)") > before)
+        return self.ask("state")
+
+    def text(self, selector):
+        return self.driver.find_element("css selector", selector).text
+
+    def pixels(self, side):
+        script = """
+        const canvas = document.querySelector(`#${arguments[0]} canvas`);
+        const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        return [canvas.width, canvas.height, Array.from(data)];
+        """
+        width, height, data = self.driver.execute_script(script, side)
+        return np.array(data, np.uint8).reshape(height, width, 4)[..., :3]
+
+    def assert_quiet(self):
+        """Nothing was complained about, and nobody else was asked."""
+        assert self.driver.get_log("browser") == []
+        asked = self.ask("performance.getEntries().map(entry => entry.name)")
+        elsewhere = [name for name in asked if "://" in name and self.at.netloc not in name]
+        assert elsewhere == []
+
+
+@in_a_browser
+def test_a_whole_toy_game_in_a_browser(chrome, parts, at, tmp_path):
+    page = Page(chrome, at)
+    number = at.house.came - 1
+    keys, told = [], [page.ask("state")]
+    while not told[-1]["worlds"]["real"]["end"] and len(keys) < 101:
+        keys.append(["right", "up", "1", "left", "down"][len(keys) % 5])
+        told.append(page.press(keys[-1]))
+        if len(keys) == 12:
+            break
+    assert [(t["worlds"], t["action"]) for t in told] == alone(parts, number, keys)
+    assert page.text("#headline").startswith(f"Step {len(keys)}: ")
+    assert page.press("y")["watching"]
+    assert "watches" in page.text("#line")
+    reality = page.ask("state.worlds.real")
+    assert page.press("f")["forks"] == 1
+    assert page.press("up")["worlds"]["real"] == reality
+    assert page.press("b")["forks"] == 0
+    assert "back again" in page.text("#said")
+    assert page.press("t")["pilot"] == "agent"
+    assert page.ask("document.getElementById('agent').getAttribute('aria-pressed')") == "true"
+    assert eventually(lambda: page.ask("state.action") != "")
+    while page.press("t")["running"]:
+        pass
+    assert page.press("v")["recording"]
+    page.press("right")
+    name = page.press("v")["films"][0]
+    chrome.find_element("css selector", "#films a").click()
+    file = chrome.downloads / name
+    assert eventually(file.exists)
+    (tmp_path / "film.mp4").write_bytes(file.read_bytes())
+    assert len(iio.imread(tmp_path / "film.mp4", plugin="FFMPEG")) == 2
+    page.assert_quiet()
+
+
+@in_a_browser
+def test_buttons_work_and_phones_are_wide_enough(chrome, at):
+    viewport(chrome, 390, 844, phone=True)
+    page = Page(chrome, at)
+    assert page.ask("document.documentElement.scrollWidth") <= 390
+    buttons = chrome.find_elements("css selector", "button[data-key]")
+    assert len(buttons) == 5 + 14
+    assert all(button.text or button.accessible_name for button in buttons)
+    for selector, key_, value in (
+        ('[data-key="up"]', "action", "up"),
+        ("#fork", "forks", 1),
+        ("#back", "forks", 0),
+        ("#hotter", "temperature", 1.25),
+        ("#random", "pilot", "random"),
+        ("#random", "pilot", "human"),
+    ):
+        chrome.find_element("css selector", selector).click()
+        assert eventually(lambda k=key_, v=value: page.ask("state")[k] == v), selector
+    chrome.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    page.assert_quiet()
+
+
+@in_a_browser
+def test_who_is_one_too_many_is_told_and_tries_again(chrome, parts):
+    with hosted(parts, visitors=1) as at:
+        first = Visitor(at)
+        first.frame()
+        chrome.get(at.address)
+        assert eventually(lambda: chrome.execute_script("return document.querySelector('#over').open"))
+        assert "no room" in chrome.find_element("id", "why").text.lower()
+        first.leave()
+        assert eventually(lambda: not at.house.visits)
+        chrome.find_element("css selector", "#over button").click()
+        assert eventually(lambda: chrome.execute_script("return state !== null"))
+        assert not chrome.execute_script("return document.querySelector('#over').open")
+        chrome.get("about:blank")
+
+
+@pytest.fixture(scope="module")
+def pixels(tmp_path_factory):
+    """CartPole seen as 64 x 64 pixels; hardly trained."""
+    pytest.importorskip("pygame", reason="needs worldmodel[classic-control]")
+    import experiments
+    from experiments.cli import main
+
+    run = tmp_path_factory.mktemp("runs") / "pixels"
+    told = ["--env", "CartPole-v1", "--pixels", "64", "--grayscale", "--quick"]
+    main(["train", "control", "--out", str(run), *told])
+    return experiments.load(run)
+
+
+@in_a_browser
+def test_a_whole_episode_of_pixels_in_a_browser(chrome, pixels):
+    with hosted(pixels) as at:
+        page = Page(chrome, at)
+        keys, state = [], page.ask("state")
+        while not state["worlds"]["real"]["end"]:
+            keys.append("right")
+            state = page.press("right")
+        assert (state["worlds"], state["action"]) == alone(pixels, 0, keys)[-1]
+        real, dream = page.pixels("real"), page.pixels("dream")
+        game = at.house.workers.all[0].table.games[0]
+        assert (real == game.player.picture("real")).all()
+        assert (dream == game.drawn["dream"][2]).all()
+        apart = difference_picture(real, dream)
+        assert np.abs(page.pixels("apart").astype(int) - apart).max() <= 1
+        assert chrome.execute_script(
+            "return getComputedStyle(document.querySelector('#real canvas')).imageRendering"
+        ) == "pixelated"
+        assert page.press("right")["worlds"]["real"]["step"] == 0
+        page.assert_quiet()
+        chrome.get("about:blank")
+        assert eventually(lambda: not at.house.visits)
