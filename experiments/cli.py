@@ -20,6 +20,7 @@ worldmodel bench dream RUN              agents that learn in the same dream
 worldmodel bench exact [--json]         every core and bound beside exact likelihoods
 worldmodel bench cores                  how fast the cores learn and dream
 worldmodel bench music --set JSB        cores and bounds on polyphonic music
+worldmodel bench play [RUN]             how long a step and a frame of the player take
 worldmodel bench replay                 memory and time of ever more episodes on disk
 worldmodel bench iwae                   does importance weighting help?
 worldmodel bench vae                    the convolutional VAE on MNIST
@@ -635,6 +636,29 @@ class BenchImages:
 
 
 @dataclass(frozen=True)
+class BenchPlay:
+    """Play and show one game, as a person does: how long a step and a frame take."""
+
+    path: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
+    """A run's folder; without it, CartPole from images of 64 x 64 pixels, by models that have
+    learned nothing."""
+    steps: int = 500
+    """That are timed."""
+    threads: int = 1
+    """Threads of the processor; `play` takes one."""
+    json: bool = False
+    """Print one JSON list and nothing else."""
+
+    def __post_init__(self) -> None:
+        positive(self, "steps", "threads")
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        jobs.bench_play(self.path, self.steps, self.threads, self.json)
+
+
+@dataclass(frozen=True)
 class BenchReplay:
     """Measure what a replay on disk costs as it grows: resident memory, and time a batch.
 
@@ -703,6 +727,7 @@ GROUPS: dict[str, dict[str, Any]] = {
         "speech": BenchSpeech,
         "images": BenchImages,
         "replay": BenchReplay,
+        "play": BenchPlay,
     },
 }
 

@@ -218,6 +218,7 @@ def play(path: Path, told: PlayConfig) -> None:
     """A run's worlds, with a person at the controls."""
     folder = RunFolder.open(path)
     parts = _to_be_shown("play", folder)
+    torch.set_num_threads(1)  # one game at a time is too little work to be shared
     face = import_module(f"experiments.play.{told.view}")
     face.play(parts, told, folder.videos)
 
@@ -442,6 +443,19 @@ def bench_images(folder: Path | None, gigabytes: float, samples: int, as_json: b
         print(json.dumps(result, indent=2))
     else:
         Console().print(tables.of_images(result))
+
+
+def bench_play(path: Path | None, steps: int, threads: int, as_json: bool) -> None:
+    """How long a step and a frame of the player take."""
+    from experiments.bench import play, tables
+
+    torch.set_num_threads(threads)
+    parts = None if path is None else _to_be_shown("bench play", RunFolder.open(path))
+    result = play.bench(parts, str(path), steps, Reporter())
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        Console().print(tables.of_play(result))
 
 
 def bench_replay(rows: int, folder: Path | None, as_json: bool) -> None:

@@ -540,7 +540,9 @@ def test_who_is_one_too_many_is_told_and_tries_again(chrome, parts):
         first = Visitor(at)
         first.frame()
         chrome.get(at.address)
-        assert eventually(lambda: chrome.execute_script("return document.querySelector('#over').open"))
+        assert eventually(
+            lambda: chrome.execute_script("return document.querySelector('#over').open")
+        )
         assert "no room" in chrome.find_element("id", "why").text.lower()
         first.leave()
         assert eventually(lambda: not at.house.visits)
@@ -578,9 +580,12 @@ def test_a_whole_episode_of_pixels_in_a_browser(chrome, pixels):
         assert (dream == game.drawn["dream"][2]).all()
         apart = difference_picture(real, dream)
         assert np.abs(page.pixels("apart").astype(int) - apart).max() <= 1
-        assert chrome.execute_script(
-            "return getComputedStyle(document.querySelector('#real canvas')).imageRendering"
-        ) == "pixelated"
+        assert (
+            chrome.execute_script(
+                "return getComputedStyle(document.querySelector('#real canvas')).imageRendering"
+            )
+            == "pixelated"
+        )
         assert page.press("right")["worlds"]["real"]["step"] == 0
         page.assert_quiet()
         chrome.get("about:blank")
