@@ -360,6 +360,8 @@ def bench_music(
     names: Sequence[str],
     models: Sequence[str],
     seed: int,
+    bounds: Sequence[str],
+    minutes: float,
     quick: bool,
     as_json: bool,
 ) -> None:
@@ -367,7 +369,7 @@ def bench_music(
     from experiments.bench import music, tables
 
     torch.set_num_threads(1)
-    results = music.bench(data, names, models, seed, quick, Reporter())
+    results = music.bench(data, names, models, seed, bounds, minutes, quick, Reporter())
     if as_json:
         print(json.dumps(results, indent=2))
     else:
@@ -416,6 +418,7 @@ def bench_speech(
     models: Sequence[str],
     seeds: Sequence[int],
     minutes: float,
+    bounds: Sequence[str],
     quick: bool,
     as_json: bool,
 ) -> None:
@@ -423,7 +426,7 @@ def bench_speech(
     from experiments.bench import speech, tables
 
     torch.set_num_threads(1)
-    result = speech.bench(data, models, seeds, minutes, quick, Reporter())
+    result = speech.bench(data, models, seeds, minutes, bounds, quick, Reporter())
     if as_json:
         print(json.dumps(result, indent=2))
     else:
