@@ -28,7 +28,7 @@ from experiments.readers.files import Recording
 from experiments.readers.midi import read_midi
 from experiments.readers.stroke_pictures import strokes_of
 from experiments.recordings import shelf
-from experiments.recordings.dreaming import dream, generate, load
+from experiments.recordings.dreaming import dream, generate, load, some_real
 from experiments.recordings.kinds import KINDS, kind_named
 from experiments.recordings.learning import model_of, scored, standardise
 from experiments.recordings.midi import Midi
@@ -42,7 +42,7 @@ from experiments.recordings_config import (
     SequenceModelConfig,
     StrokesDataConfig,
 )
-from experiments.run import RunFolder
+from experiments.run import RunError, RunFolder
 from worldmodel import BOUNDS, CORES, Dream, GenCore, MemoryStore, action_codec, nested
 from worldmodel.noise import OwnNoise
 
@@ -198,6 +198,34 @@ def test_samples_are_what_was_dreamt(name, prompted, finished, tmp_path):
             for leaf, expected in zip(nested.leaves(begun), nested.leaves(prompt), strict=True):
                 np.testing.assert_array_equal(leaf, expected)
     READ_BACK[MADE[name].kind](kind, files, samples)
+
+
+@every_kind
+def test_as_many_real_ones_are_shown_beside(name, finished, tmp_path):
+    run = finished(name)
+    store = shelf.held_out(run.folder)
+    model, kind = load(run.folder.path)
+    told = GenerateConfig(length=9, samples=1, beside=True, out=str(tmp_path / "dream"))
+    files = generate(run.folder, told, Reporter())
+    with OwnNoise(told.seed)():
+        (sample,) = dream(model, kind, 9, 1)
+    (real,) = some_real(store, 1, told.seed)
+    wholes = [store.select(np.array([n])).columns["observation"] for n in range(len(store))]
+    assert any(same(real, whole) for whole in wholes)
+    read_back = READ_BACK[MADE[name].kind]
+    if MADE[name].kind == "strokes":
+        read_back(kind, files, [sample, real])
+    else:
+        half = len(files) // 2
+        read_back(kind, files[:half], [sample])
+        read_back(kind, files[half:], [real])
+    with pytest.raises(RunError, match="--samples"):
+        generate(run.folder, replace(told, samples=len(store) + 1), Reporter())
+
+
+def same(a, b):
+    pairs = zip(nested.leaves(a), nested.leaves(b), strict=True)
+    return all(np.array_equal(x, y) for x, y in pairs)
 
 
 def read_text(kind, files, samples):

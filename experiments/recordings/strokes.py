@@ -14,6 +14,7 @@ from experiments.readers.strokes import DRAWING_END, STROKE_END, SUFFIXES, read_
 from experiments.recordings.kind import Kind, Report
 
 COLUMNS = 8  # of a sheet
+AISLE = 50  # pixels between what was dreamt and what is real
 NOISE = 0  # seed of what whole offsets are dequantised by
 
 
@@ -85,10 +86,25 @@ class Strokes(Kind):
         return 0.0 if self.grid is None else -np.log(self.grid.sizes)[observation]
 
     def write(self, samples: list[Any], stem: Path, report: Report) -> list[Path]:
+        return self._sheets(samples, stem, COLUMNS, 0)
+
+    def write_beside(
+        self, samples: list[Any], real: list[Any], stem: Path, report: Report
+    ) -> list[Path]:
+        """One sheet: samples on the left, real drawings on the right."""
+        columns = max(n for n in range(1, COLUMNS + 1) if len(samples) % n == 0)
+        ordered = [
+            drawing
+            for at in range(0, len(samples), columns)
+            for drawing in samples[at : at + columns] + real[at : at + columns]
+        ]
+        return self._sheets(ordered, stem, 2 * columns, AISLE)
+
+    def _sheets(self, samples: list[Any], stem: Path, columns: int, aisle: int) -> list[Path]:
         drawings = [self.drawing(sample) for sample in samples]
         files = [stem.with_name(f"{stem.name}{suffix}") for suffix in (".svg", ".png")]
         for file, write in zip(files, (write_svg, draw_sheet), strict=True):
-            write(file, drawings, COLUMNS)
+            write(file, drawings, columns, aisle)
         return files
 
     def drawing(self, sample: Any) -> dict[str, np.ndarray]:
