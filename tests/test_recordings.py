@@ -27,7 +27,7 @@ from experiments.readers.audio import read_audio
 from experiments.readers.files import Recording
 from experiments.readers.midi import read_midi
 from experiments.readers.stroke_pictures import strokes_of
-from experiments.recordings import shelf
+from experiments.recordings import shelf, training
 from experiments.recordings.dreaming import dream, generate, load, some_real
 from experiments.recordings.kinds import KINDS, kind_named
 from experiments.recordings.learning import model_of, scored, standardise
@@ -157,6 +157,32 @@ def test_a_stopped_run_goes_on_to_the_last_bit(name, stop, finished, tmp_path):
     samples, expected = (run.path / "samples" for run in (parted, finished(name).folder))
     for file in expected.iterdir():
         assert (samples / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_a_run_that_goes_on_does_not_measure_its_speed_again(finished, tmp_path, monkeypatch):
+    config = config_for(MADE["text"], finished("text").files, minutes=0.01)
+    folder = RunFolder.create(tmp_path / "run", config)
+    asked = []
+    monkeypatch.setattr(
+        training, "updates_within", lambda minutes, learner: asked.append(minutes) or 5
+    )
+    train(folder, lambda t: t.done == 1)
+    train(folder)
+    assert asked == [0.01]
+    assert sum("nats" in line for line in folder.metrics()) == 5
+
+
+def test_few_long_recordings_say_together_how_far_numbers_vary():
+    """Evenly, wherever in them, and no more of them than are needed."""
+    store = MemoryStore()
+    kind = Text(None, {"symbols": "abcde"})
+    wholes = [np.full(30_000, n) for n in range(3)]
+    store.add(shelf.as_episodes(kind, wholes))
+    found = shelf.examples(store)
+    assert len(found) == 10_000
+    assert np.bincount(found).tolist() == pytest.approx([3_333] * 3, abs=1)
+    store.add(shelf.as_episodes(kind, [np.arange(5)]))
+    assert shelf.examples(store)[-1] == 4
 
 
 @every_kind
