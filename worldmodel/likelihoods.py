@@ -154,8 +154,8 @@ def _in_groups(
     """The increments of log w by key, [T, K', B], of one group of particles after another."""
     time, batch_size = sequences.mask.shape
     width = max([1, *(x.shape[0] for x in model.decoder.parameters() if x.dim() > 1)])
-    group = min(particles, max(1, at_once // (time * batch_size)))
-    length = LONGEST
+    length = min(time, LONGEST)
+    group = min(particles, max(1, at_once // (length * batch_size)))
     if model.core.filtering:
         length = min(length, max(1, at_once // (group * batch_size)))
     for begin in range(0, particles, group):
