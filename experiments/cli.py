@@ -474,6 +474,8 @@ class BenchMusic:
     """Of everything that is random."""
     bounds: tuple[LearningBound, ...] = get_args(LearningBound)
     """What models with latents are scored by; the best counts."""
+    particles: int = 128
+    """Of those bounds."""
     minutes: float = 0.0
     """Learn for about so long each, at most; 0: all the updates that were found good."""
     quick: bool = False
@@ -484,6 +486,7 @@ class BenchMusic:
     def __post_init__(self) -> None:
         if not self.set or not self.models or not self.bounds:
             raise ValueError("--set, --models and --bounds are one or more")
+        positive(self, "particles")
         not_negative(self, "minutes")
 
     def run(self) -> None:
@@ -496,6 +499,7 @@ class BenchMusic:
             self.seed,
             self.bounds,
             self.minutes,
+            self.particles,
             self.quick,
             self.json,
         )

@@ -362,6 +362,7 @@ def bench_music(
     seed: int,
     bounds: Sequence[str],
     minutes: float,
+    particles: int,
     quick: bool,
     as_json: bool,
 ) -> None:
@@ -369,7 +370,7 @@ def bench_music(
     from experiments.bench import music, tables
 
     torch.set_num_threads(1)
-    results = music.bench(data, names, models, seed, bounds, minutes, quick, Reporter())
+    results = music.bench(data, names, models, seed, bounds, minutes, particles, quick, Reporter())
     if as_json:
         print(json.dumps(results, indent=2))
     else:

@@ -186,15 +186,18 @@ def bench(
     seed: int = 0,
     bounds: Sequence[str] = tuple(BOUNDS),
     minutes: float = 0.0,
+    particles: int = SCORING_PARTICLES,
     quick: bool = False,
     reporter: Reporter | None = None,
 ) -> list[dict[str, Any]]:
-    """Trains models on the sets `names`, and scores them by `bounds`; minutes: that each learns
-    for, about, if it is not done before (0: until it is); `quick`: so small that nothing is
-    learned."""
+    """Trains models on the sets `names`, and scores them by `bounds` of `particles`.
+
+    minutes: that each learns for, about, if it is not done before (0: until it is); `quick`: so
+    small that nothing is learned.
+    """
     reporter = reporter or Reporter()
     every = [read(folder, name) for name in names]  # before any of them is learned
-    particles = 4 if quick else SCORING_PARTICLES
+    particles = 4 if quick else particles
     rows: dict[str, list[dict[str, Any]]] = {music.name: [] for music in every}
     with stoppable(reporter):
         for music in every:
