@@ -27,10 +27,10 @@ from experiments.readers.audio import read_audio
 from experiments.readers.files import Recording
 from experiments.readers.midi import read_midi
 from experiments.readers.stroke_pictures import strokes_of
-from experiments.recordings import shelf, training
+from experiments.recordings import shelf, strokes, training
 from experiments.recordings.dreaming import dream, generate, load, some_real
 from experiments.recordings.kinds import KINDS, kind_named
-from experiments.recordings.learning import model_of, scored, standardise
+from experiments.recordings.learning import Learner, model_of, scored, standardise
 from experiments.recordings.midi import Midi
 from experiments.recordings.scoring import counted, evaluate
 from experiments.recordings.strokes import Strokes
@@ -39,6 +39,7 @@ from experiments.recordings_config import (
     GenerateConfig,
     MidiDataConfig,
     ScoreConfig,
+    SequenceLearningConfig,
     SequenceModelConfig,
     StrokesDataConfig,
 )
@@ -367,10 +368,13 @@ def test_probabilities_of_all_short_scores_sum_to_one(core, head, tolerance):
     assert abs(np.exp(nats).sum() - 1) < tolerance
 
 
-def test_probabilities_of_all_short_drawings_sum_to_one():
+@pytest.mark.parametrize(("most", "head"), [(4_096, "categorical"), (2, "pairs")])
+def test_probabilities_of_all_short_drawings_sum_to_one(most, head, monkeypatch):
     """Of whole offsets from -1 to 1 and pens, most of which share one class."""
+    monkeypatch.setattr(strokes, "MOST_CLASSES", most)
     facts = {"edges": [-1, 0, 1, 2], "cells": [7, 12]}
     kind = Strokes(StrokesDataConfig(("nowhere",), exact=True), facts)
+    assert kind.default_head == head
     torch.manual_seed(0)
     model = model_of(kind, SequenceModelConfig(hidden=6)).double().eval()
     steps = np.array(list(itertools.product((-1, 0, 1), (-1, 0, 1), (0, 1, 2))))
@@ -382,6 +386,24 @@ def test_probabilities_of_all_short_drawings_sum_to_one():
     nats = [part.sum() for part in scores_of(model, kind, shelf.as_episodes(kind, every))]
     assert len(nats) == 27**2
     assert abs(np.exp(nats).sum() - 1) < 1e-10
+
+
+def test_drawings_of_very_many_classes_are_learned(tmp_path, monkeypatch):
+    """x first and then the rest, by a head and an encoder of that: a triangle, again and again."""
+    monkeypatch.setattr(strokes, "MOST_CLASSES", 2)
+    triangle = np.array([[3, 0, 0], [-1, 2, 0], [-2, -2, 1]])
+    np.savez(tmp_path / "all.npz", **{f"{n}": triangle for n in range(12)})
+    kind = kind_for(MADE["exact strokes"], tmp_path / "all.npz")
+    store = MemoryStore()
+    store.add(shelf.as_episodes(kind, [r.observation for r in kind.learned(print)]))
+    torch.manual_seed(0)
+    model = model_of(kind, SequenceModelConfig(hidden=16, decoder_hidden=16))
+    told = SequenceLearningConfig(updates=80, batch=4, window=8, learning_rate=0.03)
+    learner = Learner(model, kind, store, told, told.updates, 0)
+    nats = [learner.update()["nats"] for _ in range(told.updates)]
+    assert nats[-1] > -0.05 > nats[0]
+    (sample,) = dream(model, kind, 3, 1, temperature=0.1)
+    np.testing.assert_array_equal(kind.drawing(sample)["offset"], triangle[:, :2])
 
 
 def test_figures_of_sound_are_those_of_standardised_samples(tmp_path):
