@@ -303,7 +303,7 @@ def test_a_header_that_claims_4_gigabytes_gives_what_is_there(tmp_path):
 
 
 def test_what_is_whole_of_a_truncated_file_comes_before_the_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(audio, "PIECE", 2)
+    monkeypatch.setattr(audio, "PIECE", 20)  # samples
     reader = read_audio(written(tmp_path / "a.wav", HALF), 8000, 10, None)
     assert [len(next(reader).observation) for _ in range(2)] == [2, 2]
     with pytest.raises(BadFileError, match="ends after 40 of 50"):
