@@ -38,6 +38,7 @@ import tyro
 from experiments.baseline_config import BaselineConfig
 from experiments.config import (
     ExactConfig,
+    LearningBound,
     ToyGameConfig,
     not_negative,
     positive,
@@ -474,19 +475,37 @@ class BenchMusic:
     """The folder that holds JSB_Chorales.npz and its like."""
     seed: int = 0
     """Of everything that is random."""
+    bounds: tuple[LearningBound, ...] = get_args(LearningBound)
+    """What models with latents are scored by; the best counts."""
+    particles: int = 128
+    """Of those bounds."""
+    minutes: float = 0.0
+    """Learn for about so long each, at most; 0: all the updates that were found good."""
     quick: bool = False
     """Make everything so small that it ends within seconds: to try an installation."""
     json: bool = False
     """Print one JSON list, of the sets, and nothing else."""
 
     def __post_init__(self) -> None:
-        if not self.set or not self.models:
-            raise ValueError("--set and --models are one or more")
+        if not self.set or not self.models or not self.bounds:
+            raise ValueError("--set, --models and --bounds are one or more")
+        positive(self, "particles")
+        not_negative(self, "minutes")
 
     def run(self) -> None:
         from experiments import jobs
 
-        jobs.bench_music(self.data, self.set, self.models, self.seed, self.quick, self.json)
+        jobs.bench_music(
+            self.data,
+            self.set,
+            self.models,
+            self.seed,
+            self.bounds,
+            self.minutes,
+            self.particles,
+            self.quick,
+            self.json,
+        )
 
 
 @dataclass(frozen=True)
@@ -586,6 +605,8 @@ class BenchSpeech:
     """This one alone."""
     minutes: float = 0.0
     """Learn for about so long each, instead of the updates that were found good."""
+    bounds: tuple[LearningBound, ...] = get_args(LearningBound)
+    """What models with latents are scored by; the best counts."""
     quick: bool = False
     """Make everything so small that it ends within seconds: to try an installation."""
     json: bool = False
@@ -594,6 +615,8 @@ class BenchSpeech:
     def __post_init__(self) -> None:
         positive(self, "seeds")
         not_negative(self, "minutes")
+        if not self.models or not self.bounds:
+            raise ValueError("--models and --bounds are one or more")
         if self.seed is not None:
             not_negative(self, "seed")
 
@@ -601,7 +624,9 @@ class BenchSpeech:
         from experiments import jobs
 
         seeds = range(self.seeds) if self.seed is None else [self.seed]
-        jobs.bench_speech(self.data, self.models, seeds, self.minutes, self.quick, self.json)
+        jobs.bench_speech(
+            self.data, self.models, seeds, self.minutes, self.bounds, self.quick, self.json
+        )
 
 
 @dataclass(frozen=True)

@@ -364,6 +364,9 @@ def bench_music(
     names: Sequence[str],
     models: Sequence[str],
     seed: int,
+    bounds: Sequence[str],
+    minutes: float,
+    particles: int,
     quick: bool,
     as_json: bool,
 ) -> None:
@@ -371,7 +374,7 @@ def bench_music(
     from experiments.bench import music, tables
 
     torch.set_num_threads(1)
-    results = music.bench(data, names, models, seed, quick, Reporter())
+    results = music.bench(data, names, models, seed, bounds, minutes, particles, quick, Reporter())
     if as_json:
         print(json.dumps(results, indent=2))
     else:
@@ -420,6 +423,7 @@ def bench_speech(
     models: Sequence[str],
     seeds: Sequence[int],
     minutes: float,
+    bounds: Sequence[str],
     quick: bool,
     as_json: bool,
 ) -> None:
@@ -427,7 +431,7 @@ def bench_speech(
     from experiments.bench import speech, tables
 
     torch.set_num_threads(1)
-    result = speech.bench(data, models, seeds, minutes, quick, Reporter())
+    result = speech.bench(data, models, seeds, minutes, bounds, quick, Reporter())
     if as_json:
         print(json.dumps(result, indent=2))
     else:

@@ -81,6 +81,15 @@ class Stage:
             self.reporter.say(f"{self.title}: {done}/{self.total}  {text}  {left:.0f} s left")
 
 
+@contextmanager
+def stoppable(reporter: Reporter) -> Iterator[None]:
+    """What is entered may be left by Ctrl-C: what was found until then counts."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        reporter.say("stopped: what was measured until now follows")
+
+
 class InterruptFlag:
     """While it is entered, Ctrl-C (or SIGTERM) is noted, not obeyed at once; twice ends anyway."""
 
