@@ -444,7 +444,7 @@ class Player:
             side: Strand(core.initial_state(1), self.view.initial_state(1))
             for side, core in self.cores.items()
         }
-        self.belief = self.dreaming.initial_state(1)
+        self.belief: DreamState = self.dreaming.initial_state(1)
         self.forks: list[Fork] = []
         self.revealed = False
 
@@ -622,12 +622,17 @@ def new_player(
     player = Player(parts, world, seed, "human", told.places, told.horizon)
     player.speed = told.speed
     player.new_film = new_film
-    if told.temperature != 1:
-        try:
-            player.set_temperature(told.temperature)
-        except ValueError as error:
-            raise RunError(f"--temperature {told.temperature:g}: {error}") from error
+    warm(player, told.temperature)
     return player
+
+
+def warm(player: Player, temperature: float) -> None:
+    """Sets the dream's temperature, as it was asked for on the command line."""
+    if temperature != 1:
+        try:
+            player.set_temperature(temperature)
+        except ValueError as error:
+            raise RunError(f"--temperature {temperature:g}: {error}") from error
 
 
 def place_after(row: Row, ended: Tensor, before: Place | None) -> Place:
