@@ -192,6 +192,7 @@ def _to_be_shown(verb: str, folder: RunFolder) -> Any:
     load = experiment_of_run(folder).load
     if load is None:
         raise _no_such_verb(verb, folder)
+    torch.set_num_threads(1)  # one game is small work, over which threads only meet
     return load(folder)
 
 

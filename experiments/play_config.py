@@ -82,7 +82,7 @@ class VideoConfig:
     """Of the dream: below 1 nearer to what is most probable, above 1 wilder."""
     observed: int | None = None
     """Real rows that the dream watches first (open-loop and grid; 0, in a grid: it begins with the
-    model's own first row); None: 5."""
+    model's own first row); None: 5, in a grid 1."""
     dreams: int | None = None
     """How many there are in a grid; None: 16."""
     horizon: int | None = None

@@ -32,7 +32,8 @@ from worldmodel.noise import OwnNoise
 DECISIONS = 5.0  # rows a second, at most, of an environment in which each step is a decision
 SLOW, FAST, UNKNOWN = 2.0, 30.0, 10.0  # frames a second: of those, at most, where nobody says
 SECONDS, STEPS = 10, 60  # how long a film is, unless told: the longer of the two
-OBSERVED, DREAMS = 5, 16
+OBSERVED: dict[Kind, int] = {"open-loop": 5, "grid": 1}  # real rows, unless told
+DREAMS = 16
 STARTS = 3  # that are seen in a film of an open loop or of a grid, unless a horizon is told
 PATIENCE = 100  # games, in search of one that is long enough to be watched
 
@@ -68,7 +69,8 @@ def plan_of(parts: Playable, told: VideoConfig) -> Plan:
     _check(parts, told, kind)
     fps = told.fps or fps_for(parts.pace)
     steps = told.steps or max(STEPS, round(SECONDS * fps))
-    observed = (OBSERVED if told.observed is None else told.observed) * parts.has_environment
+    observed = OBSERVED.get(kind, 0) if told.observed is None else told.observed
+    observed *= parts.has_environment
     horizon = told.horizon
     if horizon is None and kind in ("open-loop", "grid"):
         watched = observed if kind == "open-loop" else 1  # a grid shows its start only

@@ -183,6 +183,8 @@ class Player:
     draws from noise of its own. The real game is the one that the environment gives for the seed.
     """
 
+    belief: DreamState  # of the model, which watches the world that leads all along
+
     def __init__(
         self,
         parts: Playable,
@@ -384,9 +386,13 @@ class Player:
             Panel(side, told(cast(Place, getattr(moment, side))), self.picture(side))
             for side in self.strands
         ]
+        if len(self.strands) < 2:
+            return panels
+        words = told_apart(moment, self._dream_waits)
         if (apart := self.difference()) is not None:
-            panels.append(Panel("difference", told_apart(moment, self._dream_waits), apart))
-        return panels
+            return [*panels, Panel("difference", words, apart)]
+        real, dream = panels
+        return [real, dream._replace(lines=dream.lines + words)]
 
     def frame(self) -> Frame:
         """The panels in one picture, with a headline: a frame of a film."""
@@ -394,7 +400,7 @@ class Player:
 
     def composed(self, panels: Sequence[Panel]) -> Frame:
         """The frame of panels that somebody has altered."""
-        lines = len(self.strands)  # of two worlds, there is more to say about their difference
+        lines = {1: 1, 2: 3, 3: 2}[len(panels)]  # two are told of the difference in the second
         return compose(self.headline, self.state_line, panels, lines)
 
     @property
@@ -444,7 +450,7 @@ class Player:
             side: Strand(core.initial_state(1), self.view.initial_state(1))
             for side, core in self.cores.items()
         }
-        self.belief: DreamState = self.dreaming.initial_state(1)
+        self.belief = self.dreaming.initial_state(1)
         self.forks: list[Fork] = []
         self.revealed = False
 
@@ -663,7 +669,7 @@ def told(place: Place) -> list[str]:
 def told_apart(moment: Moment, waits: bool) -> list[str]:
     """What the dream had thought of what really happened."""
     if moment.difference is None:
-        return ["the dream has ended" if waits else "none: the dream watches"]
+        return ["the dream has ended" if waits else "the dream watches"]
     (first, odds), *others = odds_of(moment).items()
     return [
         f"the dream gave this {first} {odds}",
