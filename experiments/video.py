@@ -35,7 +35,7 @@ SECONDS, STEPS = 10, 60  # how long a film is, unless told: the longer of the tw
 OBSERVED: dict[Kind, int] = {"open-loop": 5, "grid": 1}  # real rows, unless told
 DREAMS = 16
 STARTS = 3  # that are seen in a film of an open loop or of a grid, unless a horizon is told
-PATIENCE = 100  # games, in search of one that is long enough to be watched
+PATIENCE = 30  # games, in search of one that is long enough to be watched
 
 WATCHES = (0, 114, 178)  # the colour around a dream that sees the real game,
 ALONE = (230, 159, 0)  # and of one that does not
@@ -221,14 +221,15 @@ KINDS: dict[Kind, Callable[[Player, Plan], Iterator[Frame]]] = {
 def start_of(player: Player, observed: int) -> Strand:
     """Where the dreams of a grid begin: after so many rows of a real game that still goes on, or,
     without one, after the model's first row."""
-    rows = max(1, observed)
-    for _ in range(PATIENCE * rows):
+    games = 0
+    while games < PATIENCE:
         place = player.moment.lead
-        if place.step == rows - 1 and not place.ended:
+        if place.step == max(1, observed) - 1 and not place.ended:
             strand = player.strands[player.leader]
             if player.leader == "dream":
                 return strand
             return strand._replace(game=strand.game._replace(world=player.belief))
+        games += place.ended
         player.step()
     raise RunError(f"no game lasts longer than the --observed {observed} rows: watch fewer")
 
@@ -242,16 +243,17 @@ class Dreams:
         self.policy = player.policies[player.pilot]
         noise, looking = np.random.SeedSequence([plan.seed, 1]).generate_state(2)
         self._noise, self._looking = OwnNoise(int(noise)), OwnNoise(int(looking))
+        self._first = self._drawn(start.pictured)
         self.restart()
 
     def restart(self) -> None:
-        """Back to the start, whose pictures are drawn once."""
+        """Back to the start."""
         self.rows = 0  # dreamt
         self.games = nested.repeat(self.start.game, self.count)
         self.pictured = [self.start.pictured] * self.count
         self.places = [cast(Place, self.start.place)] * self.count
         self.actions = [""] * self.count
-        self.pictures = [self._drawn(self.start.pictured)] * self.count
+        self.pictures = [self._first] * self.count
 
     @torch.no_grad()
     def step(self) -> None:
