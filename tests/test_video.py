@@ -75,7 +75,7 @@ def runs() -> dict[str, Any]:
 def some(parts: Any, count: int, **told: Any) -> list[np.ndarray]:
     """The first frames of a film."""
     plan = plan_of(parts, VideoConfig(**told))
-    return [frame.astype(int) for frame in islice(frames(parts, plan), count)]
+    return list(islice(frames(parts, plan), count))
 
 
 class Said(NamedTuple):
@@ -115,20 +115,27 @@ def said(monkeypatch) -> list[Said]:
 
 
 @pytest.mark.parametrize(
-    ("run", "kind"), [("toy", kind) for kind in KINDS] + [("cart", "both"), ("codes", "grid")]
+    ("run", "kind"),
+    [
+        ("toy", "both"),
+        ("toy", "grid"),
+        ("cart", "open-loop"),
+        ("codes", "real"),
+        ("codes", "dream"),
+    ],
 )
 def test_a_film_holds_the_frames_that_went_in(tmp_path, runs, run, kind):
     files = [tmp_path / f"film{suffix}" for suffix in (".gif", ".mp4", ".webp")]
-    plan = plan_of(runs[run], VideoConfig(kind, steps=7, seed=1, fps=4))._replace(dreams=4)
+    plan = plan_of(runs[run], VideoConfig(kind, steps=5, seed=1, fps=4))._replace(dreams=4)
     done: list[int] = []
     film(runs[run], plan, files, done.append)
-    assert done == [1, 2, 3, 4, 5, 6, 7]
+    assert done == [1, 2, 3, 4, 5]
     assert sorted(tmp_path.iterdir()) == files
-    expected = [frame.astype(int) for frame in islice(frames(runs[run], plan), 7)]
+    expected = list(islice(frames(runs[run], plan), 5))
     for file in files:
         found, fps = read(file)
         assert fps == pytest.approx(4)
-        assert len(found) == 7
+        assert len(found) == 5
         for frame, other in zip(found, expected, strict=True):
             off = np.abs(frame - other)
             if file.suffix == ".mp4":
@@ -260,7 +267,7 @@ def test_the_real_side_is_the_environment_played_by_hand(runs, said, run):
 
 @pytest.mark.parametrize("run", ["toy", "cart", "codes"])
 def test_the_dream_sees_the_first_row_only(runs, said, run):
-    some(runs[run], 60, kind="both", agent="uniform")
+    some(runs[run], 25, kind="both", agent="uniform")
     waits = False
     for frame in said:
         real, dream, difference = frame.parts
@@ -294,10 +301,9 @@ def test_where_pictures_cannot_be_compared_the_odds_are_told_all_the_same(runs, 
 
 @pytest.mark.parametrize(("run", "observed"), [("toy", 1), ("toy", 4), ("cart", 3)])
 def test_a_border_tells_whether_the_dream_watches(runs, said, run, observed):
-    horizon = 6
-    made = some(
-        runs[run], 32, kind="open-loop", agent="uniform", observed=observed, horizon=horizon
-    )
+    horizon = 5
+    told = {"observed": observed, "horizon": horizon}
+    made = some(runs[run], 24, kind="open-loop", agent="uniform", **told)
     begun = 0
     for number, (frame, picture) in enumerate(zip(said, made, strict=True)):
         before = said[number - 1]
@@ -322,9 +328,9 @@ def has_ended(frame: Said) -> bool:
 
 
 def test_while_it_watches_a_dream_shows_what_is_real(runs, said):
-    some(runs["cart"], 30, kind="open-loop", observed=4, horizon=5)
+    some(runs["cart"], 14, kind="open-loop", observed=4, horizon=2)
     watching = [frame for frame in said if frame.step < 4]
-    assert len(watching) > 8
+    assert len(watching) >= 8
     for frame in watching:
         real, dream, difference = frame.parts
         assert np.abs(real.picture.astype(int) - dream.picture).mean() < 0.5
@@ -336,12 +342,12 @@ def test_while_it_watches_a_dream_shows_what_is_real(runs, said):
 
 @pytest.mark.parametrize("run", ["toy", "cart", "recorded"])
 def test_dreams_go_on_from_one_start_each_by_its_own_draws(runs, said, run):
-    some(runs[run], 30, kind="grid", dreams=9, horizon=4)
+    some(runs[run], 14, kind="grid", dreams=4, horizon=4)
     start = said[0].parts[0]
     apart = 0
     for frame, after in pairwise(said):
         cells = frame.parts
-        assert len(cells) == 9
+        assert len(cells) == 4
         if frame.headline == said[0].headline:
             assert all(same(cell, start) for cell in cells)
         else:
@@ -352,7 +358,7 @@ def test_dreams_go_on_from_one_start_each_by_its_own_draws(runs, said, run):
                 assert same(cell, later)
         over = all(cell.faded for cell in cells) or frame.step == said[0].step + 4
         assert after.step == (said[0].step if over else frame.step + 1)
-    assert apart > 60
+    assert apart > 14
     steps = [frame.step for frame in said]
     assert steps.count(steps[0]) >= 3
 
