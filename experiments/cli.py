@@ -12,7 +12,7 @@ worldmodel evaluate RUN [--json]        what model and agent are worth
 worldmodel generate RUN                 dream text, music, speech or strokes
 worldmodel plot RUN... --out FILE       learning curves
 worldmodel play RUN [--view browser]    step inside
-worldmodel video RUN [--out FILE]       real | dream | difference
+worldmodel video RUN [--kind KIND]      real | dream | difference, and other films
 worldmodel export RUN --out PATH        its episodes, as a Minari data set or as .npz files
 worldmodel bench toy-game               other algorithms on the same game
 worldmodel bench control --env ID       stable-baselines3 in the real environment
@@ -46,7 +46,7 @@ from experiments.config import (
     quick_exact,
 )
 from experiments.control_config import AgentName, ControlConfig, quick_control
-from experiments.play_config import PlayConfig
+from experiments.play_config import PlayConfig, VideoConfig
 from experiments.recordings_config import (
     AudioConfig,
     GenerateConfig,
@@ -243,25 +243,18 @@ class Play:
 
 @dataclass(frozen=True)
 class Video:
-    """Film real | dream | difference, both under the same actions."""
+    """Film a run: reality, dreams, and where the two differ, under the same actions."""
 
     path: RunPath
     """The run's folder."""
     out: tuple[Path, ...] = ()
-    """Files to write, .mp4 or .gif; videos/film.mp4 and videos/film.gif in the run by default."""
-    steps: int = 60
-    """Frames."""
-    agent: Literal["policy", "uniform"] = "policy"
-    """Who acts: the trained policy, greedily, or chance."""
-    seed: int = 0
-    """Of the games."""
-    fps: float = 2.0
-    """Frames a second."""
+    """Files to write, .mp4, .gif or .webp; by default videos/<kind>.mp4 and .gif in the run."""
+    config: tyro.conf.OmitArgPrefixes[VideoConfig] = field(default_factory=VideoConfig)
 
     def run(self) -> None:
         from experiments import jobs
 
-        jobs.video(self.path, self.out, self.steps, self.agent, self.seed, self.fps)
+        jobs.video(self.path, self.config, self.out)
 
 
 @dataclass(frozen=True)

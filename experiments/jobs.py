@@ -16,7 +16,7 @@ from envs.observations import StrangeValueError
 from experiments.baseline_config import BaselineConfig
 from experiments.config import ExactConfig
 from experiments.control_config import AgentName
-from experiments.play_config import PlayConfig
+from experiments.play_config import PlayConfig, VideoConfig
 from experiments.progress import Interrupted, Reporter
 from experiments.recordings_config import GenerateConfig, ScoreConfig
 from experiments.run import RunError, RunFolder, experiment_of, write_text
@@ -45,7 +45,8 @@ def _toy_game() -> Experiment:
 
     def finish(folder: RunFolder, reporter: Reporter) -> None:
         _evaluate(folder, folder.config().evaluation, as_json=False)
-        video(folder.path, (), 60, "policy", 0, 2.0)
+        films = [folder.videos / f"film{suffix}" for suffix in (".mp4", ".gif")]
+        video(folder.path, VideoConfig(), films)
         reporter.say(f"step inside: worldmodel play {shlex.quote(str(folder.path))}")
 
     return Experiment(
@@ -191,6 +192,7 @@ def _to_be_shown(verb: str, folder: RunFolder) -> Any:
     load = experiment_of_run(folder).load
     if load is None:
         raise _no_such_verb(verb, folder)
+    torch.set_num_threads(1)  # one game is small work, over which threads only meet
     return load(folder)
 
 
@@ -223,23 +225,17 @@ def play(path: Path, told: PlayConfig) -> None:
     face.play(parts, told, folder.videos)
 
 
-def video(
-    path: Path,
-    out: tuple[Path, ...],
-    steps: int,
-    agent: Literal["policy", "uniform"],
-    seed: int,
-    fps: float,
-) -> None:
-    """A film of real | dream | difference."""
+def video(path: Path, told: VideoConfig, out: Sequence[Path] = ()) -> None:
+    """A film of a run's worlds, with an agent at the controls."""
     folder = RunFolder.open(path)
     parts = _to_be_shown("video", folder)
-    from experiments.video import film
+    from experiments.video import film, plan_of
 
-    files = out or (folder.videos / "film.mp4", folder.videos / "film.gif")
+    plan = plan_of(parts, told)
+    files = out or [folder.videos / f"{plan.kind}{suffix}" for suffix in (".mp4", ".gif")]
     reporter = Reporter()
-    with reporter.stage("filming", steps, 0, "frames") as stage:
-        film(parts, files, steps, seed, agent, fps, lambda done, total: stage.update(done))
+    with reporter.stage("filming", plan.steps, 0, "frames") as stage:
+        film(parts, plan, files, stage.update)
     for file in files:
         reporter.say(f"written: {file}")
 
