@@ -142,7 +142,7 @@ def predictions(
     """Of every row of whole episodes [T, B, ...] that is no first row."""
     order = sequences.lengths.argsort(descending=True)  # those that are over come last
     sequences = nested.index(sequences, (slice(None), order))
-    alive = sequences.mask.sum(1).tolist()  # episodes that have a row at time t
+    alive = [count for count in sequences.mask.sum(1).tolist() if count]  # at time t
     state = model.initial_state(alive[0])
     found: list[tuple[Tensor, ...]] = []
     values = torch.zeros(0)
