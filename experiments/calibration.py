@@ -38,7 +38,7 @@ Floats = NDArray[np.float64]
 FEW = 16  # values of an observation that are summed over, at most
 MOST, FEWEST = 64, 32  # particles
 OF_IMAGES = 8  # particles where images have to be drawn
-AT_ONCE = 12_800  # predictions that are made together, about
+AT_ONCE = 6_400  # predictions that are made together, about
 
 EDGES = (0, 0.01, 0.03, *np.arange(1, 10) / 10, 0.97, 0.99, 1)  # of bins; rare events are the rule
 BINS = 10  # of a transform
