@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MISSING = "The drawings are left out: they need matplotlib, pip install 'worldmodel[plots]'."
-SIZE = (4.6, 3.1)  # inches
+SIZE = (3.7, 2.8)  # inches: three of them fill a page's width
 POINTS = 200  # of a line, at most
 
 # What is drawn in these colours has the page's own, light or dark.
@@ -121,6 +121,7 @@ def lines(
             )
         axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
         axes.margins(x=0.03)
+        _count(axes)
         if steps:
             axes.set_xscale("log")
             axes.set_xticks(steps, [str(step) for step in steps])
@@ -130,6 +131,14 @@ def lines(
             axes.legend()
 
     return _drawn(name, alt, draw)
+
+
+def _count(axes: "Axes") -> None:
+    """Few ticks along x, in whole numbers: 10,000."""
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def blocks(values: Sequence[float], number: int = POINTS) -> tuple[Floats, Floats, Floats, Floats]:
@@ -156,6 +165,7 @@ def updates(
         axes.plot(ends, mean, color=colour)
         axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
         axes.margins(x=0.01)
+        _count(axes)
         if len(mean) > 20:  # what comes first may be far away
             inner = np.concatenate([low, high])[len(low) // 20 :]
             bottom, top = np.quantile(inner, (0.002, 0.998))
@@ -219,7 +229,7 @@ def reliability(name: str, alt: str, title: str, found: Reliability) -> Html:
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
         axes.legend(loc="upper left")
 
-    return _drawn(name, alt, draw, (4.2, 4.0))
+    return _drawn(name, alt, draw, (3.9, 3.7))
 
 
 def transform(name: str, alt: str, title: str, found: Uniformity) -> Html:
@@ -237,4 +247,4 @@ def transform(name: str, alt: str, title: str, found: Uniformity) -> Html:
         axes.grid(axis="x", visible=False)
         axes.set_xlim(0, 1)
 
-    return _drawn(name, alt, draw, (4.6, 3.4))
+    return _drawn(name, alt, draw, (4.6, 3.0))

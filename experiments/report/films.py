@@ -10,6 +10,7 @@ from PIL import Image
 
 from experiments.films import Film, Frame
 from experiments.play.core import Playable, Player, World
+from experiments.play.panels import compose
 
 FRAMES, FPS = 36, 4.0  # small: they all lie in one file
 DREAMS = 3
@@ -24,30 +25,37 @@ class Shown(NamedTuple):
     size: tuple[int, int]  # width and height, pixels
 
 
-def filmed(parts: Playable, frames: int = FRAMES) -> Iterator[Shown]:
+def filmed(parts: Playable) -> Iterator[Shown]:
     """Reality beside the dream and their difference, where there is a real environment; then some
     dreams. The trained agent plays them all, greedily."""
     if parts.has_environment:
-        yield film(parts, "both", 0, frames, "reality, the dream of it, and where they differ")
+        yield film(parts, "both", 0, "reality, the dream of it, and where they differ")
     for number in range(DREAMS):
-        yield film(parts, "dream", number, frames, f"dream {number + 1} of {DREAMS}")
+        yield film(parts, "dream", number, f"dream {number + 1} of {DREAMS}")
 
 
-def film(parts: Playable, world: World, seed: int, frames: int, words: str) -> Shown:
+def film(parts: Playable, world: World, seed: int, words: str) -> Shown:
     """A film of one player."""
     player = Player(parts, world, seed, "agent")
-    first: Frame = player.frame()
+    first = _frame(player)
     try:
         with TemporaryDirectory() as folder:
             path = Path(folder) / "film.mp4"
             with Film(path, FPS) as file:
                 file.write(first)
-                for _ in range(frames - 1):
+                for _ in range(FRAMES - 1):
                     player.step()
-                    file.write(player.frame())
+                    file.write(_frame(player))
             return Shown(words, path.read_bytes(), _png(first), (first.shape[1], first.shape[0]))
     finally:
         player.close()
+
+
+def _frame(player: Player) -> Frame:
+    """Who plays is said beside the film: above one panel there is no room for it."""
+    if player.world == "both":
+        return player.frame()
+    return compose(player.headline, "", player.panels())
 
 
 def _png(frame: Frame) -> bytes:

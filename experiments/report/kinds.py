@@ -122,9 +122,7 @@ def _curve_of_toy_game(folder: RunFolder) -> Curve | None:
         if line["stage"] == "collect":
             steps.append(steps[-1] + line["steps"])
             solved.append(line["solved"])
-    return (
-        Curve("share of collected games that were solved", steps[1:], solved) if solved else None
-    )
+    return Curve("share of games solved", steps[1:], solved) if solved else None
 
 
 def _reached_in_toy_game(result: Mapping[str, Any]) -> Reached:

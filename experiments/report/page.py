@@ -62,7 +62,7 @@ def in_words(value: float, digits: int = 4) -> str:
     >>> in_words(123456.0), in_words(0.0123456), in_words(-2) == MINUS + "2"
     ('123,456', '0.01235', True)
     """
-    whole = float(value).is_integer() or abs(value) >= 10**digits
+    whole = float(value).is_integer() or abs(value) >= 10 ** (digits - 1)
     text = f"{value:,.0f}" if whole and abs(value) < 1e15 else f"{value:.{digits}g}"
     return text.replace("-", MINUS)
 

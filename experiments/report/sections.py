@@ -76,7 +76,8 @@ def _losses(losses: Sequence[float]) -> Html:
         losses,
         REAL,
     )
-    return figure(picture, f"What the model learns by: {end}. The band is the range of a block.")
+    band = "The band is the range of some updates." * (len(losses) > charts.POINTS)
+    return figure(picture, f"What the model learns by: {end}. {band}")
 
 
 def _values(values: Sequence[float]) -> Html:
@@ -109,12 +110,14 @@ def returns(reached: Reached) -> Html:
     alt = "; ".join(f"{i.name} {in_words(i.mean)}" for i in shown)
     picture = charts.intervals("returns", f"Mean {reached.unit}: {alt}", reached.unit, shown, {})
     caption = f"{reached.unit} of the greedy agent, {reached.episodes:,} episodes each"
+    columns = 4 if reached.dreamt.iqm is not None else 3
+    head = ("", "mean", "95 % interval", "interquartile mean")
     return section(
         RETURNS,
         paragraph(gap_in_words(reached)),
         paragraph(reached.said) if reached.said else None,
         figure(picture, "Means with their 95 % intervals.", "narrow"),
-        table(caption, ("", "mean", "95 % interval", "interquartile mean"), rows),
+        table(caption, head[:columns], [row[:columns] for row in rows]),
     )
 
 
@@ -164,7 +167,7 @@ def foresight(found: Mapping[str, Any]) -> Html:
             "The model watches the beginning of a held-out episode, then goes on alone under the "
             "actions that were really played. Beside its error stands that of expecting no change."
         ),
-        paragraph(_foresight_in_words(found)),
+        element("ul", *(element("li", words) for words in _foresight_in_words(found))),
         side_by_side(
             _of_key(place, key, steps, errors)
             for place, (key, errors) in enumerate(by_key.items())
@@ -177,20 +180,21 @@ def foresight(found: Mapping[str, Any]) -> Html:
     )
 
 
-def _foresight_in_words(found: Mapping[str, Any]) -> str:
-    sentences = []
+def _foresight_in_words(found: Mapping[str, Any]) -> Iterator[str]:
+    """Of each key, as far as any episode went."""
     for key, errors in found["by_key"].items():
         triples = zip(found["steps"], errors["error"], errors["error_as_before"], strict=True)
         known = [triple for triple in triples if triple[1] is not None]
         if not known:
             continue
         step, error, before = known[-1]
-        than = "better than" if error < before else "no better than"
-        sentences.append(
-            f"{key} after {step} step{'s' * (step > 1)}: {in_words(error, 3)} ({errors['unit']}), "
-            f"{than} expecting no change ({in_words(before, 3)})"
+        than = "as expecting no change"
+        if error != before:
+            than = f"{'better' if error < before else 'worse'} than expecting no change"
+        yield (
+            f"{key}, {step} step{'s' * (step > 1)} ahead: {in_words(error, 3)} "
+            f"({errors['unit']}), {than} ({in_words(before, 3)})"
         )
-    return "; ".join(sentences) + "." if sentences else "No episode lasted for so long."
 
 
 def _of_key(place: int, key: str, steps: Sequence[int], errors: Mapping[str, Any]) -> Html:
@@ -342,7 +346,7 @@ def _bins(caption: str, found: Reliability) -> Html:
             number(b.number),
             number(b.predicted, 3),
             number(b.happened, 3),
-            f"{b.interval[0]:.3f} to {b.interval[1]:.3f}",
+            f"{in_words(b.interval[0], 2)} to {in_words(b.interval[1], 2)}",
         )
         for b in found.bins
     )
@@ -357,7 +361,7 @@ def _bins_in_words(found: Reliability) -> str:
 
 
 def _beside(*parts: Html) -> Html:
-    return element("div", *parts, class_="beside")
+    return element("div", *parts, class_="judged")
 
 
 # Dreams.
