@@ -14,19 +14,20 @@ import pytest
 from test_cli import assert_refused, worldmodel
 
 from experiments import control, toy_game
+from experiments.calibration import Calibration, reliability, uniformity
 from experiments.config import ToyGameConfig, quick
 from experiments.control_config import ControlConfig, EnvironmentConfig, quick_control
 from experiments.progress import Reporter
 from experiments.recordings_config import TextConfig, TextDataConfig
-from experiments.report import charts, films, page, sections
+from experiments.report import charts, evaluated, films, page, sections
 from experiments.report.kinds import Mean, Reached
 from experiments.run import RunError, RunFolder
+from experiments.training import newest_checkpoint
 from experiments.vae_config import ImagesConfig, VAEConfig
 
-FRAMES = 5
+FRAMES, DREAMS = 4, 1
 VOID = {"meta", "br", "img"}
 CARTPOLE = quick_control(ControlConfig(EnvironmentConfig("CartPole-v1"), seed=3))
-PENDULUM = quick_control(ControlConfig(EnvironmentConfig("Pendulum-v1"), seed=4))
 SMALL = quick(ToyGameConfig(threads=1))
 TOY = replace(
     SMALL, learning=replace(SMALL.learning, updates=3), policy=replace(SMALL.policy, rollouts=3)
@@ -85,6 +86,7 @@ def trained(kind, folder: RunFolder) -> RunFolder:
 def short():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(films, "FRAMES", FRAMES)
+        patch.setattr(films, "DREAMS", DREAMS)
         yield
 
 
@@ -94,7 +96,6 @@ def runs(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs")
     made = {
         "cartpole": trained(control, RunFolder.create(path / "cartpole", CARTPOLE)),
-        "pendulum": trained(control, RunFolder.create(path / "pendulum", PENDULUM)),
         "toy": trained(toy_game, RunFolder.create(path / "toy", TOY)),
     }
     assert worldmodel("export", path / "cartpole", "--out", path / "data").returncode == 0
@@ -108,7 +109,7 @@ def runs(tmp_path_factory):
     return made, said
 
 
-NAMES = ["cartpole", "pendulum", "toy", "offline"]
+NAMES = ["cartpole", "toy", "offline"]
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +166,7 @@ def decoded(video, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_films_have_the_frames_that_went_in(pages, tmp_path, name):
     videos = Parsed(pages[name]).all("video")
-    assert len(videos) == films.DREAMS + (name != "offline")
+    assert len(videos) == DREAMS + (name != "offline")
     for video in videos:
         frames = decoded(video, tmp_path)
         size = int(video["height"]), int(video["width"])
@@ -222,14 +223,18 @@ def copied(run: RunFolder, path: Path) -> Path:
     return path
 
 
-def test_an_evaluation_is_made_again_only_if_it_is_of_another_checkpoint(runs, tmp_path):
-    path = copied(runs[0]["cartpole"], tmp_path / "run")
-    assert "evaluating" not in worldmodel("report", path).stderr
-    found = json.loads((path / "evaluation.json").read_text())
+def test_an_evaluation_is_taken_only_if_it_is_of_the_newest_checkpoint(runs, tmp_path):
+    run = RunFolder.open(copied(runs[0]["offline"], tmp_path / "run"))
+    file, checkpoint = run.path / "evaluation.json", newest_checkpoint(run)
+    found = json.loads(file.read_text())
+    assert evaluated(run, checkpoint) == found
     for damaged in (json.dumps(found | {"wall_seconds": 0.0}), "{", "[]"):
-        (path / "evaluation.json").write_text(damaged)
-        assert "evaluating" in worldmodel("report", path).stderr
-        assert json.loads((path / "evaluation.json").read_text()) == found
+        file.write_text(damaged)
+        assert evaluated(run, checkpoint) is None
+    file.write_text(json.dumps(found))
+    assert evaluated(run, checkpoint) == found
+    (run.episodes / "held-out.npz").unlink()
+    assert evaluated(run, checkpoint) is None
 
 
 def test_names_are_escaped(runs, tmp_path):
@@ -256,9 +261,33 @@ def test_what_a_run_without_an_environment_lacks_is_said(pages):
     assert "recorded episodes that nothing was learned from" in found.text
 
 
-def test_rewards_are_judged_as_they_are(pages):
-    assert "All rewards are 1" in Parsed(pages["cartpole"]).text
-    assert "Rewards have a density" in Parsed(pages["pendulum"]).text
+def judged(reward=None, density=None, values=()) -> Parsed:
+    """The section on calibration, of ends that are as they should be."""
+    end = reliability(np.full(100, 0.25), np.arange(100) < 25)
+    found = Calibration(end, reward, density, list(values), 64, 3)
+    return Parsed(sections.calibration(found, "made up"))
+
+
+def test_rewards_are_judged_as_they_are():
+    right = np.random.default_rng(0).random(4_000)
+    text = judged(density=uniformity(right)).text
+    assert "Rewards have a density" in text
+    assert "about as many as should" in text
+    assert "no more than chance explains" in text
+    assert "too sure of themselves" in judged(density=uniformity(np.round(right))).text
+    assert "wider than" in judged(density=uniformity(0.4 + 0.2 * right)).text
+    one = reliability(np.ones(9), np.ones(9, bool))
+    assert "All rewards are 1" in judged(one, values=[1.0]).text
+    two = reliability(np.full(900, 0.9), np.arange(900) < 450)
+    text = judged(two, values=[0.0, 1.0]).text
+    assert "one of 0, 1" in text
+    assert "times as much" in text
+
+
+def test_errors_of_calibration_are_on_the_page():
+    found = judged(reliability(np.full(90, 0.9), np.arange(90) < 45), values=[0.0, 1.0])
+    assert any(abs(value - 0.4) < 1e-9 for value in found.numbers)
+    assert "25 of 100 rows were ends" in found.text
 
 
 def test_a_page_is_written_whole_or_not_at_all(runs, tmp_path, monkeypatch):
@@ -268,7 +297,7 @@ def test_a_page_is_written_whole_or_not_at_all(runs, tmp_path, monkeypatch):
     def broken(parts):
         raise RunError("the film broke")
 
-    monkeypatch.setattr("experiments.report.writing.filmed", broken)
+    monkeypatch.setattr("experiments.report.films.filmed", broken)
     assert_refused(worldmodel("report", path), "the film broke")
     assert (path / "report.html").read_bytes() == before
     assert not list(path.glob("*.part"))
@@ -277,7 +306,7 @@ def test_a_page_is_written_whole_or_not_at_all(runs, tmp_path, monkeypatch):
 def test_without_matplotlib_there_are_tables(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(charts, "find_spec", lambda name: None)
     out = tmp_path / "page.html"
-    result = worldmodel("report", runs[0]["pendulum"].path, "--out", out)
+    result = worldmodel("report", runs[0]["offline"].path, "--out", out)
     assert result.returncode == 0
     assert "worldmodel[plots]" in result.stderr
     found = Parsed(out.read_text())

@@ -12,8 +12,8 @@ import torch
 from experiments.calibration import Calibration, calibration, particles_for
 from experiments.datasets import HELD_OUT
 from experiments.progress import Reporter
-from experiments.report import charts, sections
-from experiments.report.films import DREAMS, Shown, filmed
+from experiments.report import charts, films, sections
+from experiments.report.films import Shown
 from experiments.report.kinds import Kind, held_out
 from experiments.report.page import (
     Html,
@@ -155,9 +155,9 @@ def _calibration(folder: RunFolder, parts: Any, reporter: Reporter) -> Calibrati
 
 def _films(parts: Any, reporter: Reporter) -> list[Shown]:
     shown: list[Shown] = []
-    total = DREAMS + parts.has_environment
+    total = films.DREAMS + parts.has_environment
     with reporter.stage("filming", total, 0, "films") as stage:
-        for film in filmed(parts):
+        for film in films.filmed(parts):
             shown.append(film)
             stage.update(len(shown))
     return shown
