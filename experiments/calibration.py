@@ -116,7 +116,7 @@ def calibration(
     few = len(found.values) > 0
     return Calibration(
         reliability(found.end, found.ended, seed),
-        reliability(*of_every_value(found), seed) if few else None,
+        reliability_of_rewards(found, seed) if few else None,
         None if few else uniformity(found.rank),
         found.values.tolist(),
         particles,
@@ -238,15 +238,26 @@ def _merged(values: Floats, probability: Floats, came: Floats) -> tuple[Floats, 
     return merged, np.stack(columns, 1)
 
 
-def of_every_value(found: Predictions) -> tuple[Floats, NDArray[np.bool_]]:
-    """The probability of each value of each reward, and whether it came, [N * V]."""
-    return found.probability.ravel(), (found.reward[:, None] == found.values).ravel()
+def reliability_of_rewards(found: Predictions, seed: int = 0) -> Reliability:
+    """Of the probability of each value of each reward: N * V predictions, one of each V true."""
+    summed = found.probability.cumsum(1)[:, :-1]
+
+    def draw(random: np.random.Generator) -> NDArray[np.bool_]:
+        place = (random.random((len(summed), 1)) > summed).sum(1)
+        return (place[:, None] == np.arange(len(found.values))).ravel()
+
+    came = found.reward[:, None] == found.values
+    return reliability(found.probability.ravel(), came.ravel(), seed, draw)
 
 
 def reliability(
-    probability: Floats, happened: NDArray[np.bool_], seed: int = 0, trials: int = TRIALS
+    probability: Floats,
+    happened: NDArray[np.bool_],
+    seed: int = 0,
+    draw: Callable[[np.random.Generator], NDArray[np.bool_]] | None = None,
 ) -> Reliability:
-    """Of predictions [N] of events that happened or did not."""
+    """Of predictions [N] of events that happened or did not. draw: such events as the
+    probabilities say, bool [N]; by default each by itself."""
     place = np.searchsorted(EDGES[1:-1], probability, side="right")
     count = np.bincount(place, minlength=len(EDGES) - 1)
     predicted = np.bincount(place, probability, len(count))  # sums over bins
@@ -263,9 +274,9 @@ def reliability(
         for k in np.flatnonzero(count)
     ]
     random, total = np.random.default_rng(seed), len(probability)
+    draw = draw or (lambda random: random.random(total) < probability)
     chance = [
-        np.abs(np.bincount(place, random.random(total) < probability, len(count)) - predicted)
-        for _ in range(trials)
+        np.abs(np.bincount(place, draw(random), len(count)) - predicted) for _ in range(TRIALS)
     ]
     return Reliability(
         bins,

@@ -14,12 +14,14 @@ from torch import distributions as td
 from experiments import calibration as module
 from experiments.calibration import (
     OF_IMAGES,
+    Predictions,
     calibration,
     distance_to_uniform,
     particles_for,
     predictions,
     rank_of,
     reliability,
+    reliability_of_rewards,
     uniformity,
 )
 from worldmodel import ModelState, Row, Sequences, log_prob, nested
@@ -251,6 +253,21 @@ def test_bins_hold_what_they_should():
     assert found.happened == 3
     for b in found.bins:
         assert b.interval[0] <= b.happened <= b.interval[1]
+
+
+def test_the_error_of_rewards_by_chance_knows_that_one_value_comes():
+    """What right predictions were off by in worlds that follow them."""
+    random = np.random.default_rng(0)
+    probability = random.dirichlet(np.ones(3), 300)
+    values = np.array([-1.0, 0.0, 2.0])
+    none, off = np.zeros(0), []
+    for _ in range(100):
+        place = (random.random((300, 1)) > probability.cumsum(1)[:, :-1]).sum(1)
+        held = Predictions(none, none, values[place], values, probability, none)
+        off.append(reliability_of_rewards(held))
+    assert np.mean([one.error for one in off]) == pytest.approx(off[0].by_chance, rel=0.1)
+    assert {one.happened for one in off} == {300}
+    assert {one.number for one in off} == {900}
 
 
 def test_ranks_among_draws_of_the_same_are_uniform():

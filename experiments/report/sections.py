@@ -1,5 +1,6 @@
 """The parts of a report, each from what was found."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -13,6 +14,7 @@ from experiments.report.kinds import Curve, Mean, Reached
 from experiments.report.page import (
     Html,
     element,
+    escaped,
     figure,
     in_words,
     joined,
@@ -29,6 +31,7 @@ LEARNING, RETURNS, OPEN_LOOP = "Learning", "Reality and dream", "Foresight"
 CALIBRATION, DREAMS, CONFIGURATION = "Calibration", "Dreams", "Configuration"
 TITLES = (LEARNING, RETURNS, OPEN_LOOP, CALIBRATION, DREAMS, CONFIGURATION)
 
+UNBROKEN = 60  # letters of an option in the command
 CHANCE = 2.0  # an error is told from chance from so many times the error by chance on
 
 
@@ -207,8 +210,8 @@ def _of_key(place: int, key: str, steps: Sequence[int], errors: Mapping[str, Any
         if there:
             x, y = zip(*there, strict=True)
             curves.append(Line(name, x, y, colour, style))
-    if not curves:
-        return Html("")
+    if not any(value for curve in curves for value in curve.y):
+        return Html("")  # nothing was ever off
     picture = charts.lines(
         f"open-loop-{place}",
         f"Error of {key} over the steps that the model goes on alone, as in the table below",
@@ -398,7 +401,7 @@ def configuration(config: Any) -> Html:
     return section(
         CONFIGURATION,
         paragraph("The same run again, in a new folder RUN:"),
-        element("pre", element("code", command_of(config))),
+        element("pre", element("code", _command(command_of(config)))),
         _note(
             "The same seed, number of threads and processor give the same bits. Paths were made "
             "absolute when the run began."
@@ -417,6 +420,13 @@ def configuration(config: Any) -> Html:
             class_="settings",
         ),
     )
+
+
+def _command(text: str) -> Html:
+    """With line breaks between options, not inside of them."""
+    options = re.split(r" (?=--)", text)
+    parts = (element("span", o, class_="option") if len(o) < UNBROKEN else o for o in options)
+    return Html(" ".join(map(escaped, parts)))
 
 
 def _row_of_setting(setting: Setting) -> tuple[Any, Any]:
