@@ -11,6 +11,7 @@ worldmodel resume RUN                   go on exactly where a run stopped
 worldmodel evaluate RUN [--json]        what model and agent are worth
 worldmodel generate RUN                 dream text, music, speech or strokes
 worldmodel plot RUN... --out FILE       learning curves
+worldmodel report RUN [--out FILE]      all of a run on one page
 worldmodel play RUN [--view browser]    step inside
 worldmodel video RUN [--kind KIND]      real | dream | difference, and other films
 worldmodel export RUN --out PATH        its episodes, as a Minari data set or as .npz files
@@ -221,6 +222,25 @@ class Plot:
         from experiments import jobs
 
         jobs.plot(self.paths, self.out, self.threshold)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write one page that shows a run: how it learned, what agent and dream are worth, how far the
+    model can be taken at its word, films, settings.
+
+    The page needs nothing but itself. Runs of the toy game and of control have one.
+    """
+
+    path: RunPath
+    """The run's folder."""
+    out: Path | None = None
+    """The page to be written; report.html in the run's folder by default."""
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        jobs.report(self.path, self.out)
 
 
 @dataclass(frozen=True)
@@ -718,6 +738,7 @@ VERBS: dict[str, Any] = {
     "evaluate": Evaluate[Unknown],
     "generate": Generate,
     "plot": Plot,
+    "report": Report,
     "play": Play,
     "video": Video,
     "export": Export,

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from rich.console import Console
@@ -20,9 +20,12 @@ from experiments.play_config import PlayConfig, VideoConfig
 from experiments.progress import Interrupted, Reporter
 from experiments.recordings_config import GenerateConfig, ScoreConfig
 from experiments.run import RunError, RunFolder, experiment_of, write_text
-from experiments.training import Training
+from experiments.training import Training, newest_checkpoint
 from worldmodel import CORES
 from worldmodel.disk_store import StoreInUseError
+
+if TYPE_CHECKING:
+    from experiments.report import Kind
 
 Note = Callable[[str, int, int], None]  # told of (what, done, total)
 
@@ -38,6 +41,7 @@ class Experiment(NamedTuple):
     tables: Callable[[dict[str, Any]], Sequence[Table]] | None = None  # of what was evaluated
     load: Callable[[RunFolder], Any] | None = None  # what `play` and `video` show
     generate: Callable[[RunFolder, GenerateConfig, Reporter], list[Path]] | None = None
+    report: "Callable[[], Kind] | None" = None  # what a report shows
 
 
 def _toy_game() -> Experiment:
@@ -56,6 +60,7 @@ def _toy_game() -> Experiment:
         evaluate=evaluate.evaluate,
         tables=evaluate.tables,
         load=lambda folder: toy_game.load_run(folder)[0],
+        report=lambda: _reports().TOY_GAME,
     )
 
 
@@ -72,6 +77,7 @@ def _control() -> Experiment:
         evaluate=protocol.evaluate,
         tables=protocol.tables,
         load=lambda folder: control_parts.load_run(folder)[0],
+        report=lambda: _reports().CONTROL,
     )
 
 
@@ -172,15 +178,26 @@ def _evaluate(folder: RunFolder, settings: Any, as_json: bool) -> None:
 
     def note(what: str, done: int, total: int) -> None:
         if not as_json:
-            reporter.say(f"{what}: {done}/{total}")
+            reporter.note(what, done, total)
 
-    result = experiment.evaluate(folder, settings, note)
-    write_text(folder.path / "evaluation.json", json.dumps(result, indent=2) + "\n")
-    folder.log({"stage": "final"} | result)
+    result = _evaluated(folder, experiment.evaluate, settings, note)
     if as_json:
         print(json.dumps(result, indent=2))
     else:
         Console().print(*experiment.tables(result))
+
+
+def _evaluated(
+    folder: RunFolder,
+    evaluate: Callable[[RunFolder, Any, Note], dict[str, Any]],
+    settings: Any,
+    note: Note,
+) -> dict[str, Any]:
+    """All figures of a run, which are kept in its folder, too."""
+    result = evaluate(folder, settings, note)
+    write_text(folder.path / "evaluation.json", json.dumps(result, indent=2) + "\n")
+    folder.log({"stage": "final"} | result)
+    return result
 
 
 def _no_such_verb(verb: str, folder: RunFolder) -> RunError:
@@ -214,6 +231,34 @@ def plot(paths: Sequence[Path], out: Path, thresholds: Sequence[float]) -> None:
     curves.check_picture(out, "--out")
     curves.plot([RunFolder.open(path) for path in paths], out, thresholds)
     Reporter().say(f"written: {out}")
+
+
+def _reports() -> Any:
+    return import_module("experiments.report")
+
+
+def report(path: Path, out: Path | None) -> None:
+    """One page that shows all of a run."""
+    folder = RunFolder.open(path)
+    experiment = experiment_of_run(folder)
+    if experiment.report is None or experiment.evaluate is None or experiment.settings is None:
+        raise _no_such_verb("report", folder)
+    from experiments.report import check_page, evaluated, write_report
+
+    out = out or folder.path / "report.html"
+    check_page(out)
+    parts, checkpoint, reporter = (
+        _to_be_shown("report", folder),
+        newest_checkpoint(folder),
+        Reporter(),
+    )
+    result = evaluated(folder, checkpoint)
+    if result is None:
+        reporter.say("there is no evaluation of the newest checkpoint: evaluating")
+        settings = experiment.settings(folder.config())
+        result = _evaluated(folder, experiment.evaluate, settings, reporter.note)
+    write_report(folder, experiment.report(), parts, checkpoint, result, out, reporter)
+    reporter.say(f"written: {out}")
 
 
 def play(path: Path, told: PlayConfig) -> None:

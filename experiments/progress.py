@@ -26,6 +26,10 @@ class Reporter:
     def say(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
 
+    def note(self, what: str, done: int, total: int) -> None:
+        """Says how far something has come."""
+        self.say(f"{what}: {done}/{total}")
+
     @contextmanager
     def stage(self, title: str, total: int, done: int, unit: str) -> Iterator["Stage"]:
         """A stage of `total` units, `done` of which are done already."""
