@@ -200,12 +200,13 @@ def _draw_help(pen: Pen, whole: Box, player: Player) -> None:
 
 
 def wrapped(pen: Pen, text: str, width: int) -> list[str]:
-    """Lines of at most that many pixels, broken between words; one of them at least."""
+    """Lines of at most that many pixels, broken between words, but not before a percent sign; one
+    of them at least."""
     lines = [""]
-    for word in text.replace(" %", "\N{NO-BREAK SPACE}%").split(" "):
+    for word in text.replace(" %", "\0%").split(" "):
         longer = f"{lines[-1]} {word}" if lines[-1] else word
         if lines[-1] and pen.textlength(longer, font(16)) > width:
             lines.append(word)
         else:
             lines[-1] = longer
-    return lines
+    return [line.replace("\0", " ") for line in lines]

@@ -1,5 +1,6 @@
 """What faces share: keys by their names, words for what the model thought, recordings' names."""
 
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -38,7 +39,8 @@ def closed(player: Player) -> None:
 
 def new_film(folder: Path, fps: float) -> Film:
     """A film of a name that nobody has: played-1.mp4, played-2.mp4 and so on."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):  # what is wrong with the folder, the film tells
+        folder.mkdir(parents=True, exist_ok=True)
     names = (folder / f"played-{number}.mp4" for number in count(1))
     return Film(next(name for name in names if not name.exists()), fps)
 
