@@ -66,8 +66,10 @@ def _mean(distribution: Any) -> float:
 
 
 def _surprise(log_probs: dict[str, Tensor]) -> dict[str, float]:
-    """-log p by key from log p(key | keys before, z) [K]: the latents are averaged over first."""
+    """-log p by key from log p(key | keys before, z) [K]: the latents are averaged over first.
+    After what could not happen nothing is a surprise."""
     so_far = torch.stack(list(log_probs.values())).cumsum(0)  # [keys, K]
     joint = so_far.logsumexp(-1) - np.log(so_far.shape[-1])  # [keys]
     nats = -torch.diff(joint, prepend=joint.new_zeros(1))
+    nats = torch.where(nats.isnan(), 0.0, nats)
     return dict(zip(log_probs, nats.tolist(), strict=True))

@@ -16,7 +16,6 @@ from experiments.progress import Reporter
 QUIT, HELP = "q", "?"
 ALIASES = {"return": "enter", "keypad enter": "enter"}
 REMEMBERED = 64  # rows over which surprise is drawn
-ENDLESS = 1e6  # nats, more than this is drawn as this
 TO_BOTH, TO_DREAM = {"y"}, {"y", "f", "b", "]", "["}  # commands that need two worlds, or a dream
 
 
@@ -182,7 +181,8 @@ class Surprises:
 
     @property
     def shares_with_zero(self) -> list[float]:
-        """The share of no surprise, then the others."""
-        nats = np.clip([0.0, *self.nats], -ENDLESS, ENDLESS)
-        low, high = nats.min(), nats.max()
-        return ((nats - low) / (high - low if high > low else 1.0)).tolist()
+        """The share of no surprise, then the others; of an endless one, that of the greatest."""
+        nats = np.array([0.0, *self.nats])
+        finite = nats[np.isfinite(nats)]
+        low, high = finite.min(), finite.max()
+        return ((nats.clip(low, high) - low) / (high - low if high > low else 1.0)).tolist()

@@ -82,7 +82,8 @@ class PlayApp(App[None]):
     .pane Picture { height: 1fr; }
     #bars { height: auto; border: round $primary; padding: 0 1; }
     #thoughts { height: auto; padding: 0 2; }
-    #status { height: auto; min-height: 1; max-height: 3; padding: 0 2; text-style: bold; color: $text-success; }
+    #status { height: auto; min-height: 1; max-height: 3; padding: 0 2;
+              text-style: bold; color: $text-success; }
     #keys { height: auto; padding: 0 1; background: $panel; }
     #help { layer: above; width: 100%; height: 100%; align: center middle;
             background: $background 60%; display: none; }
