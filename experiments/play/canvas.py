@@ -29,7 +29,7 @@ LABEL = 130  # the width of a thought's name
 BARS = 6  # values that have one, and the one that is seen
 BAR = 260  # the width of one for probability 1
 THOUGHTS = 3  # lines
-PLOT = (320, 72)  # surprise over time
+PLOT = (320, 72)  # surprise over time, at most
 FADED = (110, 112, 118)
 LEADS = (0, 114, 178)
 
@@ -135,12 +135,14 @@ def _draw_mind(
     for number, chance in enumerate(expected):
         _draw_chance(pen, MARGIN + LABEL, top + number * LINE, chance)
     top += LINE * len(expected)
-    plot = Box(box.right - MARGIN - PLOT[0], box.top + LINE + 4, *PLOT)
+    width = min(PLOT[0], box.width // 4)
+    plot = Box(box.right - MARGIN - width, box.top + LINE + 4, width, PLOT[1])
     for number, (name, words) in enumerate(thoughts(player.moment)):
         middle = top + number * LINE + LINE // 2
-        room = plot.left - 2 * MARGIN - LABEL if middle < plot.bottom + LINE // 2 else box.width
+        room = (plot.left if middle < plot.bottom + LINE // 2 else box.right) - 2 * MARGIN - LABEL
         pen.text((MARGIN, middle), name, FADED, font(16), anchor="lm")
-        text = wrapped(pen, words, room)[0]
+        text, *more = wrapped(pen, words, room)
+        text += " …" * bool(more)
         pen.text((MARGIN + LABEL, middle), text, INK, font(16), anchor="lm")
     _draw_surprises(pen, plot, surprises)
     middle = box.bottom - LINE // 2 - 4

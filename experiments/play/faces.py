@@ -75,12 +75,18 @@ def keys_of(player: Player) -> list[tuple[str, str]]:
 def thoughts(moment: Moment) -> list[tuple[str, str]]:
     """What the model had thought of what happened last: (about what, its thought)."""
     told = [("expected", expected(moment)), ("surprise", surprise_of(moment))]
-    if moment.difference is not None and moment.difference.is_seen:
-        odds = ", ".join(f"{key} {words}" for key, words in odds_of(moment).items())
-        told.append(("dream's odds", odds))
-    elif moment.difference is not None:
-        told.append(("dream's odds", "the worlds agree"))
+    if moment.real is not None and moment.dream is not None:
+        told.append(("dream's odds", dream_odds(moment)))
     return told
+
+
+def dream_odds(moment: Moment) -> str:
+    """What the dream gave to what really happened, where the worlds differ."""
+    if moment.difference is None:
+        return "none: one world alone moved"
+    if not moment.difference.is_seen:
+        return "the worlds agree"
+    return ", ".join(f"{key} {words}" for key, words in odds_of(moment).items())
 
 
 def expected(moment: Moment) -> str:

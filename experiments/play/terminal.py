@@ -346,6 +346,8 @@ def foot(player: Player, width: int, hidden: bool) -> Text:
             lines[-1].append(pair)
         elif len(lines) < FOOT:
             lines.append([pair])
+        else:
+            break
     lines[-1] += last
     return Text("\n", no_wrap=True).join(map(written, lines))
 
