@@ -82,6 +82,8 @@ def thoughts(moment: Moment) -> list[tuple[str, str]]:
 
 def dream_odds(moment: Moment) -> str:
     """What the dream gave to what really happened, where the worlds differ."""
+    if moment.watching:
+        return "none: the dream watches"
     if moment.difference is None:
         return "none: one world alone moved"
     if not moment.difference.is_seen:
