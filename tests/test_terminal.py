@@ -123,7 +123,7 @@ def test_time_runs_by_itself_at_its_speed(tmp_path):
         await pilot.pause(0.2)
         assert app.player.moment is moment
 
-    in_the_terminal(script, tmp_path, world="real", speed=60)
+    in_the_terminal(script, tmp_path, world="real", speed=10)
 
 
 def test_the_agent_takes_over_until_somebody_acts(tmp_path):
@@ -135,7 +135,7 @@ def test_the_agent_takes_over_until_somebody_acts(tmp_path):
         assert "you are at the controls" in screen(app)
         assert app.player.pilot == "human"
 
-    in_the_terminal(script, tmp_path, world="real", speed=60)
+    in_the_terminal(script, tmp_path, world="real", speed=10)
 
 
 def test_a_fork_is_seen_and_left(tmp_path):

@@ -168,7 +168,7 @@ def _draw_surprises(pen: Pen, box: Box, surprises: Surprises) -> None:
     step = box.width / REMEMBERED
     for number, end in enumerate(shares):
         left = box.left + number * step
-        pen.rectangle((left, min(zero, end), left + step - 2, max(zero, end)), LEADS)
+        pen.rectangle((left, min(zero, end), left + max(0, step - 2), max(zero, end)), LEADS)
 
 
 def _draw_foot(pen: Pen, box: Box, player: Player) -> None:

@@ -277,9 +277,10 @@ def views(player: Player) -> list[View]:
 
 def text_of(player: Player, side: Side) -> str | None:
     """The truth, once it is told, stands above what the model believes."""
-    text, believed = player.text(side), player.believed(side)
-    if side == "dream" or not player.truth_is_told or text is None or believed is None:
+    text = player.text(side)
+    if side == "dream" or not player.truth_is_told or text is None:
         return text
+    believed = player.believed(side) or ""
     wide = max(len(text), len(believed))
     return f"{text:{wide}}   the truth\n\n{believed:{wide}}   believed"
 
