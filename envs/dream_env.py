@@ -32,8 +32,9 @@ class View(Protocol):
 
     def step(self, row: Row, state: Any) -> Any: ...
 
-    def draw(self, state: Any, mode: str) -> Any:
-        """The first game, as `rgb_array` (uint8 [H, W, 3]) or `ansi` (text)."""
+    def draw(self, state: Any, mode: str) -> list[Any]:
+        """Every game of a state, leaves [B, ...], as `rgb_array` (uint8 [H, W, 3]) or `ansi`
+        (text)."""
 
 
 class _Games(NamedTuple):
@@ -173,7 +174,7 @@ class DreamVectorEnv(VectorEnv):
         if self.view is None or self.render_mode is None:
             raise ValueError("this dream cannot be seen: pass render_mode= and view= to it")
         with self._looking():
-            return self.view.draw(self._pictured, self.render_mode)
+            return self.view.draw(self._pictured, self.render_mode)[0]
 
     @property
     def state(self) -> DreamState:
@@ -241,7 +242,9 @@ class DreamVectorEnv(VectorEnv):
         """Keeps the view of the first game up to date, if there is one."""
         if self.view is not None and self.render_mode is not None:
             with torch.no_grad(), self._looking():
-                before = self._pictured or self.view.initial_state(1)
+                before = self._pictured
+                if before is None:
+                    before = self.view.initial_state(1)
                 self._pictured = self.view.step(nested.index(row, slice(1)), before)
 
     def _observation(self, value: Any, old: Any = None, new: Tensor | None = None) -> Any:

@@ -63,14 +63,14 @@ class CodeView:
         self.model = model
 
     def initial_state(self, batch_size: int) -> Any:
-        return ()
+        """The state is the last row's codes, [B, Z]; at first there are none."""
+        return torch.zeros(batch_size, self.model.core.feature_size)
 
     def step(self, row: Row, state: Any) -> Any:
-        """The state is the last row's codes, [B, Z]."""
-        return (row.observation,)
+        return row.observation
 
-    def draw(self, state: Any, mode: str) -> np.ndarray:
-        """The first game, uint8 [H, W, 3]."""
-        if mode != "rgb_array":
+    def draw(self, state: Any, mode: str) -> list[np.ndarray]:
+        """An image of every game, uint8 [H, W, 3]."""
+        if mode not in self.modes:
             raise ValueError(f"images are drawn as 'rgb_array', not as {mode!r}")
-        return as_picture(decode_images(self.model, state[0][0]).numpy())
+        return [as_picture(image) for image in decode_images(self.model, state).numpy()]

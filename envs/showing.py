@@ -7,17 +7,18 @@ tell of, or their numbers as bars over time.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import gymnasium
 import numpy as np
+import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from envs.wrappers import HideEntries, name_of
-from worldmodel import Row
+from worldmodel import Row, nested
 from worldmodel.codecs import by_path, is_image
 from worldmodel.codecs.reach import BoxReach, JointReach, Reach
 
@@ -79,7 +80,8 @@ def action_names(env: gymnasium.Env) -> tuple[str, ...]:
 class PoseView:
     """Shows vectors by the environment's own renderer, set to the state that they tell of.
 
-    A `View` of rows (see `envs.dream_env.View`), whose state is the last observation, [B, n].
+    A `View` of rows (see `envs.dream_env.View`), whose state is the last observation, [B, n];
+    before the first row it is zero.
     """
 
     modes: tuple[str, ...] = ("rgb_array",)
@@ -96,16 +98,18 @@ class PoseView:
         self.pose = POSES[_spec_name(env)]
         self.hidden = _hidden(env)
 
-    def initial_state(self, batch_size: int) -> Any:
-        return ()
+    def initial_state(self, batch_size: int) -> Tensor:
+        return torch.zeros(batch_size, *cast(spaces.Box, self.env.observation_space).shape)
 
-    def step(self, row: Row, state: Any) -> Any:
-        return (row.observation,)
+    def step(self, row: Row, state: Tensor) -> Tensor:
+        return cast(Tensor, row.observation)
 
-    def draw(self, state: Any, mode: str) -> Frame:
-        """The first game, uint8 [H, W, 3]."""
+    def draw(self, state: Tensor, mode: str) -> list[Frame]:
+        """Every game, uint8 [H, W, 3]."""
         _check_mode(self, mode)
-        observation = state[0][0].double().numpy()
+        return [self._drawn(observation) for observation in state.double().numpy()]
+
+    def _drawn(self, observation: NDArray[np.floating]) -> Frame:
         if self.hidden is not None:
             observation = self.hidden.restored(observation)
         self.pose(self.env.unwrapped, observation)
@@ -155,57 +159,71 @@ class Number(NamedTuple):
     high: float
 
 
+class Shown(NamedTuple):
+    """What an `ObservationView` remembers."""
+
+    images: tuple[Tensor, ...]  # [B, H, W, C] each
+    numbers: Tensor  # [B, REMEMBERED, N], the newest last
+
+
 class ObservationView:
     """Shows observations of any space: the images among them side by side, and below, labelled,
     each number as a strip of bars over the last rows. One image alone is shown as it is.
 
-    A `View` of rows, whose state is (the last observation's leaves, numbers [t, n] of the first
-    game), t at most `REMEMBERED`.
+    A `View` of rows, whose state holds the images of the last row and the numbers of the last
+    `REMEMBERED` rows; those that are not there are NaN.
     """
 
     def __init__(self, space: spaces.Space, reach: Reach | None = None):
         """reach: of the model (`WorldModel.reach`): how far the numbers went in reality, which is
         what strips span; without it, or where it does not know, the bounds of the space."""
         self.space = space
-        self.images = tuple(path for path, part in by_path(space).items() if is_image(part))
+        self.images = {path: part for path, part in _ends(space) if is_image(part)}
         self.numbers = tuple(_numbers(space, reach))
-        self.is_picture = self.images == ("",)
+        self.is_picture = set(self.images) == {""}
         self.modes: tuple[str, ...] = ("rgb_array",) if self.images else ("rgb_array", "ansi")
 
-    def initial_state(self, batch_size: int) -> Any:
-        return (), np.zeros((0, len(self.numbers)))
+    def initial_state(self, batch_size: int) -> Shown:
+        images = tuple(
+            torch.zeros(batch_size, *cast(Any, part.shape), dtype=torch.uint8)
+            for part in self.images.values()
+        )
+        nothing = torch.full((batch_size, REMEMBERED, len(self.numbers)), torch.nan)
+        return Shown(images, nothing)
 
-    def step(self, row: Row, state: Any) -> Any:
+    def step(self, row: Row, state: Shown) -> Shown:
         leaves = dict(_leaves(self.space, row.observation))
-        numbers = [np.asarray(leaves[path], float).ravel() for path in self._paths()]
-        now = np.concatenate([np.zeros(0), *numbers])[None]
-        before = state[1] if not row.first[0] else state[1][:0]
-        images = tuple(leaves[path] for path in self.images)
-        return images, np.concatenate([before, now])[-REMEMBERED:]
+        images = tuple(leaves.pop(path) for path in self.images)
+        parts = [
+            leaf.float().flatten(1) if leaf.dim() > 1 else leaf.float()[:, None]
+            for leaf in leaves.values()
+        ]
+        now = torch.cat([state.numbers[:, 0, :0], *parts], 1)[:, None]  # [B, 1, N]
+        before = state.numbers.masked_fill(row.first[:, None, None], torch.nan)[:, 1:]
+        return Shown(images, torch.cat([before, now], 1))
 
-    def draw(self, state: Any, mode: str) -> Any:
-        """The first game."""
+    def draw(self, state: Shown, mode: str) -> list[Any]:
+        """Every game."""
         _check_mode(self, mode)
-        images, numbers = state
+        games = range(len(state.numbers))
         if mode == "ansi":
-            return self._text(numbers)
-        pictures = [as_picture(image) for image in images]
+            return [self._text(state.numbers[game, -1].tolist()) for game in games]
+        return [self._drawn(nested.index(state, game)) for game in games]
+
+    def _drawn(self, game: Shown) -> Frame:
+        pictures = [as_picture(image) for image in game.images]
         if self.is_picture:
             return pictures[0]
         parts = [_side_by_side(pictures)] if pictures else []
         if self.numbers:
-            parts.append(_bars(self.numbers[:MOST], numbers[:, :MOST], len(self.numbers) - MOST))
+            parts.append(_bars(self.numbers, game.numbers.numpy()))
         return _stacked(parts)
 
-    def _paths(self) -> Iterator[str]:
-        return (path for path, part in _ends(self.space) if not is_image(part))
-
-    def _text(self, numbers: NDArray[np.floating]) -> str:
+    def _text(self, values: list[float]) -> str:
         width = max((len(number.label) for number in self.numbers), default=0)
-        last = numbers[-1] if len(numbers) else np.full(len(self.numbers), np.nan)
         lines = [
             f"{number.label:{width}} {meter(value, number)} {value:9.4g}"
-            for number, value in zip(self.numbers[:MOST], last.tolist(), strict=False)
+            for number, value in zip(self.numbers[:MOST], values, strict=False)
         ]
         more = len(self.numbers) - MOST
         return "\n".join(lines + [f"and {more} numbers more"] * (more > 0))
@@ -245,14 +263,14 @@ def _ends(space: spaces.Space) -> Iterator[tuple[str, spaces.Space]]:
     )
 
 
-def _leaves(space: spaces.Space, value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """What the first game shows, by key path. value: leaves [B, ...]."""
+def _leaves(space: spaces.Space, value: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The leaves [B, ...] of observations by key path, in the order of `by_path`."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
         parts = space.items() if isinstance(space, spaces.Dict) else enumerate(space)
         for key, part in parts:
             yield from _leaves(part, value[key], f"{path}.{key}" if path else str(key))
     else:
-        yield path, value[0].numpy() if isinstance(value, Tensor) else value[0]
+        yield path, value
 
 
 def _numbers(space: spaces.Space, reach: Reach | None, path: str = "") -> Iterator[Number]:
@@ -286,30 +304,41 @@ def _ends_of(space: Any, reach: Reach | None) -> tuple[Any, Any]:
     return space.low, space.high
 
 
-def _bars(numbers: Sequence[Number], values: NDArray[np.floating], more: int) -> Image.Image:
-    """A line for each number: label, strip of bars over time, value."""
-    height = LINE * len(numbers) + (LINE if more > 0 else 0)
+def _bars(numbers: Sequence[Number], values: NDArray[np.floating]) -> Image.Image:
+    """A line for each number, values [t, n]: label, strip of bars over time, value."""
+    shown = numbers[:MOST]
+    more = len(numbers) - len(shown)
+    height = LINE * (len(shown) + (more > 0))
     image = Image.new("RGB", (LABELS + STRIP + VALUES, height), PAPER)
     pen = ImageDraw.Draw(image)
-    step = STRIP / REMEMBERED
-    for place, number in enumerate(numbers):
-        top, bottom = place * LINE + 3, (place + 1) * LINE - 3
-        middle = (top + bottom) // 2
-        pen.text((LABELS - 8, middle), _shortened(number.label), INK, _font(13), anchor="rm")
-        pen.rectangle((LABELS, top, LABELS + STRIP - 1, bottom), fill=FAINT)
-        share = (values[:, place] - number.low) / (number.high - number.low)
-        zero = min(1.0, max(0.0, -number.low / (number.high - number.low)))
-        for time, level in enumerate(share.clip(0, 1).tolist()):
-            left = LABELS + time * step
-            ends = sorted(bottom - part * (bottom - top) for part in (zero, level))
-            pen.rectangle((left, ends[0], left + step - 1, ends[1]), fill=BAR)
-        if len(values):
-            right = (LABELS + STRIP + 6, middle)
-            pen.text(right, f"{values[-1, place]:.4g}", INK, _font(13), anchor="lm")
+    for place, number in enumerate(shown):
+        _draw_strip(pen, place * LINE, number, values[:, place])
     if more > 0:
         text = f"and {more} numbers more"
         pen.text((LABELS, height - LINE // 2), text, INK, _font(13), anchor="lm")
     return image
+
+
+def _draw_strip(
+    pen: ImageDraw.ImageDraw, above: int, number: Number, values: NDArray[np.floating]
+) -> None:
+    """One number's line: values [t] from zero, or from the end that is nearer to it."""
+    top, bottom = above + 3, above + LINE - 4
+    middle, width = (top + bottom) // 2, STRIP // REMEMBERED
+    pen.text((LABELS - 8, middle), _shortened(number.label), INK, _font(13), anchor="rm")
+    pen.rectangle((LABELS, top, LABELS + STRIP - 1, bottom), fill=FAINT)
+    zero, *shares = ((np.array([0.0, *values]) - number.low) / (number.high - number.low)).tolist()
+    zero = min(1.0, max(0.0, zero))
+    for time, share in enumerate(shares):
+        if np.isfinite(share):
+            left = LABELS + time * width
+            ends = sorted(
+                bottom - part * (bottom - top) for part in (zero, min(1.0, max(0.0, share)))
+            )
+            pen.rectangle((left, ends[0], left + width - 1, ends[1]), fill=BAR)
+    if np.isfinite(values[-1]):
+        right = (LABELS + STRIP + 6, middle)
+        pen.text(right, f"{values[-1]:.4g}", INK, _font(13), anchor="lm")
 
 
 def _shortened(label: str, most: int = 18) -> str:

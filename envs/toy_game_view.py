@@ -70,11 +70,11 @@ class ToyGameView:
         columns = (torch.arange(self.width) - state.position[:, None]) % self.width
         return around[torch.arange(batch_size)[:, None], columns]
 
-    def draw(self, state: RingBelief, mode: str) -> Any:
-        """The first game: a picture (`rgb_array`) or text (`ansi`)."""
-        ring = self.ring(nested.index(state, slice(1)))[0].numpy()
-        position = int(state.position[0])
-        return draw_ring(ring, position) if mode == "rgb_array" else ring_text(ring, position)
+    def draw(self, state: RingBelief, mode: str) -> list[Any]:
+        """A picture (`rgb_array`) or text (`ansi`) of every game."""
+        draw = draw_ring if mode == "rgb_array" else ring_text
+        rings, positions = self.ring(state).numpy(), state.position.tolist()
+        return [draw(ring, position) for ring, position in zip(rings, positions, strict=True)]
 
     def _probabilities(self, percept: Any, batch_size: int) -> Tensor:
         observation: Categorical = percept.first.parts["observation"]

@@ -148,6 +148,12 @@ class Parts:
         """What the actions are called, in their order, in lower case; () where nobody says."""
         return action_names(self._one) if self.has_environment else ()
 
+    @property
+    def pace(self) -> float | None:
+        """Rows a second at which the real environment is to be shown; None where nobody says."""
+        told = self._one.metadata.get("render_fps") if self.has_environment else None
+        return told and told / self.config.environment.action_repeat
+
     def shown_environment(self, seed: int) -> GymEnvironment:
         """One real game, which can be drawn if the environment renders images."""
         return self.environment(1, seed, render_mode=self._one.render_mode)

@@ -14,6 +14,8 @@ from experiments.run import RunError
 Frame = NDArray[np.uint8]  # [H, W, 3], even sides, the same in all frames of a film
 
 GRID = 12  # a gif's colours are multiples of it: few of them, the same in every frame
+LEVEL = np.rint(np.arange(256) / GRID).astype(np.uint16)  # of a colour, in that grid
+LEVELS = int(LEVEL.max()) + 1
 CRF = "18"  # x264's constant quality, visually lossless
 
 
@@ -83,12 +85,23 @@ class Pictures:
 
 
 class GIF(Pictures):
+    """A palette for each frame: exact (up to the grid) where 256 colours are enough."""
+
     format = "GIF"
 
     def picture(self, frame: Frame) -> Image.Image:
-        rounded = np.rint(frame / GRID) * GRID
-        image = Image.fromarray(rounded.astype(np.uint8))
-        return image.quantize(256, dither=Image.Dither.NONE)
+        level = LEVEL[frame]
+        codes = (level[..., 0] * LEVELS + level[..., 1]) * LEVELS + level[..., 2]  # [H, W]
+        used = np.flatnonzero(np.bincount(codes.ravel()))
+        if len(used) > 256:
+            image = Image.fromarray((level * GRID).astype(np.uint8))
+            return image.quantize(256, dither=Image.Dither.NONE)
+        place = np.zeros(LEVELS**3, np.uint8)
+        place[used] = np.arange(len(used))
+        palette = np.stack(np.unravel_index(used, (LEVELS,) * 3), -1) * GRID
+        image = Image.fromarray(place[codes])
+        image.putpalette(palette.astype(np.uint8).tobytes())
+        return image
 
 
 class WebP(Pictures):
@@ -112,13 +125,16 @@ class Film:
         check_film(path, fps)
         self.path = path
         self.frames = 0
+        self._size: tuple[int, int] | None = None
         self._temporary = path.with_name(path.name + ".part")
         self._writer: Writer = FORMATS[path.suffix.lower()](self._temporary, fps)
 
     def write(self, frame: Frame) -> None:
-        """Appends a frame, uint8 [H, W, 3]; all are of the size of the first."""
+        """Appends a frame, uint8 [H, W, 3]; one that is not of the first one's size is cut, or
+        gets a margin of its first pixel's colour, on the right and below."""
+        self._size = self._size or (frame.shape[0], frame.shape[1])
         try:
-            self._writer.write(frame)
+            self._writer.write(_fitted(frame, self._size))
         except OSError as error:
             raise self._failure(error) from error
         self.frames += 1
@@ -148,6 +164,16 @@ class Film:
 
     def _failure(self, error: OSError) -> RunError:
         return RunError(f"the film {self.path} could not be written: {error}")
+
+
+def _fitted(frame: Frame, size: tuple[int, int]) -> Frame:
+    if frame.shape[:2] == size:
+        return frame
+    fitted = np.empty((*size, 3), np.uint8)
+    fitted[:] = frame[0, 0]
+    height, width = np.minimum(frame.shape[:2], size)
+    fitted[:height, :width] = frame[:height, :width]
+    return fitted
 
 
 def check_film(path: Path, fps: float) -> None:

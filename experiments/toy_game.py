@@ -93,6 +93,8 @@ class Parts:
         """What the actions are called, in their order."""
         return tuple(action.name.lower() for action in Action)
 
+    pace = float(ToyGame.metadata["render_fps"])  # rows a second
+
     def shown_environment(self, seed: int) -> GymEnvironment:
         """One real game, whose truth is in its `info`."""
         return self.environment(1, seed)

@@ -1,6 +1,5 @@
-"""Laws of playing: the core, whatever shows it, and the terminal's face."""
+"""Laws of playing: the core, whatever shows it."""
 
-import asyncio
 from dataclasses import replace
 
 import pytest
@@ -8,10 +7,8 @@ import torch
 
 from envs import Action, ToyGame
 from experiments.config import ToyGameConfig, quick
-from experiments.play import Player, play
+from experiments.play import Player
 from experiments.play.core import PARTICLES
-from experiments.play.terminal import PlayApp
-from experiments.run import RunError
 from experiments.toy_game import Parts
 from worldmodel import Sequences, log_prob, nested
 from worldmodel.noise import OwnNoise
@@ -139,103 +136,3 @@ def test_without_latents_the_surprise_is_the_likelihood():
         for key, nats in moment.surprise.items():
             assert nats == pytest.approx(-exact[key][t, 0].item(), abs=1e-4)
     assert PARTICLES > 1  # the average over copies of one prediction is that prediction
-
-
-# The terminal.
-
-
-def screen(app: PlayApp) -> str:
-    """What is on the screen, as text."""
-    return app.export_screenshot(simplify=True).replace("&#160;", " ")
-
-
-def in_the_terminal(script, world="real", seed=1):
-    async def run():
-        app = PlayApp(make_parts(), world, seed)
-        async with app.run_test(size=(80, 24)) as pilot:
-            await script(app, pilot)
-        return app
-
-    return asyncio.run(run())
-
-
-def test_keys_are_actions():
-    keys = ["right", "left", "up", "down", "space", "n"]
-    actions = ["right", "left", "up", "down", "noop", "noop"]
-
-    async def script(app, pilot):
-        by_hand = Player(make_parts(), "real", 1)
-        assert app.moment == by_hand.reset()
-        for key, action in zip(keys, actions, strict=True):
-            await pilot.press(key)
-            assert app.moment == by_hand.press(action)
-            assert app.moment.action == action
-
-    in_the_terminal(script)
-
-
-@pytest.mark.parametrize("world", WORLDS)
-def test_everything_fits_on_80_by_24(world):
-    async def script(app, pilot):
-        await pilot.press("right")
-        text = screen(app)
-        seen = ["surprise", "reward", "return", "▲ you", "quit", "restart", "copy, 4 cells"]
-        assert all(word in text for word in seen)
-        assert ("reveal" in text) == (world == "real")
-        assert {"real": "The real world", "dream": "The dream"}[world] in text
-
-    in_the_terminal(script, world)
-
-
-def test_the_truth_is_told_at_the_end_or_when_asked_for():
-    async def script(app, pilot):
-        await pilot.press("right")
-        assert "truth" not in screen(app)
-        await pilot.press("x")
-        assert f"truth {app.player.truth[3]}" in screen(app)
-        await pilot.press("x")
-        assert "truth" not in screen(app)
-        await pilot.press("right", "up")  # this solves the ring of seed 1
-        assert app.moment.terminated
-        assert "solved! in 3 steps" in screen(app)
-        assert "truth 1" in screen(app)
-        await pilot.press("up")
-        assert app.moment.first
-        assert "truth" not in screen(app)
-
-    in_the_terminal(script)
-
-
-def test_a_dream_has_no_truth():
-    async def script(app, pilot):
-        await pilot.press("right", "x", "up", "x")
-        assert "truth" not in screen(app)
-        assert app.player.truth is None
-
-    in_the_terminal(script, "dream")
-
-
-def test_time_runs_out():
-    async def script(app, pilot):
-        for _ in range(100):
-            app.action_press("noop")
-        await pilot.pause()
-        assert app.moment.truncated
-        assert "time is up, after 100 steps" in screen(app)
-
-    in_the_terminal(script)
-
-
-def test_restart_and_quit():
-    async def script(app, pilot):
-        await pilot.press("right", "r")
-        assert app.moment.first
-        assert "a new game" in screen(app)
-        await pilot.press("q")
-
-    assert in_the_terminal(script)._exit
-
-
-def test_without_a_terminal_there_is_no_playing(capsys):
-    with pytest.raises(RunError, match="needs a terminal"):
-        play(make_parts(), "real", 0)

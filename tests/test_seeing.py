@@ -172,14 +172,14 @@ def test_dreams_of_codes_are_shown_as_images(run):
     expected = decode_images(parts.eyes, torch.from_numpy(code)).expand(-1, -1, 3)
     np.testing.assert_array_equal(env.render(), expected)
     with pytest.raises(ValueError, match="rgb_array"):
-        parts.view().draw((torch.zeros(1, 4),), "ansi")
+        parts.view().draw(torch.zeros(1, 4), "ansi")
 
 
 def test_colours_are_shown_as_they_are():
     eyes = eyes_of((16, 16, 3))
     code = torch.randn(2, 3)
-    shown = CodeView(eyes).draw((code,), "rgb_array")
-    np.testing.assert_array_equal(shown, decode_images(eyes, code[0]))
+    shown = CodeView(eyes).draw(code, "rgb_array")
+    np.testing.assert_array_equal(np.stack(shown), decode_images(eyes, code))
 
 
 def test_numbers_that_tell_nothing_are_silent():

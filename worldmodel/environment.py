@@ -108,7 +108,12 @@ class Dream(Environment):
                 f"a dream that reveals its {self.reveal} shows no observations, so it cannot take "
                 'one in; observe with a Dream(reveal="nothing"), and start this one from its state'
             )
-        return self._tick(row, self.model.observe(row, state.model), state.clock)
+        return self.follow(row, self.model.observe(row, state.model), state)
+
+    def follow(self, row: Row, believed: ModelState, state: DreamState) -> DreamState:
+        """The state after `row` [B, ...] has happened, of which the model has been told already:
+        it came to believe `believed`."""
+        return self._tick(row, believed, state.clock)
 
     def _tick(self, row: Row, model: ModelState, clock: Tensor) -> DreamState:
         clock = torch.where(row.first, 0, clock + 1)

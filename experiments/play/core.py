@@ -9,7 +9,7 @@ model, which watches all along, believes that the real game is. To fork it (what
 reality where it stands, and to come back to this very place later.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
@@ -22,7 +22,7 @@ from agents import Human, Uniform
 from envs import GymEnvironment, View
 from experiments.films import Film, Frame
 from experiments.play.controls import Controls
-from experiments.play.expectation import PARTICLES, Expectation, expect
+from experiments.play.expectation import PARTICLES, Expectation, expect, surprise
 from experiments.play.panels import Panel, compose, difference_picture
 from experiments.play_config import PlayConfig
 from experiments.run import RunError
@@ -47,9 +47,8 @@ Pilot = Literal["human", "agent", "random"]
 Side = Literal["real", "dream"]
 
 OF_IMAGES = 4  # draws over which the model's expectation is averaged where images are decoded
-FASTEST, SLOWEST = 60.0, 0.25  # rows a second
-HOTTEST, COLDEST = 4.0, 0.1  # temperatures
-STEP = 1.25  # by which either changes
+SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # rows a second, to choose from
+TEMPERATURES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0)
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "p": ("run", "run, pause"),
@@ -93,6 +92,10 @@ class Playable(Protocol):
     def action_names(self) -> tuple[str, ...]:
         """Of discrete actions, in lower case; () where nobody says."""
 
+    @property
+    def pace(self) -> float | None:
+        """Rows a second at which the real environment is to be shown; None where nobody says."""
+
     def shown_environment(self, seed: int) -> GymEnvironment:
         """One real game that can be drawn, where that is possible."""
 
@@ -135,7 +138,8 @@ class Difference(NamedTuple):
 
     distance: float  # the greatest, in the encoding that the model reads: numbers in standard
     # deviations, classes and truth values 0 or 1
-    log_prob: dict[str, float]  # nats that the dream gave to what really happened, by key
+    log_prob: dict[str, float]  # nats that the dream gave to what really happened, by key; empty
+    # where the difference is too small to be noticed
 
     @property
     def is_seen(self) -> bool:
@@ -176,8 +180,11 @@ class Player:
 
     Owns its noise: the same seed and the same keys give the same games, and torch's global
     generator is left alone. Looking does not disturb: what the model is asked about each row
-    draws from noise of its own. The real game is the one that the environment gives for the seed.
+    draws from noise of its own, and so do pictures, however often a face asks for them. The real
+    game is the one that the environment gives for the seed.
     """
+
+    belief: DreamState  # what the model believes of the world that leads
 
     def __init__(
         self,
@@ -197,8 +204,8 @@ class Player:
                 "this run was learned from recorded episodes and knows no real environment: "
                 "choose the dream, --world dream"
             )
-        noise, looking = np.random.SeedSequence(seed).generate_state(2)
-        self._noise, self._looking = OwnNoise(int(noise)), OwnNoise(int(looking))
+        seeds = np.random.SeedSequence(seed).generate_state(3).tolist()
+        self._noise, self._looking, self._drawing = map(OwnNoise, seeds)
         self.parts, self.world = parts, world
         self.model = parts.model
         try:
@@ -228,6 +235,7 @@ class Player:
         self.message = ""
         self.film: Film | None = None
         self.new_film: Callable[[], Film] | None = None  # where `v` records to; a face knows
+        self._pictures: dict[Side, tuple[Strand, bool, Frame]] = {}
         self._begin()
         self.step()
 
@@ -286,9 +294,9 @@ class Player:
         before = dict(self.strands)
         believed = self.belief
         row = self._advance(leads, action)
-        predicted, surprise = self._asked(believed.model, action, row)
         with self._looking():
-            self.belief = self.dreaming.observe(row, self.belief)
+            predicted, surprised = expect(self.model, believed.model, action, row, self.particles)
+        self.belief = self._believed(row, leads)
         difference, watching = None, False
         if leads == "real" and "dream" in self.strands:
             if row.first:
@@ -299,7 +307,7 @@ class Player:
                 difference = self._difference(before["dream"], action, row)
         words = "" if row.first else self.controls.describe(self._decoded(row.action)[0])
         self.revealed = self.revealed and not row.first
-        return self._happened(words, predicted, surprise, difference, watching)
+        return self._happened(words, predicted, surprised, difference, watching)
 
     @torch.no_grad()
     def sync(self) -> Moment:
@@ -307,11 +315,11 @@ class Player:
         is away."""
         if "real" not in self.strands or "dream" not in self.strands:
             raise ValueError("there is one world only, and nothing to be re-synced")
+        now = self.moment
         if self.forks:
-            self.belief = self.forks[0].belief
+            _, self.belief, now = self.forks[0]
             self.forks.clear()
         self._sync_now()
-        now = self.moment
         return self._happened(now.action, now.predicted, now.surprise, None, True)
 
     def fork(self) -> None:
@@ -326,6 +334,7 @@ class Player:
             raise ValueError("nothing was forked")
         fork = self.forks.pop()
         self.strands["dream"], self.belief, self.moment = fork
+        self._pictures.clear()
         return self.moment
 
     def set_temperature(self, temperature: float) -> None:
@@ -354,13 +363,28 @@ class Player:
         """Whether there is something to reveal."""
         return self.world != "dream" and self.parts.hides
 
+    @property
+    def truth_is_told(self) -> bool:
+        """Whether what was hidden is shown: when asked for, and when the real game has ended."""
+        if not self.truth_is_hidden:
+            return False
+        return self.revealed or cast(Place, self.strands["real"].place).ended
+
     def picture(self, side: Side) -> Frame:
-        """What a world shows, uint8 [H, W, 3]."""
-        return cast(Frame, self._drawn(side, "rgb_array"))
+        """What a world shows, uint8 [H, W, 3]; drawn once, however often it is asked for."""
+        strand, known = self.strands[side], self._pictures.get(side)
+        if known is None or known[0] is not strand or known[1] != self.revealed:
+            known = strand, self.revealed, cast(Frame, self._drawn(side, "rgb_array"))
+            self._pictures[side] = known
+        return known[2]
 
     def text(self, side: Side) -> str | None:
         """The same in text, for a terminal; None where pictures say more."""
         return cast("str | None", self._drawn(side, "ansi"))
+
+    def believed(self, side: Side) -> str | None:
+        """The text of what the player can know of a world, whether or not the truth is told."""
+        return self._viewed("ansi").get(side)
 
     def difference(self) -> Frame | None:
         """Where the two pictures differ; None where there are not two of the same size."""
@@ -370,18 +394,27 @@ class Player:
 
     def panels(self) -> list[Panel]:
         """All that a frame of a film shows, side by side."""
-        moment = self.moment
-        panels = [
-            Panel(side, told(cast(Place, getattr(moment, side))), self.picture(side))
-            for side in self.strands
-        ]
-        if (apart := self.difference()) is not None:
-            panels.append(Panel("difference", told_apart(moment, self._dream_waits), apart))
+        panels = [Panel(side, self.lines(side), self.picture(side)) for side in self.strands]
+        if len(panels) == 2:
+            apart = difference_picture(*(panel.picture for panel in panels))
+            if apart is not None:
+                panels.append(Panel("difference", self.lines("difference"), apart))
         return panels
+
+    def lines(self, title: Side | Literal["difference"]) -> list[str]:
+        """What is said of a world, or of how far the two are apart."""
+        if title == "difference":
+            return told_apart(self.moment, self._dream_waits)
+        return told(cast(Place, getattr(self.moment, title)))
 
     def frame(self) -> Frame:
         """The panels in one picture, with a headline: a frame of a film."""
-        return compose(self.headline, self.state_line, self.panels())
+        return self.composed(self.panels())
+
+    def composed(self, panels: Sequence[Panel]) -> Frame:
+        """The frame of panels that somebody has altered."""
+        lines = len(self.strands)  # of two worlds, there is more to say about their difference
+        return compose(self.headline, self.state_line, panels, lines)
 
     @property
     def headline(self) -> str:
@@ -432,6 +465,7 @@ class Player:
         }
         self.belief = self.dreaming.initial_state(1)
         self.forks: list[Fork] = []
+        self._pictures: dict[tuple[str, str], Any] = {}  # of this moment, those that were drawn
         self.revealed = False
 
     @property
@@ -451,26 +485,31 @@ class Player:
         self.strands[side] = Strand(game, pictured, place)
         return row
 
+    def _believed(self, row: Row, leads: Side) -> DreamState:
+        """What the model believes of the world that leads, after one more row of it; a `Believer`
+        there has just thought so."""
+        game = self.strands[leads].game
+        with self._looking():
+            if isinstance(game.mind, ModelState):
+                return self.dreaming.follow(row, game.mind, self.belief)
+            return self.dreaming.observe(row, self.belief)
+
     def _sync_now(self) -> None:
         real = self.strands["real"]
         self.strands["dream"] = real._replace(game=real.game._replace(world=self.belief))
 
-    def _asked(
-        self, mind: ModelState, action: Tensor, row: Row
-    ) -> tuple[Expectation, dict[str, float]]:
-        with self._looking():
-            return expect(self.model, mind, action, row, self.particles)
-
     def _difference(self, dream: Strand, action: Tensor, row: Row) -> Difference:
         """Between the two worlds after a row [1, ...] of the real one; dream: before it."""
         real, dreamt = (cast(Place, self.strands[side].place) for side in ("real", "dream"))
-        model = self.strands["dream"].game.world.model
-        distance = (self.belief.model.history - model.history)[:, -1].abs().max()
-        _, surprise = self._asked(dream.game.world.model, action, row)
-        return Difference(
-            max(float(distance), float(real.ended != dreamt.ended)),
-            {key: -nats for key, nats in surprise.items()},
+        seen, dreamed = (
+            s.model.history[:, -1] for s in (self.belief, self.strands["dream"].game.world)
         )
+        distance = max(float((seen - dreamed).abs().max()), float(real.ended != dreamt.ended))
+        if distance <= NOTICEABLE:
+            return Difference(distance, {})
+        with self._looking():
+            nats = surprise(self.model, dream.game.world.model, action, row, self.particles)
+        return Difference(distance, {key: -lost for key, lost in nats.items()})
 
     def _decoded(self, code: Tensor) -> Any:
         return next(iter(self.cores.values())).actions.decode(code).numpy()
@@ -484,6 +523,7 @@ class Player:
         watching: bool,
     ) -> Moment:
         """Makes it the latest moment."""
+        self._pictures.clear()
         places = {side: strand.place for side, strand in self.strands.items()}
         self.moment = Moment(
             action,
@@ -495,20 +535,47 @@ class Player:
             watching,
         )
         if self.film is not None:
-            self.film.write(self.frame())
+            self._filmed(self.film)
         return self.moment
 
+    def _filmed(self, film: Film) -> None:
+        """One more frame. A film that cannot be written ends, and the game goes on."""
+        try:
+            film.write(self.frame())
+        except RunError as error:
+            film.discard()
+            self.film, self.message = None, str(error)
+
     def _drawn(self, side: Side, mode: str) -> Any:
-        if side == "real":
-            place = cast(Place, self.strands["real"].place)
-            if not self.parts.hides or self.revealed or place.ended:
-                picture = self.parts.picture(cast(GymEnvironment, self.environment), mode)
-                if picture is not None:
-                    return picture
-        if mode not in self.view.modes:
-            return None
-        with torch.no_grad(), self._looking():
-            return self.view.draw(self.strands[side].pictured, mode)
+        if side == "real" and (self.truth_is_told or not self.parts.hides):
+            picture = self._truth(mode)
+            if picture is not None:
+                return picture
+        return self._viewed(mode).get(side)
+
+    def _truth(self, mode: str) -> Any:
+        """The real game's own picture, or None; drawn once a moment."""
+        key = ("truth", mode)
+        if key not in self._pictures:
+            environment = cast(GymEnvironment, self.environment)
+            self._pictures[key] = self.parts.picture(environment, mode)
+        return self._pictures[key]
+
+    @torch.no_grad()
+    def _viewed(self, mode: str) -> dict[Side, Any]:
+        """The worlds as the view draws them, those that have no better picture; once a moment."""
+        key = ("view", mode)
+        if key not in self._pictures:
+            sides = list(self.strands)
+            if "real" in sides and not self.parts.hides and self._truth(mode) is not None:
+                sides.remove("real")
+            drawn = []
+            if sides and mode in self.view.modes:
+                states = nested.concatenate([self.strands[side].pictured for side in sides])
+                with self._drawing():
+                    drawn = self.view.draw(states, mode)
+            self._pictures[key] = dict(zip(sides, drawn, strict=False))
+        return cast("dict[Side, Any]", self._pictures[key])
 
     # Commands, by their names in `COMMANDS`.
 
@@ -559,25 +626,27 @@ class Player:
         self.message = words if over else "you are at the controls"
 
     def _faster(self) -> None:
-        self.speed = min(FASTEST, self.speed * STEP)
-        self.message = f"{self.speed:.3g} steps a second"
+        self._speed_up(min((s for s in SPEEDS if s > self.speed), default=self.speed))
 
     def _slower(self) -> None:
-        self.speed = max(SLOWEST, self.speed / STEP)
-        self.message = f"{self.speed:.3g} steps a second"
+        self._speed_up(max((s for s in SPEEDS if s < self.speed), default=self.speed))
+
+    def _speed_up(self, speed: float) -> None:
+        self.speed = speed
+        self.message = f"{speed:g} steps a second"
 
     def _hotter(self) -> None:
-        self._warm(min(HOTTEST, self.dreaming.temperature * STEP))
+        now = self.dreaming.temperature
+        self._warm(min((t for t in TEMPERATURES if t > now), default=now))
 
     def _colder(self) -> None:
-        self._warm(max(COLDEST, self.dreaming.temperature / STEP))
+        now = self.dreaming.temperature
+        self._warm(max((t for t in TEMPERATURES if t < now), default=now))
 
     def _warm(self, temperature: float) -> None:
-        if abs(temperature - 1) < 0.01:
-            temperature = 1.0  # to come back to it through steps that round
         try:
             self.set_temperature(temperature)
-            self.message = f"the dream's temperature is {temperature:.2g}"
+            self.message = f"the dream's temperature is {temperature:g}"
         except ValueError as error:
             self.message = str(error)
 
@@ -587,13 +656,16 @@ class Player:
             self.message = "there is nothing hidden here"
 
     def _record(self) -> None:
-        if self.film is not None:
-            self.message = f"recorded: {self.stop_recording()}"
-        elif self.new_film is None:
-            self.message = "nobody has said where recordings go"
-        else:
-            self.record(self.new_film())
-            self.message = "recording; v stops"
+        try:
+            if self.film is not None:
+                self.message = f"recorded: {self.stop_recording()}"
+            elif self.new_film is None:
+                self.message = "nobody has said where recordings go"
+            else:
+                self.record(self.new_film())
+                self.message = "recording; v stops"
+        except RunError as error:
+            self.message = str(error)
 
 
 FOREVER = 2**31  # steps
@@ -635,17 +707,23 @@ def place_after(row: Row, ended: Tensor, before: Place | None) -> Place:
 
 
 def told(place: Place) -> list[str]:
-    """A world's reward and return."""
+    """A world's reward and return, and what is seen of it where a number says it all."""
     end = "the end" * place.terminated + "time is up" * place.truncated
-    reward = "none yet" if place.first else f"{place.reward:g}"
-    return [f"reward {reward}   return {place.total:.5g}   {end}".rstrip()]
+    reward = "none yet" if place.first else f"{place.reward:.4g}"
+    seen = place.observation
+    sees = f"sees {seen}   " if isinstance(seen, np.ndarray) and seen.ndim == 0 else ""
+    return [f"{sees}reward {reward}   return {place.total:.5g}   {end}".rstrip()]
 
 
 def told_apart(moment: Moment, waits: bool) -> list[str]:
     """What the dream had thought of what really happened."""
     if moment.difference is None:
         return ["the dream has ended" if waits else "none: the dream watches"]
-    return [" ".join(f"{key} {odds}" for key, odds in odds_of(moment).items())]
+    (first, odds), *others = odds_of(moment).items()
+    return [
+        f"the dream gave this {first} {odds}",
+        "   ".join(f"{key} {odds}" for key, odds in others),
+    ]
 
 
 def odds_of(moment: Moment) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """What a world model expects of the next row of a game, and how much a row surprises it."""
 
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from worldmodel import ModelState, Row, WorldModel, nested
 from worldmodel.distributions import Categorical, Chain
 
 PARTICLES = 32  # draws over which the model's expectation is averaged
+CONSEQUENCES = ("reward", "terminated")
 
 
 class Expectation(NamedTuple):
@@ -29,15 +30,27 @@ def expect(
     the row. Both are averages over K latents: p(x) = E p(x | z). What is void on a first row is
     neither expected nor surprising.
     """
+    percept = _predicted(model, mind, action, row, particles)
+    expected = _expectation(percept)
+    if row.first:
+        expected = expected._replace(reward=0.0, terminated=0.0)
+    return expected, _surprise(percept, row, particles)
+
+
+def surprise(
+    model: WorldModel, mind: ModelState, action: Tensor, row: Row, particles: int = PARTICLES
+) -> dict[str, float]:
+    """-log p of a row of one game by key, in nats, each key given those before; see `expect`."""
+    return _surprise(_predicted(model, mind, action, row, particles), row, particles)
+
+
+def _predicted(
+    model: WorldModel, mind: ModelState, action: Tensor, row: Row, particles: int
+) -> Chain:
+    """The distribution of the next percept, batch shape [K]."""
     if row.first:
         mind, action = model.initial_state(1), torch.zeros_like(action)
-    mind, action, row = nested.repeat((mind, action, row), particles)
-    percept = cast(Chain, model.predict(action, mind)[0])
-    expected, log_probs = _expectation(percept), percept.log_probs(row.percept)
-    if row.first[0]:
-        expected = expected._replace(reward=0.0, terminated=0.0)
-        log_probs = {"observation": log_probs["observation"]}
-    return expected, _surprise(log_probs)
+    return cast(Chain, model.predict(*nested.repeat((action, mind), particles))[0])
 
 
 def _expectation(percept: Chain) -> Expectation:
@@ -46,28 +59,19 @@ def _expectation(percept: Chain) -> Expectation:
     observation = percept.first.parts["observation"]
     if not isinstance(observation, Categorical):
         then = percept.then({"observation": observation.sample()}).parts
-        return Expectation([], float(then["reward"].mean.mean()), _mean(then["terminated"]))
+        return Expectation([], *(float(then[key].mean.mean()) for key in CONSEQUENCES))
     probs = observation.probs  # [K, n]
-    start = getattr(observation, "start", 0)
-    consequences = [
-        percept.then({"observation": torch.full((len(probs),), start + value)})
-        for value in range(probs.shape[-1])
-    ]
-
-    def mean(key: str) -> float:
-        given = torch.stack([then.parts[key].mean for then in consequences], -1)  # [K, n]
-        return float((probs * given).sum(-1).mean())
-
-    return Expectation(probs.mean(0).tolist(), mean("reward"), mean("terminated"))
+    values = torch.arange(probs.shape[-1])[:, None].expand(-1, len(probs)) + observation.start
+    then = percept.then({"observation": values}).parts  # [n, K]
+    given = (float((probs.T * then[key].mean).sum(0).mean()) for key in CONSEQUENCES)
+    return Expectation(probs.mean(0).tolist(), *given)
 
 
-def _mean(distribution: Any) -> float:
-    return float(distribution.mean.mean())
-
-
-def _surprise(log_probs: dict[str, Tensor]) -> dict[str, float]:
-    """-log p by key from log p(key | keys before, z) [K]: the latents are averaged over first."""
-    so_far = torch.stack(list(log_probs.values())).cumsum(0)  # [keys, K]
+def _surprise(percept: Chain, row: Row, particles: int) -> dict[str, float]:
+    """From log p(key | keys before, z) [K]: the latents are averaged over first."""
+    log_probs = percept.log_probs(nested.repeat(row.percept, particles))
+    told = ("observation",) if row.first else tuple(log_probs)
+    so_far = torch.stack([log_probs[key] for key in told]).cumsum(0)  # [keys, K]
     joint = so_far.logsumexp(-1) - np.log(so_far.shape[-1])  # [keys]
     nats = -torch.diff(joint, prepend=joint.new_zeros(1))
-    return dict(zip(log_probs, nats.tolist(), strict=True))
+    return dict(zip(told, nats.tolist(), strict=True))
