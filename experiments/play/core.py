@@ -235,7 +235,6 @@ class Player:
         self.message = ""
         self.film: Film | None = None
         self.new_film: Callable[[], Film] | None = None  # where `v` records to; a face knows
-        self._pictures: dict[Side, tuple[Strand, bool, Frame]] = {}
         self._begin()
         self.step()
 
@@ -372,11 +371,7 @@ class Player:
 
     def picture(self, side: Side) -> Frame:
         """What a world shows, uint8 [H, W, 3]; drawn once, however often it is asked for."""
-        strand, known = self.strands[side], self._pictures.get(side)
-        if known is None or known[0] is not strand or known[1] != self.revealed:
-            known = strand, self.revealed, cast(Frame, self._drawn(side, "rgb_array"))
-            self._pictures[side] = known
-        return known[2]
+        return cast(Frame, self._drawn(side, "rgb_array"))
 
     def text(self, side: Side) -> str | None:
         """The same in text, for a terminal; None where pictures say more."""
@@ -719,6 +714,8 @@ def told_apart(moment: Moment, waits: bool) -> list[str]:
     """What the dream had thought of what really happened."""
     if moment.difference is None:
         return ["the dream has ended" if waits else "none: the dream watches"]
+    if not moment.difference.is_seen:
+        return ["none to be seen"]
     (first, odds), *others = odds_of(moment).items()
     return [
         f"the dream gave this {first} {odds}",

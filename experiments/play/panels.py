@@ -91,7 +91,7 @@ def columns_for(count: int, width: int, height: int) -> int:
     return min(range(1, count + 1), key=badness)
 
 
-def fitted(text: str, size: int, room: int) -> str:
+def shortened(text: str, size: int, room: int) -> str:
     """A text cut short where it is wider than `room` pixels in a font of that size."""
     if font(size).getlength(text) <= room:
         return text
@@ -146,13 +146,13 @@ def _page(headline: str, noted: str, width: int, height: int) -> tuple[Image.Ima
     top, middle, room = HEADLINE + LINE * is_narrow, HEADLINE // 2, width - 2 * MARGIN
     image = Image.new("RGB", (width + width % 2, top + height + (top + height) % 2), PAPER)
     pen = ImageDraw.Draw(image)
-    noted = fitted(noted, 18, room if is_narrow else room // 2)
+    noted = shortened(noted, 18, room if is_narrow else room // 2)
     if is_narrow:
         pen.text((MARGIN, middle + LINE), noted, NOTED, font(18), anchor="lm")
     else:
         pen.text((width - MARGIN, middle), noted, NOTED, font(18), anchor="rm")
         room -= ceil(font(18).getlength(noted)) + MARGIN
-    pen.text((MARGIN, middle), fitted(headline, 22, room), INK, font(22), anchor="lm")
+    pen.text((MARGIN, middle), shortened(headline, 22, room), INK, font(22), anchor="lm")
     pen.line((0, top - 1, image.width, top - 1), INK)
     return image, top
 
@@ -164,10 +164,10 @@ def _panel(panel: Panel, lines: int) -> Image.Image:
     room = width - 2 * MARGIN
     image = Image.new("RGB", (width, words + picture.height + MARGIN), PAPER)
     pen = ImageDraw.Draw(image)
-    pen.text((MARGIN, 28), fitted(panel.title, 22, room), INK, font(22), anchor="ls")
+    pen.text((MARGIN, 28), shortened(panel.title, 22, room), INK, font(22), anchor="ls")
     for number, line in enumerate(panel.lines[:lines]):
         place = (MARGIN, TITLE + LINE * number + 18)
-        pen.text(place, fitted(line, 16, room), INK, font(16), anchor="ls")
+        pen.text(place, shortened(line, 16, room), INK, font(16), anchor="ls")
     left = (width - picture.width) // 2
     if panel.border is not None:
         box = (left - FRAME, words - FRAME)
@@ -186,7 +186,7 @@ def _cell(cell: Cell, large: int) -> Image.Image:
     image = Image.new("RGB", (width, MARGIN // 2 + picture.height + LINE), PAPER)
     left = (width - picture.width) // 2
     image.paste(picture, (left, MARGIN // 2))
-    words = fitted(cell.words, 14, width - MARGIN)
+    words = shortened(cell.words, 14, width - MARGIN)
     place = (width // 2, MARGIN // 2 + picture.height + LINE // 2)
     ImageDraw.Draw(image).text(place, words, INK, font(14), anchor="mm")
     return image
