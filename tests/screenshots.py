@@ -1,6 +1,6 @@
 """Pictures of the browser's page for the manual: a run played by its agent for some steps.
 
-    python tests/screenshots.py RUN [FOLDER]        needs Chromium; writes browser.png, ...
+python tests/screenshots.py RUN [FOLDER]        needs Chromium; writes browser.png, ...
 """
 
 import sys

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -249,8 +248,8 @@ def test_what_is_no_message_is_left_alone(parts, at):
     number = at.house.came - 2
     visitor.frame()
     other.frame()
-    for place in range(server.STRANGE):
-        visitor.say(MALFORMED[place % len(MALFORMED)])
+    for turn in range(server.STRANGE):
+        visitor.say(MALFORMED[turn % len(MALFORMED)])
     for message in STRANGE_BUT_FINE:
         visitor.say(message)
     told = visitor.press("right")
@@ -540,7 +539,9 @@ def test_who_is_one_too_many_is_told_and_tries_again(chrome, parts):
         first = Visitor(at)
         first.frame()
         chrome.get(at.address)
-        assert eventually(lambda: chrome.execute_script("return document.querySelector('#over').open"))
+        assert eventually(
+            lambda: chrome.execute_script("return document.querySelector('#over').open")
+        )
         assert "no room" in chrome.find_element("id", "why").text.lower()
         first.leave()
         assert eventually(lambda: not at.house.visits)
@@ -578,9 +579,12 @@ def test_a_whole_episode_of_pixels_in_a_browser(chrome, pixels):
         assert (dream == game.drawn["dream"][2]).all()
         apart = difference_picture(real, dream)
         assert np.abs(page.pixels("apart").astype(int) - apart).max() <= 1
-        assert chrome.execute_script(
-            "return getComputedStyle(document.querySelector('#real canvas')).imageRendering"
-        ) == "pixelated"
+        assert (
+            chrome.execute_script(
+                "return getComputedStyle(document.querySelector('#real canvas')).imageRendering"
+            )
+            == "pixelated"
+        )
         assert page.press("right")["worlds"]["real"]["step"] == 0
         page.assert_quiet()
         chrome.get("about:blank")

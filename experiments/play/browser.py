@@ -1,7 +1,7 @@
 """The browser's face: serves a page on which everybody who knows its address plays.
 
-    worldmodel play RUN --view browser            prints the address
-    ssh -L 8000:localhost:8000 THERE              before that, where RUN is on another machine
+worldmodel play RUN --view browser            prints the address
+ssh -L 8000:localhost:8000 THERE              before that, where RUN is on another machine
 """
 
 import html
@@ -35,9 +35,7 @@ def greeting(address: str, told: PlayConfig) -> str:
     )
 
 
-def serve(
-    parts: Playable, told: PlayConfig, title: str, listening: Callable[[str], None]
-) -> None:
+def serve(parts: Playable, told: PlayConfig, title: str, listening: Callable[[str], None]) -> None:
     """Serves until Ctrl-C, which raises a KeyboardInterrupt when all has been tidied up.
 
     title: what the page is headed by; listening: told the address.
@@ -46,7 +44,9 @@ def serve(
     check(parts, told)
     with bound(told) as listener, tempfile.TemporaryDirectory(prefix="worldmodel-") as folder:
         token = secrets.token_urlsafe(16)
-        house = server.House(server.Workers(parts, told), told, Path(folder))
+        workers = server.Workers(parts, told)
+        workers.wait()
+        house = server.House(workers, told, Path(folder))
         app = server.application(house, token, html.escape(title))
         server.run(app, listener, lambda: listening(address(listener, token)))
 
