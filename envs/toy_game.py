@@ -14,7 +14,7 @@ Rings are numbered 0..classes**width-1 by reading them as numbers, cell 0 the le
 
 from collections.abc import Sequence
 from enum import IntEnum
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
@@ -446,14 +446,14 @@ def draw_ring(
     probabilities = _checked_cells(probabilities, position)
     width = len(probabilities)
     size = (2 * MARGIN + width * CELL + (width - 1) * GAP, 2 * MARGIN + CAPTION + CELL + MARKER)
-    image = Image.new("RGB", size, PAPER)
-    draw = ImageDraw.Draw(image)
-    draw.text((MARGIN, MARGIN - 6), caption, INK, _font(17), anchor="lt")
     top = MARGIN + CAPTION
-    _draw_loop(draw, top, size)
-    for cell, row in enumerate(probabilities):
+    image = _loop(top, size).copy()
+    draw = ImageDraw.Draw(image)
+    if caption:
+        draw.text((MARGIN, MARGIN - 6), caption, INK, _font(17), anchor="lt")
+    for cell, edges in enumerate(_edges(probabilities)):
         left = MARGIN + cell * (CELL + GAP)
-        _draw_cell(draw, left, top, row, faded=dim_unseen and cell != position)
+        image.paste(_cell(edges, faded=dim_unseen and cell != position), (left, top))
         if cell == position:
             _draw_player(draw, left, top)
     return np.asarray(image).copy()
@@ -506,28 +506,38 @@ def _cell_text(row: NDArray[np.float64]) -> str:
     return "".join("▁▂▃▄▅▆▇█"[round(7 * p)] for p in row)
 
 
-def _draw_loop(draw: ImageDraw.ImageDraw, top: int, size: tuple[int, int]) -> None:
+@cache
+def _loop(top: int, size: tuple[int, int]) -> Image.Image:
     """A thin line around the back, which says that the last cell is the first one's neighbour."""
+    image = Image.new("RGB", size, PAPER)
     box = (MARGIN // 2, top + CELL // 2, size[0] - MARGIN // 2 - 1, top + CELL + MARKER + 8)
-    draw.rounded_rectangle(box, radius=10, outline=_mix(INK, 0.7), width=2)
+    pen = ImageDraw.Draw(image)
+    pen.rounded_rectangle(box, radius=10, outline=_mix(INK, 0.7), width=2)
+    return image
 
 
-def _draw_cell(
-    draw: ImageDraw.ImageDraw, left: int, top: int, row: NDArray[np.float64], faded: bool
-) -> None:
-    """Bands of colour with their digits; heights in proportion to the row [classes]."""
-    fade = 0.72 if faded else 0.0
-    draw.rectangle((left, top, left + CELL - 1, top + CELL - 1), fill=PAPER)
-    edges = np.rint(np.concatenate([[0], np.cumsum(row / row.sum())]) * CELL).astype(int)
-    for value, (start, end) in enumerate(pairwise(edges)):
+def _edges(probabilities: NDArray[np.float64]) -> list[tuple[int, ...]]:
+    """Where the bands of cells [width, classes] end, in pixels from the top, and where each begins
+    that follows; heights in proportion to the probabilities."""
+    below = np.cumsum(probabilities / probabilities.sum(1, keepdims=True), 1)
+    return [tuple(row) for row in np.rint(below * CELL).astype(int).tolist()]
+
+
+@lru_cache(1_024)
+def _cell(edges: tuple[int, ...], faded: bool) -> Image.Image:
+    """Bands of colour with their digits."""
+    image = Image.new("RGB", (CELL, CELL), PAPER)
+    draw, fade = ImageDraw.Draw(image), 0.72 if faded else 0.0
+    for value, (start, end) in enumerate(pairwise((0, *edges))):
         if end <= start:
             continue
         colour = _mix(_colour(value), fade)
-        draw.rectangle((left, top + start, left + CELL - 1, top + end - 1), fill=colour)
+        draw.rectangle((0, start, CELL - 1, end - 1), fill=colour)
         size = min(44, int(0.8 * (end - start)))
         if size >= 9:
-            centre = (left + CELL // 2, top + (start + end) // 2)
+            centre = (CELL // 2, (start + end) // 2)
             draw.text(centre, str(value), _mix(_ink(value), fade * 0.75), _font(size), anchor="mm")
+    return image
 
 
 def _draw_player(draw: ImageDraw.ImageDraw, left: int, top: int) -> None:

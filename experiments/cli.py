@@ -27,6 +27,7 @@ worldmodel bench iwae                   does importance weighting help?
 worldmodel bench vae                    the convolutional VAE on MNIST
 worldmodel bench speech                 cores and heads on spoken digits
 worldmodel bench images                 images on disk: how fast, in how much memory
+worldmodel bench visitors RUN           many players at once: how soon they see what they do
 """
 
 import sys
@@ -721,6 +722,34 @@ class BenchReplay:
 
 
 @dataclass(frozen=True)
+class BenchVisitors:
+    """Let many visitors play a run's game in the browser's face at once; how soon each sees what
+    a key has done, in how much memory, and whether any game touches another's.
+
+    Takes about a minute; let nothing else run.
+    """
+
+    path: RunPath
+    """The run's folder."""
+    visitors: int = 20
+    """How many."""
+    seconds: float = 20.0
+    """That they play for."""
+    rate: float = 5.0
+    """Keys a second of each."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+    def __post_init__(self) -> None:
+        positive(self, "visitors", "seconds", "rate")
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        jobs.bench_visitors(self.path, self.visitors, self.seconds, self.rate, self.json)
+
+
+@dataclass(frozen=True)
 class Train:
     """Train a world model and an agent in its dream; `worldmodel train --help` lists on what."""
 
@@ -767,6 +796,7 @@ GROUPS: dict[str, dict[str, Any]] = {
         "images": BenchImages,
         "replay": BenchReplay,
         "play": BenchPlay,
+        "visitors": BenchVisitors,
     },
 }
 

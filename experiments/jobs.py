@@ -512,3 +512,17 @@ def bench_replay(rows: int, folder: Path | None, as_json: bool) -> None:
         print(json.dumps(result, indent=2))
     else:
         Console().print(tables.of_replay(result))
+
+
+def bench_visitors(path: Path, visitors: int, seconds: float, rate: float, as_json: bool) -> None:
+    """How soon many visitors of the browser's face see what they have done."""
+    try:
+        from experiments.bench import tables
+        from experiments.bench import visitors as measured
+    except ModuleNotFoundError as error:
+        raise RunError(f"{error}; install it with: pip install 'worldmodel[browser]'") from error
+    result = measured.bench(RunFolder.open(path).path, visitors, seconds, rate, Reporter())
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        Console().print(tables.of_visitors(result))

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -249,8 +248,8 @@ def test_what_is_no_message_is_left_alone(parts, at):
     number = at.house.came - 2
     visitor.frame()
     other.frame()
-    for place in range(server.STRANGE):
-        visitor.say(MALFORMED[place % len(MALFORMED)])
+    for turn in range(server.STRANGE):
+        visitor.say(MALFORMED[turn % len(MALFORMED)])
     for message in STRANGE_BUT_FINE:
         visitor.say(message)
     told = visitor.press("right")

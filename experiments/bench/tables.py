@@ -274,6 +274,23 @@ def of_images(result: dict[str, Any]) -> Table:
     return table("images on disk", ("", ""), figures)
 
 
+def of_visitors(result: dict[str, Any]) -> Table:
+    """The table of `bench visitors`."""
+    figures = (
+        ("keys", f"{result['keys']:,}"),
+        ("frames a second, of the slowest", f"{result['slowest_frames_per_second']:.2f}"),
+        ("ms from key to frame, half", f"{result['latency_p50_ms']:.0f}"),
+        ("99 of 100", f"{result['latency_p99_ms']:.0f}"),
+        ("all", f"{result['latency_max_ms']:.0f}"),
+        ("the server's CPU ms a frame", f"{result['server_processor_ms_per_frame']:.1f}"),
+        ("resident MB, begun", f"{result['resident_megabytes_begun']:.0f}"),
+        ("ended", f"{result['resident_megabytes_ended']:.0f}"),
+        ("games as if played alone", f"{result['games_as_if_alone']} of {result['visitors']}"),
+    )
+    title = f"{result['visitors']} visitors, {result['keys_per_second']:g} keys a second each"
+    return table(title, ("", ""), figures)
+
+
 def _mean(values: Iterable[float]) -> float:
     found = list(values)
     return sum(found) / len(found)

@@ -44,7 +44,9 @@ def serve(parts: Playable, told: PlayConfig, title: str, listening: Callable[[st
     check(parts, told)
     with bound(told) as listener, tempfile.TemporaryDirectory(prefix="worldmodel-") as folder:
         token = secrets.token_urlsafe(16)
-        house = server.House(server.Workers(parts, told), told, Path(folder))
+        workers = server.Workers(parts, told)
+        workers.wait()
+        house = server.House(workers, told, Path(folder))
         app = server.application(house, token, html.escape(title))
         server.run(app, listener, lambda: listening(address(listener, token)))
 

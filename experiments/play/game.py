@@ -18,18 +18,27 @@ from gymnasium import spaces
 from PIL import Image
 
 from experiments.films import Film, Frame
-from experiments.play.core import COMMANDS, Place, Playable, Player, Side, new_player, odds_of
+from experiments.play.core import (
+    COMMANDS,
+    Difference,
+    Place,
+    Playable,
+    Player,
+    Side,
+    new_player,
+    odds_of,
+)
+from experiments.play.faces import chances, keys_of
 from experiments.play_config import PlayConfig
 from experiments.run import RunError
 
 SMALL = 128  # pixels: pictures up to here are sent as they are, larger ones as photographs
 QUALITY = 90  # of these
 VALUES = 24  # of a discrete observation, the most probable ones, that are told
-TRAIL = 256  # surprises that wait for the next frame, at most
+TRAIL = 256  # surprises that are remembered
 FILM_FRAMES = 5_000  # after which a recording ends by itself
 FILMS = 5  # of one visitor that are kept
 LETTERS: dict[Side, bytes] = {"real": b"r", "dream": b"d"}
-STANDING = ("sync", "back")  # commands after which nothing new has happened
 
 
 class Input(NamedTuple):
@@ -59,11 +68,10 @@ class Game:
         self.films: dict[str, Path] = {}
         self.player = new_player(parts, told, seed, self._new_film)
         folder.mkdir(parents=True)
-        self.space = parts.observation_space
         self.frames = 0
-        self.trail: list[dict[str, float]] = []
-        self.happened = 0
-        self.drawn: dict[Side, tuple[Any, bool, Frame]] = {}
+        self.trail: list[dict[str, float]] = []  # surprises, the latest last
+        self.happened = self.known = 0  # rows that led here, and how many of these the page knows
+        self.drawn: dict[Side, Frame] = {}
         self.sent: dict[str, Any] = {}
         self._note()
 
@@ -72,9 +80,9 @@ class Game:
         try:
             if given is not None:
                 self._take(given)
-            if tick and self.player.running:
+            if tick:
                 self.player.tick()
-                self._note()
+            self._note()
         except RunError as error:  # of a recording
             self._drop_film()
             self.player.message = str(error)
@@ -87,6 +95,7 @@ class Game:
     def hello(self) -> str:
         """What does not change while the game goes on, as JSON."""
         player = self.player
+        useful = {key for key, _ in keys_of(player)}
         return text(
             {
                 "type": "hello",
@@ -97,10 +106,7 @@ class Game:
                 "commands": [
                     [key, command, words]
                     for key, (command, words) in COMMANDS.items()
-                    if key not in player.controls.places
-                    and (command != "reveal" or player.truth_is_hidden)
-                    and (command != "sync" or player.world == "both")
-                    and (command not in ("fork", "back") or player.world != "real")
+                    if key in useful and key not in player.controls.places
                 ],
             }
         )
@@ -113,8 +119,8 @@ class Game:
             return []
         self.sent = state
         self.frames += 1
-        trail, self.trail = self.trail, []
-        surprises = {"surprises": trail, "happened": self.happened}
+        new, self.known = self.happened - self.known, self.happened
+        surprises = {"surprises": self.trail[-new:] if new else [], "happened": self.happened}
         return [*pictures, text({"type": "state", "number": self.frames} | state | surprises)]
 
     def close(self) -> None:
@@ -124,7 +130,7 @@ class Game:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _take(self, given: Input) -> None:
-        player, before = self.player, self.player.moment
+        player = self.player
         if given.kind == "release":
             player.release(given.key)
         elif given.kind == "point":
@@ -134,15 +140,18 @@ class Game:
             player.press(given.key)
             if film is not None and player.film is None:
                 self._keep(film.path)
-            if COMMANDS.get(given.key, ("",))[0] in STANDING:
-                return
-        if player.moment is not before:
-            self._note()
 
     def _note(self) -> None:
-        """A row happened."""
+        """What happened last, which may be what had happened before a fork."""
+        surprise = self.player.moment.surprise
+        for back, known in enumerate(reversed(self.trail)):
+            if known is surprise:
+                self.happened -= back
+                self.trail = self.trail[: len(self.trail) - back]
+                self.known = min(self.known, self.happened)
+                return
         self.happened += 1
-        self.trail = [*self.trail, self.player.moment.surprise][-TRAIL:]
+        self.trail = [*self.trail, surprise][-TRAIL:]
 
     def _key_of(self, command: str) -> str:
         return next(key for key, (name, _) in COMMANDS.items() if name == command)
@@ -169,14 +178,10 @@ class Game:
     def _pictures(self) -> list[bytes]:
         """Those that have changed, each after the letter of its world."""
         changed = []
-        for side, strand in self.player.strands.items():
-            of, revealed = strand.pictured, self.player.revealed
-            before = self.drawn.get(side)
-            if before is not None and before[0] is of and before[1] == revealed:
-                continue
-            picture = self.player.picture(side)
-            self.drawn[side] = of, revealed, picture
-            if before is None or not np.array_equal(before[2], picture):
+        for side in self.player.strands:
+            picture, before = self.player.picture(side), self.drawn.get(side)
+            self.drawn[side] = picture
+            if before is not picture and not (before is not None and same(before, picture)):
                 changed.append(LETTERS[side] + encoded(picture))
         return changed
 
@@ -191,13 +196,13 @@ class Game:
             "leader": player.leader,
             "action": moment.action,
             "predicted": {
-                "observation": likeliest(moment.predicted.observation, self._start),
+                "observation": chances(player, VALUES),
                 "reward": moment.predicted.reward,
                 "terminated": moment.predicted.terminated,
                 "first": moment.lead.first,
             },
-            "seen": int(moment.lead.observation) if self._is_discrete else None,
-            "odds": None if moment.difference is None else odds_of(moment),
+            "apart": apart(moment.difference),
+            "odds": {} if moment.difference is None else odds_of(moment),
             "watching": moment.watching,
             "line": player.state_line,
             "message": player.message,
@@ -211,14 +216,6 @@ class Game:
             "films": list(self.films),
         }
 
-    @property
-    def _is_discrete(self) -> bool:
-        return isinstance(self.space, spaces.Discrete)
-
-    @property
-    def _start(self) -> int:
-        return int(self.space.start) if isinstance(self.space, spaces.Discrete) else 0
-
 
 def place(of: Place) -> dict[str, Any]:
     """Where a world stands, without what its picture says."""
@@ -228,14 +225,13 @@ def place(of: Place) -> dict[str, Any]:
     }
 
 
-def likeliest(probabilities: list[float], start: int) -> list[tuple[int, float]]:
-    """Values and their probabilities: the most probable ones, in their order.
+def apart(difference: Difference | None) -> str:
+    """Whether the worlds are: "" (nobody knows), "no" or "yes"."""
+    return "" if difference is None else "yes" if difference.is_seen else "no"
 
-    >>> likeliest([0.25, 0.75], 1)
-    [(1, 0.25), (2, 0.75)]
-    """
-    values = sorted(range(len(probabilities)), key=lambda value: -probabilities[value])[:VALUES]
-    return [(start + value, probabilities[value]) for value in sorted(values)]
+
+def same(one: Frame, other: Frame) -> bool:
+    return one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
 def buttons(player: Player) -> list[tuple[str, str]]:

@@ -27,12 +27,11 @@ import math
 import secrets
 import shutil
 import socket
-import sys
 import traceback
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -44,7 +43,6 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from experiments.play.core import Playable
 from experiments.play.game import Input, Reply
 from experiments.play.workers import Worker, Workers
 from experiments.play_config import PlayConfig
@@ -63,7 +61,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
-class Over(Exception):
+class Over(Exception):  # noqa: N818
     """A visitor's game ends, for a reason that is told on the page."""
 
     def __init__(self, kind: str, text: str):
@@ -107,13 +105,13 @@ class Visit:
 
     async def go(self, folder: Path) -> None:
         """Until the visitor leaves, or it is over."""
-        hello = await self._ask("begin", folder)
+        hello = await self.ask("begin", folder)
         await self.websocket.send_text(hello)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen())
             await self._play()
 
-    async def _ask(self, verb: str, *arguments: Any) -> Any:
+    async def ask(self, verb: str, *arguments: Any) -> Any:
         return await asyncio.wrap_future(self.worker.submit(verb, self.number, *arguments))
 
     async def _listen(self) -> None:
@@ -154,7 +152,7 @@ class Visit:
                 continue
             given = self.inbox.popleft() if self.inbox else None
             self.room.set()
-            reply: Reply = await self._ask("play", given, tick, wanted)
+            reply: Reply = await self.ask("play", given, tick, wanted)
             self.films, behind = reply.films, not wanted
             beat.follow(reply.running, reply.speed, now())
             self.sent += bool(reply.messages)
@@ -216,25 +214,21 @@ class House:
             self.workers.replace(visit.worker)
             over = Over("broken", "the game is lost: its process has died")
         except* Exception as group:
-            traceback.print_exception(_first(group), file=sys.stderr)
+            traceback.print_exception(_first(group))
             over = Over("broken", f"the game is broken: {_first(group)}")
         if over is not None:
             await self._tell(visit.websocket, over)
 
     async def _end(self, visit: Visit) -> None:
-        try:
-            await visit._ask("end")
-        except (BrokenProcessPool, RuntimeError):  # its process has died, or all is over
-            pass
+        with suppress(BrokenProcessPool, RuntimeError):  # its process has died, or all is over
+            await visit.ask("end")
         visit.worker.visitors.discard(visit.number)
         self.visits.discard(visit)
 
     async def _tell(self, websocket: WebSocket, over: Over) -> None:
-        try:
+        with suppress(WebSocketDisconnect, RuntimeError):  # it has left
             await websocket.send_text(json.dumps({"type": over.kind, "text": over.text}))
             await websocket.close(1000)
-        except (WebSocketDisconnect, RuntimeError):  # it has left
-            pass
 
     def film(self, name: str) -> Path | None:
         """A recording, by its name."""

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from experiments.play.core import Playable
+from experiments.play.core import Playable, new_player
 from experiments.play.game import Game, Input, Reply
 from experiments.play_config import PlayConfig
 
@@ -61,9 +62,9 @@ class Worker:
             context = multiprocessing.get_context("spawn")
             told_to = (parts, told)
             self._executor = ProcessPoolExecutor(1, context, _sit_down, told_to)
-            self._executor.submit(os.getpid)  # starts it
         else:
             self._executor = ThreadPoolExecutor(1)
+        self.started = self._executor.submit(os.getpid)
 
     def submit(self, verb: str, number: int, *arguments: Any) -> Any:
         """A future of what the table's `verb` gives."""
@@ -71,13 +72,15 @@ class Worker:
             return self._executor.submit(getattr(self.table, verb), number, *arguments)
         return self._executor.submit(_at_the_table, verb, number, *arguments)
 
-    def close(self) -> None:
-        """Ends all of its games."""
-        try:
+    def dismiss(self) -> None:
+        """Ends all of its games; does not wait for it."""
+        with suppress(BrokenProcessPool):
             for number in list(self.visitors):
-                self.submit("end", number).result()
-        except BrokenProcessPool:
-            pass
+                self.submit("end", number)
+        self._executor.shutdown(wait=False)
+
+    def close(self) -> None:
+        """Waits until all have ended."""
         self._executor.shutdown()
 
 
@@ -88,6 +91,11 @@ class Workers:
         count = min(os.cpu_count() or 1, MOST) if told.visitors > ENOUGH else 1
         self.make: Callable[[], Worker] = partial(Worker, parts, told, apart=count > 1)
         self.all = [self.make() for _ in range(count)]
+
+    def wait(self) -> None:
+        """Until all are there."""
+        for worker in self.all:
+            worker.started.result()
 
     def choose(self, number: int) -> Worker:
         """The one with the fewest games takes another."""
@@ -102,6 +110,8 @@ class Workers:
 
     def close(self) -> None:
         for worker in self.all:
+            worker.dismiss()
+        for worker in self.all:
             worker.close()
 
 
@@ -115,6 +125,7 @@ def _sit_down(parts: Playable, told: PlayConfig) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started it
     torch.set_num_threads(1)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
+    new_player(parts, told, told.seed).close()  # the first one takes longer than others
     _table = Table(parts, told)
 
 

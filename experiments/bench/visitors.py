@@ -1,0 +1,209 @@
+"""Many visitors at once: how soon each sees what a key has done, and in how much memory.
+
+    worldmodel bench visitors RUN --visitors 20      about a minute; let nothing else run
+
+A server in a process of its own, and visitors who press keys at a steady pace, whether or not
+they have seen what the last one did. In the end each game is compared with one that was played
+alone: nobody's game touches another's.
+"""
+
+import asyncio
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import numpy as np
+import torch
+from websockets.asyncio.client import connect
+
+from experiments import load
+from experiments.play import browser
+from experiments.play.core import Playable, new_player
+from experiments.play.game import place, text
+from experiments.play_config import PlayConfig
+from experiments.progress import Reporter
+from experiments.run import RunError
+
+PATIENCE = 60.0  # seconds, for a frame
+
+
+def bench(
+    path: Path, visitors: int, seconds: float, rate: float, reporter: Reporter
+) -> dict[str, Any]:
+    """Plays a run's game; rate: keys a second of each visitor."""
+    told = PlayConfig(view="browser", port=0, visitors=visitors)
+    parts = load(path)
+    memory: list[float] = []
+    spent: list[float] = []
+    with served(path, told) as (address, process):
+        reporter.say(f"{visitors} visitors play for {seconds:g} s")
+
+        def note() -> None:
+            memory.append(sum(map(resident, family(process))) / 1e6)
+            spent.append(sum(map(processor_seconds, family(process))))
+
+        visited = asyncio.run(_play(address, visitors, max(1, round(seconds * rate)), rate, note))
+    reporter.say("each game is played again, alone")
+    alone = sum(is_as_alone(parts, told, visitor) for visitor in visited)
+    latencies = 1e3 * np.concatenate([visitor.latencies for visitor in visited])
+    frames = sum(visitor.frames for visitor in visited)
+    return {
+        "visitors": visitors,
+        "seconds": seconds,
+        "keys_per_second": rate,
+        "keys": len(latencies),
+        "slowest_frames_per_second": min(visitor.frames / visitor.seconds for visitor in visited),
+        "latency_p50_ms": float(np.quantile(latencies, 0.5)),
+        "latency_p99_ms": float(np.quantile(latencies, 0.99)),
+        "latency_max_ms": float(latencies.max()),
+        "resident_megabytes_begun": memory[0],
+        "resident_megabytes_ended": memory[1],
+        "server_processor_ms_per_frame": 1e3 * (spent[1] - spent[0]) / frames,
+        "games_as_if_alone": alone,
+    }
+
+
+# The server.
+
+
+@contextmanager
+def served(path: Path, told: PlayConfig) -> Iterator[tuple[str, int]]:
+    """The address of a run's games, and the number of the process that serves them."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(path, told, there))
+    process.start()
+    there.close()
+    try:
+        yield here.recv(), process.pid or 0
+    except EOFError as error:
+        raise RunError("the server has not begun; it says why above") from error
+    finally:
+        if process.pid is not None and process.is_alive():
+            os.kill(process.pid, signal.SIGINT)
+        process.join()
+
+
+def _serve(path: Path, told: PlayConfig, there: Connection) -> None:
+    torch.set_num_threads(1)
+    with suppress(KeyboardInterrupt):
+        browser.serve(load(path), told, path.name, there.send)
+
+
+def family(process: int) -> list[int]:
+    """A process and those that it has started, and so on."""
+    listed = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [process, *(member for child in map(int, listed) for member in family(child))]
+
+
+def resident(process: int) -> int:
+    """Bytes of a process that are in memory."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
+def processor_seconds(process: int) -> float:
+    """That a process has had of the processor."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+# The visitors.
+
+
+class Visitor:
+    """Presses keys, and takes in frames as the page does."""
+
+    def __init__(self, socket: Any, number: int):
+        self.socket, self.number = socket, number
+        self.actions: list[str] = []
+        self.keys: list[str] = []
+        self.pressed: list[float] = []  # seconds, by the clock
+        self.latencies: list[float] = []  # seconds from each key to the frame that shows its row
+        self.seen: dict[int, Any] = {}  # worlds, by the number of rows that led there
+        self.frames = 0
+        self.seconds = 0.0  # that it played
+
+    async def arrive(self) -> None:
+        """Until the game has begun."""
+        hello = json.loads(await self.socket.recv())
+        if hello["type"] != "hello":
+            raise RunError(f"a visitor was not let in: {hello['text']}")
+        self.actions = [key for key, _ in hello["actions"]]
+        await self._frame()
+
+    async def play(self, count: int, rate: float) -> None:
+        """Presses that many keys, and waits until the last one has been answered."""
+        random = np.random.default_rng(self.number)
+        self.keys = random.choice(self.actions, count).tolist()
+        begun = time.perf_counter()
+        self.frames = 0
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._press(begun + random.uniform(0, 1 / rate), rate))
+            while len(self.latencies) < count:
+                async with asyncio.timeout(PATIENCE):
+                    await self._frame()
+        self.seconds = time.perf_counter() - begun
+
+    async def _press(self, begin: float, rate: float) -> None:
+        for number, key in enumerate(self.keys):
+            await asyncio.sleep(max(0.0, begin + number / rate - time.perf_counter()))
+            self.pressed.append(time.perf_counter())
+            await self.socket.send(json.dumps({"type": "press", "key": key}))
+            await self.socket.send(json.dumps({"type": "release", "key": key}))
+
+    async def _frame(self) -> None:
+        message: str | bytes = b""
+        while isinstance(message, bytes):  # pictures
+            message = await self.socket.recv()
+        told = json.loads(message)
+        if told["type"] != "state":
+            raise RunError(f"a game has ended: {told['text']}")
+        await self.socket.send(json.dumps({"type": "got", "number": told["number"]}))
+        now, row = time.perf_counter(), told["happened"]
+        self.frames += 1
+        self.seen[row] = told["worlds"]
+        self.latencies += [
+            now - pressed for pressed in self.pressed[len(self.latencies) : row - 1]
+        ]
+
+
+async def _play(
+    address: str, visitors: int, count: int, rate: float, note: Callable[[], None]
+) -> list[Visitor]:
+    """All visitors at once; note: called when all have come, and when all have played."""
+    parts = urlsplit(address)
+    where, origin = f"ws://{parts.netloc}/play?{parts.query}", f"http://{parts.netloc}"
+    async with AsyncExitStack() as stack:
+        playing = []
+        for number in range(visitors):
+            connection = connect(where, origin=cast(Any, origin), compression=None)
+            playing.append(Visitor(await stack.enter_async_context(connection), number))
+            await playing[-1].arrive()
+        note()
+        await asyncio.gather(*(visitor.play(count, rate) for visitor in playing))
+        note()
+    return playing
+
+
+def is_as_alone(parts: Playable, told: PlayConfig, visitor: Visitor) -> bool:
+    """Whether all that a visitor saw is what a player sees who plays the same keys alone."""
+    player = new_player(parts, told, told.seed + visitor.number)
+    agrees = True
+    for row, key in enumerate(["", *visitor.keys], 1):
+        if key:
+            player.press(key)
+            player.release(key)
+        if row in visitor.seen:
+            worlds = {side: place(strand.place) for side, strand in player.strands.items()}
+            agrees &= json.loads(text(worlds)) == visitor.seen[row]
+    player.close()
+    return agrees
