@@ -83,6 +83,8 @@ class Pictures:
 
 
 class GIF(Pictures):
+    """Few colours, the same in every frame."""
+
     format = "GIF"
 
     def picture(self, frame: Frame) -> Image.Image:
@@ -92,6 +94,8 @@ class GIF(Pictures):
 
 
 class WebP(Pictures):
+    """All colours, lossless."""
+
     format = "WEBP"
 
     def options(self) -> dict[str, object]:
