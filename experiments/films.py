@@ -106,6 +106,8 @@ class GIF(Pictures):
 
 
 class WebP(Pictures):
+    """All colours, lossless."""
+
     format = "WEBP"
 
     def options(self) -> dict[str, object]:

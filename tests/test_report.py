@@ -15,6 +15,7 @@ from test_cli import assert_refused, worldmodel
 
 from experiments import control, toy_game
 from experiments.calibration import Calibration, reliability, uniformity
+from experiments.command import command_of, settings
 from experiments.config import ToyGameConfig, quick
 from experiments.control_config import ControlConfig, EnvironmentConfig, quick_control
 from experiments.progress import Reporter
@@ -252,6 +253,20 @@ def test_names_are_escaped(runs, tmp_path):
     found = Parsed(sections.configuration(odd))
     assert not {"b", "i", "u"} & {tag for tag, _ in found.elements}
     assert "<u>&amp;" in found.text
+
+
+def test_every_setting_is_there_and_the_command_is_whole():
+    found = Parsed(sections.configuration(CARTPOLE))
+    told = list(settings(CARTPOLE))
+    names = [word for where, word in found.words if where == "th"]
+    assert sorted(n for n in names if n not in ("setting", "value")) == sorted(
+        setting.option.removeprefix("--") for setting in told
+    )
+    differing = [word for where, word in found.words if where == "strong"]
+    assert len(differing) == 1 + sum(setting.differs for setting in told)
+    assert command_of(CARTPOLE) in re.sub(r"<[^>]*>", "", sections.configuration(CARTPOLE))
+    captions = [word for where, word in found.words if where == "caption"]
+    assert len(captions) == len(set(captions))
 
 
 def test_what_a_run_without_an_environment_lacks_is_said(pages):

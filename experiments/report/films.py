@@ -37,8 +37,8 @@ def filmed(parts: Playable) -> Iterator[Shown]:
 def film(parts: Playable, world: World, seed: int, words: str) -> Shown:
     """A film of one player."""
     player = Player(parts, world, seed, "agent")
-    first = _frame(player)
     try:
+        first = _frame(player)
         with TemporaryDirectory() as folder:
             path = Path(folder) / "film.mp4"
             with Film(path, FPS) as file:

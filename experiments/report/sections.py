@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
 from experiments.calibration import Calibration, Reliability, Uniformity
@@ -397,7 +396,9 @@ def configuration(config: Any) -> Html:
     """All that the run was told, and the command that tells it."""
     told = list(settings(config))
     differing = sum(setting.differs for setting in told)
-    groups = groupby(told, lambda setting: setting.path.rpartition(".")[0] or "run")
+    groups: dict[str, list[Setting]] = {}
+    for setting in sorted(told, key=lambda setting: "." not in setting.path):  # the run's own last
+        groups.setdefault(setting.path.rpartition(".")[0] or "run", []).append(setting)
     return section(
         CONFIGURATION,
         paragraph("The same run again, in a new folder RUN:"),
@@ -415,7 +416,7 @@ def configuration(config: Any) -> Html:
             "div",
             *(
                 table(name, ("setting", "value"), map(_row_of_setting, group))
-                for name, group in groups
+                for name, group in groups.items()
             ),
             class_="settings",
         ),
