@@ -62,6 +62,8 @@ class ToyGameView:
             percept, core = self.model.predict(code.to(mind.history.dtype), mind)
             answer = self._probabilities(percept, batch_size)  # [B, classes]
             cells.append(answer)
+            if len(cells) == self.width:
+                break
             seen = answer.argmax(-1).repeat(self.particles)
             value: dict[str, Any] = percept.mode | {"observation": seen, "terminated": first}
             history = self.model.remember(self.model.encoder((value, first)), mind.history)

@@ -26,7 +26,7 @@ from experiments.bench.replay import resident  # noqa: E402
 from experiments.config import ToyGameConfig, quick  # noqa: E402
 from experiments.play import browser, server  # noqa: E402
 from experiments.play.core import Player  # noqa: E402
-from experiments.play.game import Game, Input, encoded, place  # noqa: E402
+from experiments.play.game import Game, Input, encoded, places  # noqa: E402
 from experiments.play.panels import difference_picture  # noqa: E402
 from experiments.play_config import PlayConfig  # noqa: E402
 from experiments.run import RunError  # noqa: E402
@@ -55,12 +55,6 @@ def parts():
 def at(parts):
     with hosted(parts) as found:
         yield found
-
-
-def places(player):
-    """As the page is told."""
-    found = {side: place(strand.place) for side, strand in player.strands.items()}
-    return json.loads(json.dumps(found))
 
 
 def alone(parts, seed, keys):

@@ -27,7 +27,7 @@ from websockets.asyncio.client import connect
 from experiments import load
 from experiments.play import browser
 from experiments.play.core import Playable, new_player
-from experiments.play.game import place, text
+from experiments.play.game import places, text
 from experiments.play_config import PlayConfig
 from experiments.progress import Reporter
 from experiments.run import RunError
@@ -203,7 +203,6 @@ def is_as_alone(parts: Playable, told: PlayConfig, visitor: Visitor) -> bool:
             player.press(key)
             player.release(key)
         if row in visitor.seen:
-            worlds = {side: place(strand.place) for side, strand in player.strands.items()}
-            agrees &= json.loads(text(worlds)) == visitor.seen[row]
+            agrees &= json.loads(text(places(player))) == visitor.seen[row]
     player.close()
     return agrees

@@ -188,11 +188,7 @@ class Game:
     def _state(self) -> dict[str, Any]:
         player, moment = self.player, self.player.moment
         return {
-            "worlds": {
-                side: place(strand.place)
-                for side, strand in player.strands.items()
-                if strand.place is not None
-            },
+            "worlds": places(player),
             "leader": player.leader,
             "action": moment.action,
             "predicted": {
@@ -217,12 +213,16 @@ class Game:
         }
 
 
-def place(of: Place) -> dict[str, Any]:
-    """Where a world stands, without what its picture says."""
-    end = "the end" if of.terminated else "time is up" if of.truncated else ""
-    return {"step": of.step, "reward": None if of.first else of.reward, "total": of.total} | {
-        "end": end
-    }
+def places(player: Player) -> dict[str, Any]:
+    """Where each world stands, without what its picture says."""
+    found = {side: strand.place for side, strand in player.strands.items()}
+    return {side: _told(place) for side, place in found.items() if place is not None}
+
+
+def _told(place: Place) -> dict[str, Any]:
+    end = "the end" if place.terminated else "time is up" if place.truncated else ""
+    reward = None if place.first else place.reward
+    return {"step": place.step, "reward": reward, "total": place.total, "end": end}
 
 
 def apart(difference: Difference | None) -> str:
