@@ -1,6 +1,5 @@
 """Laws of the browser's face: the server, by visitors without a browser, and the page in one."""
 
-import json
 import os
 import signal
 import socket

@@ -144,13 +144,6 @@ def test_the_evaluation_has_seeds_of_its_own(runs):
     assert len(set(seeds)) == 8
 
 
-def test_what_there_is_not_yet_for_control_is_said(runs):
-    for verb in ("play", "video"):
-        result = worldmodel(verb, runs["CartPole"].path)
-        assert result.returncode == 2
-        assert f"no `{verb}` for runs of control" in result.stderr
-
-
 def test_runs_are_drawn(runs, tmp_path):
     pytest.importorskip("matplotlib")
     out = tmp_path / "curves.png"
