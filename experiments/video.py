@@ -22,7 +22,8 @@ import numpy as np
 import torch
 
 from experiments.films import Film, Frame, check_film
-from experiments.play.core import Pilot, Place, Playable, Player, Strand, World, place_after, warm
+from experiments.play.core import Pilot, Playable, Player, Strand, World, warm
+from experiments.play.moments import Place, place_after
 from experiments.play.panels import Cell, Panel, compose_grid
 from experiments.play_config import Kind, VideoConfig
 from experiments.run import RunError

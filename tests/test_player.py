@@ -14,8 +14,9 @@ from envs import Action, ToyGame, ToyGameFilter, ToyGameView
 from experiments.config import GameConfig, ToyGameConfig, quick
 from experiments.films import Film
 from experiments.play import Player, new_player
-from experiments.play.core import COMMANDS, NOTICEABLE, SPEEDS, TEMPERATURES, odds
+from experiments.play.commands import COMMANDS, SPEEDS, TEMPERATURES
 from experiments.play.expectation import PARTICLES
+from experiments.play.moments import NOTICEABLE, odds
 from experiments.play_config import PlayConfig
 from experiments.run import RunError
 from experiments.toy_game import Parts

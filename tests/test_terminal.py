@@ -9,7 +9,7 @@ from PIL import Image
 from rich.console import Console
 
 from envs import ring_text
-from experiments.play.core import COMMANDS
+from experiments.play.commands import COMMANDS
 from experiments.play.terminal import PlayApp, play
 from experiments.play_config import PlayConfig
 from experiments.run import RunError
@@ -80,7 +80,7 @@ def test_everything_fits_on_80_by_24(world, tmp_path):
         text = screen(app)
         useless = set() if world == "both" else {"x"} if world == "dream" else set("fb[]")
         useless |= set() if world == "both" else {"y"}
-        for key, (_, words) in COMMANDS.items():
+        for key, (_, words, _) in COMMANDS.items():
             assert (words in text) == (key not in useless)
         await pilot.press("right")
         assert "step 1" in screen(app)  # the key closed the help

@@ -21,8 +21,24 @@ from torch import Tensor
 from agents import Human, Uniform
 from envs import GymEnvironment, View
 from experiments.films import Film, Frame
+from experiments.play.commands import COMMANDS
 from experiments.play.controls import Controls
-from experiments.play.expectation import PARTICLES, Expectation, expect, surprise
+from experiments.play.expectation import (
+    PARTICLES,
+    Expectation,
+    densities_of,
+    expect,
+    surprise,
+)
+from experiments.play.moments import (
+    NOTICEABLE,
+    Difference,
+    Moment,
+    Place,
+    place_after,
+    told,
+    told_apart,
+)
 from experiments.play.panels import Panel, compose, difference_picture
 from experiments.play_config import PlayConfig
 from experiments.run import RunError
@@ -47,26 +63,6 @@ Pilot = Literal["human", "agent", "random"]
 Side = Literal["real", "dream"]
 
 OF_IMAGES = 4  # draws over which the model's expectation is averaged where images are decoded
-SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # rows a second, to choose from
-TEMPERATURES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0)
-
-COMMANDS: dict[str, tuple[str, str]] = {
-    "p": ("run", "run, pause"),
-    ".": ("single", "one step"),
-    "r": ("restart", "new game"),
-    "y": ("sync", "re-sync the dream"),
-    "f": ("fork", "what if"),
-    "b": ("back", "come back"),
-    "t": ("agent", "trained agent, you"),
-    "u": ("random", "chance, you"),
-    "+": ("faster", "faster"),
-    "-": ("slower", "slower"),
-    "]": ("hotter", "wilder dream"),
-    "[": ("colder", "tamer dream"),
-    "x": ("reveal", "reveal the truth"),
-    "v": ("record", "record, stop"),
-}
-"""What keys do besides actions, the same in every face: key -> (command, in words)."""
 
 
 class Playable(Protocol):
@@ -108,63 +104,12 @@ class Playable(Protocol):
         """The real game as it is; None where it cannot be drawn in that mode."""
 
 
-class Place(NamedTuple):
-    """Where a world stands after a row, in plain numbers."""
-
-    step: int  # 0 on a first row
-    observation: Any  # arrays, nested as the observation space is
-    reward: float
-    total: float  # the rewards since the first row
-    first: bool
-    terminated: bool
-    truncated: bool
-
-    @property
-    def ended(self) -> bool:
-        """Whether a new game comes next."""
-        return self.terminated or self.truncated
-
-
 class Strand(NamedTuple):
     """A world in progress: all that its next row depends on, and what is shown of it."""
 
     game: Any  # a GenState, leaves [1, ...]
     pictured: Any  # the view's state
     place: Place | None = None  # None before the first row
-
-
-class Difference(NamedTuple):
-    """How far the dream is from reality, and how probable it had held what really happened."""
-
-    distance: float  # the greatest, in the encoding that the model reads: numbers in standard
-    # deviations, classes and truth values 0 or 1
-    log_prob: dict[str, float]  # nats that the dream gave to what really happened, by key; empty
-    # where the difference is too small to be noticed
-
-    @property
-    def is_seen(self) -> bool:
-        """Whether there is one worth telling."""
-        return self.distance > NOTICEABLE
-
-
-NOTICEABLE = 0.1  # of a distance
-
-
-class Moment(NamedTuple):
-    """What happened last."""
-
-    action: str  # that led here, in words; empty on a first row
-    real: Place | None
-    dream: Place | None
-    predicted: Expectation  # of the world that leads
-    surprise: dict[str, float]  # -log p of that by key, nats, each given the keys before it
-    difference: Difference | None  # None where there are not two worlds that moved together
-    watching: bool  # the dream has just been put where reality is
-
-    @property
-    def lead(self) -> Place:
-        """The world that the player is in: the real one, where there is one."""
-        return cast(Place, self.real or self.dream)
 
 
 class Fork(NamedTuple):
@@ -229,6 +174,7 @@ class Player:
         self.view = parts.view()
         images = any(map(is_image, by_path(parts.observation_space).values()))
         self.particles = OF_IMAGES if images else PARTICLES
+        self.densities = densities_of(self.model, parts.observation_space)
         self.running = False
         self.speed = 4.0  # rows a second, while it runs
         self.revealed = False
@@ -244,7 +190,7 @@ class Player:
         """Takes in a key: of an action, or one of `COMMANDS`; whether it was one."""
         self.message = ""
         if key in COMMANDS and key not in self.controls.places:
-            getattr(self, f"_{COMMANDS[key][0]}")()
+            self.message = COMMANDS[key].do(self)
             return True
         if not self.controls.knows(key):
             return False
@@ -503,10 +449,11 @@ class Player:
         )
         distance = max(float((seen - dreamed).abs().max()), float(real.ended != dreamt.ended))
         if distance <= NOTICEABLE:
-            return Difference(distance, {})
+            return Difference(distance, {}, self.densities)
         with self._looking():
             nats = surprise(self.model, dream.game.world.model, action, row, self.particles)
-        return Difference(distance, {key: -lost for key, lost in nats.items()})
+        log_prob = {key: -lost for key, lost in nats.items()}
+        return Difference(distance, log_prob, self.densities)
 
     def _decoded(self, code: Tensor) -> Any:
         return next(iter(self.cores.values())).actions.decode(code).numpy()
@@ -574,96 +521,6 @@ class Player:
             self._pictures[key] = dict(zip(sides, drawn, strict=False))
         return cast("dict[Side, Any]", self._pictures[key])
 
-    # Commands, by their names in `COMMANDS`.
-
-    def _run(self) -> None:
-        self.running = not self.running
-        self.message = "time runs" if self.running else "time stands still: a key, a step"
-
-    def _single(self) -> None:
-        self.running = False
-        self.step()
-
-    def _restart(self) -> None:
-        self.reset()
-        self.message = "a new game"
-
-    def _sync(self) -> None:
-        if len(self.strands) < 2:
-            self.message = "there is one world only: play both to re-sync the dream"
-            return
-        self.sync()
-        self.message = "the dream is where reality is"
-
-    def _fork(self) -> None:
-        if "dream" not in self.strands:
-            self.message = "there is no dream here: play the dream, or both"
-            return
-        self.fork()
-        self.message = "what if? the dream goes on alone, b comes back"
-
-    def _back(self) -> None:
-        if not self.forks:
-            self.message = "there is nothing to come back from: f makes a fork"
-            return
-        self.back()
-        self.message = "back again"
-
-    def _agent(self) -> None:
-        self._take_turns("agent", "the trained agent plays")
-
-    def _random(self) -> None:
-        self._take_turns("random", "chance plays")
-
-    def _take_turns(self, pilot: Pilot, words: str) -> None:
-        """Hands the controls over, and time runs; or takes them back, and it stands still."""
-        over = self.pilot != pilot
-        self.pilot = pilot if over else "human"
-        self.running = over
-        self.message = words if over else "you are at the controls"
-
-    def _faster(self) -> None:
-        self._speed_up(min((s for s in SPEEDS if s > self.speed), default=self.speed))
-
-    def _slower(self) -> None:
-        self._speed_up(max((s for s in SPEEDS if s < self.speed), default=self.speed))
-
-    def _speed_up(self, speed: float) -> None:
-        self.speed = speed
-        self.message = f"{speed:g} steps a second"
-
-    def _hotter(self) -> None:
-        now = self.dreaming.temperature
-        self._warm(min((t for t in TEMPERATURES if t > now), default=now))
-
-    def _colder(self) -> None:
-        now = self.dreaming.temperature
-        self._warm(max((t for t in TEMPERATURES if t < now), default=now))
-
-    def _warm(self, temperature: float) -> None:
-        try:
-            self.set_temperature(temperature)
-            self.message = f"the dream's temperature is {temperature:g}"
-        except ValueError as error:
-            self.message = str(error)
-
-    def _reveal(self) -> None:
-        self.revealed = not self.revealed and self.truth_is_hidden
-        if not self.truth_is_hidden:
-            self.message = "there is nothing hidden here"
-
-    def _record(self) -> None:
-        try:
-            if self.film is not None:
-                self.message = f"recorded: {self.stop_recording()}"
-            elif self.new_film is None:
-                self.message = "nobody has said where recordings go"
-            else:
-                self.record(self.new_film())
-                self.message = "recording; v stops"
-        except RunError as error:
-            self.message = str(error)
-
 
 FOREVER = 2**31  # steps
 
@@ -688,60 +545,3 @@ def warm(player: Player, temperature: float) -> None:
             player.set_temperature(temperature)
         except ValueError as error:
             raise RunError(f"--temperature {temperature:g}: {error}") from error
-
-
-def place_after(row: Row, ended: Tensor, before: Place | None) -> Place:
-    """Where a world stands after one more row [1, ...]; ended: bool [1], a new game comes next."""
-    first, terminated, reward = bool(row.first), bool(row.terminated), float(row.reward)
-    step, total = (0, 0.0) if first or before is None else (before.step + 1, before.total)
-    return Place(
-        step=step,
-        observation=nested.map(lambda leaf: leaf[0].numpy(), row.observation),
-        reward=reward,
-        total=total + reward,
-        first=first,
-        terminated=terminated,
-        truncated=bool(ended) and not terminated,
-    )
-
-
-# In words.
-
-
-def told(place: Place) -> list[str]:
-    """A world's reward and return, and what is seen of it where a number says it all."""
-    end = "the end" * place.terminated + "time is up" * place.truncated
-    reward = "none yet" if place.first else f"{place.reward:.4g}"
-    seen = place.observation
-    sees = f"sees {seen}   " if isinstance(seen, np.ndarray) and seen.ndim == 0 else ""
-    return [f"{sees}reward {reward}   return {place.total:.5g}   {end}".rstrip()]
-
-
-def told_apart(moment: Moment, waits: bool) -> list[str]:
-    """What the dream had thought of what really happened."""
-    if moment.difference is None:
-        return ["the dream has ended" if waits else "the dream watches"]
-    if not moment.difference.is_seen:
-        return ["none to be seen"]
-    (first, odds), *others = odds_of(moment).items()
-    return [
-        f"the dream gave this {first} {odds}",
-        "   ".join(f"{key} {odds}" for key, odds in others),
-    ]
-
-
-def odds_of(moment: Moment) -> dict[str, str]:
-    """What the dream gave to what really happened, by key: "12 %", or "3.1 nats" of a density."""
-    assert moment.difference is not None
-    return {key: odds(nats) for key, nats in moment.difference.log_prob.items()}
-
-
-def odds(log_prob: float) -> str:
-    """A log probability in words; a density of more than 1 has no percentage.
-
-    >>> odds(-0.5), odds(2.0)
-    ('60.7 %', '2.0 nats')
-    """
-    return (
-        f"{np.exp(log_prob):.1%}".replace("%", " %") if log_prob <= 0 else f"{log_prob:.1f} nats"
-    )

@@ -9,7 +9,9 @@ import numpy as np
 from gymnasium import spaces
 
 from experiments.films import Film
-from experiments.play.core import COMMANDS, Moment, Place, Playable, Player, new_player, odds_of
+from experiments.play.commands import COMMANDS
+from experiments.play.core import Playable, Player, new_player
+from experiments.play.moments import Moment, Place, odds_of
 from experiments.play_config import PlayConfig
 from experiments.progress import Reporter
 
@@ -65,7 +67,7 @@ def keys_of(player: Player) -> list[tuple[str, str]]:
         useless |= TO_DREAM
     if not player.truth_is_hidden:
         useless |= {"x"}
-    commands = [(key, words) for key, (_, words) in COMMANDS.items() if key not in useless]
+    commands = [(key, words) for key, (_, words, _) in COMMANDS.items() if key not in useless]
     return player.controls.help + commands
 
 

@@ -18,17 +18,10 @@ from gymnasium import spaces
 from PIL import Image
 
 from experiments.films import Film, Frame
-from experiments.play.core import (
-    COMMANDS,
-    Difference,
-    Place,
-    Playable,
-    Player,
-    Side,
-    new_player,
-    odds_of,
-)
+from experiments.play.commands import COMMANDS
+from experiments.play.core import Playable, Player, Side, new_player
 from experiments.play.faces import chances, keys_of
+from experiments.play.moments import Difference, Place, odds_of
 from experiments.play_config import PlayConfig
 from experiments.run import RunError
 
@@ -105,7 +98,7 @@ class Game:
                 "keys": player.controls.help,
                 "commands": [
                     [key, command, words]
-                    for key, (command, words) in COMMANDS.items()
+                    for key, (command, words, _) in COMMANDS.items()
                     if key in useful and key not in player.controls.places
                 ],
             }
@@ -154,7 +147,7 @@ class Game:
         self.trail = [*self.trail, surprise][-TRAIL:]
 
     def _key_of(self, command: str) -> str:
-        return next(key for key, (name, _) in COMMANDS.items() if name == command)
+        return next(key for key, (name, *_) in COMMANDS.items() if name == command)
 
     # Recordings.
 
