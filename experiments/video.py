@@ -22,7 +22,8 @@ import numpy as np
 import torch
 
 from experiments.films import Film, Frame, check_film
-from experiments.play.core import Pilot, Playable, Player, Strand, World, warm
+from experiments.play.commands import Pilot
+from experiments.play.core import Playable, Player, Strand, World, warm
 from experiments.play.moments import Place, place_after
 from experiments.play.panels import Cell, Panel, compose_grid
 from experiments.play_config import Kind, VideoConfig
@@ -250,37 +251,41 @@ class Dreams:
     def restart(self) -> None:
         """Back to the start."""
         self.rows = 0  # dreamt
-        self.games = nested.repeat(self.start.game, self.count)
-        self.pictured = [self.start.pictured] * self.count
+        self.games, self.pictured = nested.repeat(
+            (self.start.game, self.start.pictured), self.count
+        )
         self.places = [cast(Place, self.start.place)] * self.count
         self.actions = [""] * self.count
-        self.pictures = [self._first] * self.count
+        self.pictures = self._first * self.count
 
     @torch.no_grad()
     def step(self) -> None:
         """One row of each dream that goes on."""
+        going = torch.tensor([not place.ended for place in self.places])
         with self._noise():
             action = self.policy(self.games.thought).sample()
             (row, _), self.games = self.core.step(self.games._replace(action=action))
         self.rows += 1
-        decoded = self.core.actions.decode(row.action).numpy()
-        for number, place in enumerate(self.places):
-            if not place.ended:
-                self.actions[number] = self.player.controls.describe(decoded[number])
-                only = slice(number, number + 1)
-                self._take_in(number, nested.index(row, only), self.games.world.ended[only])
-
-    def _take_in(self, number: int, row: Row, ended: torch.Tensor) -> None:
-        """One row [1, ...] of one dream."""
         with self._looking():
-            self.pictured[number] = self.player.view.step(row, self.pictured[number])
+            pictured = self.player.view.step(row, self.pictured)
+        self.pictured = nested.where(going, pictured, self.pictured)
+        numbers = going.nonzero().flatten().tolist()
+        pictures = self._drawn(nested.index(self.pictured, going))
+        for number, picture in zip(numbers, pictures, strict=True):
+            self._take_in(number, nested.index(row, slice(number, number + 1)), picture)
+
+    def _take_in(self, number: int, row: Row, picture: Frame) -> None:
+        """One row [1, ...] of one dream."""
+        ended = self.games.world.ended[number]
         self.places[number] = place_after(row, ended, self.places[number])
-        self.pictures[number] = self._drawn(self.pictured[number])
+        (action,) = self.core.actions.decode(row.action).numpy()
+        self.actions[number] = self.player.controls.describe(action)
+        self.pictures[number] = picture
 
     @torch.no_grad()
-    def _drawn(self, pictured: Any) -> Frame:
+    def _drawn(self, pictured: Any) -> list[Frame]:
         with self._looking():
-            return cast(Frame, self.player.view.draw(pictured, "rgb_array"))
+            return self.player.view.draw(pictured, "rgb_array")
 
     def frame(self) -> Frame:
         """The dreams side by side, each with what its agent did and got."""

@@ -1,15 +1,50 @@
 """What keys do besides actions, the same in every face."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
 
+from experiments.films import Film
 from experiments.run import RunError
+from worldmodel import Dream
 
-if TYPE_CHECKING:
-    from experiments.play.core import Pilot, Player
+Pilot = Literal["human", "agent", "random"]
 
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # rows a second, to choose from
 TEMPERATURES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0)
+
+
+class Commanded(Protocol):
+    """What commands command: see `experiments.play.Player`."""
+
+    running: bool
+    speed: float
+    pilot: Pilot
+    revealed: bool
+    forks: Any
+    strands: Any
+    dreaming: Dream
+    film: Film | None
+    new_film: Callable[[], Film] | None
+
+    @property
+    def truth_is_hidden(self) -> bool: ...
+
+    def step(self) -> Any: ...
+
+    def reset(self) -> Any: ...
+
+    def sync(self) -> Any: ...
+
+    def fork(self) -> None: ...
+
+    def back(self) -> Any: ...
+
+    def set_temperature(self, temperature: float) -> None: ...
+
+    def record(self, film: Film) -> None: ...
+
+    def stop_recording(self) -> Path | None: ...
 
 
 class Command(NamedTuple):
@@ -17,50 +52,50 @@ class Command(NamedTuple):
 
     name: str
     words: str  # for a list of keys
-    do: Callable[["Player"], str]  # -> what is said about it
+    do: Callable[[Commanded], str]  # -> what is said about it
 
 
-def run(player: "Player") -> str:
+def run(player: Commanded) -> str:
     player.running = not player.running
     return "time runs" if player.running else "time stands still: a key, a step"
 
 
-def single(player: "Player") -> str:
+def single(player: Commanded) -> str:
     player.running = False
     player.step()
     return ""
 
 
-def restart(player: "Player") -> str:
+def restart(player: Commanded) -> str:
     player.reset()
     return "a new game"
 
 
-def sync(player: "Player") -> str:
+def sync(player: Commanded) -> str:
     if len(player.strands) < 2:
         return "there is one world only: play both to re-sync the dream"
     player.sync()
     return "the dream is where reality is"
 
 
-def fork(player: "Player") -> str:
+def fork(player: Commanded) -> str:
     if "dream" not in player.strands:
         return "there is no dream here: play the dream, or both"
     player.fork()
     return "what if? the dream goes on alone, b comes back"
 
 
-def back(player: "Player") -> str:
+def back(player: Commanded) -> str:
     if not player.forks:
         return "there is nothing to come back from: f makes a fork"
     player.back()
     return "back again"
 
 
-def take_turns(pilot: "Pilot", words: str) -> Callable[["Player"], str]:
+def take_turns(pilot: Pilot, words: str) -> Callable[[Commanded], str]:
     """Hands the controls over, and time runs; or takes them back, and it stands still."""
 
-    def do(player: "Player") -> str:
+    def do(player: Commanded) -> str:
         over = player.pilot != pilot
         player.pilot = pilot if over else "human"
         player.running = over
@@ -69,30 +104,30 @@ def take_turns(pilot: "Pilot", words: str) -> Callable[["Player"], str]:
     return do
 
 
-def faster(player: "Player") -> str:
+def faster(player: Commanded) -> str:
     return _run_at(player, min((s for s in SPEEDS if s > player.speed), default=player.speed))
 
 
-def slower(player: "Player") -> str:
+def slower(player: Commanded) -> str:
     return _run_at(player, max((s for s in SPEEDS if s < player.speed), default=player.speed))
 
 
-def _run_at(player: "Player", speed: float) -> str:
+def _run_at(player: Commanded, speed: float) -> str:
     player.speed = speed
     return f"{speed:g} steps a second"
 
 
-def hotter(player: "Player") -> str:
+def hotter(player: Commanded) -> str:
     now = player.dreaming.temperature
     return _warm(player, min((t for t in TEMPERATURES if t > now), default=now))
 
 
-def colder(player: "Player") -> str:
+def colder(player: Commanded) -> str:
     now = player.dreaming.temperature
     return _warm(player, max((t for t in TEMPERATURES if t < now), default=now))
 
 
-def _warm(player: "Player", temperature: float) -> str:
+def _warm(player: Commanded, temperature: float) -> str:
     try:
         player.set_temperature(temperature)
     except ValueError as error:
@@ -100,12 +135,12 @@ def _warm(player: "Player", temperature: float) -> str:
     return f"the dream's temperature is {temperature:g}"
 
 
-def reveal(player: "Player") -> str:
+def reveal(player: Commanded) -> str:
     player.revealed = not player.revealed and player.truth_is_hidden
     return "" if player.truth_is_hidden else "there is nothing hidden here"
 
 
-def record(player: "Player") -> str:
+def record(player: Commanded) -> str:
     try:
         if player.film is not None:
             return f"recorded: {player.stop_recording()}"

@@ -21,7 +21,7 @@ from torch import Tensor
 from agents import Human, Uniform
 from envs import GymEnvironment, View
 from experiments.films import Film, Frame
-from experiments.play.commands import COMMANDS
+from experiments.play.commands import COMMANDS, Pilot
 from experiments.play.controls import Controls
 from experiments.play.expectation import (
     PARTICLES,
@@ -59,7 +59,6 @@ from worldmodel.distributions import tempered
 from worldmodel.noise import OwnNoise
 
 World = Literal["both", "real", "dream"]
-Pilot = Literal["human", "agent", "random"]
 Side = Literal["real", "dream"]
 
 OF_IMAGES = 4  # draws over which the model's expectation is averaged where images are decoded
