@@ -11,8 +11,9 @@ worldmodel resume RUN                   go on exactly where a run stopped
 worldmodel evaluate RUN [--json]        what model and agent are worth
 worldmodel generate RUN                 dream text, music, speech or strokes
 worldmodel plot RUN... --out FILE       learning curves
+worldmodel report RUN [--out FILE]      all of a run on one page
 worldmodel play RUN [--view browser]    step inside
-worldmodel video RUN [--out FILE]       real | dream | difference
+worldmodel video RUN [--kind KIND]      real | dream | difference, and other films
 worldmodel export RUN --out PATH        its episodes, as a Minari data set or as .npz files
 worldmodel bench toy-game               other algorithms on the same game
 worldmodel bench control --env ID       stable-baselines3 in the real environment
@@ -20,6 +21,7 @@ worldmodel bench dream RUN              agents that learn in the same dream
 worldmodel bench exact [--json]         every core and bound beside exact likelihoods
 worldmodel bench cores                  how fast the cores learn and dream
 worldmodel bench music --set JSB        cores and bounds on polyphonic music
+worldmodel bench play [RUN]             how long a step and a frame of the player take
 worldmodel bench replay                 memory and time of ever more episodes on disk
 worldmodel bench iwae                   does importance weighting help?
 worldmodel bench vae                    the convolutional VAE on MNIST
@@ -38,6 +40,7 @@ import tyro
 from experiments.baseline_config import BaselineConfig
 from experiments.config import (
     ExactConfig,
+    LearningBound,
     ToyGameConfig,
     not_negative,
     positive,
@@ -45,7 +48,7 @@ from experiments.config import (
     quick_exact,
 )
 from experiments.control_config import AgentName, ControlConfig, quick_control
-from experiments.play_config import PlayConfig
+from experiments.play_config import PlayConfig, VideoConfig
 from experiments.recordings_config import (
     AudioConfig,
     GenerateConfig,
@@ -223,6 +226,25 @@ class Plot:
 
 
 @dataclass(frozen=True)
+class Report:
+    """Write one page that shows a run: how it learned, what agent and dream are worth, how far the
+    model can be taken at its word, films, settings.
+
+    The page needs nothing but itself. Runs of the toy game and of control have one.
+    """
+
+    path: RunPath
+    """The run's folder."""
+    out: Path | None = None
+    """The page to be written; report.html in the run's folder by default."""
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        jobs.report(self.path, self.out)
+
+
+@dataclass(frozen=True)
 class Play:
     """Step inside: reality, the dream of it, and where the two differ, under the same keys.
 
@@ -242,25 +264,18 @@ class Play:
 
 @dataclass(frozen=True)
 class Video:
-    """Film real | dream | difference, both under the same actions."""
+    """Film a run: reality, dreams, and where the two differ, under the same actions."""
 
     path: RunPath
     """The run's folder."""
     out: tuple[Path, ...] = ()
-    """Files to write, .mp4 or .gif; videos/film.mp4 and videos/film.gif in the run by default."""
-    steps: int = 60
-    """Frames."""
-    agent: Literal["policy", "uniform"] = "policy"
-    """Who acts: the trained policy, greedily, or chance."""
-    seed: int = 0
-    """Of the games."""
-    fps: float = 2.0
-    """Frames a second."""
+    """Files to write, .mp4, .gif or .webp; by default videos/<kind>.mp4 and .gif in the run."""
+    config: tyro.conf.OmitArgPrefixes[VideoConfig] = field(default_factory=VideoConfig)
 
     def run(self) -> None:
         from experiments import jobs
 
-        jobs.video(self.path, self.out, self.steps, self.agent, self.seed, self.fps)
+        jobs.video(self.path, self.config, self.out)
 
 
 @dataclass(frozen=True)
@@ -474,19 +489,37 @@ class BenchMusic:
     """The folder that holds JSB_Chorales.npz and its like."""
     seed: int = 0
     """Of everything that is random."""
+    bounds: tuple[LearningBound, ...] = get_args(LearningBound)
+    """What models with latents are scored by; the best counts."""
+    particles: int = 128
+    """Of those bounds."""
+    minutes: float = 0.0
+    """Learn for about so long each, at most; 0: all the updates that were found good."""
     quick: bool = False
     """Make everything so small that it ends within seconds: to try an installation."""
     json: bool = False
     """Print one JSON list, of the sets, and nothing else."""
 
     def __post_init__(self) -> None:
-        if not self.set or not self.models:
-            raise ValueError("--set and --models are one or more")
+        if not self.set or not self.models or not self.bounds:
+            raise ValueError("--set, --models and --bounds are one or more")
+        positive(self, "particles")
+        not_negative(self, "minutes")
 
     def run(self) -> None:
         from experiments import jobs
 
-        jobs.bench_music(self.data, self.set, self.models, self.seed, self.quick, self.json)
+        jobs.bench_music(
+            self.data,
+            self.set,
+            self.models,
+            self.seed,
+            self.bounds,
+            self.minutes,
+            self.particles,
+            self.quick,
+            self.json,
+        )
 
 
 @dataclass(frozen=True)
@@ -586,6 +619,8 @@ class BenchSpeech:
     """This one alone."""
     minutes: float = 0.0
     """Learn for about so long each, instead of the updates that were found good."""
+    bounds: tuple[LearningBound, ...] = get_args(LearningBound)
+    """What models with latents are scored by; the best counts."""
     quick: bool = False
     """Make everything so small that it ends within seconds: to try an installation."""
     json: bool = False
@@ -594,6 +629,8 @@ class BenchSpeech:
     def __post_init__(self) -> None:
         positive(self, "seeds")
         not_negative(self, "minutes")
+        if not self.models or not self.bounds:
+            raise ValueError("--models and --bounds are one or more")
         if self.seed is not None:
             not_negative(self, "seed")
 
@@ -601,7 +638,9 @@ class BenchSpeech:
         from experiments import jobs
 
         seeds = range(self.seeds) if self.seed is None else [self.seed]
-        jobs.bench_speech(self.data, self.models, seeds, self.minutes, self.quick, self.json)
+        jobs.bench_speech(
+            self.data, self.models, seeds, self.minutes, self.bounds, self.quick, self.json
+        )
 
 
 @dataclass(frozen=True)
@@ -633,6 +672,29 @@ class BenchImages:
         if self.dir is not None and not self.dir.is_dir():
             raise RunError(f"there is no folder {self.dir}; make it, or leave out --dir")
         jobs.bench_images(self.dir, self.gigabytes, self.samples, self.json)
+
+
+@dataclass(frozen=True)
+class BenchPlay:
+    """Play and show one game, as a person does: how long a step and a frame take."""
+
+    path: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
+    """A run's folder; without it, CartPole from images of 64 x 64 pixels, by models that have
+    learned nothing."""
+    steps: int = 500
+    """That are timed."""
+    threads: int = 1
+    """Threads of the processor; `play` takes one."""
+    json: bool = False
+    """Print one JSON list and nothing else."""
+
+    def __post_init__(self) -> None:
+        positive(self, "steps", "threads")
+
+    def run(self) -> None:
+        from experiments import jobs
+
+        jobs.bench_play(self.path, self.steps, self.threads, self.json)
 
 
 @dataclass(frozen=True)
@@ -705,6 +767,7 @@ VERBS: dict[str, Any] = {
     "evaluate": Evaluate[Unknown],
     "generate": Generate,
     "plot": Plot,
+    "report": Report,
     "play": Play,
     "video": Video,
     "export": Export,
@@ -733,6 +796,7 @@ GROUPS: dict[str, dict[str, Any]] = {
         "images": BenchImages,
         "replay": BenchReplay,
         "visitors": BenchVisitors,
+        "play": BenchPlay,
     },
 }
 

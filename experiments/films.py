@@ -42,6 +42,7 @@ class MP4:
                 (frame.shape[1], frame.shape[0]),
                 fps=self.fps,
                 macro_block_size=1,
+                ffmpeg_log_level="error",
                 output_params=parameters,
             )
             self.pipe.send(None)

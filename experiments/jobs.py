@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from rich.console import Console
@@ -16,13 +16,16 @@ from envs.observations import StrangeValueError
 from experiments.baseline_config import BaselineConfig
 from experiments.config import ExactConfig
 from experiments.control_config import AgentName
-from experiments.play_config import PlayConfig
+from experiments.play_config import PlayConfig, VideoConfig
 from experiments.progress import Interrupted, Reporter
 from experiments.recordings_config import GenerateConfig, ScoreConfig
 from experiments.run import RunError, RunFolder, experiment_of, write_text
-from experiments.training import Training
+from experiments.training import Training, newest_checkpoint
 from worldmodel import CORES
 from worldmodel.disk_store import StoreInUseError
+
+if TYPE_CHECKING:
+    from experiments.report import Kind
 
 Note = Callable[[str, int, int], None]  # told of (what, done, total)
 
@@ -38,6 +41,7 @@ class Experiment(NamedTuple):
     tables: Callable[[dict[str, Any]], Sequence[Table]] | None = None  # of what was evaluated
     load: Callable[[RunFolder], Any] | None = None  # what `play` and `video` show
     generate: Callable[[RunFolder, GenerateConfig, Reporter], list[Path]] | None = None
+    report: "Callable[[], Kind] | None" = None  # what a report shows
 
 
 def _toy_game() -> Experiment:
@@ -45,7 +49,8 @@ def _toy_game() -> Experiment:
 
     def finish(folder: RunFolder, reporter: Reporter) -> None:
         _evaluate(folder, folder.config().evaluation, as_json=False)
-        video(folder.path, (), 60, "policy", 0, 2.0)
+        films = [folder.videos / f"film{suffix}" for suffix in (".mp4", ".gif")]
+        video(folder.path, VideoConfig(), films)
         reporter.say(f"step inside: worldmodel play {shlex.quote(str(folder.path))}")
 
     return Experiment(
@@ -55,6 +60,7 @@ def _toy_game() -> Experiment:
         evaluate=evaluate.evaluate,
         tables=evaluate.tables,
         load=lambda folder: toy_game.load_run(folder)[0],
+        report=lambda: _reports().TOY_GAME,
     )
 
 
@@ -71,6 +77,7 @@ def _control() -> Experiment:
         evaluate=protocol.evaluate,
         tables=protocol.tables,
         load=lambda folder: control_parts.load_run(folder)[0],
+        report=lambda: _reports().CONTROL,
     )
 
 
@@ -171,15 +178,26 @@ def _evaluate(folder: RunFolder, settings: Any, as_json: bool) -> None:
 
     def note(what: str, done: int, total: int) -> None:
         if not as_json:
-            reporter.say(f"{what}: {done}/{total}")
+            reporter.note(what, done, total)
 
-    result = experiment.evaluate(folder, settings, note)
-    write_text(folder.path / "evaluation.json", json.dumps(result, indent=2) + "\n")
-    folder.log({"stage": "final"} | result)
+    result = _evaluated(folder, experiment.evaluate, settings, note)
     if as_json:
         print(json.dumps(result, indent=2))
     else:
         Console().print(*experiment.tables(result))
+
+
+def _evaluated(
+    folder: RunFolder,
+    evaluate: Callable[[RunFolder, Any, Note], dict[str, Any]],
+    settings: Any,
+    note: Note,
+) -> dict[str, Any]:
+    """All figures of a run, which are kept in its folder, too."""
+    result = evaluate(folder, settings, note)
+    write_text(folder.path / "evaluation.json", json.dumps(result, indent=2) + "\n")
+    folder.log({"stage": "final"} | result)
+    return result
 
 
 def _no_such_verb(verb: str, folder: RunFolder) -> RunError:
@@ -191,6 +209,7 @@ def _to_be_shown(verb: str, folder: RunFolder) -> Any:
     load = experiment_of_run(folder).load
     if load is None:
         raise _no_such_verb(verb, folder)
+    torch.set_num_threads(1)  # one game is small work, over which threads only meet
     return load(folder)
 
 
@@ -214,31 +233,54 @@ def plot(paths: Sequence[Path], out: Path, thresholds: Sequence[float]) -> None:
     Reporter().say(f"written: {out}")
 
 
+def _reports() -> Any:
+    return import_module("experiments.report")
+
+
+def report(path: Path, out: Path | None) -> None:
+    """One page that shows all of a run."""
+    folder = RunFolder.open(path)
+    experiment = experiment_of_run(folder)
+    if experiment.report is None or experiment.evaluate is None or experiment.settings is None:
+        raise _no_such_verb("report", folder)
+    from experiments.report import check_page, evaluated, write_report
+
+    out = out or folder.path / "report.html"
+    check_page(out)
+    parts, checkpoint, reporter = (
+        _to_be_shown("report", folder),
+        newest_checkpoint(folder),
+        Reporter(),
+    )
+    result = evaluated(folder, checkpoint)
+    if result is None:
+        reporter.say("there is no evaluation of the newest checkpoint: evaluating")
+        settings = experiment.settings(folder.config())
+        result = _evaluated(folder, experiment.evaluate, settings, reporter.note)
+    write_report(folder, experiment.report(), parts, checkpoint, result, out, reporter)
+    reporter.say(f"written: {out}")
+
+
 def play(path: Path, told: PlayConfig) -> None:
     """A run's worlds, with a person at the controls."""
     folder = RunFolder.open(path)
     parts = _to_be_shown("play", folder)
+    torch.set_num_threads(1)  # one game at a time is too little work to be shared
     face = import_module(f"experiments.play.{told.view}")
     face.play(parts, told, folder.videos)
 
 
-def video(
-    path: Path,
-    out: tuple[Path, ...],
-    steps: int,
-    agent: Literal["policy", "uniform"],
-    seed: int,
-    fps: float,
-) -> None:
-    """A film of real | dream | difference."""
+def video(path: Path, told: VideoConfig, out: Sequence[Path] = ()) -> None:
+    """A film of a run's worlds, with an agent at the controls."""
     folder = RunFolder.open(path)
     parts = _to_be_shown("video", folder)
-    from experiments.video import film
+    from experiments.video import film, plan_of
 
-    files = out or (folder.videos / "film.mp4", folder.videos / "film.gif")
+    plan = plan_of(parts, told)
+    files = out or [folder.videos / f"{plan.kind}{suffix}" for suffix in (".mp4", ".gif")]
     reporter = Reporter()
-    with reporter.stage("filming", steps, 0, "frames") as stage:
-        film(parts, files, steps, seed, agent, fps, lambda done, total: stage.update(done))
+    with reporter.stage("filming", plan.steps, 0, "frames") as stage:
+        film(parts, plan, files, stage.update)
     for file in files:
         reporter.say(f"written: {file}")
 
@@ -363,6 +405,9 @@ def bench_music(
     names: Sequence[str],
     models: Sequence[str],
     seed: int,
+    bounds: Sequence[str],
+    minutes: float,
+    particles: int,
     quick: bool,
     as_json: bool,
 ) -> None:
@@ -370,7 +415,7 @@ def bench_music(
     from experiments.bench import music, tables
 
     torch.set_num_threads(1)
-    results = music.bench(data, names, models, seed, quick, Reporter())
+    results = music.bench(data, names, models, seed, bounds, minutes, particles, quick, Reporter())
     if as_json:
         print(json.dumps(results, indent=2))
     else:
@@ -419,6 +464,7 @@ def bench_speech(
     models: Sequence[str],
     seeds: Sequence[int],
     minutes: float,
+    bounds: Sequence[str],
     quick: bool,
     as_json: bool,
 ) -> None:
@@ -426,7 +472,7 @@ def bench_speech(
     from experiments.bench import speech, tables
 
     torch.set_num_threads(1)
-    result = speech.bench(data, models, seeds, minutes, quick, Reporter())
+    result = speech.bench(data, models, seeds, minutes, bounds, quick, Reporter())
     if as_json:
         print(json.dumps(result, indent=2))
     else:
@@ -442,6 +488,19 @@ def bench_images(folder: Path | None, gigabytes: float, samples: int, as_json: b
         print(json.dumps(result, indent=2))
     else:
         Console().print(tables.of_images(result))
+
+
+def bench_play(path: Path | None, steps: int, threads: int, as_json: bool) -> None:
+    """How long a step and a frame of the player take."""
+    from experiments.bench import play, tables
+
+    torch.set_num_threads(threads)
+    parts = None if path is None else _to_be_shown("bench play", RunFolder.open(path))
+    result = play.bench(parts, str(path), steps, Reporter())
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        Console().print(tables.of_play(result))
 
 
 def bench_replay(rows: int, folder: Path | None, as_json: bool) -> None:

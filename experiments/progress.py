@@ -26,6 +26,10 @@ class Reporter:
     def say(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
 
+    def note(self, what: str, done: int, total: int) -> None:
+        """Says how far something has come."""
+        self.say(f"{what}: {done}/{total}")
+
     @contextmanager
     def stage(self, title: str, total: int, done: int, unit: str) -> Iterator["Stage"]:
         """A stage of `total` units, `done` of which are done already."""
@@ -79,6 +83,15 @@ class Stage:
             self.last_line = now
             left = (self.total - done) / max(rate, 1e-9)
             self.reporter.say(f"{self.title}: {done}/{self.total}  {text}  {left:.0f} s left")
+
+
+@contextmanager
+def stoppable(reporter: Reporter) -> Iterator[None]:
+    """What is entered may be left by Ctrl-C: what was found until then counts."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        reporter.say("stopped: what was measured until now follows")
 
 
 class InterruptFlag:

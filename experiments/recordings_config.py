@@ -297,6 +297,8 @@ class GenerateConfig:
     """How each begins: of text the words themselves, of others a file."""
     prompt_length: int = 100
     """Frames of the file that are the prompt, at most (not text)."""
+    beside: bool = False
+    """Show as many of the recordings that were held out, too: of drawings, on the same sheet."""
     seed: int = 0
     """Of what is drawn."""
     out: str | None = None

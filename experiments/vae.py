@@ -38,6 +38,7 @@ from worldmodel import (
     encode_images,
     image_space,
 )
+from worldmodel.checkpoint import list_checkpoints
 from worldmodel.codecs import explain_size
 from worldmodel.objectives import Metrics
 
@@ -165,7 +166,8 @@ class Training(Run):
             f"{sum(map(len, self.batches.datasets)):,} images; {explain_size(self.batches.shape)}"
         )
         learning = self.config.learning
-        updates = self._in_minutes() if learning.minutes else learning.updates
+        timed = learning.minutes and not list_checkpoints(folder.checkpoints)  # those know
+        updates = self._in_minutes() if timed else learning.updates
         torch.manual_seed(self.config.seed)
         self.learner = self._learner(updates)
         self._plan(updates)

@@ -1,313 +1,301 @@
-"""A film of a run: the real game, the dream of it under the same actions, and their difference.
+"""Films of a run: the player, with an agent at the controls, frame by frame.
 
-The agent plays the real game. The dream takes in the real first row and gets the agent's actions
-from then on, but sees nothing more: what comes to pass in it is the model's own. As soon as
-either game ends both begin anew, so that they are always at the same step.
+    real        the real game
+    dream       a game that the model dreams
+    both        real | dream | difference: the dream sees the first row of each real game only
+    open-loop   the same, but the dream watches for some rows, and then goes on alone
+    grid        many dreams that go on from one start, each by draws of its own
+
+In all of them the agent in the leading world acts, and the dream hears the same actions. Only in a
+grid an agent acts in each dream, by what it believes there.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import cache
-from itertools import chain, count, islice
+from contextlib import ExitStack, closing
+from dataclasses import fields
+from itertools import chain, islice
+from math import ceil
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, cast
 
-import imageio_ffmpeg
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
-from agents import Uniform
-from envs import Action, draw_ring
-from envs.toy_game import CAPTION, CELL, GAP, INK, MARGIN, PAPER
+from experiments.films import Film, Frame, check_film
+from experiments.play.core import Pilot, Place, Playable, Player, Strand, World, place_after, warm
+from experiments.play.panels import Cell, Panel, compose_grid
+from experiments.play_config import Kind, VideoConfig
 from experiments.run import RunError
-from experiments.toy_game import Parts
-from worldmodel import GenCore, Greedy, Row
+from worldmodel import GenCore, Row, nested
 from worldmodel.noise import OwnNoise
 
-Actor = Literal["policy", "uniform"]
-Frame = NDArray[np.uint8]  # [H, W, 3], even sides
-Write = Callable[[Frame], None]
+DECISIONS = 5.0  # rows a second, at most, of an environment in which each step is a decision
+SLOW, FAST, UNKNOWN = 2.0, 30.0, 10.0  # frames a second: of those, at most, where nobody says
+SECONDS, STEPS = 10, 60  # how long a film is, unless told: the longer of the two
+OBSERVED: dict[Kind, int] = {"open-loop": 5, "grid": 1}  # real rows, unless told
+DREAMS = 16
+STARTS = 3  # that are seen in a film of an open loop or of a grid, unless a horizon is told
+PATIENCE = 30  # games, in search of one that is long enough to be watched
 
-HEADLINE = 48  # pixels, the strip above the panels
-TITLES = 62  # pixels, the two lines above a ring
-PANEL = 384  # pixels, a panel's least width: room for its two lines
-HEAT = (178, 24, 43)  # a cell to whose real value the dream gives no chance
-ENDED = (0, 100, 75)
-GRID = 12  # a gif's colours are multiples of it: few of them, the same in every frame
-CRF = "18"  # x264's constant quality, visually lossless
+WATCHES = (0, 114, 178)  # the colour around a dream that sees the real game,
+ALONE = (230, 159, 0)  # and of one that does not
 
-
-def film(
-    parts: Parts,
-    path: Path | Sequence[Path],
-    steps: int = 60,
-    seed: int = 0,
-    agent: Actor = "policy",
-    fps: float = 2.0,
-    note: Callable[[int, int], None] = lambda done, total: None,
-) -> None:
-    """Writes `steps` frames to a file, or the same to several: .mp4 or .gif, by the suffix.
-
-    agent: "policy" plays the trained policy's best action, "uniform" any. note: told how many
-    frames of how many are done.
-    """
-    paths = [path] if isinstance(path, Path) else list(path)
-    _check(paths, steps, fps, seed, agent)
-    with ExitStack() as stack:
-        writers = [stack.enter_context(_file(path, fps)) for path in paths]
-        for done, scene in enumerate(islice(scenes(parts, seed, agent), steps), start=1):
-            frame = draw(scene)
-            for write in writers:
-                write(frame)
-            note(done, steps)
+OPTIONS: dict[str, tuple[Kind, ...]] = {
+    "temperature": ("dream", "both", "open-loop", "grid"),
+    "horizon": ("dream", "both", "open-loop", "grid"),
+    "observed": ("open-loop", "grid"),
+    "dreams": ("grid",),
+}
+"""The kinds of films that an option is for, where these are not all."""
 
 
-def _check(paths: Sequence[Path], steps: int, fps: float, seed: int, agent: str) -> None:
-    for path in paths:
-        if path.suffix.lower() not in FORMATS:
-            raise RunError(f"a film is a {' or a '.join(FORMATS)} file, but {path} is neither")
-        if not path.parent.is_dir():
-            raise RunError(f"there is no folder {path.parent} for the film {path.name}")
-    if steps < 1 or fps <= 0:
-        raise RunError(f"a film has steps and fps above 0, got {steps} steps and {fps} fps")
-    if seed < 0:
-        raise RunError(f"--seed must be 0 or more, got {seed}")
-    if agent not in get_args(Actor):
-        raise RunError(f"agent is one of {', '.join(get_args(Actor))}, got {agent}")
+class Plan(NamedTuple):
+    """What is filmed, with everything filled in that was not told."""
+
+    kind: Kind
+    steps: int  # frames
+    fps: float
+    pilot: Pilot
+    seed: int
+    temperature: float
+    observed: int  # real rows
+    dreams: int
+    horizon: int | None  # steps
 
 
-# What happens.
-
-
-class Side(NamedTuple):
-    """One of the two games at a step."""
-
-    ring: NDArray[np.floating]  # [width, classes], each cell's probabilities
-    observation: int
-    reward: float
-    total: float  # the rewards since the first row
-    terminated: bool
-    ended: bool  # terminated or truncated
-
-    @classmethod
-    def after(
-        cls, row: Row, ended: torch.Tensor, ring: NDArray[np.floating], total: float
-    ) -> "Side":
-        """The side after one more row [1, ...]; total: the rewards before it."""
-        reward = float(row.reward)
-        observation, terminated = int(row.observation), bool(row.terminated)
-        return cls(ring, observation, reward, total + reward, terminated, bool(ended))
-
-
-class Scene(NamedTuple):
-    """What a frame shows."""
-
-    episode: int  # from 1
-    step: int  # 0 on first rows
-    action: str  # lower case, empty on first rows
-    position: int  # the player's cell, 0..width-1
-    real: Side
-    dream: Side
-
-    @property
-    def ended(self) -> bool:
-        return self.real.ended or self.dream.ended
-
-    @property
-    def difference(self) -> NDArray[np.floating]:
-        """The total variation distance between each cell's two distributions, [width], 0..1."""
-        return 0.5 * np.abs(self.real.ring - self.dream.ring).sum(-1)
-
-
-def scenes(parts: Parts, seed: int, agent: Actor) -> Iterator[Scene]:
-    """Scenes without end, the same for the same seed."""
-    comparison = Comparison(parts, seed, agent)
-    return chain.from_iterable(comparison.episode(number) for number in count(1))
-
-
-class Comparison:
-    """The real game and the dream of it, under the actions of an agent in the real game."""
-
-    def __init__(self, parts: Parts, seed: int, agent: Actor):
-        actor = Greedy(parts.agent) if agent == "policy" else Uniform(parts.action_space)
-        self.environment = parts.environment(1, seed)
-        self.real = GenCore(self.environment, actor)
-        self.dream = GenCore(parts.dream(), actor)
-        self.view = parts.view()
-        self.classes = parts.config.game.classes
-        self._noise = OwnNoise(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-
-    def episode(self, number: int) -> Iterator[Scene]:
-        """The scenes from a first row to the first end."""
-        real, dream = self.real.initial_state(1), self.dream.initial_state(1)
-        believed = self.view.initial_state(1)
-        totals = (0.0, 0.0)
-        for step in count():
-            action = real.action
-            with torch.no_grad(), self._noise():
-                (real_row, _), real = self.real.step(real)
-                if step == 0:
-                    dream_row, dream = real_row, self.dream.observe(real_row, dream)
-                else:
-                    (dream_row, _), dream = self.dream.step(dream._replace(action=action))
-                believed = self.view.step(dream_row, believed)
-                dream_ring = self.view.ring(believed)[0].numpy()
-            real_ring = np.eye(self.classes)[self.environment.info["ring"][0]]
-            scene = Scene(
-                number,
-                step,
-                Action(int(self.real.actions.decode(action))).name.lower() if step else "",
-                int(believed.position),
-                Side.after(real_row, real.world.ended, real_ring, totals[0]),
-                Side.after(dream_row, dream.world.ended, dream_ring, totals[1]),
-            )
-            yield scene
-            if scene.ended:
-                return
-            totals = (scene.real.total, scene.dream.total)
-
-
-# How it looks.
-
-
-def draw(scene: Scene) -> Frame:
-    """The frame of a scene: real game, dream and difference side by side."""
-    difference = scene.difference
-    panels = [
-        _panel("real", _told(scene.real), draw_ring(scene.real.ring, scene.position)),
-        _panel("dream", _told(scene.dream), draw_ring(scene.dream.ring, scene.position)),
-        _panel(
-            "difference",
-            f"total variation, {difference.mean():.2f} a cell",
-            _draw_difference(difference, scene.position),
-        ),
-    ]
-    width, height = sum(panel.width for panel in panels), panels[0].height
-    image = Image.new("RGB", (width, HEADLINE + height), PAPER)
-    pen = ImageDraw.Draw(image)
-    action = scene.action.replace("noop", "wait") or "the real first row, in both"
-    headline = f"episode {scene.episode}    step {scene.step}    {action}"
-    pen.text((MARGIN, HEADLINE // 2), headline, INK, _font(22), anchor="lm")
-    pen.text((width - MARGIN, HEADLINE // 2), _ending(scene), ENDED, _font(20), anchor="rm")
-    pen.line((0, HEADLINE - 1, width, HEADLINE - 1), INK)
-    for left, panel in zip(_lefts(panels), panels, strict=True):
-        image.paste(panel, (left, HEADLINE))
-        if left:
-            pen.line((left, HEADLINE, left, HEADLINE + height), (200, 200, 196))
-    return np.asarray(image).copy()
-
-
-def _lefts(panels: Sequence[Image.Image]) -> list[int]:
-    return [sum(panel.width for panel in panels[:number]) for number in range(len(panels))]
-
-
-def _told(side: Side) -> str:
-    end = "solved" if side.terminated else "time is up" * side.ended
-    return f"sees {side.observation}   reward {side.reward:g}   return {side.total:g}   {end}"
-
-
-def _ending(scene: Scene) -> str:
-    if not scene.ended:
-        return ""
-    if scene.real.ended and scene.dream.ended:
-        return "both have ended, and begin anew"
-    ended = "the real game" if scene.real.ended else "the dream"
-    return f"{ended} has ended, both begin anew"
-
-
-def _panel(title: str, told: str, ring: Frame) -> Image.Image:
-    """A ring's picture below two lines, the strip for its own caption cut off."""
-    picture = Image.fromarray(ring[CAPTION:])
-    width = max(PANEL, picture.width)
-    panel = Image.new("RGB", (width, TITLES + picture.height), PAPER)
-    pen = ImageDraw.Draw(panel)
-    pen.text((MARGIN, 28), title, INK, _font(22), anchor="ls")
-    pen.text((MARGIN, 54), told, INK, _font(17), anchor="ls")
-    panel.paste(picture, ((width - picture.width) // 2, TITLES))
-    return panel
-
-
-def _draw_difference(difference: NDArray[np.floating], position: int) -> Frame:
-    """A ring whose cells are as red as the two worlds differ, [width] -> [H, W, 3]."""
-    blank = np.tile([1.0, 0.0], (len(difference), 1))
-    image = Image.fromarray(draw_ring(blank, position))
-    pen = ImageDraw.Draw(image)
-    top = MARGIN + CAPTION
-    for cell, distance in enumerate(difference.tolist()):
-        left = MARGIN + cell * (CELL + GAP)
-        inset = 2 if cell == position else 0  # as far as the player's frame reaches in
-        box = (left + inset, top + inset, left + CELL - 1 - inset, top + CELL - 1 - inset)
-        red, green, blue = (1 - distance) * np.array((228, 228, 224)) + distance * np.array(HEAT)
-        pen.rectangle(box, fill=(int(red), int(green), int(blue)))
-        middle = (left + CELL // 2, top + CELL // 2)
-        ink = INK if distance < 0.5 else PAPER
-        pen.text(middle, f"{distance:.2f}", ink, _font(24), anchor="mm")
-    return np.asarray(image).copy()
-
-
-@cache
-def _font(size: int) -> Any:
-    return ImageFont.load_default(size)
-
-
-# How it is kept.
-
-
-@contextmanager
-def _file(path: Path, fps: float) -> Iterator[Write]:
-    """Writes frames to a file that appears whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    try:
-        with FORMATS[path.suffix.lower()](temporary, fps) as write:
-            yield write
-        temporary.replace(path)
-    except OSError as error:
-        raise RunError(f"the film {path} could not be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _mp4(path: Path, fps: float) -> Iterator[Write]:
-    pipe: Generator[None, Frame | None, None] | None = None
-
-    def write(frame: Frame) -> None:
-        nonlocal pipe
-        if pipe is None:
-            size = (frame.shape[1], frame.shape[0])
-            parameters = ["-crf", CRF, "-movflags", "+faststart", "-f", "mp4"]
-            pipe = imageio_ffmpeg.write_frames(
-                str(path), size, fps=fps, macro_block_size=1, output_params=parameters
-            )
-            pipe.send(None)
-        pipe.send(np.ascontiguousarray(frame))
-
-    try:
-        yield write
-    finally:
-        if pipe is not None:
-            pipe.close()
-
-
-@contextmanager
-def _gif(path: Path, fps: float) -> Iterator[Write]:
-    images: list[Image.Image] = []
-
-    def write(frame: Frame) -> None:
-        rounded = np.rint(frame / GRID) * GRID
-        image = Image.fromarray(rounded.astype(np.uint8))
-        images.append(image.quantize(256, dither=Image.Dither.NONE))
-
-    yield write
-    milliseconds = max(20, round(100 / fps) * 10)  # a gif counts hundredths of a second
-    images[0].save(
-        path, "GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0
+def plan_of(parts: Playable, told: VideoConfig) -> Plan:
+    """What was told, for a run; a RunError says what does not fit."""
+    kind = told.kind or ("both" if parts.has_environment else "dream")
+    _check(parts, told, kind)
+    fps = told.fps or fps_for(parts.pace)
+    steps = told.steps or max(STEPS, round(SECONDS * fps))
+    observed = OBSERVED.get(kind, 0) if told.observed is None else told.observed
+    observed *= parts.has_environment
+    horizon = told.horizon
+    if horizon is None and kind in ("open-loop", "grid"):
+        watched = observed if kind == "open-loop" else 1  # a grid shows its start only
+        horizon = max(1, ceil(steps / STARTS) - watched)
+    return Plan(
+        kind=kind,
+        steps=steps,
+        fps=fps,
+        pilot="agent" if told.agent == "policy" else "random",
+        seed=told.seed,
+        temperature=told.temperature,
+        observed=observed,
+        dreams=told.dreams or DREAMS,
+        horizon=horizon,
     )
 
 
-FORMATS: dict[str, Callable[[Path, float], AbstractContextManager[Write]]] = {
-    ".mp4": _mp4,
-    ".gif": _gif,
+def _check(parts: Playable, told: VideoConfig, kind: Kind) -> None:
+    if not parts.has_environment and kind not in ("dream", "grid"):
+        raise RunError(
+            "this run was learned from recorded episodes and knows no real environment: film "
+            f"--kind dream or grid, not {kind}"
+        )
+    unless_told = {field.name: field.default for field in fields(told)}
+    for option, kinds in OPTIONS.items():
+        if getattr(told, option) != unless_told[option] and kind not in kinds:
+            raise RunError(f"--{option} is for --kind {' or '.join(kinds)}, not for {kind}")
+    if told.observed and not parts.has_environment:
+        raise RunError("there is no real environment to be watched: leave --observed out")
+    if told.observed == 0 and kind == "open-loop":
+        raise RunError("in an open loop the dream watches first: --observed must be 1 or more")
+
+
+def fps_for(pace: float | None) -> float:
+    """How many frames of a film are shown a second, where an environment is to be shown at so
+    many rows a second.
+
+    >>> fps_for(4.0), fps_for(15.0), fps_for(50.0)
+    (2.0, 15.0, 30.0)
+    """
+    if pace is None:
+        return UNKNOWN
+    return SLOW if pace <= DECISIONS else min(FAST, pace)
+
+
+def film(
+    parts: Playable,
+    plan: Plan,
+    files: Sequence[Path],
+    note: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Writes the same frames to files, whose suffixes are of `films.FORMATS`. note: told how many
+    frames are done."""
+    for file in files:
+        check_film(file, plan.fps)
+    if len({file.resolve() for file in files}) < len(files):
+        raise RunError(f"--out names a file twice: {' '.join(map(str, files))}")
+    with closing(frames(parts, plan)) as made, ExitStack() as stack:
+        first = next(made)  # what is wrong with a run is said before there are files
+        films = [stack.enter_context(Film(file, plan.fps)) for file in files]
+        for done, frame in enumerate(islice(chain([first], made), plan.steps), start=1):
+            for writer in films:
+                writer.write(frame)
+            note(done)
+
+
+def frames(parts: Playable, plan: Plan) -> Generator[Frame, None, None]:
+    """Frames without end, all of one size, the same for the same plan."""
+    horizon = None if plan.kind in ("open-loop", "grid") else plan.horizon
+    player = Player(parts, world_of(plan), plan.seed, plan.pilot, horizon=horizon)
+    try:
+        warm(player, plan.temperature)
+        yield from KINDS[plan.kind](player, plan)
+    finally:
+        player.close()
+
+
+def world_of(plan: Plan) -> World:
+    """What the player plays."""
+    if plan.kind == "grid":
+        return "real" if plan.observed else "dream"
+    return "both" if plan.kind == "open-loop" else plan.kind
+
+
+# Kinds.
+
+
+def games(player: Player, plan: Plan) -> Iterator[Frame]:
+    """Game after game."""
+    while True:
+        player.revealed = True
+        yield player.frame()
+        player.step()
+
+
+def open_loops(player: Player, plan: Plan) -> Iterator[Frame]:
+    """The dream watches for `plan.observed` rows of a game, goes on alone for `plan.horizon`, and
+    then there is a new game."""
+    watched, alone = 1, 0  # rows
+    while True:
+        player.revealed = True
+        yield player.composed(list(map(told_alone(watched, alone, plan), player.panels())))
+        if player.moment.lead.ended or alone == plan.horizon:
+            player.reset()
+            watched, alone = 1, 0
+        else:
+            player.step()
+            if watched < plan.observed:
+                player.sync()
+                watched += 1
+            else:
+                alone += 1
+
+
+def told_alone(watched: int, alone: int, plan: Plan) -> Callable[[Panel], Panel]:
+    """Says of the dream whether it watches or goes on alone."""
+
+    def said(panel: Panel) -> Panel:
+        if panel.title != "dream":
+            return panel
+        if alone:
+            return panel._replace(title=f"dream, alone for {alone}", border=ALONE)
+        return panel._replace(title=f"dream, watches {watched}/{plan.observed}", border=WATCHES)
+
+    return said
+
+
+def grid(player: Player, plan: Plan) -> Iterator[Frame]:
+    """Many dreams at once; they begin anew when all have ended, or after `plan.horizon` rows."""
+    dreams = Dreams(player, start_of(player, plan.observed), plan)
+    while True:
+        yield dreams.frame()
+        if dreams.rows == plan.horizon or all(place.ended for place in dreams.places):
+            dreams.restart()
+        else:
+            dreams.step()
+
+
+KINDS: dict[Kind, Callable[[Player, Plan], Iterator[Frame]]] = {
+    "real": games,
+    "dream": games,
+    "both": games,
+    "open-loop": open_loops,
+    "grid": grid,
 }
+
+
+def start_of(player: Player, observed: int) -> Strand:
+    """Where the dreams of a grid begin: after so many rows of a real game that still goes on, or,
+    without one, after the model's first row."""
+    games = 0
+    while games < PATIENCE:
+        place = player.moment.lead
+        if place.step == max(1, observed) - 1 and not place.ended:
+            strand = player.strands[player.leader]
+            if player.leader == "dream":
+                return strand
+            return strand._replace(game=strand.game._replace(world=player.belief))
+        games += place.ended
+        player.step()
+    raise RunError(f"no game lasts longer than the --observed {observed} rows: watch fewer")
+
+
+class Dreams:
+    """Many dreams that go on from one place; those that have ended stand still."""
+
+    def __init__(self, player: Player, start: Strand, plan: Plan):
+        self.player, self.start, self.count = player, start, plan.dreams
+        self.core = GenCore(player.dreaming, player.human)
+        self.policy = player.policies[player.pilot]
+        noise, looking = np.random.SeedSequence([plan.seed, 1]).generate_state(2)
+        self._noise, self._looking = OwnNoise(int(noise)), OwnNoise(int(looking))
+        self._first = self._drawn(start.pictured)
+        self.restart()
+
+    def restart(self) -> None:
+        """Back to the start."""
+        self.rows = 0  # dreamt
+        self.games = nested.repeat(self.start.game, self.count)
+        self.pictured = [self.start.pictured] * self.count
+        self.places = [cast(Place, self.start.place)] * self.count
+        self.actions = [""] * self.count
+        self.pictures = [self._first] * self.count
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One row of each dream that goes on."""
+        with self._noise():
+            action = self.policy(self.games.thought).sample()
+            (row, _), self.games = self.core.step(self.games._replace(action=action))
+        self.rows += 1
+        decoded = self.core.actions.decode(row.action).numpy()
+        for number, place in enumerate(self.places):
+            if not place.ended:
+                self.actions[number] = self.player.controls.describe(decoded[number])
+                only = slice(number, number + 1)
+                self._take_in(number, nested.index(row, only), self.games.world.ended[only])
+
+    def _take_in(self, number: int, row: Row, ended: torch.Tensor) -> None:
+        """One row [1, ...] of one dream."""
+        with self._looking():
+            self.pictured[number] = self.player.view.step(row, self.pictured[number])
+        self.places[number] = place_after(row, ended, self.places[number])
+        self.pictures[number] = self._drawn(self.pictured[number])
+
+    @torch.no_grad()
+    def _drawn(self, pictured: Any) -> Frame:
+        with self._looking():
+            return cast(Frame, self.player.view.draw(pictured, "rgb_array"))
+
+    def frame(self) -> Frame:
+        """The dreams side by side, each with what its agent did and got."""
+        going = sum(not place.ended for place in self.places)
+        told = f"{going} of {self.count} dreams go on" if self.rows else "one start for all"
+        step = cast(Place, self.start.place).step + self.rows
+        cells = [
+            Cell(words_of(action, place), picture, place.ended)
+            for action, place, picture in zip(
+                self.actions, self.places, self.pictures, strict=True
+            )
+        ]
+        return compose_grid(f"step {step}    {told}", self.player.state_line, cells)
+
+
+def words_of(action: str, place: Place) -> str:
+    """What is said below one dream of many."""
+    end = "the end" * place.terminated + "time is up" * place.truncated
+    return f"return {place.total:.4g}   {end or action}".rstrip()

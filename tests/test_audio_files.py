@@ -151,7 +151,7 @@ def test_a_file_of_another_rate_is_resampled(tmp_path, monkeypatch):
 
 
 def test_a_long_file_is_several_recordings_with_their_places(tmp_path, monkeypatch):
-    monkeypatch.setattr(audio, "PIECE", 4)
+    monkeypatch.setattr(audio, "PIECE", 45)  # samples: the frames are whole, one at least
     monkeypatch.setattr(audio, "BLOCK", 7)
     values, expected = drawn(2**15, (95, 1))
     path = written(tmp_path / "a.wav", wav(encoded(values, 16, 2**15)))
@@ -160,6 +160,31 @@ def test_a_long_file_is_several_recordings_with_their_places(tmp_path, monkeypat
     assert [r.name for r in recordings] == ["a.wav", "a.wav from 0.005 s", "a.wav from 0.01 s"]
     joined = np.concatenate([r.observation.ravel() for r in recordings])
     assert np.array_equal(joined, expected[:90, 0].astype(np.float32))
+    (first, *_) = read_audio(path, 8000, 50, None)
+    assert first.observation.shape == (1, 50)
+
+
+def test_a_file_of_a_lower_rate_gets_noise_where_it_held_nothing(tmp_path, monkeypatch):
+    """Of 16 bits, uniform, on top of what the resampled file is."""
+    values, _ = drawn(2**15, (9000, 1))
+    path = written(tmp_path / "a.wav", wav(encoded(values, 16, 2**15), rate=8000))
+    noise = np.random.default_rng(0)
+    before = resample_poly(values[:, 0] / 2**15 + noise.random(9000) / 2**15, 2, 1)
+    added = (everything(path, 16000, 5, np.random.default_rng(0)).ravel() - before) * 2**15
+    assert -0.01 < added.min() < 0.01
+    assert 0.99 < added.max() < 1.01
+    assert abs(added.mean() - 0.5) < 4 * np.sqrt(1 / 12 / len(added))
+    power = np.abs(np.fft.rfft(added - added.mean())) ** 2
+    upper = power[len(power) // 2 :].mean() / power.mean()
+    assert abs(upper - 1) < 0.1  # as much above the file's band as below
+    monkeypatch.setattr(audio, "BLOCK", 700)
+    again = everything(path, 16000, 5, np.random.default_rng(0)).ravel()
+    np.testing.assert_allclose(again, added / 2**15 + before, atol=1e-6)
+    assert np.array_equal(everything(path, 16000, 5).ravel()[:100], unnoisy(values)[:100])
+
+
+def unnoisy(values):
+    return resample_poly(values[:, 0] / 2**15, 2, 1).astype(np.float32)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -278,7 +303,7 @@ def test_a_header_that_claims_4_gigabytes_gives_what_is_there(tmp_path):
 
 
 def test_what_is_whole_of_a_truncated_file_comes_before_the_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(audio, "PIECE", 2)
+    monkeypatch.setattr(audio, "PIECE", 20)  # samples
     reader = read_audio(written(tmp_path / "a.wav", HALF), 8000, 10, None)
     assert [len(next(reader).observation) for _ in range(2)] == [2, 2]
     with pytest.raises(BadFileError, match="ends after 40 of 50"):

@@ -12,16 +12,19 @@ from rolls import LENGTHS, made_up, write
 from test_cli import assert_refused, worldmodel
 from torch import distributions as td
 
+from experiments.bench import music as bench
 from experiments.bench.music import (
     BY_FIVO,
     LEARNING,
     RECIPES,
     RNN,
     Music,
+    fitting,
     generated,
     learn,
     marginal_nats,
     read,
+    some,
     whole_nats,
 )
 from experiments.bench.published import FILES, PUBLISHED
@@ -176,6 +179,58 @@ def test_a_model_ends_with_the_weights_that_did_best_in_validation(music):
     assert whole_nats(learned.model, music, "valid") == pytest.approx(learned.nats, abs=1e-6)
     assert not learned.model.training
     assert [done for done, _ in notes] == list(range(1, 151))
+
+
+def test_a_large_validation_set_is_asked_in_part(monkeypatch):
+    """In whole recordings, drawn from all of it; the same every time; a small one whole."""
+    source = music_of([np.eye(PITCHES, dtype=bool)[:9]] * 20).splits["valid"]
+    part = some(source, 40)
+    assert part.lengths.tolist() == [9] * 5
+    assert (
+        some(source, 40).columns["observation"].tobytes() == part.columns["observation"].tobytes()
+    )
+    assert len(some(source, 180)) == len(some(source, 10_000)) == 20
+    numbered = as_episodes(
+        Midi(MidiDataConfig((), beats=0), {}), [np.full((2, PITCHES), n) for n in range(50)]
+    )
+    chosen = some(numbered, 20).columns["observation"][::2, 0]
+    assert (np.diff(chosen) > 0).all()
+    assert chosen.max() > 25
+
+
+def test_minutes_are_at_most_the_updates_of_the_recipe(music, monkeypatch):
+    model = untrained("vrnn-elbo", music.kind).float()
+    before = [parameter.clone() for parameter in model.parameters()]
+    told = replace(quick_recordings(RECIPES["vrnn-elbo"]).learning, updates=50)
+    assert fitting(model, music, told, 0) == told
+    for possible, expected in ((20, 20), (80, 50)):
+        monkeypatch.setattr(bench, "updates_within", lambda *_, possible=possible: possible)
+        state = torch.get_rng_state()
+        fitted = fitting(model, music, replace(told, minutes=1.0), 0)
+        assert fitted.updates == expected
+        assert torch.equal(torch.get_rng_state(), state)
+    monkeypatch.undo()
+    assert fitting(model, music, replace(told, minutes=1e-9), 0).updates == 1
+    assert all(map(torch.equal, before, model.parameters()))
+
+
+def test_rows_that_are_there_are_said_and_survive_a_stop(music, tmp_path, monkeypatch, capsys):
+    measured = bench.measure
+
+    def stopped_at_the_second(name, *rest):
+        if name == "rnn":
+            raise KeyboardInterrupt
+        return measured(name, *rest)
+
+    monkeypatch.setattr(bench, "measure", stopped_at_the_second)
+    folder = write(tmp_path / "rolls")
+    told = {"bounds": ("elbo", "fivo"), "quick": True}
+    (figures,) = bench.bench(folder, ["JSB"], ["vrnn-elbo", "rnn", "srnn-elbo"], **told)
+    (row,) = figures["rows"]
+    assert list(row["by_bound"]) == ["elbo", "fivo"]
+    said = capsys.readouterr().err
+    assert f"vrnn-elbo on JSB: {row['test_nats']:.3f} nats a frame" in said
+    assert "stopped" in said
 
 
 @every_recipe

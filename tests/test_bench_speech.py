@@ -148,6 +148,23 @@ def test_a_row_depends_on_its_model_and_its_seed_alone(folder):
     assert alone["summary"]["vrnn-gmm"]["elbo"]["se"] is None
 
 
+def test_rows_that_are_there_are_said_and_survive_a_stop(folder, monkeypatch, capsys):
+    measured = bench.measure
+
+    def stopped_at_the_second(name, recipe, speech, seed, *rest):
+        if seed:
+            raise KeyboardInterrupt
+        return measured(name, recipe, speech, seed, *rest)
+
+    monkeypatch.setattr(bench, "measure", stopped_at_the_second)
+    found = bench.bench(folder, ("vrnn-gmm",), (0, 1), bounds=("elbo", "fivo"), quick=True)
+    (row,) = found["rows"]
+    assert list(row["by_bound"]) == list(found["summary"]["vrnn-gmm"]) == ["elbo", "fivo"]
+    said = capsys.readouterr().err
+    assert f"vrnn-gmm, seed 0: {row['test_nats']:.1f} nats a frame" in said
+    assert "stopped" in said
+
+
 def test_loudness_that_is_heard_is_learned(folder, monkeypatch):
     """Every other recording is soft: whoever hears the frame before is better than any floor."""
     made = arrays()

@@ -54,6 +54,7 @@ def run(tmp_path_factory) -> Path:
         ["resume"],
         ["evaluate"],
         ["plot"],
+        ["report"],
         ["play"],
         ["video"],
         ["export"],

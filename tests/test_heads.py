@@ -45,6 +45,7 @@ from worldmodel.codecs import (
     NADEHead,
     NormalHead,
     OneHotHead,
+    PairHead,
     SubsetHead,
     TanhNormalHead,
     TruthHead,
@@ -95,6 +96,7 @@ REWARDS = torch.tensor([-1.0, 0.5, 2.0]).double()
 
 CASES = {
     "categorical": Case(lambda: CategoricalHead(4, 3, start=2), SYMBOLS),
+    "pairs": Case(lambda: PairHead(4, [1, 0, 0, 2, 2], [1, 0, 1, 0, 2], 5), torch.arange(5)),
     "one-hot": Case(lambda: OneHotHead(4, 3), torch.eye(3).double()),
     "categoricals": Case(
         lambda: CategoricalHead(4, [[2], [3]], [[1], [-1]]),
@@ -165,7 +167,7 @@ CASES = {
 }
 WITHOUT_MEAN = {"categorical", "one-hot", "nade", "observation", "percept", "stroke"}
 WITHOUT_MEAN |= {"frame", "frame of mixtures", "categoricals", "one-hots", "tuple"}
-WITHOUT_MEAN |= {"tanh-normal", "subset"}
+WITHOUT_MEAN |= {"tanh-normal", "subset", "pairs"}
 WITHOUT_MODE = {name for name in CASES if "mixture" in name or "logistic" in name}
 WITHOUT_MODE |= {"beta", "betas", "frame", "stroke"}
 REPARAMETRISED = {
@@ -181,7 +183,7 @@ REPARAMETRISED = {
     "beta",
     "betas",
 }
-GREEDY = {"nade", "observation", "percept"}  # modes part by part, each given those before
+GREEDY = {"nade", "observation", "percept", "pairs"}  # modes part by part, each given those before
 GREEDY |= {"tanh-normal"}  # what a greedy agent does: medians
 every_head = pytest.mark.parametrize("name", CASES)
 

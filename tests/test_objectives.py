@@ -3,11 +3,23 @@
 import copy
 import io
 import itertools
+import math
 from itertools import pairwise
 
 import pytest
 import torch
-from cores import BITS, CORES, DEAF, LATENT, fed, make_model, noise_for, padded, random_rows
+from cores import (
+    BITS,
+    CORES,
+    DEAF,
+    LATENT,
+    SMOOTHING,
+    fed,
+    make_model,
+    noise_for,
+    padded,
+    random_rows,
+)
 from torch import nn
 
 import worldmodel
@@ -23,12 +35,14 @@ from worldmodel import (
     cyclical,
     kl_closed_form,
     kl_monte_carlo,
+    likelihoods,
     linear,
     log_prob,
     lower_bound,
+    nested,
     particle_filter,
 )
-from worldmodel.likelihoods import filter_particles
+from worldmodel.likelihoods import filter_particles, increments
 
 every_core = pytest.mark.parametrize("name", CORES)
 
@@ -603,3 +617,53 @@ def test_a_regression_learns_the_rewards():
     said = model.regressions(inference.states.core, sequences.rows.percept)["reward"].mean
     told = sequences.rows.reward[1:]
     assert torch.corrcoef(torch.stack([said[1:].flatten(), told.flatten()]))[0, 1] > 0.9
+
+
+def in_pieces(model, sequences, particles, rows):
+    """log w by key of the particles, [T, K, B]: a few rows after the other, by hand."""
+    state, parts = model.initial_state(sequences.mask.shape[1]), []
+    for begin in range(0, len(sequences.mask), rows):
+        piece = nested.index(sequences, slice(begin, begin + rows))
+        inference, state = model.infer(piece, state, particles)
+        states = inference.states.core
+        parts.append(increments(model, piece, inference._replace(states=states)))
+    return nested.concatenate(parts)
+
+
+@every_core
+@pytest.mark.parametrize("history", [1, 3])
+def test_long_sequences_are_scored_in_pieces(name, history, monkeypatch):
+    """Of filters the bounds are the same; of smoothers they are those of the pieces."""
+    model, time, particles = make_model(name, history=history), 7, 3
+    sequences = padded(random_rows(time, 3), [7, 5, 2])
+    noise = noise_for(model, time, 3, particles)
+    for bound in (lower_bound, log_prob, particle_filter):
+        with fed(noise):
+            torch.manual_seed(0)
+            whole = sum(bound(model, sequences, particles).values())
+        monkeypatch.setattr(likelihoods, "LONGEST", 3)
+        with fed(noise):
+            torch.manual_seed(0)
+            found = sum(bound(model, sequences, particles).values())
+        monkeypatch.undo()
+        if model.core.filtering:
+            close(found, whole, atol=1e-10)
+        elif bound is not particle_filter:
+            with fed(noise), torch.no_grad():
+                weights = sum(in_pieces(model, sequences, particles, 3).values())
+            expected = weights.mean(1) if bound is lower_bound else weights.sum(0).logsumexp(0)
+            expected = expected if bound is lower_bound else expected - math.log(particles)
+            close(found if bound is lower_bound else found.sum(0), expected, atol=1e-10)
+            assert (found - whole).abs().max() > 1e-9
+
+
+@pytest.mark.parametrize("name", SMOOTHING)
+def test_a_smoothers_filter_that_never_resamples_is_the_bound_in_pieces(name, monkeypatch):
+    monkeypatch.setattr(likelihoods, "LONGEST", 3)
+    model, sequences = make_model(name, history=2), padded(random_rows(7, 3), [7, 5, 2])
+    noise = noise_for(model, 7, 3, 4)
+    with fed(noise):
+        found = particle_filter(model, sequences, 4, threshold=0.0)
+    with fed(noise):
+        expected = log_prob(model, sequences, 4)
+    close(sum(found.values()), sum(expected.values()), atol=1e-10)

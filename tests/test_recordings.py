@@ -27,10 +27,10 @@ from experiments.readers.audio import read_audio
 from experiments.readers.files import Recording
 from experiments.readers.midi import read_midi
 from experiments.readers.stroke_pictures import strokes_of
-from experiments.recordings import shelf
-from experiments.recordings.dreaming import dream, generate, load
+from experiments.recordings import shelf, strokes, training
+from experiments.recordings.dreaming import dream, generate, load, some_real
 from experiments.recordings.kinds import KINDS, kind_named
-from experiments.recordings.learning import model_of, scored, standardise
+from experiments.recordings.learning import Learner, model_of, scored, standardise
 from experiments.recordings.midi import Midi
 from experiments.recordings.scoring import counted, evaluate
 from experiments.recordings.strokes import Strokes
@@ -39,10 +39,11 @@ from experiments.recordings_config import (
     GenerateConfig,
     MidiDataConfig,
     ScoreConfig,
+    SequenceLearningConfig,
     SequenceModelConfig,
     StrokesDataConfig,
 )
-from experiments.run import RunFolder
+from experiments.run import RunError, RunFolder
 from worldmodel import BOUNDS, CORES, Dream, GenCore, MemoryStore, action_codec, nested
 from worldmodel.noise import OwnNoise
 
@@ -159,6 +160,32 @@ def test_a_stopped_run_goes_on_to_the_last_bit(name, stop, finished, tmp_path):
         assert (samples / file.name).read_bytes() == file.read_bytes(), file.name
 
 
+def test_a_run_that_goes_on_does_not_measure_its_speed_again(finished, tmp_path, monkeypatch):
+    config = config_for(MADE["text"], finished("text").files, minutes=0.01)
+    folder = RunFolder.create(tmp_path / "run", config)
+    asked = []
+    monkeypatch.setattr(
+        training, "updates_within", lambda minutes, learner: asked.append(minutes) or 5
+    )
+    train(folder, lambda t: t.done == 1)
+    train(folder)
+    assert asked == [0.01]
+    assert sum("nats" in line for line in folder.metrics()) == 5
+
+
+def test_few_long_recordings_say_together_how_far_numbers_vary():
+    """Evenly, wherever in them, and no more of them than are needed."""
+    store = MemoryStore()
+    kind = Text(None, {"symbols": "abcde"})
+    wholes = [np.full(30_000, n) for n in range(3)]
+    store.add(shelf.as_episodes(kind, wholes))
+    found = shelf.examples(store)
+    assert len(found) == 10_000
+    assert np.bincount(found).tolist() == pytest.approx([3_333] * 3, abs=1)
+    store.add(shelf.as_episodes(kind, [np.arange(5)]))
+    assert shelf.examples(store)[-1] == 4
+
+
 @every_kind
 def test_a_run_is_validated_and_scored(name, finished):
     run = finished(name)
@@ -198,6 +225,34 @@ def test_samples_are_what_was_dreamt(name, prompted, finished, tmp_path):
             for leaf, expected in zip(nested.leaves(begun), nested.leaves(prompt), strict=True):
                 np.testing.assert_array_equal(leaf, expected)
     READ_BACK[MADE[name].kind](kind, files, samples)
+
+
+@every_kind
+def test_as_many_real_ones_are_shown_beside(name, finished, tmp_path):
+    run = finished(name)
+    store = shelf.held_out(run.folder)
+    model, kind = load(run.folder.path)
+    told = GenerateConfig(length=9, samples=1, beside=True, out=str(tmp_path / "dream"))
+    files = generate(run.folder, told, Reporter())
+    with OwnNoise(told.seed)():
+        (sample,) = dream(model, kind, 9, 1)
+    (real,) = some_real(store, 1, told.seed)
+    wholes = [store.select(np.array([n])).columns["observation"] for n in range(len(store))]
+    assert any(same(real, whole) for whole in wholes)
+    read_back = READ_BACK[MADE[name].kind]
+    if MADE[name].kind == "strokes":
+        read_back(kind, files, [sample, real])
+    else:
+        half = len(files) // 2
+        read_back(kind, files[:half], [sample])
+        read_back(kind, files[half:], [real])
+    with pytest.raises(RunError, match="--samples"):
+        generate(run.folder, replace(told, samples=len(store) + 1), Reporter())
+
+
+def same(a, b):
+    pairs = zip(nested.leaves(a), nested.leaves(b), strict=True)
+    return all(np.array_equal(x, y) for x, y in pairs)
 
 
 def read_text(kind, files, samples):
@@ -313,10 +368,13 @@ def test_probabilities_of_all_short_scores_sum_to_one(core, head, tolerance):
     assert abs(np.exp(nats).sum() - 1) < tolerance
 
 
-def test_probabilities_of_all_short_drawings_sum_to_one():
+@pytest.mark.parametrize(("most", "head"), [(4_096, "categorical"), (2, "pairs")])
+def test_probabilities_of_all_short_drawings_sum_to_one(most, head, monkeypatch):
     """Of whole offsets from -1 to 1 and pens, most of which share one class."""
+    monkeypatch.setattr(strokes, "MOST_CLASSES", most)
     facts = {"edges": [-1, 0, 1, 2], "cells": [7, 12]}
     kind = Strokes(StrokesDataConfig(("nowhere",), exact=True), facts)
+    assert kind.default_head == head
     torch.manual_seed(0)
     model = model_of(kind, SequenceModelConfig(hidden=6)).double().eval()
     steps = np.array(list(itertools.product((-1, 0, 1), (-1, 0, 1), (0, 1, 2))))
@@ -328,6 +386,24 @@ def test_probabilities_of_all_short_drawings_sum_to_one():
     nats = [part.sum() for part in scores_of(model, kind, shelf.as_episodes(kind, every))]
     assert len(nats) == 27**2
     assert abs(np.exp(nats).sum() - 1) < 1e-10
+
+
+def test_drawings_of_very_many_classes_are_learned(tmp_path, monkeypatch):
+    """x first and then the rest, by a head and an encoder of that: a triangle, again and again."""
+    monkeypatch.setattr(strokes, "MOST_CLASSES", 2)
+    triangle = np.array([[3, 0, 0], [-1, 2, 0], [-2, -2, 1]])
+    np.savez(tmp_path / "all.npz", **{f"{n}": triangle for n in range(12)})
+    kind = kind_for(MADE["exact strokes"], tmp_path / "all.npz")
+    store = MemoryStore()
+    store.add(shelf.as_episodes(kind, [r.observation for r in kind.learned(print)]))
+    torch.manual_seed(0)
+    model = model_of(kind, SequenceModelConfig(hidden=16, decoder_hidden=16))
+    told = SequenceLearningConfig(updates=80, batch=4, window=8, learning_rate=0.03)
+    learner = Learner(model, kind, store, told, told.updates, 0)
+    nats = [learner.update()["nats"] for _ in range(told.updates)]
+    assert nats[-1] > -0.05 > nats[0]
+    (sample,) = dream(model, kind, 3, 1, temperature=0.1)
+    np.testing.assert_array_equal(kind.drawing(sample)["offset"], triangle[:, :2])
 
 
 def test_figures_of_sound_are_those_of_standardised_samples(tmp_path):

@@ -88,3 +88,16 @@ def test_a_png_is_black_on_the_lines_and_white_elsewhere(tmp_path: Path) -> None
     assert (pixels[nearest < 0.4] < 80).all()
     assert (pixels[nearest > 2.2] == 255).all()
     assert len(np.unique(pixels)) > 4  # its edges are smooth
+
+
+def test_an_aisle_parts_the_left_half_from_the_right(tmp_path: Path) -> None:
+    drawings = [SMALL, BIG, DOT, SMALL]
+    plain, parted = tmp_path / "plain.svg", tmp_path / "parted.svg"
+    write_svg(plain, drawings, columns=2)
+    write_svg(parted, drawings, columns=2, aisle=30)
+    moved = zip(points_of(plain), points_of(parted), [0, 30, 0, 30], strict=True)
+    for before, after, right in moved:
+        for points, wanted in zip(after, before, strict=True):
+            np.testing.assert_allclose(points, wanted + np.array([right, 0]), atol=1e-9)
+    draw_sheet(tmp_path / "parted.png", drawings, columns=2, aisle=30)
+    assert Image.open(tmp_path / "parted.png").size == (2 * SQUARE + 30, 2 * SQUARE)

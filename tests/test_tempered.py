@@ -9,6 +9,7 @@ from gymnasium import spaces
 from torch import distributions as td
 
 from worldmodel import Dream, GenCore, Onlooker, head_for
+from worldmodel.codecs import PairHead
 from worldmodel.distributions import (
     NADE,
     Categorical,
@@ -82,6 +83,19 @@ def test_of_a_mixture_weights_and_components_are_sharpened(temperature):
     expected = mixture(logits / temperature, td.Normal(mean, std * temperature**0.5))
     x = normal(7, 5)
     close(found.log_prob(x), expected.log_prob(x))
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_of_pairs_each_step_is_sharpened(temperature):
+    first, second = torch.tensor([0, 0, 1, 2, 2]), torch.tensor([0, 1, 1, 0, 2])
+    torch.manual_seed(0)
+    pairs = PairHead(3, first, second, 4).double()(normal(3))
+    exact = pairs.log_prob(torch.arange(5))
+    begun = torch.stack([exact[first == a].logsumexp(0) for a in range(3)])
+    within = torch.stack([exact[c] - begun[first[c]] for c in range(5)]) / temperature
+    totals = torch.stack([within[first == a].logsumexp(0) for a in range(3)])
+    expected = (begun / temperature).log_softmax(0)[first] + within - totals[first]
+    close(tempered(pairs, temperature).log_prob(torch.arange(5)), expected)
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)

@@ -1,134 +1,499 @@
-"""Laws of films: what is in the file is what happened."""
+"""Laws of `worldmodel video`: films show what happened, in the real game and in dreams."""
 
 from dataclasses import replace
-from itertools import islice
-from pathlib import Path
+from itertools import islice, pairwise
+from typing import Any, NamedTuple
 
-import imageio_ffmpeg
+import games  # noqa: F401 (registers games)
+import gymnasium
 import numpy as np
 import pytest
-from PIL import Image
+import torch
+from films import read
 
-from envs import ToyGame
-from envs.toy_game import Action
-from experiments.config import GameConfig, ToyGameConfig, quick
-from experiments.run import RunError
+from envs import Action, ToyGame, draw_ring
+from experiments import jobs, video
+from experiments.cli import main
+from experiments.config import ToyGameConfig, quick
+from experiments.control_config import (
+    ControlConfig,
+    EnvironmentConfig,
+    SeeingConfig,
+    quick_control,
+)
+from experiments.control_parts import Facts
+from experiments.control_parts import Parts as ControlParts
+from experiments.environments import vector_env
+from experiments.films import GRID
+from experiments.play import core
+from experiments.play.panels import Cell, Panel, columns_for, compose, fitted, font
+from experiments.play_config import VideoConfig
+from experiments.run import RunError, RunFolder
 from experiments.toy_game import Parts
-from experiments.video import GRID, draw, film, scenes
+from experiments.video import ALONE, WATCHES, film, frames, plan_of
 from worldmodel.noise import OwnNoise
 
-STEPS = 12
+CART = EnvironmentConfig("CartPole-v1")
+ENVIRONMENTS = {
+    "cart": CART,
+    "codes": replace(CART, pixels=16, grayscale=True),
+    "pixels": replace(CART, pixels=16),
+    "numbers": EnvironmentConfig("Counting-v0"),
+    "nested": EnvironmentConfig("Nested-v0"),
+    "wheel": EnvironmentConfig("Pendulum-v1"),
+}
+RUNS = ["toy", *ENVIRONMENTS]
+KINDS = list(video.KINDS)
 
 
-def make_parts(width: int = 4, classes: int = 3) -> Parts:
-    """An untrained model: its dreams end after a step or two."""
+def make_parts(name: str) -> Any:
+    """What an untrained run holds: its dreams end after a step or two."""
     with OwnNoise(0)():
-        parts = Parts(replace(quick(ToyGameConfig()), game=GameConfig(width, classes)), [-1.0])
+        parts = Parts(quick(ToyGameConfig()), [-1.0]) if name == "toy" else make_control(name)
     for module in parts.modules.values():
         module.requires_grad_(False)
     return parts
 
 
-def frames_of_gif(path: Path) -> list[np.ndarray]:
-    image = Image.open(path)
-    frames = []
-    for number in range(image.n_frames):
-        image.seek(number)
-        frames.append(np.asarray(image.convert("RGB")).astype(int))
-    return frames
+def make_control(name: str, is_known: bool = True) -> ControlParts:
+    told = ENVIRONMENTS[name]
+    env = vector_env(told, 1)
+    seeing = SeeingConfig(vae="joint" if name == "pixels" else "frozen")
+    where = {"environment": told} if is_known else {"data": "recorded"}
+    config = ControlConfig(**where, seeing=seeing)
+    spaces = env.single_observation_space, env.single_action_space
+    return ControlParts(quick_control(config), Facts(90, None, 1.0), *spaces)
 
 
-def frames_of_mp4(path: Path) -> tuple[dict, list[np.ndarray]]:
-    reader = imageio_ffmpeg.read_frames(str(path))
-    meta = next(reader)
-    width, height = meta["size"]
-    frames = [np.frombuffer(data, np.uint8).reshape(height, width, 3) for data in reader]
-    return meta, [frame.astype(int) for frame in frames]
+@pytest.fixture(scope="module")
+def runs() -> dict[str, Any]:
+    made = {name: make_parts(name) for name in RUNS}
+    made["recorded"] = make_control("cart", is_known=False)
+    return made
 
 
-def test_a_film_shows_the_frames_that_went_in(tmp_path):
-    parts, gif, mp4 = make_parts(), tmp_path / "film.gif", tmp_path / "film.mp4"
-    noted = []
-    film(parts, [gif, mp4], STEPS, seed=1, fps=4, note=lambda *counts: noted.append(counts))
-    assert noted == [(done, STEPS) for done in range(1, STEPS + 1)]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["film.gif", "film.mp4"]
-    frames = [draw(scene).astype(int) for scene in islice(scenes(parts, 1, "policy"), STEPS)]
-    meta, in_mp4 = frames_of_mp4(mp4)
-    in_gif = frames_of_gif(gif)
-    assert len(in_gif) == len(in_mp4) == STEPS
-    assert meta["fps"] == pytest.approx(4)
-    with Image.open(gif) as image:
-        assert (image.info["loop"], image.info["duration"]) == (0, 250)
-    for frame, of_gif, of_mp4 in zip(frames, in_gif, in_mp4, strict=True):
-        assert of_gif.shape == of_mp4.shape == frame.shape
-        assert np.abs(of_gif - frame).max() <= GRID / 2
-        assert np.abs(of_mp4 - frame).mean() < 3
+def some(parts: Any, count: int, **told: Any) -> list[np.ndarray]:
+    """The first frames of a film."""
+    plan = plan_of(parts, VideoConfig(**told))
+    return list(islice(frames(parts, plan), count))
 
 
-@pytest.mark.parametrize("agent", ["policy", "uniform"])
-def test_the_same_seed_gives_the_same_film(agent):
-    def pictures(seed):
-        return np.stack([draw(s) for s in islice(scenes(make_parts(), seed, agent), STEPS)])
+class Said(NamedTuple):
+    """What a frame was made of."""
 
-    assert (pictures(2) == pictures(2)).all()
-    assert (pictures(2) != pictures(3)).any()
+    headline: str
+    noted: str
+    parts: list[Any]  # panels, or cells
 
+    @property
+    def step(self) -> int:
+        return int(self.headline.split()[1])
 
-def test_the_real_side_is_the_game_and_both_go_on_together():
-    parts = make_parts()
-    game, before = ToyGame(), None
-    for scene in islice(scenes(parts, 4, "uniform"), 80):
-        if before is None or before.ended:
-            observation, info = game.reset(seed=4 if before is None else None)
-            assert (scene.step, scene.action) == (0, "")
-            assert scene.dream.observation == scene.real.observation
-            assert (scene.real.total, scene.dream.total) == (0, 0)
-            assert not scene.ended
-        else:
-            observation, reward, terminated, truncated, info = game.step(
-                Action[scene.action.upper()]
-            )
-            assert scene.episode == before.episode
-            assert scene.step == before.step + 1
-            assert (scene.real.reward, scene.real.terminated) == (reward, terminated)
-            assert scene.real.ended == (terminated or truncated)
-            assert scene.real.total == before.real.total + reward
-        assert (scene.real.observation, scene.position) == (observation, info["position"])
-        assert (scene.real.ring == np.eye(3)[info["ring"]]).all()
-        missed = 1 - scene.dream.ring[np.arange(4), info["ring"]]
-        assert scene.difference == pytest.approx(missed, abs=1e-5)
-        before = scene
-    assert before.episode > 3
+    @property
+    def action(self) -> str:
+        return self.headline.split("    ")[1]
 
 
-@pytest.mark.parametrize(("width", "classes"), [(2, 2), (3, 5), (7, 10)])
-def test_frames_have_even_sides_and_one_size(width, classes):
-    made = [draw(s) for s in islice(scenes(make_parts(width, classes), 0, "uniform"), 6)]
-    assert len({frame.shape for frame in made}) == 1
-    assert all(side % 2 == 0 for side in made[0].shape[:2])
+@pytest.fixture
+def said(monkeypatch) -> list[Said]:
+    """What the frames of films are made of, one after another."""
+    heard: list[Said] = []
+
+    def listening(compose):
+        def listen(headline, noted, parts, *more):
+            heard.append(Said(headline, noted, list(parts)))
+            return compose(headline, noted, parts, *more)
+
+        return listen
+
+    monkeypatch.setattr(core, "compose", listening(core.compose))
+    monkeypatch.setattr(video, "compose_grid", listening(video.compose_grid))
+    return heard
 
 
-def test_a_film_is_written_whole_or_not_at_all(tmp_path):
-    def stop(done, total):
+# Files.
+
+
+@pytest.mark.parametrize(
+    ("run", "kind"),
+    [
+        ("toy", "both"),
+        ("toy", "grid"),
+        ("cart", "open-loop"),
+        ("codes", "real"),
+        ("codes", "dream"),
+    ],
+)
+def test_a_film_holds_the_frames_that_went_in(tmp_path, runs, run, kind):
+    files = [tmp_path / f"film{suffix}" for suffix in (".gif", ".mp4", ".webp")]
+    plan = plan_of(runs[run], VideoConfig(kind, steps=5, seed=1, fps=4))._replace(dreams=4)
+    done: list[int] = []
+    film(runs[run], plan, files, done.append)
+    assert done == [1, 2, 3, 4, 5]
+    assert sorted(tmp_path.iterdir()) == files
+    expected = list(islice(frames(runs[run], plan), 5))
+    for file in files:
+        found, fps = read(file)
+        assert fps == pytest.approx(4)
+        assert len(found) == 5
+        for frame, other in zip(found, expected, strict=True):
+            off = np.abs(frame - other)
+            if file.suffix == ".mp4":
+                assert off.mean() < 3
+            else:
+                assert off.max() <= {".gif": GRID / 2, ".webp": 0}[file.suffix]
+
+
+def test_a_film_is_written_whole_or_not_at_all(tmp_path, runs):
+    def stop(done):
         raise KeyboardInterrupt
 
+    files = [tmp_path / f"film{suffix}" for suffix in (".gif", ".mp4", ".webp")]
     with pytest.raises(KeyboardInterrupt):
-        film(make_parts(), [tmp_path / "a.gif", tmp_path / "b.mp4"], 3, note=stop)
+        film(runs["toy"], plan_of(runs["toy"], VideoConfig()), files, stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+# All kinds.
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_frames_have_even_sides_and_one_size(runs, run, kind):
+    """Through beginnings and ends, and whatever pictures and texts there are."""
+    told = {} if kind == "real" else {"horizon": 3}
+    told |= {"dreams": 4} if kind == "grid" else {}
+    made = some(runs[run], 9, kind=kind, agent="uniform", **told)
+    assert len({frame.shape for frame in made}) == 1
+    assert all(side % 2 == 0 for side in made[0].shape[:2])
+    assert any((frame != made[0]).any() for frame in made)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_seed_gives_the_same_film(kind):
+    def pictures(seed):
+        return np.stack(some(make_parts("toy"), 6, kind=kind, seed=seed, **few))
+
+    few = {"dreams": 4} if kind == "grid" else {}
+
+    before = torch.get_rng_state()
+    first = pictures(2)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (pictures(2) == first).all()
+    assert (pictures(3) != first).any()
+
+
+def test_without_a_kind_all_that_there_is_is_shown(runs):
+    assert plan_of(runs["cart"], VideoConfig()).kind == "both"
+    assert plan_of(runs["recorded"], VideoConfig()).kind == "dream"
+
+
+def test_a_dream_needs_no_environment(runs, said):
+    for kind in ("dream", "grid"):
+        some(runs["recorded"], 4, kind=kind)
+    assert [part.title for part in said[0].parts] == ["dream"]
+    assert len(said[-1].parts) == 16
+
+
+def test_a_film_is_as_fast_as_the_environment_is_shown(runs):
+    def plan(run):
+        return plan_of(runs[run], VideoConfig())
+
+    assert (plan("toy").fps, plan("toy").steps) == (2, 60)
+    assert (plan("cart").fps, plan("cart").steps) == (30, 300)
+    assert plan("numbers").fps == 10
+    assert plan("recorded").fps == 10
+    slow = replace(runs["cart"].config, environment=replace(CART, action_repeat=5))
+    parts = ControlParts(slow, Facts(90, None, 1.0), *spaces_of(runs["cart"]))
+    assert plan_of(parts, VideoConfig()).fps == 10
+    assert plan_of(parts, VideoConfig(fps=7, steps=5))[1:3] == (5, 7)
+
+
+def spaces_of(parts):
+    return parts.recorded_space, parts.action_space
+
+
+# The real game, and the dream of it.
+
+
+@pytest.mark.parametrize(
+    ("kind", "agent", "count"),
+    [("real", "uniform", 105), ("both", "policy", 20), ("open-loop", "uniform", 40)],
+)
+def test_the_real_side_is_the_toy_game_played_by_hand(runs, said, kind, agent, count):
+    some(runs["toy"], count, kind=kind, seed=4, agent=agent)
+    game, ended, total = ToyGame(), True, 0.0
+    for frame in said:
+        if ended or (kind == "open-loop" and frame.step == 0):
+            _, info = game.reset(seed=4 if frame is said[0] else None)
+            assert frame.step == 0
+            assert frame.action == "a new game begins"
+            words, ended, total = "reward none yet   return 0", False, 0.0
+        else:
+            action = Action[frame.action.upper()]
+            _, reward, terminated, truncated, info = game.step(action)
+            ended, total = terminated or truncated, total + float(reward)
+            end = "   the end" * terminated + "   time is up" * truncated
+            words = f"reward {reward:g}   return {total:.5g}{end}"
+        real = frame.parts[0]
+        assert real.title == "real"
+        assert real.lines == [words]
+        assert (real.picture == draw_ring(np.eye(3)[info["ring"]], info["position"])).all()
+    assert [frame.step for frame in said].count(0) >= (1 if kind == "both" else 2)
+
+
+@pytest.mark.parametrize("run", ["cart", "pixels"])
+def test_the_real_side_is_the_environment_played_by_hand(runs, said, run):
+    some(runs[run], 40, kind="real", seed=5, agent="uniform")
+    env, ended = gymnasium.make("CartPole-v1", render_mode="rgb_array"), True
+    for frame in said:
+        if ended:
+            env.reset(seed=5 if frame is said[0] else None)
+            ended = False
+        else:
+            _, _, terminated, truncated, _ = env.step({"left": 0, "right": 1}[frame.action])
+            ended = terminated or truncated
+        picture = np.asarray(env.render(), float)
+        if run == "pixels":  # as the model sees it
+            assert frame.parts[0].picture.shape == (16, 16, 3)
+            dark = 255 - picture.reshape(16, 25, 600, 3).mean(1)  # [16, 600, 3], rows only
+            seen = 255.0 - frame.parts[0].picture
+            rows = np.corrcoef(dark.mean((1, 2)), seen.mean((1, 2)))[0, 1]
+            assert rows > 0.95
+        else:
+            assert (frame.parts[0].picture == picture).all()
+    assert [frame.step for frame in said].count(0) >= 2
+
+
+@pytest.mark.parametrize("run", ["toy", "cart", "codes"])
+def test_the_dream_sees_the_first_row_only(runs, said, run):
+    some(runs[run], 25, kind="both", agent="uniform")
+    waits = False
+    for frame in said:
+        real, dream, difference = frame.parts
+        assert [part.title for part in frame.parts] == ["real", "dream", "difference"]
+        if frame.step == 0:
+            assert dream.lines == real.lines
+            assert difference.lines == ["the dream watches"]
+        elif waits:
+            assert difference.lines == ["the dream has ended"]
+        else:
+            assert difference.lines[0].startswith("the dream gave this observation ")
+        waits = dream.lines[0].endswith(("the end", "time is up"))
+        apart = (real.picture != dream.picture).any(-1)  # [H, W]
+        red = difference.picture[..., 0] > difference.picture[..., 1].astype(int) + 30
+        assert not (red & ~apart).any()
+    assert any(
+        frame.parts[1].picture.tobytes() != frame.parts[0].picture.tobytes() for frame in said
+    )
+
+
+def test_where_pictures_cannot_be_compared_the_odds_are_told_all_the_same(runs, said):
+    some(runs["nested"], 12, kind="both", agent="uniform")
+    for frame in said:
+        assert [part.title for part in frame.parts] == ["real", "dream"]
+        assert len(frame.parts[1].lines) >= 2
+    assert any("the dream gave this" in frame.parts[1].lines[1] for frame in said)
+
+
+# Open loops.
+
+
+@pytest.mark.parametrize(("run", "observed"), [("toy", 1), ("toy", 4), ("cart", 3)])
+def test_a_border_tells_whether_the_dream_watches(runs, said, run, observed):
+    horizon = 5
+    told = {"observed": observed, "horizon": horizon}
+    made = some(runs[run], 24, kind="open-loop", agent="uniform", **told)
+    begun = 0
+    for number, (frame, picture) in enumerate(zip(said, made, strict=True)):
+        before = said[number - 1]
+        if number and (before.step - begun == observed + horizon - 1 or has_ended(before)):
+            assert frame.step == 0
+        elif number:
+            assert frame.step == before.step + 1
+        real, dream, _ = frame.parts
+        watches = frame.step < observed
+        assert dream.border == (WATCHES if watches else ALONE)
+        assert (picture == dream.border).all(-1).sum() > 1_000
+        assert (picture == (ALONE if watches else WATCHES)).all(-1).sum() < 50_000
+        assert (real.border, dream.title.startswith("dream, watches")) == (None, watches)
+        if watches:
+            assert dream.lines == real.lines
+    assert [frame.step for frame in said].count(0) >= 3
+    assert {frame.step >= observed for frame in said} == {True, False}
+
+
+def has_ended(frame: Said) -> bool:
+    return frame.parts[0].lines[0].endswith(("the end", "time is up"))
+
+
+def test_while_it_watches_a_dream_shows_what_is_real(runs, said):
+    some(runs["cart"], 14, kind="open-loop", observed=4, horizon=2)
+    watching = [frame for frame in said if frame.step < 4]
+    assert len(watching) >= 8
+    for frame in watching:
+        real, dream, difference = frame.parts
+        assert np.abs(real.picture.astype(int) - dream.picture).mean() < 0.5
+        assert difference.lines == ["the dream watches"]
+
+
+# Grids.
+
+
+@pytest.mark.parametrize("run", ["toy", "cart", "recorded"])
+def test_dreams_go_on_from_one_start_each_by_its_own_draws(runs, said, run):
+    some(runs[run], 14, kind="grid", dreams=4, horizon=4)
+    start = said[0].parts[0]
+    apart = 0
+    for frame, after in pairwise(said):
+        cells = frame.parts
+        assert len(cells) == 4
+        if frame.headline == said[0].headline:
+            assert all(same(cell, start) for cell in cells)
+        else:
+            apart += len({cell.picture.tobytes() for cell in cells})
+        for cell, later in zip(cells, after.parts, strict=True):
+            assert cell.faded == cell.words.endswith(("the end", "time is up"))
+            if cell.faded and after.step > frame.step:
+                assert same(cell, later)
+        over = all(cell.faded for cell in cells) or frame.step == said[0].step + 4
+        assert after.step == (said[0].step if over else frame.step + 1)
+    assert apart > 14
+    steps = [frame.step for frame in said]
+    assert steps.count(steps[0]) >= 3
+
+
+def same(one: Cell, other: Cell) -> bool:
+    return one.words == other.words and (one.picture == other.picture).all()
+
+
+@pytest.mark.parametrize("observed", [1, 3])
+def test_the_start_of_a_grid_is_what_was_really_seen(runs, said, observed):
+    some(runs["cart"], 2, kind="grid", dreams=4, seed=6, observed=observed)
+    grid = said[0]
+    said.clear()
+    some(runs["cart"], observed, kind="real", seed=6)
+    assert said[-1].step == grid.step == observed - 1
+    shown = said[-1].parts[0].picture.astype(int)
+    assert all(np.abs(cell.picture - shown).mean() < 0.5 for cell in grid.parts)
+    assert all(cell.words == f"return {observed - 1}" for cell in grid.parts)
+
+
+def test_games_that_are_too_short_to_be_watched_are_told(runs):
+    with pytest.raises(RunError, match="no game lasts longer than the --observed 12 rows"):
+        some(runs["numbers"], 1, kind="grid", observed=12)
+
+
+# Words fit.
+
+
+def test_a_frame_is_as_large_whatever_is_said():
+    picture = np.zeros((16, 16, 3), np.uint8)
+    long = " ".join(f"{number / 7:.3g}" for number in range(40))
+    for count in (1, 2, 3):
+        silent = compose("", "", [Panel("", [], picture)] * count, 2)
+        spoken = compose(long, long, [Panel(long, [long] * 3, picture, WATCHES)] * count, 2)
+        assert silent.shape == spoken.shape
+        assert (silent[:, -18:-2] == spoken[:, -18:-2]).all()  # nothing is written there
+
+
+def test_texts_are_cut_to_their_room():
+    assert fitted("left", 22, 200) == "left"
+    short = fitted("left " * 40, 22, 200)
+    assert short.endswith("…")
+    assert 150 < font(22).getlength(short) <= 200
+
+
+@pytest.mark.parametrize("count", range(1, 30))
+def test_a_grid_has_room_for_all(count):
+    for size in ((64, 64), (600, 400), (456, 30)):
+        columns = columns_for(count, *size)
+        assert 1 <= columns <= count
+        assert columns * -(-count // columns) - count <= max(2, count // 4)
+
+
+# Mistakes.
+
+
+@pytest.mark.parametrize(
+    ("run", "told", "message"),
+    [
+        ("recorded", {"kind": "real"}, "no real environment: film --kind dream or grid"),
+        ("recorded", {"kind": "open-loop"}, "no real environment: film --kind dream or grid"),
+        ("recorded", {"kind": "grid", "observed": 3}, "leave --observed out"),
+        ("cart", {"observed": 3}, "--observed is for --kind open-loop or grid, not for both"),
+        ("cart", {"kind": "open-loop", "dreams": 3}, "--dreams is for --kind grid, not for open"),
+        ("cart", {"kind": "real", "temperature": 2.0}, "--temperature is for --kind dream or"),
+        ("cart", {"kind": "real", "horizon": 9}, "--horizon is for --kind dream or"),
+        ("cart", {"kind": "open-loop", "observed": 0}, "--observed must be 1 or more"),
+        ("cart", {"fps": 1000.0}, "0.1 to 100 frames a second"),
+    ],
+)
+def test_what_does_not_fit_is_told_in_a_sentence(tmp_path, runs, run, told, message):
+    with pytest.raises(RunError, match=message):
+        film(runs[run], plan_of(runs[run], VideoConfig(**told)), [tmp_path / "film.gif"])
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "message"),
+    ("names", "message"),
     [
-        ("film.avi", {}, r"a film is a \.mp4 or a \.gif file, but .*film\.avi is neither"),
-        ("nowhere/film.gif", {}, "there is no folder"),
-        ("film.gif", {"steps": 0}, "steps and fps above 0"),
-        ("film.gif", {"fps": 0.0}, "steps and fps above 0"),
-        ("film.gif", {"seed": -1}, "seed must be 0 or more"),
-        ("film.gif", {"agent": "nobody"}, "agent is one of policy, uniform"),
+        (["film.avi"], r"a film is a \.mp4, \.gif, \.webp file"),
+        (["film.gif", "film.txt"], r"a film is a \.mp4, \.gif, \.webp file"),
+        (["nowhere/film.gif"], "there is no folder"),
+        (["film.gif", "film.gif"], "names a file twice"),
     ],
 )
-def test_mistakes_are_told_in_a_sentence(tmp_path, name, options, message):
+def test_files_that_cannot_be_are_told_before_anything_is_filmed(tmp_path, runs, names, message):
+    plan = plan_of(runs["toy"], VideoConfig())
     with pytest.raises(RunError, match=message):
-        film(make_parts(), tmp_path / name, **options)
+        film(runs["toy"], plan, [tmp_path / name for name in names])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"steps": 0}, "--steps must be positive"),
+        ({"fps": 0.0}, "--fps must be positive"),
+        ({"temperature": -1.0}, "--temperature must be positive"),
+        ({"horizon": 0}, "--horizon must be positive"),
+        ({"dreams": 0}, "--dreams must be positive"),
+        ({"dreams": 101}, "--dreams is at most 100"),
+        ({"observed": -1}, "--observed must be 0 or more"),
+        ({"seed": -1}, "--seed must be 0 or more"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(told, message):
+    with pytest.raises(ValueError, match=message):
+        VideoConfig(**told)
+
+
+# The verb.
+
+
+def test_films_are_named_after_their_kind(tmp_path, runs, monkeypatch):
+    folder = RunFolder.create(tmp_path / "run", quick(ToyGameConfig()))
+    monkeypatch.setattr(jobs, "_to_be_shown", lambda verb, folder: runs["toy"])
+    jobs.video(folder.path, VideoConfig(steps=2))
+    jobs.video(folder.path, VideoConfig("open-loop", steps=2))
+    jobs.video(folder.path, VideoConfig(steps=2), [tmp_path / "film.webp"])
+    names = sorted(path.name for path in folder.videos.iterdir())
+    assert names == ["both.gif", "both.mp4", "open-loop.gif", "open-loop.mp4"]
+    assert len(read(tmp_path / "film.webp")[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ([], "no config.json"),
+        (["--kind", "opera"], "open-loop"),
+        (["--steps", "0"], "must be positive"),
+    ],
+)
+def test_the_command_line_ends_mistakes_with_a_sentence(tmp_path, capsys, more, message):
+    with pytest.raises(SystemExit) as ended:
+        main(["video", str(tmp_path), *more])
+    assert ended.value.code == 2
+    told = capsys.readouterr()
+    assert message in told.out + told.err

@@ -4,6 +4,10 @@ All give nats by key [T, B], which add up to the bound of a whole sequence: the 
 key is what the bound of everything up to it exceeds the bound of everything before it by. The
 latents' weights count with the observation. Base measure: counting for discrete parts, Lebesgue
 for continuous ones. Rows that are not scored give 0. No weight or schedule of a loss enters.
+
+Sequences of more than `LONGEST` rows are read in pieces, with states that are carried, so that
+memory does not grow with them. To filters that makes no difference; a smoother's posterior does
+not foresee what comes after a piece, and what it gives is a bound as well, hardly a looser one.
 """
 
 import math
@@ -16,10 +20,11 @@ from torch.distributions import kl_divergence
 
 from worldmodel import nested
 from worldmodel.cores import Inference, SequenceCore
-from worldmodel.model import WorldModel
+from worldmodel.model import ModelState, WorldModel
 from worldmodel.sequences import Sequences
 
 AT_ONCE = 2**18  # rows times columns times particles that are held at once
+LONGEST = 2**14  # rows that are read at once: longer sequences come in pieces, states are carried
 DECODED = 2**24  # numbers that the decoder's widest layer gives of those that are decoded at once
 
 
@@ -57,8 +62,8 @@ def log_prob(
     (Burda et al. 2016, https://arxiv.org/abs/1509.00519, eq. 8, over whole sequences): the ELBO
     for K = 1, rising in K towards the likelihood, and equal to it for cores without latents.
 
-    at_once: how many rows x columns x particles are held in memory; more are done in turn (but a
-    smoother's posterior has to read all rows).
+    at_once: how many rows x columns x particles are held in memory; more are done in turn (but of
+    a smoother at least a piece of `LONGEST` rows).
     """
     totals: dict[str, Tensor] = {}
     for parts in _in_groups(model, sequences, particles, at_once):
@@ -105,15 +110,19 @@ def filter_particles(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """`particle_filter`, and the log probability of the ancestors chosen after each row, [T, B]
     nats, zero where none were."""
-    batch_size = sequences.mask.shape[1]
-    prepared, core = model.prepare(sequences, model.initial_state(batch_size))
-    core = nested.repeat(core, particles)
+    time, batch_size = sequences.mask.shape
+    state = model.initial_state(batch_size)
+    core = nested.repeat(state.core, particles)
     columns = torch.arange(batch_size, device=sequences.mask.device)
     level = core.latent.new_tensor(-math.log(particles))
     weights = level.expand(particles, batch_size)  # log, normalised: they sum to one
     gains, choices = [], []
-    for t, prepared_t in enumerate(nested.steps(prepared)):
-        posterior, prior, core = model.core.explain(nested.repeat(prepared_t, particles), core)
+    for t in range(time):
+        if t % LONGEST == 0:
+            piece = nested.index(sequences, slice(t, t + LONGEST))
+            prepared = nested.steps(model.prepare(piece, state)[0])
+        prepared_t = nested.repeat(prepared[t % LONGEST], particles)
+        posterior, prior, core = model.core.explain(prepared_t, core)
         inference = nested.map(lambda leaf: leaf[None], Inference(core, posterior, prior))
         parts = increments(model, nested.index(sequences, slice(t, t + 1)), inference)
         by_key = {}
@@ -133,6 +142,9 @@ def filter_particles(
             core = nested.index(core, ancestors)
             weights = torch.where(poor, level, weights)
         choices.append(chosen)
+        if (t + 1) % LONGEST == 0:
+            history = model.history_after(piece, state)
+            state = ModelState(nested.index(core, slice(batch_size)), history)
     return nested.stack(gains), torch.stack(choices)
 
 
@@ -142,8 +154,10 @@ def _in_groups(
     """The increments of log w by key, [T, K', B], of one group of particles after another."""
     time, batch_size = sequences.mask.shape
     width = max([1, *(x.shape[0] for x in model.decoder.parameters() if x.dim() > 1)])
-    group = min(particles, max(1, at_once // (time * batch_size)))
-    length = max(1, at_once // (group * batch_size)) if model.core.filtering else time
+    length = min(time, LONGEST)
+    group = min(particles, max(1, at_once // (length * batch_size)))
+    if model.core.filtering:
+        length = min(length, max(1, at_once // (group * batch_size)))
     for begin in range(0, particles, group):
         drawn = min(group, particles - begin)
         decoded = max(1, DECODED // (width * drawn * batch_size))  # rows

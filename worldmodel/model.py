@@ -150,10 +150,8 @@ class WorldModel(nn.Module):
         inference, core = self.core.infer(
             contexts, evidence, sequences.mask, state.core, particles
         )
-        windows = windows.repeat(1, particles, 1, 1)
-        columns = torch.arange(windows.shape[1], device=windows.device)
-        history = windows[sequences.lengths.repeat(particles), columns]  # [K * B, N, E]
-        states = ModelState(inference.states, windows[1:])
+        history = _last(windows, sequences).repeat(particles, 1, 1)  # [K * B, N, E]
+        states = ModelState(inference.states, windows[1:].repeat(1, particles, 1, 1))
         return inference._replace(states=states), ModelState(core, history)
 
     def explain(self, sequences: Sequences, particles: int = 1) -> Inference:
@@ -167,6 +165,10 @@ class WorldModel(nn.Module):
         the first row: for loops of one's own, where `infer` draws what it likes."""
         contexts, evidence, _, state = self._read(sequences, state)
         return self.core.prepare(contexts, evidence, sequences.mask, state.core), state.core
+
+    def history_after(self, sequences: Sequences, state: ModelState) -> Tensor:
+        """The history of the state that `infer` ends with, [B, N, E], without inference."""
+        return _last(self._read(sequences, state)[2], sequences)
 
     def _read(
         self, sequences: Sequences, state: ModelState
@@ -265,6 +267,11 @@ class WorldModel(nn.Module):
     def remember(self, encoding: Tensor, history: Tensor) -> Tensor:
         """The history [B, N, E] after one more encoding [B, E]."""
         return torch.cat([history[:, 1:], encoding[:, None]], 1)
+
+
+def _last(windows: Tensor, sequences: Sequences) -> Tensor:
+    """The histories [T + 1, B, N, E] after the last valid rows, [B, N, E]."""
+    return windows[sequences.lengths, torch.arange(windows.shape[1], device=windows.device)]
 
 
 def void_row(first: Tensor, action: Tensor, percept: dict[str, Any]) -> Row:

@@ -123,10 +123,13 @@ def measure(
     with reporter.stage(f"learning by {title}", told.updates, 0, "updates") as stage:
         learned = learn(model, music, told, seed, CHOSEN_BY, arm.objective(model), stage.update)
     seconds = time.monotonic() - begun
+    by_bound = score(learned.model, music, particles, title, reporter)
+    said = ", ".join(f"{bound} {nats:.3f}" for bound, nats in by_bound.items())
+    reporter.say(f"{title}: {said} nats a frame of the test set")
     return {
         "arm": name,
         "seed": seed,
-        "by_bound": score(learned.model, music, particles, title, reporter),
+        "by_bound": by_bound,
         "valid_nats": learned.nats,
         "update": learned.update,
         "curve": learned.curve,

@@ -317,6 +317,23 @@ def of_replay(result: Sequence[dict[str, Any]]) -> Table:
     return table(title, (*columns, "us a batch", "us a row", "s to open"), rows)
 
 
+def of_play(result: Sequence[dict[str, Any]]) -> Table:
+    """The table of `bench play`."""
+    timed = ("dream_step", "row", "frame")
+    rows = (
+        (
+            row["game"],
+            *(f"{row[f'{name}_ms']:.2f} ({row[f'{name}_ms_99']:.2f})" for name in timed),
+            f"{row['frames_per_second']:.1f}",
+        )
+        for row in result
+    )
+    threads = ", ".join(sorted({str(row["threads"]) for row in result}))
+    title = f"one game, threads: {threads}; ms, the median and (of 99 % at most)"
+    columns = ("game", "dream step", "row of both worlds", "row and pictures", "frames/s")
+    return table(title, columns, rows)
+
+
 def of_dream(result: Sequence[dict[str, Any]]) -> Table:
     """The table of `bench dream`."""
     rows = (

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from experiments.images import Batches, HeldImages, binarise
-from experiments.progress import Reporter, Stage
+from experiments.progress import Reporter, Stage, stoppable
 from experiments.run import RunError
 from experiments.vae import Learner, model_of, updates_within
 from experiments.vae_config import VAELearningConfig, VAEModelConfig
@@ -53,34 +53,35 @@ def bench(
     random = np.random.default_rng(0)
     chosen = torch.from_numpy(random.choice(len(test), digits, replace=False))
     binary = torch.from_numpy(binarise(test, "dynamic", random))
-    rows = []
-    for seed in seeds:
-        for name in models:
-            told = replace(RECIPES[name], batch=8) if quick else RECIPES[name]
-            said = reporter or Reporter()
-            begun = (time.monotonic(), time.process_time())
-            model, updates = learn(name, told, train, seed, 0.0 if quick else minutes, said)
-            seconds, busy = time.monotonic() - begun[0], time.process_time() - begun[1]
-            elbo = torch.cat([_elbo(model, part) for part in binary.split(500)])
-            with said.stage(f"scoring {name}", digits, 0, "digits") as stage:
-                nll = negative_log_likelihood(model, binary[chosen], particles, stage)
-            rows.append(
-                {
-                    "model": name,
-                    "seed": seed,
-                    "negative_elbo": -elbo.mean().item(),
-                    "negative_elbo_se": _error(elbo),
-                    "nll": nll.mean().item(),
-                    "nll_se": _error(nll),
-                    "updates": updates,
-                    "train_seconds": seconds,
-                    "processor_seconds": busy,
-                }
-            )
-            said.say(
-                f"{name}, seed {seed}: negative ELBO {rows[-1]['negative_elbo']:.2f}, negative "
-                f"log-likelihood {rows[-1]['nll']:.2f} nats a digit"
-            )
+    rows: list[dict[str, Any]] = []
+    said = reporter or Reporter()
+    with stoppable(said):
+        for seed in seeds:
+            for name in models:
+                told = replace(RECIPES[name], batch=8) if quick else RECIPES[name]
+                begun = (time.monotonic(), time.process_time())
+                model, updates = learn(name, told, train, seed, 0.0 if quick else minutes, said)
+                seconds, busy = time.monotonic() - begun[0], time.process_time() - begun[1]
+                elbo = torch.cat([_elbo(model, part) for part in binary.split(500)])
+                with said.stage(f"scoring {name}", digits, 0, "digits") as stage:
+                    nll = negative_log_likelihood(model, binary[chosen], particles, stage)
+                rows.append(
+                    {
+                        "model": name,
+                        "seed": seed,
+                        "negative_elbo": -elbo.mean().item(),
+                        "negative_elbo_se": _error(elbo),
+                        "nll": nll.mean().item(),
+                        "nll_se": _error(nll),
+                        "updates": updates,
+                        "train_seconds": seconds,
+                        "processor_seconds": busy,
+                    }
+                )
+                said.say(
+                    f"{name}, seed {seed}: negative ELBO {rows[-1]['negative_elbo']:.2f}, "
+                    f"negative log-likelihood {rows[-1]['nll']:.2f} nats a digit"
+                )
     return {
         "scored": "784 pixels of dynamically binarised test digits; nats a digit",
         "digits": digits,

@@ -29,7 +29,7 @@ LABEL = 130  # the width of a thought's name
 BARS = 6  # values that have one, and the one that is seen
 BAR = 260  # the width of one for probability 1
 THOUGHTS = 3  # lines
-PLOT = (320, 72)  # surprise over time
+PLOT = (320, 72)  # surprise over time, at most
 FADED = (110, 112, 118)
 LEADS = (0, 114, 178)
 
@@ -135,12 +135,14 @@ def _draw_mind(
     for number, chance in enumerate(expected):
         _draw_chance(pen, MARGIN + LABEL, top + number * LINE, chance)
     top += LINE * len(expected)
-    plot = Box(box.right - MARGIN - PLOT[0], box.top + LINE + 4, *PLOT)
+    width = min(PLOT[0], box.width // 4)
+    plot = Box(box.right - MARGIN - width, box.top + LINE + 4, width, PLOT[1])
     for number, (name, words) in enumerate(thoughts(player.moment)):
         middle = top + number * LINE + LINE // 2
-        room = plot.left - 2 * MARGIN - LABEL if middle < plot.bottom + LINE // 2 else box.width
+        room = (plot.left if middle < plot.bottom + LINE // 2 else box.right) - 2 * MARGIN - LABEL
         pen.text((MARGIN, middle), name, FADED, font(16), anchor="lm")
-        text = wrapped(pen, words, room)[0]
+        text, *more = wrapped(pen, words, room)
+        text += " …" * bool(more)
         pen.text((MARGIN + LABEL, middle), text, INK, font(16), anchor="lm")
     _draw_surprises(pen, plot, surprises)
     middle = box.bottom - LINE // 2 - 4
@@ -166,7 +168,7 @@ def _draw_surprises(pen: Pen, box: Box, surprises: Surprises) -> None:
     step = box.width / REMEMBERED
     for number, end in enumerate(shares):
         left = box.left + number * step
-        pen.rectangle((left, min(zero, end), left + step - 2, max(zero, end)), LEADS)
+        pen.rectangle((left, min(zero, end), left + max(0, step - 2), max(zero, end)), LEADS)
 
 
 def _draw_foot(pen: Pen, box: Box, player: Player) -> None:
@@ -200,12 +202,13 @@ def _draw_help(pen: Pen, whole: Box, player: Player) -> None:
 
 
 def wrapped(pen: Pen, text: str, width: int) -> list[str]:
-    """Lines of at most that many pixels, broken between words; one of them at least."""
+    """Lines of at most that many pixels, broken between words, but not before a percent sign; one
+    of them at least."""
     lines = [""]
-    for word in text.replace(" %", "\N{NO-BREAK SPACE}%").split(" "):
+    for word in text.replace(" %", "\0%").split(" "):
         longer = f"{lines[-1]} {word}" if lines[-1] else word
         if lines[-1] and pen.textlength(longer, font(16)) > width:
             lines.append(word)
         else:
             lines[-1] = longer
-    return lines
+    return [line.replace("\0", " ") for line in lines]

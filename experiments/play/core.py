@@ -390,11 +390,13 @@ class Player:
     def panels(self) -> list[Panel]:
         """All that a frame of a film shows, side by side."""
         panels = [Panel(side, self.lines(side), self.picture(side)) for side in self.strands]
-        if len(panels) == 2:
-            apart = difference_picture(*(panel.picture for panel in panels))
-            if apart is not None:
-                panels.append(Panel("difference", self.lines("difference"), apart))
-        return panels
+        if len(panels) < 2:
+            return panels
+        words = self.lines("difference")
+        if (apart := self.difference()) is not None:
+            return [*panels, Panel("difference", words, apart)]
+        real, dream = panels
+        return [real, dream._replace(lines=dream.lines + words)]
 
     def lines(self, title: Side | Literal["difference"]) -> list[str]:
         """What is said of a world, or of how far the two are apart."""
@@ -408,7 +410,7 @@ class Player:
 
     def composed(self, panels: Sequence[Panel]) -> Frame:
         """The frame of panels that somebody has altered."""
-        lines = len(self.strands)  # of two worlds, there is more to say about their difference
+        lines = {1: 1, 2: 3, 3: 2}[len(panels)]  # two are told of the difference in the second
         return compose(self.headline, self.state_line, panels, lines)
 
     @property
@@ -675,12 +677,17 @@ def new_player(
     player = Player(parts, world, seed, "human", told.places, told.horizon)
     player.speed = told.speed
     player.new_film = new_film
-    if told.temperature != 1:
-        try:
-            player.set_temperature(told.temperature)
-        except ValueError as error:
-            raise RunError(f"--temperature {told.temperature:g}: {error}") from error
+    warm(player, told.temperature)
     return player
+
+
+def warm(player: Player, temperature: float) -> None:
+    """Sets the dream's temperature, as it was asked for on the command line."""
+    if temperature != 1:
+        try:
+            player.set_temperature(temperature)
+        except ValueError as error:
+            raise RunError(f"--temperature {temperature:g}: {error}") from error
 
 
 def place_after(row: Row, ended: Tensor, before: Place | None) -> Place:
@@ -713,7 +720,7 @@ def told(place: Place) -> list[str]:
 def told_apart(moment: Moment, waits: bool) -> list[str]:
     """What the dream had thought of what really happened."""
     if moment.difference is None:
-        return ["the dream has ended" if waits else "none: the dream watches"]
+        return ["the dream has ended" if waits else "the dream watches"]
     if not moment.difference.is_seen:
         return ["none to be seen"]
     (first, odds), *others = odds_of(moment).items()

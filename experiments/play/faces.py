@@ -1,5 +1,6 @@
 """What faces share: keys by their names, words for what the model thought, recordings' names."""
 
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -15,7 +16,6 @@ from experiments.progress import Reporter
 QUIT, HELP = "q", "?"
 ALIASES = {"return": "enter", "keypad enter": "enter"}
 REMEMBERED = 64  # rows over which surprise is drawn
-ENDLESS = 1e6  # nats, more than this is drawn as this
 TO_BOTH, TO_DREAM = {"y"}, {"y", "f", "b", "]", "["}  # commands that need two worlds, or a dream
 
 
@@ -38,7 +38,8 @@ def closed(player: Player) -> None:
 
 def new_film(folder: Path, fps: float) -> Film:
     """A film of a name that nobody has: played-1.mp4, played-2.mp4 and so on."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):  # what is wrong with the folder, the film tells
+        folder.mkdir(parents=True, exist_ok=True)
     names = (folder / f"played-{number}.mp4" for number in count(1))
     return Film(next(name for name in names if not name.exists()), fps)
 
@@ -74,12 +75,20 @@ def keys_of(player: Player) -> list[tuple[str, str]]:
 def thoughts(moment: Moment) -> list[tuple[str, str]]:
     """What the model had thought of what happened last: (about what, its thought)."""
     told = [("expected", expected(moment)), ("surprise", surprise_of(moment))]
-    if moment.difference is not None and moment.difference.is_seen:
-        odds = ", ".join(f"{key} {words}" for key, words in odds_of(moment).items())
-        told.append(("dream's odds", odds))
-    elif moment.difference is not None:
-        told.append(("dream's odds", "the worlds agree"))
+    if moment.real is not None and moment.dream is not None:
+        told.append(("dream's odds", dream_odds(moment)))
     return told
+
+
+def dream_odds(moment: Moment) -> str:
+    """What the dream gave to what really happened, where the worlds differ."""
+    if moment.watching:
+        return "none: the dream watches"
+    if moment.difference is None:
+        return "none: one world alone moved"
+    if not moment.difference.is_seen:
+        return "the worlds agree"
+    return ", ".join(f"{key} {words}" for key, words in odds_of(moment).items())
 
 
 def expected(moment: Moment) -> str:
@@ -180,7 +189,8 @@ class Surprises:
 
     @property
     def shares_with_zero(self) -> list[float]:
-        """The share of no surprise, then the others."""
-        nats = np.clip([0.0, *self.nats], -ENDLESS, ENDLESS)
-        low, high = nats.min(), nats.max()
-        return ((nats - low) / (high - low if high > low else 1.0)).tolist()
+        """The share of no surprise, then the others; of an endless one, that of the greatest."""
+        nats = np.array([0.0, *self.nats])
+        finite = nats[np.isfinite(nats)]
+        low, high = finite.min(), finite.max()
+        return ((nats.clip(low, high) - low) / (high - low if high > low else 1.0)).tolist()

@@ -18,6 +18,7 @@ HEAT = np.array((178, 24, 43))  # where two pictures differ
 NOTED = (0, 100, 75)  # what is said on the right
 
 MARGIN = 20  # pixels
+GAP = 30  # at least, between the two texts of a headline
 HEADLINE = 48  # the strip above the panels
 NARROW = 800  # a page's width below which that strip has two lines
 TITLE, LINE = 34, 24  # a panel's title, and each line of words below it
@@ -86,7 +87,7 @@ def columns_for(count: int, width: int, height: int) -> int:
     def badness(columns: int) -> float:
         rows = ceil(count / columns)
         shape = abs(log(columns * width / (rows * height) / 1.6))
-        return shape + (columns * rows - count) / count
+        return shape + 3 * (columns * rows - count) / count
 
     return min(range(1, count + 1), key=badness)
 
@@ -146,12 +147,16 @@ def _page(headline: str, noted: str, width: int, height: int) -> tuple[Image.Ima
     top, middle, room = HEADLINE + LINE * is_narrow, HEADLINE // 2, width - 2 * MARGIN
     image = Image.new("RGB", (width + width % 2, top + height + (top + height) % 2), PAPER)
     pen = ImageDraw.Draw(image)
-    noted = shortened(noted, 18, room if is_narrow else room // 2)
     if is_narrow:
-        pen.text((MARGIN, middle + LINE), noted, NOTED, font(18), anchor="lm")
+        place, anchor = (MARGIN, middle + LINE), "lm"
+        noted = shortened(noted, 18, room)
     else:
-        pen.text((width - MARGIN, middle), noted, NOTED, font(18), anchor="rm")
-        room -= ceil(font(18).getlength(noted)) + MARGIN
+        place, anchor = (width - MARGIN, middle), "rm"
+        noted = shortened(
+            noted, 18, max(room // 2, room - ceil(font(22).getlength(headline)) - GAP)
+        )
+        room -= ceil(font(18).getlength(noted)) + GAP
+    pen.text(place, noted, NOTED, font(18), anchor=anchor)
     pen.text((MARGIN, middle), shortened(headline, 22, room), INK, font(22), anchor="lm")
     pen.line((0, top - 1, image.width, top - 1), INK)
     return image, top

@@ -82,7 +82,8 @@ class PlayApp(App[None]):
     .pane Picture { height: 1fr; }
     #bars { height: auto; border: round $primary; padding: 0 1; }
     #thoughts { height: auto; padding: 0 2; }
-    #status { height: 1; padding: 0 2; text-style: bold; color: $text-success; }
+    #status { height: auto; min-height: 1; max-height: 3; padding: 0 2;
+              text-style: bold; color: $text-success; }
     #keys { height: auto; padding: 0 1; background: $panel; }
     #help { layer: above; width: 100%; height: 100%; align: center middle;
             background: $background 60%; display: none; }
@@ -276,9 +277,10 @@ def views(player: Player) -> list[View]:
 
 def text_of(player: Player, side: Side) -> str | None:
     """The truth, once it is told, stands above what the model believes."""
-    text, believed = player.text(side), player.believed(side)
-    if side == "dream" or not player.truth_is_told or text is None or believed is None:
+    text = player.text(side)
+    if side == "dream" or not player.truth_is_told or text is None:
         return text
+    believed = player.believed(side) or ""
     wide = max(len(text), len(believed))
     return f"{text:{wide}}   the truth\n\n{believed:{wide}}   believed"
 
@@ -345,6 +347,8 @@ def foot(player: Player, width: int, hidden: bool) -> Text:
             lines[-1].append(pair)
         elif len(lines) < FOOT:
             lines.append([pair])
+        else:
+            break
     lines[-1] += last
     return Text("\n", no_wrap=True).join(map(written, lines))
 

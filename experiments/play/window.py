@@ -13,6 +13,7 @@ from experiments.run import RunError
 
 SIZE = (1280, 720)  # pixels, at first: three pictures of the toy game fit as they are
 RATE = 60  # turns a second
+UNSEEN = ("offscreen", "dummy")  # drivers that SDL falls back to where there is no desktop
 
 
 def play(parts: Any, told: PlayConfig, videos: Path) -> None:
@@ -39,6 +40,10 @@ def with_display() -> ModuleType:
         pygame.display.init()
     except pygame.error as error:
         raise RunError(f"a window needs a desktop ({error}): use --view browser") from error
+    driver = pygame.display.get_driver()
+    if driver in UNSEEN and os.environ.get("SDL_VIDEODRIVER") != driver:
+        pygame.display.quit()
+        raise RunError("a window needs a desktop, and there is none here: use --view browser")
     return pygame
 
 

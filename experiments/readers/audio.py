@@ -18,7 +18,7 @@ from experiments.recordings_config import HIGHEST_RATE, LOWEST_RATE
 from experiments.run import RunError
 
 SUFFIXES = (".wav", ".flac")
-PIECE = 2**16  # frames of one recording: longer files are several
+PIECE = 2**24  # samples of one recording: longer files are several
 BLOCK = 2**16  # samples that are read at a time
 LARGEST_TERM = 20_000  # of the ratio of two rates in lowest terms: the filter is 20 times as long
 MOST_CHANNELS = 64
@@ -40,8 +40,7 @@ def read_audio(
 
     Channels are averaged. A file of another rate than `rate` (Hz) is resampled by a windowed
     sinc (`scipy.signal.resample_poly`), which may overshoot full scale a little, as float files
-    may; one of a lower rate has nothing above its own band, so that densities of its frames have
-    no bound. A rest shorter than a frame is left out. A file of more than `PIECE` frames comes in
+    may. A rest shorter than a frame is left out. A file of more than `PIECE` samples comes in
     several recordings; no more than one of them is held in memory.
 
     dequantise: its uniform noise is added to every sample of every channel before anything else,
@@ -49,7 +48,9 @@ def read_audio(
     [k, k + 1) of its steps: so samples stay in -1 to 1, and `write_wav` finds k again. Floats are
     taken for numbers of 16 bits (`STEP_OF_FLOATS`): their own steps vanish near zero, where
     silence repeats exactly, while most were 16 bits before, or hold noise louder than that; and
-    so likelihoods of float and of 16-bit files compare.
+    so likelihoods of float and of 16-bit files compare. A file of a lower rate than `rate` has
+    nothing above its own band, where densities would have no bound: it gets such noise of 16 bits
+    after it was resampled, too.
 
     Raises BadFileError: for a file that ends early, after the recordings that are whole.
     """
@@ -57,9 +58,12 @@ def read_audio(
         with _opened(path) as sound:
             blocks = _mono(path, sound, BLOCK * min(sound.rate, rate) // rate, dequantise)
             blocks = resampled(blocks, *_ratio(path, sound.rate, rate))
+            if dequantise is not None and sound.rate < rate:
+                blocks = _filled(blocks, *dequantise.spawn(1))
+            size = max(1, PIECE // frame) * frame
             number = -1
-            for number, samples in enumerate(_grouped(blocks, PIECE * frame)):
-                name = f"{path.name} from {number * PIECE * frame / rate:g} s"
+            for number, samples in enumerate(_grouped(blocks, size)):
+                name = f"{path.name} from {number * size / rate:g} s"
                 whole = len(samples) // frame * frame
                 if whole:
                     frames = samples[:whole].reshape(-1, frame)
@@ -138,6 +142,12 @@ def _mono(
             f"{path} ends after {length} of {sound.length} samples: it is not whole; copy it "
             f"again, {CONVERT}"
         )
+
+
+def _filled(blocks: Iterator[np.ndarray], noise: np.random.Generator) -> Iterator[np.ndarray]:
+    """The same samples, float32 [N], with noise in bands that held nothing."""
+    for block in blocks:
+        yield block + STEP_OF_FLOATS * noise.random(block.shape, np.float32)
 
 
 def _ratio(path: Path, old: int, new: int) -> tuple[int, int]:

@@ -36,6 +36,13 @@ class Grid(NamedTuple):
         known = widths[x] * widths[y]
         return np.append(known, PENS * widths.sum() ** 2 - known.sum())
 
+    @property
+    def steps(self) -> np.ndarray:
+        """Bins of dx and dy, and the pen of each class, int64 [classes, 3]; of the escape, one
+        more than there are."""
+        bins = len(self.edges) - 1
+        return np.vstack([np.column_stack(self._bins(self.cells)), [bins, bins, PENS]])
+
     def encode(self, drawing: Recording) -> np.ndarray:
         """The class of each row, int64 [T].
 

@@ -39,8 +39,9 @@ def strokes_of(drawing: Drawing) -> list[np.ndarray]:
     return [stroke for stroke in strokes if len(stroke)]
 
 
-def place(drawings: Sequence[Drawing], columns: int) -> Iterator[Placed]:
-    """The drawings on squares, row after row, each in the middle of its own."""
+def place(drawings: Sequence[Drawing], columns: int, aisle: int = 0) -> Iterator[Placed]:
+    """The drawings on squares, row after row, each in the middle of its own; aisle: what is left
+    free between the left half of the columns and the right one, units."""
     all_strokes = [strokes_of(drawing) for drawing in drawings]
     bounds = [(np.min(p, axis=0), np.max(p, axis=0)) for p in map(np.concatenate, all_strokes)]
     extent = max(float((high - low).max()) for low, high in bounds)
@@ -49,17 +50,18 @@ def place(drawings: Sequence[Drawing], columns: int) -> Iterator[Placed]:
         row, column = divmod(number, columns)
         middle = (low + high) / 2
         placed = [(stroke - middle) * scale + SQUARE / 2 for stroke in strokes]
-        yield Placed((column * SQUARE, row * SQUARE), placed)
+        left = column * SQUARE + aisle * (2 * column >= columns)
+        yield Placed((left, row * SQUARE), placed)
 
 
-def size_of(drawings: Sequence[Drawing], columns: int) -> tuple[int, int]:
+def size_of(drawings: Sequence[Drawing], columns: int, aisle: int = 0) -> tuple[int, int]:
     """Width and height of their sheet."""
-    return columns * SQUARE, -(-len(drawings) // columns) * SQUARE
+    return columns * SQUARE + aisle, -(-len(drawings) // columns) * SQUARE
 
 
-def write_svg(path: Path, drawings: Sequence[Drawing], columns: int) -> None:
+def write_svg(path: Path, drawings: Sequence[Drawing], columns: int, aisle: int = 0) -> None:
     """A sheet as SVG: a group for each drawing, a path for each stroke."""
-    width, height = map(str, size_of(drawings, columns))
+    width, height = map(str, size_of(drawings, columns, aisle))
     sheet = ElementTree.Element(
         "svg",
         xmlns="http://www.w3.org/2000/svg",
@@ -71,7 +73,7 @@ def write_svg(path: Path, drawings: Sequence[Drawing], columns: int) -> None:
     pen = {"stroke": "black", "stroke-width": str(WIDTH), "fill": "none"}
     ends = {"stroke-linecap": "round", "stroke-linejoin": "round"}
     everything = ElementTree.SubElement(sheet, "g", pen | ends)
-    for (x, y), strokes in place(drawings, columns):
+    for (x, y), strokes in place(drawings, columns, aisle):
         group = ElementTree.SubElement(everything, "g", transform=f"translate({x} {y})")
         for stroke in strokes:
             ElementTree.SubElement(group, "path", d=_path(stroke))
@@ -88,10 +90,10 @@ def _path(stroke: np.ndarray) -> str:
     return "M" + " L".join(f"{x:.2f} {y:.2f}" for x, y in points)
 
 
-def draw_sheet(path: Path, drawings: Sequence[Drawing], columns: int) -> None:
+def draw_sheet(path: Path, drawings: Sequence[Drawing], columns: int, aisle: int = 0) -> None:
     """A sheet as PNG, with smooth edges."""
-    sheet = Image.new("L", size_of(drawings, columns), "white")
-    for corner, strokes in place(drawings, columns):
+    sheet = Image.new("L", size_of(drawings, columns, aisle), "white")
+    for corner, strokes in place(drawings, columns, aisle):
         square = Image.new("L", (SQUARE * FINER, SQUARE * FINER), "white")
         ink = ImageDraw.Draw(square)
         for stroke in strokes:

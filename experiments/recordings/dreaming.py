@@ -3,16 +3,17 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from experiments.progress import Reporter
 from experiments.recordings.kind import Kind
 from experiments.recordings.learning import model_of
-from experiments.recordings.shelf import as_episodes, kind_of
+from experiments.recordings.shelf import as_episodes, held_out, kind_of
 from experiments.recordings_config import GenerateConfig
-from experiments.run import RunFolder
+from experiments.run import RunError, RunFolder
 from experiments.training import newest_checkpoint
-from worldmodel import Dream, GenCore, WorldModel, action_codec, nested
+from worldmodel import Dream, EpisodeSource, GenCore, WorldModel, action_codec, nested
 from worldmodel.noise import OwnNoise
 
 AT_ONCE = 100  # rows, between words about the progress
@@ -87,4 +88,18 @@ def generate(folder: RunFolder, told: GenerateConfig, reporter: Reporter) -> lis
     for sample in samples:
         if words := kind.words(sample):
             print(words, end="\n\n")
-    return kind.write(samples, stem, reporter.say)
+    if not told.beside:
+        return kind.write(samples, stem, reporter.say)
+    real = some_real(held_out(folder), told.samples, told.seed)
+    return kind.write_beside(samples, real, stem, reporter.say)
+
+
+def some_real(store: EpisodeSource, number: int, seed: int) -> list[Any]:
+    """Observations of so many recordings, drawn by chance, leaves [T, ...] each."""
+    if len(store) < number:
+        raise RunError(
+            f"--beside shows as many recordings that were held out as samples, but there are "
+            f"{len(store)}: ask for fewer --samples"
+        )
+    chosen = np.random.default_rng(seed).choice(len(store), number, replace=False)
+    return [store.select(chosen[n : n + 1]).columns["observation"] for n in range(number)]

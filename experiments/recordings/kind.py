@@ -72,6 +72,13 @@ class Kind(ABC):
     def write(self, samples: list[Any], stem: Path, report: Report) -> list[Path]:
         """Files for people, of observations with leaves [T, ...] each."""
 
+    def write_beside(
+        self, samples: list[Any], real: list[Any], stem: Path, report: Report
+    ) -> list[Path]:
+        """The same, and as many real ones."""
+        beside = stem.with_name(f"{stem.name}-real")
+        return self.write(samples, stem, report) + self.write(real, beside, report)
+
     def agent(self) -> Agent:
         """Who looks on."""
         return Onlooker()

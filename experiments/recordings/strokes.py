@@ -5,15 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
+from torch import Tensor, nn
 
 from experiments.readers.files import OnError, Recording, files_of, readable
-from experiments.readers.stroke_grid import Grid, grid_of, whole
+from experiments.readers.stroke_grid import PENS, Grid, grid_of, whole
 from experiments.readers.stroke_pictures import draw_sheet, write_svg
 from experiments.readers.strokes import DRAWING_END, STROKE_END, SUFFIXES, read_strokes
 from experiments.recordings.kind import Kind, Report
+from worldmodel import DistModule, Encoder
+from worldmodel.codecs import PairHead
 
+MOST_CLASSES = 4_096  # that one categorical tells apart; more are pairs of x and the rest
+EMBEDDED = 64  # numbers that stand for a step of so many
 COLUMNS = 8  # of a sheet
+AISLE = 50  # pixels between what was dreamt and what is real
 NOISE = 0  # seed of what whole offsets are dequantised by
 
 
@@ -24,6 +31,9 @@ class Strokes(Kind):
     noise is added that fills their cells, [k - 1/2, k + 1/2). So both figures compare: the density
     of a cell, integrated, is the probability of its number, or less (Theis et al. 2016,
     https://arxiv.org/abs/1511.01844, section 3.1).
+
+    Of more than `MOST_CLASSES` whole offsets, as of Omniglot's, x is told first and then the rest
+    (`PairHead`), and what is heard of a step is what was learned of its x, y and pen.
 
     facts: {"edges", "cells"} of the grid, if there is one.
     """
@@ -37,6 +47,8 @@ class Strokes(Kind):
         if data.exact:
             self.grid = Grid(*(np.array(facts[name], np.int64) for name in Grid._fields))
         self.default_head = "strokes" if self.grid is None else "categorical"
+        if self.grid is not None and self.grid.classes > MOST_CLASSES:
+            self.default_head = "pairs"
 
     @classmethod
     def first_facts(cls, data: Any, report: Report) -> dict[str, Any]:
@@ -77,6 +89,18 @@ class Strokes(Kind):
         noise = np.random.default_rng(NOISE)
         return self._coded(drawing._replace(observation=begun), noise)
 
+    def encoder(self) -> Encoder:
+        if self.grid is None or self.grid.classes <= MOST_CLASSES:
+            return super().encoder()
+        return StepEncoder(self.grid.steps)
+
+    def head(self, name: str, input_size: int, **options: Any) -> DistModule:
+        if (self.default_head if name == "default" else name) != "pairs" or self.grid is None:
+            return super().head(name, input_size, **options)
+        x, y, pen = self.grid.steps.T
+        first, second = (np.unique(v, return_inverse=True)[1] for v in (x, (PENS + 1) * y + pen))
+        return PairHead(input_size, first, second, **options)
+
     @property
     def orders(self) -> int:
         return 0 if self.grid is None else 3
@@ -85,10 +109,25 @@ class Strokes(Kind):
         return 0.0 if self.grid is None else -np.log(self.grid.sizes)[observation]
 
     def write(self, samples: list[Any], stem: Path, report: Report) -> list[Path]:
+        return self._sheets(samples, stem, COLUMNS, 0)
+
+    def write_beside(
+        self, samples: list[Any], real: list[Any], stem: Path, report: Report
+    ) -> list[Path]:
+        """One sheet: samples on the left, real drawings on the right."""
+        columns = max(n for n in range(1, COLUMNS + 1) if len(samples) % n == 0)
+        ordered = [
+            drawing
+            for at in range(0, len(samples), columns)
+            for drawing in samples[at : at + columns] + real[at : at + columns]
+        ]
+        return self._sheets(ordered, stem, 2 * columns, AISLE)
+
+    def _sheets(self, samples: list[Any], stem: Path, columns: int, aisle: int) -> list[Path]:
         drawings = [self.drawing(sample) for sample in samples]
         files = [stem.with_name(f"{stem.name}{suffix}") for suffix in (".svg", ".png")]
         for file, write in zip(files, (write_svg, draw_sheet), strict=True):
-            write(file, drawings, COLUMNS)
+            write(file, drawings, columns, aisle)
         return files
 
     def drawing(self, sample: Any) -> dict[str, np.ndarray]:
@@ -98,6 +137,23 @@ class Strokes(Kind):
         ends = np.flatnonzero(sample["pen"] == DRAWING_END)
         length = ends[0] + 1 if len(ends) else len(sample["pen"])
         return {key: value[:length] for key, value in sample.items()}
+
+
+class StepEncoder(Encoder):
+    """What was learned of a step's dx, dy and pen, added up: class int64 [*] -> float [*, E]."""
+
+    steps: Tensor
+
+    def __init__(self, steps: np.ndarray):
+        """steps: int64 [classes, 3], bins of dx and dy, and the pen, of each class."""
+        super().__init__()
+        self.size = EMBEDDED
+        self.register_buffer("steps", torch.from_numpy(steps), persistent=False)
+        self.parts = nn.ModuleList(nn.Embedding(int(n), EMBEDDED) for n in steps.max(0) + 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = self.steps[x.long()].unbind(-1)
+        return torch.stack([part(at) for part, at in zip(self.parts, places, strict=True)]).sum(0)
 
 
 def _dequantised(drawing: dict[str, np.ndarray], noise: np.random.Generator) -> dict[str, Any]:

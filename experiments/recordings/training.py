@@ -27,6 +27,7 @@ from experiments.recordings_config import RecordingsConfig
 from experiments.run import RunFolder, experiment_of
 from experiments.training import Stage, Told
 from experiments.training import Training as Run
+from worldmodel.checkpoint import list_checkpoints
 from worldmodel.noise import OwnNoise
 
 SHOWN_LOG = 200  # characters of it, for the log
@@ -56,7 +57,7 @@ class Training(Run):
         learning = self.config.learning
         self.rounds = learning.validations
         self.learner = self._learner(learning.updates)
-        if learning.minutes:
+        if learning.minutes and not list_checkpoints(folder.checkpoints):  # those know
             self.learner = self._learner(updates_within(learning.minutes, self.learner))
         self._plan()
         self.validation = Validation(self.kind, shelf(folder, "valid"), learning, self.seeds[1])

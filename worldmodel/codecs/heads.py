@@ -22,6 +22,7 @@ from worldmodel.distributions import (
     Joint,
     OneHot,
     OneHots,
+    Pairs,
     ScaledBeta,
     SideBySide,
     Subset,
@@ -71,6 +72,38 @@ class CategoricalHead(DistModule):
         apart = self.layout.apart(logits, IMPOSSIBLE).unflatten(-2, self.shape)
         parts = Categorical(apart, self.starts)
         return td.Independent(parts, len(self.shape), validate_args=False)
+
+
+class PairHead(DistModule):
+    """Very many classes, each of which is a pair of two values, such as an offset's x and y (see
+    `Pairs`); value: int64 [*]. Pairs that are no class have no probability."""
+
+    pairs: Tensor
+    of: Tensor
+
+    def __init__(self, input_size: int, first: Any, second: Any, hidden: int = 128):
+        """first, second: the values of each class, int [n], counted from 0."""
+        super().__init__()
+        pairs = torch.tensor(np.stack([first, second], -1), dtype=torch.int64)
+        sizes = (pairs.max(0).values + 1).tolist()
+        of = torch.full(sizes, -1)
+        of[pairs[:, 0], pairs[:, 1]] = torch.arange(len(pairs))
+        if (of >= 0).sum() < len(pairs):
+            raise ValueError("classes are different pairs, but two of them are the same")
+        self.register_buffer("pairs", pairs, persistent=False)
+        self.register_buffer("of", of, persistent=False)
+        self.first = nn.Linear(input_size, sizes[0])
+        self.hidden = nn.Linear(input_size, hidden)
+        self.heard = nn.Parameter(torch.randn(sizes[0], hidden) * hidden**-0.5)
+        self.said = nn.Linear(hidden, sizes[1])
+
+    @property
+    def void(self) -> Tensor:
+        return torch.zeros_like(self.pairs[0, 0])
+
+    def forward(self, features: Tensor) -> Pairs:
+        said = self.heard, self.said.weight, self.said.bias
+        return Pairs(self.first(features), self.hidden(features), *said, self.pairs, self.of)
 
 
 class OneHotHead(DistModule):

@@ -27,6 +27,7 @@ from worldmodel.distributions.discrete import (
     SideBySide,
     Truth,
 )
+from worldmodel.distributions.pairs import Pairs
 from worldmodel.distributions.subsets import Subset
 from worldmodel.distributions.tempered import tempered
 
@@ -44,6 +45,7 @@ __all__ = [
     "OneHot",
     "OneHotVectors",
     "OneHots",
+    "Pairs",
     "ScaledBeta",
     "SideBySide",
     "Subset",

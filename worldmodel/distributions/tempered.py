@@ -16,6 +16,7 @@ from worldmodel.distributions.discrete import (
     FiniteSupport,
     Truth,
 )
+from worldmodel.distributions.pairs import Pairs
 from worldmodel.distributions.subsets import Subset
 
 
@@ -118,6 +119,19 @@ def _(distribution: DiscretisedLogistics, temperature: float) -> DiscretisedLogi
         distribution.last + 1,
         distribution.low,
         distribution.step,
+    )
+
+
+@_tempered.register
+def _(distribution: Pairs, temperature: float) -> Pairs:
+    return Pairs(
+        distribution.first.logits / temperature,
+        distribution.hidden,
+        distribution.heard,
+        distribution.said / temperature,
+        distribution.bias / temperature,
+        distribution.pairs,
+        distribution.of,
     )
 
 

@@ -1,0 +1,119 @@
+"""How fast a game is played and shown: one at a time, as a person plays it.
+
+    worldmodel bench play [RUN]
+
+A *dream step* is one row of the dream alone, of one game. A *row* is one of both worlds, the real
+one and the dream, with all that is told of it: what the model expected, how much it was
+surprised, how far the dream is off. A *frame* is a row and its pictures, encoded as the browser
+gets them. Without a run, models that have learned nothing play CartPole-v1 from images of 64 x 64
+pixels: speed does not depend on what was learned. What to expect stands in docs/results.md.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from experiments.control_config import ControlConfig, EnvironmentConfig, SeeingConfig
+from experiments.control_parts import Facts, Parts
+from experiments.environments import real_environment
+from experiments.play.core import Playable
+from experiments.play.game import Game, Input
+from experiments.play_config import PlayConfig
+from experiments.progress import Reporter
+from worldmodel import action_codec
+
+WARM = 20  # steps before any is timed
+PIXELS = 64
+
+
+def untrained() -> Iterator[tuple[str, Playable]]:
+    """CartPole from images, as codes of a VAE and learned jointly, by models of default sizes."""
+    for vae in ("frozen", "joint"):
+        told = ControlConfig(
+            environment=EnvironmentConfig(env="CartPole-v1", pixels=PIXELS),
+            seeing=SeeingConfig(vae=vae),  # type: ignore[arg-type]
+        )
+        real = real_environment(told.environment, 1, None)
+        shown, actions = real.observation_space, real.action_space
+        real.close()
+        facts = Facts(steps=0, reward_support=[1.0], reward_unit=1.0)
+        parts = Parts(told, facts, shown, actions)
+        for module in parts.modules.values():
+            module.requires_grad_(False)
+        yield f"CartPole-v1, {PIXELS} x {PIXELS}, --vae {vae}", parts
+
+
+def bench(
+    parts: Playable | None, name: str, steps: int, reporter: Reporter
+) -> list[dict[str, Any]]:
+    """A row of figures for each game: milliseconds (median, and of 99 %), and frames a second.
+
+    parts, name: of a run, or None.
+    """
+    games = untrained() if parts is None else iter([(name, parts)])
+    return [_measure(name, parts, steps, reporter) for name, parts in games]
+
+
+def _measure(name: str, parts: Playable, steps: int, reporter: Reporter) -> dict[str, Any]:
+    row: dict[str, Any] = {"game": name, "threads": torch.get_num_threads(), "steps": steps}
+    with reporter.stage(f"playing {name}", 2 * steps, 0, "steps") as stage:
+        row |= _told("dream_step", dream_steps(parts, steps))
+        stage.update(steps)
+        seconds = frames(parts, steps, drawn=False)
+        row |= _told("row", seconds)
+        seconds = frames(parts, steps, drawn=True)
+        stage.update(2 * steps)
+    return row | _told("frame", seconds) | {"frames_per_second": steps / sum(seconds)}
+
+
+def dream_steps(parts: Playable, steps: int) -> list[float]:
+    """Seconds of each step of one dreamt game under random actions."""
+    dream = parts.dream()
+    actions = torch.stack([_code(parts.action_space) for _ in range(WARM)])
+    state = dream.initial_state(1)
+
+    def step(number: int) -> None:
+        nonlocal state
+        _, state = dream.step(actions[number % WARM], state)
+
+    with torch.no_grad():
+        return _timed(step, steps)
+
+
+def _code(space: spaces.Space) -> torch.Tensor:
+    return action_codec(space).encode(torch.as_tensor(np.asarray(space.sample()))[None])
+
+
+def frames(parts: Playable, steps: int, drawn: bool) -> list[float]:
+    """Seconds of each row of a game that chance plays, with what is shown of it if `drawn`."""
+    with tempfile.TemporaryDirectory() as folder:
+        game = Game(parts, PlayConfig(), 0, Path(folder) / "game")
+        game.play(Input("press", "u"), tick=False, wanted=False)
+
+        def step(number: int) -> None:
+            game.play(None, tick=True, wanted=drawn)
+
+        try:
+            return _timed(step, steps)
+        finally:
+            game.close()
+
+
+def _timed(step: Callable[[int], None], steps: int) -> list[float]:
+    seconds = []
+    for number in range(WARM + steps):
+        begun = time.perf_counter()
+        step(number)
+        seconds.append(time.perf_counter() - begun)
+    return seconds[WARM:]
+
+
+def _told(name: str, seconds: list[float]) -> dict[str, float]:
+    median, most = np.quantile(seconds, [0.5, 0.99])
+    return {f"{name}_ms": 1e3 * float(median), f"{name}_ms_99": 1e3 * float(most)}

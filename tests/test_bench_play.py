@@ -1,0 +1,24 @@
+"""The player's bench measures what it says, on a small scale."""
+
+import torch
+from test_player import make_parts
+
+from experiments.bench import play, tables
+from experiments.progress import Reporter
+
+
+def test_games_of_images_are_measured():
+    result = play.bench(None, "", 3, Reporter())
+    assert [row["game"].split()[-1] for row in result] == ["frozen", "joint"]
+    for row in result:
+        assert row["threads"] == torch.get_num_threads()
+        for name in ("dream_step", "row", "frame"):
+            assert 0 < row[f"{name}_ms"] <= row[f"{name}_ms_99"]
+        assert row["frames_per_second"] > 0
+    assert tables.of_play(result).row_count == 2
+
+
+def test_a_run_is_measured():
+    (row,) = play.bench(make_parts(), "a run", 3, Reporter())
+    assert row["game"] == "a run"
+    assert row["frame_ms"] > row["dream_step_ms"] > 0

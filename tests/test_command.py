@@ -1,0 +1,127 @@
+"""Laws of commands: what a configuration is turned into is read back as that configuration."""
+
+import json
+import shlex
+from dataclasses import replace
+
+import pytest
+
+from experiments.baseline_config import BaselineConfig
+from experiments.cli import parse
+from experiments.command import NEEDED, arguments_of, command_of, settings
+from experiments.config import GameConfig, LearningConfig, ModelConfig, ToyGameConfig, quick
+from experiments.control_config import (
+    ControlConfig,
+    DreamingConfig,
+    EnvironmentConfig,
+    SeeingConfig,
+    WorldConfig,
+    quick_control,
+)
+from experiments.recordings_config import (
+    AudioConfig,
+    AudioDataConfig,
+    MidiConfig,
+    MidiDataConfig,
+    SequenceModelConfig,
+    StrokesConfig,
+    StrokesDataConfig,
+    TextConfig,
+    TextDataConfig,
+    quick_recordings,
+)
+from experiments.run import EXPERIMENTS
+from experiments.vae_config import ImagesConfig, VAEConfig, VAELearningConfig, VAEModelConfig
+
+CARTPOLE = EnvironmentConfig("CartPole-v1")
+ODD = json.dumps({"name": 'it\'s "a" $HOME `x` \\ ü\n', "mass": -1.5, "list": [1, None, True]})
+
+CONFIGS = {
+    "toy-game": [
+        ToyGameConfig(),
+        quick(ToyGameConfig(seed=7)),
+        ToyGameConfig(
+            GameConfig(2, 5, "equal"),
+            ModelConfig("rssm", smoothing=True, res_q=False, latent_classes=8),
+            learning=LearningConfig(
+                learning_rate=1e-5, kl_balance=0.8, compile=True, resampling_gradient=True
+            ),
+        ),
+    ],
+    "control": [
+        ControlConfig(CARTPOLE),
+        quick_control(ControlConfig(CARTPOLE, seed=3)),
+        ControlConfig(data="/some where/epi'sodes"),
+        ControlConfig(
+            replace(
+                CARTPOLE,
+                arguments=ODD,
+                hide=(-1, 0, -3),
+                keys=("a b", "c"),
+                hidden_velocities=True,
+                time_limit=12,
+            ),
+            data="-odd",
+            seeing=SeeingConfig(vae="joint", vae_beta=0.0),
+            world=WorldConfig("srnn", rewards="density"),
+            dreaming=DreamingConfig("sb3:PPO", '{"gamma": 0.5}', dreams=5, trace=0.25),
+            checkpoint_seconds=1e9,
+        ),
+    ],
+    "vae": [
+        VAEConfig(ImagesConfig("/images")),
+        VAEConfig(
+            ImagesConfig("/my images", weights={"a b.npz": 0.5, "c.png": 2.0}, grayscale=True),
+            VAEModelConfig(likelihood="mse", first_activation=False),
+            VAELearningConfig(scale_losses=True),
+        ),
+    ],
+    "text": [
+        TextConfig(data=TextDataConfig(("/a b.txt", "/c.txt"), rare=3)),
+        TextConfig(data=TextDataConfig(("/a",)), model=SequenceModelConfig(dropout=0.25)),
+        quick_recordings(TextConfig(data=TextDataConfig(("/a",)))),
+    ],
+    "audio": [AudioConfig(data=AudioDataConfig(("/$x", "/~", "/*"), on_error="skip", frame=5))],
+    "midi": [MidiConfig(data=MidiDataConfig(("/m",), beats=0), threads=2)],
+    "strokes": [
+        StrokesConfig(
+            data=StrokesDataConfig(("/s",), exact=True, growth=0.1),
+            model=SequenceModelConfig(smoothing=False, head="mixture", head_options='{"n": 3}'),
+        )
+    ],
+    "baseline": [BaselineConfig(replace(CARTPOLE, grayscale=True), "SAC", every=9)],
+}
+
+
+def test_every_experiment_is_here():
+    assert CONFIGS.keys() == EXPERIMENTS.keys()
+
+
+@pytest.mark.parametrize("config", [config for kind in CONFIGS.values() for config in kind])
+def test_a_command_is_read_back(config):
+    program, *words = shlex.split(command_of(config, "my runs/a"))
+    assert program == "worldmodel"
+    command = parse(words)
+    assert command.config == config
+    assert str(command.out) == "my runs/a"
+    assert not getattr(command, "quick", False)
+
+
+def test_only_what_differs_is_said():
+    assert arguments_of(ToyGameConfig(), "x") == ["train", "toy-game", "--out", "x"]
+    config = ControlConfig(CARTPOLE, world=WorldConfig(memory=3))
+    words = ["train", "control", "--env", "CartPole-v1", "--memory", "3", "--out", "x"]
+    assert arguments_of(config, "x") == words
+    text = TextConfig(data=TextDataConfig(("/a",)))
+    assert arguments_of(text, "x") == ["train", "text", "--corpus", "/a", "--out", "x"]
+
+
+def test_defaults_are_those_of_the_experiment():
+    """A text's memory is larger than that of other recordings."""
+    by_path = {s.path: s for s in settings(TextConfig(data=TextDataConfig(("/a",))))}
+    assert by_path["model.hidden"].default == 512
+    assert not by_path["model.hidden"].differs
+    assert by_path["data.data"].default is NEEDED
+    assert by_path["data.data"].differs
+    assert by_path["data.data"].option == "--corpus"
+    assert by_path["data.held_out"].default == 0.1
