@@ -523,7 +523,7 @@ def _edges(probabilities: NDArray[np.float64]) -> list[tuple[int, ...]]:
     return [tuple(row) for row in np.rint(below * CELL).astype(int).tolist()]
 
 
-@lru_cache(1_024)
+@lru_cache(256)
 def _cell(edges: tuple[int, ...], faded: bool) -> Image.Image:
     """Bands of colour with their digits."""
     image = Image.new("RGB", (CELL, CELL), PAPER)

@@ -26,7 +26,7 @@ from experiments.control_parts import Parts as ControlParts
 from experiments.environments import vector_env
 from experiments.films import GRID
 from experiments.play import core
-from experiments.play.panels import Cell, Panel, columns_for, compose, fitted, font
+from experiments.play.panels import Cell, Panel, columns_for, compose, font, shortened
 from experiments.play_config import VideoConfig
 from experiments.run import RunError, RunFolder
 from experiments.toy_game import Parts
@@ -229,15 +229,16 @@ def test_the_real_side_is_the_toy_game_played_by_hand(runs, said, kind, agent, c
             assert frame.step == 0
             assert frame.action == "a new game begins"
             words, ended, total = "reward none yet   return 0", False, 0.0
+            observation = info["ring"][0]
         else:
             action = Action[frame.action.upper()]
-            _, reward, terminated, truncated, info = game.step(action)
+            observation, reward, terminated, truncated, info = game.step(action)
             ended, total = terminated or truncated, total + float(reward)
             end = "   the end" * terminated + "   time is up" * truncated
             words = f"reward {reward:g}   return {total:.5g}{end}"
         real = frame.parts[0]
         assert real.title == "real"
-        assert real.lines == [words]
+        assert real.lines == [f"sees {observation}   {words}"]
         assert (real.picture == draw_ring(np.eye(3)[info["ring"]], info["position"])).all()
     assert [frame.step for frame in said].count(0) >= (1 if kind == "both" else 2)
 
@@ -278,7 +279,8 @@ def test_the_dream_sees_the_first_row_only(runs, said, run):
         elif waits:
             assert difference.lines == ["the dream has ended"]
         else:
-            assert difference.lines[0].startswith("the dream gave this observation ")
+            said_of_it = ("the dream gave this observation ", "none to be seen")
+            assert difference.lines[0].startswith(said_of_it)
         waits = dream.lines[0].endswith(("the end", "time is up"))
         apart = (real.picture != dream.picture).any(-1)  # [H, W]
         red = difference.picture[..., 0] > difference.picture[..., 1].astype(int) + 30
@@ -398,8 +400,8 @@ def test_a_frame_is_as_large_whatever_is_said():
 
 
 def test_texts_are_cut_to_their_room():
-    assert fitted("left", 22, 200) == "left"
-    short = fitted("left " * 40, 22, 200)
+    assert shortened("left", 22, 200) == "left"
+    short = shortened("left " * 40, 22, 200)
     assert short.endswith("…")
     assert 150 < font(22).getlength(short) <= 200
 

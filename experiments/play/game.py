@@ -131,7 +131,7 @@ class Game:
         elif given.key is not None:
             film = player.film
             player.press(given.key)
-            if film is not None and player.film is None:
+            if film is not None and player.film is None and film.path.exists():
                 self._keep(film.path)
 
     def _note(self) -> None:
