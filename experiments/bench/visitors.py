@@ -40,6 +40,7 @@ def bench(
 ) -> dict[str, Any]:
     """Plays a run's game; rate: keys a second of each visitor."""
     told = PlayConfig(view="browser", port=0, visitors=visitors)
+    torch.set_num_threads(1)
     parts = load(path)
     memory: list[float] = []
     spent: list[float] = []

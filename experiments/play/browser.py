@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from experiments.play.core import Playable, new_player
 from experiments.play_config import PlayConfig
 from experiments.run import RunError
@@ -21,6 +23,7 @@ NEEDED = ("starlette", "uvicorn", "websockets")
 
 def play(parts: Playable, told: PlayConfig, videos: Path) -> None:
     """Serves until Ctrl-C. videos: of the run; visitors download theirs instead."""
+    torch.set_num_threads(1)  # a game's steps are small
     title = videos.resolve().parent.name
     try:
         serve(parts, told, title, lambda address: print(f"{greeting(address, told)}", flush=True))
