@@ -2,8 +2,10 @@
 
 import ctypes
 import gc
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -52,3 +54,10 @@ def products(kind: Products) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def resident(process: int | None = None) -> int:
+    """Bytes of a process, this one by default, that are in memory."""
+    number = os.getpid() if process is None else process
+    lines = Path(f"/proc/{number}/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))

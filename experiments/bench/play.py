@@ -25,6 +25,7 @@ from experiments.environments import real_environment
 from experiments.play.core import Playable
 from experiments.play.game import Game, Input
 from experiments.play_config import PlayConfig
+from experiments.processor import resident
 from experiments.progress import Reporter
 from worldmodel import action_codec
 
@@ -67,9 +68,14 @@ def _measure(name: str, parts: Playable, steps: int, reporter: Reporter) -> dict
         stage.update(steps)
         seconds = frames(parts, steps, drawn=False)
         row |= _told("row", seconds)
+        begun = resident()
         seconds = frames(parts, steps, drawn=True)
         stage.update(2 * steps)
-    return row | _told("frame", seconds) | {"frames_per_second": steps / sum(seconds)}
+    row |= _told("frame", seconds) | {"frames_per_second": steps / sum(seconds)}
+    return row | {
+        "resident_megabytes_begun": begun / 1e6,
+        "resident_megabytes_ended": resident() / 1e6,
+    }
 
 
 def dream_steps(parts: Playable, steps: int) -> list[float]:

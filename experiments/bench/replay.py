@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
+from experiments.processor import resident
 from experiments.progress import Reporter
 from worldmodel import DiskStore, Episodes, Replay, action_codec
 
@@ -94,9 +95,3 @@ def random_episodes(rows: int) -> Iterator[Episodes]:
             "terminated": np.zeros(count, bool),
         }
         yield Episodes(columns, lengths)
-
-
-def resident() -> int:
-    """Bytes of this process that are in memory."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))

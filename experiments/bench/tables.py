@@ -325,12 +325,13 @@ def of_play(result: Sequence[dict[str, Any]]) -> Table:
             row["game"],
             *(f"{row[f'{name}_ms']:.2f} ({row[f'{name}_ms_99']:.2f})" for name in timed),
             f"{row['frames_per_second']:.1f}",
+            f"{row['resident_megabytes_begun']:.0f}, {row['resident_megabytes_ended']:.0f}",
         )
         for row in result
     )
     threads = ", ".join(sorted({str(row["threads"]) for row in result}))
     title = f"one game, threads: {threads}; ms, the median and (of 99 % at most)"
-    columns = ("game", "dream step", "row of both worlds", "row and pictures", "frames/s")
+    columns = ("game", "dream step", "row of both worlds", "row and pictures", "frames/s", "MB")
     return table(title, columns, rows)
 
 

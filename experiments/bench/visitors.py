@@ -29,6 +29,7 @@ from experiments.play import browser
 from experiments.play.core import Playable, new_player
 from experiments.play.game import places, text
 from experiments.play_config import PlayConfig
+from experiments.processor import resident
 from experiments.progress import Reporter
 from experiments.run import RunError
 
@@ -103,12 +104,6 @@ def family(process: int) -> list[int]:
     """A process and those that it has started, and so on."""
     listed = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     return [process, *(member for child in map(int, listed) for member in family(child))]
-
-
-def resident(process: int) -> int:
-    """Bytes of a process that are in memory."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
 def processor_seconds(process: int) -> float:
