@@ -6,7 +6,7 @@ import imageio_ffmpeg
 import numpy as np
 from gymnasium import spaces
 
-from experiments.config import ToyGameConfig, quick
+from experiments.config import GameConfig, ToyGameConfig, quick
 from experiments.control_config import ControlConfig, EnvironmentConfig, quick_control
 from experiments.control_parts import Facts, Parts
 from experiments.environments import shown_environment
@@ -16,11 +16,12 @@ from experiments.toy_game import Parts as ToyParts
 from worldmodel.noise import OwnNoise
 
 
-def toy_parts():
+def toy_parts(core="rnn", task="copy"):
     """An untrained toy game: its dreams end after a step or two."""
     config = quick(ToyGameConfig())
+    config = replace(config, game=GameConfig(task=task), model=replace(config.model, core=core))
     with OwnNoise(0)():
-        return still(ToyParts(replace(config, model=replace(config.model, core="rnn")), [-1.0]))
+        return still(ToyParts(config, [-1.0]))
 
 
 def control_parts(name, **environment):

@@ -1,7 +1,7 @@
 """The player's bench measures what it says, on a small scale."""
 
 import torch
-from test_player import make_parts
+from faces import toy_parts
 
 from experiments.bench import play, tables
 from experiments.progress import Reporter
@@ -19,6 +19,6 @@ def test_games_of_images_are_measured():
 
 
 def test_a_run_is_measured():
-    (row,) = play.bench(make_parts(), "a run", 3, Reporter())
+    (row,) = play.bench(toy_parts(), "a run", 3, Reporter())
     assert row["game"] == "a run"
     assert row["frame_ms"] > row["dream_step_ms"] > 0

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from dataclasses import replace
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -19,37 +18,25 @@ pytest.importorskip("uvicorn", reason="needs worldmodel[browser]")
 websockets = pytest.importorskip("websockets", reason="needs worldmodel[browser]")
 
 from browsers import chromium, driver_path, key, viewport  # noqa: E402
+from faces import control_parts, toy_parts  # noqa: E402
 from visitors import TOKEN, Visitor, eventually, hosted  # noqa: E402
 
 from experiments import load  # noqa: E402
-from experiments.bench.replay import resident  # noqa: E402
-from experiments.config import ToyGameConfig, quick  # noqa: E402
 from experiments.play import browser, server  # noqa: E402
 from experiments.play.core import Player  # noqa: E402
 from experiments.play.game import Game, Input, encoded, places  # noqa: E402
 from experiments.play.panels import difference_picture  # noqa: E402
 from experiments.play_config import PlayConfig  # noqa: E402
+from experiments.processor import resident  # noqa: E402
 from experiments.progress import Reporter  # noqa: E402
 from experiments.run import RunError  # noqa: E402
-from experiments.toy_game import Parts  # noqa: E402
-from worldmodel.noise import OwnNoise  # noqa: E402
 
 KEYS = ["right", "up", "left", "down", "space", "3", "1", "y", "right", "f", "up", "b", "down"] * 2
 
 
-def make_parts(core: str = "rnn") -> Parts:
-    """An untrained model of the toy game."""
-    config = quick(ToyGameConfig())
-    with OwnNoise(0)():
-        parts = Parts(replace(config, model=replace(config.model, core=core)), [-1.0])
-    for module in parts.modules.values():
-        module.requires_grad_(False)
-    return parts
-
-
 @pytest.fixture(scope="module")
 def parts():
-    return make_parts()
+    return toy_parts()
 
 
 @pytest.fixture(scope="module")
@@ -385,11 +372,11 @@ SERVE = """
 import sys
 sys.path.insert(0, "tests")
 from pathlib import Path
-from test_browser import make_parts
+from faces import toy_parts
 from experiments.play.browser import play
 from experiments.play_config import PlayConfig
 if __name__ == "__main__":
-    play(make_parts(), PlayConfig(port=0, seed=3, visitors=9), Path("a run/videos"))
+    play(toy_parts(), PlayConfig(port=0, seed=3, visitors=9), Path("a run/videos"))
 """
 
 
@@ -474,17 +461,29 @@ class Page:
         assert elsewhere == []
 
 
+def solution(at, number):
+    """The keys that make all cells of a visitor's ring equal home."""
+    ring = at.house.workers.all[0].table.games[number].player.environment.info["ring"][0]
+    turns = [["right"] + ["up"] * int((ring[0] - value) % 3) for value in ring[1:]]
+    keys = [key for turn in turns for key in turn]
+    while keys[-1] == "right":
+        keys.pop()
+    return keys
+
+
 @in_a_browser
 def test_a_whole_toy_game_in_a_browser(chrome, parts, at, tmp_path):
     page = Page(chrome, at)
     number = at.house.came - 1
-    keys, told = [], [page.ask("state")]
-    while not told[-1]["worlds"]["real"]["end"] and len(keys) < 101:
-        keys.append(["right", "up", "1", "left", "down"][len(keys) % 5])
-        told.append(page.press(keys[-1]))
-        if len(keys) == 12:
-            break
+    keys = solution(at, number)
+    told = [page.ask("state"), *map(page.press, keys)]
     assert [(t["worlds"], t["action"]) for t in told] == alone(parts, number, keys)
+    assert [t["worlds"]["real"]["end"] for t in told] == [""] * len(keys) + ["the end"]
+    assert page.text("#real .end") == "the end"
+    assert page.press("left")["worlds"]["real"]["step"] == 0
+    keys = ["right", "up", "1"]
+    for name in keys:
+        page.press(name)
     assert page.text("#headline").startswith(f"Step {len(keys)}: ")
     assert page.press("y")["watching"]
     assert "watches" in page.text("#line")
@@ -592,6 +591,26 @@ def test_a_whole_episode_of_pixels_in_a_browser(chrome, pixels_run):
             == "pixelated"
         )
         assert page.press("right")["worlds"]["real"]["step"] == 0
+        page.assert_quiet()
+        chrome.get("about:blank")
+        assert eventually(lambda: not at.house.visits)
+
+
+@in_a_browser
+def test_a_pointer_on_the_picture_steers_numbers(chrome):
+    pytest.importorskip("pygame", reason="needs worldmodel[classic-control]")
+    from selenium.webdriver import ActionChains
+
+    with hosted(control_parts("Pendulum-v1")) as at:
+        page = Page(chrome, at)
+        assert page.text("#pointing")
+        picture = chrome.find_element("css selector", "#real canvas")
+        half = min(picture.size.values()) / 2  # of what is drawn, which is square
+        for torque in (1.0, -2.0):
+            across = round(half * torque / 2)
+            ActionChains(chrome).move_to_element_with_offset(picture, across, 0).click().perform()
+            near = pytest.approx(torque, abs=0.05)
+            assert eventually(lambda near=near: float(page.ask("state.action") or 9) == near)
         page.assert_quiet()
         chrome.get("about:blank")
         assert eventually(lambda: not at.house.visits)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from faces import toy_parts
 from gymnasium import spaces
 from perfect import PerfectDecoder, PerfectToyCore, perfect_model
 from PIL import Image
@@ -37,20 +38,9 @@ WORLDS = ["real", "dream", "both"]
 KEYS = ["0", "1", "3", "3", "right", "down", "space", "left", "4", "2", "up"] * 3
 
 
-def make_parts(core: str = "srnn", task: str = "copy") -> Parts:
-    """An untrained model: its dreams end after a step or two."""
-    config = quick(ToyGameConfig())
-    config = replace(config, game=GameConfig(task=task), model=replace(config.model, core=core))
-    with OwnNoise(0)():
-        parts = Parts(config, [-1.0])
-    for module in parts.modules.values():
-        module.requires_grad_(False)
-    return parts
-
-
 @pytest.fixture(params=["rnn", "srnn"])
 def parts(request):
-    return make_parts(request.param)
+    return toy_parts(request.param)
 
 
 def presses(player, keys=KEYS):
@@ -97,7 +87,7 @@ def test_the_global_generator_is_left_alone(parts, world):
 
 
 def test_looking_does_not_disturb_the_dream():
-    parts = make_parts()
+    parts = toy_parts("srnn")
     player, other = Player(parts, "dream", 7), Player(parts, "dream", 7)
     other._looking = OwnNoise(99)
     for key in KEYS:
@@ -110,7 +100,7 @@ def test_looking_does_not_disturb_the_dream():
 
 @pytest.mark.parametrize("world", ["real", "both"])
 def test_the_real_game_is_the_one_played_by_hand(world):
-    player = Player(make_parts(), world, seed=5)
+    player = Player(toy_parts("srnn"), world, seed=5)
     game = ToyGame()
     observation, info = game.reset(seed=5)
     place = player.moment.real
@@ -168,7 +158,7 @@ def test_what_was_expected_and_what_surprised_agree(parts, world):
 
 @pytest.mark.parametrize("world", ["real", "both"])
 def test_without_latents_the_surprise_is_the_likelihood(world):
-    parts = make_parts("rnn")
+    parts = toy_parts("rnn")
     player = Player(parts, world, seed=2)
     rows = seen_by(player)
     player.reset()
@@ -207,7 +197,7 @@ def test_both_worlds_begin_at_the_real_first_row_and_hear_the_same(parts):
 
 
 def test_a_dream_that_has_ended_waits_for_the_real_game():
-    player = Player(make_parts(), "both", seed=0)
+    player = Player(toy_parts("srnn"), "both", seed=0)
     while not (player.moment.dream.ended and not player.moment.real.ended):
         player.press("space")
     ended, step = player.moment.dream, player.moment.real.step
@@ -263,7 +253,7 @@ def test_a_fork_leaves_reality_where_it_stands_and_comes_back(parts):
 
 
 def test_to_resync_is_to_come_back_too():
-    player = Player(make_parts(), "both", seed=4)
+    player = Player(toy_parts("srnn"), "both", seed=4)
     presses(player, ["1", "3"])
     real = player.moment.real
     presses(player, ["f", "1", "1", "y"])
@@ -283,7 +273,7 @@ def test_a_dream_alone_is_forked_as_well(parts):
 
 
 def test_the_agent_takes_over_with_the_mode_of_its_policy_and_hands_back():
-    parts = make_parts()
+    parts = toy_parts("srnn")
     player, other = Player(parts, "real", seed=6), Player(parts, "real", seed=6)
     greedy = Greedy(parts.agent)
     player.press("t")
@@ -303,7 +293,7 @@ def test_the_agent_takes_over_with_the_mode_of_its_policy_and_hands_back():
 
 
 def test_chance_plays_all_actions():
-    player = Player(make_parts(task="free"), "real", seed=6)
+    player = Player(toy_parts(task="free"), "real", seed=6)
     player.press("u")
     seen = set()
     for _ in range(80):
@@ -313,7 +303,7 @@ def test_chance_plays_all_actions():
 
 
 def test_time_stands_still_until_it_runs():
-    player = Player(make_parts(), "both", seed=0)
+    player = Player(toy_parts("srnn"), "both", seed=0)
     player.tick()
     assert player.moment.real.step == 0
     player.press("p")
@@ -329,7 +319,7 @@ def test_time_stands_still_until_it_runs():
 
 
 def test_speed_and_temperature_have_ends():
-    player = Player(make_parts(), "both", seed=0)
+    player = Player(toy_parts("srnn"), "both", seed=0)
     for key, speed in [("+", SPEEDS[-1]), ("-", SPEEDS[0])]:
         presses(player, [key] * len(SPEEDS))
         assert player.speed == speed
@@ -344,7 +334,7 @@ def test_speed_and_temperature_have_ends():
 
 
 def test_a_cold_dream_is_the_most_probable_one():
-    parts = make_parts("rnn")
+    parts = toy_parts("rnn")
     dreams = [Player(parts, "dream", seed) for seed in range(6)]
     for player in dreams:
         player.set_temperature(1e-3)
@@ -439,7 +429,7 @@ def test_a_wrong_model_differs_at_the_very_step():
 
 
 def test_the_real_ring_is_hidden_until_the_end_or_until_it_is_asked_for():
-    player = Player(make_parts(), "both", seed=1)
+    player = Player(toy_parts("srnn"), "both", seed=1)
     truth = player.parts.picture(player.environment, "rgb_array")
     assert (player.picture("real") != truth).any()
     player.press("x")
@@ -450,13 +440,13 @@ def test_the_real_ring_is_hidden_until_the_end_or_until_it_is_asked_for():
         assert (player.picture("real") != truth).any()
         player.press("space")
     assert (player.picture("real") == truth).all()
-    dreaming = Player(make_parts(), "dream", seed=1)
+    dreaming = Player(toy_parts("srnn"), "dream", seed=1)
     dreaming.press("x")
     assert "nothing hidden" in dreaming.message
 
 
 def test_a_recording_holds_every_moment(tmp_path):
-    player = Player(make_parts(), "both", seed=1)
+    player = Player(toy_parts("srnn"), "both", seed=1)
     player.press("v")
     assert "where recordings go" in player.message
     player.new_film = lambda: Film(tmp_path / "film.webp", 4)
@@ -475,7 +465,7 @@ def test_a_recording_holds_every_moment(tmp_path):
 
 
 def test_every_command_is_one_of_the_player():
-    player = Player(make_parts(), "both", seed=1)
+    player = Player(toy_parts("srnn"), "both", seed=1)
     for key in COMMANDS:
         assert player.press(key)
     assert not player.press("F7")
@@ -491,7 +481,7 @@ def test_every_command_is_one_of_the_player():
 )
 def test_mistakes_are_told_in_a_sentence(told, message):
     with pytest.raises(RunError, match=message):
-        new_player(make_parts(), told, 0)
+        new_player(toy_parts("srnn"), told, 0)
 
 
 def test_what_cannot_be_told_is_refused():
@@ -501,7 +491,7 @@ def test_what_cannot_be_told_is_refused():
 
 
 def test_a_players_own_keys_come_first():
-    player = new_player(make_parts(), PlayConfig(keys=("f=3", "d=1")), 0)
+    player = new_player(toy_parts("srnn"), PlayConfig(keys=("f=3", "d=1")), 0)
     player.press("f")
     assert player.moment.action == "up"
     assert player.forks == []
