@@ -279,7 +279,7 @@ def test_the_dream_sees_the_first_row_only(runs, said, run):
         elif waits:
             assert difference.lines == ["the dream has ended"]
         else:
-            said_of_it = ("the dream gave this observation ", "none to be seen")
+            said_of_it = ("the dream gave this observation ", "what is seen agrees")
             assert difference.lines[0].startswith(said_of_it)
         waits = dream.lines[0].endswith(("the end", "time is up"))
         apart = (real.picture != dream.picture).any(-1)  # [H, W]

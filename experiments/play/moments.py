@@ -93,7 +93,7 @@ def told_apart(moment: Moment, waits: bool) -> list[str]:
     if moment.difference is None:
         return ["the dream has ended" if waits else "the dream watches"]
     if not moment.difference.is_seen:
-        return ["none to be seen"]
+        return ["what is seen agrees"]
     (first, odds), *others = odds_of(moment).items()
     return [
         f"the dream gave this {first} {odds}",
