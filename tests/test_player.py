@@ -81,7 +81,7 @@ def test_same_seed_and_keys_same_game(parts, world):
 def test_the_global_generator_is_left_alone(parts, world):
     before = torch.get_rng_state()
     player = Player(parts, world, seed=7)
-    presses(player, [*KEYS, "f", "up", "b", "y", "t", ".", "u", "."])
+    presses(player, [*KEYS, "f", "up", "b", "y", "t", ".", "u", ".", "]"])
     player.frame()
     assert torch.equal(torch.get_rng_state(), before)
 

@@ -283,10 +283,10 @@ class Player:
 
     def set_temperature(self, temperature: float) -> None:
         """Of the dream, from its next row on; refused where its distributions have none."""
-        percept = self.model.predict(
-            torch.zeros(1, self.model.action_size), self.model.initial_state(1)
-        )[0]
-        tempered(percept, temperature)
+        with torch.no_grad(), self._looking():
+            action = torch.zeros(1, self.model.action_size)
+            percept, _ = self.model.predict(action, self.model.initial_state(1))
+            tempered(percept, temperature)
         self.dreaming.temperature = temperature
 
     def close(self) -> None:
