@@ -30,7 +30,9 @@ class View(Protocol):
 
     def initial_state(self, batch_size: int) -> Any: ...
 
-    def step(self, row: Row, state: Any) -> Any: ...
+    def step(self, row: Row, state: Any, mind: ModelState | None = None) -> Any:
+        """Takes in a row [B, ...]. mind: what the model has come to believe by it, where that is
+        known: a view that needs it does not have to think again."""
 
     def draw(self, state: Any, mode: str) -> list[Any]:
         """Every game of a state, leaves [B, ...], as `rgb_array` (uint8 [H, W, 3]) or `ansi`

@@ -5,7 +5,7 @@ seen here, what one step to the right, and so on around? The answers are the rin
 believes in, for a dream and for the real game alike.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from envs.toy_game import Action, draw_ring, ring_text
 from worldmodel import ModelState, Row, WorldModel, nested
-from worldmodel.distributions import Categorical
+from worldmodel.distributions import Categorical, Chain
 
 
 class RingBelief(NamedTuple):
@@ -37,13 +37,15 @@ class ToyGameView:
         position = torch.zeros(batch_size, dtype=torch.int64)
         return RingBelief(self.model.initial_state(batch_size), position)
 
-    def step(self, row: Row, state: RingBelief) -> RingBelief:
+    def step(self, row: Row, state: RingBelief, mind: ModelState | None = None) -> RingBelief:
         """Takes in a row [B, ...]. Ends are left unsaid: of what comes after them no model has
         seen anything, and the ring is still there to be asked for."""
-        unsaid = row._replace(terminated=torch.zeros_like(row.terminated))
+        if mind is None or row.terminated.any():
+            unsaid = row._replace(terminated=torch.zeros_like(row.terminated))
+            mind = self.model.observe(unsaid, state.mind)
         moves = row.action[:, Action.RIGHT] - row.action[:, Action.LEFT]
         position = torch.where(row.first, 0, state.position + moves.long()) % self.width
-        return RingBelief(self.model.observe(unsaid, state.mind), position)
+        return RingBelief(mind, position)
 
     @torch.no_grad()
     def ring(self, state: RingBelief) -> Tensor:
@@ -65,7 +67,8 @@ class ToyGameView:
             if len(cells) == self.width:
                 break
             seen = answer.argmax(-1).repeat(self.particles)
-            value: dict[str, Any] = percept.mode | {"observation": seen, "terminated": first}
+            value = cast(Chain, percept).then({"observation": seen}).mode
+            value |= {"observation": seen, "terminated": first}
             history = self.model.remember(self.model.encoder((value, first)), mind.history)
             mind = ModelState(core, history)
         around = torch.stack(cells, 1)  # [B, width, classes], from the player on

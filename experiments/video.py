@@ -258,7 +258,7 @@ class Dreams:
         self.actions = [""] * self.count
         self.pictures = self._first * self.count
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def step(self) -> None:
         """One row of each dream that goes on."""
         going = torch.tensor([not place.ended for place in self.places])
@@ -282,7 +282,7 @@ class Dreams:
         self.actions[number] = self.player.controls.describe(action)
         self.pictures[number] = picture
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _drawn(self, pictured: Any) -> list[Frame]:
         with self._looking():
             return self.player.view.draw(pictured, "rgb_array")

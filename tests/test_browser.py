@@ -334,9 +334,9 @@ def test_recordings_are_few_and_end_by_themselves(parts, tmp_path, monkeypatch):
     monkeypatch.setattr("experiments.play.game.FILMS", 2)
     game = Game(parts, PlayConfig(), 0, tmp_path / "own")
     for _ in range(3):
-        game.play(Input("press", "v"), False, False)
+        game.play([Input("press", "v")], False, False)
         for _ in range(2):
-            reply = game.play(Input("press", "right"), False, False)
+            reply = game.play([Input("press", "right")], False, False)
         assert game.player.film is None
     assert len(reply.films) == 2
     assert sorted(reply.films.values()) == sorted((tmp_path / "own").iterdir())

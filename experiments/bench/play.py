@@ -100,10 +100,10 @@ def frames(parts: Playable, steps: int, drawn: bool) -> list[float]:
     """Seconds of each row of a game that chance plays, with what is shown of it if `drawn`."""
     with tempfile.TemporaryDirectory() as folder:
         game = Game(parts, PlayConfig(), 0, Path(folder) / "game")
-        game.play(Input("press", "u"), tick=False, wanted=False)
+        game.play([Input("press", "u")], tick=False, wanted=False)
 
         def step(number: int) -> None:
-            game.play(None, tick=True, wanted=drawn)
+            game.play([], tick=True, wanted=drawn)
 
         try:
             return _timed(step, steps)

@@ -224,7 +224,7 @@ class Player:
         self._begin()
         return self.step()
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def step(self) -> Moment:
         """One row of every world that moves, under the action of whoever is at the controls.
 
@@ -253,7 +253,7 @@ class Player:
         self.revealed = self.revealed and not row.first
         return self._happened(words, predicted, surprised, difference, watching)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def sync(self) -> Moment:
         """Puts the dream where the model believes that the real game is; comes back first, if it
         is away."""
@@ -283,7 +283,7 @@ class Player:
 
     def set_temperature(self, temperature: float) -> None:
         """Of the dream, from its next row on; refused where its distributions have none."""
-        with torch.no_grad(), self._looking():
+        with torch.inference_mode(), self._looking():
             action = torch.zeros(1, self.model.action_size)
             percept, _ = self.model.predict(action, self.model.initial_state(1))
             tempered(percept, temperature)
@@ -421,8 +421,9 @@ class Player:
         strand = self.strands[side]
         with self._noise():
             (row, _), game = self.cores[side].step(strand.game._replace(action=action))
+        mind = game.mind if isinstance(game.mind, ModelState) else None
         with self._looking():
-            pictured = self.view.step(row, strand.pictured)
+            pictured = self.view.step(row, strand.pictured, mind)
         place = place_after(row, game.world.ended, strand.place)
         self.strands[side] = Strand(game, pictured, place)
         return row
@@ -504,7 +505,7 @@ class Player:
             self._pictures[key] = self.parts.picture(environment, mode)
         return self._pictures[key]
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _viewed(self, mode: str) -> dict[Side, Any]:
         """The worlds as the view draws them, those that have no better picture; once a moment."""
         key = ("view", mode)

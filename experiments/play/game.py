@@ -9,7 +9,7 @@ import json
 import math
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -68,11 +68,11 @@ class Game:
         self.sent: dict[str, Any] = {}
         self._note()
 
-    def play(self, given: Input | None, tick: bool, wanted: bool) -> Reply:
+    def play(self, given: Sequence[Input], tick: bool, wanted: bool) -> Reply:
         """Takes in what the visitor did, and time, if it is due; shows the game where `wanted`."""
         try:
-            if given is not None:
-                self._take(given)
+            for each in given:
+                self._take(each)
             if tick:
                 self.player.tick()
             self._note()

@@ -29,7 +29,7 @@ import shutil
 import socket
 import traceback
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -134,6 +134,8 @@ class Visit:
     async def _put(self, given: Input) -> None:
         if given.kind == "point" and self.inbox and self.inbox[-1].kind == "point":
             self.inbox.pop()
+        if given.kind == "release" and self.inbox and self.inbox[-1] == given:
+            return
         while len(self.inbox) >= INBOX:
             self.room.clear()
             await self.room.wait()
@@ -147,10 +149,10 @@ class Visit:
                 raise Over("idle", "nobody has touched a key for a while")
             tick = beat.due(now())
             wanted = self.sent - self.got < AHEAD
-            if not (self.inbox or tick or (behind and wanted)):
+            if not (self._acted or tick or (behind and wanted)):
                 await self._wait(beat.next)
                 continue
-            given = self.inbox.popleft() if self.inbox else None
+            given = list(self._taken())
             self.room.set()
             reply: Reply = await self.ask("play", given, tick, wanted)
             self.films, behind = reply.films, not wanted
@@ -158,6 +160,20 @@ class Visit:
             self.sent += bool(reply.messages)
             for message in reply.messages:
                 await self._send(message)
+
+    @property
+    def _acted(self) -> bool:
+        """Whether there is more to take in than some keys that went up, which can wait."""
+        many = len(self.inbox) > INBOX // 2
+        return many or any(given.kind != "release" for given in self.inbox)
+
+    def _taken(self) -> Iterator[Input]:
+        """The keys that went up, and what was done next."""
+        while self.inbox:
+            given = self.inbox.popleft()
+            yield given
+            if given.kind != "release":
+                return
 
     async def _wait(self, until: float) -> None:
         """For a message, or a moment of the clock."""

@@ -42,7 +42,7 @@ class Table:
         self.games[number] = game
         return game.hello()
 
-    def play(self, number: int, given: Input | None, tick: bool, wanted: bool) -> Reply:
+    def play(self, number: int, given: list[Input], tick: bool, wanted: bool) -> Reply:
         return self.games[number].play(given, tick, wanted)
 
     def end(self, number: int) -> None:
