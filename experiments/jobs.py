@@ -274,10 +274,11 @@ def video(path: Path, told: VideoConfig, out: Sequence[Path] = ()) -> None:
     """A film of a run's worlds, with an agent at the controls."""
     folder = RunFolder.open(path)
     parts = _to_be_shown("video", folder)
-    from experiments.video import film, plan_of
+    from experiments.video import check_files, film, plan_of
 
     plan = plan_of(parts, told)
     files = out or [folder.videos / f"{plan.kind}{suffix}" for suffix in (".mp4", ".gif")]
+    check_files(files, plan.fps)
     reporter = Reporter()
     with reporter.stage("filming", plan.steps, 0, "frames") as stage:
         film(parts, plan, files, stage.update)

@@ -126,10 +126,7 @@ def film(
 ) -> None:
     """Writes the same frames to files, whose suffixes are of `films.FORMATS`. note: told how many
     frames are done."""
-    for file in files:
-        check_film(file, plan.fps)
-    if len({file.resolve() for file in files}) < len(files):
-        raise RunError(f"--out names a file twice: {' '.join(map(str, files))}")
+    check_files(files, plan.fps)
     with closing(frames(parts, plan)) as made, ExitStack() as stack:
         first = next(made)  # what is wrong with a run is said before there are files
         films = [stack.enter_context(Film(file, plan.fps)) for file in files]
@@ -137,6 +134,14 @@ def film(
             for writer in films:
                 writer.write(frame)
             note(done)
+
+
+def check_files(files: Sequence[Path], fps: float) -> None:
+    """Says what is wrong with the files to be written, before there are frames."""
+    for file in files:
+        check_film(file, fps)
+    if len({file.resolve() for file in files}) < len(files):
+        raise RunError(f"--out names a file twice: {' '.join(map(str, files))}")
 
 
 def frames(parts: Playable, plan: Plan) -> Generator[Frame, None, None]:
