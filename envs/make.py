@@ -64,6 +64,8 @@ def make_environment(
                 "goes with none of hide, hidden velocities, keys and resize"
             )
         render_mode = _rendering(id, name, render_mode)
+    if render_mode == "rgb_array":
+        _without_a_screen()
     try:
         env = _registered(id, name, dict(arguments or {}), time_limit, render_mode)
         if action_repeat != 1:
@@ -202,11 +204,13 @@ def _rendering(id: str, name: str, render_mode: str | None) -> str:
             f"pixels need an environment that renders 'rgb_array', but {id} renders "
             f"{', '.join(map(str, modes)) or 'nothing'}"
         )
-    if not {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ):
-        os.environ.setdefault(
-            "SDL_VIDEODRIVER", "dummy"
-        )  # pygame would complain that there is none
     return "rgb_array"
+
+
+def _without_a_screen() -> None:
+    """Spares pygame the search for a screen where there is none, of which it would complain."""
+    if not {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ):
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 
 def _filtered(env: gymnasium.Env, keys: Sequence[str]) -> gymnasium.Env:

@@ -303,3 +303,15 @@ def test_pixels_of_classic_control():
 def test_workers_share_copies(copies, workers):
     with pytest.raises(ValueError, match=f"got {workers if copies else copies}"):
         make_vector_env("CartPole-v1", copies=copies, workers=workers)
+
+
+def test_without_a_screen_pygame_does_not_look_for_one(monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SDL_VIDEODRIVER", "")  # so that it is put back
+    monkeypatch.delenv("SDL_VIDEODRIVER")
+    env = make_environment("CartPole-v1", render_mode="rgb_array")
+    assert os.environ["SDL_VIDEODRIVER"] == "dummy"
+    env.reset(seed=0)
+    assert env.render().shape == (400, 600, 3)
+    env.close()
