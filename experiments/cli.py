@@ -810,7 +810,7 @@ def main(arguments: list[str] | None = None) -> None:
 
         keep_memory()
         command.run()
-    except RunError as error:
+    except (RunError, FloatingPointError) as error:
         print(f"worldmodel: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

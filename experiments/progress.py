@@ -87,11 +87,14 @@ class Stage:
 
 @contextmanager
 def stoppable(reporter: Reporter) -> Iterator[None]:
-    """What is entered may be left by Ctrl-C: what was found until then counts."""
+    """What is entered may be left by Ctrl-C, or because a gradient is no number: what was found
+    until then counts."""
     try:
         yield
     except KeyboardInterrupt:
         reporter.say("stopped: what was measured until now follows")
+    except FloatingPointError as error:
+        reporter.say(f"stopped: {error}; what was measured until now follows")
 
 
 class InterruptFlag:

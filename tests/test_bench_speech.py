@@ -148,12 +148,13 @@ def test_a_row_depends_on_its_model_and_its_seed_alone(folder):
     assert alone["summary"]["vrnn-gmm"]["elbo"]["se"] is None
 
 
-def test_rows_that_are_there_are_said_and_survive_a_stop(folder, monkeypatch, capsys):
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, FloatingPointError("no number")])
+def test_rows_that_are_there_are_said_and_survive_a_stop(folder, monkeypatch, capsys, stop):
     measured = bench.measure
 
     def stopped_at_the_second(name, recipe, speech, seed, *rest):
         if seed:
-            raise KeyboardInterrupt
+            raise stop
         return measured(name, recipe, speech, seed, *rest)
 
     monkeypatch.setattr(bench, "measure", stopped_at_the_second)
@@ -163,6 +164,7 @@ def test_rows_that_are_there_are_said_and_survive_a_stop(folder, monkeypatch, ca
     said = capsys.readouterr().err
     assert f"vrnn-gmm, seed 0: {row['test_nats']:.1f} nats a frame" in said
     assert "stopped" in said
+    assert ("no number" in said) == isinstance(stop, FloatingPointError)
 
 
 def test_loudness_that_is_heard_is_learned(folder, monkeypatch):
