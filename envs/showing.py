@@ -6,7 +6,6 @@ tell of, or their numbers as bars over time.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from typing import Any, NamedTuple, cast
 
 import gymnasium
@@ -14,9 +13,10 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
+from envs.toy_game import INK, PAPER, font
 from envs.wrappers import HideEntries, name_of
 from worldmodel import Row, nested
 from worldmodel.codecs import by_path, is_image
@@ -140,8 +140,6 @@ def _hidden(env: gymnasium.Env) -> HideEntries | None:
 
 # Observations as they are: images side by side, numbers as bars over time.
 
-PAPER = (250, 250, 247)
-INK = (24, 26, 32)
 FAINT = (226, 226, 221)
 BAR = (0, 114, 178)
 REMEMBERED = 64  # rows over which bars are drawn
@@ -315,7 +313,7 @@ def _bars(numbers: Sequence[Number], values: NDArray[np.floating]) -> Image.Imag
         _draw_strip(pen, place * LINE, number, values[:, place])
     if more > 0:
         text = f"and {more} numbers more"
-        pen.text((LABELS, height - LINE // 2), text, INK, _font(13), anchor="lm")
+        pen.text((LABELS, height - LINE // 2), text, INK, font(13), anchor="lm")
     return image
 
 
@@ -325,7 +323,7 @@ def _draw_strip(
     """One number's line: values [t] from zero, or from the end that is nearer to it."""
     top, bottom = above + 3, above + LINE - 4
     middle, width = (top + bottom) // 2, STRIP // REMEMBERED
-    pen.text((LABELS - 8, middle), _shortened(number.label), INK, _font(13), anchor="rm")
+    pen.text((LABELS - 8, middle), _shortened(number.label), INK, font(13), anchor="rm")
     pen.rectangle((LABELS, top, LABELS + STRIP - 1, bottom), fill=FAINT)
     zero, *shares = ((np.array([0.0, *values]) - number.low) / (number.high - number.low)).tolist()
     zero = min(1.0, max(0.0, zero))
@@ -338,7 +336,7 @@ def _draw_strip(
             pen.rectangle((left, ends[0], left + width - 1, ends[1]), fill=BAR)
     if np.isfinite(values[-1]):
         right = (LABELS + STRIP + 6, middle)
-        pen.text(right, f"{values[-1]:.4g}", INK, _font(13), anchor="lm")
+        pen.text(right, f"{values[-1]:.4g}", INK, font(13), anchor="lm")
 
 
 def _shortened(label: str, most: int = 18) -> str:
@@ -374,8 +372,3 @@ def _stacked(parts: Sequence[Image.Image]) -> Frame:
         image.paste(part, (0, top))
         top += part.height + 8
     return np.asarray(image).copy()
-
-
-@cache
-def _font(size: int) -> Any:
-    return ImageFont.load_default(size)

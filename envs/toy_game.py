@@ -450,7 +450,7 @@ def draw_ring(
     image = _loop(top, size).copy()
     draw = ImageDraw.Draw(image)
     if caption:
-        draw.text((MARGIN, MARGIN - 6), caption, INK, _font(17), anchor="lt")
+        draw.text((MARGIN, MARGIN - 6), caption, INK, font(17), anchor="lt")
     for cell, edges in enumerate(_edges(probabilities)):
         left = MARGIN + cell * (CELL + GAP)
         image.paste(_cell(edges, faded=dim_unseen and cell != position), (left, top))
@@ -536,7 +536,7 @@ def _cell(edges: tuple[int, ...], faded: bool) -> Image.Image:
         size = min(44, int(0.8 * (end - start)))
         if size >= 9:
             centre = (CELL // 2, (start + end) // 2)
-            draw.text(centre, str(value), _mix(_ink(value), fade * 0.75), _font(size), anchor="mm")
+            draw.text(centre, str(value), _mix(_ink(value), fade * 0.75), font(size), anchor="mm")
     return image
 
 
@@ -565,5 +565,6 @@ def _mix(colour: ArrayLike, paper: float) -> tuple[int, int, int]:
 
 
 @cache
-def _font(size: int) -> Any:
+def font(size: int) -> Any:
+    """What pictures are written in, of so many pixels."""
     return ImageFont.load_default(size)

@@ -12,6 +12,7 @@ import torch
 from films import read
 
 from envs import Action, ToyGame, draw_ring
+from envs.toy_game import font
 from experiments import jobs, video
 from experiments.cli import main
 from experiments.config import ToyGameConfig, quick
@@ -26,7 +27,7 @@ from experiments.control_parts import Parts as ControlParts
 from experiments.environments import vector_env
 from experiments.films import GRID
 from experiments.play import core
-from experiments.play.panels import Cell, Panel, columns_for, compose, font, shortened
+from experiments.play.panels import Cell, Panel, columns_for, compose, shortened
 from experiments.play_config import VideoConfig
 from experiments.run import RunError, RunFolder
 from experiments.toy_game import Parts

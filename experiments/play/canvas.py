@@ -6,7 +6,7 @@ from typing import NamedTuple
 from gymnasium import spaces
 from PIL import Image, ImageDraw
 
-from envs.toy_game import PALETTE
+from envs.toy_game import INK, PALETTE, PAPER, font
 from experiments.play.core import Player
 from experiments.play.faces import (
     HELP,
@@ -20,7 +20,7 @@ from experiments.play.faces import (
     status,
     thoughts,
 )
-from experiments.play.panels import INK, NOTED, PAPER, RULE, Panel, fitted, font
+from experiments.play.panels import NOTED, RULE, Panel, fitted
 
 LEAST = (320, 240)  # pixels, of a window that is drawn
 MARGIN = 20

@@ -2,17 +2,15 @@
 many small pictures in a grid."""
 
 from collections.abc import Sequence
-from functools import cache
 from math import ceil, log
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from envs.toy_game import INK, PAPER, font
 from experiments.films import Frame
 
-PAPER = (250, 250, 247)
-INK = (24, 26, 32)
 RULE = (200, 200, 196)
 HEAT = np.array((178, 24, 43))  # where two pictures differ
 NOTED = (0, 100, 75)  # what is said on the right
@@ -195,8 +193,3 @@ def _cell(cell: Cell, large: int) -> Image.Image:
     place = (width // 2, MARGIN // 2 + picture.height + LINE // 2)
     ImageDraw.Draw(image).text(place, words, INK, font(14), anchor="mm")
     return image
-
-
-@cache
-def font(size: int) -> Any:
-    return ImageFont.load_default(size)
