@@ -1,19 +1,8 @@
-"""Agents: minds and policies that face real and dreamt worlds alike."""
+"""Agents: minds and policies that face real and dreamt worlds alike.
 
-from agents.human import Human
-from agents.imagination import Imagination
-from agents.policy_gradient import ActorCritic, Critic, DynamicsGradient, EveryAction, Policy
-from agents.sighted import Sighted
-from agents.uniform import Uniform
+The names of the package stand in `__init__.pyi`; each is imported when it is asked for.
+"""
 
-__all__ = [
-    "ActorCritic",
-    "Critic",
-    "DynamicsGradient",
-    "EveryAction",
-    "Human",
-    "Imagination",
-    "Policy",
-    "Sighted",
-    "Uniform",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -295,7 +295,8 @@ def constructor_of(name: str) -> Callable[..., BaseAlgorithm]:
         return cast(Callable[..., BaseAlgorithm], getattr(import_module(module), name))
     except ImportError as error:
         raise ValueError(
-            f"{name} needs a package that is missing: {error}; pip install 'worldmodel[contrib]'"
+            f"{name} needs a package that is missing: {error}; "
+            "pip install 'worldmodel-gym[contrib]'"
         ) from error
 
 

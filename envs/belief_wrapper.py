@@ -6,10 +6,10 @@ import gymnasium
 import numpy as np
 import torch
 
-from envs.dream_env import belief_space
-from envs.observations import as_tensors
 from worldmodel import ModelState, Row, WorldModel, action_codec, nested
 from worldmodel.codecs import check_observations
+from worldmodel.envs.dream_env import belief_space
+from worldmodel.envs.observations import as_tensors
 from worldmodel.noise import OwnNoise
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from envs.gymnasium_environment import GymEnvironment
 from worldmodel import Agent, Episodes, GenCore, GenState, Row, Sequences, nested
+from worldmodel.envs.gymnasium_environment import GymEnvironment
 
 
 @torch.no_grad()

@@ -11,8 +11,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from envs.observations import as_arrays, pick
 from worldmodel import Dream, DreamState, ModelState, Row, action_codec, nested
+from worldmodel.envs.observations import as_arrays, pick
 from worldmodel.noise import OwnNoise
 
 Observe = Literal["raw", "belief"]

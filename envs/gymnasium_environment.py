@@ -6,9 +6,9 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
-from envs.observations import as_tensors, check_rewards, check_values
 from worldmodel import Environment, Row, action_codec
 from worldmodel.codecs import check_observations
+from worldmodel.envs.observations import as_tensors, check_rewards, check_values
 
 
 class Tick(NamedTuple):

@@ -8,8 +8,8 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv, VectorObservationWrapper
 from gymnasium.vector.utils import batch_space
 
-from envs.showing import as_picture
 from worldmodel import Row, WorldModel, decode_images, encode_images, image_space
+from worldmodel.envs.showing import as_picture
 
 
 class ImageToCode(VectorObservationWrapper):

@@ -16,8 +16,8 @@ from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import AddRenderObservation, FilterObservation
 
-from envs.workers import WorkerVectorEnv
-from envs.wrappers import ActionRepeat, HideEntries, Images, name_of, velocities_of
+from worldmodel.envs.workers import WorkerVectorEnv
+from worldmodel.envs.wrappers import ActionRepeat, HideEntries, Images, name_of, velocities_of
 
 REGISTERED_BY = {
     "ALE/": ("ale_py", "atari"),
@@ -160,7 +160,7 @@ def _imported(id: str) -> str:
         return name
     for beginning, (module, extra) in REGISTERED_BY.items():
         if id.startswith(beginning) and id not in gymnasium.registry:
-            _import(module, f"{id} is registered by {module!r}, which", f"worldmodel[{extra}]")
+            _import(module, f"{id} is registered by {module!r}, which", f"worldmodel-gym[{extra}]")
     return id
 
 

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from envs.toy_game import INK, PAPER, font
-from envs.wrappers import HideEntries, name_of
 from worldmodel import Row, nested
 from worldmodel.codecs import by_path, is_image
 from worldmodel.codecs.reach import BoxReach, JointReach, Reach
+from worldmodel.envs.toy_game import INK, PAPER, font
+from worldmodel.envs.wrappers import HideEntries, name_of
 
 Frame = NDArray[np.uint8]  # [H, W, 3]
 
@@ -80,7 +80,7 @@ def action_names(env: gymnasium.Env) -> tuple[str, ...]:
 class PoseView:
     """Shows vectors by the environment's own renderer, set to the state that they tell of.
 
-    A `View` of rows (see `envs.dream_env.View`), whose state is the last observation, [B, n];
+    A `View` of rows (see `View`), whose state is the last observation, [B, n];
     before the first row it is zero.
     """
 

@@ -15,7 +15,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.toy_game import Action, check_game, is_solved, number_from_ring, play, ring_from_number
+from worldmodel.envs.toy_game import (
+    Action,
+    check_game,
+    is_solved,
+    number_from_ring,
+    play,
+    ring_from_number,
+)
 
 LogProbs = dict[str, NDArray[np.float64]]
 

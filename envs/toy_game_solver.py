@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.sparse import csr_array
 
-from envs.toy_game import (
+from worldmodel.envs.toy_game import (
     MOVES,
     TURNS,
     Action,

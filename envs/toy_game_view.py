@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from envs.toy_game import Action, draw_ring, ring_text
 from worldmodel import ModelState, Row, WorldModel, nested
 from worldmodel.distributions import Categorical, Chain
+from worldmodel.envs.toy_game import Action, draw_ring, ring_text
 
 
 class RingBelief(NamedTuple):
@@ -22,7 +22,7 @@ class RingBelief(NamedTuple):
 
 
 class ToyGameView:
-    """The believed ring and the player's cell, from rows (an `envs.dream_env.View`)."""
+    """The believed ring and the player's cell, from rows (an `worldmodel.envs.dream_env.View`)."""
 
     modes: tuple[str, ...] = ("rgb_array", "ansi")
 

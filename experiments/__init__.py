@@ -2,12 +2,20 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from experiments.toy_game import Parts
+__all__ = ["load"]
 
-__all__ = ["Parts", "load"]
+# Modules that load the runs of an experiment, by its name.
+LOADERS = {
+    "toy-game": "rl.toy_game",
+    "control": "rl.training",
+    "vae": "images.training",
+    "text": "recordings.dreaming",
+    "audio": "recordings.dreaming",
+    "midi": "recordings.dreaming",
+    "strokes": "recordings.dreaming",
+}
 
 
 def load(path: str | Path) -> Any:
@@ -15,16 +23,9 @@ def load(path: str | Path) -> Any:
 
     run = experiments.load("runs/demo"); run.model, run.agent, run.environment(), run.dream()
     """
-    run = import_module("experiments.run")
-    folder = run.RunFolder.open(Path(path))
-    name = folder.experiment
-    if name == "baseline":
-        raise run.RunError(f"{path} is a baseline: of those only the curve is kept")
-    return import_module(f"experiments.{name.replace('-', '_')}").load(path)
+    from worldmodel.experiments.runs.folder import RunError, RunFolder
 
-
-def __getattr__(name: str) -> Any:
-    """Names are imported when they are asked for, so that `--help` need not wait for torch."""
-    if name in __all__:
-        return getattr(import_module("experiments.toy_game"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    name = RunFolder.open(Path(path)).experiment
+    if name not in LOADERS:
+        raise RunError(f"{path} is a {name}: of those only the curve is kept")
+    return import_module(f"worldmodel.experiments.{LOADERS[name]}").load(path)

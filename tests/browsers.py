@@ -80,7 +80,7 @@ def key(driver: Any, name: str, down: bool = True, up: bool = True) -> None:
 @contextmanager
 def played(run: Path, *arguments: str) -> Iterator[str]:
     """The address at which `worldmodel play` serves a run."""
-    command = [sys.executable, "-m", "experiments.cli", "play", str(run), "--view", "browser"]
+    command = [sys.executable, "-m", "worldmodel", "play", str(run), "--view", "browser"]
     process = subprocess.Popen(
         [*command, "--port", "0", *arguments], stdout=subprocess.PIPE, text=True
     )

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.readers.audio_out import write_wav
-from experiments.readers.midi import write_midi
-from experiments.recordings_config import (
+from worldmodel.experiments.data.readers.audio_out import write_wav
+from worldmodel.experiments.data.readers.midi import write_midi
+from worldmodel.experiments.recordings.config import (
     AudioConfig,
     AudioDataConfig,
     MidiConfig,
@@ -119,7 +119,7 @@ def write_files(made: Made, folder: Path, number: int = 4, seed: int = 0) -> Pat
 
 def kind_for(made: Made, *paths: Path, **told: Any) -> Any:
     """The kind of recordings, as far as it is known before they are read as numbers."""
-    from experiments.recordings.kinds import kind_named
+    from worldmodel.experiments.recordings.kinds import kind_named
 
     data = made.data(tuple(map(str, paths)), **told)
     of_kind = kind_named(made.kind)

@@ -6,10 +6,10 @@ import torch
 from gymnasium import spaces
 
 import worldmodel
-from envs import ToyGameFilter
 from worldmodel import PerceptEncoder, SequenceCore, WorldModel, encoder_for, nested
 from worldmodel.codecs import DistModule
 from worldmodel.distributions import Categorical, Chain, FiniteSupport, Joint, Truth
+from worldmodel.envs import ToyGameFilter
 
 
 class PerfectState(NamedTuple):

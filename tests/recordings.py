@@ -2,9 +2,9 @@
 
 import contextlib
 
-from experiments.progress import Interrupted, Reporter
-from experiments.recordings.training import Training
-from experiments.run import RunFolder
+from worldmodel.experiments.recordings.training import Training
+from worldmodel.experiments.runs.folder import RunFolder
+from worldmodel.experiments.runs.progress import Interrupted, Reporter
 
 
 def train(folder: RunFolder, stop_after=lambda training: False) -> None:

@@ -2,8 +2,8 @@
 
 import torch
 
-from experiments.run import RunFolder
 from worldmodel.checkpoint import load_newest
+from worldmodel.experiments.runs.folder import RunFolder
 
 
 def outcome(folder: RunFolder) -> tuple[list[dict], dict[str, torch.Tensor]]:

@@ -14,10 +14,10 @@ import torch
 from gymnasium import spaces
 
 import worldmodel
-from agents import Uniform
-from experiments.bench.by_hand import _set_decoder
-from experiments.bench.linear_gaussian import Chain, ChainPosterior, as_sequences
 from worldmodel import BOUNDS, ELBO, Dream, GenCore, Trainer, model_for
+from worldmodel.agents import Uniform
+from worldmodel.experiments.bench.by_hand import _set_decoder
+from worldmodel.experiments.bench.linear_gaussian import Chain, ChainPosterior, as_sequences
 
 PAGE = (Path(__file__).parents[1] / "docs" / "adding-a-core.md").read_text()
 CODE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]

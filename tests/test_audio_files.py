@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from scipy.signal import resample_poly
 
-from experiments.readers import audio
-from experiments.readers.audio import read_audio, resampled
-from experiments.readers.audio_out import decibels, draw_spectrogram, write_wav
-from experiments.readers.files import BadFileError
-from experiments.run import RunError
+from worldmodel.experiments.data.readers import audio
+from worldmodel.experiments.data.readers.audio import read_audio, resampled
+from worldmodel.experiments.data.readers.audio_out import decibels, draw_spectrogram, write_wav
+from worldmodel.experiments.data.readers.files import BadFileError
+from worldmodel.experiments.runs.folder import RunError
 
 FORMATS = {  # of WAV: tag, bits, values of full scale (None: floats)
     "8 bits": (1, 8, 2**7),

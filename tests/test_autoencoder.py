@@ -9,7 +9,6 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch import distributions as td
 
-from envs import ImageToCode
 from worldmodel import (
     ELBO,
     IWAE,
@@ -23,6 +22,7 @@ from worldmodel import (
     lower_bound,
 )
 from worldmodel.codecs import LIKELIHOODS
+from worldmodel.envs import ImageToCode
 
 SHAPE = (8, 9, 2)
 every_likelihood = pytest.mark.parametrize("likelihood", LIKELIHOODS)

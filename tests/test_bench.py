@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 import torch
 
-from envs import Action, GymEnvironment, ToyGame
-from experiments.bench import baseline
-from experiments.bench.toy_game import COPIES, GreedyBaseline, LastAction, _algorithm
-from experiments.evaluate import play_episodes
-from experiments.run import RunError
+from worldmodel.envs import Action, GymEnvironment, ToyGame
+from worldmodel.experiments.bench import baseline
+from worldmodel.experiments.bench.toy_game import COPIES, GreedyBaseline, LastAction, _algorithm
+from worldmodel.experiments.rl.toy_game_evaluation import play_episodes
+from worldmodel.experiments.runs.folder import RunError
 
 TINY = {"width": 2, "classes": 2, "task": "copy"}
 
 
 def reality(copies, seed=3):
-    return GymEnvironment(gymnasium.make_vec("envs:worldmodel/ToyGame-v0", copies, **TINY), seed)
+    return GymEnvironment(gymnasium.make_vec("worldmodel/ToyGame-v0", copies, **TINY), seed)
 
 
 class Scripted:

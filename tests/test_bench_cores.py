@@ -6,14 +6,14 @@ import pytest
 import torch
 from cores import fed
 
-from experiments.bench import cores as bench
-from experiments.bench import tables
-from experiments.bench.cores import arithmetic, bench_model, bench_rows, fastest
-from experiments.bench.dreamer import Dreamer, bench_dreamer
-from experiments.bench.obvious import ObviousELBO
-from experiments.cli import main
-from experiments.processor import PRODUCTS, products
 from worldmodel import CORES, ELBO
+from worldmodel.experiments.bench import cores as bench
+from worldmodel.experiments.bench import tables
+from worldmodel.experiments.bench.cores import arithmetic, bench_model, bench_rows, fastest
+from worldmodel.experiments.bench.dreamer import Dreamer, bench_dreamer
+from worldmodel.experiments.bench.obvious import ObviousELBO
+from worldmodel.experiments.cli.main import main
+from worldmodel.experiments.runs.processor import PRODUCTS, products
 
 
 @pytest.mark.parametrize("name", CORES)
@@ -99,9 +99,9 @@ def test_a_device_that_is_not_there_is_said(capsys):
 
 
 def test_a_preset_learns_and_dreams(hasty, monkeypatch):
-    monkeypatch.setattr("experiments.bench.dreamer.LENGTH", 3)
-    monkeypatch.setattr("experiments.bench.dreamer.HORIZON", 2)
-    monkeypatch.setattr("experiments.bench.dreamer.HIDDEN", 16)
+    monkeypatch.setattr("worldmodel.experiments.bench.dreamer.LENGTH", 3)
+    monkeypatch.setattr("worldmodel.experiments.bench.dreamer.HORIZON", 2)
+    monkeypatch.setattr("worldmodel.experiments.bench.dreamer.HIDDEN", 16)
     result = bench_dreamer()
     assert result["updates_per_second"] > 0
     assert tables.of_dreamer(result)

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from experiments.bench import exact as bench
-from experiments.bench.by_hand import chain_model
-from experiments.cli import main
-from experiments.config import ExactConfig, quick_exact
-from experiments.progress import Reporter
-from experiments.toy_game import Parts
 from worldmodel import ELBO
+from worldmodel.experiments.bench import exact as bench
+from worldmodel.experiments.bench.by_hand import chain_model
+from worldmodel.experiments.cli.main import main
+from worldmodel.experiments.rl.toy_game import Parts
+from worldmodel.experiments.rl.toy_game_config import ExactConfig, quick_exact
+from worldmodel.experiments.runs.progress import Reporter
 
 KEYS = {
     *("what", "core", "bound", "particles", "exact", "value", "gap", "se", "seconds", "updates"),

@@ -12,8 +12,9 @@ from rolls import LENGTHS, made_up, write
 from test_cli import assert_refused, worldmodel
 from torch import distributions as td
 
-from experiments.bench import music as bench
-from experiments.bench.music import (
+from worldmodel import BOUNDS, ELBO, Onlooker, action_codec
+from worldmodel.experiments.bench import music as bench
+from worldmodel.experiments.bench.music import (
     BY_FIVO,
     LEARNING,
     RECIPES,
@@ -27,15 +28,14 @@ from experiments.bench.music import (
     some,
     whole_nats,
 )
-from experiments.bench.published import FILES, PUBLISHED
-from experiments.cli import BenchMusic
-from experiments.readers.roll_files import SPLITS
-from experiments.recordings.learning import model_of
-from experiments.recordings.midi import Midi
-from experiments.recordings.shelf import as_episodes
-from experiments.recordings_config import MidiDataConfig, quick_recordings
-from experiments.run import RunError
-from worldmodel import BOUNDS, ELBO, Onlooker, action_codec
+from worldmodel.experiments.bench.published import FILES, PUBLISHED
+from worldmodel.experiments.cli.main import BenchMusic
+from worldmodel.experiments.data.readers.roll_files import SPLITS
+from worldmodel.experiments.recordings.config import MidiDataConfig, quick_recordings
+from worldmodel.experiments.recordings.learning import model_of
+from worldmodel.experiments.recordings.midi import Midi
+from worldmodel.experiments.recordings.shelf import as_episodes
+from worldmodel.experiments.runs.folder import RunError
 
 PITCHES = 88
 every_recipe = pytest.mark.parametrize("name", RECIPES)

@@ -3,8 +3,8 @@
 import torch
 from faces import toy_parts
 
-from experiments.bench import play, tables
-from experiments.progress import Reporter
+from worldmodel.experiments.bench import play, tables
+from worldmodel.experiments.runs.progress import Reporter
 
 
 def test_games_of_images_are_measured():

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from experiments.bench import replay, tables
-from experiments.progress import Reporter
+from worldmodel.experiments.bench import replay, tables
+from worldmodel.experiments.runs.progress import Reporter
 
 
 def test_replays_of_three_sizes_are_measured(tmp_path):

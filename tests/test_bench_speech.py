@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import distributions as td
 
-from experiments.bench import speech as bench
-from experiments.cli import BenchSpeech, main
-from experiments.progress import Reporter
-from experiments.recordings.learning import model_of, standardise
-from experiments.recordings.shelf import examples
-from experiments.recordings_config import quick_recordings
+from worldmodel.experiments.bench import speech as bench
+from worldmodel.experiments.cli.main import BenchSpeech, main
+from worldmodel.experiments.recordings.config import quick_recordings
+from worldmodel.experiments.recordings.learning import model_of, standardise
+from worldmodel.experiments.recordings.shelf import examples
+from worldmodel.experiments.runs.progress import Reporter
 
 FRAME = 4
 COEFFICIENTS, NOISE = (1.2, -0.6), 900.0  # of an autoregression of second order

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.bench import images as images_bench
-from experiments.bench import vae as bench
-from experiments.cli import main
-from experiments.progress import Reporter
 from worldmodel import as_recordings, autoencoder_for, log_prob
+from worldmodel.experiments.bench import images as images_bench
+from worldmodel.experiments.bench import vae as bench
+from worldmodel.experiments.cli.main import main
+from worldmodel.experiments.runs.progress import Reporter
 
 
 @pytest.fixture

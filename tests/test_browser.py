@@ -13,23 +13,23 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-pytest.importorskip("starlette", reason="needs worldmodel[browser]")
-pytest.importorskip("uvicorn", reason="needs worldmodel[browser]")
-websockets = pytest.importorskip("websockets", reason="needs worldmodel[browser]")
+pytest.importorskip("starlette", reason="needs worldmodel-gym[browser]")
+pytest.importorskip("uvicorn", reason="needs worldmodel-gym[browser]")
+websockets = pytest.importorskip("websockets", reason="needs worldmodel-gym[browser]")
 
 from browsers import chromium, driver_path, key, viewport  # noqa: E402
 from faces import control_parts, toy_parts  # noqa: E402
 from visitors import TOKEN, Visitor, eventually, hosted  # noqa: E402
 
-from experiments import load  # noqa: E402
-from experiments.play import browser, server  # noqa: E402
-from experiments.play.core import Player  # noqa: E402
-from experiments.play.game import Game, Input, encoded, places  # noqa: E402
-from experiments.play.panels import difference_picture  # noqa: E402
-from experiments.play_config import PlayConfig  # noqa: E402
-from experiments.processor import resident  # noqa: E402
-from experiments.progress import Reporter  # noqa: E402
-from experiments.run import RunError  # noqa: E402
+from worldmodel.experiments import load  # noqa: E402
+from worldmodel.experiments.runs.folder import RunError  # noqa: E402
+from worldmodel.experiments.runs.processor import resident  # noqa: E402
+from worldmodel.experiments.runs.progress import Reporter  # noqa: E402
+from worldmodel.experiments.show.config import PlayConfig  # noqa: E402
+from worldmodel.experiments.show.play import browser, server  # noqa: E402
+from worldmodel.experiments.show.play.game import Game, Input, encoded, places  # noqa: E402
+from worldmodel.experiments.show.play.panels import difference_picture  # noqa: E402
+from worldmodel.experiments.show.play.player import Player  # noqa: E402
 
 KEYS = ["right", "up", "left", "down", "space", "3", "1", "y", "right", "f", "up", "b", "down"] * 2
 
@@ -330,8 +330,8 @@ def assert_shows(film, frames, folder):
 
 
 def test_recordings_are_few_and_end_by_themselves(parts, tmp_path, monkeypatch):
-    monkeypatch.setattr("experiments.play.game.FILM_FRAMES", 3)
-    monkeypatch.setattr("experiments.play.game.FILMS", 2)
+    monkeypatch.setattr("worldmodel.experiments.show.play.game.FILM_FRAMES", 3)
+    monkeypatch.setattr("worldmodel.experiments.show.play.game.FILMS", 2)
     game = Game(parts, PlayConfig(), 0, tmp_path / "own")
     for _ in range(3):
         game.play([Input("press", "v")], False, False)
@@ -359,10 +359,10 @@ def test_a_port_that_is_taken_and_an_address_that_is_none():
 
 
 def test_missing_packages_are_named(parts, monkeypatch):
-    import experiments.play
+    import worldmodel.experiments.play
 
-    monkeypatch.delattr(experiments.play, "server")
-    monkeypatch.delitem(sys.modules, "experiments.play.server")
+    monkeypatch.delattr(worldmodel.experiments.show.play, "server")
+    monkeypatch.delitem(sys.modules, "worldmodel.experiments.show.play.server")
     monkeypatch.setitem(sys.modules, "starlette.applications", None)
     with pytest.raises(RunError, match=r"pip install 'worldmodel\[browser\]'"):
         browser.play(parts, PlayConfig(port=0), Path("run/videos"))
@@ -373,8 +373,8 @@ import sys
 sys.path.insert(0, "tests")
 from pathlib import Path
 from faces import toy_parts
-from experiments.play.browser import play
-from experiments.play_config import PlayConfig
+from worldmodel.experiments.show.play.browser import play
+from worldmodel.experiments.show.config import PlayConfig
 if __name__ == "__main__":
     play(toy_parts(), PlayConfig(port=0, seed=3, visitors=9), Path("a run/videos"))
 """
@@ -551,8 +551,8 @@ def test_who_is_one_too_many_is_told_and_tries_again(chrome, parts):
 @pytest.fixture(scope="module")
 def pixels_run(tmp_path_factory):
     """CartPole seen as 64 x 64 pixels; hardly trained."""
-    pytest.importorskip("pygame", reason="needs worldmodel[classic-control]")
-    from experiments.cli import main
+    pytest.importorskip("pygame", reason="needs worldmodel-gym[classic-control]")
+    from worldmodel.experiments.cli.main import main
 
     run = tmp_path_factory.mktemp("runs") / "pixels"
     told = ["--env", "CartPole-v1", "--pixels", "64", "--grayscale", "--quick"]
@@ -561,7 +561,7 @@ def pixels_run(tmp_path_factory):
 
 
 def test_the_bench_finds_that_games_are_strangers(pixels_run):
-    from experiments.bench import tables, visitors
+    from worldmodel.experiments.bench import tables, visitors
 
     result = visitors.bench(pixels_run, 2, 1.0, 5.0, Reporter())
     assert (result["games_as_if_alone"], result["keys"]) == (2, 10)
@@ -598,7 +598,7 @@ def test_a_whole_episode_of_pixels_in_a_browser(chrome, pixels_run):
 
 @in_a_browser
 def test_a_pointer_on_the_picture_steers_numbers(chrome):
-    pytest.importorskip("pygame", reason="needs worldmodel[classic-control]")
+    pytest.importorskip("pygame", reason="needs worldmodel-gym[classic-control]")
     from selenium.webdriver import ActionChains
 
     with hosted(control_parts("Pendulum-v1")) as at:

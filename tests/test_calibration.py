@@ -11,8 +11,10 @@ from gymnasium import spaces
 from scipy.stats import norm
 from torch import distributions as td
 
-from experiments import calibration as module
-from experiments.calibration import (
+from worldmodel import ModelState, Row, Sequences, log_prob, nested
+from worldmodel.distributions import Categorical, Chain, FiniteSupport, Joint, Truth
+from worldmodel.experiments.measure import calibration as module
+from worldmodel.experiments.measure.calibration import (
     OF_IMAGES,
     Predictions,
     calibration,
@@ -24,8 +26,6 @@ from experiments.calibration import (
     reliability_of_rewards,
     uniformity,
 )
-from worldmodel import ModelState, Row, Sequences, log_prob, nested
-from worldmodel.distributions import Categorical, Chain, FiniteSupport, Joint, Truth
 
 VALUES = (-1.0, 0.0, 2.0)
 LENGTHS = (90, 60, 60, 9, 2)

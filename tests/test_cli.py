@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import pytest
 
-from experiments import jobs
-from experiments.cli import main
-from experiments.datasets import open_data
-from experiments.run import EXPERIMENTS, RunFolder
-from experiments.vae_config import ImagesConfig, VAEConfig
+from worldmodel.experiments.cli import jobs
+from worldmodel.experiments.cli.main import main
+from worldmodel.experiments.data.datasets import open_data
+from worldmodel.experiments.images.config import ImagesConfig, VAEConfig
+from worldmodel.experiments.runs.folder import EXPERIMENTS, RunFolder
 
 ROOT = Path(__file__).parents[1]
 
@@ -73,7 +73,7 @@ def test_every_help_is_there(verb):
 
 
 def test_help_does_not_wait_for_torch():
-    code = "import sys, experiments.cli; assert 'torch' not in sys.modules"
+    code = "import sys, worldmodel.experiments.cli.main; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from agents import Uniform
-from envs import GymEnvironment, WorkerVectorEnv, collect
 from worldmodel import Episodes, GenCore, nested
+from worldmodel.agents import Uniform
+from worldmodel.envs import GymEnvironment, WorkerVectorEnv, collect
 
 
 def world(makers, workers=0, report=None, seed=3):

@@ -6,19 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.baseline_config import BaselineConfig
-from experiments.cli import parse
-from experiments.command import NEEDED, arguments_of, command_of, settings
-from experiments.config import GameConfig, LearningConfig, ModelConfig, ToyGameConfig, quick
-from experiments.control_config import (
-    ControlConfig,
-    DreamingConfig,
-    EnvironmentConfig,
-    SeeingConfig,
-    WorldConfig,
-    quick_control,
+from worldmodel.experiments.cli.main import parse
+from worldmodel.experiments.images.config import (
+    ImagesConfig,
+    VAEConfig,
+    VAELearningConfig,
+    VAEModelConfig,
 )
-from experiments.recordings_config import (
+from worldmodel.experiments.recordings.config import (
     AudioConfig,
     AudioDataConfig,
     MidiConfig,
@@ -30,8 +25,24 @@ from experiments.recordings_config import (
     TextDataConfig,
     quick_recordings,
 )
-from experiments.run import EXPERIMENTS
-from experiments.vae_config import ImagesConfig, VAEConfig, VAELearningConfig, VAEModelConfig
+from worldmodel.experiments.rl.baseline_config import BaselineConfig
+from worldmodel.experiments.rl.config import (
+    ControlConfig,
+    DreamingConfig,
+    EnvironmentConfig,
+    SeeingConfig,
+    WorldConfig,
+    quick_control,
+)
+from worldmodel.experiments.rl.toy_game_config import (
+    GameConfig,
+    LearningConfig,
+    ModelConfig,
+    ToyGameConfig,
+    quick,
+)
+from worldmodel.experiments.runs.command import NEEDED, arguments_of, command_of, settings
+from worldmodel.experiments.runs.folder import EXPERIMENTS
 
 CARTPOLE = EnvironmentConfig("CartPole-v1")
 ODD = json.dumps({"name": 'it\'s "a" $HOME `x` \\ ü\n', "mass": -1.5, "list": [1, None, True]})

@@ -12,19 +12,19 @@ import pytest
 import torch
 from runs import assert_same
 
-from experiments.cli import main
-from experiments.control import Training, load, phase_steps, stages
-from experiments.control_config import (
+from worldmodel import DiskStore, Greedy, Trainer
+from worldmodel.codecs import NormalHead
+from worldmodel.experiments.cli.main import main
+from worldmodel.experiments.rl.config import (
     CollectingConfig,
     ControlConfig,
     EnvironmentConfig,
     ReturnsConfig,
     quick_control,
 )
-from experiments.progress import Interrupted, Reporter
-from experiments.run import RunFolder
-from worldmodel import DiskStore, Greedy, Trainer
-from worldmodel.codecs import NormalHead
+from worldmodel.experiments.rl.training import Training, load, phase_steps, stages
+from worldmodel.experiments.runs.folder import RunFolder
+from worldmodel.experiments.runs.progress import Interrupted, Reporter
 
 # An environment of one's own: a file outside of the package.
 SWITCHES = """

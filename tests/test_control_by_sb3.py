@@ -5,26 +5,25 @@ import json
 import pytest
 import torch
 
-import experiments
-from agents.sb3 import ALGORITHMS
-from experiments import jobs
-from experiments.baseline_config import BaselineConfig
-from experiments.bench.control import baseline
-from experiments.bench.dream import bench
-from experiments.cli import main
-from experiments.config import ToyGameConfig, quick
-from experiments.control import Training
-from experiments.control_config import (
+from worldmodel import Greedy, experiments
+from worldmodel.agents.sb3 import ALGORITHMS
+from worldmodel.experiments.bench.control import baseline
+from worldmodel.experiments.bench.dream import bench
+from worldmodel.experiments.cli import jobs
+from worldmodel.experiments.cli.main import main
+from worldmodel.experiments.rl.baseline_config import BaselineConfig
+from worldmodel.experiments.rl.config import (
     ControlConfig,
     DreamingConfig,
     EnvironmentConfig,
     quick_control,
 )
-from experiments.progress import Interrupted, Reporter
-from experiments.returns import play_episodes
-from experiments.run import RunError, RunFolder
-from experiments.toy_game import Training as ToyGameTraining
-from worldmodel import Greedy
+from worldmodel.experiments.rl.returns import play_episodes
+from worldmodel.experiments.rl.toy_game import Training as ToyGameTraining
+from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
+from worldmodel.experiments.rl.training import Training
+from worldmodel.experiments.runs.folder import RunError, RunFolder
+from worldmodel.experiments.runs.progress import Interrupted, Reporter
 
 
 @pytest.fixture(autouse=True)

@@ -14,12 +14,12 @@ from gymnasium import spaces
 from runs import assert_same
 from test_cli import assert_refused, worldmodel
 
-import experiments
-from experiments.control import Training
-from experiments.control_config import ControlConfig, EnvironmentConfig, quick_control
-from experiments.datasets import open_data
-from experiments.progress import Interrupted, Reporter
-from experiments.run import RunError, RunFolder
+from worldmodel import experiments
+from worldmodel.experiments.data.datasets import open_data
+from worldmodel.experiments.rl.config import ControlConfig, EnvironmentConfig, quick_control
+from worldmodel.experiments.rl.training import Training
+from worldmodel.experiments.runs.folder import RunError, RunFolder
+from worldmodel.experiments.runs.progress import Interrupted, Reporter
 
 CARTPOLE = quick_control(ControlConfig(EnvironmentConfig("CartPole-v1"), seed=3))
 PENDULUM = quick_control(ControlConfig(EnvironmentConfig("Pendulum-v1", copies=3), seed=4))
@@ -81,7 +81,8 @@ def test_a_run_killed_while_it_collects_loses_nothing(tmp_path, runs, monkeypatc
     store = Training.__init__.__globals__["DiskStore"]
     opened = []
     monkeypatch.setattr(
-        "experiments.control.DiskStore", lambda path: opened.append(store(path)) or opened[-1]
+        "worldmodel.experiments.rl.training.DiskStore",
+        lambda path: opened.append(store(path)) or opened[-1],
     )
     with pytest.raises(KeyboardInterrupt):
         train(folder)
@@ -138,7 +139,7 @@ def test_a_run_is_evaluated(runs):
 
 def test_the_evaluation_has_seeds_of_its_own(runs):
     """Other episodes than those of the learning curve, and not one run's like another's."""
-    from experiments.returns import evaluation_seeds
+    from worldmodel.experiments.rl.returns import evaluation_seeds
 
     seeds = [seed for run in (CARTPOLE, PENDULUM) for seed in evaluation_seeds(run)]
     assert len(set(seeds)) == 8

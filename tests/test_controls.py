@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from experiments.play.controls import Controls
+from worldmodel.experiments.show.play.controls import Controls
 
 ATARI = ["noop", "fire", "up", "right", "left", "down", "upright", "upleft", "downright"]
 ATARI += ["downleft", *(f"{name}fire" for name in ATARI[2:]), "downleftfire"]

@@ -6,9 +6,6 @@ import gymnasium
 import pytest
 import torch
 
-from agents import Critic, EveryAction, Policy, Uniform
-from envs import GymEnvironment, ToyGame, random_policy_steps, solve_toy_game
-from experiments.evaluate import play_episodes
 from worldmodel import (
     ELBO,
     Believer,
@@ -23,6 +20,9 @@ from worldmodel import (
     linear,
     model_for,
 )
+from worldmodel.agents import Critic, EveryAction, Policy, Uniform
+from worldmodel.envs import GymEnvironment, ToyGame, random_policy_steps, solve_toy_game
+from worldmodel.experiments.rl.toy_game_evaluation import play_episodes
 
 GAME = {"width": 2, "classes": 3, "task": "copy"}  # look at home, step aside, turn the right way
 LIMIT = 100
@@ -35,7 +35,7 @@ actions = action_codec(game.action_space)
 
 
 def reality(copies, seed):
-    return GymEnvironment(gymnasium.make_vec("envs:worldmodel/ToyGame-v0", copies, **GAME), seed)
+    return GymEnvironment(gymnasium.make_vec("worldmodel/ToyGame-v0", copies, **GAME), seed)
 
 
 def learned_model():

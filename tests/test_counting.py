@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from experiments.recordings.counting import Ngrams, ngram_nats
+from worldmodel.experiments.recordings.counting import Ngrams, ngram_nats
 
 
 def texts(seed=0):

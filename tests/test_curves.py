@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.control_config import ControlConfig, EnvironmentConfig, WorldConfig
-from experiments.curves import curves_of, plot
-from experiments.run import RunError, RunFolder
+from worldmodel.experiments.rl.config import ControlConfig, EnvironmentConfig, WorldConfig
+from worldmodel.experiments.runs.folder import RunError, RunFolder
+from worldmodel.experiments.show.curves import curves_of, plot
 
 CONFIG = ControlConfig(EnvironmentConfig("CartPole-v1"))
 

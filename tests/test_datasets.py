@@ -6,15 +6,15 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from episodes import episodes_of, everything, same
 from gymnasium import spaces
 
-from envs.observations import as_tensors
-from experiments import datasets
-from experiments.datasets import export, open_data
-from experiments.run import RunError
-from experiments.spaces import from_json, read_spaces, to_json, write_spaces
-from tests.episodes import episodes_of, everything, same
 from worldmodel import DiskStore, Episodes, MemoryStore, action_codec, nested
+from worldmodel.envs.observations import as_tensors
+from worldmodel.experiments.data import datasets
+from worldmodel.experiments.data.datasets import export, open_data
+from worldmodel.experiments.data.spaces import from_json, read_spaces, to_json, write_spaces
+from worldmodel.experiments.runs.folder import RunError
 
 OBSERVATIONS = {
     "vector": spaces.Box(-np.inf, np.inf, (3,), np.float32),

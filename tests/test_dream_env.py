@@ -9,11 +9,18 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
-from agents import Uniform
-from envs import BeliefWrapper, DreamEnv, DreamVectorEnv, GymEnvironment, ToyGame, ToyGameView
 from worldmodel import CORES as CORES_BY_NAME
 from worldmodel import SRNN, Believer, Dream, GenCore, Row, model_for, nested
+from worldmodel.agents import Uniform
 from worldmodel.codecs import OneHotHead
+from worldmodel.envs import (
+    BeliefWrapper,
+    DreamEnv,
+    DreamVectorEnv,
+    GymEnvironment,
+    ToyGame,
+    ToyGameView,
+)
 from worldmodel.noise import OwnNoise
 
 CORES = ["rnn", "srnn"]
@@ -385,7 +392,7 @@ def real_rows(seed, actions, games=1):
     """Thoughts and rows of a Believer in the real game, its actions given."""
     model = make_dream().model
     believer = Believer(model, OneHotHead(model.belief_size, 5))
-    world = gymnasium.make_vec("envs:worldmodel/ToyGame-v0", games)
+    world = gymnasium.make_vec("worldmodel/ToyGame-v0", games)
     core = GenCore(GymEnvironment(world, seed), believer)
     state = core.initial_state(games)
     for action in [actions[0], *actions]:

@@ -7,9 +7,6 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 
-from agents import Critic, DynamicsGradient, Policy, Uniform
-from agents.imagination import AsItIs
-from envs import GymEnvironment
 from worldmodel import (
     Believer,
     Dream,
@@ -20,6 +17,9 @@ from worldmodel import (
     model_for,
     nested,
 )
+from worldmodel.agents import Critic, DynamicsGradient, Policy, Uniform
+from worldmodel.agents.imagination import AsItIs
+from worldmodel.envs import GymEnvironment
 from worldmodel.noise import OwnNoise
 
 NUMBERS = spaces.Box(-np.inf, np.inf, (2,))

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from experiments.evaluate import score
+from worldmodel.experiments.rl.toy_game_evaluation import score
 
 
 def test_a_score_counts_the_counted_rows():

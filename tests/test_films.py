@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from films import read
 
-from experiments.films import FORMATS, GRID, Film
-from experiments.run import RunError
+from worldmodel.experiments.runs.folder import RunError
+from worldmodel.experiments.show.films import FORMATS, GRID, Film
 
 
 def drawing(number: int) -> np.ndarray:

@@ -8,7 +8,6 @@ from cores import CORES, SYMBOLS, make_model
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from envs import GymEnvironment, ToyGame, ToyGameVector
 from worldmodel import (
     Agent,
     Dream,
@@ -22,6 +21,7 @@ from worldmodel import (
     nested,
 )
 from worldmodel.distributions import OneHot
+from worldmodel.envs import GymEnvironment, ToyGame, ToyGameVector
 
 ACTIONS = spaces.Discrete(3)
 

@@ -2,10 +2,10 @@
 
 import torch
 
-from agents import Uniform
-from agents.human import Human
-from envs import Action, GymEnvironment, ToyGame, ToyGameVector
 from worldmodel import GenCore
+from worldmodel.agents import Uniform
+from worldmodel.agents.human import Human
+from worldmodel.envs import Action, GymEnvironment, ToyGame, ToyGameVector
 
 
 def test_the_policy_is_the_key_that_was_pressed():

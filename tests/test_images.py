@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from experiments.images import (
+from worldmodel.experiments.images.files import (
     Batches,
     Prepared,
     binarise,
@@ -15,7 +15,7 @@ from experiments.images import (
     get_random_samples,
     open_images,
 )
-from experiments.run import RunError
+from worldmodel.experiments.runs.folder import RunError
 
 SHAPE = (9, 8, 3)
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from agents import Imagination, Policy
 from worldmodel import (
     Believer,
     Dream,
@@ -18,6 +17,7 @@ from worldmodel import (
     model_for,
     nested,
 )
+from worldmodel.agents import Imagination, Policy
 from worldmodel.cores import base
 from worldmodel.noise import OwnNoise
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from experiments.bench.by_hand import expected_gap, model_by_hand
-from experiments.bench.linear_gaussian import (
+from worldmodel import BOUNDS, CORES, particle_filter
+from worldmodel.experiments.bench.by_hand import expected_gap, model_by_hand
+from worldmodel.experiments.bench.linear_gaussian import (
     Chain,
     ChainPosterior,
     Filter,
@@ -17,7 +18,6 @@ from experiments.bench.linear_gaussian import (
     expected_divergence,
     recursion,
 )
-from worldmodel import BOUNDS, CORES, particle_filter
 
 BY_HAND = [
     ("rnn", None),

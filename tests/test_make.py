@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from envs import arguments_from_json, make_environment, make_vector_env, velocities_of
+from worldmodel.envs import arguments_from_json, make_environment, make_vector_env, velocities_of
 
 
 def played(env, actions=(), seed=0):
@@ -184,7 +184,7 @@ def test_a_module_in_the_current_directory_registers_its_environments(folder):
 
 def test_processes_import_the_module_as_well(folder):
     program = """
-        from envs import make_vector_env
+        from worldmodel.envs import make_vector_env
         env = make_vector_env("games_of_mine:Mine-v3", copies=2, workers=2)
         print(env.reset(seed=0)[0].shape)
         env.close()

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from mutants import mutant, put
 
-from experiments.readers import midi
-from experiments.readers.files import BadFileError
-from experiments.readers.midi import MAX_STEPS, notes_of, read_midi, write_midi
+from worldmodel.experiments.data.readers import midi
+from worldmodel.experiments.data.readers.files import BadFileError
+from worldmodel.experiments.data.readers.midi import MAX_STEPS, notes_of, read_midi, write_midi
 
 TICKS = 96  # a quarter note, in files by hand
 END = (0, b"\xff\x2f\x00")

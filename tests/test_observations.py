@@ -5,7 +5,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 
-from envs.observations import StrangeValueError, check_rewards, check_values
+from worldmodel.envs.observations import StrangeValueError, check_rewards, check_values
 
 PARTS = {
     "vector": spaces.Box(-1, 1, (2,), np.float32),

@@ -7,10 +7,17 @@ from cores import CORES, make_model, padded, random_rows
 from gymnasium import spaces
 from torch import distributions as td
 
-from experiments import open_loop as module
-from experiments.open_loop import DREAMS, OBSERVED, STEPS, Windows, believe, open_loop
 from worldmodel import ModelState, Row, Sequences, nested
 from worldmodel.distributions import Categorical, Chain, Joint, Truth
+from worldmodel.experiments.measure import open_loop as module
+from worldmodel.experiments.measure.open_loop import (
+    DREAMS,
+    OBSERVED,
+    STEPS,
+    Windows,
+    believe,
+    open_loop,
+)
 
 SPACE = spaces.Dict(place=spaces.Box(-np.inf, np.inf, (2,)), remainder=spaces.Discrete(3))
 LENGTHS = (70, 60, 9, 2, 1)

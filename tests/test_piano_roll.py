@@ -4,14 +4,14 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
-from experiments.readers.piano_roll import (
+from worldmodel.experiments.data.readers.piano_roll import (
     LOUDEST,
     draw_rolls,
     statistics,
     synthesise,
     total_variation,
 )
-from experiments.run import RunError
+from worldmodel.experiments.runs.folder import RunError
 
 RATE = 8000
 
@@ -70,7 +70,7 @@ def test_a_picture_grows_with_what_it_shows(tmp_path):
 
 
 def test_without_matplotlib_a_sentence_says_what_brings_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("experiments.curves.find_spec", lambda name: None)
+    monkeypatch.setattr("worldmodel.experiments.show.curves.find_spec", lambda name: None)
     with pytest.raises(RunError, match=r"worldmodel\[plots\]"):
         draw_rolls(tmp_path / "a.png", [("a", np.zeros((5, 88), bool))], 21, 4)
 

@@ -10,17 +10,6 @@ from gymnasium import spaces
 from perfect import PerfectDecoder, PerfectToyCore, perfect_model
 from PIL import Image
 
-from agents import Policy
-from envs import Action, ToyGame, ToyGameFilter, ToyGameView
-from experiments.config import GameConfig, ToyGameConfig, quick
-from experiments.films import Film
-from experiments.play import Player, new_player
-from experiments.play.commands import COMMANDS, SPEEDS, TEMPERATURES
-from experiments.play.expectation import PARTICLES
-from experiments.play.moments import NOTICEABLE, odds
-from experiments.play_config import PlayConfig
-from experiments.run import RunError
-from experiments.toy_game import Parts
 from worldmodel import (
     Believer,
     Greedy,
@@ -32,6 +21,17 @@ from worldmodel import (
     log_prob,
     nested,
 )
+from worldmodel.agents import Policy
+from worldmodel.envs import Action, ToyGame, ToyGameFilter, ToyGameView
+from worldmodel.experiments.rl.toy_game import Parts
+from worldmodel.experiments.rl.toy_game_config import GameConfig, ToyGameConfig, quick
+from worldmodel.experiments.runs.folder import RunError
+from worldmodel.experiments.show.config import PlayConfig
+from worldmodel.experiments.show.films import Film
+from worldmodel.experiments.show.play import Player, new_player
+from worldmodel.experiments.show.play.commands import COMMANDS, SPEEDS, TEMPERATURES
+from worldmodel.experiments.show.play.expectation import PARTICLES
+from worldmodel.experiments.show.play.moments import NOTICEABLE, odds
 from worldmodel.noise import OwnNoise
 
 WORLDS = ["real", "dream", "both"]

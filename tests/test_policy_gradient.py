@@ -12,9 +12,6 @@ from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 from torch import nn
 
-from agents import ActorCritic, Critic, EveryAction, Policy, Uniform
-from agents.policy_gradient import Spread, lambda_returns
-from envs import GymEnvironment
 from worldmodel import (
     Agent,
     Believer,
@@ -26,7 +23,10 @@ from worldmodel import (
     constant,
     model_for,
 )
+from worldmodel.agents import ActorCritic, Critic, EveryAction, Policy, Uniform
+from worldmodel.agents.policy_gradient import Spread, lambda_returns
 from worldmodel.distributions import OneHot
+from worldmodel.envs import GymEnvironment
 from worldmodel.noise import OwnNoise
 
 

@@ -22,20 +22,13 @@ from scipy import stats
 from test_audio_files import encoded, wav
 from test_cli import assert_refused, worldmodel
 
-from experiments.progress import Reporter
-from experiments.readers.audio import read_audio
-from experiments.readers.files import Recording
-from experiments.readers.midi import read_midi
-from experiments.readers.stroke_pictures import strokes_of
-from experiments.recordings import shelf, strokes, training
-from experiments.recordings.dreaming import dream, generate, load, some_real
-from experiments.recordings.kinds import KINDS, kind_named
-from experiments.recordings.learning import Learner, model_of, scored, standardise
-from experiments.recordings.midi import Midi
-from experiments.recordings.scoring import counted, evaluate
-from experiments.recordings.strokes import Strokes
-from experiments.recordings.text import Text
-from experiments.recordings_config import (
+from worldmodel import BOUNDS, CORES, Dream, GenCore, MemoryStore, action_codec, nested
+from worldmodel.experiments.data.readers.audio import read_audio
+from worldmodel.experiments.data.readers.files import Recording
+from worldmodel.experiments.data.readers.midi import read_midi
+from worldmodel.experiments.data.readers.stroke_pictures import strokes_of
+from worldmodel.experiments.recordings import shelf, strokes, training
+from worldmodel.experiments.recordings.config import (
     GenerateConfig,
     MidiDataConfig,
     ScoreConfig,
@@ -43,8 +36,15 @@ from experiments.recordings_config import (
     SequenceModelConfig,
     StrokesDataConfig,
 )
-from experiments.run import RunError, RunFolder
-from worldmodel import BOUNDS, CORES, Dream, GenCore, MemoryStore, action_codec, nested
+from worldmodel.experiments.recordings.dreaming import dream, generate, load, some_real
+from worldmodel.experiments.recordings.kinds import KINDS, kind_named
+from worldmodel.experiments.recordings.learning import Learner, model_of, scored, standardise
+from worldmodel.experiments.recordings.midi import Midi
+from worldmodel.experiments.recordings.scoring import counted, evaluate
+from worldmodel.experiments.recordings.strokes import Strokes
+from worldmodel.experiments.recordings.text import Text
+from worldmodel.experiments.runs.folder import RunError, RunFolder
+from worldmodel.experiments.runs.progress import Reporter
 from worldmodel.noise import OwnNoise
 
 
@@ -593,13 +593,15 @@ def test_what_is_missing_says_what_to_install(finished, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "soundfile", None)
     (tmp_path / "sound.flac").write_bytes(b"fLaC" + bytes(100))
     refused = worldmodel("evaluate", run, "--data", tmp_path, "--on-error", "skip")
-    assert_refused(refused, "sound.flac", "pip install 'worldmodel[audio]'")
+    assert_refused(refused, "sound.flac", "pip install 'worldmodel-gym[audio]'")
     for name in ("audio", "midi"):
-        monkeypatch.setattr(f"experiments.recordings.{name}.find_spec", lambda package: None)
+        monkeypatch.setattr(
+            f"worldmodel.experiments.recordings.{name}.find_spec", lambda package: None
+        )
         order = ("generate", finished(name).folder.path, "--length", 3, "--out")
         dreamt = worldmodel(*order, tmp_path / name / "dream")
         assert dreamt.returncode == 0
-        assert "pip install 'worldmodel[plots]'" in dreamt.stderr
+        assert "pip install 'worldmodel-gym[plots]'" in dreamt.stderr
         assert not list((tmp_path / name).glob("*.png"))
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from episodes import ACTIONS, Pairs, episodes_of, rich, same
 
-from tests.episodes import ACTIONS, Pairs, episodes_of, rich, same
 from worldmodel import Episodes, MemoryStore, Priorities, Replay, Row, Sequences, nested
 
 

@@ -13,18 +13,19 @@ import numpy as np
 import pytest
 from test_cli import assert_refused, worldmodel
 
-from experiments import control, toy_game
-from experiments.calibration import Calibration, reliability, uniformity
-from experiments.command import command_of, settings
-from experiments.config import ToyGameConfig, quick
-from experiments.control_config import ControlConfig, EnvironmentConfig, quick_control
-from experiments.progress import Reporter
-from experiments.recordings_config import TextConfig, TextDataConfig
-from experiments.report import charts, evaluated, films, page, sections
-from experiments.report.kinds import Mean, Reached
-from experiments.run import RunError, RunFolder
-from experiments.training import newest_checkpoint
-from experiments.vae_config import ImagesConfig, VAEConfig
+from worldmodel.experiments.images.config import ImagesConfig, VAEConfig
+from worldmodel.experiments.measure.calibration import Calibration, reliability, uniformity
+from worldmodel.experiments.recordings.config import TextConfig, TextDataConfig
+from worldmodel.experiments.rl import toy_game
+from worldmodel.experiments.rl import training as control
+from worldmodel.experiments.rl.config import ControlConfig, EnvironmentConfig, quick_control
+from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
+from worldmodel.experiments.runs.command import command_of, settings
+from worldmodel.experiments.runs.folder import RunError, RunFolder
+from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.experiments.runs.stages import newest_checkpoint
+from worldmodel.experiments.show.report import charts, evaluated, films, page, sections
+from worldmodel.experiments.show.report.kinds import Mean, Reached
 
 FRAMES, DREAMS = 4, 1
 VOID = {"meta", "br", "img"}
@@ -177,8 +178,8 @@ def test_films_have_the_frames_that_went_in(pages, tmp_path, name):
 
 
 def test_a_film_is_of_the_game_that_is_played(runs, tmp_path):
-    from experiments.control_parts import load_run
-    from experiments.play.core import Player
+    from worldmodel.experiments.rl.parts import load_run
+    from worldmodel.experiments.show.play.player import Player
 
     parts = load_run(runs[0]["cartpole"])[0]
     shown = films.film(parts, "both", 3, "words")
@@ -312,7 +313,7 @@ def test_a_page_is_written_whole_or_not_at_all(runs, tmp_path, monkeypatch):
     def broken(parts):
         raise RunError("the film broke")
 
-    monkeypatch.setattr("experiments.report.films.filmed", broken)
+    monkeypatch.setattr("worldmodel.experiments.show.report.films.filmed", broken)
     assert_refused(worldmodel("report", path), "the film broke")
     assert (path / "report.html").read_bytes() == before
     assert not list(path.glob("*.part"))
@@ -323,9 +324,9 @@ def test_without_matplotlib_there_are_tables(runs, tmp_path, monkeypatch):
     out = tmp_path / "page.html"
     result = worldmodel("report", runs[0]["offline"].path, "--out", out)
     assert result.returncode == 0
-    assert "worldmodel[plots]" in result.stderr
+    assert "worldmodel-gym[plots]" in result.stderr
     found = Parsed(out.read_text())
-    assert "worldmodel[plots]" in found.text
+    assert "worldmodel-gym[plots]" in found.text
     assert not found.all("svg")
     assert len(found.all("table")) > 5
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from runs import assert_same
 
-from experiments.config import ToyGameConfig, quick
-from experiments.progress import Interrupted, Reporter
-from experiments.run import RunError, RunFolder
-from experiments.toy_game import Training, load
 from worldmodel.checkpoint import list_checkpoints
+from worldmodel.experiments.rl.toy_game import Training, load
+from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
+from worldmodel.experiments.runs.folder import RunError, RunFolder
+from worldmodel.experiments.runs.progress import Interrupted, Reporter
 
 CONFIG = quick(ToyGameConfig(seed=3, threads=1))
 
@@ -94,7 +94,7 @@ def test_a_finished_run_resumes_to_nothing(tmp_path, never_stopped):
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     path = tmp_path / "run"
-    command = [sys.executable, "-m", "experiments.cli"]
+    command = [sys.executable, "-m", "worldmodel"]
     options = [
         "--uniform-steps",
         "1000",

@@ -6,10 +6,10 @@ import torch
 from games import Counting
 from gymnasium.vector import SyncVectorEnv
 
-from envs import GymEnvironment
-from experiments.returns import play_episodes
 from worldmodel import Agent
 from worldmodel.distributions import Certain
+from worldmodel.envs import GymEnvironment
+from worldmodel.experiments.rl.returns import play_episodes
 
 
 class Always(Agent):

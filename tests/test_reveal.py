@@ -6,9 +6,9 @@ import torch
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
-from envs import BeliefWrapper, DreamEnv, ToyGame
 from worldmodel import CORES, Believer, Dream, GenCore, Memoryless, Row, encoder_for, model_for
 from worldmodel.codecs import OneHotHead
+from worldmodel.envs import BeliefWrapper, DreamEnv, ToyGame
 from worldmodel.noise import OwnNoise
 
 game = ToyGame(width=4, classes=3)

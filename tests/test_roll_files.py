@@ -12,10 +12,16 @@ import pytest
 import scipy.io
 from mutants import mutant, put
 
-from experiments.readers import roll_files
-from experiments.readers.files import BadFileError
-from experiments.readers.mat_files import CELLS, DamageError, cells, matrices, numbers
-from experiments.readers.roll_files import read_rolls
+from worldmodel.experiments.data.readers import roll_files
+from worldmodel.experiments.data.readers.files import BadFileError
+from worldmodel.experiments.data.readers.mat_files import (
+    CELLS,
+    DamageError,
+    cells,
+    matrices,
+    numbers,
+)
+from worldmodel.experiments.data.readers.roll_files import read_rolls
 
 LENGTHS = {"train": [5, 9, 3], "valid": [4, 6], "test": [1, 8]}
 MATLAB = Path(scipy.io.__file__).parent / "matlab" / "tests" / "data"  # files that it wrote

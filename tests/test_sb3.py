@@ -5,15 +5,15 @@ import functools
 import numpy as np
 import pytest
 import torch
+from games import Counting
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from agents import sb3
-from agents.imagination import recorded_beliefs
-from agents.uniform import Uniform
-from envs import DreamVectorEnv, GymEnvironment, collect, make_vector_env
-from tests.games import Counting
 from worldmodel import Believer, Dream, GenCore, Greedy, Replay, action_codec, model_for
+from worldmodel.agents import sb3
+from worldmodel.agents.imagination import recorded_beliefs
+from worldmodel.agents.uniform import Uniform
+from worldmodel.envs import DreamVectorEnv, GymEnvironment, collect, make_vector_env
 from worldmodel.noise import OwnNoise
 
 SAME_STEP = AutoresetMode.SAME_STEP

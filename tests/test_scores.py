@@ -5,9 +5,9 @@ import pytest
 from games import Counting
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from agents import Uniform
-from envs import GymEnvironment
-from experiments.scores import first_episodes, returns_of
+from worldmodel.agents import Uniform
+from worldmodel.envs import GymEnvironment
+from worldmodel.experiments.measure.scores import first_episodes, returns_of
 
 
 def counting(*lengths):

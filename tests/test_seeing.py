@@ -10,20 +10,6 @@ import torch
 from gymnasium import spaces
 from runs import assert_same
 
-from agents import Imagination, Policy, Sighted, Uniform
-from envs import BeliefWrapper, CodeView, DreamEnv, GymEnvironment, ImageToCode, make_vector_env
-from experiments.cli import main
-from experiments.control import Training, load, stages
-from experiments.control_config import (
-    ControlConfig,
-    EnvironmentConfig,
-    SeeingConfig,
-    quick_control,
-)
-from experiments.environments import real_environment, vector_env
-from experiments.progress import Interrupted, Reporter
-from experiments.run import RunError, RunFolder
-from experiments.seeing import eyes_for
 from worldmodel import (
     Believer,
     Dream,
@@ -38,6 +24,27 @@ from worldmodel import (
     model_for,
     silence,
 )
+from worldmodel.agents import Imagination, Policy, Sighted, Uniform
+from worldmodel.envs import (
+    BeliefWrapper,
+    CodeView,
+    DreamEnv,
+    GymEnvironment,
+    ImageToCode,
+    make_vector_env,
+)
+from worldmodel.experiments.cli.main import main
+from worldmodel.experiments.rl.config import (
+    ControlConfig,
+    EnvironmentConfig,
+    SeeingConfig,
+    quick_control,
+)
+from worldmodel.experiments.rl.environments import real_environment, vector_env
+from worldmodel.experiments.rl.seeing import eyes_for
+from worldmodel.experiments.rl.training import Training, load, stages
+from worldmodel.experiments.runs.folder import RunError, RunFolder
+from worldmodel.experiments.runs.progress import Interrupted, Reporter
 from worldmodel.noise import OwnNoise
 
 SHAPE = (16, 16, 1)

@@ -6,10 +6,17 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from envs import ObservationView, PoseView, action_names, as_picture, can_pose, make_environment
-from envs.showing import MOST, REMEMBERED
 from worldmodel import Row, nested
 from worldmodel.codecs.reach import reach_of
+from worldmodel.envs import (
+    ObservationView,
+    PoseView,
+    action_names,
+    as_picture,
+    can_pose,
+    make_environment,
+)
+from worldmodel.envs.showing import MOST, REMEMBERED
 
 POSED = ["CartPole-v1", "Pendulum-v1", "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0"]
 
@@ -65,7 +72,7 @@ def test_only_what_tells_the_state_is_posed():
 
 def test_names_of_actions():
     assert action_names(make_environment("Acrobot-v1")) == ("left", "noop", "right")
-    toy = gymnasium.make("envs:worldmodel/ToyGame-v0")
+    toy = gymnasium.make("worldmodel/ToyGame-v0")
     assert action_names(toy) == ("noop", "right", "left", "up", "down")
     assert action_names(make_environment("Pendulum-v1")) == ()
 

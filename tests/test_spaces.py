@@ -13,9 +13,6 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
-from agents import Critic, EveryAction, Human, Uniform
-from envs import BeliefWrapper, DreamEnv, DreamVectorEnv, GymEnvironment
-from envs.observations import as_arrays, as_tensors
 from worldmodel import (
     ELBO,
     ActionCodec,
@@ -30,7 +27,10 @@ from worldmodel import (
     model_for,
     nested,
 )
+from worldmodel.agents import Critic, EveryAction, Human, Uniform
 from worldmodel.codecs import CategoricalHead, FlatEncoder, ImageHead, NADEHead, OneHotEncoder
+from worldmodel.envs import BeliefWrapper, DreamEnv, DreamVectorEnv, GymEnvironment
+from worldmodel.envs.observations import as_arrays, as_tensors
 from worldmodel.noise import OwnNoise
 
 INF = float("inf")

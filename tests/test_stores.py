@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from episodes import ACTIONS, episodes_of, everything, rich, same
 
-from experiments.bench.replay import resident
-from tests.episodes import ACTIONS, episodes_of, everything, rich, same
 from worldmodel import DiskStore, Episodes, MemoryStore, Replay, disk_store, nested
+from worldmodel.experiments.bench.replay import resident
 
 SMALL = 300  # bytes of a shard, so that there are many
 
@@ -230,8 +230,8 @@ KILLED_AT_RANDOM = """
 import os, random, signal, sys, time
 from pathlib import Path
 import numpy as np
-from experiments.bench.replay import resident
-from tests.episodes import episodes_of, everything, same
+from worldmodel.experiments.bench.replay import resident
+from episodes import episodes_of, everything, same
 from worldmodel import DiskStore
 
 path, kills = Path(sys.argv[1]), int(sys.argv[2])

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments.readers.files import BadFileError, Recording
-from experiments.readers.stroke_grid import PENS, Grid, grid_of
+from worldmodel.experiments.data.readers.files import BadFileError, Recording
+from worldmodel.experiments.data.readers.stroke_grid import PENS, Grid, grid_of
 
 
 def drawing(*rows: tuple[float, float, int]) -> Recording:

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-from experiments.readers.stroke_pictures import (
+from worldmodel.experiments.data.readers.stroke_pictures import (
     MARGIN,
     SQUARE,
     draw_sheet,

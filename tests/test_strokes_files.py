@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from mutants import mutant, put
 
-from experiments.readers.files import BadFileError, Recording
-from experiments.readers.strokes import read_strokes
+from worldmodel.experiments.data.readers.files import BadFileError, Recording
+from worldmodel.experiments.data.readers.strokes import read_strokes
 
 # the letter i, started 3 to the right of the origin and 4 below
 OFFSET = np.array([[3, 4], [0, 5], [1, 3], [-1, -12], [2, 0]])

@@ -5,15 +5,15 @@ import io
 
 import numpy as np
 import pytest
+from faces import assert_same, control_parts, frames_in, player_of, toy_parts
 from PIL import Image
 from rich.console import Console
 
-from envs import ring_text
-from experiments.play.commands import COMMANDS
-from experiments.play.terminal import PlayApp, play
-from experiments.play_config import PlayConfig
-from experiments.run import RunError
-from tests.faces import assert_same, control_parts, frames_in, player_of, toy_parts
+from worldmodel.envs import ring_text
+from worldmodel.experiments.runs.folder import RunError
+from worldmodel.experiments.show.config import PlayConfig
+from worldmodel.experiments.show.play.commands import COMMANDS
+from worldmodel.experiments.show.play.terminal import PlayApp, play
 
 WORLDS = ["both", "real", "dream"]
 

@@ -13,14 +13,8 @@ from recordings import train
 from runs import assert_same
 from test_cli import assert_refused, worldmodel
 
-from experiments.progress import Reporter
-from experiments.readers.files import BadFileError
-from experiments.recordings.dreaming import dream, generate, load
-from experiments.recordings.learning import model_of, scored
-from experiments.recordings.scoring import evaluate
-from experiments.recordings.shelf import as_episodes
-from experiments.recordings.text import LONGEST, RARE, Text, characters
-from experiments.recordings_config import (
+from worldmodel.experiments.data.readers.files import BadFileError
+from worldmodel.experiments.recordings.config import (
     GenerateConfig,
     ScoreConfig,
     SequenceModelConfig,
@@ -28,7 +22,13 @@ from experiments.recordings_config import (
     TextDataConfig,
     quick_recordings,
 )
-from experiments.run import RunError, RunFolder
+from worldmodel.experiments.recordings.dreaming import dream, generate, load
+from worldmodel.experiments.recordings.learning import model_of, scored
+from worldmodel.experiments.recordings.scoring import evaluate
+from worldmodel.experiments.recordings.shelf import as_episodes
+from worldmodel.experiments.recordings.text import LONGEST, RARE, Text, characters
+from worldmodel.experiments.runs.folder import RunError, RunFolder
+from worldmodel.experiments.runs.progress import Reporter
 
 VERSE = "the cat sat on the mat\nthe dog sat on the log\nä\n" * 20
 
@@ -74,8 +74,10 @@ def test_rare_characters_are_one_symbol(corpus):
 
 
 def test_long_texts_are_cut_and_lose_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("experiments.recordings.text.LONGEST", 100)
-    monkeypatch.setattr("experiments.recordings.text.BLOCK", 7)  # cuts characters of two bytes
+    monkeypatch.setattr("worldmodel.experiments.recordings.text.LONGEST", 100)
+    monkeypatch.setattr(
+        "worldmodel.experiments.recordings.text.BLOCK", 7
+    )  # cuts characters of two bytes
     file = tmp_path / "long.txt"
     file.write_text("äöü" * 111, encoding="utf-8-sig")
     text = text_of(file, held_out=0.5)

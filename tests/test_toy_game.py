@@ -9,7 +9,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
-from envs.toy_game import (
+from worldmodel.envs.toy_game import (
     PALETTE,
     TASKS,
     Action,
@@ -121,7 +121,7 @@ def test_same_seed_same_game(task):
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("task", TASKS)
 def test_both_environment_checkers_are_content(task):
-    game = gymnasium.make("envs:worldmodel/ToyGame-v0", task=task, render_mode="rgb_array")
+    game = gymnasium.make("worldmodel/ToyGame-v0", task=task, render_mode="rgb_array")
     check_env(game.unwrapped)
     check_env_sb3(game.unwrapped)
 
@@ -208,7 +208,7 @@ def test_the_vector_is_many_single_games_bit_for_bit(width, classes, task):
 
 
 def test_the_registered_game_comes_alone_and_as_a_vector():
-    name, arguments = "envs:worldmodel/ToyGame-v0", {"width": 3, "classes": 2, "task": "equal"}
+    name, arguments = "worldmodel/ToyGame-v0", {"width": 3, "classes": 2, "task": "equal"}
     game = gymnasium.make(name, **arguments)
     games = gymnasium.make_vec(name, num_envs=2, **arguments)
     assert isinstance(game.unwrapped, ToyGame)

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from envs.toy_game import TASKS, Action, ToyGameVector
-from envs.toy_game_filter import ToyGameFilter
+from worldmodel.envs.toy_game import TASKS, Action, ToyGameVector
+from worldmodel.envs.toy_game_filter import ToyGameFilter
 
 SMALL = [(2, 2), (2, 3), (3, 2)]
 KEYS = ["observation", "reward", "terminated"]

@@ -6,8 +6,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from envs.toy_game import Action, ToyGameVector
-from envs.toy_game_solver import (
+from worldmodel.envs.toy_game import Action, ToyGameVector
+from worldmodel.envs.toy_game_solver import (
     _Chain,
     best_memoryless_policy,
     random_policy_steps,

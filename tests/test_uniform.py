@@ -5,8 +5,8 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from agents import Uniform
 from worldmodel import Row
+from worldmodel.agents import Uniform
 from worldmodel.noise import OwnNoise
 
 KEYS = spaces.Discrete(4)

@@ -8,12 +8,23 @@ import pytest
 import torch
 from PIL import Image
 
-import experiments
-from experiments.cli import main
-from experiments.grids import grid
-from experiments.progress import Interrupted, Reporter
-from experiments.run import RunFolder
-from experiments.vae import (
+from worldmodel import (
+    as_recordings,
+    autoencoder_for,
+    decode_images,
+    encode_images,
+    experiments,
+    nested,
+)
+from worldmodel.experiments.cli.main import main
+from worldmodel.experiments.images.config import (
+    ImagesConfig,
+    VAEConfig,
+    VAELearningConfig,
+    VAEModelConfig,
+)
+from worldmodel.experiments.images.grids import grid
+from worldmodel.experiments.images.training import (
     Learner,
     Training,
     finish,
@@ -23,8 +34,8 @@ from experiments.vae import (
     rising_average,
     train_autoencoder,
 )
-from experiments.vae_config import ImagesConfig, VAEConfig, VAELearningConfig, VAEModelConfig
-from worldmodel import as_recordings, autoencoder_for, decode_images, encode_images, nested
+from worldmodel.experiments.runs.folder import RunFolder
+from worldmodel.experiments.runs.progress import Interrupted, Reporter
 
 MODEL = VAEModelConfig(latent=3, hidden=8, width=2)
 LEARNING = VAELearningConfig(updates=8, batch=6)

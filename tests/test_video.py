@@ -11,27 +11,28 @@ import pytest
 import torch
 from films import read
 
-from envs import Action, ToyGame, draw_ring
-from envs.toy_game import font
-from experiments import jobs, video
-from experiments.cli import main
-from experiments.config import ToyGameConfig, quick
-from experiments.control_config import (
+from worldmodel.envs import Action, ToyGame, draw_ring
+from worldmodel.envs.toy_game import font
+from worldmodel.experiments.cli import jobs
+from worldmodel.experiments.cli.main import main
+from worldmodel.experiments.rl.config import (
     ControlConfig,
     EnvironmentConfig,
     SeeingConfig,
     quick_control,
 )
-from experiments.control_parts import Facts
-from experiments.control_parts import Parts as ControlParts
-from experiments.environments import vector_env
-from experiments.films import GRID
-from experiments.play import core
-from experiments.play.panels import Cell, Panel, columns_for, compose, shortened
-from experiments.play_config import VideoConfig
-from experiments.run import RunError, RunFolder
-from experiments.toy_game import Parts
-from experiments.video import ALONE, WATCHES, film, frames, plan_of
+from worldmodel.experiments.rl.environments import vector_env
+from worldmodel.experiments.rl.parts import Facts
+from worldmodel.experiments.rl.parts import Parts as ControlParts
+from worldmodel.experiments.rl.toy_game import Parts
+from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
+from worldmodel.experiments.runs.folder import RunError, RunFolder
+from worldmodel.experiments.show import video
+from worldmodel.experiments.show.config import VideoConfig
+from worldmodel.experiments.show.films import GRID
+from worldmodel.experiments.show.play import player as core
+from worldmodel.experiments.show.play.panels import Cell, Panel, columns_for, compose, shortened
+from worldmodel.experiments.show.video import ALONE, WATCHES, film, frames, plan_of
 from worldmodel.noise import OwnNoise
 
 CART = EnvironmentConfig("CartPole-v1")

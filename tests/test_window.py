@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from faces import assert_same, control_parts, frames_in, player_of, toy_parts
 from PIL import Image
 
-from experiments.play import window
-from experiments.play_config import PlayConfig
-from experiments.run import RunError
-from tests.faces import assert_same, control_parts, frames_in, player_of, toy_parts
+from worldmodel.experiments.runs.folder import RunError
+from worldmodel.experiments.show.config import PlayConfig
+from worldmodel.experiments.show.play import window
 
 pygame = pytest.importorskip("pygame")
 

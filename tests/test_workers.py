@@ -17,7 +17,7 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from envs import WorkerVectorEnv
+from worldmodel.envs import WorkerVectorEnv
 
 GAMES = {
     "counting": games.Counting,
@@ -263,7 +263,7 @@ def test_workers_end_with_their_parent():
     program = """
         import os, signal
         import games
-        from envs import WorkerVectorEnv
+        from worldmodel.envs import WorkerVectorEnv
         env = WorkerVectorEnv([games.Counting] * 3, 3)
         env.reset(seed=0)
         print(*(worker._process.pid for worker in env._workers), flush=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from envs import make_environment, make_vector_env
-from experiments.cli import main
+from worldmodel.envs import make_environment, make_vector_env
+from worldmodel.experiments.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "your-own-environment.md").read_text()
@@ -55,7 +55,7 @@ def test_its_commands_run(folder):
     told = []
     for words in (line.split()[1:] for line in COMMANDS.splitlines()):
         quick = ["--quick"] if words[0] == "train" else []
-        program = f"from experiments.cli import main\nmain({words + quick})"
+        program = f"from worldmodel.experiments.cli.main import main\nmain({words + quick})"
         printed = run(program, folder, "-P")
         told += [json.loads(printed)] if words[0] == "evaluate" else []
     named = set(re.findall(r"`(\w+)`", PAGE.partition("## What it is worth")[2]))

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from experiments.play import browser, server
-from experiments.play_config import PlayConfig
+from worldmodel.experiments.show.config import PlayConfig
+from worldmodel.experiments.show.play import browser, server
 
 TOKEN = "a-token"
 

@@ -1,5 +1,5 @@
 """Measurements: other algorithms on the same games, models of music, importance weighting."""
 
-from experiments.bench.toy_game import Algorithm, baseline
+from worldmodel.experiments.bench.toy_game import Algorithm, baseline
 
 __all__ = ["Algorithm", "baseline"]

@@ -19,7 +19,6 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from experiments.bench.linear_gaussian import Chain, ChainPosterior, Filter, NoisePosterior
 from worldmodel import (
     CORES,
     RNN,
@@ -37,6 +36,12 @@ from worldmodel import (
 from worldmodel.codecs.heads import MINIMUM_STD as MINIMUM_OBSERVATION_STD
 from worldmodel.codecs.heads import NormalHead
 from worldmodel.cores.base import MINIMUM_STD
+from worldmodel.experiments.bench.linear_gaussian import (
+    Chain,
+    ChainPosterior,
+    Filter,
+    NoisePosterior,
+)
 from worldmodel.nets import GRU, NormalisedGRU
 
 SMALL = 1e-5  # s of tanh: its error s^2 and the rounding 1e-16 / s are alike

@@ -22,15 +22,15 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from torch import Tensor
 
-from agents import sb3
-from envs import GymEnvironment, arguments_from_json, make_environment
-from experiments.baseline_config import BaselineConfig
-from experiments.environments import NOT_OF_ONE, real_environment
-from experiments.progress import Reporter
-from experiments.returns import CURVE_COPIES, evaluation_seeds, play_episodes
-from experiments.run import RunError, RunFolder
 from worldmodel import Agent, Encoder, Greedy, Memoryless, encoder_for
+from worldmodel.agents import sb3
 from worldmodel.codecs import FlatEncoder
+from worldmodel.envs import GymEnvironment, arguments_from_json, make_environment
+from worldmodel.experiments.rl.baseline_config import BaselineConfig
+from worldmodel.experiments.rl.environments import NOT_OF_ONE, real_environment
+from worldmodel.experiments.rl.returns import CURVE_COPIES, evaluation_seeds, play_episodes
+from worldmodel.experiments.runs.folder import RunError, RunFolder
+from worldmodel.experiments.runs.progress import Reporter
 from worldmodel.noise import OwnNoise
 
 

@@ -7,7 +7,7 @@ actions, with one hidden layer before the heads. A training update is everything
 `Trainer.update` does; a dream step is `WorldModel.step`, the drawn percept and its encoding
 included. The arithmetic is that of all matrix products (counted by PyTorch in the obvious loop);
 the rate that it is compared with is the best that any product reached in the same run. Everything
-is measured with both kinds of products (`experiments.processor.products`), and the faster counts.
+is measured with both kinds of products (`runs.processor.products`), and the faster counts.
 """
 
 import inspect
@@ -19,10 +19,10 @@ import torch
 from gymnasium import spaces
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.bench.obvious import ObviousELBO
-from experiments.processor import PRODUCTS, Products, products, release_memory
-from experiments.progress import Reporter, Stage
 from worldmodel import CORES, ELBO, Row, Sequences, Trainer, WorldModel, model_for
+from worldmodel.experiments.bench.obvious import ObviousELBO
+from worldmodel.experiments.runs.processor import PRODUCTS, Products, products, release_memory
+from worldmodel.experiments.runs.progress import Reporter, Stage
 
 OBSERVATION = spaces.Box(-10.0, 10.0, (16,))
 ACTIONS = spaces.Discrete(4)

@@ -17,20 +17,20 @@ from typing import Any, NamedTuple
 import torch
 from gymnasium.vector import AutoresetMode
 
-from agents import sb3
-from envs import DreamVectorEnv
-from experiments import toy_game
-from experiments.config import ToyGameConfig
-from experiments.control_config import AgentName, ControlConfig, DreamingConfig
-from experiments.control_parts import LAST_RATE, Facts, Parts, improver_for, options_of
-from experiments.improving import ByAlgorithm, Improver
-from experiments.progress import Reporter
-from experiments.returns import evaluation_seeds, play_episodes
-from experiments.run import RunError, RunFolder
-from experiments.seeing import seen
-from experiments.spaces import read_spaces
-from experiments.training import newest_checkpoint
 from worldmodel import Agent, Believer, DiskStore, Greedy, Replay, cosine
+from worldmodel.agents import sb3
+from worldmodel.envs import DreamVectorEnv
+from worldmodel.experiments.data.spaces import read_spaces
+from worldmodel.experiments.rl import toy_game
+from worldmodel.experiments.rl.config import AgentName, ControlConfig, DreamingConfig
+from worldmodel.experiments.rl.improving import ByAlgorithm, Improver
+from worldmodel.experiments.rl.parts import LAST_RATE, Facts, Parts, improver_for, options_of
+from worldmodel.experiments.rl.returns import evaluation_seeds, play_episodes
+from worldmodel.experiments.rl.seeing import seen
+from worldmodel.experiments.rl.toy_game_config import ToyGameConfig
+from worldmodel.experiments.runs.folder import RunError, RunFolder
+from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.experiments.runs.stages import newest_checkpoint
 from worldmodel.noise import OwnNoise
 
 LEARNT = ("model", "eyes")  # the modules that are the run's own; agents begin anew

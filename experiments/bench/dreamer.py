@@ -14,18 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents import ActorCritic, Critic, Policy
-from experiments.bench.cores import (
-    ACTIONS,
-    DREAMS,
-    OBSERVATION,
-    arithmetic,
-    bench_rows,
-    fastest,
-    seconds,
-)
-from experiments.processor import products
-from experiments.progress import Reporter
 from worldmodel import (
     ELBO,
     RSSM,
@@ -46,6 +34,18 @@ from worldmodel import (
     encoder_for,
     nested,
 )
+from worldmodel.agents import ActorCritic, Critic, Policy
+from worldmodel.experiments.bench.cores import (
+    ACTIONS,
+    DREAMS,
+    OBSERVATION,
+    arithmetic,
+    bench_rows,
+    fastest,
+    seconds,
+)
+from worldmodel.experiments.runs.processor import products
+from worldmodel.experiments.runs.progress import Reporter
 from worldmodel.objectives import Metrics
 
 LENGTH, WINDOWS, HORIZON = 64, 16, 15

@@ -20,14 +20,6 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from agents import Uniform
-from experiments.bench.by_hand import chain_model, expected_gap, model_by_hand
-from experiments.bench.linear_gaussian import Chain, as_sequences
-from experiments.config import Core, ExactConfig, LearningConfig, ModelConfig, ToyGameConfig
-from experiments.evaluate import exact_nats, held_out_episodes, score
-from experiments.progress import Reporter
-from experiments.scores import model_nats, over_keys
-from experiments.toy_game import Parts
 from worldmodel import (
     ELBO,
     FIVO,
@@ -43,6 +35,20 @@ from worldmodel import (
     linear,
     nested,
 )
+from worldmodel.agents import Uniform
+from worldmodel.experiments.bench.by_hand import chain_model, expected_gap, model_by_hand
+from worldmodel.experiments.bench.linear_gaussian import Chain, as_sequences
+from worldmodel.experiments.measure.scores import model_nats, over_keys
+from worldmodel.experiments.rl.toy_game import Parts
+from worldmodel.experiments.rl.toy_game_config import (
+    Core,
+    ExactConfig,
+    LearningConfig,
+    ModelConfig,
+    ToyGameConfig,
+)
+from worldmodel.experiments.rl.toy_game_evaluation import exact_nats, held_out_episodes, score
+from worldmodel.experiments.runs.progress import Reporter
 
 AVERAGING = 0.99  # of the weights: what is scored
 PHASE_UPDATES = 50  # of play of 512 games: some 50,000 rows, each seen about once

@@ -20,9 +20,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from experiments.images import Batches, open_images
-from experiments.progress import Reporter
-from experiments.run import RunError
+from worldmodel.experiments.images.files import Batches, open_images
+from worldmodel.experiments.runs.folder import RunError
+from worldmodel.experiments.runs.progress import Reporter
 
 SHAPE = (64, 64, 3)
 FILES = 8

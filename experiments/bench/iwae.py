@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.bench import tables
-from experiments.bench.music import (
+from worldmodel import BOUNDS, ELBO, IWAE, Objective, Sequences, WorldModel, kl_monte_carlo
+from worldmodel.experiments.bench import tables
+from worldmodel.experiments.bench.music import (
     RECIPES,
     SCORING_PARTICLES,
     Music,
@@ -29,10 +30,9 @@ from experiments.bench.music import (
     read,
     score,
 )
-from experiments.progress import Reporter
-from experiments.recordings.learning import model_of
-from experiments.recordings_config import quick_recordings
-from worldmodel import BOUNDS, ELBO, IWAE, Objective, Sequences, WorldModel, kl_monte_carlo
+from worldmodel.experiments.recordings.config import quick_recordings
+from worldmodel.experiments.recordings.learning import model_of
+from worldmodel.experiments.runs.progress import Reporter
 from worldmodel.likelihoods import increments
 from worldmodel.objectives import Bound, Metrics
 

@@ -19,22 +19,28 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from experiments.bench.published import FILES, PUBLISHED
-from experiments.progress import Reporter, stoppable
-from experiments.readers.files import Split
-from experiments.readers.roll_files import SPLITS, read_rolls
-from experiments.recordings.dreaming import dream
-from experiments.recordings.learning import Learner, frame_nats, model_of, scored, updates_within
-from experiments.recordings.midi import Midi
-from experiments.recordings.shelf import as_episodes
-from experiments.recordings_config import (
+from worldmodel import BOUNDS, Episodes, Objective, WorldModel
+from worldmodel.experiments.bench.published import FILES, PUBLISHED
+from worldmodel.experiments.data.readers.files import Split
+from worldmodel.experiments.data.readers.roll_files import SPLITS, read_rolls
+from worldmodel.experiments.recordings.config import (
     MidiDataConfig,
     SequenceLearningConfig,
     SequenceModelConfig,
     quick_recordings,
 )
-from experiments.run import RunError
-from worldmodel import BOUNDS, Episodes, Objective, WorldModel
+from worldmodel.experiments.recordings.dreaming import dream
+from worldmodel.experiments.recordings.learning import (
+    Learner,
+    frame_nats,
+    model_of,
+    scored,
+    updates_within,
+)
+from worldmodel.experiments.recordings.midi import Midi
+from worldmodel.experiments.recordings.shelf import as_episodes
+from worldmodel.experiments.runs.folder import RunError
+from worldmodel.experiments.runs.progress import Reporter, stoppable
 from worldmodel.noise import OwnNoise
 
 CHOOSING_PARTICLES = 8

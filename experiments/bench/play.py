@@ -19,15 +19,15 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from experiments.control_config import ControlConfig, EnvironmentConfig, SeeingConfig
-from experiments.control_parts import Facts, Parts
-from experiments.environments import real_environment
-from experiments.play.core import Playable
-from experiments.play.game import Game, Input
-from experiments.play_config import PlayConfig
-from experiments.processor import resident
-from experiments.progress import Reporter
 from worldmodel import action_codec
+from worldmodel.experiments.rl.config import ControlConfig, EnvironmentConfig, SeeingConfig
+from worldmodel.experiments.rl.environments import real_environment
+from worldmodel.experiments.rl.parts import Facts, Parts
+from worldmodel.experiments.runs.processor import resident
+from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.experiments.show.config import PlayConfig
+from worldmodel.experiments.show.play.game import Game, Input
+from worldmodel.experiments.show.play.player import Playable
 
 WARM = 20  # steps before any is timed
 PIXELS = 64

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from experiments.processor import resident
-from experiments.progress import Reporter
 from worldmodel import DiskStore, Episodes, Replay, action_codec
+from worldmodel.experiments.runs.processor import resident
+from worldmodel.experiments.runs.progress import Reporter
 
 ACTIONS = spaces.Discrete(2)
 ROWS_AT_ONCE = 50_000

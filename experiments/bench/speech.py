@@ -22,10 +22,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from experiments.bench.music import ELBO_DRAWS, Recipe
-from experiments.progress import Reporter, stoppable
-from experiments.recordings.audio import NOISE, Audio
-from experiments.recordings.learning import (
+from worldmodel import BOUNDS, Episodes, WorldModel
+from worldmodel.experiments.bench.music import ELBO_DRAWS, Recipe
+from worldmodel.experiments.recordings.audio import NOISE, Audio
+from worldmodel.experiments.recordings.config import (
+    AudioDataConfig,
+    SequenceLearningConfig,
+    SequenceModelConfig,
+    quick_recordings,
+)
+from worldmodel.experiments.recordings.learning import (
     Learner,
     Validation,
     frame_nats,
@@ -34,15 +40,9 @@ from experiments.recordings.learning import (
     standardise,
     updates_within,
 )
-from experiments.recordings.shelf import as_episodes, examples
-from experiments.recordings_config import (
-    AudioDataConfig,
-    SequenceLearningConfig,
-    SequenceModelConfig,
-    quick_recordings,
-)
-from experiments.run import RunError
-from worldmodel import BOUNDS, Episodes, WorldModel
+from worldmodel.experiments.recordings.shelf import as_episodes, examples
+from worldmodel.experiments.runs.folder import RunError
+from worldmodel.experiments.runs.progress import Reporter, stoppable
 
 FILE = "fsdd.npz"
 ARRAYS = ("wave", "length", "index", "rate")

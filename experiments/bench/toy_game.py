@@ -18,11 +18,15 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.distributions import Distribution
 
-from envs import GymEnvironment, ToyGame
-from experiments.evaluate import EVALUATION_SEED, mean_interval, play_episodes
-from experiments.run import RunError
 from worldmodel import Agent, Row, action_codec
 from worldmodel.distributions import Certain
+from worldmodel.envs import GymEnvironment, ToyGame
+from worldmodel.experiments.rl.toy_game_evaluation import (
+    EVALUATION_SEED,
+    mean_interval,
+    play_episodes,
+)
+from worldmodel.experiments.runs.folder import RunError
 
 Algorithm = Literal["ppo", "recurrent-ppo"]
 Note = Callable[[str, int, int], None]
@@ -123,9 +127,7 @@ def baseline(
     seconds = time.monotonic() - begun
     fresh = int(np.random.SeedSequence([seed, EVALUATION_SEED]).generate_state(1)[0])
     told: dict[str, Any] = {"width": width, "classes": classes, "task": task}
-    environment = GymEnvironment(
-        gymnasium.make_vec("envs:worldmodel/ToyGame-v0", games, **told), fresh
-    )
+    environment = GymEnvironment(gymnasium.make_vec("worldmodel/ToyGame-v0", games, **told), fresh)
     note("playing real games", 0, games)
     agent = GreedyBaseline(model, game, last_action)
     taken, solved = play_episodes(environment, agent, games, game.time_limit)

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.images import Batches, HeldImages, binarise
-from experiments.progress import Reporter, Stage, stoppable
-from experiments.run import RunError
-from experiments.vae import Learner, model_of, updates_within
-from experiments.vae_config import VAELearningConfig, VAEModelConfig
 from worldmodel import WorldModel, as_recordings, log_prob, lower_bound
+from worldmodel.experiments.images.config import VAELearningConfig, VAEModelConfig
+from worldmodel.experiments.images.files import Batches, HeldImages, binarise
+from worldmodel.experiments.images.training import Learner, model_of, updates_within
+from worldmodel.experiments.runs.folder import RunError
+from worldmodel.experiments.runs.progress import Reporter, Stage, stoppable
 
 FILE = "mnist.npz"
 MODEL = VAEModelConfig(likelihood="bernoulli", latent=50)

@@ -24,14 +24,14 @@ import numpy as np
 import torch
 from websockets.asyncio.client import connect
 
-from experiments import load
-from experiments.play import browser
-from experiments.play.core import Playable, new_player
-from experiments.play.game import places, text
-from experiments.play_config import PlayConfig
-from experiments.processor import resident
-from experiments.progress import Reporter
-from experiments.run import RunError
+from worldmodel.experiments import load
+from worldmodel.experiments.runs.folder import RunError
+from worldmodel.experiments.runs.processor import resident
+from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.experiments.show.config import PlayConfig
+from worldmodel.experiments.show.play import browser
+from worldmodel.experiments.show.play.game import places, text
+from worldmodel.experiments.show.play.player import Playable, new_player
 
 PATIENCE = 60.0  # seconds, for a frame
 

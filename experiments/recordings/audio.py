@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from experiments.datasets import portions
-from experiments.readers.audio import SUFFIXES, read_audio
-from experiments.readers.audio_out import draw_spectrogram, write_wav
-from experiments.readers.files import OnError, Recording, files_of, readable
-from experiments.recordings.kind import Kind, Report
 from worldmodel import EpisodeSource
+from worldmodel.experiments.data.datasets import portions
+from worldmodel.experiments.data.readers.audio import SUFFIXES, read_audio
+from worldmodel.experiments.data.readers.audio_out import draw_spectrogram, write_wav
+from worldmodel.experiments.data.readers.files import OnError, Recording, files_of, readable
+from worldmodel.experiments.recordings.kind import Kind, Report
 
 NOISE = 0  # seed of what integers are dequantised by: a file is the same whenever it is read
 
@@ -63,7 +63,7 @@ class Audio(Kind):
             if clipped:
                 report(f"{files[-1]}: {clipped:.2%} of the samples were too loud, and are clipped")
         if find_spec("matplotlib") is None:
-            report("no spectrogram without matplotlib: pip install 'worldmodel[plots]'")
+            report("no spectrogram without matplotlib: pip install 'worldmodel-gym[plots]'")
             return files
         picture = stem.with_name(f"{stem.name}.png")
         labelled = [(f"sample {n}", sample.ravel()) for n, sample in enumerate(samples, 1)]

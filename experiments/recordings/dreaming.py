@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from experiments.progress import Reporter
-from experiments.recordings.kind import Kind
-from experiments.recordings.learning import model_of
-from experiments.recordings.shelf import as_episodes, held_out, kind_of
-from experiments.recordings_config import GenerateConfig
-from experiments.run import RunError, RunFolder
-from experiments.training import newest_checkpoint
 from worldmodel import Dream, EpisodeSource, GenCore, WorldModel, action_codec, nested
+from worldmodel.experiments.recordings.config import GenerateConfig
+from worldmodel.experiments.recordings.kind import Kind
+from worldmodel.experiments.recordings.learning import model_of
+from worldmodel.experiments.recordings.shelf import as_episodes, held_out, kind_of
+from worldmodel.experiments.runs.folder import RunError, RunFolder
+from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.experiments.runs.stages import newest_checkpoint
 from worldmodel.noise import OwnNoise
 
 AT_ONCE = 100  # rows, between words about the progress

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 from gymnasium import spaces
 
-from experiments.readers.files import OnError, Recording, files_of
 from worldmodel import (
     Agent,
     DistModule,
@@ -19,6 +18,7 @@ from worldmodel import (
     head_for,
     nested,
 )
+from worldmodel.experiments.data.readers.files import OnError, Recording, files_of
 
 Report = Callable[[str], None]
 NOBODY = spaces.Box(-1.0, 1.0, (0,))

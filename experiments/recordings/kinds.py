@@ -2,11 +2,11 @@
 
 from importlib import import_module
 
-from experiments.recordings.kind import Kind
+from worldmodel.experiments.recordings.kind import Kind
 
 KINDS = {"text": "Text", "audio": "Audio", "midi": "Midi", "strokes": "Strokes"}
 
 
 def kind_named(name: str) -> type[Kind]:
     """The kind of the experiment `name`."""
-    return getattr(import_module(f"experiments.recordings.{name}"), KINDS[name])
+    return getattr(import_module(f"worldmodel.experiments.recordings.{name}"), KINDS[name])

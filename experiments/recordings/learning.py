@@ -13,11 +13,6 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from experiments.processor import products
-from experiments.recordings.kind import Kind
-from experiments.recordings_config import SequenceLearningConfig, SequenceModelConfig
-from experiments.run import RunError
-from experiments.scores import model_nats, over_keys
 from worldmodel import (
     CORES,
     ELBO,
@@ -36,6 +31,11 @@ from worldmodel import (
     cosine,
     nested,
 )
+from worldmodel.experiments.measure.scores import model_nats, over_keys
+from worldmodel.experiments.recordings.config import SequenceLearningConfig, SequenceModelConfig
+from worldmodel.experiments.recordings.kind import Kind
+from worldmodel.experiments.runs.folder import RunError
+from worldmodel.experiments.runs.processor import products
 from worldmodel.objectives import Metrics
 
 LAST_RATE = 1 / 50  # of the learning rate, relative to the first

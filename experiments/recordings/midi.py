@@ -10,13 +10,6 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from experiments.datasets import portions
-from experiments.readers.audio_out import write_wav
-from experiments.readers.files import OnError, Recording, files_of, readable
-from experiments.readers.midi import MIDI_SUFFIXES, read_midi, write_midi
-from experiments.readers.piano_roll import draw_rolls, statistics, synthesise, total_variation
-from experiments.readers.roll_files import ROLL_SUFFIXES, read_rolls
-from experiments.recordings.kind import NOBODY, Kind, Report
 from worldmodel import (
     Agent,
     DistModule,
@@ -26,6 +19,18 @@ from worldmodel import (
     Onlooker,
     head_for,
 )
+from worldmodel.experiments.data.datasets import portions
+from worldmodel.experiments.data.readers.audio_out import write_wav
+from worldmodel.experiments.data.readers.files import OnError, Recording, files_of, readable
+from worldmodel.experiments.data.readers.midi import MIDI_SUFFIXES, read_midi, write_midi
+from worldmodel.experiments.data.readers.piano_roll import (
+    draw_rolls,
+    statistics,
+    synthesise,
+    total_variation,
+)
+from worldmodel.experiments.data.readers.roll_files import ROLL_SUFFIXES, read_rolls
+from worldmodel.experiments.recordings.kind import NOBODY, Kind, Report
 
 RATE = 22_050  # samples a second of the sound of a score
 WITH_RATES = ("bernoulli", "nade", "subset")  # heads that can begin with how often pitches sound
@@ -102,7 +107,7 @@ class Midi(Kind):
             f"differ by {apart:.3f} (total variation)"
         )
         if find_spec("matplotlib") is None:
-            report("no picture without matplotlib: pip install 'worldmodel[plots]'")
+            report("no picture without matplotlib: pip install 'worldmodel-gym[plots]'")
             return files
         picture = stem.with_name(f"{stem.name}.png")
         labelled = [(f"sample {n}", sample) for n, sample in enumerate(samples, 1)]

@@ -11,16 +11,16 @@ import torch
 from gymnasium import spaces
 from rich.table import Table
 
-from experiments.datasets import portions
-from experiments.readers.files import Recording
-from experiments.recordings.counting import MOST_ROWS, Ngrams, most_in_a_row, ngram_nats
-from experiments.recordings.dreaming import load
-from experiments.recordings.kind import Kind
-from experiments.recordings.learning import frame_nats, scored
-from experiments.recordings.shelf import Intake, held_out, shelf
-from experiments.recordings_config import ScoreConfig
-from experiments.run import RunError, RunFolder
 from worldmodel import DiskStore, EpisodeSource, WorldModel
+from worldmodel.experiments.data.datasets import portions
+from worldmodel.experiments.data.readers.files import Recording
+from worldmodel.experiments.recordings.config import ScoreConfig
+from worldmodel.experiments.recordings.counting import MOST_ROWS, Ngrams, most_in_a_row, ngram_nats
+from worldmodel.experiments.recordings.dreaming import load
+from worldmodel.experiments.recordings.kind import Kind
+from worldmodel.experiments.recordings.learning import frame_nats, scored
+from worldmodel.experiments.recordings.shelf import Intake, held_out, shelf
+from worldmodel.experiments.runs.folder import RunError, RunFolder
 from worldmodel.noise import OwnNoise
 
 Note = Callable[[str, int, int], None]

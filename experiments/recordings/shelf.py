@@ -6,13 +6,13 @@ from typing import Any, cast, get_args
 
 import numpy as np
 
-from experiments.datasets import TYPICAL_ROWS, portions
-from experiments.progress import Reporter
-from experiments.readers.files import Recording, Split
-from experiments.recordings.kind import Kind
-from experiments.recordings.kinds import kind_named
-from experiments.run import RunError, RunFolder, write_text
 from worldmodel import DiskStore, Episodes, EpisodeSource, EpisodeStore, nested
+from worldmodel.experiments.data.datasets import TYPICAL_ROWS, portions
+from worldmodel.experiments.data.readers.files import Recording, Split
+from worldmodel.experiments.recordings.kind import Kind
+from worldmodel.experiments.recordings.kinds import kind_named
+from worldmodel.experiments.runs.folder import RunError, RunFolder, write_text
+from worldmodel.experiments.runs.progress import Reporter
 
 SPLITS: tuple[str, ...] = get_args(Split)
 FACTS = "facts.json"

@@ -9,13 +9,18 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from experiments.readers.files import OnError, Recording, files_of, readable
-from experiments.readers.stroke_grid import PENS, Grid, grid_of, whole
-from experiments.readers.stroke_pictures import draw_sheet, write_svg
-from experiments.readers.strokes import DRAWING_END, STROKE_END, SUFFIXES, read_strokes
-from experiments.recordings.kind import Kind, Report
 from worldmodel import DistModule, Encoder
 from worldmodel.codecs import PairHead
+from worldmodel.experiments.data.readers.files import OnError, Recording, files_of, readable
+from worldmodel.experiments.data.readers.stroke_grid import PENS, Grid, grid_of, whole
+from worldmodel.experiments.data.readers.stroke_pictures import draw_sheet, write_svg
+from worldmodel.experiments.data.readers.strokes import (
+    DRAWING_END,
+    STROKE_END,
+    SUFFIXES,
+    read_strokes,
+)
+from worldmodel.experiments.recordings.kind import Kind, Report
 
 MOST_CLASSES = 4_096  # that one categorical tells apart; more are pairs of x and the rest
 EMBEDDED = 64  # numbers that stand for a step of so many

@@ -10,9 +10,15 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from experiments.readers.files import BadFileError, OnError, Recording, Split, files_of
-from experiments.recordings.kind import Kind, Report
-from experiments.run import RunError, write_text
+from worldmodel.experiments.data.readers.files import (
+    BadFileError,
+    OnError,
+    Recording,
+    Split,
+    files_of,
+)
+from worldmodel.experiments.recordings.kind import Kind, Report
+from worldmodel.experiments.runs.folder import RunError, write_text
 
 RARE = "\N{REPLACEMENT CHARACTER}"  # stands for all that are rare, and comes first
 LONGEST = 2**20  # characters of a recording: longer texts are cut

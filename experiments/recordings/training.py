@@ -12,22 +12,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from experiments.progress import Reporter
-from experiments.recordings.dreaming import dream
-from experiments.recordings.kinds import kind_named
-from experiments.recordings.learning import (
+from worldmodel.checkpoint import list_checkpoints
+from worldmodel.experiments.recordings.config import RecordingsConfig
+from worldmodel.experiments.recordings.dreaming import dream
+from worldmodel.experiments.recordings.kinds import kind_named
+from worldmodel.experiments.recordings.learning import (
     Learner,
     Validation,
     model_of,
     standardise,
     updates_within,
 )
-from experiments.recordings.shelf import examples, shelf, take_in
-from experiments.recordings_config import RecordingsConfig
-from experiments.run import RunFolder, experiment_of
-from experiments.training import Stage, Told
-from experiments.training import Training as Run
-from worldmodel.checkpoint import list_checkpoints
+from worldmodel.experiments.recordings.shelf import examples, shelf, take_in
+from worldmodel.experiments.runs.folder import RunFolder, experiment_of
+from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.experiments.runs.stages import Stage, Told
+from worldmodel.experiments.runs.stages import Training as Run
 from worldmodel.noise import OwnNoise
 
 SHOWN_LOG = 200  # characters of it, for the log

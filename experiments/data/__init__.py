@@ -1,0 +1,1 @@
+"""Data sets: episodes and spaces as files, and the files of others."""

@@ -1,0 +1,203 @@
+"""Recorded episodes: what there is to learn from where there is no environment.
+
+`open_data` reads, and `export` writes, a folder that is one of
+
+    episode files       *.npz, as `Episodes.save` writes them, and spaces.json
+    a store             what `DiskStore` writes, and spaces.json
+    a Minari data set   data/metadata.json and its like (https://minari.farama.org)
+
+`open_data` reads the episodes of a run, too, given the run's folder.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from worldmodel import (
+    DiskStore,
+    Episodes,
+    EpisodeSource,
+    EpisodeStore,
+    MemoryStore,
+    action_codec,
+    nested,
+)
+from worldmodel.envs.observations import as_tensors
+from worldmodel.experiments.data.spaces import read_spaces, write_spaces
+from worldmodel.experiments.runs.folder import RunError
+
+ROWS_OF_A_FILE = 10_000
+TYPICAL_ROWS = 10_000  # they say how far numbers vary
+HELD_OUT = "held-out.npz"  # what a run is evaluated on, not to be learned from
+
+
+class Data(NamedTuple):
+    """Episodes, and what they are of."""
+
+    episodes: EpisodeStore
+    observation_space: spaces.Space
+    action_space: spaces.Space
+
+
+def open_data(path: Path) -> Data:
+    """The episodes of a folder: those of a store are read from disk, others lie in memory."""
+    if not path.is_dir():
+        raise RunError(f"there is no folder of episodes at {path}")
+    if (path / "config.json").is_file() and (path / "episodes").is_dir():
+        return open_data(path / "episodes")
+    try:
+        if (path / "data" / "metadata.json").is_file():
+            return _open_minari(path)
+        if (path / "store.json").is_file():
+            return Data(DiskStore(path, writable=False), *read_spaces(path))
+        episodes = MemoryStore()
+        for file in sorted(path.glob("*.npz")):
+            if file.name != HELD_OUT:
+                episodes.add(Episodes.load(file))
+    except ValueError as error:
+        raise RunError(str(error)) from error
+    if not len(episodes):
+        raise RunError(
+            f"{path} holds no episodes: expected .npz files and spaces.json, a store (store.json) "
+            "or a Minari data set (data/metadata.json)"
+        )
+    return Data(episodes, *read_spaces(path))
+
+
+def export(
+    episodes: EpisodeSource,
+    observation_space: spaces.Space,
+    action_space: spaces.Space,
+    path: Path,
+    format: Literal["minari", "npz"],
+) -> int:
+    """Writes episodes to a new folder, some at a time; how many.
+
+    minari: a data set whose id is the folder's name (with -v0 at its end, if it has no version);
+    episodes of no step are left out, since Minari has none.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RunError(f"{path} already exists: choose another --out")
+    if format == "minari":
+        return _export_minari(episodes, observation_space, action_space, path)
+    path.mkdir(parents=True, exist_ok=True)
+    write_spaces(path, observation_space, action_space)
+    for number, part in enumerate(portions(episodes)):
+        part.save(path / f"episodes-{number:05d}.npz")
+    return len(episodes)
+
+
+def portions(episodes: EpisodeSource, chosen: np.ndarray | None = None) -> Iterator[Episodes]:
+    """The chosen episodes, all of them by default, some at a time."""
+    chosen = np.arange(len(episodes)) if chosen is None else chosen
+    if len(chosen):
+        number = (episodes.starts[chosen] - episodes.starts[0]) // ROWS_OF_A_FILE
+        for part in np.split(chosen, np.flatnonzero(np.diff(number)) + 1):
+            yield episodes.select(part)
+
+
+def typical(episodes: EpisodeSource) -> Episodes:
+    """Some of them, evenly, that have about `TYPICAL_ROWS` rows; all, if they have fewer."""
+    number = max(1, round(len(episodes) * min(1.0, TYPICAL_ROWS / episodes.rows)))
+    return episodes.select(np.linspace(0, len(episodes) - 1, number).round().astype(int))
+
+
+def _open_minari(path: Path) -> Data:
+    minari = _minari()
+    try:
+        recorded = minari.MinariDataset(path / "data")
+    except Exception as error:
+        raise RunError(f"{path} is a Minari data set that cannot be read: {error}") from error
+    spaces_ = recorded.observation_space, recorded.action_space
+    episodes = MemoryStore()
+    for episode in recorded.iterate_episodes():
+        if len(episode):
+            episodes.add(_from_minari(episode, *spaces_))
+    return Data(episodes, *spaces_)
+
+
+def _from_minari(
+    episode: Any, observation_space: spaces.Space, action_space: spaces.Space
+) -> Episodes:
+    """One episode, of the types that rows of a real environment have.
+
+    The action that a first row does not have is the second row's.
+    """
+    actions, codec = _of_space(episode.actions, action_space), action_codec(action_space)
+    decoded = codec.decode(codec.encode(torch.from_numpy(actions[:1]))).numpy()
+    observations = as_tensors(_of_space(episode.observations, observation_space), torch.float32)
+    columns = {
+        "action": np.concatenate([decoded, actions]).astype(decoded.dtype),
+        "observation": nested.map(torch.Tensor.numpy, observations),
+        "reward": np.append(0, episode.rewards).astype(np.float32),
+        "terminated": np.append(False, episode.terminations).astype(bool),
+    }
+    return Episodes(columns, np.array([len(columns["reward"])]))
+
+
+def _of_space(values: Any, space: spaces.Space) -> Any:
+    """Values [N, ...] in the order and of the types of `space`."""
+    if isinstance(space, spaces.Dict):
+        return {key: _of_space(values[key], part) for key, part in space.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(_of_space(v, part) for v, part in zip(values, space, strict=True))
+    if space.dtype is None or space.dtype.kind not in "biuf":
+        raise ValueError(
+            f"episodes with values of {space} cannot be learned from: known are Box, Discrete, "
+            "MultiDiscrete, MultiBinary, and Dict and Tuple of these"
+        )
+    return np.asarray(values).astype(space.dtype)
+
+
+def _export_minari(
+    episodes: EpisodeSource,
+    observation_space: spaces.Space,
+    action_space: spaces.Space,
+    path: Path,
+) -> int:
+    minari = _minari()
+    from minari.data_collector import EpisodeBuffer
+    from minari.dataset.minari_storage import MinariStorage
+
+    def buffers() -> Iterator[Any]:
+        for part in portions(episodes):
+            for start, length in zip(part.starts, part.lengths, strict=True):
+                if length > 1:
+                    columns = nested.index(part.columns, slice(start, start + length))
+                    ended = columns["terminated"][1:]
+                    yield EpisodeBuffer(
+                        observations=columns["observation"],
+                        actions=nested.index(columns["action"], slice(1, None)),
+                        rewards=columns["reward"][1:],
+                        terminations=ended,
+                        truncations=np.append(np.zeros(length - 2, bool), ~ended[-1]),
+                    )
+
+    (path / "data").mkdir(parents=True)
+    storage = MinariStorage.new(
+        path / "data", observation_space, action_space, jpeg_encoding=False
+    )
+    name = path.name if re.search(r"-v\d+$", path.name) else f"{path.name}-v0"
+    storage.update_metadata({"dataset_id": name, "minari_version": minari.__version__})
+    storage.update_episodes(buffers())
+    return int(storage.total_episodes)
+
+
+def _minari() -> Any:
+    try:
+        import minari
+    except ImportError as error:
+        raise RunError(
+            "Minari data sets need the package minari: pip install 'worldmodel-gym[minari]'"
+        ) from error
+    return minari
+
+
+def rewards_of(episodes: Episodes) -> np.ndarray:
+    """All rewards, those of first rows, which are void, left out."""
+    return np.delete(episodes.columns["reward"], episodes.starts)

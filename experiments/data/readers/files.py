@@ -1,0 +1,77 @@
+"""Files that hold recordings: found, read one after another, and told of in a sentence if bad."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from worldmodel.experiments.recordings.config import OnError
+from worldmodel.experiments.runs.folder import RunError
+
+Split = Literal["train", "valid", "test"]
+
+
+class Recording(NamedTuple):
+    """What happened, frame after frame."""
+
+    observation: Any  # leaves [T, ...], T >= 1
+    name: str  # of the file, and of the place in it if that holds several
+    split: Split | None = None  # that its maker put it into
+
+
+class BadFileError(RunError):
+    """A file that cannot be used: one sentence that names it and says what to do."""
+
+
+def files_of(paths: Sequence[Path], suffixes: Sequence[str]) -> list[Path]:
+    """Files as they are given, and those with one of `suffixes` anywhere in the given folders, in
+    the order of their names.
+
+    Raises RunError if something is not there, or a folder holds none.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in suffixes]
+            inside = [p for p in inside if p.is_file() and not p.name.startswith(".")]
+            if not inside:
+                raise RunError(f"{path} holds no file that ends in {', '.join(suffixes)}")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise RunError(f"there is no {path}")
+    if not found:
+        raise RunError(f"name files, or folders of files that end in {', '.join(suffixes)}")
+    return found
+
+
+def readable(
+    files: Sequence[Path],
+    read: Callable[[Path], Iterator[Recording]],
+    on_error: OnError,
+    report: Callable[[str], None],
+) -> Iterator[Recording]:
+    """The recordings of all files; a bad one stops it all (`BadFileError`), or is reported and
+    left out. Of a file that turns out bad in the middle, what came before is kept."""
+    for file in files:
+        try:
+            yield from read(file)
+        except BadFileError as error:
+            if on_error == "stop":
+                raise
+            report(f"{error}; left out")
+
+
+def contents(path: Path, most: int) -> bytes:
+    """All of a file of 1 to `most` bytes."""
+    try:
+        size = path.stat().st_size
+        if 0 < size <= most:
+            return path.read_bytes()
+    except OSError as error:
+        raise BadFileError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not size:
+        raise BadFileError(f"{path} is empty; leave it out")
+    raise BadFileError(
+        f"{path} expects at most {most:,} bytes, got {size:,}; cut it into pieces, or leave it out"
+    )

@@ -1,0 +1,1 @@
+"""Images: a VAE that learns codes of image files."""

@@ -1,0 +1,126 @@
+"""What the experiment with images can be told; see `worldmodel.experiments.rl.toy_game_config`."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from worldmodel.experiments.rl.toy_game_config import positive
+
+
+@dataclass(frozen=True)
+class ImagesConfig:
+    """Images on disk, of which there may be more than memory holds."""
+
+    images: str
+    """A folder of .npy, .npz, .png, .jpg (or of folders of them), or one such file."""
+    array: str = ""
+    """The name of the array in .npz files that hold several arrays of images."""
+    size: int = 0
+    """Resize to so many pixels a side, 16 to 256; 0: leave them as they are, padded to the next
+    power of two inside of the networks."""
+    grayscale: bool = False
+    """Make images of three channels grey."""
+    binarise: Literal["dynamic", "threshold"] = "dynamic"
+    """How a pixel becomes 0 or 1 (bernoulli only): 1 with a probability that is its brightness,
+    drawn anew each time, or if it is brighter than 127 of 255."""
+    super_batch: int = 4_096
+    """Images that are drawn across all files at once, and then gone through in batches."""
+    weights: dict[str, float] = field(default_factory=dict)
+    """How likely the images of a file are, by its name, relative to others (1)."""
+
+    def __post_init__(self) -> None:
+        positive(self, "super_batch")
+        if self.size and not 16 <= self.size <= 256:
+            raise ValueError(f"--size must be between 16 and 256, or 0, got {self.size}")
+        if min(self.weights.values(), default=0) < 0:
+            raise ValueError(f"--weights must be 0 or more, got {self.weights}")
+
+
+@dataclass(frozen=True)
+class VAEModelConfig:
+    """The convolutional variational autoencoder."""
+
+    latent: int = 50
+    """Numbers of a code."""
+    hidden: int = 256
+    """Units between convolutions and code, both ways."""
+    width: int = 16
+    """Channels at the highest resolution; they double with each halving, up to four times."""
+    likelihood: Literal["mse", "bernoulli", "discretised-logistic"] = "discretised-logistic"
+    """Of pixels: a Gaussian of fixed scale, truth values, or a mass over the 256 levels."""
+    std: float = 0.1
+    """Of mse, as a share of the full brightness."""
+    first_activation: bool = True
+    """Put a nonlinearity behind the first layer, too."""
+
+    def __post_init__(self) -> None:
+        positive(self, "latent", "hidden", "width", "std")
+
+
+@dataclass(frozen=True)
+class VAELearningConfig:
+    """How a variational autoencoder learns."""
+
+    updates: int = 20_000
+    """Updates of the model."""
+    minutes: float = 0.0
+    """Learn for about so long instead, at the speed that is measured at first."""
+    batch: int = 128
+    """Images of an update."""
+    learning_rate: float = 0.003
+    """Adam's, at first; it falls along a cosine."""
+    bound: Literal["elbo", "iwae"] = "elbo"
+    """What is maximised: the mean of the particles' bounds, or their importance-weighted one."""
+    particles: int = 1
+    """Draws of each image's code."""
+    beta: float = 1.0
+    """Weight of the KL divergence, its target (elbo only, as the next three)."""
+    half_beta_cycle: int = 0
+    """Updates within which the weight rises from 0 to its target, and for as many it stays there,
+    over and over; 0: it is at its target from the beginning."""
+    batch_freeze: int = 0
+    """Updates before the first such cycle, with a weight of 0."""
+    scale_losses: bool = False
+    """Divide the reconstruction by the number of pixel values and the KL divergence by the size
+    of a code. Metrics stay in nats an image."""
+    averaging: float = 0.998
+    """Decay of the average of the weights, which learning ends with."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of large products; weights are float32 anyway."""
+
+    def __post_init__(self) -> None:
+        positive(self, "updates", "batch", "learning_rate", "particles")
+        for name in ("minutes", "beta", "half_beta_cycle", "batch_freeze"):
+            given = getattr(self, name)
+            if given < 0:
+                raise ValueError(f"--{name.replace('_', '-')} must be 0 or more, got {given}")
+        if self.batch_freeze and not self.half_beta_cycle:
+            raise ValueError(
+                "--batch-freeze comes before the first cycle: give --half-beta-cycle, too"
+            )
+        if self.bound == "iwae" and (self.beta != 1 or self.half_beta_cycle or self.scale_losses):
+            raise ValueError(
+                "--bound iwae has no KL divergence to weigh: leave out --beta, "
+                "--half-beta-cycle and --scale-losses, or maximise the elbo"
+            )
+        if not 0 <= self.averaging < 1:
+            raise ValueError(f"--averaging must be 0 or more and below 1, got {self.averaging}")
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """Train a convolutional variational autoencoder on images; show what it makes of them."""
+
+    data: ImagesConfig
+    model: VAEModelConfig = field(default_factory=VAEModelConfig)
+    learning: VAELearningConfig = field(default_factory=VAELearningConfig)
+    seed: int = 0
+    """Of everything that is random."""
+    threads: int = 2
+    """Threads of the processor; the same number gives the same bits."""
+    checkpoint_seconds: float = 30.0
+    """Time between checkpoints."""
+
+    def __post_init__(self) -> None:
+        positive(self, "threads", "checkpoint_seconds")
+        if self.seed < 0:
+            raise ValueError(f"--seed must be 0 or more, got {self.seed}")

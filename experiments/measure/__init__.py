@@ -1,0 +1,1 @@
+"""Measures of models: scores, open-loop errors, calibration."""

@@ -1,0 +1,314 @@
+"""What the experiments on recordings can be told; see `rl.toy_game_config`."""
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from worldmodel.experiments.rl.toy_game_config import (
+    Core,
+    LearningBound,
+    below_one,
+    not_negative,
+    positive,
+)
+
+OnError = Literal["stop", "skip"]
+LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz, of sound
+
+
+@dataclass(frozen=True)
+class SequenceModelConfig:
+    """The model of sequences."""
+
+    core: Core = "rnn"
+    """The sequence core."""
+    hidden: int = 128
+    """Units of the recurrence."""
+    layers: int = 1
+    """Of the recurrence."""
+    recurrence: Literal["default", "gru", "lstm", "normalised-gru", "skip-gru"] = "default"
+    """What the memory is made of."""
+    latent: int = 32
+    """Size of a frame's latent (not rnn)."""
+    latent_hidden: int = 64
+    """Units between the memory and the latent's parameters (not rnn)."""
+    smoothing: bool = True
+    """Let the posterior read the frames to come (srnn and independent only); fivo wants one that
+    does not."""
+    history: int = 1
+    """Frames before it that a frame's context holds."""
+    head: str = "default"
+    """The last layer, by its name in worldmodel.HEADS, such as normal, mixture, full-normal or
+    autoregressive for numbers, and bernoulli, subset or nade for pitches."""
+    head_options: str = "{}"
+    """The head's own, as JSON."""
+    decoder_hidden: int = 128
+    """Units between the memory and the head."""
+    deafness: float = 0.0
+    """The share of what is heard of the frame before that training leaves out."""
+    dropout: float = 0.0
+    """The share of features that the head does not get to read, in training."""
+
+    def __post_init__(self) -> None:
+        positive(self, "hidden", "layers", "latent", "latent_hidden", "history", "decoder_hidden")
+        below_one(self, "deafness", "dropout")
+
+
+@dataclass(frozen=True)
+class SequenceLearningConfig:
+    """How it learns."""
+
+    updates: int = 5_000
+    """Updates of the model."""
+    minutes: float = 0.0
+    """Learn for about so long instead, at the speed that is measured at first."""
+    bound: LearningBound = "elbo"
+    """What is maximised (without latents all three are the likelihood)."""
+    particles: int = 1
+    """Draws of each latent."""
+    batch: int = 32
+    """Pieces that are read side by side."""
+    window: int = 64
+    """Frames of a window. What was remembered is carried from window to window, but not by fivo;
+    gradients are not."""
+    piece: int = 2_048
+    """Frames that are read in order, at most, before another place is begun at."""
+    learning_rate: float = 0.003
+    """Adam's, at first; it falls along a cosine to a fiftieth."""
+    weight_decay: float = 0.0
+    """Adam's, decoupled."""
+    clip_norm: float = 1.0
+    """Longer gradients are made so long."""
+    averaging: float = 0.99
+    """Decay of the average of the weights, which is what is validated and kept."""
+    products: Literal["exact", "fast"] = "fast"
+    """Matrix products while learning: fast is twice as fast on processors of AMD, and rounds to
+    bfloat16 where a processor has units for that. Scores are always exact."""
+    validations: int = 20
+    """How often the average is validated; the best is kept."""
+    validation_rows: int = 50_000
+    """Frames that it is validated on, at most."""
+
+    def __post_init__(self) -> None:
+        positive(self, "updates", "particles", "batch", "window", "piece", "learning_rate")
+        positive(self, "clip_norm", "validations", "validation_rows")
+        not_negative(self, "minutes", "weight_decay")
+        below_one(self, "averaging")
+
+
+@dataclass(frozen=True)
+class FilesConfig:
+    """What to read."""
+
+    data: tuple[str, ...]
+    """Files, or folders of them."""
+    held_out: float = 0.1
+    """The share of all frames, in whole recordings (of a single one, its end), that is not learned
+    from but validated on (where files do not tell themselves)."""
+    on_error: OnError = "stop"
+    """What to do about a file that cannot be read."""
+
+    def __post_init__(self) -> None:
+        positive(self, "held_out")
+        below_one(self, "held_out")
+
+
+@dataclass(frozen=True)
+class TextDataConfig(FilesConfig):
+    """What to read: UTF-8."""
+
+    data: Annotated[tuple[str, ...], tyro.conf.arg(name="corpus")]
+    """Text files, or folders of .txt files."""
+    held_out: float = 0.1
+    """The last share of each file is not learned from but validated on."""
+    rare: int = 1
+    """Characters that occur fewer times than this become one symbol."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "rare")
+
+
+@dataclass(frozen=True)
+class AudioDataConfig(FilesConfig):
+    """What to read: .wav and .flac."""
+
+    rate: int = 16_000
+    """Samples a second; files of another rate are resampled."""
+    frame: int = 200
+    """Samples a frame."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "frame")
+        if not LOWEST_RATE <= self.rate <= HIGHEST_RATE:
+            raise ValueError(
+                f"--rate is between {LOWEST_RATE:,} and {HIGHEST_RATE:,}, got {self.rate}"
+            )
+
+
+@dataclass(frozen=True)
+class MidiDataConfig(FilesConfig):
+    """What to read: .mid, and piano rolls as .npz, .mat or .json."""
+
+    steps_per_beat: int = 4
+    """Steps of the piano roll a quarter note."""
+    beats: int = 4
+    """Of a bar: a metronome tells the model beat and step; 0: nobody does."""
+    low: int = 21
+    """The lowest pitch, a MIDI number."""
+    high: int = 108
+    """The highest pitch."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "steps_per_beat")
+        not_negative(self, "beats")
+        if not 0 <= self.low < self.high <= 127:
+            raise ValueError(
+                f"--low and --high are between 0 and 127, --low below, got {self.low} and "
+                f"{self.high}"
+            )
+
+
+@dataclass(frozen=True)
+class StrokesDataConfig(FilesConfig):
+    """What to read: stroke-3 and stroke-5 as .npz, handwriting as .xml."""
+
+    exact: bool = False
+    """Offsets are whole numbers, and each has a probability, not a density."""
+    growth: float = 0.0
+    """With --exact, offsets far from 0 share a class, and the probability of it evenly: its width,
+    as a part of the distance from 0."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        not_negative(self, "growth")
+        if self.growth and not self.exact:
+            raise ValueError("--growth is of the classes of offsets: give --exact, too")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingsConfig:
+    """What all kinds of recordings are told."""
+
+    data: Any
+    model: SequenceModelConfig = field(default_factory=SequenceModelConfig)
+    learning: SequenceLearningConfig = field(default_factory=SequenceLearningConfig)
+    seed: int = 0
+    """Of everything that is random."""
+    threads: int = 1
+    """Threads of the processor; the same number gives the same bits."""
+    checkpoint_seconds: float = 30.0
+    """Time between checkpoints."""
+
+    def __post_init__(self) -> None:
+        positive(self, "threads", "checkpoint_seconds")
+        if self.seed < 0:
+            raise ValueError(f"--seed must be 0 or more, got {self.seed}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig(RecordingsConfig):
+    """Learn to write like a corpus, character by character."""
+
+    data: TextDataConfig
+    model: SequenceModelConfig = field(
+        default_factory=lambda: SequenceModelConfig(hidden=512, decoder_hidden=256, dropout=0.25)
+    )
+    learning: SequenceLearningConfig = field(
+        default_factory=lambda: SequenceLearningConfig(window=128, averaging=0.995)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioConfig(RecordingsConfig):
+    """Learn to sound like recordings, frame by frame."""
+
+    data: AudioDataConfig
+    model: SequenceModelConfig = field(
+        default_factory=lambda: SequenceModelConfig(hidden=256, decoder_hidden=256)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MidiConfig(RecordingsConfig):
+    """Learn to play like scores, step by step."""
+
+    data: MidiDataConfig
+    model: SequenceModelConfig = field(
+        default_factory=lambda: SequenceModelConfig(deafness=0.3, dropout=0.1)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrokesConfig(RecordingsConfig):
+    """Learn to draw like drawings, step by step."""
+
+    data: StrokesDataConfig
+    model: SequenceModelConfig = field(
+        default_factory=lambda: SequenceModelConfig(hidden=256, decoder_hidden=128)
+    )
+    learning: SequenceLearningConfig = field(
+        default_factory=lambda: SequenceLearningConfig(batch=64)
+    )
+
+
+def quick_recordings(config: Any) -> Any:
+    """The same made so small that it ends within seconds and learns next to nothing."""
+    model = replace(config.model, hidden=8, latent=4, latent_hidden=8, decoder_hidden=8)
+    learning = replace(
+        config.learning,
+        updates=6,
+        minutes=0.0,
+        batch=2,
+        window=8,
+        validations=2,
+        validation_rows=100,
+    )
+    return replace(config, model=model, learning=learning)
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """How likely recordings are."""
+
+    data: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--corpus"])] = ()
+    """Other recordings than those that the run held out: files or folders."""
+    bound: LearningBound = "iwae"
+    """Which bound (without latents all three are the likelihood)."""
+    particles: int = 16
+    """K of that bound."""
+    on_error: OnError = "stop"
+    """What to do about a file that cannot be read."""
+    each: bool = False
+    """List every recording; of text, every line."""
+
+    def __post_init__(self) -> None:
+        positive(self, "particles")
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """What is to be dreamt."""
+
+    length: int = 1_000
+    """Frames (characters of text) of each sample, those of the prompt left out."""
+    samples: int = 4
+    """How many, side by side."""
+    temperature: float = 1.0
+    """Below 1 nearer to what is most probable, above 1 wilder."""
+    prompt: str | None = None
+    """How each begins: of text the words themselves, of others a file."""
+    prompt_length: int = 100
+    """Frames of the file that are the prompt, at most (not text)."""
+    beside: bool = False
+    """Show as many of the recordings that were held out, too: of drawings, on the same sheet."""
+    seed: int = 0
+    """Of what is drawn."""
+    out: str | None = None
+    """Where to write, without an ending; generated/ in the run's folder by default."""
+
+    def __post_init__(self) -> None:
+        positive(self, "length", "samples", "temperature", "prompt_length")

@@ -1,0 +1,1 @@
+"""Reinforcement learning: world models, policies in their dreams, evaluation."""

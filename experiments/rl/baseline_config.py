@@ -1,0 +1,41 @@
+"""What a baseline can be told: an algorithm of stable-baselines3 in the real environment."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from worldmodel.experiments.rl.config import EnvironmentConfig
+from worldmodel.experiments.rl.toy_game_config import positive
+
+
+@dataclass(frozen=True)
+class BaselineConfig:
+    """An algorithm of stable-baselines3 that learns from the real environment, without a model.
+
+    With the hyperparameters of rl-baselines3-zoo where it has some for the environment, else with
+    the algorithm's own defaults. The run folder holds config.json and metrics.jsonl, whose lines
+    of evaluations are those of `worldmodel train control`.
+    """
+
+    environment: EnvironmentConfig
+    algorithm: Literal["PPO", "A2C", "DQN", "SAC", "RecurrentPPO"] = "PPO"
+    """Which one (RecurrentPPO: of sb3-contrib)."""
+    steps: int = 20_000
+    """Steps of the real environment."""
+    every: int = 500
+    """Steps between evaluations."""
+    episodes: int = 20
+    """Of an evaluation: real ones, played greedily, under seeds of their own."""
+    seed: int = 0
+    """Of everything that is random."""
+    threads: int = 1
+    """Threads of the processor."""
+
+    def __post_init__(self) -> None:
+        positive(self, "steps", "every", "episodes", "threads")
+        if self.environment.env is None:
+            raise ValueError("a baseline learns from a real environment: give --env ID")
+        if (self.environment.copies, self.environment.workers) != (1, 0):
+            raise ValueError(
+                "how many copies a baseline plays is one of its hyperparameters: leave out "
+                "--copies and --workers"
+            )

@@ -1,0 +1,131 @@
+"""How a policy is made better in the dream: by our own policy gradient, or by an algorithm of
+stable-baselines3, which learns as it always does, and takes the dream for its environment."""
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from worldmodel import Schedule, Trainer, nested
+from worldmodel.agents import Imagination
+from worldmodel.agents.policy_gradient import PolicyGradient
+from worldmodel.envs import DreamVectorEnv
+from worldmodel.objectives import Metrics
+
+if TYPE_CHECKING:
+    from worldmodel.agents.sb3 import Learner
+
+
+class Improver(ABC):
+    """Makes a policy better, a rollout in the dream at a time."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Dreams begin anew: the model has changed, and beliefs with it."""
+
+    @abstractmethod
+    def update(self) -> Metrics:
+        """One rollout, and what is learnt from it."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """What the next rollout depends on, for `torch.save`; the policy's weights are not."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there."""
+
+
+class ByGradient(Improver):
+    """By our own objective, in dreams that go on from one rollout to the next."""
+
+    def __init__(
+        self,
+        objective: PolicyGradient,
+        trainer: Trainer,
+        imagination: Imagination,
+        learning: nn.Module,
+        acting: nn.Module,
+        averaging: float,
+    ):
+        """learning: the policy that dreams; acting: its average over updates; averaging: the
+        decay of that."""
+        self.objective = objective
+        self.trainer = trainer
+        self.imagination = imagination
+        self.learning = learning
+        self.acting = acting
+        self.averaging = averaging
+        self.dreams = imagination.begin()
+
+    def begin(self) -> None:
+        self.dreams = self.imagination.begin()
+
+    def update(self) -> Metrics:
+        rollout, self.dreams = self.objective.roll(self.imagination.go_on(self.dreams))
+        metrics = self.trainer.update(rollout)
+        self._average()
+        return metrics
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """What acts in reality follows what is learned, and wavers less."""
+        updates = self.trainer.updates
+        kept = min(self.averaging, updates / (10 + updates))
+        pairs = zip(self.acting.parameters(), self.learning.parameters(), strict=True)
+        for acting, learned in pairs:
+            acting.lerp_(learned, 1 - kept)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"trainer": self.trainer.state_dict(), "dreams": nested.leaves(self.dreams)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.trainer.load_state_dict(state["trainer"])
+        self.dreams = nested.fill(self.dreams, state["dreams"])
+
+
+class ByAlgorithm(Improver):
+    """By an algorithm of stable-baselines3, which is called again and again.
+
+    PPO, A2C and RecurrentPPO go on to the last bit after an interruption, games and all. DQN and
+    SAC, whose replay is not kept, refill it from the dream: they go on from the same weights,
+    optimizers and games, to other numbers.
+    """
+
+    def __init__(self, learner: "Learner", dreams: DreamVectorEnv, steps: int, share: Schedule):
+        """steps: dreamt in a rollout, all games together; share: of the algorithm's learning
+        rate, by rollout."""
+        self.learner = learner
+        self.dreams = dreams
+        self.steps = steps
+        self.share = share
+        self.rollouts = 0
+
+    def begin(self) -> None:
+        self.learner.begin(self.dreams, _draw_seed())
+
+    def update(self) -> Metrics:
+        metrics = self.learner.learn(self.steps, self.share(self.rollouts), _draw_seed())
+        self.rollouts += 1
+        return metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        has_begun = self.learner.has_begun
+        return {
+            "learner": self.learner.state_dict(),
+            "dreams": self.dreams.state_dict() if has_begun else {},
+            "rollouts": self.rollouts,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rollouts = state["rollouts"]
+        if state["dreams"]:
+            self.learner.begin(self.dreams, 0)
+            self.dreams.load_state_dict(state["dreams"])
+        self.learner.load_state_dict(state["learner"])
+
+
+def _draw_seed() -> int:
+    """From torch's generator, which checkpoints hold."""
+    return int(torch.randint(2**31 - 1, ()))

@@ -1,0 +1,90 @@
+"""The command that a configuration stands for, as somebody would have typed it."""
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, get_type_hints
+
+from worldmodel.experiments.runs.folder import experiment_of
+
+NEEDED = MISSING  # in place of the default of a setting that has none
+VERBS = {"baseline": "bench control"}  # of experiments that `train` does not know
+
+
+class Setting(NamedTuple):
+    """One setting of a configuration."""
+
+    path: str  # "world.memory"
+    option: str  # "--memory"
+    value: Any
+    default: Any  # `NEEDED` where there is none
+
+    @property
+    def differs(self) -> bool:
+        """Whether it has to be given to get what there is."""
+        return self.default is NEEDED or self.value != self.default
+
+
+def settings(config: Any) -> Iterator[Setting]:
+    """All settings of a configuration, in the order of `--help`."""
+    yield from _settings(config, NEEDED, "")
+
+
+def _settings(config: Any, default: Any, path: str) -> Iterator[Setting]:
+    kinds = get_type_hints(type(config), include_extras=True)
+    for field in fields(config):
+        value = getattr(config, field.name)
+        usual = _default(field) if default is NEEDED else getattr(default, field.name)
+        if is_dataclass(value):
+            yield from _settings(value, usual, f"{path}{field.name}.")
+        else:
+            option = "--" + _name(field.name, kinds[field.name]).replace("_", "-")
+            yield Setting(path + field.name, option, value, usual)
+
+
+def _default(field: Field) -> Any:
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def _name(name: str, kind: Any) -> str:
+    """What the command line calls a field: an annotation may say so."""
+    told = (getattr(note, "name", None) for note in getattr(kind, "__metadata__", ()))
+    return next((other for other in told if other), name)
+
+
+def arguments_of(config: Any, out: Path | str) -> list[str]:
+    """What follows `worldmodel`: only what differs from the defaults."""
+    kind = experiment_of(config)
+    words = VERBS.get(kind, f"train {kind}").split()
+    for setting in settings(config):
+        if setting.differs:
+            words += _words(setting.option, setting.value)
+    return [*words, *_words("--out", str(out))]
+
+
+def _words(option: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [option if value else f"--no-{option.removeprefix('--')}"]
+    if isinstance(value, Mapping):
+        value = [part for pair in value.items() for part in pair]
+    elif not isinstance(value, tuple):
+        value = [value]
+    given = [str(part) for part in value]
+    if given and given[0].startswith("-"):  # no option of its own
+        return [f"{option}={given[0]}", *given[1:]]
+    return [option, *given]
+
+
+def command_of(config: Any, out: Path | str = "RUN") -> str:
+    """The command that starts the same run again, for a shell.
+
+    >>> from worldmodel.experiments.rl.toy_game_config import GameConfig, ToyGameConfig
+    >>> command_of(ToyGameConfig(GameConfig(width=5), seed=3), "runs/my game")
+    "worldmodel train toy-game --width 5 --seed 3 --out 'runs/my game'"
+
+    Paths in a run's configuration are absolute: where the run was made matters no more.
+    """
+    return shlex.join(["worldmodel", *arguments_of(config, out)])

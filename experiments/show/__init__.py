@@ -1,0 +1,1 @@
+"""Showing: players, films, curves, reports."""

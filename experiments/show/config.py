@@ -1,0 +1,103 @@
+"""What playing and filming can be told; see `worldmodel.experiments.rl.toy_game_config`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from worldmodel.experiments.rl.toy_game_config import not_negative, positive
+
+WorldName = Literal["both", "real", "dream"]
+ViewName = Literal["terminal", "window", "browser"]
+
+
+@dataclass(frozen=True)
+class PlayConfig:
+    """Which game, and what shows it."""
+
+    view: ViewName = "terminal"
+    """terminal: text, and pictures in coloured half blocks. window: needs a desktop and the extra
+    worldmodel-gym[window]. browser: prints an address, also for the far side of an ssh tunnel;
+    needs the extra worldmodel-gym[browser]."""
+    world: WorldName | None = None
+    """Reality and the dream of it under the same keys, or one of them; None: both, where the run
+    has a real environment."""
+    seed: int = 0
+    """Of the game."""
+    speed: float = 4.0
+    """Steps a second, while time runs."""
+    temperature: float = 1.0
+    """Of the dream: below 1 nearer to what is most probable, above 1 wilder."""
+    horizon: int | None = None
+    """Steps after which a dreamt game is over; None: as in reality."""
+    keys: tuple[str, ...] = ()
+    """Keys of your own for discrete actions, such as left=0 space=2."""
+    host: str = "127.0.0.1"
+    """The address that the browser's page is served at (browser only, as all that follow)."""
+    port: int = 8000
+    """Its port; 0: any that is free."""
+    visitors: int = 8
+    """How many may play at once, each a game of their own."""
+    idle: float = 600.0
+    """Seconds without a key after which a visitor's game is ended."""
+
+    def __post_init__(self) -> None:
+        positive(self, "speed", "temperature", "visitors", "idle")
+        not_negative(self, "seed", "port")
+        if self.horizon is not None:
+            positive(self, "horizon")
+        if self.port > 65_535:
+            raise ValueError(f"--port is at most 65535, got {self.port}")
+        for key in self.keys:
+            name, _, place = key.partition("=")
+            if not name or not place.isdigit():
+                raise ValueError(f"--keys expects key=number, such as left=0, got {key}")
+
+    @property
+    def places(self) -> dict[str, int]:
+        """The keys of one's own, and the places of their actions."""
+        return {key.partition("=")[0]: int(key.partition("=")[2]) for key in self.keys}
+
+
+Kind = Literal["real", "dream", "both", "open-loop", "grid"]
+
+
+@dataclass(frozen=True)
+class VideoConfig:
+    """What is filmed, and for how long."""
+
+    kind: Kind | None = None
+    """real. dream. both: real | dream | difference under the same actions; the dream sees the
+    first row of each real game only. open-loop: the same, but the dream watches for some rows
+    before it goes on alone, again and again. grid: many dreams that go on from one start. None:
+    both, where the run has a real environment, and otherwise dream."""
+    steps: int | None = None
+    """Frames; None: ten seconds of them, and 60 at least."""
+    agent: Literal["policy", "uniform"] = "policy"
+    """Who acts: the trained policy, greedily, or chance."""
+    seed: int = 0
+    """Of the games."""
+    fps: float | None = None
+    """Frames a second; None: 2 where each step is a decision, and otherwise as the environment is
+    rendered, at most 30."""
+    temperature: float = 1.0
+    """Of the dream: below 1 nearer to what is most probable, above 1 wilder."""
+    observed: int | None = None
+    """Real rows that the dream watches first (open-loop and grid; 0, in a grid: it begins with the
+    model's own first row); None: 5, in a grid 1."""
+    dreams: int | None = None
+    """How many there are in a grid; None: 16."""
+    horizon: int | None = None
+    """Steps after which a dreamt game is over; open-loop and grid: dreamt rows after which
+    everything begins anew. None: as in reality; a third of the film."""
+
+    def __post_init__(self) -> None:
+        positive(self, "temperature")
+        positive(self, *(name for name in OPTIONAL if getattr(self, name) is not None))
+        not_negative(self, "seed")
+        if self.observed is not None:
+            not_negative(self, "observed")
+        if self.dreams is not None and self.dreams > MOST_DREAMS:
+            raise ValueError(f"--dreams is at most {MOST_DREAMS}, got {self.dreams}")
+
+
+OPTIONAL = ("steps", "fps", "dreams", "horizon")
+MOST_DREAMS = 100

@@ -1,0 +1,128 @@
+"""Learning curves of runs: the real return over the steps of the real environment."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cattrs
+import numpy as np
+
+from worldmodel.experiments.runs.folder import RunError, RunFolder
+
+# What runs of one curve may differ in: it says nothing of what is done.
+LEAVES_ALONE = {"seed", "threads", "checkpoint_seconds", "environment.workers"}
+
+SHOWN = 3  # settings that a curve is called by
+
+
+class Curve(NamedTuple):
+    """Some runs that differ in their seeds."""
+
+    label: str
+    steps: np.ndarray  # [n], of the real environment
+    returns: np.ndarray  # [runs, n], at these steps, as far as all runs have come
+
+
+def curves_of(folders: Sequence[RunFolder]) -> list[Curve]:
+    """The curves of runs: those that only differ in their seeds are one."""
+    groups: dict[str, list[RunFolder]] = {}
+    told: dict[str, dict[str, Any]] = {}
+    for folder in folders:
+        kind = getattr(folder.config(), "algorithm", folder.experiment)  # what a baseline is of
+        settings = dict(_flat({"experiment": kind} | _unstructured(folder)))
+        settings = {key: value for key, value in settings.items() if key not in LEAVES_ALONE}
+        groups.setdefault(str(settings), []).append(folder)
+        told[str(settings)] = settings
+    names = _labels(list(told.values()))
+    return [_curve(label, runs) for label, runs in zip(names, groups.values(), strict=True)]
+
+
+def _curve(label: str, folders: Sequence[RunFolder]) -> Curve:
+    points = [_points(folder) for folder in folders]  # of [n, 2]
+    steps = np.unique(np.concatenate([of_run[:, 0] for of_run in points]))
+    begin, end = max(p[0, 0] for p in points), min(p[-1, 0] for p in points)
+    steps = steps[(begin <= steps) & (steps <= end)]
+    if len(folders) > 1:
+        label = f"{label} ({len(folders)} runs)"
+    return Curve(label, steps, np.stack([np.interp(steps, *of_run.T) for of_run in points]))
+
+
+def _points(folder: RunFolder) -> np.ndarray:
+    """Real steps and the mean real return after them, [n, 2]."""
+    found = {
+        line["real_steps"]: line["real_return_mean"]
+        for line in folder.metrics()
+        if line["stage"] == "evaluate"
+    }
+    if not found:
+        raise RunError(f"{folder.path} has no learning curve: it was never evaluated in training")
+    return np.array(sorted(found.items()), float)
+
+
+def _labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A name for each, of what tells it from the others of its experiment.
+
+    >>> _labels([{"experiment": "x", "a.b": 1, "c": 2}, {"experiment": "x", "a.b": 3, "c": 2}])
+    ['b=1', 'b=3']
+    """
+    kinds = {told["experiment"] for told in settings}
+    names = []
+    for told in settings:
+        rivals = [other for other in settings if other["experiment"] == told["experiment"]]
+        differing = [key for key in told if len({str(r[key]) for r in rivals}) > 1]
+        parts = [f"{key.rpartition('.')[2]}={told[key]}" for key in differing[:SHOWN]]
+        parts += [f"{len(differing) - SHOWN} more"] * (len(differing) > SHOWN)
+        own_kind = [told["experiment"]] if len(kinds) > 1 or not parts else []
+        names.append(", ".join(own_kind + parts))
+    return names
+
+
+def _unstructured(folder: RunFolder) -> dict[str, Any]:
+    return dict(cattrs.unstructure(folder.config()))
+
+
+def _flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def check_picture(path: Path, option: str) -> None:
+    """Says at once what drawing would say in the end."""
+    if find_spec("matplotlib") is None:
+        raise RunError(f"{option} needs matplotlib: pip install 'worldmodel-gym[plots]'")
+    if path.suffix not in (".png", ".svg", ".pdf") or not path.parent.is_dir():
+        raise RunError(
+            f"{option} expects a .png, .svg or .pdf in a folder that exists, got {path}"
+        )
+
+
+def plot(folders: Sequence[RunFolder], path: Path, thresholds: Sequence[float] = ()) -> None:
+    """Draws each curve's mean, and from the least to the greatest of its runs a band; thresholds
+    are dashed lines. Needs matplotlib."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for curve in curves_of(folders):
+        (line,) = axes.plot(curve.steps, curve.returns.mean(0), label=curve.label)
+        if len(curve.returns) > 1:
+            low, high = curve.returns.min(0), curve.returns.max(0)
+            axes.fill_between(curve.steps, low, high, color=line.get_color(), alpha=0.2, lw=0)
+    for threshold in thresholds:
+        axes.axhline(threshold, color="0.4", linestyle="--", linewidth=1)
+    axes.set(xlabel="real steps", ylabel="real return of the greedy agent")
+    environments = {_environment(folder) for folder in folders}
+    if len(environments) == 1:
+        axes.set_title(environments.pop())
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", frameon=False)
+    figure.savefig(path, dpi=120)
+
+
+def _environment(folder: RunFolder) -> str:
+    told = dict(_flat(_unstructured(folder)))
+    return str(told.get("environment.env") or told.get("env") or folder.experiment)

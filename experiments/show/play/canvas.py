@@ -1,0 +1,214 @@
+"""What a window shows, as one picture: worlds side by side, and what the model thinks below."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gymnasium import spaces
+from PIL import Image, ImageDraw
+
+from worldmodel.envs.toy_game import INK, PALETTE, PAPER, font
+from worldmodel.experiments.show.play.faces import (
+    HELP,
+    QUIT,
+    REMEMBERED,
+    Chance,
+    Surprises,
+    chances,
+    keys_of,
+    state,
+    status,
+    thoughts,
+)
+from worldmodel.experiments.show.play.panels import NOTED, RULE, Panel, fitted
+from worldmodel.experiments.show.play.player import Player
+
+LEAST = (320, 240)  # pixels, of a window that is drawn
+MARGIN = 20
+HEAD, TITLE, LINE, FOOT = 48, 34, 24, 36  # heights, of a strip above, a title, words, and keys
+LABEL = 130  # the width of a thought's name
+BARS = 6  # values that have one, and the one that is seen
+BAR = 260  # the width of one for probability 1
+THOUGHTS = 3  # lines
+PLOT = (320, 72)  # surprise over time, at most
+FADED = (110, 112, 118)
+LEADS = (0, 114, 178)
+
+Pen = ImageDraw.ImageDraw
+
+
+class Box(NamedTuple):
+    """A place in a window, in pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    @property
+    def right(self) -> int:
+        return self.left + self.width
+
+    @property
+    def bottom(self) -> int:
+        return self.top + self.height
+
+    def holds(self, x: float, y: float) -> bool:
+        """Whether a point lies in it."""
+        return self.left <= x < self.right and self.top <= y < self.bottom
+
+    def share(self, x: float, y: float) -> tuple[float, float]:
+        """Where a point lies in it: from -1 to 1 each, y upwards.
+
+        >>> Box(10, 10, 100, 50).share(60, 10)
+        (0.0, 1.0)
+        """
+        return 2 * (x - self.left) / self.width - 1, 1 - 2 * (y - self.top) / self.height
+
+
+def drawn(
+    player: Player, surprises: Surprises, size: tuple[int, int], help_is_open: bool
+) -> tuple[Image.Image, list[Box]]:
+    """The picture, of that size or the least there is, and where in it the pictures are."""
+    image = Image.new("RGB", (max(size[0], LEAST[0]), max(size[1], LEAST[1])), PAPER)
+    pen = ImageDraw.Draw(image)
+    whole = Box(0, 0, *image.size)
+    expected = chances(player, BARS)
+    mind = LINE * (THOUGHTS + len(expected) + 2)
+    below = Box(0, whole.height - FOOT - mind, whole.width, mind)
+    _draw_head(pen, whole, player)
+    boxes = _draw_panels(
+        image, pen, Box(0, HEAD, whole.width, below.top - HEAD), player.panels(), player.leader
+    )
+    _draw_mind(pen, below, player, expected, surprises)
+    _draw_foot(pen, Box(0, below.bottom, whole.width, FOOT), player)
+    if help_is_open:
+        _draw_help(pen, whole, player)
+    return image, boxes
+
+
+def _draw_head(pen: Pen, whole: Box, player: Player) -> None:
+    pen.text((MARGIN, HEAD // 2), player.headline, INK, font(22), anchor="lm")
+    pen.text((whole.right - MARGIN, HEAD // 2), state(player), NOTED, font(18), anchor="rm")
+    pen.line((0, HEAD - 1, whole.right, HEAD - 1), INK)
+
+
+def _draw_panels(
+    image: Image.Image, pen: Pen, box: Box, panels: Sequence[Panel], leader: str
+) -> list[Box]:
+    """Side by side, the one that leads underlined; where the pictures are."""
+    width = box.width // len(panels)
+    boxes = []
+    for number, panel in enumerate(panels):
+        left = box.left + number * width
+        if number:
+            pen.line((left, box.top, left, box.bottom), RULE)
+        pen.text((left + MARGIN, box.top + 28), panel.title, INK, font(22), anchor="ls")
+        if panel.title == leader:
+            end = left + MARGIN + pen.textlength(panel.title, font(22))
+            pen.line((left + MARGIN, box.top + 33, end, box.top + 33), LEADS, 2)
+        words = wrapped(pen, " ".join(panel.lines), width - 2 * MARGIN)[:2]
+        for line, text in enumerate(words):
+            bottom = box.top + TITLE + LINE * (line + 1) - 6
+            pen.text((left + MARGIN, bottom), text, INK, font(16), anchor="ls")
+        top = box.top + TITLE + 2 * LINE + 4
+        room = Box(left + MARGIN, top, width - 2 * MARGIN, box.bottom - top - MARGIN // 2)
+        boxes.append(_draw_picture(image, room, panel))
+    return boxes
+
+
+def _draw_picture(image: Image.Image, room: Box, panel: Panel) -> Box:
+    picture = fitted(panel.picture, room.width, room.height)
+    height, width = picture.shape[:2]
+    left = room.left + (room.width - width) // 2
+    image.paste(Image.fromarray(picture), (left, room.top))
+    return Box(left, room.top, width, height)
+
+
+def _draw_mind(
+    pen: Pen, box: Box, player: Player, expected: Sequence[Chance], surprises: Surprises
+) -> None:
+    """What had been expected to be seen, then thoughts, then what a person is to know."""
+    pen.line((0, box.top, box.right, box.top), RULE)
+    top = box.top + LINE // 2
+    if expected:
+        pen.text((MARGIN, top + LINE // 2), "expected to see", FADED, font(16), anchor="lm")
+    for number, chance in enumerate(expected):
+        _draw_chance(pen, MARGIN + LABEL, top + number * LINE, chance)
+    top += LINE * len(expected)
+    width = min(PLOT[0], box.width // 4)
+    plot = Box(box.right - MARGIN - width, box.top + LINE + 4, width, PLOT[1])
+    for number, (name, words) in enumerate(thoughts(player.moment)):
+        middle = top + number * LINE + LINE // 2
+        room = (plot.left if middle < plot.bottom + LINE // 2 else box.right) - 2 * MARGIN - LABEL
+        pen.text((MARGIN, middle), name, FADED, font(16), anchor="lm")
+        text, *more = wrapped(pen, words, room)
+        text += " …" * bool(more)
+        pen.text((MARGIN + LABEL, middle), text, INK, font(16), anchor="lm")
+    _draw_surprises(pen, plot, surprises)
+    middle = box.bottom - LINE // 2 - 4
+    pen.text((MARGIN, middle), status(player), NOTED, font(18), anchor="lm")
+
+
+def _draw_chance(pen: Pen, left: int, top: int, chance: Chance) -> None:
+    """A bar of the value's colour; the one that is seen is framed."""
+    middle = top + LINE // 2
+    colour = tuple(PALETTE[chance.value % len(PALETTE)].tolist())
+    end = left + 30 + round(BAR * chance.probability)
+    pen.text((left, middle), str(chance.value), INK, font(16), anchor="lm")
+    pen.rectangle((left + 30, top + 3, end, top + LINE - 4), colour)
+    words = f"{chance.probability:.1%}".replace("%", " %") + "   seen" * chance.seen
+    pen.text((left + 40 + BAR, middle), words, INK, font(16), anchor="lm")
+
+
+def _draw_surprises(pen: Pen, box: Box, surprises: Surprises) -> None:
+    """A bar for each of the last rows, below the line where what happened was dense."""
+    pen.text((box.left, box.top - 6), "surprise over time", FADED, font(14), anchor="ls")
+    zero, *shares = (box.bottom - round(s * box.height) for s in surprises.shares_with_zero)
+    pen.line((box.left, zero, box.right, zero), RULE)
+    step = box.width / REMEMBERED
+    for number, end in enumerate(shares):
+        left = box.left + number * step
+        pen.rectangle((left, min(zero, end), left + max(0, step - 2), max(zero, end)), LEADS)
+
+
+def _draw_foot(pen: Pen, box: Box, player: Player) -> None:
+    """The keys that there is room for."""
+    pen.line((0, box.top, box.right, box.top), RULE)
+    middle = box.top + FOOT // 2
+    last = f"{HELP} or F1: all keys     {QUIT}: quit"
+    room = box.width - 3 * MARGIN - pen.textlength(last, font(15))
+    pairs = [f"{keys}: {words}" for keys, words in keys_of(player)]
+    while pairs and pen.textlength("     ".join(pairs), font(15)) > room:
+        pairs.pop()
+    pen.text((MARGIN, middle), "     ".join(pairs), FADED, font(15), anchor="lm")
+    pen.text((box.right - MARGIN, middle), last, FADED, font(15), anchor="rm")
+
+
+def _draw_help(pen: Pen, whole: Box, player: Player) -> None:
+    """Every key, in the middle, over all the rest."""
+    others = [(f"{HELP} F1", "these keys"), (f"{QUIT} escape", "quit")]
+    if isinstance(player.controls.space, spaces.Box):
+        others.insert(0, ("pointer", "pressed on a picture: from least to most"))
+    pairs = [*keys_of(player), *others]
+    width, height = 460, LINE * (len(pairs) + 3)
+    box = Box((whole.width - width) // 2, max(0, (whole.height - height) // 2), width, height)
+    pen.rectangle((box.left, box.top, box.right, box.bottom), PAPER, LEADS, 2)
+    title = "keys; any of them closes this"
+    pen.text((box.left + MARGIN, box.top + LINE), title, INK, font(18), anchor="lm")
+    for number, (keys, words) in enumerate(pairs):
+        middle = box.top + LINE * (number + 2) + LINE // 2
+        pen.text((box.left + MARGIN, middle), keys, LEADS, font(16), anchor="lm")
+        pen.text((box.left + LABEL, middle), words, INK, font(16), anchor="lm")
+
+
+def wrapped(pen: Pen, text: str, width: int) -> list[str]:
+    """Lines of at most that many pixels, broken between words, but not before a percent sign; one
+    of them at least."""
+    lines = [""]
+    for word in text.replace(" %", "\0%").split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if lines[-1] and pen.textlength(longer, font(16)) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return [line.replace("\0", " ") for line in lines]

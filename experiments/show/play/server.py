@@ -1,0 +1,449 @@
+"""Serves games to browsers: a page, a web socket for each visitor, recordings to download.
+
+The page is at `/?token=...`; the token is drawn anew each time, and nothing is answered without
+it. Each web socket at `/play?token=...` is a game of its own. Text is JSON, pictures are binary.
+
+    from the page
+        {"type": "press", "key": "left"}        a key went down, by the names of `Controls`
+        {"type": "release", "key": "left"}      it went up; null: no key is down
+        {"type": "point", "x": 0.5, "y": -1}    the pointer, from -1 to 1, y upwards
+        {"type": "got", "number": 7}            the state of that number is on the screen
+
+    from the server
+        {"type": "hello", ...}      once: worlds, actions, keys
+        binary                      "r" or "d" (real, dream), then a PNG or a JPEG of that world
+        {"type": "state", "number": 7, ...}     the pictures before it and this are one frame
+        {"type": "full" | "idle" | "broken" | "strange", "text": "..."}   why the socket is closed
+
+Only what has changed is sent, and no more than two frames that the page has not got yet: who is
+slow misses frames, and is shown the newest next. Time runs by the server's clock. What is no
+such message is left alone; a page that sends more than `STRANGE` of them is shut out.
+"""
+
+import asyncio
+import ipaddress
+import json
+import math
+import secrets
+import shutil
+import socket
+import traceback
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from worldmodel.experiments.show.config import PlayConfig
+from worldmodel.experiments.show.play.game import Input, Reply
+from worldmodel.experiments.show.play.workers import Worker, Workers
+
+PAGE = Path(__file__).with_name("page.html")
+AHEAD = 2  # frames that the page may not have got yet
+INBOX = 64  # messages of a visitor that wait; a page that sends more has to wait itself
+LONGEST = 4_096  # bytes of a message from the page
+FAREWELL = 3  # seconds that open connections are given in the end
+STRANGE = 1_000  # messages that are none, until the visitor is shut out
+LOCAL = ("127.0.0.1", "localhost", "::1")
+ANY = ("0.0.0.0", "::", "")
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class Over(Exception):  # noqa: N818
+    """A visitor's game ends, for a reason that is told on the page."""
+
+    def __init__(self, kind: str, text: str):
+        super().__init__(text)
+        self.kind, self.text = kind, text
+
+
+class Beat:
+    """When the next row is due: `speed` times a second, none of them made up for."""
+
+    def __init__(self) -> None:
+        self.next = math.inf  # seconds, by the server's clock
+        self.speed = 0.0
+
+    def follow(self, running: bool, speed: float, now: float) -> None:
+        """Time runs at this speed, or stands still."""
+        if not running:
+            self.next = math.inf
+        elif self.next == math.inf or speed != self.speed:
+            self.next = now + 1 / speed
+        self.speed = speed
+
+    def due(self, now: float) -> bool:
+        """Whether it is time; if so, when the one after it is due is settled."""
+        if now < self.next:
+            return False
+        self.next = max(self.next + 1 / self.speed, now)
+        return True
+
+
+class Visit:
+    """One visitor and a game, from the first message to the last."""
+
+    def __init__(self, websocket: WebSocket, number: int, worker: Worker, idle: float):
+        self.websocket, self.number, self.worker, self.idle = websocket, number, worker, idle
+        self.films: dict[str, Path] = {}
+        self.inbox: deque[Input] = deque()
+        self.woken, self.room = asyncio.Event(), asyncio.Event()
+        self.sent = self.got = self.strange = 0
+        self.heard = now()  # a key, last
+
+    async def go(self, folder: Path) -> None:
+        """Until the visitor leaves, or it is over."""
+        hello = await self.ask("begin", folder)
+        await self.websocket.send_text(hello)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._listen())
+            await self._play()
+
+    async def ask(self, verb: str, *arguments: Any) -> Any:
+        return await asyncio.wrap_future(self.worker.submit(verb, self.number, *arguments))
+
+    async def _listen(self) -> None:
+        while True:
+            message = await self.websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect(message.get("code", 1005))
+            given = understood(message.get("text"))
+            if isinstance(given, Input):
+                self.heard = now()
+                await self._put(given)
+            elif given is not None:
+                self.got = max(self.got, min(given, self.sent))
+                self.woken.set()
+            else:
+                self.strange += 1
+                if self.strange > STRANGE:
+                    raise Over("strange", "this page says too much that the server cannot read")
+
+    async def _put(self, given: Input) -> None:
+        if given.kind == "point" and self.inbox and self.inbox[-1].kind == "point":
+            self.inbox.pop()
+        if given.kind == "release" and self.inbox and self.inbox[-1] == given:
+            return
+        while len(self.inbox) >= INBOX:
+            self.room.clear()
+            await self.room.wait()
+        self.inbox.append(given)
+        self.woken.set()
+
+    async def _play(self) -> None:
+        beat, behind = Beat(), True  # behind: there may be something that was not shown
+        while True:
+            if now() >= self.heard + self.idle:
+                raise Over("idle", "nobody has touched a key for a while")
+            tick = beat.due(now())
+            wanted = self.sent - self.got < AHEAD
+            if not (self._acted or tick or (behind and wanted)):
+                await self._wait(beat.next)
+                continue
+            given = list(self._taken())
+            self.room.set()
+            reply: Reply = await self.ask("play", given, tick, wanted)
+            self.films, behind = reply.films, not wanted
+            beat.follow(reply.running, reply.speed, now())
+            self.sent += bool(reply.messages)
+            for message in reply.messages:
+                await self._send(message)
+
+    @property
+    def _acted(self) -> bool:
+        """Whether there is more to take in than some keys that went up, which can wait."""
+        many = len(self.inbox) > INBOX // 2
+        return many or any(given.kind != "release" for given in self.inbox)
+
+    def _taken(self) -> Iterator[Input]:
+        """The keys that went up, and what was done next."""
+        while self.inbox:
+            given = self.inbox.popleft()
+            yield given
+            if given.kind != "release":
+                return
+
+    async def _wait(self, until: float) -> None:
+        """For a message, or a moment of the clock."""
+        self.woken.clear()
+        over = self.heard + self.idle
+        try:
+            async with asyncio.timeout(max(0.0, min(until, over) - now())):
+                await self.woken.wait()
+        except TimeoutError:
+            pass
+
+    async def _send(self, message: str | bytes) -> None:
+        if isinstance(message, str):
+            await self.websocket.send_text(message)
+        else:
+            await self.websocket.send_bytes(message)
+
+
+class House:
+    """All visits."""
+
+    def __init__(self, workers: Workers, told: PlayConfig, folder: Path):
+        """folder: for recordings; theirs alone."""
+        self.workers, self.told, self.folder = workers, told, folder
+        self.visits: set[Visit] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.came = 0
+
+    async def receive(self, websocket: WebSocket) -> None:
+        """A visitor has come: plays, or is told why not."""
+        await websocket.accept()
+        if len(self.visits) >= self.told.visitors:
+            text = f"{self.told.visitors} are playing, and there is room for no more"
+            await self._tell(websocket, Over("full", text))
+            return
+        number, self.came = self.came, self.came + 1
+        worker = self.workers.choose(number)
+        visit = Visit(websocket, number, worker, self.told.idle)
+        self.visits.add(visit)
+        try:
+            await self._go(visit)
+        finally:
+            await asyncio.shield(self._end(visit))
+
+    async def _go(self, visit: Visit) -> None:
+        over = None
+        try:
+            await visit.go(self.folder / secrets.token_urlsafe(12))
+        except* WebSocketDisconnect:
+            pass
+        except* Over as group:
+            over = _first(group)
+        except* BrokenProcessPool:
+            self.workers.replace(visit.worker)
+            over = Over("broken", "the game is lost: its process has died")
+        except* Exception as group:
+            traceback.print_exception(_first(group))
+            over = Over("broken", f"the game is broken: {_first(group)}")
+        if over is not None:
+            await self._tell(visit.websocket, over)
+
+    async def _end(self, visit: Visit) -> None:
+        with suppress(BrokenProcessPool, RuntimeError):  # its process has died, or all is over
+            await visit.ask("end")
+        visit.worker.visitors.discard(visit.number)
+        self.visits.discard(visit)
+
+    async def _tell(self, websocket: WebSocket, over: Over) -> None:
+        with suppress(WebSocketDisconnect, RuntimeError):  # it has left
+            await websocket.send_text(json.dumps({"type": over.kind, "text": over.text}))
+            await websocket.close(1000)
+
+    def film(self, name: str) -> Path | None:
+        """A recording, by its name."""
+        found = (visit.films.get(name) for visit in self.visits)
+        return next((path for path in found if path is not None), None)
+
+    def close(self) -> None:
+        """Ends all games, and forgets all recordings."""
+        self.workers.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _first(group: BaseExceptionGroup[Any]) -> Any:
+    error: Any = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def now() -> float:
+    """Seconds by the server's clock."""
+    return asyncio.get_running_loop().time()
+
+
+def understood(text: Any) -> Input | int | None:
+    """A message from the page: what was done, or the number of a frame that it got; None where it
+    is neither.
+
+    >>> understood('{"type": "press", "key": "left"}')
+    Input(kind='press', key='left', x=0.0, y=0.0)
+    >>> understood('{"type": "got", "number": 7}'), understood("left")
+    (7, None)
+    """
+    try:
+        told = json.loads(text)
+        kind = told["type"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    key, number = told.get("key"), told.get("number")
+    if kind == "got" and type(number) is int:
+        return number
+    if kind == "point" and all(_is_finite(told.get(axis)) for axis in "xy"):
+        return Input("point", None, float(told["x"]), float(told["y"]))
+    if kind == "press" and isinstance(key, str):
+        return Input("press", key)
+    if kind == "release" and (key is None or isinstance(key, str)):
+        return Input("release", key)
+    return None
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e9
+
+
+# The application.
+
+
+class Guard:
+    """Lets in who knows the token and asks for us by a name that is ours, from a page of ours.
+
+    The name matters since the page of a stranger may have had its own name led to this address
+    (DNS rebinding); the token alone would do, and this is the second lock.
+    """
+
+    def __init__(self, app: Any, token: str, host: str):
+        self.app, self.token, self.host = app, token, host
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or self.lets_in(scope):
+            await self.app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+        else:
+            await page(FORBIDDEN, status=403)(scope, receive, send)
+
+    def lets_in(self, scope: Message) -> bool:
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        asked = headers.get(b"host", b"").decode("latin-1")
+        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+        if not secrets.compare_digest(given.encode(), self.token.encode()):
+            return False
+        if not is_ours(asked, self.host):
+            return False
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        return scope["type"] != "websocket" or _netloc(origin) == asked
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
+
+
+def is_ours(asked: str, host: str) -> bool:
+    """Whether a Host header names us, who listen at `host`. The port is left out: there may be a
+    tunnel.
+
+    >>> is_ours("localhost:8000", "127.0.0.1"), is_ours("evil.example:8000", "127.0.0.1")
+    (True, False)
+    >>> is_ours("192.168.0.7:8000", "0.0.0.0"), is_ours("evil.example", "0.0.0.0")
+    (True, False)
+    """
+    try:
+        name = urlsplit(f"//{asked}").hostname or ""
+    except ValueError:
+        return False
+    here = {host.lower(), *LOCAL}
+    if host not in LOCAL:
+        here |= {socket.gethostname().lower(), socket.getfqdn().lower()}
+    return name in here or (host in ANY and _is_address(name))
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+FORBIDDEN = """<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width"><title>Not this way</title>
+<style nonce="NONCE">:root{color-scheme:light dark}body{font:18px/1.5 system-ui,sans-serif;
+max-width:32em;margin:15vh auto;padding:0 1.5em}</style>
+<h1>Not this way</h1><p>This address lacks the word that lets you in, or has an old one. Please
+open the whole address that <code>worldmodel play</code> has printed, up to its last letter.</p>
+"""
+
+
+def page(text: str, status: int = 200) -> Response:
+    """A page that may ask its own server and nobody else."""
+    nonce = secrets.token_urlsafe(12)
+    rules = (
+        f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
+        "img-src data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    )
+    return HTMLResponse(
+        text.replace("NONCE", nonce),
+        status,
+        {
+            "Content-Security-Policy": rules,
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Cache-Control": "no-store",
+        },
+    )
+
+
+def application(house: House, token: str, title: str) -> Any:
+    """What the server runs. title: of the run."""
+    shown = PAGE.read_text(encoding="utf-8").replace("TITLE", title)
+
+    async def index(request: Request) -> Response:
+        return page(shown)
+
+    async def recording(request: Request) -> Response:
+        path = house.film(request.path_params["name"])
+        if path is None:
+            return page("<!doctype html><title>Gone</title>This recording is no more.", 404)
+        return FileResponse(path, media_type="video/mp4", filename=path.name)
+
+    @asynccontextmanager
+    async def life(app: Starlette) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(house.close)
+
+    routes = [
+        Route("/", index),
+        Route("/recording/{name}", recording),
+        WebSocketRoute("/play", house.receive),
+    ]
+    return Guard(Starlette(routes=routes, lifespan=life), token, house.told.host)
+
+
+class Server(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, app: Any, listening: Callable[[], None]):
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws_max_size=LONGEST,
+            ws_per_message_deflate=False,
+            timeout_graceful_shutdown=FAREWELL,
+        )
+        super().__init__(config)
+        self.listening = listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening()
+
+
+def run(app: Any, listener: socket.socket, listening: Callable[[], None]) -> None:
+    """Serves until Ctrl-C, which raises a KeyboardInterrupt when all games have ended."""
+    Server(app, listening).run([listener])

@@ -1,0 +1,386 @@
+"""The terminal's face of a game: text, or pictures in half blocks, and what the model thinks."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from rich.segment import Segment
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+from textual import events
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.strip import Strip
+from textual.timer import Timer
+from textual.widget import Widget
+from textual.widgets import Static
+
+from worldmodel.envs.toy_game import PALETTE
+from worldmodel.experiments.runs.folder import RunError
+from worldmodel.experiments.show.config import PlayConfig
+from worldmodel.experiments.show.films import Frame
+from worldmodel.experiments.show.play.faces import (
+    HELP,
+    QUIT,
+    Chance,
+    Surprises,
+    chances,
+    closed,
+    key_name,
+    keys_of,
+    opened,
+    state,
+    status,
+    thoughts,
+)
+from worldmodel.experiments.show.play.panels import fitted
+from worldmodel.experiments.show.play.player import Player, Side
+
+SYMBOLS = {"left": "←", "right": "→", "up": "↑", "down": "↓"}
+BAR = 28  # characters of a bar for probability 1
+BARS = 7  # values that have one, and the one that is seen
+EIGHTHS = " ▏▎▍▌▋▊▉█"
+HEIGHTS = "▁▂▃▄▅▆▇█"
+PANE = 40  # columns of a world, at least: two of them on a terminal of 80
+EDGES = 4  # columns of a pane's border and padding
+FOOT = 2  # lines of keys
+LABEL = 14  # columns
+
+
+def play(parts: Any, told: PlayConfig, videos: Path) -> None:
+    """Lets the person at the terminal play, until they quit."""
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+        raise RunError(
+            "playing in a terminal needs one, but standard input, output or error is redirected; "
+            "use --view browser"
+        )
+    player = opened(parts, told, videos)
+    try:
+        PlayApp(player).run()
+    finally:
+        closed(player)
+
+
+class PlayApp(App[None]):
+    """The worlds side by side, and below them what the model had expected."""
+
+    ENABLE_COMMAND_PALETTE = False
+    CSS = """
+    Screen { layers: below above; }
+    #head { height: 1; background: $primary-darken-2; color: $text; padding: 0 1; }
+    #worlds { height: 1fr; }
+    .pane { width: 1fr; height: 1fr; border: round $primary; padding: 0 1; }
+    .pane.leads { border: round $accent; }
+    .pane .lines { height: auto; }
+    .pane .scroll { height: 1fr; padding: 1 0 0 0; }
+    .pane .text { width: auto; height: auto; }
+    .pane Picture { height: 1fr; }
+    #bars { height: auto; border: round $primary; padding: 0 1; }
+    #thoughts { height: auto; padding: 0 2; }
+    #status { height: auto; min-height: 1; max-height: 3; padding: 0 2;
+              text-style: bold; color: $text-success; }
+    #keys { height: auto; padding: 0 1; background: $panel; }
+    #help { layer: above; width: 100%; height: 100%; align: center middle;
+            background: $background 60%; display: none; }
+    #help Static { width: auto; height: auto; padding: 0 2; border: round $accent;
+                   background: $surface; border-title-color: $text; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("tab", "turn", show=False, priority=True),
+        Binding("ctrl+c,ctrl+q", "quit", show=False, priority=True),
+    ]
+
+    def __init__(self, player: Player):
+        super().__init__()
+        self.player = player
+        self.surprises = Surprises()
+        self.turned = 0  # panes before the first one that is shown
+        self.clock: Timer | None = None
+        self.beat = (False, 0.0)  # whether time runs, and how fast, as the clock knows
+        self.head, self.worlds = Static(id="head"), Horizontal(id="worlds")
+        self.panes = [Pane(), Pane(), Pane()]
+        self.bars, self.thoughts = Static(id="bars"), Static(id="thoughts")
+        self.status, self.keys = Static(id="status"), Static(id="keys")
+        self.help = Vertical(Static(), id="help")
+
+    def compose(self) -> ComposeResult:
+        yield self.head
+        with self.worlds:
+            yield from self.panes
+        yield from (self.bars, self.thoughts, self.status, self.keys, self.help)
+
+    def on_mount(self) -> None:
+        self.bars.border_title = "what the model had expected to see"
+        self._show()
+
+    def on_resize(self) -> None:
+        self._show()
+
+    def on_key(self, event: events.Key) -> None:
+        """Keys of the player first: somebody may have given them to actions."""
+        event.stop()
+        key = key_name(event.key, event.character)
+        if self.help.display:
+            self.help.display = False
+        elif self.player.press(key):
+            if not self.player.running:
+                self.player.release()
+            self._keep_time()
+            self._show()
+        elif key == HELP:
+            self._show_help()
+        elif key == QUIT:
+            self.exit()
+
+    def action_turn(self) -> None:
+        """The next world comes first."""
+        self.turned += 1
+        self._show()
+
+    def _keep_time(self) -> None:
+        beat = (self.player.running, self.player.speed)
+        if beat == self.beat:
+            return
+        if self.clock is not None:
+            self.clock.stop()
+        self.beat = beat
+        self.clock = self.set_interval(1 / beat[1], self._tick) if beat[0] else None
+
+    def _tick(self) -> None:
+        self.player.tick()
+        self.player.release()
+        self._show()
+
+    def _show(self) -> None:
+        player = self.player
+        self.surprises.note(player.moment)
+        self.head.update(headline(player))
+        hidden = self._show_worlds(views(player))
+        expected = chances(player, BARS)
+        self.bars.display = bool(expected)
+        self.bars.update(bars(expected))
+        self.thoughts.update(told(player, self.surprises))
+        self.status.update(status(player))
+        self.keys.update(foot(player, max(self.size.width - 2, 1), hidden))
+
+    def _show_worlds(self, shown: "list[View]") -> bool:
+        """As many as there is room for; whether there are others."""
+        widest = max(view.width for view in shown)
+        room = max(1, self.size.width // max(PANE, widest + EDGES))
+        turn = self.turned % len(shown)
+        first = (shown[turn:] + shown[:turn])[:room]
+        for number, pane in enumerate(self.panes):
+            pane.display = number < len(first)
+            if pane.display:
+                pane.show(first[number])
+        return len(first) < len(shown)
+
+    def _show_help(self) -> None:
+        self.help.query_one(Static).update(all_keys(self.player))
+        self.help.query_one(Static).border_title = "keys; any of them closes this"
+        self.help.display = True
+
+
+class View(NamedTuple):
+    """What is shown of a world, or of how far the two are apart."""
+
+    title: str
+    leads: bool  # whether the player is in it
+    lines: list[str]
+    text: str = ""
+    frame: Frame | None = None  # in place of a text
+
+    @property
+    def width(self) -> int:
+        """Columns that its text takes."""
+        return max(map(len, self.text.splitlines()), default=0)
+
+
+class Pane(Vertical):
+    """A world in a border."""
+
+    def __init__(self) -> None:
+        self.lines, self.text = Static(classes="lines"), Static(classes="text")
+        self.scroll = VerticalScroll(self.text, classes="scroll", can_focus=False)
+        self.picture = Picture()
+        super().__init__(self.lines, self.scroll, self.picture, classes="pane")
+
+    def show(self, view: View) -> None:
+        self.border_title = view.title
+        self.set_class(view.leads, "leads")
+        self.lines.update(Text("\n".join(view.lines)))
+        self.scroll.display = view.frame is None
+        self.picture.display = view.frame is not None
+        self.text.update(Text(view.text, no_wrap=True))
+        if view.frame is not None:
+            self.picture.show(view.frame)
+
+
+class Picture(Widget):
+    """A picture in half blocks, as large as there is room for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frame: Frame = np.zeros((2, 1, 3), np.uint8)
+
+    def show(self, frame: Frame) -> None:
+        self.frame = frame
+        self.refresh()
+
+    def render_lines(self, crop: Any) -> list[Strip]:
+        self.pixels = fitted(self.frame, self.size.width, 2 * self.size.height)
+        return super().render_lines(crop)
+
+    def render_line(self, y: int) -> Strip:
+        pair = self.pixels[2 * y : 2 * y + 2]
+        if not len(pair):
+            return Strip.blank(self.size.width)
+        left = Segment(" " * ((self.size.width - pair.shape[1]) // 2))
+        return Strip([left, *half_blocks(pair)]).adjust_cell_length(self.size.width)
+
+
+def half_blocks(pair: Frame) -> Iterator[Segment]:
+    """One row of characters for two rows of pixels, or for a last one, [2 or 1, W, 3]."""
+    colours = [tuple(map(hexadecimal, column)) for column in pair.swapaxes(0, 1)]
+    for (upper, *lower), alike in groupby(colours):
+        yield Segment(
+            "▀" * len(list(alike)), Style(color=upper, bgcolor=lower[0] if lower else None)
+        )
+
+
+def hexadecimal(colour: Sequence[int]) -> str:
+    """
+    >>> hexadecimal((255, 0, 16))
+    '#ff0010'
+    """
+    return "#" + "".join(f"{part:02x}" for part in colour)
+
+
+def views(player: Player) -> list[View]:
+    """Each world, in text where there is one, and how far the two are apart in pictures."""
+    texts = {side: text_of(player, side) for side in player.strands}
+    if any(text is None for text in texts.values()):
+        return [
+            View(panel.title, panel.title == player.leader, panel.lines, frame=panel.picture)
+            for panel in player.panels()
+        ]
+    return [
+        View(side, side == player.leader, player.lines(side), text or "")
+        for side, text in texts.items()
+    ]
+
+
+def text_of(player: Player, side: Side) -> str | None:
+    """The truth, once it is told, stands above what the model believes."""
+    text = player.text(side)
+    if side == "dream" or not player.truth_is_told or text is None:
+        return text
+    believed = player.believed(side) or ""
+    wide = max(len(text), len(believed))
+    return f"{text:{wide}}   the truth\n\n{believed:{wide}}   believed"
+
+
+def headline(player: Player) -> Table:
+    """What led here, and how the game goes on."""
+    table = Table.grid(expand=True)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_row(Text(player.headline, "bold"), Text(state(player)))
+    return table
+
+
+def bars(expected: Sequence[Chance]) -> Text:
+    """A bar for each value."""
+    return Text("\n").join(
+        Text.assemble(
+            (f"{chance.value:3} ", "bold" if chance.seen else ""),
+            (bar(chance.probability), colour(chance.value)),
+            f" {chance.probability:6.1%}",
+            ("  seen" if chance.seen else "", "bold"),
+        )
+        for chance in expected
+    )
+
+
+def bar(probability: float) -> str:
+    """A horizontal bar, to an eighth of a character.
+
+    >>> bar(0.5).rstrip()
+    '██████████████'
+    """
+    whole, part = divmod(round(8 * BAR * probability), 8)
+    return ("█" * whole + EIGHTHS[part] * (whole < BAR)).ljust(BAR)
+
+
+def colour(value: int) -> str:
+    """The colour of a value, as in the toy game's pictures."""
+    return hexadecimal(PALETTE[value % len(PALETTE)].tolist())
+
+
+def told(player: Player, surprises: Surprises) -> Text:
+    """What the model thought, a line each, and its surprise over the last rows."""
+    lines = [*thoughts(player.moment), ("over time", sparkline(surprises.shares))]
+    text = Text("\n", no_wrap=True)
+    return text.join(Text.assemble((f"{name:{LABEL}}", "dim"), words) for name, words in lines)
+
+
+def sparkline(shares: Sequence[float]) -> str:
+    """
+    >>> sparkline([0, 0.5, 1])
+    '▁▅█'
+    """
+    return "".join(HEIGHTS[round(7 * share)] for share in shares)
+
+
+def foot(player: Player, width: int, hidden: bool) -> Text:
+    """The keys that there is room for, and those that show the others."""
+    last = [("tab", "next view")] * hidden + [(HELP, "all keys"), (QUIT, "quit")]
+    lines: list[list[tuple[str, str]]] = [[]]
+    for pair in keys_of(player):
+        kept = last if len(lines) == FOOT else []
+        if columns([*lines[-1], pair, *kept]) <= width:
+            lines[-1].append(pair)
+        elif len(lines) < FOOT:
+            lines.append([pair])
+        else:
+            break
+    lines[-1] += last
+    return Text("\n", no_wrap=True).join(map(written, lines))
+
+
+def columns(pairs: Sequence[tuple[str, str]]) -> int:
+    return len(written(pairs))
+
+
+def written(pairs: Sequence[tuple[str, str]]) -> Text:
+    """Keys, each with what it does."""
+    parts = [Text.assemble((symbols(keys), "bold"), " ", words) for keys, words in pairs]
+    return Text("  ").join(parts)
+
+
+def symbols(keys: str) -> str:
+    """
+    >>> symbols("left 1")
+    '← 1'
+    """
+    return " ".join(SYMBOLS.get(key, key) for key in keys.split())
+
+
+def all_keys(player: Player) -> Table:
+    """Every key, in two columns."""
+    others = [("tab", "next view"), (HELP, "these keys"), (QUIT, "quit")]
+    pairs = [(symbols(keys), words) for keys, words in [*keys_of(player), *others]]
+    half = -(-len(pairs) // 2)
+    table = Table.grid(padding=(0, 3, 0, 0))
+    for number in range(half):
+        couple = [pairs[number], *pairs[number + half : number + half + 1]]
+        cells = [
+            Text(part, "bold" * (not place)) for pair in couple for place, part in enumerate(pair)
+        ]
+        table.add_row(*cells)
+    return table

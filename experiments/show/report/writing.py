@@ -1,0 +1,163 @@
+"""Gathers what a report shows, and writes it."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from worldmodel import nested
+from worldmodel.checkpoint import Checkpoint, list_checkpoints
+from worldmodel.experiments.data.datasets import HELD_OUT
+from worldmodel.experiments.measure.calibration import Calibration, calibration, particles_for
+from worldmodel.experiments.runs.folder import RunError, RunFolder, write_text
+from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.experiments.show.report import charts, films, sections
+from worldmodel.experiments.show.report.films import Shown
+from worldmodel.experiments.show.report.kinds import Kind, held_out
+from worldmodel.experiments.show.report.page import (
+    Html,
+    contents,
+    element,
+    facts,
+    in_words,
+    number,
+    page,
+    paragraph,
+)
+
+EPISODES = 200  # that the model's probabilities are judged on, at most
+
+
+def check_page(path: Path) -> None:
+    """Says at once what writing would say in the end."""
+    if path.is_dir():
+        raise RunError(
+            f"--out is the page to be written, such as report.html, but {path} is a folder"
+        )
+    if not path.parent.is_dir():
+        raise RunError(f"the report {path} cannot be written: there is no folder {path.parent}")
+
+
+def evaluated(folder: RunFolder, checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """What `evaluate` found of a checkpoint; None if it has not been asked since, or if the
+    episodes are gone that it held out."""
+    try:
+        found = json.loads((folder.path / "evaluation.json").read_text())
+        of = found["real_steps_used"], found["wall_seconds"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    values = checkpoint.values
+    is_new = of == (values["real_steps"], values["seconds"])
+    return found if is_new and (folder.episodes / HELD_OUT).is_file() else None
+
+
+def write_report(
+    folder: RunFolder,
+    kind: Kind,
+    parts: Any,
+    checkpoint: Checkpoint,
+    result: Mapping[str, Any],
+    out: Path,
+    reporter: Reporter,
+) -> None:
+    """Writes the report of a run to `out`, whole or not at all. parts: what the run holds; result:
+    what `evaluate` found of its checkpoint."""
+    config = folder.config()
+    torch.set_num_threads(config.threads)
+    reporter.say("dreaming on without looking")
+    off = kind.open_loop(folder, parts, result)
+    judged = _calibration(folder, parts, reporter)
+    shown = _films(parts, reporter)
+    if not charts.available():
+        reporter.say(charts.MISSING)
+    body = [
+        sections.learning(kind.curve(folder), list(folder.metrics())),
+        sections.returns(kind.reached(result)),
+        sections.foresight(off),
+        sections.calibration(judged, kind.whose(config)),
+        sections.dreams(shown, parts.has_environment),
+        sections.configuration(config),
+    ]
+    title = folder.path.resolve().name
+    head = header(title, kind.what(config), folder, checkpoint)
+    write_text(out, page(f"{title}: worldmodel report", head, element("main", *body)))
+
+
+def header(title: str, what: str, folder: RunFolder, checkpoint: Checkpoint) -> Html:
+    """What the page is of."""
+    values = checkpoint.values
+    return element(
+        "header",
+        element("h1", title),
+        paragraph(what, class_="what"),
+        facts(
+            [
+                ("experiment", folder.experiment),
+                ("learned until", _moment(_learned_until(folder))),
+                ("reported", _moment(datetime.now(UTC))),
+                ("worldmodel", _version()),
+                ("seed", number(folder.config().seed)),
+                ("real steps", number(values["real_steps"])),
+                ("wall-clock time", duration(values["seconds"])),
+            ]
+        ),
+        None if charts.available() else paragraph(charts.MISSING, class_="note"),
+        contents(sections.TITLES),
+    )
+
+
+def duration(seconds: float) -> str:
+    """
+    >>> duration(7.94), duration(1312), duration(7325)
+    ('7.9 s', '21 min 52 s', '2 h 2 min')
+    """
+    if seconds < 60:
+        return f"{in_words(seconds, 2)} s"
+    minutes, hours = int(seconds) // 60, int(seconds) // 3600
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min {int(seconds) % 60} s"
+
+
+def _moment(moment: datetime) -> Html:
+    return element(
+        "time", f"{moment:%Y-%m-%d %H:%M} UTC", datetime=moment.isoformat("T", "seconds")
+    )
+
+
+def _learned_until(folder: RunFolder) -> datetime:
+    newest = list_checkpoints(folder.checkpoints)[-1]
+    return datetime.fromtimestamp((newest / "checkpoint.json").stat().st_mtime, UTC)
+
+
+def _version() -> str:
+    try:
+        return version("worldmodel")
+    except PackageNotFoundError:  # run from its sources
+        return "not installed"
+
+
+def _calibration(folder: RunFolder, parts: Any, reporter: Reporter) -> Calibration:
+    sequences = nested.index(held_out(folder, parts), (slice(None), slice(EPISODES)))
+    episodes = sequences.mask.shape[1]
+    particles = particles_for(parts.model, parts.observation_space, episodes)
+    with reporter.stage("asking for probabilities", len(sequences.mask), 0, "rows") as stage:
+        return calibration(
+            parts.model,
+            sequences,
+            particles,
+            parts.config.seed,
+            lambda done, total: stage.update(done),
+        )
+
+
+def _films(parts: Any, reporter: Reporter) -> list[Shown]:
+    shown: list[Shown] = []
+    total = films.DREAMS + parts.has_environment
+    with reporter.stage("filming", total, 0, "films") as stage:
+        for film in films.filmed(parts):
+            shown.append(film)
+            stage.update(len(shown))
+    return shown
