@@ -335,7 +335,7 @@ def test_a_flac_without_its_length_is_refused(tmp_path):
 
 def test_without_soundfile_one_is_told_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "soundfile", None)
-    with pytest.raises(RunError, match=r"pip install 'worldmodel\[audio\]'") as caught:
+    with pytest.raises(RunError, match=r"pip install 'worldmodel-gym\[audio\]'") as caught:
         list(read_audio(written(tmp_path / "a.flac", b"fLaC"), 8000, 10, None))
     assert not isinstance(caught.value, BadFileError)  # it is not the file that is bad
 

@@ -364,7 +364,7 @@ def test_missing_packages_are_named(parts, monkeypatch):
     monkeypatch.delattr(worldmodel.experiments.show.play, "server")
     monkeypatch.delitem(sys.modules, "worldmodel.experiments.show.play.server")
     monkeypatch.setitem(sys.modules, "starlette.applications", None)
-    with pytest.raises(RunError, match=r"pip install 'worldmodel\[browser\]'"):
+    with pytest.raises(RunError, match=r"pip install 'worldmodel-gym\[browser\]'"):
         browser.play(parts, PlayConfig(port=0), Path("run/videos"))
 
 

@@ -227,7 +227,7 @@ def test_minari_loads_what_was_exported(tmp_path, monkeypatch):
 
 def test_without_minari_one_is_told_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "minari", None)
-    with pytest.raises(RunError, match=r"pip install 'worldmodel\[minari\]'"):
+    with pytest.raises(RunError, match=r"pip install 'worldmodel-gym\[minari\]'"):
         export(episodes_of([3]), ACTIONS["box"], ACTIONS["box"], tmp_path / "out", "minari")
 
 

@@ -224,7 +224,7 @@ def kinds(base):
     """The complete classes under `base` that the library itself defines."""
     for kind in base.__subclasses__():
         yield from kinds(kind)
-        if not inspect.isabstract(kind) and kind.__module__.startswith("worldmodel."):
+        if not inspect.isabstract(kind) and kind.__module__.startswith("worldmodel.codecs"):
             yield kind
 
 

@@ -116,7 +116,7 @@ def kinds(base):
     """The classes under `base` that the library itself defines."""
     for kind in base.__subclasses__():
         yield from kinds(kind)
-        if kind.__module__.startswith("worldmodel."):
+        if kind.__module__.startswith("worldmodel.codecs"):
             yield kind
 
 

@@ -188,7 +188,7 @@ def test_it_closes(way, tmp_path):
 
 def test_without_pygame_it_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "pygame", None)
-    with pytest.raises(RunError, match=r"pip install 'worldmodel\[window\]'.*--view browser"):
+    with pytest.raises(RunError, match=r"pip install 'worldmodel-gym\[window\]'.*--view browser"):
         window.play(toy_parts(), PlayConfig(), tmp_path)
 
 

@@ -31,6 +31,9 @@ def mlp(sizes: list[int], norm: bool = False) -> nn.Sequential:
 ONE_LAYER = (True, 1, 0.0, False, False, False)  # with biases; no dropout; one way; time first
 
 
+# Without these instructions there is no kernel of an LSTM in bfloat16, and it stays float32.
+HAS_BFLOAT16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
 MANY = 2**14  # numbers, from which on a processor's time for them is worth a few calls
 
 
@@ -219,7 +222,8 @@ class LSTM(FusedRecurrence):
     def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
         hidden, memory = (part.contiguous() for part in state.chunk(2, -1))
         begin = [hidden[None], memory[None]]
-        outputs = torch.lstm(inputs, begin, self.weights, *ONE_LAYER)[0]
+        with torch.autocast("cpu", enabled=torch.is_autocast_enabled("cpu") and HAS_BFLOAT16):
+            outputs = torch.lstm(inputs, begin, self.weights, *ONE_LAYER)[0]
         before = torch.cat([hidden[None], outputs[:-1]])
         written, forget, _ = self._gates(self.drive(inputs) + F.linear(before, self.from_hidden))
         memories = []
