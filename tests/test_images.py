@@ -7,15 +7,9 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from worldmodel.experiments.images.files import (
-    Batches,
-    Prepared,
-    binarise,
-    common_shape,
-    get_random_samples,
-    open_images,
-)
+from worldmodel.experiments.images.files import Prepared, open_images
 from worldmodel.experiments.runs.folder import RunError
+from worldmodel.image_batches import Batches, binarise, common_shape, get_random_samples
 
 SHAPE = (9, 8, 3)
 
@@ -129,7 +123,7 @@ def test_shapes_have_to_agree_until_they_are_prepared(tmp_path):
     np.save(tmp_path / "a.npy", numbered(2))
     np.save(tmp_path / "b.npy", numbered(2, shape=(16, 12, 1)))
     found = open_images(tmp_path)
-    with pytest.raises(RunError, match=r"b\.npy has images of .*a\.npy.*--size and --grayscale"):
+    with pytest.raises(ValueError, match=r"b\.npy has images of .*a\.npy.*--size and --grayscale"):
         common_shape(found)
     prepared = [Prepared(images, 16, grayscale=True) for images in found]
     assert common_shape(prepared) == (16, 16, 1)
@@ -187,7 +181,7 @@ def test_weights_that_make_no_sense_are_refused(files):
     for weights in ([1.0], [-1.0, 2.0], [0.0, 0.0]):
         with pytest.raises(ValueError, match="one weight for each of 2 files"):
             get_random_samples(files, 3, weights)
-    with pytest.raises(RunError, match=r"--weights c\.npy is the name of 0 of"):
+    with pytest.raises(ValueError, match=r"--weights c\.npy is the name of 0 of"):
         Batches(files, 4, 8, {"c.npy": 2.0})
 
 

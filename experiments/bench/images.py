@@ -20,7 +20,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from worldmodel.experiments.images.files import Batches, open_images
+from worldmodel.experiments.images.files import open_images
+from worldmodel.image_batches import Batches
 from worldmodel.experiments.runs.folder import RunError
 from worldmodel.experiments.runs.progress import Reporter
 

@@ -34,12 +34,13 @@ from worldmodel import (
 from worldmodel.checkpoint import list_checkpoints
 from worldmodel.codecs import explain_size
 from worldmodel.experiments.images.config import VAEConfig, VAELearningConfig, VAEModelConfig
-from worldmodel.experiments.images.files import Batches, Binarisation, HeldImages, images_of
+from worldmodel.experiments.images.files import images_of
 from worldmodel.experiments.images.grids import save_grid
 from worldmodel.experiments.runs.folder import RunFolder
 from worldmodel.experiments.runs.progress import Reporter
 from worldmodel.experiments.runs.stages import Stage, Told, newest_checkpoint
 from worldmodel.experiments.runs.stages import Training as Run
+from worldmodel.image_batches import Batches, Binarisation, HeldImages
 from worldmodel.objectives import Metrics
 
 WARM_UP, TIMED = 3, 30  # updates, by which the speed is measured

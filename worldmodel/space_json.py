@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from worldmodel.experiments.runs.folder import RunError, write_text
+from worldmodel.checkpoint import write_text
 
 SCHEMA_VERSION = 1
 FILE = "spaces.json"
@@ -27,7 +27,7 @@ def read_spaces(folder: Path) -> tuple[spaces.Space, spaces.Space]:
     """The observation space and the action space of the episodes in a folder."""
     file = folder / FILE
     if not file.is_file():
-        raise RunError(f"{folder} holds episodes, but no {FILE} that says of which spaces")
+        raise ValueError(f"{folder} holds episodes, but no {FILE} that says of which spaces")
     try:
         described = json.loads(file.read_text())
         version = described["schema_version"]
@@ -35,7 +35,7 @@ def read_spaces(folder: Path) -> tuple[spaces.Space, spaces.Space]:
             raise ValueError(f"it has schema version {version}, not {SCHEMA_VERSION}")
         return from_json(described["observation"]), from_json(described["action"])
     except Exception as error:
-        raise RunError(f"{file} cannot be read: {error}") from error
+        raise ValueError(f"{file} cannot be read: {error}") from error
 
 
 def to_json(space: spaces.Space) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def to_json(space: spaces.Space) -> dict[str, Any]:
         return kind | {"spaces": {key: to_json(part) for key, part in space.items()}}
     if isinstance(space, spaces.Tuple):
         return kind | {"spaces": [to_json(part) for part in space]}
-    raise RunError(
+    raise ValueError(
         f"episodes of the space {space} cannot be described: known are Box, Discrete, "
         "MultiDiscrete, MultiBinary, and Dict and Tuple of these"
     )

@@ -1,0 +1,282 @@
+"""The options of a `WorldModelAgent`: frozen dataclasses, whose docstrings are the help.
+
+An option's name means one thing in the whole package; nothing here imports torch.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from worldmodel.options import below_one, not_negative, positive, shares
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """Images: how an observation that is one image is encoded."""
+
+    vae: Literal["frozen", "joint"] = "frozen"
+    """frozen: a convolutional VAE learns from the recorded images, and the world model predicts
+    its codes. joint: the world model learns convolutions itself, and the policy acts on the
+    features that it draws images from, so that none are drawn in dreams (images beside other
+    observations are learned jointly, too, but are drawn)."""
+    vae_latent: int = 8
+    """Numbers of a code (frozen); inactive ones are pruned."""
+    vae_hidden: int = 128
+    """Units between convolutions and code, both ways."""
+    vae_width: int = 8
+    """Channels at the highest resolution."""
+    vae_likelihood: Literal["mse", "discretised-logistic"] = "mse"
+    """Of pixels (frozen): a Gaussian of fixed scale, or a mass over the 256 levels."""
+    vae_std: float = 0.1
+    """Scale of mse, as a share of the full brightness."""
+    vae_kl_weight: float = 0.02
+    """Weight of the codes' KL divergence (frozen). A small thing that moves over an empty ground
+    is worth few nats, and at 1 codes do not describe it for the first thousand updates."""
+    vae_updates: int = 2_000
+    """Updates of the VAE after the first collection (frozen, as all that follow)."""
+    vae_growth: float = 2.0
+    """The VAE learns again whenever the steps that were collected have grown by this factor; all
+    recorded images are then encoded anew."""
+    vae_batch_size: int = 64
+    """Images of an update."""
+    vae_learning_rate: float = 0.002
+    """Adam's, at first; it falls along a cosine."""
+
+    def __post_init__(self) -> None:
+        positive(self, "vae_latent", "vae_hidden", "vae_width", "vae_std")
+        positive(self, "vae_updates", "vae_batch_size", "vae_learning_rate")
+        if self.vae_kl_weight < 0 or self.vae_growth <= 1:
+            raise ValueError(
+                "--vae-kl-weight must be 0 or more and --vae-growth above 1, "
+                f"got {self.vae_kl_weight} and {self.vae_growth}"
+            )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The world model."""
+
+    core: str = "auto"
+    """The sequence core, by its name in `worldmodel.CORES`. auto: rnn, but rssm for images that
+    are learned jointly."""
+    hidden_size: int = 16
+    """Units of the recurrence. Few of them learn a world that shows nearly all; a world with much
+    to be remembered wants more."""
+    decoder_hidden: int = 128
+    """Units of the decoder, which reads the recurrence and the latent."""
+    latent: int = 16
+    """Size of a row's latent (not rnn)."""
+    latent_classes: int = 0
+    """Values of each of `latent` categoricals; 0: Gaussian latents (rssm only)."""
+    smoothing: bool = False
+    """Let the posterior read later rows, too (srnn and independent only)."""
+    recurrence: str = "skip-gru"
+    """Of the core, by its name in `worldmodel.RECURRENCES`; "default": the core's own. skip-gru:
+    the decoder reads the recurrence's input, too, and begins with the previous observation."""
+    layers: int = 1
+    """Of the recurrence."""
+    history: int = 1
+    """Observations in the context; some replace a memory."""
+    rewards: Literal["auto", "density"] = "auto"
+    """auto: a probability of each value, if there are few of them in the first collection."""
+    minimum_std: float = 0.01
+    """Of a number's density, relative to how far the number varied in the first collection."""
+
+    def __post_init__(self) -> None:
+        positive(self, "hidden_size", "decoder_hidden", "latent", "layers", "history")
+        positive(self, "minimum_std")
+        if self.latent_classes < 0 or self.latent_classes == 1:
+            raise ValueError(
+                "--latent-classes is 0 (Gaussian latents) or 2 and more, "
+                f"got {self.latent_classes}"
+            )
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """Collection: steps of the real environment."""
+
+    prefill: int = 500
+    """Steps at random, first."""
+    sticky_probability: float = 0.0
+    """Probability that the last action is repeated in these (sticky actions); swings what has to
+    be swung."""
+    collect_steps: int = 250
+    """Steps of the policy in each round after that."""
+    policy_weight: float = 1.0
+    """How often a row of the policy is learned from, relative to a random one."""
+
+    def __post_init__(self) -> None:
+        positive(self, "prefill", "collect_steps", "policy_weight")
+        below_one(self, "sticky_probability")
+
+
+@dataclass(frozen=True)
+class LearningConfig:
+    """Learning of the world model."""
+
+    objective: str = "elbo"
+    """By its name in `worldmodel.OBJECTIVES`."""
+    num_particles: int = 1
+    """Draws of each window's latents."""
+    first_updates: int = 600
+    """Updates after the first collection."""
+    update_ratio: float = 1.0
+    """Updates a real step after it."""
+    window: int = 32
+    """Rows of a training window, at most."""
+    batch_size: int = 32
+    """Windows of a batch, if all had the full length."""
+    from_start: float = 0.25
+    """The share of windows that begin at an episode's first row; others begin anywhere."""
+    burn_in: int = 1
+    """Rows of a window that begins late that are not scored: their past is unknown."""
+    learning_rate: float = 0.003
+    """Adam's, at first; it falls along a cosine to a tenth."""
+    weight_decay: float = 0.0
+    """Adam's, decoupled."""
+    clip_norm: float = 1.0
+    """Norm that the gradient is clipped to."""
+    dropout: float = 0.0
+    """Dropout rate of the features that the decoder reads."""
+    ema_decay: float = 0.0
+    """Decay of an average of the weights, which a stage of learning ends with; 0: none."""
+    kl_weight: float = 1.0
+    """Weight of the KL divergence (elbo only, as all that follow; no metric contains it)."""
+    kl_warmup: int = 0
+    """Updates within which that weight rises from 0, in a line."""
+    kl_cycle: int = 0
+    """Updates within which it rises, and for as many is flat, over and over; 0: it rises once."""
+    kl_delay: int = 0
+    """Updates before the first cycle, with a weight of 0."""
+    free_nats: float = 0.0
+    """A row's KL divergence below this is not made smaller."""
+    kl_balance: float | None = None
+    """The share of the KL divergence's gradient that moves the prior; by default the true
+    gradient."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of large products while learning; weights and recurrent states are float32 anyway."""
+    compile: bool = False
+    """Compile the core's steps first, which takes a minute (rssm and vrnn gain by it)."""
+
+    def __post_init__(self) -> None:
+        positive(self, "first_updates", "update_ratio", "window", "batch_size", "learning_rate")
+        positive(self, "clip_norm", "num_particles")
+        not_negative(self, "burn_in", "weight_decay", "kl_weight", "free_nats")
+        not_negative(self, "kl_warmup", "kl_cycle", "kl_delay")
+        if self.kl_cycle and self.kl_warmup:
+            raise ValueError("--kl-warmup rises once, --kl-cycle over and over: give one")
+        if self.kl_delay and not self.kl_cycle:
+            raise ValueError("--kl-delay comes before the first cycle: give --kl-cycle, too")
+        shares(self, "from_start", "kl_balance")
+        below_one(self, "dropout", "ema_decay")
+
+
+class Rollouts(NamedTuple):
+    """Options of rollouts, with nothing left open."""
+
+    method: str
+    num_imagined: int  # dreams side by side
+    length: int  # rows
+    gae_lambda: float
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """The policy, which is trained in the dream alone."""
+
+    agent: str = "own"
+    """own, or an algorithm of stable-baselines3, unchanged: sb3:PPO, sb3:A2C, sb3:DQN, sb3:SAC,
+    sb3:RecurrentPPO (of sb3-contrib)."""
+    agent_arguments: str = "{}"
+    """Of that algorithm's own constructor, as JSON, instead of those chosen here (sb3 only)."""
+    method: str = "auto"
+    """Our own agent's gradient, by its name in `worldmodel.agents.METHODS`. actor-critic: the
+    score function of the chosen actions; all-actions: each action is tried in a fork of the dream;
+    pathwise: the gradient through the dream; reinforce: no critic. auto: pathwise for actions that
+    are numbers, actor-critic for others."""
+    first_rollouts: int = 600
+    """Rollouts in the dream after the first collection."""
+    rollout_ratio: float = 1.0
+    """Rollouts a real step after it."""
+    epochs: int = 1
+    """Updates a rollout."""
+    dream_starts: Literal["recorded", "initial"] = "recorded"
+    """recorded: dreams go on from beliefs about recorded rows; initial: they begin with the
+    model's own first rows."""
+    num_imagined: int | None = None
+    """Dreams side by side. By default 128, or 256 for the gradient through the dream."""
+    rollout_length: int | None = None
+    """Rows a rollout. By default 40, or 20 for the gradient through the dream, which is mostly
+    noise farther back."""
+    horizon: int = 200
+    """Steps after which a dream is over and another one begins."""
+    policy_hidden: int = 128
+    """Units of the policy's and of the critic's layers."""
+    policy_learning_rate: float = 0.001
+    """Adam's, at first; it falls along a cosine to a tenth."""
+    discount: float = 0.99
+    """Of rewards, a step."""
+    gae_lambda: float | None = None
+    """lambda of the returns (not DQN, SAC). By default 0.97, or 0.95 for the gradient through the
+    dream."""
+    policy_ema_decay: float = 0.995
+    """Decay of the average of our own policy's weights, which acts in reality; 0: none."""
+    entropy: float = 0.003
+    """Weight of the entropy bonus, at first (not DQN, SAC)."""
+    final_entropy: float = 1.0
+    """That weight at the end, as a share of the first; it falls exponentially."""
+    normalise_returns: bool = True
+    """Divide returns by the range from their 5th to their 95th percentile (Hafner et al. 2023, eq.
+    12), so that one entropy weight does for rewards of any scale."""
+
+    def __post_init__(self) -> None:
+        positive(self, "first_rollouts", "rollout_ratio", "horizon", "epochs")
+        positive(self, "policy_hidden", "policy_learning_rate", "discount", "final_entropy")
+        given = ("num_imagined", "rollout_length")
+        positive(self, *(name for name in given if getattr(self, name) is not None))
+        not_negative(self, "entropy")
+        shares(self, "discount", "gae_lambda", "final_entropy")
+        below_one(self, "policy_ema_decay")
+        if self.agent != "own" and not self.agent.startswith("sb3:"):
+            raise ValueError(f"--agent is own or an algorithm such as sb3:PPO, got {self.agent}")
+        if self.agent == "own" and self.agent_arguments != "{}":
+            raise ValueError("--agent-arguments are those of an algorithm: choose --agent sb3:...")
+        if self.agent != "own" and self.method != "auto":
+            raise ValueError(
+                f"--method is our own agent's: leave it out with --agent {self.agent}"
+            )
+
+    @property
+    def algorithm(self) -> str | None:
+        """The name of stable-baselines3's algorithm, if it is one."""
+        return None if self.agent == "own" else self.agent.removeprefix("sb3:")
+
+    def rollouts(self, are_numbers: bool) -> Rollouts:
+        """How rollouts are made for actions that are numbers, or for others."""
+        method = self.method
+        if method == "auto":
+            is_ours = self.algorithm is None
+            method = "pathwise" if are_numbers and is_ours else "actor-critic"
+        dreams, length, gae_lambda = (256, 20, 0.95) if method == "pathwise" else (128, 40, 0.97)
+        return Rollouts(
+            method,
+            self.num_imagined or dreams,
+            self.rollout_length or length,
+            gae_lambda if self.gae_lambda is None else self.gae_lambda,
+        )
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """The options of a `WorldModelAgent`, by group."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    collect: CollectConfig = field(default_factory=CollectConfig)
+    learning: LearningConfig = field(default_factory=LearningConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    images: ImageConfig = field(default_factory=ImageConfig)
+    seed: int = 0
+    """Of everything that is random."""
+
+    def __post_init__(self) -> None:
+        not_negative(self, "seed")

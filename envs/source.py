@@ -1,0 +1,103 @@
+"""Where environments come from: an id, an environment, or a function that makes one."""
+
+import functools
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnasium
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+
+from worldmodel.envs.make import make_environment, make_vector_env
+
+RENDERED = "rgb_array"
+
+
+class EnvironmentSource:
+    """Makes one kind of environment, alone or in copies side by side."""
+
+    def __init__(
+        self,
+        env: "str | gymnasium.Env | Callable[[], gymnasium.Env]",
+        arguments: Mapping[str, Any] | None = None,
+        **options: Any,
+    ):
+        """env: a Gymnasium id, `module:id`, an environment, which stays the caller's, or a
+        function that makes one; arguments, options: of `make_environment`, for ids alone."""
+        if isinstance(env, VectorEnv):
+            raise TypeError(
+                "expected one environment, its id or a function that makes one, got the vector "
+                f"environment {env}; pass a function: copies are made of it as they are needed"
+            )
+        if not (isinstance(env, str | gymnasium.Env) or callable(env)):
+            raise TypeError(
+                "expected a Gymnasium id, an environment or a function that makes one, "
+                f"got {env!r}"
+            )
+        if not isinstance(env, str) and (arguments or options):
+            names = ", ".join([*(arguments or {}), *options])
+            raise TypeError(
+                f"{names} are for environments that are made by their id; wrap {env} yourself"
+            )
+        self.env = env
+        self.arguments = arguments
+        self.options = options
+
+    @property
+    def most_copies(self) -> int | None:
+        """How many can be made; None: any number."""
+        return 1 if isinstance(self.env, gymnasium.Env) else None
+
+    def one(self, render_mode: str | None = None) -> gymnasium.Env:
+        """One environment. render_mode: for ids alone."""
+        if isinstance(self.env, str):
+            return make_environment(
+                self.env, self.arguments, render_mode=render_mode, **self.options
+            )
+        return _Borrowed(self.env) if isinstance(self.env, gymnasium.Env) else self.env()
+
+    def shown(self) -> gymnasium.Env:
+        """One environment that renders images, if it can."""
+        env = self.one()
+        modes = env.metadata.get("render_modes") or ()
+        if env.render_mode == RENDERED or RENDERED not in modes or not isinstance(self.env, str):
+            return env
+        env.close()
+        return self.one(RENDERED)
+
+    def vector(
+        self,
+        copies: int = 1,
+        workers: int = 0,
+        report: Callable[[str], None] = warnings.warn,
+        render_mode: str | None = None,
+    ) -> VectorEnv:
+        """`copies` side by side, for a `GymEnvironment`.
+
+        workers: processes that share the copies, 0: this one; report: told of workers that had to
+        be replaced.
+        """
+        if isinstance(self.env, str):
+            return make_vector_env(
+                self.env,
+                self.arguments,
+                copies=copies,
+                workers=workers,
+                report=report,
+                render_mode=render_mode,
+                **self.options,
+            )
+        if self.most_copies is not None and copies > self.most_copies:
+            raise ValueError(
+                f"{copies} copies of {self.env} were asked for, and there is one; pass its id, or "
+                "a function that makes one"
+            )
+        make = functools.partial(self.one, render_mode)
+        return SyncVectorEnv([make] * copies, autoreset_mode=AutoresetMode.NEXT_STEP)
+
+
+class _Borrowed(gymnasium.Wrapper):
+    """An environment that its owner closes."""
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,124 @@
+"""Long work in stages of units, which can be stopped, saved and gone on with between any two."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+from torch import nn
+
+from worldmodel.checkpoint import Checkpoint
+
+Metrics = dict[str, Any]
+
+
+class Stage(NamedTuple):
+    """A part of a job that is counted in units."""
+
+    kind: str  # a key of the job's `titles`
+    round: int
+    units: int
+
+
+class Title(NamedTuple):
+    """The words for a kind of stage: "learning: 300/1000  12 updates/s"."""
+
+    doing: str
+    unit: str
+
+
+class Watcher:
+    """An observer of a job; each method does nothing here."""
+
+    def begin(self, job: "Job", stage: Stage) -> None:
+        """Called before the next unit of a stage, at its beginning and where a job goes on."""
+
+    def unit(self, job: "Job", stage: Stage, metrics: Metrics) -> bool:
+        """Called after each unit; returning False stops the job there."""
+        return True
+
+    def end(self, job: "Job", stage: Stage) -> None:
+        """Called after a stage."""
+
+
+class Job(ABC):
+    """Work in stages; everything that the next unit depends on is saved and restored whole.
+
+    Between two units the job is its `modules`, its `tensors`, its `values`, and the state of
+    torch's global generator, which the owner of the job keeps.
+    """
+
+    titles: ClassVar[Mapping[str, Title]]  # by kind of stage
+
+    def __init__(self) -> None:
+        self.stages: list[Stage] = []
+        self.stage = 0  # the place of the current stage in `stages`
+        self.done = 0  # units of it
+
+    @property
+    @abstractmethod
+    def modules(self) -> dict[str, nn.Module]:
+        """Everything that has weights, by name."""
+
+    @abstractmethod
+    def work(self, stage: Stage) -> Metrics:
+        """Does one unit; returns its metrics, numbers (or lists of them) by name."""
+
+    def note(self, stage: Stage, metrics: Metrics) -> str:
+        """A few words about a unit, for people."""
+        return ""
+
+    def end_stage(self) -> None:  # noqa: B027 (most leave nothing)
+        """Prepares the next stage."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Any]:
+        """What the next unit depends on besides the weights, for `torch.save`."""
+
+    @abstractmethod
+    def values(self) -> dict[str, Any]:
+        """What the next unit depends on besides, for JSON."""
+
+    def build(self, values: Mapping[str, Any]) -> None:  # noqa: B027 (most are built at once)
+        """Makes the modules that saved `values` tell of, before their weights are loaded."""
+
+    @abstractmethod
+    def load(self, tensors: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        """Takes `tensors` and `values` back; the weights are there already."""
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of stages, finished ones too."""
+        return 1 + max((stage.round for stage in self.stages), default=0)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no stage is left."""
+        return self.stage >= len(self.stages)
+
+    def run(self, *watchers: Watcher) -> bool:
+        """Does what is left; stops after a unit if a watcher says so. Returns `is_done`."""
+        while not self.is_done:
+            stage = self.stages[self.stage]
+            for watcher in watchers:
+                watcher.begin(self, stage)
+            while self.done < stage.units:
+                metrics = self.work(stage)
+                self.done += 1
+                if not all([watcher.unit(self, stage, metrics) for watcher in watchers]):
+                    return False
+            self.stage, self.done = self.stage + 1, 0
+            self.end_stage()
+            for watcher in watchers:
+                watcher.end(self, stage)
+        return True
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """`tensors` and `values`, with the place in the stages."""
+        return self.tensors(), self.values() | {"stage": self.stage, "done": self.done}
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Goes on from a checkpoint of `modules` and `state`."""
+        self.build(checkpoint.values)
+        checkpoint.load(self.modules)
+        self.stage, self.done = checkpoint.values["stage"], checkpoint.values["done"]
+        self.load(checkpoint.state, checkpoint.values)

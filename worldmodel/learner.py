@@ -1,0 +1,87 @@
+"""A model and how it learns: one objective, and the average of the weights."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from worldmodel.model import WorldModel
+from worldmodel.objectives import Metrics, Objective
+from worldmodel.schedules import Schedule
+from worldmodel.trainer import Trainer
+
+
+class Learner:
+    """A model, the objective that it learns by, and an exponential moving average of its weights.
+
+    Batches are the caller's: `Replay.sample`, `Passages` and `Batches` give them.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        objective: Objective,
+        learning_rate: float | Schedule,
+        weight_decay: float = 0.0,
+        clip_norm: float = 1.0,
+        ema_decay: float = 0.0,
+        autocast: bool = False,
+    ):
+        """ema_decay: of the average, in [0, 1); 0: there is none, and `averaged` is the model."""
+        self.model = model
+        self.trainer = Trainer(
+            objective,
+            model.parameters(),
+            learning_rate,
+            weight_decay,
+            clip_norm,
+            autocast=autocast,
+        )
+        self.average: AveragedModel | None = None
+        if ema_decay:
+            average = rising_average(ema_decay)
+            self.average = AveragedModel(model, multi_avg_fn=average, use_buffers=True).eval()
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """What has weights besides the model, by name."""
+        return {} if self.average is None else {"average": self.average}
+
+    @property
+    def averaged(self) -> WorldModel:
+        """The model with the average of its weights."""
+        return self.model if self.average is None else cast(WorldModel, self.average.module)
+
+    def update(self, batch: Any) -> Metrics:
+        """One step of the optimizer on a batch; the objective's metrics."""
+        self.model.train()
+        metrics = self.trainer.update(batch)
+        self.model.eval()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        return metrics
+
+    def keep_average(self) -> WorldModel:
+        """Gives the model the average of its weights; returns it."""
+        if self.average is not None:
+            self.model.load_state_dict(self.averaged.state_dict())
+        return self.model
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that `update` depends on but the weights of the model and of `modules`."""
+        return self.trainer.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.trainer.load_state_dict(dict(state))
+
+
+def rising_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """An average of weights that forgets the first ones early, so that short runs have one, too:
+    after n updates its decay is (1 + n) / (10 + n), `decay` at the most."""
+
+    def average(averaged: Any, current: Any, number: Any) -> None:
+        kept = min(decay, (1 + int(number)) / (10 + int(number)))
+        get_ema_multi_avg_fn(kept)(averaged, current, number)
+
+    return average
