@@ -1,323 +1,305 @@
-"""What a control run consists of: its world model, its policy, and how that is improved."""
+"""The parts of a world-model agent: its world model, its policy, and how both are made."""
 
 import copy
 import functools
-import inspect
-import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-import gymnasium
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from torch import nn
 
 from worldmodel import (
-    CORES,
     Agent,
-    Believer,
+    BeliefAgent,
     Dream,
+    Learner,
     ModelState,
     Replay,
+    Schedule,
     Trainer,
     WorldModel,
     action_codec,
-    constant,
+    core_options,
     cosine,
+    cyclical,
+    half_life,
+    linear,
+    make_objective,
     model_for,
 )
-from worldmodel.agents import (
-    ActorCritic,
-    Critic,
-    DynamicsGradient,
-    EveryAction,
-    Imagination,
-    Policy,
-    Sighted,
-)
-from worldmodel.agents.imagination import parameters_of, recorded_beliefs
-from worldmodel.agents.policy_gradient import PolicyGradient
-from worldmodel.checkpoint import Checkpoint
-from worldmodel.codecs import is_image
-from worldmodel.envs import (
-    CodeView,
-    DreamVectorEnv,
-    GymEnvironment,
-    ImageToCode,
-    ObservationView,
-    PoseView,
-    View,
-    action_names,
-    arguments_from_json,
-    can_pose,
-)
-from worldmodel.experiments.data.spaces import read_spaces
-from worldmodel.experiments.rl.config import ControlConfig, DreamingConfig
-from worldmodel.experiments.rl.environments import shown_environment, vector_env
-from worldmodel.experiments.rl.improving import ByAlgorithm, ByGradient, Improver
-from worldmodel.experiments.rl.seeing import (
+from worldmodel.agents.config import AgentConfig, LearningConfig, PolicyConfig
+from worldmodel.agents.image_encoder import (
+    EncodedAgent,
     code_space,
-    eyes_for,
-    jointly,
-    sees_codes,
+    image_encoder_for,
+    is_encoded,
+    joint_options,
 )
-from worldmodel.experiments.runs.folder import RunError, RunFolder
-from worldmodel.experiments.runs.stages import newest_checkpoint
+from worldmodel.agents.imagination import Imagination, parameters_of, recorded_beliefs
+from worldmodel.agents.policy_gradient import Critic, Policy, make_method
+from worldmodel.agents.policy_optimizers import (
+    GradientOptimizer,
+    PolicyOptimizer,
+    SB3Optimizer,
+)
+from worldmodel.codecs import is_image
+from worldmodel.envs import DreamVectorEnv, arguments_from_json
+from worldmodel.objectives import OBJECTIVES, Objective
+from worldmodel.registry import options_taken
+from worldmodel.schedules import in_segments
 
 if TYPE_CHECKING:
-    from worldmodel.agents.sb3 import Learner
+    from worldmodel.agents import sb3
 
 LAST_RATE = 0.1  # of a learning rate, relative to the first
 CRITIC_SCALE = 10  # returns, in units of an ordinary reward
 FINITE_REWARDS = 16  # rewards that take more values than this have a density
 
+Segments = Sequence[tuple[int, int]]  # see `in_segments`
 
-class Facts(NamedTuple):
-    """What the first collection told of the environment."""
 
-    steps: int  # that it took
+class Statistics(NamedTuple):
+    """Statistics of the rewards of the first collection."""
+
     reward_support: list[float] | None  # the values that rewards took, if they are few
-    reward_unit: float  # the size of an ordinary reward
+    reward_unit: float  # the root of their mean square
 
 
-class Parts:
-    """What a run consists of: the world model, its policy, and the worlds they face."""
+class Components:
+    """A world model, an image encoder where there is one, a policy, and its critic."""
 
     def __init__(
         self,
-        config: ControlConfig,
-        facts: Facts,
-        shown: spaces.Space,
+        config: AgentConfig,
+        statistics: Statistics,
+        recorded_space: spaces.Space,
         action_space: spaces.Space,
     ):
-        """shown: what the environment shows and episodes hold; the model's `observation_space` is
-        another one where images are seen as codes."""
+        """recorded_space: of the environment's observations; the model's `observation_space` is
+        another one where images are encoded first."""
         self.config = config
-        self.dreaming = config.dreaming
-        self.rollouts = config.dreaming.rollouts(isinstance(action_space, spaces.Box))
-        self.facts = facts
-        self.eyes: WorldModel | None = None
-        self.recorded_space = shown
-        self.observation_space, self.action_space = shown, action_space
-        if sees_codes(shown, config.seeing):
-            self.eyes = eyes_for(cast(spaces.Box, shown), config.seeing)
-            self.observation_space = code_space(self.eyes)
+        self.statistics = statistics
+        self.rollouts = config.policy.rollouts(isinstance(action_space, spaces.Box))
+        self.image_encoder: WorldModel | None = None
+        self.recorded_space = recorded_space
+        self.observation_space, self.action_space = recorded_space, action_space
+        if is_encoded(recorded_space, config.images):
+            image_space = cast(spaces.Box, recorded_space)
+            self.image_encoder = image_encoder_for(image_space, config.images)
+            self.observation_space = code_space(self.image_encoder)
         self.actions = action_codec(action_space)
-        is_own = config.dreaming.agent == "own"
-        self.is_joint = self.eyes is None and is_image(shown)
-        self.reveals = self.is_joint and is_own
+        is_own = config.policy.algorithm is None
+        self.is_joint = self.image_encoder is None and is_image(recorded_space)
+        self.reads_features = self.is_joint and is_own
         self.model = self._model()
         self.modules: dict[str, nn.Module] = {"model": self.model}
-        if self.eyes is not None:
-            self.modules["eyes"] = self.eyes
-        self.algorithm: Learner | None = None  # an algorithm of stable-baselines3
+        if self.image_encoder is not None:
+            self.modules["image_encoder"] = self.image_encoder
+        self.algorithm: sb3.Learner | None = None
         self.agent: Agent = self._own_agent() if is_own else self._foreign_agent()
         for module in self.modules.values():
             module.eval()
 
     @property
-    def has_environment(self) -> bool:
-        """Whether there is a real one: recorded episodes have none."""
-        return self.config.environment.env is not None
-
-    def environment(
-        self, copies: int = 1, seed: int | None = None, render_mode: str | None = None
-    ) -> GymEnvironment:
-        """The real environment, `copies` side by side, in this process; images are codes in it."""
-        made = vector_env(self.config.environment, copies, render_mode=render_mode)
-        return GymEnvironment(made if self.eyes is None else ImageToCode(made, self.eyes), seed)
-
-    @functools.cached_property
-    def _one(self) -> gymnasium.Env:
-        """The real environment by itself, to be asked and to draw with; it renders images where it
-        can, and shows what the world model sees before a VAE does."""
-        return shown_environment(self.config.environment)
-
-    @property
-    def time_limit(self) -> int | None:
-        """Steps after which the real environment truncates; None where it does not, or where
-        there is none."""
-        spec = self._one.spec if self.has_environment else None
-        limit = None if spec is None else spec.max_episode_steps
-        return limit and -(-limit // self.config.environment.action_repeat)
-
-    hides = False  # what the environment renders is for people to see
-
-    @property
-    def action_names(self) -> tuple[str, ...]:
-        """What the actions are called, in their order, in lower case; () where nobody says."""
-        return action_names(self._one) if self.has_environment else ()
-
-    @property
-    def pace(self) -> float | None:
-        """Rows a second at which the real environment is to be shown; None where nobody says."""
-        told = self._one.metadata.get("render_fps") if self.has_environment else None
-        return told and told / self.config.environment.action_repeat
-
-    def shown_environment(self, seed: int) -> GymEnvironment:
-        """One real game, which can be drawn if the environment renders images."""
-        return self.environment(1, seed, render_mode=self._one.render_mode)
-
-    def picture(self, environment: GymEnvironment, mode: str) -> Any:
-        """The real game as it is seen, or else as the environment renders it; None where there is
-        no such picture, and a view of the rows has to do."""
-        if mode != "rgb_array" or self.is_joint or environment.vector_env.render_mode != mode:
-            return None
-        return environment.vector_env.render()[0]  # type: ignore[index]
-
-    @property
     def player(self) -> Agent:
-        """The agent, as it acts where images are shown, not codes."""
-        return self.agent if self.eyes is None else Sighted(self.agent, self.eyes)
-
-    def view(self) -> View:
-        """Shows dreams: codes as the images that they stand for, states as the environment renders
-        them where it is known how to set it to one, and otherwise observations as they are."""
-        if self.eyes is not None:
-            return CodeView(self.eyes)
-        if self.has_environment and can_pose(self._one):
-            return PoseView(self._one)
-        return ObservationView(self.observation_space, self.model.reach)
+        """The agent, acting on the observations of the environment."""
+        if self.image_encoder is None:
+            return self.agent
+        return EncodedAgent(self.agent, self.image_encoder)
 
     def dream(self, horizon: int | None = None) -> Dream:
         """The environment as the model dreams it."""
-        horizon = horizon or self.dreaming.horizon
+        horizon = horizon or self.config.policy.horizon
         return Dream(self.model, horizon, self.observation_space, self.action_space)
 
-    def objective(self, imagination: Imagination) -> PolicyGradient:
-        """How the policy is trained."""
-        told, rollouts = self.dreaming, self.rollouts
-        core, critic, unit = imagination.core, self.critic, self.facts.reward_unit
-        sizes, discount, entropy = (
-            (rollouts.dreams, rollouts.length),
-            told.discount,
-            constant(told.entropy),
-        )
-        if rollouts.method == "every-action":
-            try:
-                return EveryAction(core, *sizes, critic, discount, entropy, unit)
-            except ValueError as error:
-                raise RunError(f"--method every-action: {error}") from error
-        kind = DynamicsGradient if rollouts.method == "dynamics" else ActorCritic
-        return kind(core, *sizes, critic, discount, rollouts.trace, entropy, unit)
-
-    def dreams(self, begin: Callable[[int], ModelState] | None = None) -> DreamVectorEnv:
-        """Dreams side by side whose beliefs are shown, for algorithms of others.
+    def belief_dreams(self, begin: Callable[[int], ModelState] | None = None) -> DreamVectorEnv:
+        """Dreams side by side that show beliefs, for algorithms of others.
 
         begin: the beliefs that they begin with.
         """
         return DreamVectorEnv(
             self.dream(),
-            self.rollouts.dreams,
+            self.rollouts.num_imagined,
             observe="belief",
             autoreset_mode=AutoresetMode.SAME_STEP,
             begin=begin,
         )
 
-    def _own_agent(self) -> Believer:
-        hidden = self.dreaming.policy_hidden
-        size = self.model.core.feature_size if self.reveals else self.model.belief_size
+    def _own_agent(self) -> BeliefAgent:
+        hidden = self.config.policy.policy_hidden
+        size = self.model.core.feature_size if self.reads_features else self.model.belief_size
         self.policy = Policy(size, self.actions, hidden)
         self.acting = copy.deepcopy(self.policy)  # its average over updates
-        self.critic = Critic(size, hidden, scale=CRITIC_SCALE * self.facts.reward_unit)
+        scale = CRITIC_SCALE * self.statistics.reward_unit
+        self.critic = Critic(size, hidden, scale)
         self.modules |= {"policy": self.policy, "critic": self.critic, "acting": self.acting}
-        return Believer(self.model, self.acting, self.reveals)
+        return self.believer(self.acting)
+
+    def believer(self, policy: Policy) -> BeliefAgent:
+        """An agent that acts by `policy` on what the model believes."""
+        return BeliefAgent(self.model, policy, "features" if self.reads_features else "belief")
 
     def _foreign_agent(self) -> Agent:
         from worldmodel.agents import sb3
 
-        told = self.dreaming
+        config = self.config.policy
         self.algorithm = sb3.Learner(
-            cast(str, told.algorithm), self.dreams(), options_of(told), self.facts.reward_unit
+            cast(str, config.algorithm),
+            self.belief_dreams(),
+            algorithm_options(config),
+            self.statistics.reward_unit,
         )
         head = sb3.Head(self.algorithm.algorithm)
         self.modules["policy"] = head
-        believer = Believer(self.model, head)
-        return sb3.Remembering(believer, head) if sb3.is_remembering(head) else believer
+        agent = BeliefAgent(self.model, head)
+        return sb3.Remembering(agent, head) if sb3.is_remembering(head) else agent
 
     def _model(self) -> WorldModel:
-        told, seeing = self.config.world, self.config.seeing
-        core = ("rssm" if self.is_joint else "rnn") if told.core == "auto" else told.core
-        known = set(inspect.signature(CORES[core]).parameters) - {"hidden"}
-        options: dict[str, Any] = {
-            key: value for key, value in vars(told).items() if key in known and value != "default"
-        }
-        options |= jointly(self.observation_space, seeing)
+        config = self.config.model
+        core = ("rssm" if self.is_joint else "rnn") if config.core == "auto" else config.core
+        options = core_options(core, vars(config))
         return model_for(
             self.observation_space,
             self.action_space,
             core,
-            told.memory,
-            self.facts.reward_support,
-            history=told.history,
+            config.hidden_size,
+            self.statistics.reward_support,
+            history=config.history,
             dropout=self.config.learning.dropout,
-            decoder_hidden=told.hidden,
-            minimum_std=told.minimum_std,
+            decoder_hidden=config.decoder_hidden,
+            minimum_std=config.minimum_std,
             spare_rewards=FINITE_REWARDS,
-            **options,
+            **options | joint_options(self.observation_space, self.config.images),
         )
 
 
-def options_of(told: DreamingConfig) -> dict[str, Any]:
-    """What an algorithm of stable-baselines3 is told, the user's words last.
+def objective_for(model: WorldModel, config: LearningConfig) -> Objective:
+    """The objective that the options name."""
+    weight = linear(0.0, config.kl_weight, config.kl_warmup)
+    if config.kl_cycle:
+        weight = cyclical(config.kl_weight, config.kl_cycle, config.kl_delay)
+    options = {
+        "kl_weight": weight,
+        "free_nats": config.free_nats,
+        "kl_balance": config.kl_balance,
+    }
+    taken = options_taken(OBJECTIVES[config.objective], options)
+    return make_objective(config.objective, model, config.num_particles, **taken)
+
+
+def learner_for(model: WorldModel, config: LearningConfig, segments: Segments) -> Learner:
+    """What learns the world model.
+
+    segments: the updates within which the learning rate falls, each time that learning goes on.
+    """
+    if config.compile:
+        model.core.compile_steps()
+    return Learner(
+        model,
+        objective_for(model, config),
+        falling(config.learning_rate, segments),
+        config.weight_decay,
+        config.clip_norm,
+        config.ema_decay,
+        autocast=config.precision == "bfloat16",
+    )
+
+
+def falling(rate: float, segments: Segments) -> Schedule:
+    """A rate that falls along a cosine, in each segment of a training."""
+    return in_segments(lambda length: cosine(rate, LAST_RATE * rate, length), segments)
+
+
+def optimizer_for(
+    components: Components, replay: Replay, segments: Segments
+) -> PolicyOptimizer:
+    """What makes the policy better, in dreams that begin with what was recorded.
+
+    segments: the rollouts within which rates fall, each time that learning goes on.
+    """
+    config, rollouts = components.config.policy, components.rollouts
+    learning = components.config.learning
+    if components.algorithm is not None:
+        begin = functools.partial(
+            recorded_beliefs,
+            components.model,
+            replay,
+            window=learning.window,
+            from_start=learning.from_start,
+        )
+        steps = rollouts.num_imagined * rollouts.length
+        dreams = components.belief_dreams(None if config.dream_starts == "initial" else begin)
+        return SB3Optimizer(components.algorithm, dreams, steps, falling(1.0, segments))
+    imagination = Imagination(
+        components.believer(components.policy),
+        components.dream(),
+        replay if config.dream_starts == "recorded" else None,
+        rollouts.num_imagined,
+        learning.window,
+        learning.from_start,
+    )
+    updates = [(config.epochs * begin, config.epochs * length) for begin, length in segments]
+    objective = make_method(
+        rollouts.method,
+        imagination.core,
+        rollouts.num_imagined,
+        rollouts.length,
+        components.critic,
+        discount=config.discount,
+        lambda_=rollouts.gae_lambda,
+        entropy=in_segments(functools.partial(entropy_schedule, config), updates),
+        unit=components.statistics.reward_unit if config.normalise_returns else None,
+    )
+    trainer = Trainer(
+        objective,
+        parameters_of(components.policy, components.critic),
+        falling(config.policy_learning_rate, updates),
+        clip_norm=1.0,
+    )
+    return GradientOptimizer(
+        objective,
+        trainer,
+        imagination,
+        components.policy,
+        components.acting,
+        config.policy_ema_decay,
+        config.epochs,
+    )
+
+
+def entropy_schedule(config: PolicyConfig, updates: int) -> Schedule:
+    """The weight of the entropy bonus, which falls exponentially within so many updates."""
+    if config.final_entropy == 1:
+        return lambda update: config.entropy
+    return half_life(config.entropy, updates / -math.log2(config.final_entropy))
+
+
+def algorithm_options(config: PolicyConfig) -> dict[str, Any]:
+    """The arguments of an algorithm of stable-baselines3; the user's replace those chosen here.
 
     Its schedules run over one call, and here there are many: rates of learning are set by rollout,
     exploration stays as it is.
     """
-    rollouts = told.rollouts(are_numbers=False)  # no gradient goes through the dream
-    steps = rollouts.dreams * rollouts.length
-    network: dict[str, Any] = {"net_arch": [told.policy_hidden] * 2}
-    options = {"learning_rate": told.policy_rate, "gamma": told.discount, "policy_kwargs": network}
-    if told.algorithm in ("DQN", "SAC"):
+    rollouts = config.rollouts(are_numbers=False)  # no gradient goes through the dream
+    steps = rollouts.num_imagined * rollouts.length
+    network: dict[str, Any] = {"net_arch": [config.policy_hidden] * 2}
+    options = {
+        "learning_rate": config.policy_learning_rate,
+        "gamma": config.discount,
+        "policy_kwargs": network,
+    }
+    if config.algorithm in ("DQN", "SAC"):
         options |= {"buffer_size": 20 * steps, "learning_starts": 0, "train_freq": 1}
         options |= {"gradient_steps": 1, "batch_size": 256}
-        if told.algorithm == "DQN":
+        if config.algorithm == "DQN":
             options |= {"exploration_initial_eps": 0.05, "exploration_final_eps": 0.05}
     else:
-        options |= {"n_steps": rollouts.length, "gae_lambda": rollouts.trace}
-        options |= {"ent_coef": told.entropy}
-    if told.algorithm in ("PPO", "RecurrentPPO"):
+        options |= {"n_steps": rollouts.length, "gae_lambda": rollouts.gae_lambda}
+        options |= {"ent_coef": config.entropy}
+    if config.algorithm in ("PPO", "RecurrentPPO"):
         options |= {"batch_size": -(-steps // 4), "n_epochs": 4}
-    if told.algorithm == "RecurrentPPO":
-        network["lstm_hidden_size"] = told.policy_hidden
-    return options | arguments_from_json(told.agent_arguments)
-
-
-def improver_for(parts: Parts, replay: Replay, rollouts: int) -> Improver:
-    """What makes the policy better, in so many rollouts that begin with what was recorded."""
-    told, window, from_start = (
-        parts.dreaming,
-        parts.config.learning.window,
-        parts.config.learning.from_start,
-    )
-    if parts.algorithm is not None:
-        begin = functools.partial(
-            recorded_beliefs, parts.model, replay, window=window, from_start=from_start
-        )
-        share = cosine(1.0, LAST_RATE, rollouts)
-        steps = parts.rollouts.dreams * parts.rollouts.length
-        return ByAlgorithm(parts.algorithm, parts.dreams(begin), steps, share)
-    imagination = Imagination(
-        Believer(parts.model, parts.policy, parts.reveals),
-        parts.dream(),
-        replay,
-        parts.rollouts.dreams,
-        window,
-        from_start,
-    )
-    objective = parts.objective(imagination)
-    parameters = parameters_of(parts.policy, parts.critic)
-    rate = cosine(told.policy_rate, LAST_RATE * told.policy_rate, rollouts)
-    trainer = Trainer(objective, parameters, rate, clip_norm=1.0)
-    return ByGradient(objective, trainer, imagination, parts.policy, parts.acting, told.averaging)
-
-
-def load_run(folder: RunFolder) -> tuple[Parts, Checkpoint]:
-    """A run as its newest checkpoint left it."""
-    checkpoint = newest_checkpoint(folder)
-    facts = Facts(**json.loads((folder.episodes / "facts.json").read_text()))
-    parts = Parts(folder.config(), facts, *read_spaces(folder.episodes))
-    checkpoint.load(parts.modules)
-    for module in parts.modules.values():
-        module.requires_grad_(False)
-    return parts, checkpoint
+    if config.algorithm == "RecurrentPPO":
+        network["lstm_hidden_size"] = config.policy_hidden
+    return options | arguments_from_json(config.agent_arguments)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from worldmodel import Schedule, Trainer, nested
-from worldmodel.agents import Imagination
+from worldmodel.agents.imagination import Imagination
 from worldmodel.agents.policy_gradient import PolicyGradient
 from worldmodel.envs import DreamVectorEnv
 from worldmodel.objectives import Metrics
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from worldmodel.agents.sb3 import Learner
 
 
-class Improver(ABC):
+class PolicyOptimizer(ABC):
     """Makes a policy better, a rollout in the dream at a time."""
 
     @abstractmethod
     def begin(self) -> None:
-        """Dreams begin anew: the model has changed, and beliefs with it."""
+        """Begins new dreams: the model has changed, and beliefs with it."""
 
     @abstractmethod
     def update(self) -> Metrics:
-        """One rollout, and what is learnt from it."""
+        """Makes one rollout, and learns from it."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -37,8 +37,8 @@ class Improver(ABC):
         """Goes on from there."""
 
 
-class ByGradient(Improver):
-    """By our own objective, in dreams that go on from one rollout to the next."""
+class GradientOptimizer(PolicyOptimizer):
+    """Our own objective, in dreams that go on from one rollout to the next."""
 
     def __init__(
         self,
@@ -47,16 +47,18 @@ class ByGradient(Improver):
         imagination: Imagination,
         learning: nn.Module,
         acting: nn.Module,
-        averaging: float,
+        ema_decay: float,
+        epochs: int = 1,
     ):
-        """learning: the policy that dreams; acting: its average over updates; averaging: the
-        decay of that."""
+        """learning: the policy that dreams; acting: its average over updates, of decay
+        `ema_decay`; epochs: updates a rollout."""
         self.objective = objective
         self.trainer = trainer
         self.imagination = imagination
         self.learning = learning
         self.acting = acting
-        self.averaging = averaging
+        self.ema_decay = ema_decay
+        self.epochs = epochs
         self.dreams = imagination.begin()
 
     def begin(self) -> None:
@@ -64,15 +66,16 @@ class ByGradient(Improver):
 
     def update(self) -> Metrics:
         rollout, self.dreams = self.objective.roll(self.imagination.go_on(self.dreams))
-        metrics = self.trainer.update(rollout)
-        self._average()
+        for _ in range(self.epochs):
+            metrics = self.trainer.update(rollout)
+            self._average()
         return metrics
 
     @torch.no_grad()
     def _average(self) -> None:
         """What acts in reality follows what is learned, and wavers less."""
         updates = self.trainer.updates
-        kept = min(self.averaging, updates / (10 + updates))
+        kept = min(self.ema_decay, updates / (10 + updates))
         pairs = zip(self.acting.parameters(), self.learning.parameters(), strict=True)
         for acting, learned in pairs:
             acting.lerp_(learned, 1 - kept)
@@ -85,8 +88,8 @@ class ByGradient(Improver):
         self.dreams = nested.fill(self.dreams, state["dreams"])
 
 
-class ByAlgorithm(Improver):
-    """By an algorithm of stable-baselines3, which is called again and again.
+class SB3Optimizer(PolicyOptimizer):
+    """An algorithm of stable-baselines3, which is called again and again.
 
     PPO, A2C and RecurrentPPO go on to the last bit after an interruption, games and all. DQN and
     SAC, whose replay is not kept, refill it from the dream: they go on from the same weights,

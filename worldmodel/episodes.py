@@ -2,6 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from worldmodel.arrays import GrowingArray
 from worldmodel.codecs import ActionCodec
 from worldmodel.sequences import Row, Sequences
 
+PORTION = 10_000  # rows
 KEYS = ("action", "observation", "reward", "terminated")
 Columns = dict[str, Any]  # the KEYS; arrays [N, ...], "observation" a nested structure of them
 
@@ -86,6 +88,19 @@ class EpisodeSource(ABC):
         rows = Row(first, action, column["observation"], column["reward"], column["terminated"])
         return Sequences(rows, torch.from_numpy(mask), torch.from_numpy(scored))
 
+    def portions(self, chosen: np.ndarray | None = None) -> "Iterator[Episodes]":
+        """The chosen episodes, all of them by default, about `PORTION` rows at a time."""
+        chosen = np.arange(len(self)) if chosen is None else chosen
+        if len(chosen):
+            number = (self.starts[chosen] - self.starts[0]) // PORTION
+            for part in np.split(chosen, np.flatnonzero(np.diff(number)) + 1):
+                yield self.select(part)
+
+    def typical(self) -> "Episodes":
+        """Episodes at even distances, of about `PORTION` rows; all, if they have fewer."""
+        number = max(1, round(len(self) * min(1.0, PORTION / self.rows)))
+        return self.select(np.linspace(0, len(self) - 1, number).round().astype(int))
+
     def sequences(self, actions: ActionCodec, episodes: np.ndarray | None = None) -> Sequences:
         """Whole episodes (all of them by default), padded: [T, B, ...]."""
         episodes = np.arange(len(self)) if episodes is None else episodes
@@ -123,6 +138,11 @@ class Episodes(EpisodeSource):
     @property
     def starts(self) -> np.ndarray:
         return self._starts
+
+    @property
+    def rewards(self) -> np.ndarray:
+        """All rewards [N], those of first rows, which are placeholders, left out."""
+        return np.delete(self.columns["reward"], self.starts)
 
     def gather(self, rows: np.ndarray) -> Columns:
         return nested.index(self.columns, rows)

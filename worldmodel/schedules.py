@@ -1,7 +1,7 @@
 """Numbers that change from update to update."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 Schedule = Callable[[int], float]
 
@@ -55,6 +55,24 @@ def cyclical(target: float, half_cycle: int, freeze: int = 0) -> Schedule:
         if step < freeze:
             return 0.0
         return target * min(1.0, (step - freeze) % (2 * half_cycle) / half_cycle)
+
+    return schedule
+
+
+def in_segments(make: Callable[[int], Schedule], segments: Sequence[tuple[int, int]]) -> Schedule:
+    """A schedule for each segment of a training that is gone on with: `make(length)`, from the
+    step on at which the segment begins.
+
+    segments: (first step, length) each, in order.
+
+    >>> schedule = in_segments(lambda length: linear(1.0, 0.0, length), [(0, 4), (4, 2)])
+    >>> [schedule(step) for step in range(7)]
+    [1.0, 0.75, 0.5, 0.25, 1.0, 0.5, 0.0]
+    """
+
+    def schedule(step: int) -> float:
+        begin, length = max((s for s in segments if s[0] <= step), default=segments[0])
+        return make(length)(step - begin)
 
     return schedule
 

@@ -20,7 +20,7 @@ from gymnasium.vector import AutoresetMode
 from worldmodel import Agent, Believer, DiskStore, Greedy, Replay, cosine
 from worldmodel.agents import sb3
 from worldmodel.envs import DreamVectorEnv
-from worldmodel.experiments.data.spaces import read_spaces
+from worldmodel.space_json import read_spaces
 from worldmodel.experiments.rl import toy_game
 from worldmodel.experiments.rl.config import AgentName, ControlConfig, DreamingConfig
 from worldmodel.experiments.rl.improving import ByAlgorithm, Improver

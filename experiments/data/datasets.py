@@ -28,11 +28,9 @@ from worldmodel import (
     nested,
 )
 from worldmodel.envs.observations import as_tensors
-from worldmodel.experiments.data.spaces import read_spaces, write_spaces
 from worldmodel.experiments.runs.folder import RunError
+from worldmodel.space_json import read_spaces, write_spaces
 
-ROWS_OF_A_FILE = 10_000
-TYPICAL_ROWS = 10_000  # they say how far numbers vary
 HELD_OUT = "held-out.npz"  # what a run is evaluated on, not to be learned from
 
 
@@ -87,24 +85,9 @@ def export(
         return _export_minari(episodes, observation_space, action_space, path)
     path.mkdir(parents=True, exist_ok=True)
     write_spaces(path, observation_space, action_space)
-    for number, part in enumerate(portions(episodes)):
+    for number, part in enumerate(episodes.portions()):
         part.save(path / f"episodes-{number:05d}.npz")
     return len(episodes)
-
-
-def portions(episodes: EpisodeSource, chosen: np.ndarray | None = None) -> Iterator[Episodes]:
-    """The chosen episodes, all of them by default, some at a time."""
-    chosen = np.arange(len(episodes)) if chosen is None else chosen
-    if len(chosen):
-        number = (episodes.starts[chosen] - episodes.starts[0]) // ROWS_OF_A_FILE
-        for part in np.split(chosen, np.flatnonzero(np.diff(number)) + 1):
-            yield episodes.select(part)
-
-
-def typical(episodes: EpisodeSource) -> Episodes:
-    """Some of them, evenly, that have about `TYPICAL_ROWS` rows; all, if they have fewer."""
-    number = max(1, round(len(episodes) * min(1.0, TYPICAL_ROWS / episodes.rows)))
-    return episodes.select(np.linspace(0, len(episodes) - 1, number).round().astype(int))
 
 
 def _open_minari(path: Path) -> Data:
@@ -165,7 +148,7 @@ def _export_minari(
     from minari.dataset.minari_storage import MinariStorage
 
     def buffers() -> Iterator[Any]:
-        for part in portions(episodes):
+        for part in episodes.portions():
             for start, length in zip(part.starts, part.lengths, strict=True):
                 if length > 1:
                     columns = nested.index(part.columns, slice(start, start + length))
@@ -196,8 +179,3 @@ def _minari() -> Any:
             "Minari data sets need the package minari: pip install 'worldmodel-gym[minari]'"
         ) from error
     return minari
-
-
-def rewards_of(episodes: Episodes) -> np.ndarray:
-    """All rewards, those of first rows, which are void, left out."""
-    return np.delete(episodes.columns["reward"], episodes.starts)

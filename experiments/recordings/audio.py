@@ -10,7 +10,6 @@ import numpy as np
 from gymnasium import spaces
 
 from worldmodel import EpisodeSource
-from worldmodel.experiments.data.datasets import portions
 from worldmodel.experiments.data.readers.audio import SUFFIXES, read_audio
 from worldmodel.experiments.data.readers.audio_out import draw_spectrogram, write_wav
 from worldmodel.experiments.data.readers.files import OnError, Recording, files_of, readable
@@ -44,7 +43,7 @@ class Audio(Kind):
 
     def facts_of(self, train: EpisodeSource) -> dict[str, Any]:
         count, total, squares = 0, 0.0, 0.0
-        for part in portions(train):
+        for part in train.portions():
             samples = part.columns["observation"].astype(np.float64)
             count += samples.size
             total += samples.sum()

@@ -19,7 +19,6 @@ from worldmodel import (
     Onlooker,
     head_for,
 )
-from worldmodel.experiments.data.datasets import portions
 from worldmodel.experiments.data.readers.audio_out import write_wav
 from worldmodel.experiments.data.readers.files import OnError, Recording, files_of, readable
 from worldmodel.experiments.data.readers.midi import MIDI_SUFFIXES, read_midi, write_midi
@@ -73,7 +72,7 @@ class Midi(Kind):
         return readable(files, read, on_error, report)
 
     def facts_of(self, train: EpisodeSource) -> dict[str, Any]:
-        sounding = sum(part.columns["observation"].sum(0) for part in portions(train))
+        sounding = sum(part.columns["observation"].sum(0) for part in train.portions())
         return {"rates": ((sounding + 0.5) / (train.rows + 1)).tolist()}
 
     def agent(self) -> Agent:

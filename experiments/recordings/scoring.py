@@ -12,7 +12,6 @@ from gymnasium import spaces
 from rich.table import Table
 
 from worldmodel import DiskStore, EpisodeSource, WorldModel
-from worldmodel.experiments.data.datasets import portions
 from worldmodel.experiments.data.readers.files import Recording
 from worldmodel.experiments.recordings.config import ScoreConfig
 from worldmodel.experiments.recordings.counting import MOST_ROWS, Ngrams, most_in_a_row, ngram_nats
@@ -109,7 +108,7 @@ def counted(kind: Kind, train: EpisodeSource, store: EpisodeSource) -> dict[str,
 
 
 def _codes(source: EpisodeSource) -> Iterator[np.ndarray]:
-    for part in portions(source):
+    for part in source.portions():
         yield from np.split(part.columns["observation"], part.starts[1:])
 
 

@@ -7,9 +7,9 @@ from typing import Any, cast, get_args
 import numpy as np
 
 from worldmodel import DiskStore, Episodes, EpisodeSource, EpisodeStore, nested
-from worldmodel.experiments.data.datasets import TYPICAL_ROWS, portions
 from worldmodel.experiments.data.readers.files import Recording, Split
 from worldmodel.experiments.recordings.kind import Kind
+from worldmodel.episodes import PORTION
 from worldmodel.experiments.recordings.kinds import kind_named
 from worldmodel.experiments.runs.folder import RunError, RunFolder, write_text
 from worldmodel.experiments.runs.progress import Reporter
@@ -148,7 +148,7 @@ def _hold_out(train: EpisodeStore, valid: EpisodeStore, share: float) -> None:
     kept = np.cumsum(train.lengths) <= (1 - share) * train.rows
     last = np.flatnonzero(~kept)
     if len(last) and kept.any():
-        for part in portions(train, last):
+        for part in train.portions(last):
             valid.add(part)
         train.rewind(int(kept.sum()))
 
@@ -166,5 +166,5 @@ def _cut(train: EpisodeStore, valid: EpisodeStore, kept: int) -> None:
 def examples(store: EpisodeSource) -> Any:
     """Observations that say how far numbers vary, evenly from all recordings however long they
     are, leaves [N, ...]."""
-    places = np.linspace(0, store.rows - 1, min(store.rows, TYPICAL_ROWS)).round()
+    places = np.linspace(0, store.rows - 1, min(store.rows, PORTION)).round()
     return store.gather(store.starts[0] + places.astype(np.int64))["observation"]

@@ -51,7 +51,7 @@ def evaluate(
     if parts.has_environment:
         held_out_episodes(parts, settings.held_out, seeds[3], note).save(file)
     held_out = as_seen(parts, Episodes.load(file))
-    recorded = as_seen(parts, typical(store))
+    recorded = as_seen(parts, store).typical()
     return {
         **real,
         **{f"dream_return_{key}": value for key, value in dreamt.items()},
@@ -117,7 +117,7 @@ def model_figures(
     """
     sequences = held_out.sequences(parts.actions)
     counted = sequences.mask & ~sequences.rows.first
-    values = {"observation": recorded.columns["observation"], "reward": rewards_of(recorded)}
+    values = {"observation": recorded.columns["observation"], "reward": recorded.rewards}
     with OwnNoise(seed)():
         nats = model_nats(
             parts.model,

@@ -45,7 +45,7 @@ from worldmodel.agents import ActorCritic, Critic, EveryAction, Policy, Uniform
 from worldmodel.agents.policy_gradient import PolicyGradient
 from worldmodel.checkpoint import Checkpoint
 from worldmodel.envs import Action, GymEnvironment, ToyGame, ToyGameView, draw_ring, ring_text
-from worldmodel.experiments.data.spaces import write_spaces
+from worldmodel.space_json import write_spaces
 from worldmodel.experiments.rl.toy_game_config import ToyGameConfig
 from worldmodel.experiments.runs.folder import RunFolder
 from worldmodel.experiments.runs.progress import Reporter

@@ -45,7 +45,7 @@ from worldmodel.experiments.data.datasets import (
     rewards_of,
     typical,
 )
-from worldmodel.experiments.data.spaces import read_spaces, write_spaces
+from worldmodel.space_json import read_spaces, write_spaces
 from worldmodel.experiments.rl.config import ControlConfig
 from worldmodel.experiments.rl.environments import real_environment
 from worldmodel.experiments.rl.parts import (
@@ -296,7 +296,7 @@ class Training(Run):
         with self.reporter.stage(doing, 1, 0, "phase") as progress:
             steps = self._play_at_random() if self.config.data is None else self._read_data()
             progress.update(1, f"{len(self.store)} episodes, {steps} steps")
-        rewards = np.concatenate([rewards_of(part) for part in portions(self.store)])
+        rewards = np.concatenate([part.rewards for part in self.store.portions()])
         unit = float(np.sqrt(np.mean(np.square(rewards)))) or 1.0
         values = np.unique(rewards)
         are_few = len(values) <= FINITE_REWARDS and self.config.world.rewards == "auto"
@@ -354,17 +354,17 @@ class Training(Run):
         head = cast(PerceptDecoder, self.parts.model.decoder).reward
         if isinstance(head, FiniteHead):
             try:
-                head.extend(torch.as_tensor(rewards_of(episodes)))
+                head.extend(torch.as_tensor(episodes.rewards))
             except ValueError as error:
                 raise RunError(f"{self.folder.path}: {error} (--rewards density)") from error
 
     def _standardise(self) -> None:
         """The scales of the numbers that were observed first, and their reach."""
-        first = typical(self.replay.episodes)
-        values = {"observation": first.columns["observation"], "reward": rewards_of(first)}
+        first = self.replay.episodes.typical()
+        values = {"observation": first.columns["observation"], "reward": first.rewards}
         for module in (self.parts.model.encoder, self.parts.model.decoder):
             module.standardise(values)
-        for part in portions(self.replay.episodes):
+        for part in self.replay.episodes.portions():
             self._meet(part)
 
     def tensors(self) -> dict[str, Any]:

@@ -145,8 +145,8 @@ def _open_loop_of_toy_game(
 ) -> dict[str, Any]:
     if "open_loop" in result:
         return cast(dict[str, Any], result["open_loop"])
-    played = typical(open_data(folder.path).episodes)
-    values = {"observation": played.columns["observation"], "reward": rewards_of(played)}
+    played = open_data(folder.path).episodes.typical()
+    values = {"observation": played.columns["observation"], "reward": played.rewards}
     with OwnNoise(parts.config.seed)():
         return open_loop(parts.model, held_out(folder, parts), parts.observation_space, values)
 
