@@ -15,7 +15,7 @@ from worldmodel.experiments.images.files import (
     get_random_samples,
     open_images,
 )
-from worldmodel.experiments.runs.folder import RunError
+from worldmodel.run_folder import RunError
 
 SHAPE = (9, 8, 3)
 

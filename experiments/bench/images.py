@@ -21,8 +21,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from worldmodel.experiments.images.files import Batches, open_images
-from worldmodel.experiments.runs.folder import RunError
 from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.run_folder import RunError
 
 SHAPE = (64, 64, 3)
 FILES = 8

@@ -23,8 +23,8 @@ from worldmodel import WorldModel, as_recordings, log_prob, lower_bound
 from worldmodel.experiments.images.config import VAELearningConfig, VAEModelConfig
 from worldmodel.experiments.images.files import Batches, HeldImages, binarise
 from worldmodel.experiments.images.training import Learner, model_of, updates_within
-from worldmodel.experiments.runs.folder import RunError
 from worldmodel.experiments.runs.progress import Reporter, Stage, stoppable
+from worldmodel.run_folder import RunError
 
 FILE = "mnist.npz"
 MODEL = VAEModelConfig(likelihood="bernoulli", latent=50)

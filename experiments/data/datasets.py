@@ -29,7 +29,7 @@ from worldmodel import (
 )
 from worldmodel.envs.observations import as_tensors
 from worldmodel.experiments.data.spaces import read_spaces, write_spaces
-from worldmodel.experiments.runs.folder import RunError
+from worldmodel.run_folder import RunError
 
 ROWS_OF_A_FILE = 10_000
 TYPICAL_ROWS = 10_000  # they say how far numbers vary

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from worldmodel.experiments.runs.folder import RunError, write_text
+from worldmodel.run_folder import RunError, write_text
 
 SCHEMA_VERSION = 1
 FILE = "spaces.json"

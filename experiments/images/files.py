@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from worldmodel.experiments.images.config import ImagesConfig
-from worldmodel.experiments.runs.folder import RunError
+from worldmodel.run_folder import RunError
 
 ARRAYS = (".npy", ".npz")
 PICTURES = (".png", ".jpg", ".jpeg")

@@ -29,8 +29,8 @@ from worldmodel.experiments.rl.environments import real_environment
 from worldmodel.experiments.rl.parts import Parts, load_run
 from worldmodel.experiments.rl.returns import evaluation_seeds, play_episodes, play_greedily
 from worldmodel.experiments.rl.seeing import coded
-from worldmodel.experiments.runs.folder import RunFolder
 from worldmodel.noise import OwnNoise
+from worldmodel.run_folder import RunFolder
 
 Note = Callable[[str, int, int], None]
 HELD_OUT_ROWS = 500  # of each episode that the model is scored on, at most

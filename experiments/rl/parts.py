@@ -61,8 +61,10 @@ from worldmodel.experiments.rl.seeing import (
     jointly,
     sees_codes,
 )
-from worldmodel.experiments.runs.folder import RunError, RunFolder
+from worldmodel.experiments.runs.naming import run_name
+from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.runs.stages import newest_checkpoint
+from worldmodel.run_folder import RunError, RunFolder
 
 if TYPE_CHECKING:
     from worldmodel.agents.sb3 import Learner
@@ -114,6 +116,9 @@ class Parts:
         self.agent: Agent = self._own_agent() if is_own else self._foreign_agent()
         for module in self.modules.values():
             module.eval()
+
+    def __repr__(self) -> str:
+        return run_name("control", self.model)
 
     @property
     def has_environment(self) -> bool:
@@ -316,7 +321,7 @@ def load_run(folder: RunFolder) -> tuple[Parts, Checkpoint]:
     """A run as its newest checkpoint left it."""
     checkpoint = newest_checkpoint(folder)
     facts = Facts(**json.loads((folder.episodes / "facts.json").read_text()))
-    parts = Parts(folder.config(), facts, *read_spaces(folder.episodes))
+    parts = Parts(config_of(folder), facts, *read_spaces(folder.episodes))
     checkpoint.load(parts.modules)
     for module in parts.modules.values():
         module.requires_grad_(False)

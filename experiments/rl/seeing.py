@@ -22,8 +22,8 @@ from worldmodel.experiments.images.config import VAELearningConfig, VAEModelConf
 from worldmodel.experiments.images.files import Batches, Images
 from worldmodel.experiments.images.training import Learner, model_of
 from worldmodel.experiments.rl.config import SeeingConfig
-from worldmodel.experiments.runs.folder import RunError
 from worldmodel.objectives import Metrics
+from worldmodel.run_folder import RunError
 
 SUPER_BATCH = 4_096  # images that memory holds while learning
 AT_ONCE = 256  # images that are encoded together

@@ -64,10 +64,11 @@ from worldmodel.experiments.rl.seeing import (
     explain,
     seen,
 )
-from worldmodel.experiments.runs.folder import RunError, RunFolder, write_text
 from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.runs.stages import Stage, Told
 from worldmodel.experiments.runs.stages import Training as Run
+from worldmodel.run_folder import RunError, RunFolder, write_text
 
 FEWEST = 4  # recorded episodes
 
@@ -165,7 +166,7 @@ class Training(Run):
     }
 
     def __init__(self, folder: RunFolder, reporter: Reporter):
-        self.config = config = folder.config()
+        self.config = config = config_of(folder)
         super().__init__(folder, reporter, config.checkpoint_seconds)
         torch.set_num_threads(config.threads)
         self.rounds = rounds_of(config)
