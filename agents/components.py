@@ -212,9 +212,7 @@ def falling(rate: float, segments: Segments) -> Schedule:
     return in_segments(lambda length: cosine(rate, LAST_RATE * rate, length), segments)
 
 
-def optimizer_for(
-    components: Components, replay: Replay, segments: Segments
-) -> PolicyOptimizer:
+def optimizer_for(components: Components, replay: Replay, segments: Segments) -> PolicyOptimizer:
     """What makes the policy better, in dreams that begin with what was recorded.
 
     segments: the rollouts within which rates fall, each time that learning goes on.

@@ -3,8 +3,8 @@
 import contextlib
 
 from worldmodel.experiments.recordings.training import Training
-from worldmodel.experiments.runs.folder import RunFolder
 from worldmodel.experiments.runs.progress import Interrupted, Reporter
+from worldmodel.run_folder import RunFolder
 
 
 def train(folder: RunFolder, stop_after=lambda training: False) -> None:

@@ -3,7 +3,7 @@
 import torch
 
 from worldmodel.checkpoint import load_newest
-from worldmodel.experiments.runs.folder import RunFolder
+from worldmodel.run_folder import RunFolder
 
 
 def outcome(folder: RunFolder) -> tuple[list[dict], dict[str, torch.Tensor]]:

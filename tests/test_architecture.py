@@ -24,7 +24,7 @@ LIBRARY_MAY_IMPORT = {"torch", "numpy", "gymnasium", "scipy", "safetensors", "la
 
 # Within the library a part imports only from lines above its own.
 LAYERS = [
-    {"nested", "noise", "checkpoint", "registry", "schedules", "arrays"},
+    {"nested", "noise", "checkpoint", "registry", "schedules", "arrays", "run_folder", "options"},
     {"distributions", "nets"},
     {"codecs", "sequences"},
     {"cores", "episodes"},

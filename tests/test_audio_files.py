@@ -14,7 +14,7 @@ from worldmodel.experiments.data.readers import audio
 from worldmodel.experiments.data.readers.audio import read_audio, resampled
 from worldmodel.experiments.data.readers.audio_out import decibels, draw_spectrogram, write_wav
 from worldmodel.experiments.data.readers.files import BadFileError
-from worldmodel.experiments.runs.folder import RunError
+from worldmodel.run_folder import RunError
 
 FORMATS = {  # of WAV: tag, bits, values of full scale (None: floats)
     "8 bits": (1, 8, 2**7),

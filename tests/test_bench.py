@@ -9,7 +9,7 @@ from worldmodel.envs import Action, GymEnvironment, ToyGame
 from worldmodel.experiments.bench import baseline
 from worldmodel.experiments.bench.toy_game import COPIES, GreedyBaseline, LastAction, _algorithm
 from worldmodel.experiments.rl.toy_game_evaluation import play_episodes
-from worldmodel.experiments.runs.folder import RunError
+from worldmodel.run_folder import RunError
 
 TINY = {"width": 2, "classes": 2, "task": "copy"}
 

@@ -35,7 +35,7 @@ from worldmodel.experiments.recordings.config import MidiDataConfig, quick_recor
 from worldmodel.experiments.recordings.learning import model_of
 from worldmodel.experiments.recordings.midi import Midi
 from worldmodel.experiments.recordings.shelf import as_episodes
-from worldmodel.experiments.runs.folder import RunError
+from worldmodel.run_folder import RunError
 
 PITCHES = 88
 every_recipe = pytest.mark.parametrize("name", RECIPES)

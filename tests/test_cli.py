@@ -14,7 +14,7 @@ from worldmodel.experiments.cli import jobs
 from worldmodel.experiments.cli.main import main
 from worldmodel.experiments.data.datasets import open_data
 from worldmodel.experiments.images.config import ImagesConfig, VAEConfig
-from worldmodel.experiments.runs.folder import EXPERIMENTS, RunFolder
+from worldmodel.experiments.runs.registry import EXPERIMENTS, new_run
 
 ROOT = Path(__file__).parents[1]
 
@@ -155,7 +155,7 @@ def test_the_options_of_evaluate_are_those_of_the_run(run, tmp_path):
     assert "--games" in worldmodel("evaluate", run, "--help").stdout
     assert "--games" not in worldmodel("evaluate", "--help").stdout
     assert_refused(worldmodel("evaluate", run, "--held-out", 3), "--held-out")
-    images = RunFolder.create(tmp_path / "images", VAEConfig(ImagesConfig("images")))
+    images = new_run(tmp_path / "images", VAEConfig(ImagesConfig("images")))
     assert_refused(worldmodel("evaluate", images.path), "no `evaluate` for runs of vae")
 
 

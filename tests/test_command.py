@@ -42,7 +42,7 @@ from worldmodel.experiments.rl.toy_game_config import (
     quick,
 )
 from worldmodel.experiments.runs.command import NEEDED, arguments_of, command_of, settings
-from worldmodel.experiments.runs.folder import EXPERIMENTS
+from worldmodel.experiments.runs.registry import EXPERIMENTS
 
 CARTPOLE = EnvironmentConfig("CartPole-v1")
 ODD = json.dumps({"name": 'it\'s "a" $HOME `x` \\ ü\n', "mass": -1.5, "list": [1, None, True]})

@@ -23,8 +23,9 @@ from worldmodel.experiments.rl.config import (
     quick_control,
 )
 from worldmodel.experiments.rl.training import Training, load, phase_steps, stages
-from worldmodel.experiments.runs.folder import RunFolder
 from worldmodel.experiments.runs.progress import Interrupted, Reporter
+from worldmodel.experiments.runs.registry import new_run
+from worldmodel.run_folder import RunFolder
 
 # An environment of one's own: a file outside of the package.
 SWITCHES = """
@@ -288,9 +289,9 @@ def go_on(folder, stop_after=lambda training: False):
 )
 def test_a_resumed_run_equals_one_never_stopped(tmp_path, env, stop):
     """Metrics, among them the spread of returns, and weights, to the last bit."""
-    whole = RunFolder.create(tmp_path / "whole", QUICK[env])
+    whole = new_run(tmp_path / "whole", QUICK[env])
     go_on(whole)
-    folder = RunFolder.create(tmp_path / "run", QUICK[env])
+    folder = new_run(tmp_path / "run", QUICK[env])
 
     def here(training):
         stage = training.stages[training.stage]
@@ -314,7 +315,7 @@ def test_what_acts_is_the_average_of_what_was_learned(tmp_path, monkeypatch, dec
     number 0. Without decay the last ones act."""
     config = QUICK["CartPole-v1"]
     config = replace(config, dreaming=replace(config.dreaming, averaging=decay))
-    folder = RunFolder.create(tmp_path / "run", config)
+    folder = new_run(tmp_path / "run", config)
     update, learned = Trainer.update, []
 
     def watched(trainer, batch):

@@ -22,8 +22,9 @@ from worldmodel.experiments.rl.returns import play_episodes
 from worldmodel.experiments.rl.toy_game import Training as ToyGameTraining
 from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
 from worldmodel.experiments.rl.training import Training
-from worldmodel.experiments.runs.folder import RunError, RunFolder
 from worldmodel.experiments.runs.progress import Interrupted, Reporter
+from worldmodel.experiments.runs.registry import new_run
+from worldmodel.run_folder import RunError
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +40,7 @@ def config_of(algorithm, env="CartPole-v1", **environment):
 
 def train(path, config, stop_after=None):
     """Trains, and where it was stopped goes on; the metrics without their times."""
-    folder = RunFolder.create(path, config)
+    folder = new_run(path, config)
     training = Training(folder, Reporter())
     training.restore()
     if stop_after is not None:
@@ -134,7 +135,7 @@ def test_baselines_are_evaluated_as_runs_are(algorithm, env, options, tmp_path):
     config = BaselineConfig(
         EnvironmentConfig(env, **options), algorithm, steps=300, every=128, episodes=3
     )
-    folder = RunFolder.create(tmp_path / "run", config)
+    folder = new_run(tmp_path / "run", config)
     baseline(folder, Reporter())
     lines = list(folder.metrics())
     assert [line["stage"] for line in lines] == ["evaluate"] * len(lines)
@@ -148,15 +149,15 @@ def test_baselines_are_evaluated_as_runs_are(algorithm, env, options, tmp_path):
 def test_a_baseline_says_what_it_cannot_learn_from(tmp_path):
     config = BaselineConfig(EnvironmentConfig("CartPole-v1"), "SAC")
     with pytest.raises(RunError, match="SAC takes Box actions"):
-        baseline(RunFolder.create(tmp_path / "run", config), Reporter())
+        baseline(new_run(tmp_path / "run", config), Reporter())
     game = EnvironmentConfig("CartPole-v1", pixels=32)
     with pytest.raises(RunError, match="learn from vectors and classes, but"):
-        baseline(RunFolder.create(tmp_path / "images", BaselineConfig(game, "PPO")), Reporter())
+        baseline(new_run(tmp_path / "images", BaselineConfig(game, "PPO")), Reporter())
 
 
 def test_of_a_baseline_nothing_is_loaded(tmp_path):
     config = BaselineConfig(EnvironmentConfig("CartPole-v1"), "PPO")
-    RunFolder.create(tmp_path / "run", config)
+    new_run(tmp_path / "run", config)
     with pytest.raises(RunError, match="only the curve is kept"):
         experiments.load(tmp_path / "run")
 
@@ -165,7 +166,7 @@ def test_a_baseline_learns_from_classes_too(tmp_path):
     pytest.importorskip("popgym")
     environment = EnvironmentConfig("popgym-RepeatPreviousEasy-v0")
     config = BaselineConfig(environment, "RecurrentPPO", steps=128, every=128, episodes=2)
-    folder = RunFolder.create(tmp_path / "run", config)
+    folder = new_run(tmp_path / "run", config)
     baseline(folder, Reporter())
     (line,) = folder.metrics()
     assert line["real_steps"] == 128
@@ -207,7 +208,7 @@ def test_agents_are_compared_in_the_dream_of_a_run_that_stays_as_it_is(tmp_path,
 
 def test_an_algorithm_learns_in_the_dream_of_the_toy_game(tmp_path):
     """No beliefs are recorded there: games begin with the model's own first row."""
-    folder = RunFolder.create(tmp_path / "run", quick(ToyGameConfig()))
+    folder = new_run(tmp_path / "run", quick(ToyGameConfig()))
     training = ToyGameTraining(folder, Reporter())
     training.restore()
     rows = bench(folder, ["own", "sb3:PPO"], '{"n_epochs": 1}', 1, 2, 3, 0, Reporter())
@@ -217,6 +218,6 @@ def test_an_algorithm_learns_in_the_dream_of_the_toy_game(tmp_path):
 
 def test_a_bench_of_dreams_wants_a_run_that_dreams(tmp_path):
     config = BaselineConfig(EnvironmentConfig("CartPole-v1"))
-    folder = RunFolder.create(tmp_path / "run", config)
+    folder = new_run(tmp_path / "run", config)
     with pytest.raises(RunError, match="is a run of baseline"):
         bench(folder, ["own"], "{}", 1, 2, 3, 0, Reporter())

@@ -18,8 +18,9 @@ from worldmodel import experiments
 from worldmodel.experiments.data.datasets import open_data
 from worldmodel.experiments.rl.config import ControlConfig, EnvironmentConfig, quick_control
 from worldmodel.experiments.rl.training import Training
-from worldmodel.experiments.runs.folder import RunError, RunFolder
 from worldmodel.experiments.runs.progress import Interrupted, Reporter
+from worldmodel.experiments.runs.registry import new_run
+from worldmodel.run_folder import RunError, RunFolder
 
 CARTPOLE = quick_control(ControlConfig(EnvironmentConfig("CartPole-v1"), seed=3))
 PENDULUM = quick_control(ControlConfig(EnvironmentConfig("Pendulum-v1", copies=3), seed=4))
@@ -39,7 +40,7 @@ def train(folder: RunFolder, stop_after=lambda training: False) -> None:
 def runs(tmp_path_factory) -> dict[str, RunFolder]:
     """Runs that were never stopped."""
     path = tmp_path_factory.mktemp("runs")
-    made = {name: RunFolder.create(path / name, config) for name, config in CONFIGS.items()}
+    made = {name: new_run(path / name, config) for name, config in CONFIGS.items()}
     for folder in made.values():
         train(folder)
     return made
@@ -47,7 +48,7 @@ def runs(tmp_path_factory) -> dict[str, RunFolder]:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_run_stopped_after_every_unit_is_the_run_that_never_was(tmp_path, runs, name):
-    folder = RunFolder.create(tmp_path / "run", CONFIGS[name])
+    folder = new_run(tmp_path / "run", CONFIGS[name])
     stops: list[str] = []
 
     def note(training: Training) -> bool:
@@ -67,7 +68,7 @@ def test_a_run_stopped_after_every_unit_is_the_run_that_never_was(tmp_path, runs
 @pytest.mark.parametrize("number", [0, 2])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_run_killed_while_it_collects_loses_nothing(tmp_path, runs, monkeypatch, name, number):
-    folder = RunFolder.create(tmp_path / "run", CONFIGS[name])
+    folder = new_run(tmp_path / "run", CONFIGS[name])
     play = Training._play
 
     def killed(self, agent, which):
@@ -187,7 +188,7 @@ def test_episodes_teach_without_an_environment(data, tmp_path):
 
 def test_a_run_with_data_that_is_stopped_goes_on(data, tmp_path):
     config = replace(CARTPOLE, data=str(data), environment=EnvironmentConfig())
-    whole, stopped = (RunFolder.create(tmp_path / name, config) for name in ("a", "b"))
+    whole, stopped = (new_run(tmp_path / name, config) for name in ("a", "b"))
     train(whole)
     for _ in range(100):
         with contextlib.suppress(Interrupted):

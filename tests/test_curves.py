@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from worldmodel.experiments.rl.config import ControlConfig, EnvironmentConfig, WorldConfig
-from worldmodel.experiments.runs.folder import RunError, RunFolder
+from worldmodel.experiments.runs.registry import new_run
 from worldmodel.experiments.show.curves import curves_of, plot
+from worldmodel.run_folder import RunError
 
 CONFIG = ControlConfig(EnvironmentConfig("CartPole-v1"))
 
@@ -18,7 +19,7 @@ def make(tmp_path):
 
     def make(points, **changes):
         number = len(list(tmp_path.iterdir()))
-        folder = RunFolder.create(tmp_path / f"run-{number}", replace(CONFIG, **changes))
+        folder = new_run(tmp_path / f"run-{number}", replace(CONFIG, **changes))
         folder.log({"stage": "learn", "loss": 1.0})
         for steps, value in points:
             folder.log({"stage": "evaluate", "real_steps": steps, "real_return_mean": value})

@@ -13,8 +13,8 @@ from worldmodel import DiskStore, Episodes, MemoryStore, action_codec, nested
 from worldmodel.envs.observations import as_tensors
 from worldmodel.experiments.data import datasets
 from worldmodel.experiments.data.datasets import export, open_data
+from worldmodel.run_folder import RunError
 from worldmodel.space_json import from_json, read_spaces, to_json, write_spaces
-from worldmodel.experiments.runs.folder import RunError
 
 OBSERVATIONS = {
     "vector": spaces.Box(-np.inf, np.inf, (3,), np.float32),

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from films import read
 
-from worldmodel.experiments.runs.folder import RunError
 from worldmodel.experiments.show.films import FORMATS, GRID, Film
+from worldmodel.run_folder import RunError
 
 
 def drawing(number: int) -> np.ndarray:

@@ -8,8 +8,8 @@ from PIL import Image
 from scipy import stats
 
 from worldmodel.experiments.images.files import Prepared, open_images
-from worldmodel.experiments.runs.folder import RunError
 from worldmodel.image_batches import Batches, binarise, common_shape, get_random_samples
+from worldmodel.run_folder import RunError
 
 SHAPE = (9, 8, 3)
 

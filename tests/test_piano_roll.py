@@ -11,7 +11,7 @@ from worldmodel.experiments.data.readers.piano_roll import (
     synthesise,
     total_variation,
 )
-from worldmodel.experiments.runs.folder import RunError
+from worldmodel.run_folder import RunError
 
 RATE = 8000
 

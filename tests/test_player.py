@@ -25,7 +25,6 @@ from worldmodel.agents import Policy
 from worldmodel.envs import Action, ToyGame, ToyGameFilter, ToyGameView
 from worldmodel.experiments.rl.toy_game import Parts
 from worldmodel.experiments.rl.toy_game_config import GameConfig, ToyGameConfig, quick
-from worldmodel.experiments.runs.folder import RunError
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.films import Film
 from worldmodel.experiments.show.play import Player, new_player
@@ -33,6 +32,7 @@ from worldmodel.experiments.show.play.commands import COMMANDS, SPEEDS, TEMPERAT
 from worldmodel.experiments.show.play.expectation import PARTICLES
 from worldmodel.experiments.show.play.moments import NOTICEABLE, odds
 from worldmodel.noise import OwnNoise
+from worldmodel.run_folder import RunError
 
 WORLDS = ["real", "dream", "both"]
 KEYS = ["0", "1", "3", "3", "right", "down", "space", "left", "4", "2", "up"] * 3

@@ -21,6 +21,7 @@ from runs import assert_same
 from scipy import stats
 from test_audio_files import encoded, wav
 from test_cli import assert_refused, worldmodel
+from worldmodel.experiments.recordings.kinds import KINDS, kind_named
 
 from worldmodel import BOUNDS, CORES, Dream, GenCore, MemoryStore, action_codec, nested
 from worldmodel.experiments.data.readers.audio import read_audio
@@ -37,15 +38,15 @@ from worldmodel.experiments.recordings.config import (
     StrokesDataConfig,
 )
 from worldmodel.experiments.recordings.dreaming import dream, generate, load, some_real
-from worldmodel.experiments.recordings.kinds import KINDS, kind_named
 from worldmodel.experiments.recordings.learning import Learner, model_of, scored, standardise
 from worldmodel.experiments.recordings.midi import Midi
 from worldmodel.experiments.recordings.scoring import counted, evaluate
 from worldmodel.experiments.recordings.strokes import Strokes
 from worldmodel.experiments.recordings.text import Text
-from worldmodel.experiments.runs.folder import RunError, RunFolder
 from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.experiments.runs.registry import new_run
 from worldmodel.noise import OwnNoise
+from worldmodel.run_folder import RunError, RunFolder
 
 
 class Trial(NamedTuple):
@@ -102,7 +103,7 @@ def finished(tmp_path_factory):
             place = tmp_path_factory.mktemp("kind")
             files = write_files(MADE[name], place / "files")
             others = write_files(MADE[name], place / "others", number=2, seed=1)
-            folder = RunFolder.create(place / "run", config_of(name, files))
+            folder = new_run(place / "run", config_of(name, files))
             train(folder)
             found[name] = Finished(folder, files, others)
         return found[name]
@@ -150,7 +151,7 @@ def test_a_stopped_run_goes_on_to_the_last_bit(name, stop, finished, tmp_path):
     """Without the files that it read."""
     files = tmp_path / "files"
     shutil.copytree(finished(name).files, files)
-    parted = RunFolder.create(tmp_path / "run", config_of(name, files))
+    parted = new_run(tmp_path / "run", config_of(name, files))
     train(parted, lambda t: (t.stages[t.stage].kind, t.done - 1) == stop)
     shutil.rmtree(files)
     train(parted)
@@ -162,7 +163,7 @@ def test_a_stopped_run_goes_on_to_the_last_bit(name, stop, finished, tmp_path):
 
 def test_a_run_that_goes_on_does_not_measure_its_speed_again(finished, tmp_path, monkeypatch):
     config = config_for(MADE["text"], finished("text").files, minutes=0.01)
-    folder = RunFolder.create(tmp_path / "run", config)
+    folder = new_run(tmp_path / "run", config)
     asked = []
     monkeypatch.setattr(
         training, "updates_within", lambda minutes, learner: asked.append(minutes) or 5
@@ -484,7 +485,7 @@ def test_a_drawing_goes_on_from_a_prompt_that_is_over(tmp_path):
 def test_of_a_single_recording_the_end_is_held_out(tmp_path):
     made = MADE["midi"]
     files = write_files(made, tmp_path / "files", number=1)
-    folder = RunFolder.create(tmp_path / "run", config_of("midi", files))
+    folder = new_run(tmp_path / "run", config_of("midi", files))
     kind = shelf.take_in(folder, Reporter())
     (whole,) = kind.recordings([str(files)], "stop", print)
     learned, valid = (shelf.shelf(folder, split) for split in ("train", "valid"))
@@ -495,7 +496,7 @@ def test_of_a_single_recording_the_end_is_held_out(tmp_path):
 
 @pytest.mark.parametrize("name", ["midi", "exact strokes"])
 def test_an_interrupted_reading_begins_anew(name, finished, tmp_path, monkeypatch):
-    folder = RunFolder.create(tmp_path / "run", config_of(name, finished(name).files))
+    folder = new_run(tmp_path / "run", config_of(name, finished(name).files))
     monkeypatch.setattr(shelf, "TOGETHER", 1)
     of_kind = kind_named(MADE[name].kind)
     learned = of_kind.learned

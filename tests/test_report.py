@@ -21,11 +21,12 @@ from worldmodel.experiments.rl import training as control
 from worldmodel.experiments.rl.config import ControlConfig, EnvironmentConfig, quick_control
 from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
 from worldmodel.experiments.runs.command import command_of, settings
-from worldmodel.experiments.runs.folder import RunError, RunFolder
 from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.experiments.runs.registry import new_run
 from worldmodel.experiments.runs.stages import newest_checkpoint
 from worldmodel.experiments.show.report import charts, evaluated, films, page, sections
 from worldmodel.experiments.show.report.kinds import Mean, Reached
+from worldmodel.run_folder import RunError, RunFolder
 
 FRAMES, DREAMS = 4, 1
 VOID = {"meta", "br", "img"}
@@ -97,12 +98,12 @@ def runs(tmp_path_factory):
     """Runs, by name, and what `report` said when it was asked first."""
     path = tmp_path_factory.mktemp("runs")
     made = {
-        "cartpole": trained(control, RunFolder.create(path / "cartpole", CARTPOLE)),
-        "toy": trained(toy_game, RunFolder.create(path / "toy", TOY)),
+        "cartpole": trained(control, new_run(path / "cartpole", CARTPOLE)),
+        "toy": trained(toy_game, new_run(path / "toy", TOY)),
     }
     assert worldmodel("export", path / "cartpole", "--out", path / "data").returncode == 0
     offline = replace(CARTPOLE, environment=EnvironmentConfig(), data=str(path / "data"))
-    made["offline"] = trained(control, RunFolder.create(path / "offline", offline))
+    made["offline"] = trained(control, new_run(path / "offline", offline))
     said = {}
     for name, run in made.items():
         result = worldmodel("report", run.path)
@@ -179,6 +180,7 @@ def test_films_have_the_frames_that_went_in(pages, tmp_path, name):
 
 def test_a_film_is_of_the_game_that_is_played(runs, tmp_path):
     from worldmodel.experiments.rl.parts import load_run
+
     from worldmodel.experiments.show.play.player import Player
 
     parts = load_run(runs[0]["cartpole"])[0]
@@ -332,8 +334,8 @@ def test_without_matplotlib_there_are_tables(runs, tmp_path, monkeypatch):
 
 
 def test_other_runs_have_none(tmp_path):
-    text = RunFolder.create(tmp_path / "text", TextConfig(data=TextDataConfig(("x",))))
-    vae = RunFolder.create(tmp_path / "vae", VAEConfig(ImagesConfig("x")))
+    text = new_run(tmp_path / "text", TextConfig(data=TextDataConfig(("x",))))
+    vae = new_run(tmp_path / "vae", VAEConfig(ImagesConfig("x")))
     for name, run in (("text", text), ("vae", vae)):
         assert_refused(worldmodel("report", run.path), f"no `report` for runs of {name}")
     assert_refused(worldmodel("report", tmp_path / "nowhere"), "there is no run")
@@ -346,7 +348,7 @@ def test_where_a_page_cannot_be_is_said_at_once(runs, tmp_path):
 
 
 def test_a_run_without_a_checkpoint_gets_a_sentence(tmp_path):
-    run = RunFolder.create(tmp_path / "run", TOY)
+    run = new_run(tmp_path / "run", TOY)
     assert_refused(worldmodel("report", run.path), "no checkpoint", "worldmodel resume")
 
 

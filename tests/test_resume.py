@@ -13,8 +13,9 @@ from runs import assert_same
 from worldmodel.checkpoint import list_checkpoints
 from worldmodel.experiments.rl.toy_game import Training, load
 from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
-from worldmodel.experiments.runs.folder import RunError, RunFolder
 from worldmodel.experiments.runs.progress import Interrupted, Reporter
+from worldmodel.experiments.runs.registry import new_run
+from worldmodel.run_folder import RunError, RunFolder
 
 CONFIG = quick(ToyGameConfig(seed=3, threads=1))
 
@@ -28,7 +29,7 @@ def train(folder: RunFolder, stop_after=lambda training: False) -> Training:
 
 @pytest.fixture(scope="module")
 def never_stopped(tmp_path_factory) -> RunFolder:
-    folder = RunFolder.create(tmp_path_factory.mktemp("run") / "whole", CONFIG)
+    folder = new_run(tmp_path_factory.mktemp("run") / "whole", CONFIG)
     train(folder)
     return folder
 
@@ -38,7 +39,7 @@ def never_stopped(tmp_path_factory) -> RunFolder:
     [("learn", 0, 2), ("improve", 0, 1), ("collect", 1, 1), ("learn", 1, 4), ("improve", 1, 2)],
 )
 def test_a_resumed_run_equals_one_never_stopped(tmp_path, never_stopped, kind, number, done):
-    folder = RunFolder.create(tmp_path / "run", CONFIG)
+    folder = new_run(tmp_path / "run", CONFIG)
 
     def here(training: Training) -> bool:
         stage = training.stages[training.stage]
@@ -55,7 +56,7 @@ def test_a_resumed_run_equals_one_never_stopped(tmp_path, never_stopped, kind, n
 def test_a_run_killed_while_it_collects_loses_nothing(
     tmp_path, never_stopped, monkeypatch, number
 ):
-    folder = RunFolder.create(tmp_path / "run", CONFIG)
+    folder = new_run(tmp_path / "run", CONFIG)
     play = Training._play
 
     def killed(self, agent, steps, which):
@@ -76,7 +77,7 @@ def test_a_run_killed_while_it_collects_loses_nothing(
 
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, never_stopped):
-    folder = RunFolder.create(tmp_path / "run", CONFIG)
+    folder = new_run(tmp_path / "run", CONFIG)
     with pytest.raises(Interrupted):
         train(folder, lambda training: (training.stage, training.done) == (1, 2))
     newest = list_checkpoints(folder.checkpoints)[-1]
@@ -86,7 +87,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, never_stopped):
 
 
 def test_a_finished_run_resumes_to_nothing(tmp_path, never_stopped):
-    folder = RunFolder.create(tmp_path / "run", CONFIG)
+    folder = new_run(tmp_path / "run", CONFIG)
     train(folder)
     train(folder)
     assert_same(folder, never_stopped)
@@ -123,11 +124,11 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
 
 
 def test_a_loaded_run_acts_and_dreams(tmp_path):
-    folder = RunFolder.create(tmp_path / "run", CONFIG)
+    folder = new_run(tmp_path / "run", CONFIG)
     train(folder)
     run = load(folder.path)
     assert run.environment(2, seed=0).initial_state(2) is not None
     assert run.dream().initial_state(3).ended.all()
     assert run.agent.model is run.model
     with pytest.raises(RunError, match="already exists"):
-        RunFolder.create(folder.path, CONFIG)
+        new_run(folder.path, CONFIG)

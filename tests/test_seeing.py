@@ -9,6 +9,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from runs import assert_same
+from worldmodel.experiments.rl.seeing import eyes_for
 
 from worldmodel import (
     Believer,
@@ -41,11 +42,11 @@ from worldmodel.experiments.rl.config import (
     quick_control,
 )
 from worldmodel.experiments.rl.environments import real_environment, vector_env
-from worldmodel.experiments.rl.seeing import eyes_for
 from worldmodel.experiments.rl.training import Training, load, stages
-from worldmodel.experiments.runs.folder import RunError, RunFolder
 from worldmodel.experiments.runs.progress import Interrupted, Reporter
+from worldmodel.experiments.runs.registry import new_run
 from worldmodel.noise import OwnNoise
+from worldmodel.run_folder import RunError, RunFolder
 
 SHAPE = (16, 16, 1)
 COUNTING = EnvironmentConfig("Counting-v0", pixels=16, grayscale=True)
@@ -71,7 +72,7 @@ def eyes_of(shape=SHAPE, latent=3):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A whole run that sees codes, and learns to see them twice."""
-    folder = RunFolder.create(tmp_path_factory.mktemp("run") / "whole", config_of())
+    folder = new_run(tmp_path_factory.mktemp("run") / "whole", config_of())
     return folder, train(folder)
 
 
@@ -98,7 +99,7 @@ def test_the_model_is_shown_the_codes_of_what_was_recorded(run):
 
 
 def test_eyes_change_only_while_they_learn_to_see(tmp_path):
-    folder = RunFolder.create(tmp_path / "run", config_of(vae_growth=9.0))
+    folder = new_run(tmp_path / "run", config_of(vae_growth=9.0))
     found = {}
 
     def note(training):
@@ -122,7 +123,7 @@ def test_eyes_change_only_while_they_learn_to_see(tmp_path):
     [("see", 0, 2), ("learn", 0, 1), ("collect", 1, 1), ("see", 1, 3), ("improve", 1, 1)],
 )
 def test_a_resumed_run_equals_one_never_stopped(tmp_path, run, kind, number, done):
-    folder = RunFolder.create(tmp_path / "run", config_of())
+    folder = new_run(tmp_path / "run", config_of())
 
     def here(training):
         stage = training.stages[training.stage]

@@ -10,10 +10,10 @@ from PIL import Image
 from rich.console import Console
 
 from worldmodel.envs import ring_text
-from worldmodel.experiments.runs.folder import RunError
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.play.commands import COMMANDS
 from worldmodel.experiments.show.play.terminal import PlayApp, play
+from worldmodel.run_folder import RunError
 
 WORLDS = ["both", "real", "dream"]
 

@@ -27,8 +27,9 @@ from worldmodel.experiments.recordings.learning import model_of, scored
 from worldmodel.experiments.recordings.scoring import evaluate
 from worldmodel.experiments.recordings.shelf import as_episodes
 from worldmodel.experiments.recordings.text import LONGEST, RARE, Text, characters
-from worldmodel.experiments.runs.folder import RunError, RunFolder
 from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.experiments.runs.registry import new_run
+from worldmodel.run_folder import RunError
 
 VERSE = "the cat sat on the mat\nthe dog sat on the log\nä\n" * 20
 
@@ -195,7 +196,7 @@ def test_a_dream_goes_on_from_its_prompt():
 @pytest.mark.parametrize("stop", [("learn", 2), ("validate", 0)])
 def test_a_stopped_run_goes_on_to_the_last_bit(tmp_path, corpus, core, stop):
     config = config_of(corpus, core=core)
-    whole, parted = (RunFolder.create(tmp_path / name, config) for name in ("whole", "parted"))
+    whole, parted = (new_run(tmp_path / name, config) for name in ("whole", "parted"))
     train(whole)
     kind, done = stop
     train(parted, lambda t: (t.stages[t.stage].kind, t.done - 1) == (kind, done))
@@ -205,7 +206,7 @@ def test_a_stopped_run_goes_on_to_the_last_bit(tmp_path, corpus, core, stop):
 
 
 def test_a_run_is_scored_and_dreams(tmp_path, corpus, capsys):
-    folder = RunFolder.create(tmp_path / "run", config_of(corpus, core="vrnn"))
+    folder = new_run(tmp_path / "run", config_of(corpus, core="vrnn"))
     train(folder)
     result = evaluate(folder, ScoreConfig(particles=4, each=True))
     assert result["bound"] == "iwae"

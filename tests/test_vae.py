@@ -34,8 +34,8 @@ from worldmodel.experiments.images.training import (
     rising_average,
     train_autoencoder,
 )
-from worldmodel.experiments.runs.folder import RunFolder
 from worldmodel.experiments.runs.progress import Interrupted, Reporter
+from worldmodel.experiments.runs.registry import new_run
 
 MODEL = VAEModelConfig(latent=3, hidden=8, width=2)
 LEARNING = VAELearningConfig(updates=8, batch=6)
@@ -103,7 +103,7 @@ def test_a_run_learns_shows_and_is_loaded(folder, tmp_path, capsys):
 def test_an_interrupted_run_goes_on_to_the_last_bit(folder, tmp_path, bound):
     weights = []
     for name, stops in (("whole", ()), ("pieces", (3, 4))):
-        run = RunFolder.create(tmp_path / name, config_of(folder, bound=bound, particles=2))
+        run = new_run(tmp_path / name, config_of(folder, bound=bound, particles=2))
         for stop in stops:
             training = Training(run, Reporter())
             training.restore()
@@ -118,7 +118,7 @@ def test_an_interrupted_run_goes_on_to_the_last_bit(folder, tmp_path, bound):
 
 
 def test_minutes_become_updates_that_a_checkpoint_keeps(folder, tmp_path):
-    run = RunFolder.create(tmp_path / "run", config_of(folder, minutes=0.01))
+    run = new_run(tmp_path / "run", config_of(folder, minutes=0.01))
     training = Training(run, Reporter())
     training.restore()
     planned = training.stages[0].units
@@ -133,7 +133,7 @@ def test_minutes_become_updates_that_a_checkpoint_keeps(folder, tmp_path):
 def test_training_begins_with_the_same_weights_whatever_was_timed(folder, tmp_path):
     weights = []
     for name, minutes in (("updates", 0.0), ("minutes", 0.01)):
-        run = RunFolder.create(tmp_path / name, config_of(folder, minutes=minutes))
+        run = new_run(tmp_path / name, config_of(folder, minutes=minutes))
         weights.append(dict(Training(run, Reporter()).learner.model.state_dict()))
     nested.map(lambda a, b: torch.testing.assert_close(a, b, rtol=0, atol=0), *weights)
 
@@ -180,7 +180,7 @@ def test_scaled_losses_are_divided_each_by_its_size():
 
 def test_beta_runs_in_cycles(folder, tmp_path):
     told = {"beta": 2.0, "half_beta_cycle": 2, "batch_freeze": 1}
-    run = RunFolder.create(tmp_path / "run", config_of(folder, **told))
+    run = new_run(tmp_path / "run", config_of(folder, **told))
     training = Training(run, Reporter())
     training.restore()
     training.run()
@@ -227,7 +227,7 @@ def test_a_missing_folder_gets_one_sentence(tmp_path, capsys):
 
 
 def test_pictures_can_be_written_again(folder, tmp_path):
-    run = RunFolder.create(tmp_path / "run", config_of(folder))
+    run = new_run(tmp_path / "run", config_of(folder))
     training = Training(run, Reporter())
     training.restore()
     training.run()

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from films import read
+from worldmodel.experiments.rl.parts import Facts
+from worldmodel.experiments.rl.parts import Parts as ControlParts
 
 from worldmodel.envs import Action, ToyGame, draw_ring
 from worldmodel.envs.toy_game import font
@@ -22,11 +24,9 @@ from worldmodel.experiments.rl.config import (
     quick_control,
 )
 from worldmodel.experiments.rl.environments import vector_env
-from worldmodel.experiments.rl.parts import Facts
-from worldmodel.experiments.rl.parts import Parts as ControlParts
 from worldmodel.experiments.rl.toy_game import Parts
 from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
-from worldmodel.experiments.runs.folder import RunError, RunFolder
+from worldmodel.experiments.runs.registry import new_run
 from worldmodel.experiments.show import video
 from worldmodel.experiments.show.config import VideoConfig
 from worldmodel.experiments.show.films import GRID
@@ -34,6 +34,7 @@ from worldmodel.experiments.show.play import player as core
 from worldmodel.experiments.show.play.panels import Cell, Panel, columns_for, compose, shortened
 from worldmodel.experiments.show.video import ALONE, WATCHES, film, frames, plan_of
 from worldmodel.noise import OwnNoise
+from worldmodel.run_folder import RunError
 
 CART = EnvironmentConfig("CartPole-v1")
 ENVIRONMENTS = {
@@ -477,7 +478,7 @@ def test_numbers_that_make_no_sense_are_refused(told, message):
 
 
 def test_films_are_named_after_their_kind(tmp_path, runs, monkeypatch):
-    folder = RunFolder.create(tmp_path / "run", quick(ToyGameConfig()))
+    folder = new_run(tmp_path / "run", quick(ToyGameConfig()))
     monkeypatch.setattr(jobs, "_to_be_shown", lambda verb, folder: runs["toy"])
     jobs.video(folder.path, VideoConfig(steps=2))
     jobs.video(folder.path, VideoConfig("open-loop", steps=2))

@@ -10,9 +10,9 @@ import pytest
 from faces import assert_same, control_parts, frames_in, player_of, toy_parts
 from PIL import Image
 
-from worldmodel.experiments.runs.folder import RunError
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.play import window
+from worldmodel.run_folder import RunError
 
 pygame = pytest.importorskip("pygame")
 

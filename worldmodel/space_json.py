@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from worldmodel.checkpoint import write_text
+from worldmodel.run_folder import write_text
 
 SCHEMA_VERSION = 1
 FILE = "spaces.json"

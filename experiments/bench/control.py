@@ -29,9 +29,10 @@ from worldmodel.envs import GymEnvironment, arguments_from_json, make_environmen
 from worldmodel.experiments.rl.baseline_config import BaselineConfig
 from worldmodel.experiments.rl.environments import NOT_OF_ONE, real_environment
 from worldmodel.experiments.rl.returns import CURVE_COPIES, evaluation_seeds, play_episodes
-from worldmodel.experiments.runs.folder import RunError, RunFolder
 from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.experiments.runs.registry import config_of
 from worldmodel.noise import OwnNoise
+from worldmodel.run_folder import RunError, RunFolder
 
 
 class Recipe(NamedTuple):
@@ -112,7 +113,7 @@ class Evaluations(BaseCallback):
 
 def baseline(folder: RunFolder, reporter: Reporter) -> None:
     """Trains, and writes evaluations to the folder's metrics.jsonl."""
-    config: BaselineConfig = folder.config()
+    config: BaselineConfig = config_of(folder)
     torch.set_num_threads(config.threads)
     recipe = ZOO.get((config.algorithm, env_of(config)), Recipe(config.steps, 1, {}))
     algorithm, games = learner(config, recipe)

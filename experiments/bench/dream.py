@@ -16,22 +16,23 @@ from typing import Any, NamedTuple
 
 import torch
 from gymnasium.vector import AutoresetMode
+from worldmodel.experiments.rl.improving import ByAlgorithm, Improver
+from worldmodel.experiments.rl.parts import LAST_RATE, Facts, Parts, improver_for, options_of
+from worldmodel.experiments.rl.seeing import seen
 
 from worldmodel import Agent, Believer, DiskStore, Greedy, Replay, cosine
 from worldmodel.agents import sb3
 from worldmodel.envs import DreamVectorEnv
-from worldmodel.space_json import read_spaces
 from worldmodel.experiments.rl import toy_game
 from worldmodel.experiments.rl.config import AgentName, ControlConfig, DreamingConfig
-from worldmodel.experiments.rl.improving import ByAlgorithm, Improver
-from worldmodel.experiments.rl.parts import LAST_RATE, Facts, Parts, improver_for, options_of
 from worldmodel.experiments.rl.returns import evaluation_seeds, play_episodes
-from worldmodel.experiments.rl.seeing import seen
 from worldmodel.experiments.rl.toy_game_config import ToyGameConfig
-from worldmodel.experiments.runs.folder import RunError, RunFolder
 from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.runs.stages import newest_checkpoint
 from worldmodel.noise import OwnNoise
+from worldmodel.run_folder import RunError, RunFolder
+from worldmodel.space_json import read_spaces
 
 LEARNT = ("model", "eyes")  # the modules that are the run's own; agents begin anew
 
@@ -61,7 +62,7 @@ def bench(
     arguments: of the algorithms' constructors, JSON; horizon: of the dreamt episodes that are
     played.
     """
-    config = folder.config()
+    config = config_of(folder)
     if not isinstance(config, ControlConfig | ToyGameConfig):
         raise RunError(f"{folder.path} is a run of {folder.experiment}, which has no dream")
     torch.set_num_threads(config.threads)

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.lib import format as npy
 
 from worldmodel.experiments.images.files import open_images
-from worldmodel.image_batches import Batches
-from worldmodel.experiments.runs.folder import RunError
 from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.image_batches import Batches
+from worldmodel.run_folder import RunError
 
 SHAPE = (64, 64, 3)
 FILES = 8

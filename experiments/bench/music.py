@@ -39,9 +39,9 @@ from worldmodel.experiments.recordings.learning import (
 )
 from worldmodel.experiments.recordings.midi import Midi
 from worldmodel.experiments.recordings.shelf import as_episodes
-from worldmodel.experiments.runs.folder import RunError
 from worldmodel.experiments.runs.progress import Reporter, stoppable
 from worldmodel.noise import OwnNoise
+from worldmodel.run_folder import RunError
 
 CHOOSING_PARTICLES = 8
 SCORING_PARTICLES = 128

@@ -41,8 +41,8 @@ from worldmodel.experiments.recordings.learning import (
     updates_within,
 )
 from worldmodel.experiments.recordings.shelf import as_episodes, examples
-from worldmodel.experiments.runs.folder import RunError
 from worldmodel.experiments.runs.progress import Reporter, stoppable
+from worldmodel.run_folder import RunError
 
 FILE = "fsdd.npz"
 ARRAYS = ("wave", "length", "index", "rate")

@@ -26,7 +26,7 @@ from worldmodel.experiments.rl.toy_game_evaluation import (
     mean_interval,
     play_episodes,
 )
-from worldmodel.experiments.runs.folder import RunError
+from worldmodel.run_folder import RunError
 
 Algorithm = Literal["ppo", "recurrent-ppo"]
 Note = Callable[[str, int, int], None]

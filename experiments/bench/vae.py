@@ -21,10 +21,10 @@ from torch import Tensor
 
 from worldmodel import WorldModel, as_recordings, log_prob, lower_bound
 from worldmodel.experiments.images.config import VAELearningConfig, VAEModelConfig
-from worldmodel.image_batches import Batches, HeldImages, binarise
 from worldmodel.experiments.images.training import Learner, model_of, updates_within
-from worldmodel.experiments.runs.folder import RunError
 from worldmodel.experiments.runs.progress import Reporter, Stage, stoppable
+from worldmodel.image_batches import Batches, HeldImages, binarise
+from worldmodel.run_folder import RunError
 
 FILE = "mnist.npz"
 MODEL = VAEModelConfig(likelihood="bernoulli", latent=50)

@@ -25,13 +25,13 @@ import torch
 from websockets.asyncio.client import connect
 
 from worldmodel.experiments import load
-from worldmodel.experiments.runs.folder import RunError
 from worldmodel.experiments.runs.processor import resident
 from worldmodel.experiments.runs.progress import Reporter
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.play import browser
 from worldmodel.experiments.show.play.game import places, text
 from worldmodel.experiments.show.play.player import Playable, new_player
+from worldmodel.run_folder import RunError
 
 PATIENCE = 60.0  # seconds, for a frame
 

@@ -19,10 +19,10 @@ from worldmodel.experiments.recordings.config import GenerateConfig, ScoreConfig
 from worldmodel.experiments.rl.baseline_config import BaselineConfig
 from worldmodel.experiments.rl.config import AgentName
 from worldmodel.experiments.rl.toy_game_config import ExactConfig
-from worldmodel.experiments.runs.folder import RunError, RunFolder, experiment_of, write_text
 from worldmodel.experiments.runs.progress import Interrupted, Reporter
 from worldmodel.experiments.runs.stages import Training, newest_checkpoint
 from worldmodel.experiments.show.config import PlayConfig, VideoConfig
+from worldmodel.run_folder import RunError, RunFolder, experiment_of, write_text
 
 if TYPE_CHECKING:
     from worldmodel.experiments.show.report import Kind

@@ -57,8 +57,8 @@ from worldmodel.experiments.rl.toy_game_config import (
     quick,
     quick_exact,
 )
-from worldmodel.experiments.runs.folder import RunError
 from worldmodel.experiments.show.config import PlayConfig, VideoConfig
+from worldmodel.run_folder import RunError
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 

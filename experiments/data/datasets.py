@@ -28,7 +28,7 @@ from worldmodel import (
     nested,
 )
 from worldmodel.envs.observations import as_tensors
-from worldmodel.experiments.runs.folder import RunError
+from worldmodel.run_folder import RunError
 from worldmodel.space_json import read_spaces, write_spaces
 
 HELD_OUT = "held-out.npz"  # what a run is evaluated on, not to be learned from

@@ -18,8 +18,8 @@ from numpy.lib import format as npy
 from PIL import Image, UnidentifiedImageError
 
 from worldmodel.experiments.images.config import ImagesConfig
-from worldmodel.experiments.runs.folder import RunError
 from worldmodel.image_batches import Images
+from worldmodel.run_folder import RunError
 
 ARRAYS = (".npy", ".npz")
 PICTURES = (".png", ".jpg", ".jpeg")

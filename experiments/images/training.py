@@ -2,13 +2,12 @@
 
     worldmodel train vae --images DIR --out RUN
 
-The run folder gets reconstructions.png, samples.png and traversals.png; `load(RUN).model` is the
-VAE, for `envs.ImageToCode` and for scripts.
+The run folder gets reconstructions.png, samples.png and traversals.png;
+`experiments.load(RUN).model` is the VAE, for `envs.ImageToCode` and for scripts.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -36,12 +35,14 @@ from worldmodel.codecs import explain_size
 from worldmodel.experiments.images.config import VAEConfig, VAELearningConfig, VAEModelConfig
 from worldmodel.experiments.images.files import images_of
 from worldmodel.experiments.images.grids import save_grid
-from worldmodel.experiments.runs.folder import RunFolder
+from worldmodel.experiments.runs.naming import run_name
 from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.runs.stages import Stage, Told, newest_checkpoint
 from worldmodel.experiments.runs.stages import Training as Run
 from worldmodel.image_batches import Batches, Binarisation, HeldImages
 from worldmodel.objectives import Metrics
+from worldmodel.run_folder import RunFolder
 
 WARM_UP, TIMED = 3, 30  # updates, by which the speed is measured
 SHOWN = 10  # images a row of a grid
@@ -159,7 +160,7 @@ class Training(Run):
     rounds = 1
 
     def __init__(self, folder: RunFolder, reporter: Reporter):
-        self.config: VAEConfig = folder.config()
+        self.config: VAEConfig = config_of(folder)
         super().__init__(folder, reporter, self.config.checkpoint_seconds)
         torch.set_num_threads(self.config.threads)
         self.batches = batches_of(self.config)
@@ -243,11 +244,13 @@ class VAERun(NamedTuple):
     config: VAEConfig
     model: WorldModel  # frozen
 
+    def __repr__(self) -> str:
+        return run_name("vae", self.model)
 
-def load(path: str | Path) -> VAERun:
+
+def load(folder: RunFolder) -> VAERun:
     """A run's VAE, for `envs.ImageToCode` and for scripts."""
-    folder = RunFolder.open(Path(path))
-    config = folder.config()
+    config = config_of(folder)
     checkpoint = newest_checkpoint(folder)
     model = model_of(checkpoint.values["shape"], config.model)
     checkpoint.load({"model": model})
@@ -256,7 +259,7 @@ def load(path: str | Path) -> VAERun:
 
 def finish(folder: RunFolder, reporter: Reporter) -> None:
     """Reconstructions, samples and traversals, as grids in the run's folder."""
-    config, model = load(folder.path)
+    config, model = load(folder)
     torch.manual_seed(config.seed)
     images = next(batches_of(config))[: 5 * SHOWN]
     for name, grid in grids(model, images).items():

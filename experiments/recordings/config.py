@@ -1,7 +1,7 @@
 """What the experiments on recordings can be told; see `rl.toy_game_config`."""
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -193,6 +193,7 @@ class StrokesDataConfig(FilesConfig):
 class RecordingsConfig:
     """What all kinds of recordings are told."""
 
+    modality: ClassVar[str]  # its `Kind`, "module:Class"
     data: Any
     model: SequenceModelConfig = field(default_factory=SequenceModelConfig)
     learning: SequenceLearningConfig = field(default_factory=SequenceLearningConfig)
@@ -213,6 +214,7 @@ class RecordingsConfig:
 class TextConfig(RecordingsConfig):
     """Learn to write like a corpus, character by character."""
 
+    modality: ClassVar[str] = "worldmodel.experiments.recordings.text:Text"
     data: TextDataConfig
     model: SequenceModelConfig = field(
         default_factory=lambda: SequenceModelConfig(hidden=512, decoder_hidden=256, dropout=0.25)
@@ -226,6 +228,7 @@ class TextConfig(RecordingsConfig):
 class AudioConfig(RecordingsConfig):
     """Learn to sound like recordings, frame by frame."""
 
+    modality: ClassVar[str] = "worldmodel.experiments.recordings.audio:Audio"
     data: AudioDataConfig
     model: SequenceModelConfig = field(
         default_factory=lambda: SequenceModelConfig(hidden=256, decoder_hidden=256)
@@ -236,6 +239,7 @@ class AudioConfig(RecordingsConfig):
 class MidiConfig(RecordingsConfig):
     """Learn to play like scores, step by step."""
 
+    modality: ClassVar[str] = "worldmodel.experiments.recordings.midi:Midi"
     data: MidiDataConfig
     model: SequenceModelConfig = field(
         default_factory=lambda: SequenceModelConfig(deafness=0.3, dropout=0.1)
@@ -246,6 +250,7 @@ class MidiConfig(RecordingsConfig):
 class StrokesConfig(RecordingsConfig):
     """Learn to draw like drawings, step by step."""
 
+    modality: ClassVar[str] = "worldmodel.experiments.recordings.strokes:Strokes"
     data: StrokesDataConfig
     model: SequenceModelConfig = field(
         default_factory=lambda: SequenceModelConfig(hidden=256, decoder_hidden=128)

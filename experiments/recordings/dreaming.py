@@ -11,10 +11,12 @@ from worldmodel.experiments.recordings.config import GenerateConfig
 from worldmodel.experiments.recordings.kind import Kind
 from worldmodel.experiments.recordings.learning import model_of
 from worldmodel.experiments.recordings.shelf import as_episodes, held_out, kind_of
-from worldmodel.experiments.runs.folder import RunError, RunFolder
+from worldmodel.experiments.runs.naming import run_name
 from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.runs.stages import newest_checkpoint
 from worldmodel.noise import OwnNoise
+from worldmodel.run_folder import RunError, RunFolder
 
 AT_ONCE = 100  # rows, between words about the progress
 
@@ -57,11 +59,10 @@ def _rows(kind: Kind, prompt: Any, samples: int) -> list[Any]:
     return nested.steps(rows)
 
 
-def load(path: str | Path) -> "RecordingsRun":
+def load(folder: RunFolder) -> "RecordingsRun":
     """A run's model and what its recordings are, for scripts."""
-    folder = RunFolder.open(Path(path))
     kind = kind_of(folder)
-    model = model_of(kind, folder.config().model)
+    model = model_of(kind, config_of(folder).model)
     newest_checkpoint(folder).load({"best": model})
     return RecordingsRun(model.eval().requires_grad_(False), kind)
 
@@ -72,11 +73,14 @@ class RecordingsRun(NamedTuple):
     model: WorldModel  # the best in validation, frozen
     kind: Kind
 
+    def __repr__(self) -> str:
+        return run_name(type(self.kind).__name__.lower(), self.model)
+
 
 def generate(folder: RunFolder, told: GenerateConfig, reporter: Reporter) -> list[Path]:
     """Writes samples of a run's model, for people; the files."""
-    torch.set_num_threads(folder.config().threads)
-    model, kind = load(folder.path)
+    torch.set_num_threads(config_of(folder).threads)
+    model, kind = load(folder)
     prompt = None
     if told.prompt is not None:
         prompt = kind.prompt(told.prompt, told.prompt_length, reporter.say)

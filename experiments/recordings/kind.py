@@ -19,6 +19,8 @@ from worldmodel import (
     nested,
 )
 from worldmodel.experiments.data.readers.files import OnError, Recording, files_of
+from worldmodel.experiments.recordings.config import RecordingsConfig
+from worldmodel.experiments.runs.registry import named
 
 Report = Callable[[str], None]
 NOBODY = spaces.Box(-1.0, 1.0, (0,))
@@ -120,3 +122,8 @@ class Kind(ABC):
     def parts(self, recording: Recording, nats: np.ndarray) -> Iterator[dict[str, Any]]:
         """What `evaluate --each` lists of a recording, whose rows have nats [T]."""
         yield {"name": recording.name, "rows": len(nats), "nats": float(nats.sum())}
+
+
+def kind_of_config(config: RecordingsConfig) -> type[Kind]:
+    """The kind of recordings that a configuration names; imported when it is met."""
+    return named(config.modality)

@@ -34,9 +34,9 @@ from worldmodel import (
 from worldmodel.experiments.measure.scores import model_nats, over_keys
 from worldmodel.experiments.recordings.config import SequenceLearningConfig, SequenceModelConfig
 from worldmodel.experiments.recordings.kind import Kind
-from worldmodel.experiments.runs.folder import RunError
 from worldmodel.experiments.runs.processor import products
 from worldmodel.objectives import Metrics
+from worldmodel.run_folder import RunError
 
 LAST_RATE = 1 / 50  # of the learning rate, relative to the first
 ROWS_AT_ONCE = 100_000  # that are scored side by side, padding among them

@@ -19,8 +19,9 @@ from worldmodel.experiments.recordings.dreaming import load
 from worldmodel.experiments.recordings.kind import Kind
 from worldmodel.experiments.recordings.learning import frame_nats, scored
 from worldmodel.experiments.recordings.shelf import Intake, held_out, shelf
-from worldmodel.experiments.runs.folder import RunError, RunFolder
+from worldmodel.experiments.runs.registry import config_of
 from worldmodel.noise import OwnNoise
+from worldmodel.run_folder import RunError, RunFolder
 
 Note = Callable[[str, int, int], None]
 
@@ -29,8 +30,8 @@ def evaluate(
     folder: RunFolder, settings: ScoreConfig, note: Note = lambda what, done, total: None
 ) -> dict[str, Any]:
     """The model's bound on the recordings that the run held out, or on others."""
-    torch.set_num_threads(folder.config().threads)
-    model, kind = load(folder.path)
+    torch.set_num_threads(config_of(folder).threads)
+    model, kind = load(folder)
     if not settings.data:
         store = held_out(folder)
         names = [f"held out {number}" for number in range(len(store))]
@@ -61,7 +62,7 @@ def _evaluated(
     note: Note,
 ) -> dict[str, Any]:
     """The same of the recordings in a store, which have names."""
-    with OwnNoise(folder.config().seed)():
+    with OwnNoise(config_of(folder).seed)():
         scores = list(
             scored(
                 model,

@@ -7,12 +7,12 @@ from typing import Any, cast, get_args
 import numpy as np
 
 from worldmodel import DiskStore, Episodes, EpisodeSource, EpisodeStore, nested
-from worldmodel.experiments.data.readers.files import Recording, Split
-from worldmodel.experiments.recordings.kind import Kind
 from worldmodel.episodes import PORTION
-from worldmodel.experiments.recordings.kinds import kind_named
-from worldmodel.experiments.runs.folder import RunError, RunFolder, write_text
+from worldmodel.experiments.data.readers.files import Recording, Split
+from worldmodel.experiments.recordings.kind import Kind, kind_of_config
 from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.experiments.runs.registry import config_of
+from worldmodel.run_folder import RunError, RunFolder, write_text
 
 SPLITS: tuple[str, ...] = get_args(Split)
 FACTS = "facts.json"
@@ -40,8 +40,8 @@ def kind_of(folder: RunFolder) -> Kind:
             f"{folder.path} has not read its recordings yet; `worldmodel resume {folder.path}` "
             "goes on with the run"
         )
-    config = folder.config()
-    return kind_named(folder.experiment)(config.data, json.loads(file.read_text()))
+    config = config_of(folder)
+    return kind_of_config(config)(config.data, json.loads(file.read_text()))
 
 
 def shelf(folder: RunFolder, split: str, writable: bool = False) -> EpisodeStore:
@@ -95,8 +95,8 @@ class Intake:
 
 
 def _read(folder: RunFolder, reporter: Reporter) -> Kind:
-    config = folder.config()
-    of_kind = kind_named(folder.experiment)
+    config = config_of(folder)
+    of_kind = kind_of_config(config)
     kind = of_kind(config.data, of_kind.first_facts(config.data, reporter.say))
     stores = {split: shelf(folder, split, writable=True) for split in SPLITS}
     for store in stores.values():

@@ -18,7 +18,7 @@ from worldmodel.experiments.data.readers.files import (
     files_of,
 )
 from worldmodel.experiments.recordings.kind import Kind, Report
-from worldmodel.experiments.runs.folder import RunError, write_text
+from worldmodel.run_folder import RunError, write_text
 
 RARE = "\N{REPLACEMENT CHARACTER}"  # stands for all that are rare, and comes first
 LONGEST = 2**20  # characters of a recording: longer texts are cut

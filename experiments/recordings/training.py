@@ -15,7 +15,7 @@ from torch import nn
 from worldmodel.checkpoint import list_checkpoints
 from worldmodel.experiments.recordings.config import RecordingsConfig
 from worldmodel.experiments.recordings.dreaming import dream
-from worldmodel.experiments.recordings.kinds import kind_named
+from worldmodel.experiments.recordings.kind import kind_of_config
 from worldmodel.experiments.recordings.learning import (
     Learner,
     Validation,
@@ -24,18 +24,19 @@ from worldmodel.experiments.recordings.learning import (
     updates_within,
 )
 from worldmodel.experiments.recordings.shelf import examples, shelf, take_in
-from worldmodel.experiments.runs.folder import RunFolder, experiment_of
 from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.runs.stages import Stage, Told
 from worldmodel.experiments.runs.stages import Training as Run
 from worldmodel.noise import OwnNoise
+from worldmodel.run_folder import RunFolder
 
 SHOWN_LOG = 200  # characters of it, for the log
 
 
 def check(config: RecordingsConfig) -> None:
     """Says what is wrong with the recordings or the model, before a run's folder is made."""
-    of_kind = kind_named(experiment_of(config))
+    of_kind = kind_of_config(config)
     facts = of_kind.first_facts(config.data, lambda line: None)
     model_of(of_kind(config.data, facts), config.model)
 
@@ -49,7 +50,7 @@ class Training(Run):
     }
 
     def __init__(self, folder: RunFolder, reporter: Reporter):
-        self.config: RecordingsConfig = folder.config()
+        self.config: RecordingsConfig = config_of(folder)
         super().__init__(folder, reporter, self.config.checkpoint_seconds)
         torch.set_num_threads(self.config.threads)
         self.kind = take_in(folder, reporter)

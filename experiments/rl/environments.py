@@ -9,7 +9,7 @@ from gymnasium.vector import VectorEnv
 
 from worldmodel.envs import GymEnvironment, arguments_from_json, make_environment, make_vector_env
 from worldmodel.experiments.rl.config import EnvironmentConfig
-from worldmodel.experiments.runs.folder import RunError
+from worldmodel.run_folder import RunError
 
 RENDERED = "rgb_array"
 NOT_OF_ONE = ("env", "arguments", "copies", "workers")  # of the settings of environments

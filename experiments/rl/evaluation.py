@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from rich.table import Table
 from torch import Tensor
+from worldmodel.experiments.rl.parts import Parts, load_run
+from worldmodel.experiments.rl.seeing import coded
 
 from worldmodel import DiskStore, Episodes, Greedy
-from worldmodel.experiments.data.datasets import HELD_OUT, rewards_of, typical
+from worldmodel.experiments.data.datasets import HELD_OUT
 from worldmodel.experiments.measure.open_loop import open_loop
 from worldmodel.experiments.measure.scores import (
     first_episodes,
@@ -26,11 +28,9 @@ from worldmodel.experiments.measure.scores import (
 )
 from worldmodel.experiments.rl.config import ProtocolConfig
 from worldmodel.experiments.rl.environments import real_environment
-from worldmodel.experiments.rl.parts import Parts, load_run
 from worldmodel.experiments.rl.returns import evaluation_seeds, play_episodes, play_greedily
-from worldmodel.experiments.rl.seeing import coded
-from worldmodel.experiments.runs.folder import RunFolder
 from worldmodel.noise import OwnNoise
+from worldmodel.run_folder import RunFolder
 
 Note = Callable[[str, int, int], None]
 HELD_OUT_ROWS = 500  # of each episode that the model is scored on, at most

@@ -45,12 +45,14 @@ from worldmodel.agents import ActorCritic, Critic, EveryAction, Policy, Uniform
 from worldmodel.agents.policy_gradient import PolicyGradient
 from worldmodel.checkpoint import Checkpoint
 from worldmodel.envs import Action, GymEnvironment, ToyGame, ToyGameView, draw_ring, ring_text
-from worldmodel.space_json import write_spaces
 from worldmodel.experiments.rl.toy_game_config import ToyGameConfig
-from worldmodel.experiments.runs.folder import RunFolder
+from worldmodel.experiments.runs.naming import run_name
 from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.runs.stages import Stage, Told, newest_checkpoint
 from worldmodel.experiments.runs.stages import Training as Run
+from worldmodel.run_folder import RunFolder
+from worldmodel.space_json import write_spaces
 
 FINITE_REWARDS = 16  # rewards that take more values than this have a density
 
@@ -71,6 +73,9 @@ class Parts:
         for module in self.modules.values():
             module.eval()
         self.agent = Believer(self.model, self.policy)
+
+    def __repr__(self) -> str:
+        return run_name("toy-game", self.model)
 
     @property
     def modules(self) -> dict[str, torch.nn.Module]:
@@ -184,7 +189,7 @@ class Training(Run):
     }
 
     def __init__(self, folder: RunFolder, reporter: Reporter):
-        self.config = config = cast(ToyGameConfig, folder.config())
+        self.config = config = cast(ToyGameConfig, config_of(folder))
         super().__init__(folder, reporter, config.checkpoint_seconds)
         torch.set_num_threads(config.threads)
         self.stages, self.rounds = stages(config), config.data.rounds
@@ -330,7 +335,7 @@ class Training(Run):
 
 def load_run(folder: RunFolder) -> tuple[Parts, Checkpoint]:
     """A run as its newest checkpoint left it."""
-    config, checkpoint = cast(ToyGameConfig, folder.config()), newest_checkpoint(folder)
+    config, checkpoint = cast(ToyGameConfig, config_of(folder)), newest_checkpoint(folder)
     parts = Parts(config, checkpoint.values["reward_support"])
     checkpoint.load(parts.modules)
     for module in parts.modules.values():

@@ -20,8 +20,8 @@ from worldmodel.envs import ToyGameFilter, random_policy_steps, solve_toy_game
 from worldmodel.experiments.measure.scores import first_episodes, model_nats, over_keys, per_step
 from worldmodel.experiments.rl.toy_game import Parts, load_run
 from worldmodel.experiments.rl.toy_game_config import EvaluationConfig
-from worldmodel.experiments.runs.folder import RunFolder
 from worldmodel.noise import OwnNoise
+from worldmodel.run_folder import RunFolder
 
 EVALUATION_SEED = 2**32  # apart from the seeds of training, which are drawn from smaller ones
 

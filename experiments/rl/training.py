@@ -16,6 +16,21 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import torch
 from torch import nn
+from worldmodel.experiments.rl.parts import (
+    FINITE_REWARDS,
+    LAST_RATE,
+    Facts,
+    Parts,
+    improver_for,
+    load_run,
+    options_of,
+)
+from worldmodel.experiments.rl.seeing import (
+    Sight,
+    coded,
+    explain,
+    seen,
+)
 
 from worldmodel import (
     ELBO,
@@ -42,32 +57,16 @@ from worldmodel.experiments.data.datasets import (
     Data,
     open_data,
     portions,
-    rewards_of,
-    typical,
 )
-from worldmodel.space_json import read_spaces, write_spaces
 from worldmodel.experiments.rl.config import ControlConfig
 from worldmodel.experiments.rl.environments import real_environment
-from worldmodel.experiments.rl.parts import (
-    FINITE_REWARDS,
-    LAST_RATE,
-    Facts,
-    Parts,
-    improver_for,
-    load_run,
-    options_of,
-)
 from worldmodel.experiments.rl.returns import evaluation_seeds, play_greedily
-from worldmodel.experiments.rl.seeing import (
-    Sight,
-    coded,
-    explain,
-    seen,
-)
-from worldmodel.experiments.runs.folder import RunError, RunFolder, write_text
 from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.runs.stages import Stage, Told
 from worldmodel.experiments.runs.stages import Training as Run
+from worldmodel.run_folder import RunError, RunFolder, write_text
+from worldmodel.space_json import read_spaces, write_spaces
 
 FEWEST = 4  # recorded episodes
 
@@ -165,7 +164,7 @@ class Training(Run):
     }
 
     def __init__(self, folder: RunFolder, reporter: Reporter):
-        self.config = config = folder.config()
+        self.config = config = config_of(folder)
         super().__init__(folder, reporter, config.checkpoint_seconds)
         torch.set_num_threads(config.threads)
         self.rounds = rounds_of(config)

@@ -6,10 +6,9 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
-from worldmodel.experiments.runs.folder import experiment_of
+from worldmodel.experiments.runs.registry import EXPERIMENTS, experiment_of
 
 NEEDED = MISSING  # in place of the default of a setting that has none
-VERBS = {"baseline": "bench control"}  # of experiments that `train` does not know
 
 
 class Setting(NamedTuple):
@@ -57,8 +56,8 @@ def _name(name: str, kind: Any) -> str:
 
 def arguments_of(config: Any, out: Path | str) -> list[str]:
     """What follows `worldmodel`: only what differs from the defaults."""
-    kind = experiment_of(config)
-    words = VERBS.get(kind, f"train {kind}").split()
+    name = experiment_of(config)
+    words = (EXPERIMENTS[name].command or f"train {name}").split()
     for setting in settings(config):
         if setting.differs:
             words += _words(setting.option, setting.value)

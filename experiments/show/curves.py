@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import cattrs
 import numpy as np
 
-from worldmodel.experiments.runs.folder import RunError, RunFolder
+from worldmodel.experiments.runs.registry import config_of
+from worldmodel.run_folder import RunError, RunFolder
 
 # What runs of one curve may differ in: it says nothing of what is done.
 LEAVES_ALONE = {"seed", "threads", "checkpoint_seconds", "environment.workers"}
@@ -29,7 +30,7 @@ def curves_of(folders: Sequence[RunFolder]) -> list[Curve]:
     groups: dict[str, list[RunFolder]] = {}
     told: dict[str, dict[str, Any]] = {}
     for folder in folders:
-        kind = getattr(folder.config(), "algorithm", folder.experiment)  # what a baseline is of
+        kind = getattr(config_of(folder), "algorithm", folder.experiment)  # what a baseline is of
         settings = dict(_flat({"experiment": kind} | _unstructured(folder)))
         settings = {key: value for key, value in settings.items() if key not in LEAVES_ALONE}
         groups.setdefault(str(settings), []).append(folder)
@@ -79,7 +80,7 @@ def _labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _unstructured(folder: RunFolder) -> dict[str, Any]:
-    return dict(cattrs.unstructure(folder.config()))
+    return dict(cattrs.unstructure(config_of(folder)))
 
 
 def _flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from worldmodel.experiments.runs.folder import RunError
+from worldmodel.run_folder import RunError
 
 Frame = NDArray[np.uint8]  # [H, W, 3], even sides, the same in all frames of a film
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from worldmodel import GenCore, Row, nested
-from worldmodel.experiments.runs.folder import RunError
+from worldmodel.experiments.runs.progress import Reporter
 from worldmodel.experiments.show.config import Kind, VideoConfig
 from worldmodel.experiments.show.films import Film, Frame, check_film
 from worldmodel.experiments.show.play.commands import Pilot
@@ -30,6 +30,7 @@ from worldmodel.experiments.show.play.moments import Place, place_after
 from worldmodel.experiments.show.play.panels import Cell, Panel, compose_grid
 from worldmodel.experiments.show.play.player import Playable, Player, Strand, World, warm
 from worldmodel.noise import OwnNoise
+from worldmodel.run_folder import RunError
 
 DECISIONS = 5.0  # rows a second, at most, of an environment in which each step is a decision
 SLOW, FAST, UNKNOWN = 2.0, 30.0, 10.0  # frames a second: of those, at most, where nobody says
@@ -134,6 +135,19 @@ def film(
             for writer in films:
                 writer.write(frame)
             note(done)
+
+
+def write_film(
+    parts: Playable, told: VideoConfig, files: Sequence[Path], videos: Path, reporter: Reporter
+) -> None:
+    """Films a run as it was asked for, and says where; without files, into the folder `videos`."""
+    plan = plan_of(parts, told)
+    files = files or [videos / f"{plan.kind}{suffix}" for suffix in (".mp4", ".gif")]
+    check_files(files, plan.fps)
+    with reporter.stage("filming", plan.steps, 0, "frames") as stage:
+        film(parts, plan, files, stage.update)
+    for file in files:
+        reporter.say(f"written: {file}")
 
 
 def check_files(files: Sequence[Path], fps: float) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from worldmodel.experiments.data.readers.files import BadFileError, Recording
 from worldmodel.experiments.recordings.config import HIGHEST_RATE, LOWEST_RATE
-from worldmodel.experiments.runs.folder import RunError
+from worldmodel.run_folder import RunError
 
 SUFFIXES = (".wav", ".flac")
 PIECE = 2**24  # samples of one recording: longer files are several

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from worldmodel.experiments.runs.folder import RunError
 from worldmodel.experiments.show.curves import check_picture
+from worldmodel.run_folder import RunError
 
 WINDOW = 0.032  # seconds of one column of a spectrogram, about
 COLUMNS = 2_000  # of a long signal, at most

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from worldmodel.experiments.recordings.config import OnError
-from worldmodel.experiments.runs.folder import RunError
+from worldmodel.run_folder import RunError
 
 Split = Literal["train", "valid", "test"]
 

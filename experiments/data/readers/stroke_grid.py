@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from worldmodel.experiments.data.readers.files import BadFileError, Recording
-from worldmodel.experiments.runs.folder import RunError
+from worldmodel.run_folder import RunError
 
 PENS = 3
 

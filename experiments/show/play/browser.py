@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from worldmodel.experiments.runs.folder import RunError
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.play.player import Playable, new_player
+from worldmodel.run_folder import RunError
 
 NEEDED = ("starlette", "uvicorn", "websockets")
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 from worldmodel import Dream
-from worldmodel.experiments.runs.folder import RunError
 from worldmodel.experiments.show.films import Film
+from worldmodel.run_folder import RunError
 
 Pilot = Literal["human", "agent", "random"]
 

@@ -17,13 +17,13 @@ import numpy as np
 from gymnasium import spaces
 from PIL import Image
 
-from worldmodel.experiments.runs.folder import RunError
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.films import Film, Frame
 from worldmodel.experiments.show.play.commands import COMMANDS
 from worldmodel.experiments.show.play.faces import chances, keys_of
 from worldmodel.experiments.show.play.moments import Difference, Place, odds_of
 from worldmodel.experiments.show.play.player import Playable, Player, Side, new_player
+from worldmodel.run_folder import RunError
 
 SMALL = 128  # pixels: pictures up to here are sent as they are, larger ones as photographs
 QUALITY = 90  # of these

@@ -34,7 +34,6 @@ from worldmodel.agents import Human, Uniform
 from worldmodel.codecs import by_path, is_image
 from worldmodel.distributions import tempered
 from worldmodel.envs import GymEnvironment, View
-from worldmodel.experiments.runs.folder import RunError
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.films import Film, Frame
 from worldmodel.experiments.show.play.commands import COMMANDS, Pilot
@@ -57,6 +56,7 @@ from worldmodel.experiments.show.play.moments import (
 )
 from worldmodel.experiments.show.play.panels import Panel, compose, difference_picture
 from worldmodel.noise import OwnNoise
+from worldmodel.run_folder import RunError
 
 World = Literal["both", "real", "dream"]
 Side = Literal["real", "dream"]

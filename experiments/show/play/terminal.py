@@ -21,7 +21,6 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from worldmodel.envs.toy_game import PALETTE
-from worldmodel.experiments.runs.folder import RunError
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.films import Frame
 from worldmodel.experiments.show.play.faces import (
@@ -40,6 +39,7 @@ from worldmodel.experiments.show.play.faces import (
 )
 from worldmodel.experiments.show.play.panels import fitted
 from worldmodel.experiments.show.play.player import Player, Side
+from worldmodel.run_folder import RunError
 
 SYMBOLS = {"left": "←", "right": "→", "up": "↑", "down": "↓"}
 BAR = 28  # characters of a bar for probability 1

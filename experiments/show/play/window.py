@@ -5,11 +5,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from worldmodel.experiments.runs.folder import RunError
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.play.canvas import Box, drawn
 from worldmodel.experiments.show.play.faces import HELP, QUIT, Surprises, closed, key_name, opened
 from worldmodel.experiments.show.play.player import Player
+from worldmodel.run_folder import RunError
 
 SIZE = (1280, 720)  # pixels, at first: three pictures of the toy game fit as they are
 RATE = 60  # turns a second

@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
 from worldmodel import Episodes, Sequences
-from worldmodel.experiments.data.datasets import HELD_OUT, open_data, rewards_of, typical
+from worldmodel.experiments.data.datasets import HELD_OUT, open_data
 from worldmodel.experiments.measure.open_loop import open_loop
 from worldmodel.experiments.rl.evaluation import as_seen
-from worldmodel.experiments.runs.folder import RunError, RunFolder
 from worldmodel.experiments.show.curves import curves_of
 from worldmodel.noise import OwnNoise
+from worldmodel.run_folder import RunError, RunFolder
 
 
 class Mean(NamedTuple):

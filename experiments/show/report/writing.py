@@ -13,8 +13,8 @@ from worldmodel import nested
 from worldmodel.checkpoint import Checkpoint, list_checkpoints
 from worldmodel.experiments.data.datasets import HELD_OUT
 from worldmodel.experiments.measure.calibration import Calibration, calibration, particles_for
-from worldmodel.experiments.runs.folder import RunError, RunFolder, write_text
 from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.show.report import charts, films, sections
 from worldmodel.experiments.show.report.films import Shown
 from worldmodel.experiments.show.report.kinds import Kind, held_out
@@ -28,6 +28,7 @@ from worldmodel.experiments.show.report.page import (
     page,
     paragraph,
 )
+from worldmodel.run_folder import RunError, RunFolder, write_text
 
 EPISODES = 200  # that the model's probabilities are judged on, at most
 
@@ -66,7 +67,7 @@ def write_report(
 ) -> None:
     """Writes the report of a run to `out`, whole or not at all. parts: what the run holds; result:
     what `evaluate` found of its checkpoint."""
-    config = folder.config()
+    config = config_of(folder)
     torch.set_num_threads(config.threads)
     reporter.say("dreaming on without looking")
     off = kind.open_loop(folder, parts, result)
@@ -100,7 +101,7 @@ def header(title: str, what: str, folder: RunFolder, checkpoint: Checkpoint) -> 
                 ("learned until", _moment(_learned_until(folder))),
                 ("reported", _moment(datetime.now(UTC))),
                 ("worldmodel", _version()),
-                ("seed", number(folder.config().seed)),
+                ("seed", number(config_of(folder).seed)),
                 ("real steps", number(values["real_steps"])),
                 ("wall-clock time", duration(values["seconds"])),
             ]

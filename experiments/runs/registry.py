@@ -1,0 +1,167 @@
+"""The registry of experiments: what can be run, by name; each is imported when it is needed."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import cattrs
+
+from worldmodel.run_folder import RunError, RunFolder
+
+PLUGINS = "worldmodel.plugins"  # the group of entry points
+PLUGINS_VARIABLE = "WORLDMODEL_PLUGINS"  # modules, separated by commas
+
+
+class Experiment(NamedTuple):
+    """An experiment: where its configuration is declared, and where it is implemented.
+
+    The module of the configuration imports no torch, so that help answers at once. The module of
+    the implementation offers functions by these names, all of them optional; a verb of the
+    command line whose function is missing says so.
+
+    - training(folder, reporter) -> Training: what `train` and `resume` run to its end
+    - quick(config) -> config: the same made so small that it ends within seconds
+    - absolute(config) -> config: the same with absolute paths, so that a run can be moved
+    - check(config): raises a RunError before a folder is made
+    - load(folder) -> what the newest checkpoint holds, for scripts
+    - playable(folder) -> Playable: what `play` and `video` show
+    - settings(config) -> settings, evaluate(folder, settings, note) -> result, tables(result)
+    - generate(folder, settings, reporter) -> files
+    - finish(folder, reporter): what is left to do when a run is trained and evaluated
+    - report() -> Kind: what sets its reports apart
+    """
+
+    config: str  # "module:Class", a frozen dataclass
+    implementation: str  # "module"
+    command: str = ""  # that starts a run; none: `train NAME`
+
+
+_HERE = "worldmodel.experiments"
+_RECORDINGS = f"{_HERE}.recordings"
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "toy-game": Experiment(
+        f"{_HERE}.rl.toy_game_config:ToyGameConfig", f"{_HERE}.rl.toy_game_experiment"
+    ),
+    "control": Experiment(f"{_HERE}.rl.config:ControlConfig", f"{_HERE}.rl.experiment"),
+    "vae": Experiment(f"{_HERE}.images.config:VAEConfig", f"{_HERE}.images.experiment"),
+    "text": Experiment(f"{_RECORDINGS}.config:TextConfig", f"{_RECORDINGS}.experiment"),
+    "audio": Experiment(f"{_RECORDINGS}.config:AudioConfig", f"{_RECORDINGS}.experiment"),
+    "midi": Experiment(f"{_RECORDINGS}.config:MidiConfig", f"{_RECORDINGS}.experiment"),
+    "strokes": Experiment(f"{_RECORDINGS}.config:StrokesConfig", f"{_RECORDINGS}.experiment"),
+    "baseline": Experiment(
+        f"{_HERE}.rl.baseline_config:BaselineConfig", f"{_HERE}.bench.control", "bench control"
+    ),
+}
+
+
+def register_experiment(name: str, experiment: Experiment) -> None:
+    """Adds an experiment under a new name (to register the same one again changes nothing).
+
+    In a module of your own, which `worldmodel --plugin MODULE` imports (so do the environment
+    variable WORLDMODEL_PLUGINS and an entry point of the group `worldmodel.plugins`):
+
+    register_experiment("birds", Experiment("birds.config:BirdConfig", "birds.experiment"))
+    """
+    there = EXPERIMENTS.setdefault(name, experiment)
+    if there != experiment:
+        raise ValueError(f"the experiment {name!r} is there already: {there}; choose another name")
+
+
+def experiment_named(name: str) -> Experiment:
+    """An experiment; plugins are asked for what is not known yet."""
+    if name not in EXPERIMENTS:
+        load_plugins()
+    if name not in EXPERIMENTS:
+        raise RunError(
+            f"there is no experiment {name!r}, only {', '.join(EXPERIMENTS)}; if a module of your "
+            f"own registers it, name that module by --plugin or in {PLUGINS_VARIABLE}"
+        )
+    return EXPERIMENTS[name]
+
+
+def config_class(name: str) -> type:
+    """The configuration of the experiment `name`."""
+    return named(experiment_named(name).config)
+
+
+def experiment_of(config: Any) -> str:
+    """The name of the experiment that a configuration is of."""
+    kind = type(config)
+    path = f"{kind.__module__}:{kind.__qualname__}"
+    found = [name for name, experiment in EXPERIMENTS.items() if experiment.config == path]
+    if not found:
+        raise RunError(f"{path} is the configuration of no experiment: register it")
+    return found[0]
+
+
+def new_run(path: Path, config: Any) -> RunFolder:
+    """Makes the folder of a new run of the experiment that `config` is of."""
+    return RunFolder.create(path, experiment_of(config), cattrs.unstructure(config))
+
+
+@lru_cache(maxsize=16)
+def config_of(folder: RunFolder) -> Any:
+    """The configuration of a run."""
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    try:
+        return converter.structure(folder.description.config, config_class(folder.experiment))
+    except Exception as error:
+        reasons = "; ".join(cattrs.transform_error(error))
+        raise RunError(f"{folder.config_file} is no configuration of a run: {reasons}") from error
+
+
+def implementation(name: str) -> ModuleType:
+    """The module that implements the experiment `name`."""
+    return importlib.import_module(experiment_named(name).implementation)
+
+
+def offers(folder: RunFolder, *names: str) -> bool:
+    """Whether the experiment of a run implements all of these functions."""
+    return all(hasattr(implementation(folder.experiment), name) for name in names)
+
+
+def offered(folder: RunFolder, name: str, verb: str = "") -> Callable[..., Any]:
+    """A function of the experiment that a run is of, which the command `verb` needs."""
+    function = getattr(implementation(folder.experiment), name, None)
+    if function is None:
+        raise RunError(
+            f"there is no `{verb or name}` for runs of {folder.experiment}, such as {folder.path}"
+        )
+    return function
+
+
+def named(path: str) -> Any:
+    """What "module:name" stands for."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def load_plugins(modules: Iterable[str] = ()) -> None:
+    """Imports the modules that register experiments from outside the package.
+
+    modules: some of them; those of the environment variable and of entry points are others.
+    Processes that this one starts import the same.
+    """
+    listed = [*os.environ.get(PLUGINS_VARIABLE, "").split(","), *modules]
+    names = list(dict.fromkeys(name.strip() for name in listed if name.strip()))
+    if names:
+        os.environ[PLUGINS_VARIABLE] = ",".join(names)
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            raise RunError(
+                f"the plugin {name} cannot be imported: {error}; is it installed, or in "
+                f"{os.getcwd()}?"
+            ) from error
+    for plugin in entry_points(group=PLUGINS):
+        plugin.load()
