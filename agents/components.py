@@ -21,6 +21,7 @@ from worldmodel import (
     Trainer,
     WorldModel,
     action_codec,
+    constant,
     core_options,
     cosine,
     cyclical,
@@ -238,7 +239,6 @@ def optimizer_for(components: Components, replay: Replay, segments: Segments) ->
         learning.window,
         learning.from_start,
     )
-    updates = [(config.epochs * begin, config.epochs * length) for begin, length in segments]
     objective = make_method(
         rollouts.method,
         imagination.core,
@@ -247,13 +247,15 @@ def optimizer_for(components: Components, replay: Replay, segments: Segments) ->
         components.critic,
         discount=config.discount,
         lambda_=rollouts.gae_lambda,
-        entropy=in_segments(functools.partial(entropy_schedule, config), updates),
+        entropy=per_rollout(
+            in_segments(functools.partial(entropy_schedule, config), segments), config.epochs
+        ),
         unit=components.statistics.reward_unit if config.normalise_returns else None,
     )
     trainer = Trainer(
         objective,
         parameters_of(components.policy, components.critic),
-        falling(config.policy_learning_rate, updates),
+        per_rollout(falling(config.policy_learning_rate, segments), config.epochs),
         clip_norm=1.0,
     )
     return GradientOptimizer(
@@ -267,11 +269,16 @@ def optimizer_for(components: Components, replay: Replay, segments: Segments) ->
     )
 
 
-def entropy_schedule(config: PolicyConfig, updates: int) -> Schedule:
-    """The weight of the entropy bonus, which falls exponentially within so many updates."""
+def entropy_schedule(config: PolicyConfig, rollouts: int) -> Schedule:
+    """The weight of the entropy bonus, which falls exponentially within so many rollouts."""
     if config.final_entropy == 1:
-        return lambda update: config.entropy
-    return half_life(config.entropy, updates / -math.log2(config.final_entropy))
+        return constant(config.entropy)
+    return half_life(config.entropy, rollouts / -math.log2(config.final_entropy))
+
+
+def per_rollout(schedule: Schedule, epochs: int) -> Schedule:
+    """A schedule over rollouts, as one over updates, `epochs` of which each rollout makes."""
+    return lambda update: schedule(update // epochs)
 
 
 def algorithm_options(config: PolicyConfig) -> dict[str, Any]:

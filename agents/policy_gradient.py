@@ -7,7 +7,7 @@ The gradient of the expected return is the mean over rows of
 A world that cannot be rewound shows the consequences of one action only; there the sum is
 estimated by the score function, grad log pi(a) (R - V): `ActorCritic`. A dream can be forked:
 every action is tried from where the game stands, and the sum is taken as it is written:
-`EveryAction`. A dream can be differentiated, too: `DynamicsGradient` follows the return back
+`AllActions`. A dream can be differentiated, too: `PathwiseGradient` follows the return back
 through what the model says. All follow the same two steps, over and over:
 
     rollout, state = objective.roll(state)        the agent lives in its GenCore
@@ -15,7 +15,7 @@ through what the model says. All follow the same two steps, over and over:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
@@ -38,6 +38,7 @@ from worldmodel import (
 )
 from worldmodel.distributions import draw
 from worldmodel.objectives import Metrics
+from worldmodel.registry import Registry, options_taken
 
 DECAY = 0.99  # of the spread of returns, an update
 MANY = 2**24  # more numbers than PyTorch's quantile takes
@@ -251,7 +252,7 @@ class ActorCritic(PolicyGradient):
         return rollout.returns
 
 
-class DynamicsGradient(ActorCritic):
+class PathwiseGradient(ActorCritic):
     """The gradient of lambda returns through the dream itself: observations, rewards and actions
     are reparametrised (Hafner et al. 2020, https://arxiv.org/abs/1912.01603, eq. 7).
 
@@ -264,7 +265,7 @@ class DynamicsGradient(ActorCritic):
         dream = self.gen_core.environment
         if not isinstance(dream, Dream):
             raise ValueError(
-                f"DynamicsGradient differentiates a Dream, got a {type(dream).__name__}; use "
+                f"PathwiseGradient differentiates a Dream, got a {type(dream).__name__}; use "
                 "ActorCritic in a world whose rows have no gradients"
             )
         with frozen(dream.model, self.critic), torch.enable_grad():
@@ -298,7 +299,7 @@ def frozen(*modules: nn.Module | None) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-class EveryAction(PolicyGradient):
+class AllActions(PolicyGradient):
     """The policy gradient with nothing sampled but the world: each action tried by a fork.
 
     The critic learns what the policy expects of the actions tried. Needs a world that can be
@@ -318,7 +319,7 @@ class EveryAction(PolicyGradient):
         super().__init__(gen_core, batch_size, length, critic, discount, entropy, unit)
         if not len(gen_core.actions.choices):
             raise ValueError(
-                f"EveryAction lists all actions, and {gen_core.environment.action_space} has no "
+                f"AllActions lists all actions, and {gen_core.environment.action_space} has no "
                 "list; take actor-critic (ActorCritic) instead"
             )
 
@@ -357,3 +358,50 @@ class EveryAction(PolicyGradient):
         """The probability of each action, [N, n]."""
         choices = self.gen_core.actions.choices[:, None].to(policy.logits.device)  # [n, 1, A]
         return cast(Tensor, policy.log_prob(choices).exp().t())
+
+
+def reinforce(
+    gen_core: GenCore,
+    batch_size: int,
+    length: int,
+    critic: nn.Module | None = None,
+    discount: float = 0.99,
+    entropy: Schedule = constant(1e-3),
+    unit: float | None = None,
+) -> ActorCritic:
+    """REINFORCE (Williams 1992): `ActorCritic` with whole returns, whatever `critic` there is."""
+    return ActorCritic(gen_core, batch_size, length, None, discount, 1.0, entropy, unit)
+
+
+METHODS: Registry[Callable[..., PolicyGradient]] = Registry(
+    "method",
+    {
+        "actor-critic": ActorCritic,
+        "all-actions": AllActions,
+        "pathwise": PathwiseGradient,
+        "reinforce": reinforce,
+    },
+)
+
+
+def register_method(name: str, method: Callable[..., PolicyGradient]) -> None:
+    """Adds a policy gradient to `METHODS`: from now on `--method NAME` trains by it.
+
+    method: (gen_core, batch_size, length, critic, **options) -> PolicyGradient; of the options
+    discount, lambda_, entropy and unit it is given those that it takes.
+    """
+    METHODS.register(name, method)
+
+
+def make_method(
+    name: str,
+    gen_core: GenCore,
+    batch_size: int,
+    length: int,
+    critic: nn.Module,
+    **options: Any,
+) -> PolicyGradient:
+    """The method `name` of `METHODS`, with those of the options that it takes."""
+    method = METHODS[name]
+    taken = options_taken(method, options)
+    return method(gen_core, batch_size, length, critic=critic, **taken)

@@ -59,7 +59,7 @@ class GradientOptimizer(PolicyOptimizer):
         self.acting = acting
         self.ema_decay = ema_decay
         self.epochs = epochs
-        self.dreams = imagination.begin()
+        self.dreams = objective.start()  # until the first `begin`
 
     def begin(self) -> None:
         self.dreams = self.imagination.begin()

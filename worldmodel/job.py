@@ -1,12 +1,14 @@
 """Long work in stages of units, which can be stopped, saved and gone on with between any two."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import nn
 
 from worldmodel.checkpoint import Checkpoint
+from worldmodel.noise import OwnNoise
 
 Metrics = dict[str, Any]
 
@@ -39,17 +41,23 @@ class Watcher:
     def end(self, job: "Job", stage: Stage) -> None:
         """Called after a stage."""
 
+    def stop(self, job: "Job") -> None:
+        """Called when a job stops before its end, after the unit at which a watcher said so."""
+
 
 class Job(ABC):
     """Work in stages; everything that the next unit depends on is saved and restored whole.
 
-    Between two units the job is its `modules`, its `tensors`, its `values`, and the state of
-    torch's global generator, which the owner of the job keeps.
+    Between two units the job is its `modules`, its `tensors`, its `values`, and its `noise`: it
+    draws from a stream of its own, so the same seed gives the same results whatever else a program
+    draws from torch's global generator, which is left alone.
     """
 
     titles: ClassVar[Mapping[str, Title]]  # by kind of stage
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int):
+        self.noise = OwnNoise(seed)
+        self._is_running = False
         self.stages: list[Stage] = []
         self.stage = 0  # the place of the current stage in `stages`
         self.done = 0  # units of it
@@ -67,8 +75,8 @@ class Job(ABC):
         """A few words about a unit, for people."""
         return ""
 
-    def end_stage(self) -> None:  # noqa: B027 (most leave nothing)
-        """Prepares the next stage."""
+    def end_stage(self, stage: Stage) -> None:  # noqa: B027 (most leave nothing)
+        """Ends a stage, and prepares the next one."""
 
     @abstractmethod
     def tensors(self) -> dict[str, Any]:
@@ -97,6 +105,17 @@ class Job(ABC):
 
     def run(self, *watchers: Watcher) -> bool:
         """Does what is left; stops after a unit if a watcher says so. Returns `is_done`."""
+        with self.noise():
+            self._is_running = True
+            try:
+                if not self._run(watchers):
+                    for watcher in watchers:
+                        watcher.stop(self)
+            finally:
+                self._is_running = False
+        return self.is_done
+
+    def _run(self, watchers: Sequence[Watcher]) -> bool:
         while not self.is_done:
             stage = self.stages[self.stage]
             for watcher in watchers:
@@ -107,14 +126,16 @@ class Job(ABC):
                 if not all([watcher.unit(self, stage, metrics) for watcher in watchers]):
                     return False
             self.stage, self.done = self.stage + 1, 0
-            self.end_stage()
+            self.end_stage(stage)
             for watcher in watchers:
                 watcher.end(self, stage)
         return True
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """`tensors` and `values`, with the place in the stages."""
-        return self.tensors(), self.values() | {"stage": self.stage, "done": self.done}
+        """`tensors` and `values`, with the noise and the place in the stages."""
+        noise = torch.get_rng_state() if self._is_running else self.noise.state
+        values = self.values() | {"stage": self.stage, "done": self.done}
+        return self.tensors() | {"noise": noise}, values
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Goes on from a checkpoint of `modules` and `state`."""
@@ -122,3 +143,4 @@ class Job(ABC):
         checkpoint.load(self.modules)
         self.stage, self.done = checkpoint.values["stage"], checkpoint.values["done"]
         self.load(checkpoint.state, checkpoint.values)
+        self.noise.state = checkpoint.state["noise"]

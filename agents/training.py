@@ -1,0 +1,428 @@
+"""The training of a world-model agent: collect, learn a world model, train a policy in its dream.
+
+Rounds of up to five stages: collect (at random first, then by the policy so far), encode (a VAE of
+images, where these are what is observed), learn (the world model, from all that was collected),
+improve (the policy, in the dream alone), evaluate (real episodes, for the learning curve).
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, cast
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import nn
+
+from worldmodel import (
+    Agent,
+    EpisodeSource,
+    EpisodeStore,
+    Episodes,
+    Greedy,
+    Learner,
+    Replay,
+    WorldModel,
+    play_episodes,
+)
+from worldmodel.agents.components import (
+    FINITE_REWARDS,
+    Components,
+    Statistics,
+    learner_for,
+    optimizer_for,
+)
+from worldmodel.agents.config import AgentConfig
+from worldmodel.agents.image_encoder import (
+    ImageEncoderTraining,
+    encoded,
+    encoded_store,
+    explain,
+    is_encoded,
+)
+from worldmodel.agents.policy_optimizers import PolicyOptimizer
+from worldmodel.agents.uniform import Uniform
+from worldmodel.codecs import FiniteHead
+from worldmodel.envs import EnvironmentSource, GymEnvironment, collect
+from worldmodel.envs.observations import check_rewards, check_values
+from worldmodel.job import Job, Metrics, Stage, Title
+from worldmodel.noise import OwnNoise
+
+EVALUATION_SEED = 2**32  # apart from the seeds of training, which are drawn from smaller ones
+CURVE_COPIES = 20  # real episodes that are played side by side
+LONGEST = 27_000  # steps; no game of Atari is longer
+
+
+class World(NamedTuple):
+    """What an agent learns from: a real environment, recorded episodes, or both."""
+
+    observation_space: spaces.Space
+    action_space: spaces.Space
+    source: EnvironmentSource | None = None
+    time_limit: int | None = None  # steps after which the real environment truncates
+    num_envs: int = 1  # side by side, while collecting
+    workers: int = 0  # processes that share them
+    data: EpisodeSource | None = None  # recorded episodes, instead of playing
+    chosen: np.ndarray | None = None  # those of them that are learned from; None: all
+
+    def environment(
+        self,
+        copies: int = 1,
+        seed: int | None = None,
+        workers: int = 0,
+        report: Callable[[str], None] = warnings.warn,
+    ) -> GymEnvironment:
+        """The real environment, `copies` side by side."""
+        if self.source is None:
+            raise ValueError(
+                "there is no real environment: the agent was learned from recorded episodes, or "
+                "loaded without one; pass env="
+            )
+        return GymEnvironment(self.source.vector(copies, workers, report), seed)
+
+    def side_by_side(self, wanted: int) -> int:
+        """As many copies as are wanted and can be made."""
+        most = None if self.source is None else self.source.most_copies
+        return wanted if most is None else min(wanted, most)
+
+
+class AgentTraining(Job):
+    """The training of an agent, which can be gone on with for more steps."""
+
+    titles: ClassVar[Mapping[str, Title]] = {
+        "collect": Title("playing", "phase"),
+        "read": Title("reading recorded episodes", "phase"),
+        "encode": Title("learning to encode images", "updates"),
+        "learn": Title("learning", "updates"),
+        "improve": Title("dreaming", "rollouts"),
+        "evaluate": Title("evaluating", "times"),
+    }
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        world: World,
+        store: EpisodeStore,
+        curve_episodes: int = 0,
+        say: Callable[[str], None] = lambda text: None,
+    ):
+        """store: where episodes are kept; curve_episodes: real episodes after each round, for the
+        learning curve, 0: none; say: told of what a person may want to know."""
+        super().__init__(config.seed)
+        self.config = config
+        self.world = world
+        self.store = store
+        self.curve_episodes = curve_episodes
+        self.say = say
+        self.components: Components | None = None  # made after the first collection
+        self.statistics: Statistics | None = None
+        self.real_steps = 0  # steps that were learned from
+        self._planned = 0  # steps of the stages
+        self._encoded_at = 0  # planned steps when the image encoder last learned
+        self._collections: list[int] = []  # steps by round
+        self._updates: list[tuple[int, int]] = []  # segments of learning, see `in_segments`
+        self._rollouts: list[tuple[int, int]] = []
+        self.replay: Replay
+        self.learner: Learner
+        self.optimizer: PolicyOptimizer
+        self._encoding: ImageEncoderTraining | None = None  # while the image encoder learns
+
+    def extend(self, steps: int) -> None:
+        """Plans the collection of `steps` more steps, and what is learned from them.
+
+        Stages that are left from before come first.
+        """
+        if steps < 1:
+            raise ValueError(f"an agent learns from one step or more, got {steps}")
+        until, begun = self._planned + steps, len(self.stages)
+        while self._planned < until:
+            self.stages += self._round(until)
+        for segments, kind in ((self._updates, "learn"), (self._rollouts, "improve")):
+            units = [stage.units if stage.kind == kind else 0 for stage in self.stages]
+            segments.append((sum(units[:begun]), sum(units[begun:])))
+
+    def cut(self) -> None:
+        """Ends the current stage where it stands, and forgets those after it."""
+        kept = self.stages[: self.stage]
+        if self.done:
+            kept.append(self.stages[self.stage]._replace(units=self.done))
+            self.end_stage(kept[-1])
+        self.stages, self.stage, self.done = kept, len(kept), 0
+        begun = 1 + max((stage.round for stage in kept), default=-1)
+        self._collections = self._collections[:begun]
+        self._planned = sum(self._collections)
+        encoded = [stage.round for stage in kept if stage.kind == "encode"]
+        self._encoded_at = sum(self._collections[: encoded[-1] + 1]) if encoded else 0
+
+    def _round(self, until: int) -> list[Stage]:
+        """The stages of one more round, of which `until` is the last planned step."""
+        config, number = self.config, len(self._collections)
+        if number:
+            steps = min(config.collect.collect_steps, until - self._planned)
+            updates = max(1, round(config.learning.update_ratio * steps))
+            rollouts = max(1, round(config.policy.rollout_ratio * steps))
+        else:
+            steps = min(config.collect.prefill, until)
+            updates, rollouts = config.learning.first_updates, config.policy.first_rollouts
+        self._planned += steps
+        self._collections.append(steps)
+        plan = []
+        if self.world.data is None:
+            plan.append(Stage("collect", number, 1))
+        elif number == 0:
+            plan.append(Stage("read", number, 1))
+        grown = self._planned >= config.images.vae_growth * self._encoded_at
+        if is_encoded(self.world.observation_space, config.images) and grown:
+            plan.append(Stage("encode", number, config.images.vae_updates))
+            self._encoded_at = self._planned
+        plan += [Stage("learn", number, updates), Stage("improve", number, rollouts)]
+        if self.curve_episodes and self.world.source is not None and self.world.data is None:
+            plan.append(Stage("evaluate", number, 1))
+        return plan
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        return {} if self.components is None else self.components.modules | self.learner.modules
+
+    def work(self, stage: Stage) -> Metrics:
+        units = {
+            "collect": self._collect,
+            "read": self._read,
+            "encode": self._encode,
+            "learn": self._learn,
+            "improve": self._improve,
+            "evaluate": self._evaluate,
+        }
+        return units[stage.kind](stage)
+
+    def note(self, stage: Stage, metrics: Metrics) -> str:
+        if stage.kind in ("collect", "read"):
+            return f"{metrics['episodes']} episodes, {metrics['steps']} steps"
+        if stage.kind == "encode":
+            return f"loss {-metrics['elbo_nats']:.2f} nats an image"
+        if stage.kind == "learn":
+            return f"loss {metrics['loss']:.4f} nats a step"
+        if stage.kind == "improve":
+            shown = (key for key in ("value", "entropy", "reward") if key in metrics)
+            return ", ".join(f"{key} {metrics[key]:.2f}" for key in shown)
+        returns = np.array(metrics["real_returns"])
+        return f"return {returns.mean():.1f} ± {returns.std():.1f} after {self.real_steps} steps"
+
+    def end_stage(self, stage: Stage) -> None:
+        if self.components is None:
+            self._build(self._statistics())
+            self.replay.episodes = self._learned_from()
+            self._standardise()
+        elif stage.kind == "learn":
+            self.learner.keep_average()
+        elif stage.kind == "encode":
+            encoding = cast(ImageEncoderTraining, self._encoding)
+            active = encoding.finish()
+            self._encoding = None
+            self.replay.episodes = self._learned_from()
+            self.say(
+                f"{active} of the {self.config.images.vae_latent} numbers of a code are active; "
+                "all recorded images are encoded anew"
+            )
+            self._standardise()  # codes have another scale than they had
+
+    def _collect(self, stage: Stage) -> Metrics:
+        collect = self.config.collect
+        if stage.round == 0:
+            torch.manual_seed(self.config.seed)
+            agent: Agent = Uniform(self.world.action_space, collect.sticky_probability)
+            return self._play(agent, stage, 1.0)
+        components = cast(Components, self.components)
+        metrics = self._play(components.player, stage, collect.policy_weight)
+        episodes = metrics["episodes"]
+        if components.image_encoder is not None and episodes:
+            since = len(self.store) - episodes
+            self.replay.add(
+                encoded(self.store, components.image_encoder, since), collect.policy_weight
+            )
+        self._meet(self.replay.episodes.select(self._newest(episodes)))
+        return metrics
+
+    def _read(self, stage: Stage) -> Metrics:
+        """Recorded episodes become the agent's own, so that it can go on without their files."""
+        data = cast(EpisodeSource, self.world.data)
+        torch.manual_seed(self.config.seed)
+        for part in data.portions(self.world.chosen):
+            check_values(self.world.observation_space, part.columns["observation"])
+            check_rewards(part.columns["reward"])
+            self.store.add(part)
+        self.real_steps = self.store.steps
+        return {"episodes": len(self.store), "steps": self.real_steps}
+
+    def _encode(self, stage: Stage) -> Metrics:
+        if self._encoding is None:
+            self._encoding = self._new_encoding(stage)
+        return self._encoding.update()
+
+    def _learn(self, stage: Stage) -> Metrics:
+        config = self.config.learning
+        rows = config.batch_size * config.window
+        batch = self.replay.sample(config.window, rows, config.from_start, config.burn_in)
+        return self.learner.update(batch)
+
+    def _improve(self, stage: Stage) -> Metrics:
+        if self.done == 0:
+            self.optimizer.begin()
+        return self.optimizer.update()
+
+    def _evaluate(self, stage: Stage) -> Metrics:
+        returns = self.real_returns(self.curve_episodes, self.evaluation_seeds[0])
+        return {
+            "real_steps": self.real_steps,
+            "real_return_mean": float(returns.mean()),
+            "real_returns": returns.tolist(),
+        }
+
+    def real_returns(self, episodes: int, seed: int) -> np.ndarray:
+        """The returns [episodes] of the greedy agent in the real environment; episodes of one that
+        does not truncate are cut after `LONGEST` steps."""
+        limit = self.world.time_limit
+        wanted = min(episodes, CURVE_COPIES) if limit else episodes
+        copies = self.world.side_by_side(wanted)
+        environment = self.world.environment(copies, seed)
+        agent = Greedy(cast(Components, self.components).player)
+        with OwnNoise(seed)():
+            stats = play_episodes(environment, agent, episodes, copies, LONGEST)
+        environment.close()
+        return stats.returns
+
+    @property
+    def evaluation_seeds(self) -> list[int]:
+        """Seeds that training never uses: of evaluations while training; after it of real and of
+        dreamt episodes, and of those that the model is scored on."""
+        sequence = np.random.SeedSequence([self.config.seed, EVALUATION_SEED])
+        return [int(seed) for seed in sequence.generate_state(4)]
+
+    def _seeds(self, place: int) -> np.random.SeedSequence:
+        """Of the replay (0), of the image encoder (1), of each round's collection (2 and on)."""
+        return np.random.SeedSequence(self.config.seed, spawn_key=(place,))
+
+    def _play(self, agent: Agent, stage: Stage, weight: float) -> Metrics:
+        """A round's collection, in environments of its own, stored as episodes end."""
+        steps = self._collections[stage.round]
+        seed = int(self._seeds(2 + stage.round).generate_state(1)[0])
+        copies = self.world.side_by_side(min(self.world.num_envs, steps))
+        workers = min(self.world.workers, copies)
+        environment = self.world.environment(copies, seed, workers, self.say)
+        before, taken = self.store.added, 0
+        for episodes in collect(environment, agent, steps):
+            self.store.add(episodes, weight)
+            taken += episodes.steps
+        environment.close()
+        self.real_steps += taken
+        return {
+            "episodes": self.store.added - before,
+            "steps": taken,
+            "real_steps": self.real_steps,
+        }
+
+    def _newest(self, episodes: int) -> np.ndarray:
+        """The places of the episodes that came last."""
+        return np.arange(max(0, len(self.store) - episodes), len(self.store))
+
+    def _statistics(self) -> Statistics:
+        rewards = np.concatenate([part.rewards for part in self.store.portions()])
+        unit = float(np.sqrt(np.mean(np.square(rewards)))) or 1.0
+        values = np.unique(rewards)
+        few = len(values) <= FINITE_REWARDS and self.config.model.rewards == "auto"
+        return Statistics([float(v) for v in values] if few else None, unit)
+
+    def _meet(self, episodes: Episodes) -> None:
+        """Extends the model's bounds of observations and its reward support to new data."""
+        model = cast(Components, self.components).model
+        model.reach.widen(episodes.columns["observation"])
+        head = cast(Any, model.decoder).reward
+        if isinstance(head, FiniteHead):
+            try:
+                head.extend(torch.as_tensor(episodes.rewards))
+            except ValueError as error:
+                raise ValueError(f"{error} (--rewards density)") from error
+
+    def _standardise(self) -> None:
+        """Sets the scales of numbers and their bounds, by what was recorded."""
+        model = cast(Components, self.components).model
+        first = self.replay.episodes.typical()
+        values = {"observation": first.columns["observation"], "reward": first.rewards}
+        for module in (model.encoder, model.decoder):
+            module.standardise(values)
+        for part in self.replay.episodes.portions():
+            self._meet(part)
+
+    def _build(self, statistics: Statistics) -> None:
+        """Makes everything that learns, with new weights."""
+        torch.manual_seed(self.config.seed)
+        self.statistics = statistics
+        world = self.world
+        self.components = Components(
+            self.config, statistics, world.observation_space, world.action_space
+        )
+        if line := explain(
+            world.observation_space, self.config.images, self.components.reads_features
+        ):
+            self.say(line)
+        self.replay = Replay(self.components.actions, self._seeds(0))
+        model = self.components.model
+        self.learner = learner_for(model, self.config.learning, self._updates)
+        self.optimizer = optimizer_for(self.components, self.replay, self._rollouts)
+
+    def _learned_from(self) -> EpisodeStore:
+        """All that was recorded, as the model reads it."""
+        encoder = cast(Components, self.components).image_encoder
+        return self.store if encoder is None else encoded_store(self.store, encoder)
+
+    def _new_encoding(self, stage: Stage) -> ImageEncoderTraining:
+        seed = int(self._seeds(1).generate_state(stage.round + 1)[stage.round])
+        encoder = cast(WorldModel, cast(Components, self.components).image_encoder)
+        return ImageEncoderTraining(encoder, self.store, self.config.images, seed)
+
+    def tensors(self) -> dict[str, Any]:
+        if self.components is None:
+            return {}
+        state = {"learner": self.learner.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return state if self._encoding is None else state | {"encoding": self._encoding.tensors()}
+
+    def values(self) -> dict[str, Any]:
+        values: dict[str, Any] = {
+            "stages": [list(stage) for stage in self.stages],
+            "planned": self._planned,
+            "encoded_at": self._encoded_at,
+            "collections": self._collections,
+            "updates": self._updates,
+            "rollouts": self._rollouts,
+            "real_steps": self.real_steps,
+            "added": self.store.added,
+        }
+        if self.components is None:
+            return values
+        statistics = cast(Statistics, self.statistics)
+        values |= {"statistics": statistics._asdict(), "replay": self.replay.state_dict()}
+        if self._encoding is not None:
+            values["images"] = self._encoding.batches.state_dict()
+        return values
+
+    def build(self, values: Mapping[str, Any]) -> None:
+        self.stages = [Stage(*stage) for stage in values["stages"]]
+        self._planned, self._encoded_at = values["planned"], values["encoded_at"]
+        self._collections = list(values["collections"])
+        self._updates[:] = [tuple(segment) for segment in values["updates"]]
+        self._rollouts[:] = [tuple(segment) for segment in values["rollouts"]]
+        self.real_steps = values["real_steps"]
+        self.store.rewind(values["added"])
+        if "statistics" in values:
+            self._build(Statistics(**values["statistics"]))
+
+    def load(self, tensors: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        if self.components is None:
+            return
+        self.replay.episodes = self._learned_from()
+        self.replay.load_state_dict(values["replay"])
+        if "encoding" in tensors:
+            self._encoding = self._new_encoding(self.stages[self.stage])
+            self._encoding.load(tensors["encoding"], values["images"])
+        self.learner.load_state_dict(tensors["learner"])
+        self.optimizer.load_state_dict(tensors["optimizer"])
