@@ -41,7 +41,7 @@ def of_cores(result: dict[str, Any]) -> list[Table]:
             f"{row['core']} {row['hidden']}",
             _rate(row["updates_per_second"]),
             _rate(row["obvious_updates_per_second"]),
-            f"{row['ratio']:.2f}",
+            f"{row['ratio']:.2f}" if row["ratio"] else "",
             _rate(row["bfloat16_updates_per_second"]),
             _rate(row["compiled_updates_per_second"]),
         )
