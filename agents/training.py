@@ -16,9 +16,9 @@ from torch import nn
 
 from worldmodel import (
     Agent,
+    Episodes,
     EpisodeSource,
     EpisodeStore,
-    Episodes,
     Greedy,
     Learner,
     Replay,

@@ -1,9 +1,8 @@
 """An agent that learns a world model and a policy in its dream, used like stable-baselines3's."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import cattrs
 import gymnasium
@@ -11,13 +10,11 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
-from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from worldmodel import (
     Agent,
     DiskStore,
-    Episodes,
     EpisodeSource,
     EpisodeStats,
     EpisodeStore,
@@ -34,13 +31,13 @@ from worldmodel.checkpoint import load_newest
 from worldmodel.distributions import draw
 from worldmodel.envs import DreamVectorEnv, EnvironmentSource
 from worldmodel.envs.observations import as_tensors, check_values
-from worldmodel.job import Job, Metrics, Stage, Watcher
+from worldmodel.job import Metrics, Watcher
 from worldmodel.likelihoods import BOUNDS
 from worldmodel.noise import OwnNoise
 from worldmodel.options import with_options
 from worldmodel.recorder import Recorder
 from worldmodel.run_folder import RunError, RunFolder
-from worldmodel.space_json import read_spaces, write_spaces
+from worldmodel.space_json import read_spaces
 
 EXPERIMENT = "agent"  # in config.json of saved agents
 AT_ONCE = 16_384  # rows times particles that are scored together

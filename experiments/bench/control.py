@@ -26,11 +26,12 @@ from worldmodel import Agent, Encoder, Greedy, Memoryless, encoder_for
 from worldmodel.agents import sb3
 from worldmodel.codecs import FlatEncoder
 from worldmodel.envs import GymEnvironment, arguments_from_json, make_environment
+from worldmodel.experiments.bench.settings import ControlSettings
 from worldmodel.experiments.rl.baseline_config import BaselineConfig
 from worldmodel.experiments.rl.environments import NOT_OF_ONE, real_environment
 from worldmodel.experiments.rl.returns import CURVE_COPIES, evaluation_seeds, play_episodes
 from worldmodel.experiments.runs.progress import Reporter
-from worldmodel.experiments.runs.registry import config_of
+from worldmodel.experiments.runs.registry import config_of, new_run
 from worldmodel.noise import OwnNoise
 from worldmodel.run_folder import RunError, RunFolder
 
@@ -208,3 +209,10 @@ def real_returns(config: BaselineConfig, agent: Agent) -> np.ndarray:
 def _falling(value: float) -> Callable[[float], float]:
     """A schedule of stable-baselines3: linear in what remains of the steps."""
     return lambda remaining: remaining * value
+
+
+def run(settings: ControlSettings, reporter: Reporter) -> None:
+    """A new run of a baseline, to its end."""
+    folder = new_run(settings.out, settings.config)
+    baseline(folder, reporter)
+    reporter.say(f"written: {folder.metrics_file}")

@@ -16,9 +16,11 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
+from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from worldmodel import CORES, ELBO, Row, Sequences, Trainer, WorldModel, core_options, model_for
+from worldmodel.experiments.bench.table import rate_of, table
 from worldmodel.experiments.runs.processor import PRODUCTS, Products, products, release_memory
 from worldmodel.experiments.runs.progress import Reporter, Stage
 from worldmodel.testing.exact import STEPS, ObviousELBO
@@ -232,3 +234,70 @@ def bench_cores(
             for what, value in grown if growth else ():
                 keep("growth", growth_row(core, what, value))
     return result
+
+
+def tables(result: dict[str, Any]) -> list[Table]:
+    """The tables of `bench cores`."""
+    learning = (
+        (
+            f"{row['core']} {row['hidden']}",
+            f"{row['updates_per_second']:.1f}",
+            f"{row['frames_per_second']:,.0f}",
+            f"{row['gflop']:.2f}",
+            f"{100 * row['fraction']:.0f} %",
+            row["products"],
+        )
+        for row in result["learning"]
+    )
+    beside = (
+        (
+            f"{row['core']} {row['hidden']}",
+            rate_of(row["updates_per_second"]),
+            rate_of(row["obvious_updates_per_second"]),
+            f"{row['ratio']:.2f}",
+            rate_of(row["bfloat16_updates_per_second"]),
+            rate_of(row["compiled_updates_per_second"]),
+        )
+        for row in result["learning"]
+    )
+    dreaming = (
+        (
+            f"{row['core']} {row['hidden']}",
+            str(row["batch"]),
+            f"{row['steps_per_second']:,.0f}",
+            f"{row['microseconds_per_step']:.0f}",
+            f"{row['gflop']:.4f}",
+            f"{100 * row['fraction']:.0f} %",
+            row["products"],
+        )
+        for row in result["dreaming"]
+    )
+    growth = (
+        (row["core"], f"{row['what']} {row['value']}", f"{row['milliseconds']:.1f}")
+        for row in result["growth"]
+    )
+    products = (
+        (" x ".join(map(str, row["shape"])), f"{row['gflops']:.0f}", row["products"])
+        for row in result["products"]
+    )
+    shown = [
+        table("matrix products", ("rows x in x out", "GFLOP/s", "by"), products),
+        table(
+            f"learning: updates of 64 rows x 16 columns ({result['heads']})",
+            ("core", "updates/s", "frames/s", "GFLOP", "of best", "by"),
+            learning,
+        ),
+        table(
+            "updates a second, beside other ways",
+            ("core", "ours", "obvious loop", "ratio", "bfloat16", "compiled"),
+            beside,
+        ),
+        table(
+            "dreaming",
+            ("core", "dreams", "steps/s", "us a step", "GFLOP", "of best", "by"),
+            dreaming,
+        ),
+    ]
+    if result["growth"]:
+        shown.append(table("growth of an update", ("core", "with", "ms"), growth))
+    return shown

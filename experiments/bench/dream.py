@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 import torch
 from gymnasium.vector import AutoresetMode
-from worldmodel.experiments.rl.improving import ByAlgorithm, Improver
-from worldmodel.experiments.rl.parts import LAST_RATE, Facts, Parts, improver_for, options_of
-from worldmodel.experiments.rl.seeing import seen
+from rich.table import Table
 
 from worldmodel import Agent, Believer, DiskStore, Greedy, Replay, cosine
 from worldmodel.agents import sb3
 from worldmodel.envs import DreamVectorEnv
+from worldmodel.experiments.bench.settings import DreamSettings
+from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.rl import toy_game
 from worldmodel.experiments.rl.config import AgentName, ControlConfig, DreamingConfig
 from worldmodel.experiments.rl.returns import evaluation_seeds, play_episodes
@@ -47,50 +47,34 @@ class Candidate(NamedTuple):
     dreamt_steps: int = 0  # a rollout
 
 
-def bench(
-    folder: RunFolder,
-    agents: Sequence[AgentName],
-    arguments: str,
-    rollouts: int,
-    episodes: int,
-    horizon: int,
-    seed: int,
-    reporter: Reporter,
-) -> list[dict[str, Any]]:
-    """A row of figures for each agent.
-
-    arguments: of the algorithms' constructors, JSON; horizon: of the dreamt episodes that are
-    played.
-    """
+def run(settings: DreamSettings, reporter: Reporter) -> list[dict[str, Any]]:
+    """A row of figures for each agent."""
+    folder = RunFolder.open(settings.path)
     config = config_of(folder)
     if not isinstance(config, ControlConfig | ToyGameConfig):
         raise RunError(f"{folder.path} is a run of {folder.experiment}, which has no dream")
     torch.set_num_threads(config.threads)
     rows = []
-    for name in agents:
-        torch.manual_seed(seed)
+    for name in settings.agents:
+        torch.manual_seed(settings.seed)
         if isinstance(config, ControlConfig):
-            candidate = of_control(folder, config, name, arguments, rollouts, seed)
+            candidate = of_control(folder, config, name, settings)
         else:
-            candidate = of_toy_game(folder, name, arguments, rollouts)
-        seconds = _learn(candidate.improver, name, rollouts, reporter)
-        row: dict[str, Any] = {"agent": name, "seconds": seconds, "seed": seed}
-        row |= {"dreamt_steps": rollouts * candidate.dreamt_steps, "episodes": episodes}
-        row |= {"real_steps_used": candidate.real_steps}
-        rows.append(row | _play(candidate, episodes, horizon, evaluation_seeds(config)))
+            candidate = of_toy_game(folder, name, settings)
+        seconds = _learn(candidate.improver, name, settings.rollouts, reporter)
+        row: dict[str, Any] = {"agent": name, "seconds": seconds, "seed": settings.seed}
+        row |= {"dreamt_steps": settings.rollouts * candidate.dreamt_steps}
+        row |= {"episodes": settings.episodes, "real_steps_used": candidate.real_steps}
+        played = _play(candidate, settings.episodes, settings.horizon, evaluation_seeds(config))
+        rows.append(row | played)
     return rows
 
 
 def of_control(
-    folder: RunFolder,
-    config: ControlConfig,
-    name: AgentName,
-    arguments: str,
-    rollouts: int,
-    seed: int,
+    folder: RunFolder, config: ControlConfig, name: AgentName, settings: DreamSettings
 ) -> Candidate:
     """A new agent for the world model of a run of control."""
-    told = "{}" if name == "own" else arguments
+    told = "{}" if name == "own" else settings.agent_arguments
     dreaming = replace(config.dreaming, agent=name, agent_arguments=told, method="auto")
     facts = Facts(**json.loads((folder.episodes / "facts.json").read_text()))
     spaces = read_spaces(folder.episodes)
@@ -102,23 +86,24 @@ def of_control(
         module.requires_grad_(False)
     store = DiskStore(folder.episodes, writable=False)
     recorded = store if parts.eyes is None else seen(store, parts.eyes)
-    improver = improver_for(parts, Replay(parts.actions, seed, recorded), rollouts)
+    replay = Replay(parts.actions, settings.seed, recorded)
+    improver = improver_for(parts, replay, settings.rollouts)
     steps = parts.rollouts.dreams * parts.rollouts.length
     return Candidate(parts.agent, parts, checkpoint.values["real_steps"], improver, steps)
 
 
-def of_toy_game(folder: RunFolder, name: AgentName, arguments: str, rollouts: int) -> Candidate:
+def of_toy_game(folder: RunFolder, name: AgentName, settings: DreamSettings) -> Candidate:
     """The toy game's own agent, or an algorithm that learns in its dream from the first row on."""
     parts, checkpoint = toy_game.load_run(folder)
     real_steps = checkpoint.values["real_steps"]
     if name == "own":
         return Candidate(parts.agent, parts, real_steps)
-    told = DreamingConfig(agent=name, agent_arguments=arguments)
+    told = DreamingConfig(agent=name, agent_arguments=settings.agent_arguments)
     sizes = told.rollouts(are_numbers=False)
     dreams = DreamVectorEnv(parts.dream(), sizes.dreams, "belief", AutoresetMode.SAME_STEP)
     learner = sb3.Learner(str(told.algorithm), dreams, options_of(told))
     steps = sizes.dreams * sizes.length
-    improver = ByAlgorithm(learner, dreams, steps, cosine(1.0, LAST_RATE, rollouts))
+    improver = ByAlgorithm(learner, dreams, steps, cosine(1.0, LAST_RATE, settings.rollouts))
     head = sb3.Head(learner.algorithm)
     believer = Believer(parts.model, head)
     agent = sb3.Remembering(believer, head) if sb3.is_remembering(head) else believer
@@ -154,3 +139,19 @@ def _play(
         figures[f"{name}_return_mean"] = float(returns.mean())
         figures[f"{name}_return_se"] = float(returns.std(ddof=1) / episodes**0.5)
     return figures
+
+
+def tables(result: Sequence[dict[str, Any]]) -> list[Table]:
+    """The table of `bench dream`."""
+    rows = (
+        (
+            row["agent"],
+            f"{row['dreamt_steps']:,}",
+            f"{row['dream_return_mean']:.2f} ± {row['dream_return_se']:.2f}",
+            f"{row['real_return_mean']:.2f} ± {row['real_return_se']:.2f}",
+            f"{row['seconds']:.0f}",
+        )
+        for row in result
+    )
+    title = f"agents in one dream, learnt from {result[0]['real_steps_used']:,} real steps"
+    return [table(title, ("agent", "dreamt steps", "return, dreamt", "real", "s"), rows)]

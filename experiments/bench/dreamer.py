@@ -12,6 +12,7 @@ two-hot ones, and there is no slow critic.
 from typing import Any
 
 import torch
+from rich.table import Table
 from torch import Tensor
 
 from worldmodel import (
@@ -44,6 +45,7 @@ from worldmodel.experiments.bench.cores import (
     fastest,
     seconds,
 )
+from worldmodel.experiments.bench.table import rate_of, table
 from worldmodel.experiments.runs.processor import products
 from worldmodel.experiments.runs.progress import Reporter
 from worldmodel.objectives import Metrics
@@ -178,3 +180,27 @@ def _dream_with_actor(dreamer: Dreamer, batch_size: int) -> dict[str, Any]:
         "steps_per_second": HORIZON * batch_size / taken,
         "microseconds_per_step": 1e6 * taken / HORIZON,
     }
+
+
+def tables(result: dict[str, Any]) -> list[Table]:
+    """The tables of `bench cores --preset dreamerv3-1m`."""
+    figures = (
+        ("parameters of the world model", f"{result['parameters']:,}"),
+        ("whole updates a second", f"{result['updates_per_second']:.2f}"),
+        ("the same, compiled", rate_of(result["compiled_updates_per_second"])),
+        ("updates of the world model a second", f"{result['model_updates_per_second']:.2f}"),
+        ("GFLOP a whole update", f"{result['gflop']:.1f}"),
+        ("matrix products", result["products"]),
+    )
+    dreaming = (
+        (
+            str(row["batch"]),
+            f"{row['steps_per_second']:,.0f}",
+            f"{row['microseconds_per_step']:.0f}",
+        )
+        for row in result["dreaming"]
+    )
+    return [
+        table(result["preset"], ("", ""), figures),
+        table("dreams with their actor", ("dreams", "steps/s", "us a step"), dreaming),
+    ]

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from rich.table import Table
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -38,17 +39,18 @@ from worldmodel import (
     nested,
 )
 from worldmodel.agents import Uniform
+from worldmodel.experiments.bench.settings import ExactSettings, quick_exact
+from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.measure.scores import model_nats, over_keys
 from worldmodel.experiments.rl.toy_game import Parts
 from worldmodel.experiments.rl.toy_game_config import (
     Core,
-    ExactConfig,
     LearningConfig,
     ModelConfig,
     ToyGameConfig,
 )
 from worldmodel.experiments.rl.toy_game_evaluation import exact_nats, held_out_episodes, score
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.experiments.runs.progress import Reporter, stoppable
 from worldmodel.testing.exact import (
     BY_HAND,
     Chain,
@@ -94,7 +96,16 @@ class Task(NamedTuple):
     counted: Tensor  # bool [T, B], the rows that a gap is the mean of
 
 
-def exact(config: ExactConfig, reporter: Reporter) -> Iterator[Figure]:
+def run(settings: ExactSettings, reporter: Reporter) -> list[dict[str, Any]]:
+    """All figures, or at Ctrl-C those that there are."""
+    figures: list[dict[str, Any]] = []
+    with stoppable(reporter):
+        for figure in exact(quick_exact(settings) if settings.quick else settings, reporter):
+            figures.append(figure._asdict())
+    return figures
+
+
+def exact(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]:
     """All figures, one after another. Seeds torch's generator."""
     torch.set_num_threads(config.threads)
     if config.on in ("chain", "all"):
@@ -104,7 +115,7 @@ def exact(config: ExactConfig, reporter: Reporter) -> Iterator[Figure]:
         yield from toy_game_gaps(config, reporter)
 
 
-def variants(config: ExactConfig) -> Iterator[tuple[str, str, bool | None]]:
+def variants(config: ExactSettings) -> Iterator[tuple[str, str, bool | None]]:
     """A name, the core, and whether its posterior reads the rows to come (None: it cannot)."""
     for core in config.core:
         if core_options(core, {"smoothing": True}):
@@ -114,12 +125,12 @@ def variants(config: ExactConfig) -> Iterator[tuple[str, str, bool | None]]:
             yield core, core, None
 
 
-def the_chain(config: ExactConfig) -> Chain:
+def the_chain(config: ExactSettings) -> Chain:
     torch.manual_seed(config.seed)
     return Chain.random()
 
 
-def held_out_rows(config: ExactConfig, chain: Chain, what: str, length: int) -> Task:
+def held_out_rows(config: ExactSettings, chain: Chain, what: str, length: int) -> Task:
     """Sequences of the chain that nothing learns from, float64."""
     torch.manual_seed(config.seed + 1)
     observations = chain.sample(length, config.sequences)[1]
@@ -127,7 +138,7 @@ def held_out_rows(config: ExactConfig, chain: Chain, what: str, length: int) -> 
     return Task(what, sequences, chain.log_prob(observations), sequences.scored)
 
 
-def bound_gaps(config: ExactConfig, reporter: Reporter) -> Iterator[Figure]:
+def bound_gaps(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]:
     """What bounds lose where the model is true."""
     chain = the_chain(config)
     for length in config.lengths:
@@ -144,7 +155,7 @@ def bound_gaps(config: ExactConfig, reporter: Reporter) -> Iterator[Figure]:
                 yield figure._replace(expected=expected if elbo else None)
 
 
-def fit_gaps(config: ExactConfig, reporter: Reporter) -> Iterator[Figure]:
+def fit_gaps(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]:
     """What is lost after training on fresh sequences."""
     chain, updates = the_chain(config), config.fit_updates
     task = held_out_rows(config, chain, "fit gap", max(config.lengths))
@@ -165,7 +176,7 @@ def fit_gaps(config: ExactConfig, reporter: Reporter) -> Iterator[Figure]:
                 yield figure._replace(trained_by=bound, seconds=seconds, updates=updates)
 
 
-def toy_game_gaps(config: ExactConfig, reporter: Reporter) -> Iterator[Figure]:
+def toy_game_gaps(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]:
     """What is lost on whole episodes of the toy game, the rows after the first."""
     for core in config.core:
         torch.manual_seed(config.seed + 2)
@@ -180,13 +191,13 @@ def toy_game_gaps(config: ExactConfig, reporter: Reporter) -> Iterator[Figure]:
             yield figure._replace(trained_by="elbo", seconds=seconds, updates=updates)
 
 
-def _game_config(config: ExactConfig, core: Core) -> ToyGameConfig:
+def _game_config(config: ExactSettings, core: Core) -> ToyGameConfig:
     model = ModelConfig(core=core, hidden=config.game_hidden, latent=4)
     nothing_by_heart = LearningConfig(dropout=0.0)  # data without end needs no dropout
     return ToyGameConfig(model=model, learning=nothing_by_heart, seed=config.seed)
 
 
-def held_out_games(parts: Parts, config: ExactConfig) -> Task:
+def held_out_games(parts: Parts, config: ExactSettings) -> Task:
     """Whole episodes of the uniform agent."""
     torch.manual_seed(config.seed + 1)
     seed = int(np.random.SeedSequence([config.seed, 1]).generate_state(1)[0])
@@ -276,3 +287,27 @@ def scores(
 def _float(sequences: Sequences) -> Sequences:
     """The same in float32."""
     return nested.map(lambda x: x.float() if x.is_floating_point() else x, sequences)
+
+
+def tables(figures: list[dict[str, Any]]) -> list[Table]:
+    """The tables of `bench exact`, one for each thing that was learned."""
+
+    def cells(row: dict[str, Any]) -> tuple[str, ...]:
+        return (
+            row["core"],
+            row["trained_by"] or "",
+            str(row["length"]),
+            row["bound"] if row["particles"] == 1 else f"{row['bound']} {row['particles']}",
+            f"{row['exact']:.4f}",
+            f"{row['gap']:.4f} ± {row['se']:.4f}",
+            "" if row["expected"] is None else f"{row['expected']:.4f}",
+        )
+
+    return [
+        table(
+            f"{what}: nats a row beside the exact likelihood",
+            ("core", "trained by", "rows", "bound", "exact", "gap", "theory"),
+            (cells(row) for row in figures if row["what"] == what),
+        )
+        for what in dict.fromkeys(row["what"] for row in figures)
+    ]

@@ -19,7 +19,10 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
+from rich.table import Table
 
+from worldmodel.experiments.bench.settings import ImagesSettings
+from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.images.files import open_images
 from worldmodel.experiments.runs.progress import Reporter
 from worldmodel.image_batches import Batches
@@ -31,17 +34,17 @@ PIECE = 512  # images that are written at once
 BATCH, SUPER_BATCH = 128, 4_096
 
 
-def bench(
-    folder: Path | None, gigabytes: float, samples: int, reporter: Reporter
-) -> dict[str, Any]:
+def run(settings: ImagesSettings, reporter: Reporter) -> dict[str, Any]:
     """Makes files in a folder (a temporary one by default), measures, and removes them."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix="images-") as made:
-        number = max(1, round(gigabytes * 1e9 / FILES / np.prod(SHAPE)))
+    if settings.dir is not None and not settings.dir.is_dir():
+        raise RunError(f"there is no folder {settings.dir}; make it, or leave out --dir")
+    with tempfile.TemporaryDirectory(dir=settings.dir, prefix="images-") as made:
+        number = max(1, round(settings.gigabytes * 1e9 / FILES / np.prod(SHAPE)))
         with reporter.stage("writing images", FILES, 0, "files") as stage:
             for file in range(FILES):
                 write(Path(made), file, number)
                 stage.update(file + 1)
-        return measure(Path(made), samples)
+        return measure(Path(made), settings.samples)
 
 
 def write(folder: Path, file: int, number: int) -> None:
@@ -111,3 +114,17 @@ def resident() -> int:
     """The most that was resident of this process so far, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def tables(result: dict[str, Any]) -> list[Table]:
+    """The table of `bench images`."""
+    figures = (
+        ("GB in files", f"{result['bytes'] / 1e9:.2f}"),
+        ("files", str(result["files"])),
+        ("images", f"{result['images']:,}"),
+        ("GiB resident before", f"{result['resident_before_bytes'] / 2**30:.2f}"),
+        ("GiB resident, at the most", f"{result['resident_bytes'] / 2**30:.2f}"),
+        ("samples a second", f"{result['samples_per_second']:,.0f}"),
+        ("numpy's own", f"{result['numpy_samples_per_second']:,.0f}"),
+    )
+    return [table("images on disk", ("", ""), figures)]

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.table import Table
 from torch import Tensor
 
 from worldmodel import BOUNDS, ELBO, IWAE, Objective, Sequences, WorldModel, kl_monte_carlo
-from worldmodel.experiments.bench import tables
 from worldmodel.experiments.bench.music import (
     RECIPES,
     SCORING_PARTICLES,
@@ -30,9 +30,12 @@ from worldmodel.experiments.bench.music import (
     read,
     score,
 )
+from worldmodel.experiments.bench.settings import IWAESettings
+from worldmodel.experiments.bench.table import bound_name, table
 from worldmodel.experiments.recordings.config import quick_recordings
 from worldmodel.experiments.recordings.learning import model_of
 from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.experiments.show.curves import check_picture
 from worldmodel.likelihoods import increments
 from worldmodel.objectives import Bound, Metrics
 
@@ -84,24 +87,29 @@ ARMS = {
 }
 
 
-def experiment(
-    folder: Path, seeds: int, quick: bool = False, reporter: Reporter | None = None
-) -> dict[str, Any]:
-    """Every arm with every seed, on JSB; the arms of a seed begin with the same weights."""
-    music = read(folder, "JSB")
-    particles = 4 if quick else SCORING_PARTICLES
+def run(settings: IWAESettings, reporter: Reporter) -> dict[str, Any]:
+    """Every arm with every seed, on JSB and one thread; the arms of a seed begin with the same
+    weights."""
+    if settings.plot is not None:
+        check_picture(settings.plot, "--plot")
+    torch.set_num_threads(1)
+    music = read(settings.data, "JSB")
+    particles = 4 if settings.quick else SCORING_PARTICLES
     rows = [
-        measure(name, seed, music, quick, particles, reporter or Reporter())
-        for seed in range(seeds)
+        measure(name, seed, music, settings.quick, particles, reporter)
+        for seed in range(settings.seeds)
         for name in ARMS
     ]
-    return {
+    result = {
         "set": music.name,
-        "seeds": seeds,
+        "seeds": settings.seeds,
         "particles": particles,
         "summary": {name: summary([r for r in rows if r["arm"] == name]) for name in ARMS},
         "rows": rows,
     }
+    if settings.plot is not None:
+        plot(result, settings.plot)
+    return result
 
 
 def measure(
@@ -169,6 +177,17 @@ def plot(result: dict[str, Any], path: Path) -> None:
     curves.set(ylim=(low, high + 0.05), xlabel="update", ylabel="nats a frame, validation")
     curves.legend()
     bounds.set(ylabel="nats a frame, test")
-    titles = [tables.bound(bound, result["particles"]) for bound in BOUNDS]
+    titles = [bound_name(bound, result["particles"]) for bound in BOUNDS]
     bounds.set_xticks(range(len(titles)), titles)
     figure.savefig(path, dpi=120)
+
+
+def tables(result: dict[str, Any]) -> list[Table]:
+    """The table of `bench iwae`: means over seeds with their standard errors."""
+    bounds = (bound_name(key, result["particles"]) for key in BOUNDS)
+    rows = (
+        (name, *(f"{mean:.3f} ± {error:.3f}" for mean, error in by_bound.values()))
+        for name, by_bound in result["summary"].items()
+    )
+    title = f"{result['set']}, nats a frame of the test set, {result['seeds']} seeds"
+    return [table(title, ("learned by", *bounds), rows)]

@@ -18,9 +18,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from rich.table import Table
 
 from worldmodel import BOUNDS, Episodes, Objective, WorldModel
 from worldmodel.experiments.bench.published import FILES, PUBLISHED
+from worldmodel.experiments.bench.settings import MusicSettings
+from worldmodel.experiments.bench.table import bound_name, table
 from worldmodel.experiments.data.readers.files import Split
 from worldmodel.experiments.data.readers.roll_files import SPLITS, read_rolls
 from worldmodel.experiments.recordings.config import (
@@ -185,32 +188,20 @@ def learn(
     return Learned(learner.best, *best, curve)
 
 
-def bench(
-    folder: Path,
-    names: Sequence[str],
-    models: Sequence[str],
-    seed: int = 0,
-    bounds: Sequence[str] = tuple(BOUNDS),
-    minutes: float = 0.0,
-    particles: int = SCORING_PARTICLES,
-    quick: bool = False,
-    reporter: Reporter | None = None,
-) -> list[dict[str, Any]]:
-    """Trains models on the sets `names`, and scores them by `bounds` of `particles`.
-
-    minutes: that each learns for, about, if it is not done before (0: until it is); `quick`: so
-    small that nothing is learned.
-    """
-    reporter = reporter or Reporter()
-    every = [read(folder, name) for name in names]  # before any of them is learned
-    particles = 4 if quick else particles
+def run(settings: MusicSettings, reporter: Reporter) -> list[dict[str, Any]]:
+    """Trains models on some sets, on one thread, and scores them; figures of each set."""
+    torch.set_num_threads(1)
+    seed, bounds = settings.seed, settings.bounds
+    every = [read(settings.data, name) for name in settings.set]  # before any is learned
+    particles = 4 if settings.quick else settings.particles
     rows: dict[str, list[dict[str, Any]]] = {music.name: [] for music in every}
     with stoppable(reporter):
         for music in every:
-            for model in models:
+            for model in settings.models:
                 recipe = RECIPES[model]
-                recipe = replace(recipe, learning=replace(recipe.learning, minutes=minutes))
-                recipe = quick_recordings(recipe) if quick else recipe
+                learning = replace(recipe.learning, minutes=settings.minutes)
+                recipe = replace(recipe, learning=learning)
+                recipe = quick_recordings(recipe) if settings.quick else recipe
                 row = measure(model, recipe, music, seed, bounds, particles, reporter)
                 rows[music.name].append(row)
                 reporter.say(in_words(row, music.name))
@@ -332,3 +323,50 @@ def generated(model: WorldModel, kind: Midi, seed: int) -> dict[str, float]:
         "corpus_notes_a_frame": float(kind.rates.sum()),
         "pitch_class_tv": apart,
     }
+
+
+def tables(result: list[dict[str, Any]]) -> list[Table]:
+    """The tables of all sets."""
+    return [shown for of_set in result for shown in tables_of(of_set)]
+
+
+def tables_of(result: dict[str, Any]) -> list[Table]:
+    """The tables of a set: ours beside what was published, ours in detail, and
+    the music that they make."""
+    particles = result["particles"]
+    ours = [
+        (row["model"], f"{row['test_nats']:.3f}", bound_name(row["best"], particles))
+        for row in result["rows"]
+    ]
+    published = [
+        (row["model"] + ("" if row["checked"] else " *"), f"{row['nats']:.2f}", row["scored"])
+        for row in result["published"]
+    ]
+    details = (
+        (
+            row["model"],
+            *(f"{row['by_bound'][key]:.3f}" if key in row["by_bound"] else "" for key in BOUNDS),
+            f"{row['valid_nats']:.3f}",
+            str(row["update"]),
+            f"{row['train_seconds']:.0f}",
+            f"{row['processor_seconds']:.0f}",
+        )
+        for row in result["rows"]
+    )
+    played = (
+        (
+            row["model"],
+            f"{row['generated']['notes_a_frame']:.2f}",
+            f"{row['generated']['corpus_notes_a_frame']:.2f}",
+            f"{row['generated']['pitch_class_tv']:.3f}",
+        )
+        for row in result["rows"]
+    )
+    music = ("model", "notes a frame", "learned from", "pitch classes apart")
+    bounds = (bound_name(key, particles) for key in BOUNDS)
+    title = f"{result['set']}, seed {result['seed']}, nats a frame (* quoted from memory)"
+    return [
+        table(title, ("model", "nats", "which is"), ours + published),
+        table("in detail", ("model", *bounds, "valid", "update", "s", "CPU s"), details),
+        table("generated music beside what was learned from", music, played),
+    ]

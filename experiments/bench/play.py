@@ -18,16 +18,21 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from rich.table import Table
+from worldmodel.experiments.rl.parts import Facts, Parts
 
 from worldmodel import action_codec
+from worldmodel.experiments.bench.settings import PlaySettings
+from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.rl.config import ControlConfig, EnvironmentConfig, SeeingConfig
 from worldmodel.experiments.rl.environments import real_environment
-from worldmodel.experiments.rl.parts import Facts, Parts
 from worldmodel.experiments.runs.processor import resident
 from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.experiments.runs.registry import offered
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.play.game import Game, Input
 from worldmodel.experiments.show.play.player import Playable
+from worldmodel.run_folder import RunFolder
 
 WARM = 20  # steps before any is timed
 PIXELS = 64
@@ -50,18 +55,20 @@ def untrained() -> Iterator[tuple[str, Playable]]:
         yield f"CartPole-v1, {PIXELS} x {PIXELS}, --vae {vae}", parts
 
 
-def bench(
-    parts: Playable | None, name: str, steps: int, reporter: Reporter
-) -> list[dict[str, Any]]:
-    """A row of figures for each game: milliseconds (median, and of 99 %), and frames a second.
-
-    parts, name: of a run, or None.
-    """
-    games = untrained() if parts is None else iter([(name, parts)])
-    return [_measure(name, parts, steps, reporter) for name, parts in games]
+def run(settings: PlaySettings, reporter: Reporter) -> list[dict[str, Any]]:
+    """A row of figures for each game: milliseconds (median, and of 99 %), and frames a second."""
+    torch.set_num_threads(settings.threads)
+    games = untrained() if settings.path is None else of_run(settings.path)
+    return [measure(name, parts, settings.steps, reporter) for name, parts in games]
 
 
-def _measure(name: str, parts: Playable, steps: int, reporter: Reporter) -> dict[str, Any]:
+def of_run(path: Path) -> Iterator[tuple[str, Playable]]:
+    """The game of a run."""
+    folder = RunFolder.open(path)
+    yield str(path), offered(folder, "playable", "bench play")(folder)
+
+
+def measure(name: str, parts: Playable, steps: int, reporter: Reporter) -> dict[str, Any]:
     row: dict[str, Any] = {"game": name, "threads": torch.get_num_threads(), "steps": steps}
     with reporter.stage(f"playing {name}", 2 * steps, 0, "steps") as stage:
         row |= _told("dream_step", dream_steps(parts, steps))
@@ -123,3 +130,21 @@ def _timed(step: Callable[[int], None], steps: int) -> list[float]:
 def _told(name: str, seconds: list[float]) -> dict[str, float]:
     median, most = np.quantile(seconds, [0.5, 0.99])
     return {f"{name}_ms": 1e3 * float(median), f"{name}_ms_99": 1e3 * float(most)}
+
+
+def tables(result: list[dict[str, Any]]) -> list[Table]:
+    """The table of `bench play`."""
+    timed = ("dream_step", "row", "frame")
+    rows = (
+        (
+            row["game"],
+            *(f"{row[f'{name}_ms']:.2f} ({row[f'{name}_ms_99']:.2f})" for name in timed),
+            f"{row['frames_per_second']:.1f}",
+            f"{row['resident_megabytes_begun']:.0f}, {row['resident_megabytes_ended']:.0f}",
+        )
+        for row in result
+    )
+    threads = ", ".join(sorted({str(row["threads"]) for row in result}))
+    title = f"one game, threads: {threads}; ms, the median and (of 99 % at most)"
+    columns = ("game", "dream step", "row of both worlds", "row and pictures", "frames/s", "MB")
+    return [table(title, columns, rows)]

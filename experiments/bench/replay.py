@@ -16,8 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from rich.table import Table
 
 from worldmodel import DiskStore, Episodes, Replay, action_codec
+from worldmodel.experiments.bench.settings import ReplaySettings
+from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.runs.processor import resident
 from worldmodel.experiments.runs.progress import Reporter
 
@@ -27,17 +30,14 @@ WINDOW, BATCH_ROWS, FROM_START = 64, 1_024, 0.5
 ROUNDS, BATCHES = 10, 20
 
 
-def bench(rows: int, folder: Path | None, reporter: Reporter) -> list[dict[str, Any]]:
-    """The costs at `rows` rows, and at a tenth and a hundredth of them, smallest first.
-
-    folder: where to write, a temporary place by default.
-    """
-    sizes = sorted({max(1, rows // part) for part in (100, 10, 1)})
+def run(settings: ReplaySettings, reporter: Reporter) -> list[dict[str, Any]]:
+    """The costs at so many rows, and at a tenth and a hundredth of them, smallest first."""
+    sizes = sorted({max(1, settings.rows // part) for part in (100, 10, 1)})
     results = []
     context = multiprocessing.get_context("spawn")
     with reporter.stage("replays", len(sizes), 0, "sizes") as stage:
         for number, size in enumerate(sizes):
-            with tempfile.TemporaryDirectory(dir=folder) as path, context.Pool(1) as pool:
+            with tempfile.TemporaryDirectory(dir=settings.folder) as path, context.Pool(1) as pool:
                 results.append(pool.apply(measure, (Path(path) / "store", size)))
             stage.update(number + 1, f"{size} rows")
     return results
@@ -95,3 +95,24 @@ def random_episodes(rows: int) -> Iterator[Episodes]:
             "terminated": np.zeros(count, bool),
         }
         yield Episodes(columns, lengths)
+
+
+def tables(result: list[dict[str, Any]]) -> list[Table]:
+    """The table of `bench replay`."""
+    rows = (
+        (
+            f"{row['rows']:,}",
+            f"{row['episodes']:,}",
+            f"{row['megabytes']:.0f}",
+            f"{row['resident_megabytes_before']:.0f}",
+            f"{row['resident_megabytes_written']:.0f}",
+            f"{row['resident_megabytes_sampled']:.0f}",
+            f"{row['microseconds_per_batch']:.0f}",
+            f"{row['microseconds_per_row_written']:.2f}",
+            f"{row['seconds_to_open']:.2f}",
+        )
+        for row in result
+    )
+    columns = ("rows", "episodes", "MB", "begun", "written", "sampled")
+    title = "a replay on disk; resident MB when begun, when written, when sampled from"
+    return [table(title, (*columns, "us a batch", "us a row", "s to open"), rows)]

@@ -21,9 +21,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from rich.table import Table
 
 from worldmodel import BOUNDS, Episodes, WorldModel
 from worldmodel.experiments.bench.music import ELBO_DRAWS, Recipe
+from worldmodel.experiments.bench.settings import SpeechSettings
+from worldmodel.experiments.bench.table import bound_name, table
 from worldmodel.experiments.recordings.audio import NOISE, Audio
 from worldmodel.experiments.recordings.config import (
     AudioDataConfig,
@@ -215,28 +218,19 @@ def _full(train: np.ndarray, test: np.ndarray) -> float:
     return float(-0.5 * (volume + distance.mean()))
 
 
-def bench(
-    folder: Path,
-    models: Sequence[str],
-    seeds: Sequence[int],
-    minutes: float = 0.0,
-    bounds: Sequence[str] = tuple(BOUNDS),
-    quick: bool = False,
-    reporter: Reporter | None = None,
-) -> dict[str, Any]:
-    """Trains `models` with `seeds`, for as many updates as their recipes say or for about so many
-    minutes each, and scores them by `bounds`; `quick`: so small that nothing is learned."""
-    speech = read(folder)
-    particles = 4 if quick else PARTICLES
-    reporter = reporter or Reporter()
+def run(settings: SpeechSettings, reporter: Reporter) -> dict[str, Any]:
+    """Trains models with each of the seeds, for as many updates as their recipes say or for about
+    so many minutes each, on one thread, and scores them."""
+    torch.set_num_threads(1)
+    speech, models, bounds = read(settings.data), settings.models, settings.bounds
+    particles = 4 if settings.quick else PARTICLES
     rows: list[dict[str, Any]] = []
     with stoppable(reporter):
-        for seed in seeds:
+        for seed in settings.chosen_seeds:
             for name in models:
-                recipe = replace(
-                    RECIPES[name], learning=replace(RECIPES[name].learning, minutes=minutes)
-                )
-                recipe = quick_recordings(recipe) if quick else recipe
+                learning = replace(RECIPES[name].learning, minutes=settings.minutes)
+                recipe = replace(RECIPES[name], learning=learning)
+                recipe = quick_recordings(recipe) if settings.quick else recipe
                 rows.append(measure(name, recipe, speech, seed, bounds, particles, reporter))
                 reporter.say(
                     f"{name}, seed {seed}: {rows[-1]['test_nats']:.1f} nats a frame of the test "
@@ -248,7 +242,7 @@ def bench(
         "scored": "every frame of 200 standardised samples, the first too; nats a frame, test set",
         "frames": {split: source.rows for split, source in speech.splits.items()},
         "particles": particles,
-        "seeds": list(seeds),
+        "seeds": list(settings.chosen_seeds),
         "floors": floors(speech),
         "summary": {name: summary(found) for name, found in measured.items() if found},
         "rows": rows,
@@ -361,3 +355,39 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         error = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
         found[bound] = {"mean": float(values.mean()), "se": error}
     return found
+
+
+def tables(result: dict[str, Any]) -> list[Table]:
+    """The tables of `bench speech`: means over seeds beside floors, then every run."""
+    bounds = {bound: None for found in result["summary"].values() for bound in found}
+    floors = [(name, f"{nats:.1f}") for name, nats in result["floors"].items()]
+
+    def cell(figure: dict[str, Any] | None) -> str:
+        if figure is None:
+            return ""
+        error = "" if figure["se"] is None else f" ± {figure['se']:.1f}"
+        return f"{figure['mean']:.1f}{error}"
+
+    means = [
+        (model, *(cell(found.get(bound)) for bound in bounds))
+        for model, found in result["summary"].items()
+    ]
+    details = (
+        (
+            f"{row['model']}, seed {row['seed']}",
+            *(f"{row['by_bound'][key]:.1f}" if key in row["by_bound"] else "" for key in bounds),
+            f"{row['valid_nats']:.1f}",
+            f"{row['train_nats']:.1f}",
+            f"{row['update']}/{row['updates']}",
+            f"{row['processor_seconds']:.0f}",
+        )
+        for row in result["rows"]
+    )
+    titles = [bound_name(name, result["particles"]) for name in bounds]
+    columns = ("run", *titles, "valid", "train", "update", "CPU s")
+    seeds = f"{len(result['seeds'])} seed{'s' if len(result['seeds']) > 1 else ''}"
+    return [
+        table(f"{result['set']}: {result['scored']}", ("fitted at once", "exact"), floors),
+        table(f"learned, {seeds}", ("model", *titles), means),
+        table("in detail", columns, details),
+    ]

@@ -8,30 +8,31 @@ docs/results.md.
 """
 
 import time
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
+from rich.table import Table
 from torch import Tensor
 from torch.distributions import Distribution
 
 from worldmodel import Agent, Row, action_codec
 from worldmodel.distributions import Certain
 from worldmodel.envs import GymEnvironment, ToyGame
+from worldmodel.experiments.bench.settings import ToyGameSettings
+from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.rl.toy_game_evaluation import (
     EVALUATION_SEED,
     mean_interval,
     play_episodes,
 )
+from worldmodel.experiments.runs.progress import Reporter
 from worldmodel.run_folder import RunError
 
-Algorithm = Literal["ppo", "recurrent-ppo"]
-Note = Callable[[str, int, int], None]
-
 COPIES = 16  # games side by side
+GAMES = 2_000  # fresh ones, in the end
 ROLLOUT = 125  # steps of each between updates: 2,000 together, so round numbers come out even
 
 
@@ -95,46 +96,42 @@ class GreedyBaseline(Agent):
         return torch.cat([seen, row.action], -1).numpy()
 
 
-def baseline(
-    algorithm: Algorithm,
-    steps: int,
-    seed: int,
-    width: int = 4,
-    classes: int = 3,
-    task: str = "copy",
-    last_action: bool = False,
-    games: int = 2_000,
-    note: Note = lambda what, done, total: None,
-) -> dict[str, Any]:
-    """Trains an algorithm on `steps` steps of the real game; plays `games` fresh ones greedily.
+def run(settings: ToyGameSettings, reporter: Reporter, games: int = GAMES) -> dict[str, Any]:
+    """Trains an algorithm on the real game; plays `games` fresh ones greedily.
 
     Counts as `worldmodel evaluate` does: an episode that is not solved within the time limit
     counts as that limit. Seeds torch, numpy and random, as stable-baselines3 does. RecurrentPPO
     needs the package sb3-contrib.
     """
+    steps, seed = settings.steps, settings.seed
     if steps < 2 * COPIES:
         raise RunError(f"--steps must be {2 * COPIES} or more, got {steps}")
     begun = time.monotonic()
-    game = ToyGame(width, classes, task)
+    told: dict[str, Any] = {
+        "width": settings.width,
+        "classes": settings.classes,
+        "task": settings.task,
+    }
+    game = ToyGame(**told)
     assert isinstance(game.time_limit, int)
-    model = _algorithm(algorithm, game, last_action, steps, seed)
+    model = _algorithm(settings, game)
+    with reporter.stage(f"training {settings.algorithm}", steps, 0, "steps") as stage:
 
-    def tell(local: dict[str, Any], _: dict[str, Any]) -> bool:
-        note(f"training {algorithm}", min(local["self"].num_timesteps, steps), steps)
-        return True
+        def tell(local: dict[str, Any], _: dict[str, Any]) -> bool:
+            stage.update(min(local["self"].num_timesteps, steps))
+            return True
 
-    model.learn(steps, callback=tell)
+        model.learn(steps, callback=tell)
     seconds = time.monotonic() - begun
     fresh = int(np.random.SeedSequence([seed, EVALUATION_SEED]).generate_state(1)[0])
-    told: dict[str, Any] = {"width": width, "classes": classes, "task": task}
     environment = GymEnvironment(gymnasium.make_vec("worldmodel/ToyGame-v0", games, **told), fresh)
-    note("playing real games", 0, games)
-    agent = GreedyBaseline(model, game, last_action)
+    reporter.note("playing real games", 0, games)
+    agent = GreedyBaseline(model, game, settings.last_action)
     taken, solved = play_episodes(environment, agent, games, game.time_limit)
     mean, interval = mean_interval(taken)
     return {
-        "algorithm": algorithm,
-        "last_action": last_action,
+        "algorithm": settings.algorithm,
+        "last_action": settings.last_action,
         "real_steps": int(model.num_timesteps),
         "mean_steps": mean,
         "mean_steps_ci95": interval,
@@ -146,28 +143,38 @@ def baseline(
     }
 
 
-def _algorithm(name: Algorithm, game: ToyGame, last_action: bool, steps: int, seed: int) -> Any:
+def tables(result: dict[str, Any]) -> list[Table]:
+    """Its figures."""
+    return [table("", ("", ""), ((key, str(value)) for key, value in result.items()))]
+
+
+def _algorithm(settings: ToyGameSettings, game: ToyGame) -> Any:
     """A new PPO or RecurrentPPO on `COPIES` copies of the game."""
     from stable_baselines3.common.vec_env import DummyVecEnv
 
     def make() -> gymnasium.Env:
         copy = ToyGame(game.width, game.classes, game.task)
-        return LastAction(copy) if last_action else copy
+        return LastAction(copy) if settings.last_action else copy
 
-    rollout = min(ROLLOUT, steps // COPIES)
+    rollout = min(ROLLOUT, settings.steps // COPIES)
     options: dict[str, Any] = {
         "env": DummyVecEnv([make] * COPIES),
-        "seed": seed,
+        "seed": settings.seed,
         "device": "cpu",
         "n_steps": rollout,
         "batch_size": rollout * COPIES // 8,
         "ent_coef": 0.01,  # without it the first way of walking in circles is kept
     }
-    if name == "ppo":
+    if settings.algorithm == "ppo":
         from stable_baselines3 import PPO
 
         return PPO("MlpPolicy", learning_rate=3e-4, **options)
-    from sb3_contrib import RecurrentPPO
+    try:
+        from sb3_contrib import RecurrentPPO
+    except ImportError as error:
+        raise RunError(
+            f"{error}; install it with: pip install 'worldmodel-gym[contrib]'"
+        ) from error
 
     policy = {"lstm_hidden_size": 128, "n_lstm_layers": 1}
     return RecurrentPPO("MlpLstmPolicy", learning_rate=1e-3, policy_kwargs=policy, **options)

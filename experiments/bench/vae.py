@@ -10,16 +10,19 @@ importance sampling with K draws. What to expect stands in docs/results.md.
 """
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
+from rich.table import Table
 from torch import Tensor
 
 from worldmodel import WorldModel, as_recordings, log_prob, lower_bound
+from worldmodel.experiments.bench.settings import VAESettings
+from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.images.config import VAELearningConfig, VAEModelConfig
 from worldmodel.experiments.images.training import Learner, model_of, updates_within
 from worldmodel.experiments.runs.progress import Reporter, Stage, stoppable
@@ -39,31 +42,27 @@ TOGETHER = 8  # digits whose likelihood is estimated at once
 AT_ONCE = 4_096  # draws of them that memory holds
 
 
-def bench(
-    folder: Path,
-    models: Sequence[str],
-    seeds: Sequence[int],
-    minutes: float,
-    quick: bool = False,
-    reporter: Reporter | None = None,
-) -> dict[str, Any]:
-    """Trains and scores `models` with each of the seeds; `quick`: next to nothing of it."""
-    train, test = read(folder)
+def run(settings: VAESettings, reporter: Reporter) -> dict[str, Any]:
+    """Trains and scores models with each of the seeds."""
+    torch.set_num_threads(settings.threads)
+    minutes, quick = settings.minutes, settings.quick
+    train, test = read(settings.data)
     digits, particles = (4, 10) if quick else (1_000, 5_000)
     random = np.random.default_rng(0)
     chosen = torch.from_numpy(random.choice(len(test), digits, replace=False))
     binary = torch.from_numpy(binarise(test, "dynamic", random))
     rows: list[dict[str, Any]] = []
-    said = reporter or Reporter()
-    with stoppable(said):
-        for seed in seeds:
-            for name in models:
+    with stoppable(reporter):
+        for seed in settings.chosen_seeds:
+            for name in settings.models:
                 told = replace(RECIPES[name], batch=8) if quick else RECIPES[name]
                 begun = (time.monotonic(), time.process_time())
-                model, updates = learn(name, told, train, seed, 0.0 if quick else minutes, said)
+                model, updates = learn(
+                    name, told, train, seed, 0.0 if quick else minutes, reporter
+                )
                 seconds, busy = time.monotonic() - begun[0], time.process_time() - begun[1]
                 elbo = torch.cat([_elbo(model, part) for part in binary.split(500)])
-                with said.stage(f"scoring {name}", digits, 0, "digits") as stage:
+                with reporter.stage(f"scoring {name}", digits, 0, "digits") as stage:
                     nll = negative_log_likelihood(model, binary[chosen], particles, stage)
                 rows.append(
                     {
@@ -78,7 +77,7 @@ def bench(
                         "processor_seconds": busy,
                     }
                 )
-                said.say(
+                reporter.say(
                     f"{name}, seed {seed}: negative ELBO {rows[-1]['negative_elbo']:.2f}, "
                     f"negative log-likelihood {rows[-1]['nll']:.2f} nats a digit"
                 )
@@ -158,3 +157,36 @@ def negative_log_likelihood(
 def _error(values: Tensor) -> float:
     """The standard error of the mean."""
     return (values.std() / len(values) ** 0.5).item()
+
+
+def tables(result: dict[str, Any]) -> list[Table]:
+    """The tables of `bench vae`: means over seeds beside what was published, then every run."""
+    rows = result["rows"]
+    models = dict.fromkeys(row["model"] for row in rows)
+    means = (
+        (
+            model,
+            *(
+                f"{fmean(row[key] for row in rows if row['model'] == model):.2f}"
+                for key in ("negative_elbo", "nll")
+            ),
+            f"{result['published_nll'][model]:.2f}" if model in result["published_nll"] else "",
+        )
+        for model in models
+    )
+    details = (
+        (
+            f"{row['model']}, seed {row['seed']}",
+            f"{row['negative_elbo']:.2f} ± {row['negative_elbo_se']:.2f}",
+            f"{row['nll']:.2f} ± {row['nll_se']:.2f}",
+            str(row["updates"]),
+            f"{row['train_seconds']:.0f}",
+            f"{row['processor_seconds']:.0f}",
+        )
+        for row in rows
+    )
+    nll = f"-log p (K = {result['particles']:,}, {result['digits']:,} digits)"
+    return [
+        table(result["scored"], ("model", "-ELBO", nll, "published"), means),
+        table("in detail", ("run", "-ELBO", "-log p", "updates", "s", "CPU s"), details),
+    ]

@@ -22,44 +22,47 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import torch
+from rich.table import Table
 from websockets.asyncio.client import connect
 
-from worldmodel.experiments import load
+from worldmodel.experiments.bench.settings import VisitorsSettings
+from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.runs.processor import resident
 from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.experiments.runs.registry import offered
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.play import browser
 from worldmodel.experiments.show.play.game import places, text
 from worldmodel.experiments.show.play.player import Playable, new_player
-from worldmodel.run_folder import RunError
+from worldmodel.run_folder import RunError, RunFolder
 
 PATIENCE = 60.0  # seconds, for a frame
 
 
-def bench(
-    path: Path, visitors: int, seconds: float, rate: float, reporter: Reporter
-) -> dict[str, Any]:
-    """Plays a run's game; rate: keys a second of each visitor."""
+def run(settings: VisitorsSettings, reporter: Reporter) -> dict[str, Any]:
+    """Many visitors at once play a run's game, which each of them then plays alone."""
+    path, visitors, rate = settings.path, settings.visitors, settings.rate
+    count = max(1, round(settings.seconds * rate))  # keys of each visitor
     told = PlayConfig(view="browser", port=0, visitors=visitors)
     torch.set_num_threads(1)
-    parts = load(path)
+    parts = playable(path)
     memory: list[float] = []
     spent: list[float] = []
     with served(path, told) as (address, process):
-        reporter.say(f"{visitors} visitors play for {seconds:g} s")
+        reporter.say(f"{visitors} visitors play for {settings.seconds:g} s")
 
         def note() -> None:
             memory.append(sum(map(resident, family(process))) / 1e6)
             spent.append(sum(map(processor_seconds, family(process))))
 
-        visited = asyncio.run(_play(address, visitors, max(1, round(seconds * rate)), rate, note))
+        visited = asyncio.run(_play(address, visitors, count, rate, note))
     reporter.say("each game is played again, alone")
     alone = sum(is_as_alone(parts, told, visitor) for visitor in visited)
     latencies = 1e3 * np.concatenate([visitor.latencies for visitor in visited])
     frames = sum(visitor.frames for visitor in visited)
     return {
         "visitors": visitors,
-        "seconds": seconds,
+        "seconds": settings.seconds,
         "keys_per_second": rate,
         "keys": len(latencies),
         "slowest_frames_per_second": min(visitor.frames / visitor.seconds for visitor in visited),
@@ -71,6 +74,12 @@ def bench(
         "server_processor_ms_per_frame": 1e3 * (spent[1] - spent[0]) / frames,
         "games_as_if_alone": alone,
     }
+
+
+def playable(path: Path) -> Playable:
+    """The worlds of a run."""
+    folder = RunFolder.open(path)
+    return offered(folder, "playable", "bench visitors")(folder)
 
 
 # The server.
@@ -97,7 +106,7 @@ def served(path: Path, told: PlayConfig) -> Iterator[tuple[str, int]]:
 def _serve(path: Path, told: PlayConfig, there: Connection) -> None:
     torch.set_num_threads(1)
     with suppress(KeyboardInterrupt):
-        browser.serve(load(path), told, path.name, there.send)
+        browser.serve(playable(path), told, path.name, there.send)
 
 
 def family(process: int) -> list[int]:
@@ -202,3 +211,20 @@ def is_as_alone(parts: Playable, told: PlayConfig, visitor: Visitor) -> bool:
             agrees &= json.loads(text(places(player))) == visitor.seen[row]
     player.close()
     return agrees
+
+
+def tables(result: dict[str, Any]) -> list[Table]:
+    """The table of `bench visitors`."""
+    figures = (
+        ("keys", f"{result['keys']:,}"),
+        ("frames a second, of the slowest", f"{result['slowest_frames_per_second']:.2f}"),
+        ("ms from key to frame, half", f"{result['latency_p50_ms']:.0f}"),
+        ("99 of 100", f"{result['latency_p99_ms']:.0f}"),
+        ("all", f"{result['latency_max_ms']:.0f}"),
+        ("the server's CPU ms a frame", f"{result['server_processor_ms_per_frame']:.1f}"),
+        ("resident MB, begun", f"{result['resident_megabytes_begun']:.0f}"),
+        ("ended", f"{result['resident_megabytes_ended']:.0f}"),
+        ("games as if played alone", f"{result['games_as_if_alone']} of {result['visitors']}"),
+    )
+    title = f"{result['visitors']} visitors, {result['keys_per_second']:g} keys a second each"
+    return [table(title, ("", ""), figures)]

@@ -1,0 +1,432 @@
+"""Settings of the benches: frozen dataclasses, whose docstrings are the command's help.
+
+Nothing here imports torch, so that help answers at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+import tyro
+
+from worldmodel.experiments.rl.baseline_config import BaselineConfig
+from worldmodel.experiments.rl.config import AgentName
+from worldmodel.experiments.rl.toy_game_config import (
+    Core,
+    LearningBound,
+    not_negative,
+    positive,
+)
+
+RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+
+
+@dataclass(frozen=True)
+class ToyGameSettings:
+    """Train another algorithm on the real toy game, and count its steps as `evaluate` does."""
+
+    algorithm: Literal["ppo", "recurrent-ppo"] = "ppo"
+    """Of stable-baselines3 or sb3-contrib."""
+    steps: int = 50_000
+    """Steps of the real game."""
+    last_action: bool = False
+    """Let the algorithm see its last action, too."""
+    width: int = 4
+    """Cells of the ring."""
+    classes: int = 3
+    """Values that a cell can have."""
+    task: Literal["copy", "equal"] = "copy"
+    """What is to be done in the game."""
+    seed: int = 0
+    """Of everything that is random."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"--steps must be 1 or more, got {self.steps}")
+
+
+@dataclass(frozen=True)
+class ControlSettings:
+    """Train an algorithm of stable-baselines3 in the real environment, for its learning curve."""
+
+    out: Path
+    """The run's folder, to be made."""
+    config: tyro.conf.OmitArgPrefixes[BaselineConfig]
+
+
+@dataclass(frozen=True)
+class DreamSettings:
+    """Train agents in the dream of a finished run, each from the beginning; compare them."""
+
+    path: RunPath
+    """The run's folder, which is left as it is."""
+    agents: tuple[AgentName, ...] = ("own", "sb3:PPO")
+    """Our own (the toy game's as its run left it), and algorithms of stable-baselines3."""
+    agent_arguments: str = "{}"
+    """Of the algorithms' own constructors, as JSON, instead of those chosen here."""
+    rollouts: int = 1_000
+    """For each, of the run's size."""
+    episodes: int = 100
+    """Dreamt and real ones, played greedily in the end."""
+    horizon: int = 200
+    """Steps after which these dreamt episodes are over."""
+    seed: int = 0
+    """Of what the agents begin with and draw."""
+    json: bool = False
+    """Print one JSON list and nothing else."""
+
+    def __post_init__(self) -> None:
+        positive(self, "rollouts", "horizon")
+        if self.episodes < 2 or not self.agents:
+            raise ValueError("--episodes must be 2 or more, and --agents one or more")
+
+
+@dataclass(frozen=True)
+class ExactSettings:
+    """Measure what bounds and training lose, for every core, where the likelihood is known.
+
+    Ctrl-C shows what was measured until then.
+    """
+
+    on: Literal["chain", "toy-game", "all"] = "all"
+    """A random linear-Gaussian chain with its Kalman filter, or the toy game with its filter."""
+    core: tuple[Core, ...] = ("rnn", "independent", "vrnn", "srnn", "rssm")
+    """The sequence cores."""
+    lengths: tuple[int, ...] = (10, 100)
+    """Rows of the chain's sequences; what was learned is scored on the longest."""
+    sequences: int = 400
+    """Held-out sequences of the chain."""
+    learning_bounds: tuple[LearningBound, ...] = ("elbo", "iwae", "fivo")
+    """What is maximised to learn the chain (the toy game is learned by the ELBO)."""
+    learning_particles: int = 4
+    """K of the IWAE and of FIVO in training."""
+    fit_updates: int = 800
+    """Updates of a model of the chain, each on 1,024 fresh rows."""
+    fit_rate: float = 0.005
+    """Adam's learning rate there, at first; it falls along a cosine."""
+    fit_hidden: int = 32
+    """Units of a model of the chain."""
+    game_updates: int = 2_000
+    """Updates of a model of the toy game, each on 1,024 fresh rows."""
+    game_rate: float = 0.015
+    """Adam's learning rate there, at first; it falls along a cosine."""
+    game_hidden: int = 128
+    """Units of a model of the toy game."""
+    episodes: int = 400
+    """Held-out episodes of the toy game."""
+    seed: int = 0
+    """Of everything that is random."""
+    threads: int = 1
+    """Threads of the processor."""
+    quick: bool = False
+    """Make everything so small that it ends within seconds: to try an installation."""
+    json: bool = False
+    """Print one JSON list and nothing else."""
+
+    def __post_init__(self) -> None:
+        positive(self, "learning_particles", "fit_updates", "fit_rate", "fit_hidden")
+        positive(self, "game_updates", "game_rate", "game_hidden", "threads")
+        for name in ("core", "lengths", "learning_bounds"):
+            if not getattr(self, name):
+                raise ValueError(f"--{name.replace('_', '-')} expects one or more, got none")
+        if min(self.lengths) < 1:
+            raise ValueError(f"--lengths must be positive, got {min(self.lengths)}")
+        if self.sequences < 2 or self.episodes < 2:
+            raise ValueError(
+                "--sequences and --episodes must be 2 or more (there is no standard error of "
+                f"one), got {self.sequences} and {self.episodes}"
+            )
+        if self.seed < 0:
+            raise ValueError(f"--seed must be 0 or more, got {self.seed}")
+
+
+def quick_exact(config: ExactSettings) -> ExactSettings:
+    """The same bench made so small that it ends within seconds and learns next to nothing."""
+    return replace(
+        config,
+        lengths=(5,),
+        sequences=20,
+        fit_updates=3,
+        fit_hidden=8,
+        game_updates=3,
+        game_hidden=8,
+        episodes=4,
+    )
+
+
+@dataclass(frozen=True)
+class CoresSettings:
+    """Measure how fast the cores learn and dream, beside the obvious loop and matrix products.
+
+    Takes about four minutes; let nothing else run. With --preset, whole updates of an agent.
+    """
+
+    core: Literal["all", "rnn", "independent", "vrnn", "srnn", "rssm", "vae"] = "all"
+    """Which core."""
+    preset: Literal["none", "dreamerv3-1m"] = "none"
+    """dreamerv3-1m: instead, the update of a world model and an actor-critic of those sizes."""
+    growth: bool = True
+    """Measure, too, how the cost grows with rows, columns, hidden units and particles."""
+    compile: bool = False
+    """Measure, too, what torch.compile makes of the cores' steps (some minutes more)."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where to compute."""
+    threads: int = 2
+    """Of the processor."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise ValueError(f"--threads must be 1 or more, got {self.threads}")
+
+
+@dataclass(frozen=True)
+class MusicSettings:
+    """Train cores by several bounds on polyphonic music, beside every published figure.
+
+    Each model takes up to ten minutes on one thread for JSB, and longer for the other sets.
+    """
+
+    set: tuple[Literal["JSB", "Nottingham", "MuseData", "Piano-midi"], ...] = ("JSB",)
+    """Of Boulanger-Lewandowski et al. 2012, one or more; the recipes were found on JSB."""
+    models: tuple[
+        Literal[
+            "rnn",
+            "rnn-nade",
+            "rnn-subset",
+            "vrnn-elbo",
+            "vrnn-iwae",
+            "vrnn-fivo",
+            "srnn-elbo",
+            "srnn-fivo",
+        ],
+        ...,
+    ] = (
+        "rnn",
+        "rnn-nade",
+        "rnn-subset",
+        "vrnn-elbo",
+        "vrnn-iwae",
+        "vrnn-fivo",
+        "srnn-elbo",
+        "srnn-fivo",
+    )
+    """What to train, and by which bound."""
+    data: Path = Path("data/polymusic")
+    """The folder that holds JSB_Chorales.npz and its like."""
+    seed: int = 0
+    """Of everything that is random."""
+    bounds: tuple[LearningBound, ...] = get_args(LearningBound)
+    """What models with latents are scored by; the best counts."""
+    particles: int = 128
+    """Of those bounds."""
+    minutes: float = 0.0
+    """Learn for about so long each, at most; 0: all the updates that were found good."""
+    quick: bool = False
+    """Make everything so small that it ends within seconds: to try an installation."""
+    json: bool = False
+    """Print one JSON list, of the sets, and nothing else."""
+
+    def __post_init__(self) -> None:
+        if not self.set or not self.models or not self.bounds:
+            raise ValueError("--set, --models and --bounds are one or more")
+        positive(self, "particles")
+        not_negative(self, "minutes")
+
+
+@dataclass(frozen=True)
+class IWAESettings:
+    """Does importance weighting help? VAE_5 against IWAE_5 on Bach chorales, some seeds each.
+
+    Takes about twelve minutes a seed on one thread.
+    """
+
+    data: Path = Path("data/polymusic")
+    """The folder that holds JSB_Chorales.npz."""
+    seeds: int = 3
+    """How many, from 0 on."""
+    plot: Path | None = None
+    """A picture to write (.png, .svg); needs matplotlib."""
+    quick: bool = False
+    """Make everything so small that it ends within seconds: to try an installation."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+    def __post_init__(self) -> None:
+        if self.seeds < 2:
+            raise ValueError(
+                f"--seeds must be 2 or more (there is no standard error of one), got {self.seeds}"
+            )
+
+
+@dataclass(frozen=True)
+class VAESettings:
+    """Train the convolutional VAE on MNIST, by the ELBO and by the IWAE, some seeds each."""
+
+    data: Path = Path("data/mnist")
+    """The folder that holds mnist.npz, with the arrays x_train and x_test."""
+    models: tuple[Literal["vae", "vae-5", "iwae-5"], ...] = ("vae", "vae-5", "iwae-5")
+    """One draw, the mean of five bounds, the importance-weighted bound of five."""
+    seeds: int = 3
+    """How many, from 0 on."""
+    seed: int | None = None
+    """This one alone."""
+    minutes: float = 10.0
+    """That each model learns for; to score it takes some minutes more."""
+    threads: int = 2
+    """Of the processor."""
+    quick: bool = False
+    """Make everything so small that it ends within seconds: to try an installation."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+    def __post_init__(self) -> None:
+        if self.seed is not None:
+            not_negative(self, "seed")
+        if self.seeds < 1 or self.threads < 1 or self.minutes <= 0:
+            raise ValueError(
+                "--seeds, --threads and --minutes must be positive, got "
+                f"{self.seeds}, {self.threads} and {self.minutes}"
+            )
+
+    @property
+    def chosen_seeds(self) -> Sequence[int]:
+        """All that are to be tried."""
+        return range(self.seeds) if self.seed is None else [self.seed]
+
+
+SpeechModel = Literal[
+    "rnn-gauss",
+    "rnn-gmm",
+    "vrnn-gauss",
+    "vrnn-gmm",
+    "srnn",
+    "rnn-autoregressive",
+    "rnn-full",
+]
+
+
+@dataclass(frozen=True)
+class SpeechSettings:
+    """Train cores with several heads on spoken digits, beside Gaussians that are fitted at once.
+
+    Each model takes some minutes a seed on one thread.
+    """
+
+    data: Path = Path("data/fsdd")
+    """The folder that holds fsdd.npz, with the arrays wave, length, index and rate."""
+    models: tuple[SpeechModel, ...] = get_args(SpeechModel)
+    """Which core, and which head."""
+    seeds: int = 3
+    """How many, from 0 on."""
+    seed: int | None = None
+    """This one alone."""
+    minutes: float = 0.0
+    """Learn for about so long each, instead of the updates that were found good."""
+    bounds: tuple[LearningBound, ...] = get_args(LearningBound)
+    """What models with latents are scored by; the best counts."""
+    quick: bool = False
+    """Make everything so small that it ends within seconds: to try an installation."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+    def __post_init__(self) -> None:
+        positive(self, "seeds")
+        not_negative(self, "minutes")
+        if not self.models or not self.bounds:
+            raise ValueError("--models and --bounds are one or more")
+        if self.seed is not None:
+            not_negative(self, "seed")
+
+    @property
+    def chosen_seeds(self) -> Sequence[int]:
+        """All that are to be tried."""
+        return range(self.seeds) if self.seed is None else [self.seed]
+
+
+@dataclass(frozen=True)
+class ImagesSettings:
+    """Draw images from files larger than memory: how fast, beside numpy, and how much is resident.
+
+    The files are made first, and removed again.
+    """
+
+    dir: Path | None = None
+    """Where to make them; a temporary folder by default."""
+    gigabytes: float = 4.4
+    """How much of them."""
+    samples: int = 200_000
+    """Images that are drawn."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+    def __post_init__(self) -> None:
+        if self.gigabytes <= 0 or self.samples < 1:
+            raise ValueError(
+                "--gigabytes and --samples must be positive, "
+                f"got {self.gigabytes} and {self.samples}"
+            )
+
+
+@dataclass(frozen=True)
+class PlaySettings:
+    """Play and show one game, as a person does: how long a step and a frame take."""
+
+    path: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
+    """A run's folder; without it, CartPole from images of 64 x 64 pixels, by models that have
+    learned nothing."""
+    steps: int = 500
+    """That are timed."""
+    threads: int = 1
+    """Threads of the processor; `play` takes one."""
+    json: bool = False
+    """Print one JSON list and nothing else."""
+
+    def __post_init__(self) -> None:
+        positive(self, "steps", "threads")
+
+
+@dataclass(frozen=True)
+class ReplaySettings:
+    """Measure what a replay on disk costs as it grows: resident memory, and time a batch.
+
+    Takes about a minute and 30 bytes of disk a row, which are given back.
+    """
+
+    rows: int = 10_000_000
+    """Small rows, at most; a tenth and a hundredth of them are measured, too."""
+    folder: Path | None = None
+    """Where to write; a temporary place by default."""
+    json: bool = False
+    """Print one JSON list and nothing else."""
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise ValueError(f"--rows must be 1 or more, got {self.rows}")
+
+
+@dataclass(frozen=True)
+class VisitorsSettings:
+    """Let many visitors play a run's game in the browser's face at once; how soon each sees what
+    a key has done, in how much memory, and whether any game touches another's.
+
+    Takes about a minute; let nothing else run.
+    """
+
+    path: RunPath
+    """The run's folder."""
+    visitors: int = 20
+    """How many."""
+    seconds: float = 20.0
+    """That they play for."""
+    rate: float = 5.0
+    """Keys a second of each."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+    def __post_init__(self) -> None:
+        positive(self, "visitors", "seconds", "rate")

@@ -1,0 +1,99 @@
+"""The table of commands: each is a dataclass of settings and a function that runs them.
+
+To add one, write a frozen dataclass in a module without torch (its docstrings are the help), a
+module with `run(settings, reporter) -> result` and, if there is a result to show, with
+`tables(result)`, and a line below. What `train` knows comes from the registry of experiments.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from worldmodel.experiments.cli.settings import Train
+from worldmodel.experiments.runs.registry import EXPERIMENTS, config_class, named
+
+
+class Command(NamedTuple):
+    """A command, as strings: what they stand for is imported when it is needed."""
+
+    settings: str  # "module:Class", a frozen dataclass
+    run: str  # "module:function", of settings and a reporter
+    extra: str = ""  # of the distribution, that its module needs
+
+    @property
+    def settings_class(self) -> Any:
+        """The type of its settings."""
+        return named(self.settings)
+
+    @property
+    def about(self) -> str:
+        """What it does; the first paragraph in short."""
+        return self.settings_class.__doc__
+
+
+class TrainCommand(NamedTuple):
+    """The command that trains runs of an experiment."""
+
+    experiment: str
+    run: str = "worldmodel.experiments.cli.verbs:train"
+    extra: str = ""
+
+    @property
+    def settings_class(self) -> Any:
+        """The type of its settings."""
+        return Train[config_class(self.experiment)]  # type: ignore[misc]
+
+    @property
+    def about(self) -> str:
+        """What it does; the first paragraph in short."""
+        return config_class(self.experiment).__doc__ or ""
+
+
+def _verb(name: str, settings: str) -> Command:
+    where = "worldmodel.experiments.cli"
+    return Command(f"{where}.settings:{settings}", f"{where}.verbs:{name}")
+
+
+def _bench(module: str, settings: str, extra: str = "") -> Command:
+    where = "worldmodel.experiments.bench"
+    return Command(f"{where}.settings:{settings}", f"{where}.{module}:run", extra)
+
+
+VERBS = {
+    "resume": _verb("resume", "Resume"),
+    "evaluate": _verb("evaluate", "Evaluate"),
+    "generate": _verb("generate", "Generate"),
+    "plot": _verb("plot", "Plot"),
+    "report": _verb("report", "Report"),
+    "play": _verb("play", "Play"),
+    "video": _verb("video", "Video"),
+    "export": _verb("export", "Export"),
+}
+BENCHES = {
+    "toy-game": _bench("toy_game", "ToyGameSettings"),
+    "control": _bench("control", "ControlSettings"),
+    "dream": _bench("dream", "DreamSettings"),
+    "exact": _bench("exact", "ExactSettings"),
+    "cores": _bench("speed", "CoresSettings"),
+    "music": _bench("music", "MusicSettings"),
+    "iwae": _bench("iwae", "IWAESettings"),
+    "vae": _bench("vae", "VAESettings"),
+    "speech": _bench("speech", "SpeechSettings"),
+    "images": _bench("images", "ImagesSettings"),
+    "replay": _bench("replay", "ReplaySettings"),
+    "play": _bench("play", "PlaySettings"),
+    "visitors": _bench("visitors", "VisitorsSettings", "browser"),
+}
+GROUPS = {
+    "train": "Train a world model, and an agent in its dream; each on what it is called by.",
+    "bench": "Measure speed, memory and likelihoods, beside others and beside exact answers.",
+}
+
+
+def commands(group: str = "") -> Mapping[str, Command | TrainCommand]:
+    """The commands of a group by name, or those that are in none."""
+    if group == "bench":
+        return BENCHES
+    if group == "train":
+        trained = {name for name, experiment in EXPERIMENTS.items() if not experiment.command}
+        return {name: TrainCommand(name) for name in EXPERIMENTS if name in trained}
+    return VERBS

@@ -1,0 +1,168 @@
+"""What the verbs of the command line do with runs, whatever their experiment is.
+
+A verb asks the registry for what the experiment of a run offers, and knows no experiment by name.
+"""
+
+import json
+import shlex
+import sys
+from importlib import import_module
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from worldmodel.disk_store import StoreInUseError
+from worldmodel.envs.observations import StrangeValueError
+from worldmodel.experiments.cli import settings as of
+from worldmodel.experiments.runs import registry
+from worldmodel.experiments.runs.progress import Interrupted, Reporter
+from worldmodel.experiments.runs.registry import config_of, offered, offers
+from worldmodel.experiments.runs.stages import newest_checkpoint
+from worldmodel.run_folder import RunError, RunFolder, write_text
+
+
+def train(settings: of.Train[Any], reporter: Reporter) -> None:
+    """A new run, to its end."""
+    config, name = settings.config, registry.experiment_of(settings.config)
+    experiment = registry.implementation(name)
+    if settings.quick:
+        if not hasattr(experiment, "quick"):
+            raise RunError(f"there is no --quick for runs of {name}: leave it out")
+        config = experiment.quick(config)
+    if hasattr(experiment, "absolute"):
+        config = experiment.absolute(config)
+    if hasattr(experiment, "check"):
+        experiment.check(config)
+    _go_on(registry.new_run(settings.out, config), reporter)
+
+
+def resume(settings: of.Resume, reporter: Reporter) -> None:
+    """An interrupted run, to its end."""
+    _go_on(RunFolder.open(settings.path), reporter)
+
+
+def _go_on(folder: RunFolder, reporter: Reporter) -> None:
+    """Trains a run to its end, evaluates it, and does what else its experiment has to do."""
+    hint = f"worldmodel resume {shlex.quote(str(folder.path))}"
+    begin = offered(folder, "training", "resume")
+    try:
+        training = begin(folder, reporter)
+        training.restore()
+        training.run()
+    except Interrupted:
+        reporter.say(f"saved; go on with: {hint}")
+        sys.exit(130)
+    except (FloatingPointError, StrangeValueError, StoreInUseError) as error:
+        raise RunError(f"{folder.path}: {error}") from error
+    except KeyboardInterrupt:
+        reporter.say(f"stopped; go on from the last checkpoint with: {hint}")
+        sys.exit(130)
+    reporter.say(f"trained in {training.seconds:.0f} s")
+    if offers(folder, "evaluate"):
+        _evaluate(folder, evaluation_settings(folder), reporter, as_json=False)
+    if offers(folder, "finish"):
+        offered(folder, "finish")(folder, reporter)
+
+
+def evaluation_settings(folder: RunFolder) -> Any:
+    """How a run is evaluated unless something else is asked for."""
+    offered(folder, "evaluate")
+    return offered(folder, "settings", "evaluate")(config_of(folder))
+
+
+def evaluate(settings: of.Evaluate[Any], reporter: Reporter) -> None:
+    """Scores a run; the result is also kept as evaluation.json, and in metrics.jsonl."""
+    folder = RunFolder.open(settings.path)
+    _evaluate(folder, settings.settings, reporter, settings.json)
+
+
+def _evaluate(folder: RunFolder, settings: Any, reporter: Reporter, as_json: bool) -> None:
+    result = _evaluated(folder, settings, Quiet() if as_json else reporter)
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        Console().print(*offered(folder, "tables", "evaluate")(result))
+
+
+class Quiet(Reporter):
+    """Says nothing of progress."""
+
+    def note(self, what: str, done: int, total: int) -> None:
+        """Nothing."""
+
+
+def _evaluated(folder: RunFolder, settings: Any, reporter: Reporter) -> dict[str, Any]:
+    """All figures of a run, which are kept in its folder, too."""
+    result = offered(folder, "evaluate")(folder, settings, reporter.note)
+    write_text(folder.path / "evaluation.json", json.dumps(result, indent=2) + "\n")
+    folder.log({"stage": "final"} | result)
+    return result
+
+
+def generate(settings: of.Generate, reporter: Reporter) -> None:
+    """Dreamt recordings, written for people."""
+    folder = RunFolder.open(settings.path)
+    for file in offered(folder, "generate")(folder, settings.config, reporter):
+        reporter.say(f"written: {file}")
+
+
+def plot(settings: of.Plot, reporter: Reporter) -> None:
+    """Learning curves of runs, as a picture."""
+    from worldmodel.experiments.show import curves
+
+    curves.check_picture(settings.out, "--out")
+    folders = [RunFolder.open(path) for path in settings.paths]
+    curves.plot(folders, settings.out, settings.threshold)
+    reporter.say(f"written: {settings.out}")
+
+
+def report(settings: of.Report, reporter: Reporter) -> None:
+    """One page that shows all of a run."""
+    folder = RunFolder.open(settings.path)
+    kind = offered(folder, "report")()
+    from worldmodel.experiments.show.report import check_page, evaluated, write_report
+
+    out = settings.out or folder.path / "report.html"
+    check_page(out)
+    parts, checkpoint = _playable(folder, "report"), newest_checkpoint(folder)
+    result = evaluated(folder, checkpoint)
+    if result is None:
+        reporter.say("there is no evaluation of the newest checkpoint: evaluating")
+        result = _evaluated(folder, evaluation_settings(folder), reporter)
+    write_report(folder, kind, parts, checkpoint, result, out, reporter)
+    reporter.say(f"written: {out}")
+
+
+def play(settings: of.Play, reporter: Reporter) -> None:
+    """A run's worlds, with a person at the controls."""
+    folder = RunFolder.open(settings.path)
+    parts = _playable(folder, "play")
+    face = import_module(f"worldmodel.experiments.show.play.{settings.config.view}")
+    face.play(parts, settings.config, folder.videos)
+
+
+def video(settings: of.Video, reporter: Reporter) -> None:
+    """A film of a run's worlds, with an agent at the controls."""
+    folder = RunFolder.open(settings.path)
+    parts = _playable(folder, "video")
+    from worldmodel.experiments.show.video import write_film
+
+    write_film(parts, settings.config, settings.out, folder.videos, reporter)
+
+
+def _playable(folder: RunFolder, verb: str) -> Any:
+    """A run's worlds, for verbs that show them, on one thread: one game is too little work for
+    more."""
+    load = offered(folder, "playable", verb)
+    torch.set_num_threads(1)
+    return load(folder)
+
+
+def export(settings: of.Export, reporter: Reporter) -> None:
+    """The episodes of a run, written for others."""
+    from worldmodel.experiments.data import datasets
+
+    data = datasets.open_data(settings.path)
+    count = datasets.export(*data, settings.out, settings.format)
+    reporter.say(f"written: {count} episodes, {data.episodes.steps} steps, {settings.out}")
