@@ -18,6 +18,7 @@ from worldmodel import (
     Agent,
     Episodes,
     EpisodeSource,
+    EpisodeStats,
     EpisodeStore,
     Greedy,
     Learner,
@@ -49,7 +50,7 @@ from worldmodel.job import Job, Metrics, Stage, Title
 from worldmodel.noise import OwnNoise
 
 EVALUATION_SEED = 2**32  # apart from the seeds of training, which are drawn from smaller ones
-CURVE_COPIES = 20  # real episodes that are played side by side
+SIDE_BY_SIDE = 20  # real episodes that are played side by side
 LONGEST = 27_000  # steps; no game of Atari is longer
 
 
@@ -59,7 +60,6 @@ class World(NamedTuple):
     observation_space: spaces.Space
     action_space: spaces.Space
     source: EnvironmentSource | None = None
-    time_limit: int | None = None  # steps after which the real environment truncates
     num_envs: int = 1  # side by side, while collecting
     workers: int = 0  # processes that share them
     data: EpisodeSource | None = None  # recorded episodes, instead of playing
@@ -79,6 +79,22 @@ class World(NamedTuple):
                 "loaded without one; pass env="
             )
         return GymEnvironment(self.source.vector(copies, workers, report), seed)
+
+    @property
+    def time_limit(self) -> int | None:
+        """Steps after which the real environment truncates; None where it does not, or where there
+        is none."""
+        return None if self.source is None else self.source.time_limit
+
+    def play(self, agent: Agent, episodes: int, seed: int) -> EpisodeStats:
+        """Plays whole episodes in the real environment; if that does not truncate, they are cut
+        after `LONGEST` steps."""
+        wanted = min(episodes, SIDE_BY_SIDE) if self.time_limit else episodes
+        environment = self.environment(self.side_by_side(wanted), seed)
+        with OwnNoise(seed)():
+            stats = play_episodes(environment, agent, episodes, LONGEST)
+        environment.close()
+        return stats
 
     def side_by_side(self, wanted: int) -> int:
         """As many copies as are wanted and can be made."""
@@ -271,25 +287,16 @@ class AgentTraining(Job):
         return self.optimizer.update()
 
     def _evaluate(self, stage: Stage) -> Metrics:
-        returns = self.real_returns(self.curve_episodes, self.evaluation_seeds[0])
+        returns = self.play_greedily(self.curve_episodes, self.evaluation_seeds[0]).returns
         return {
             "real_steps": self.real_steps,
             "real_return_mean": float(returns.mean()),
             "real_returns": returns.tolist(),
         }
 
-    def real_returns(self, episodes: int, seed: int) -> np.ndarray:
-        """The returns [episodes] of the greedy agent in the real environment; episodes of one that
-        does not truncate are cut after `LONGEST` steps."""
-        limit = self.world.time_limit
-        wanted = min(episodes, CURVE_COPIES) if limit else episodes
-        copies = self.world.side_by_side(wanted)
-        environment = self.world.environment(copies, seed)
-        agent = Greedy(cast(Components, self.components).player)
-        with OwnNoise(seed)():
-            stats = play_episodes(environment, agent, episodes, copies, LONGEST)
-        environment.close()
-        return stats.returns
+    def play_greedily(self, episodes: int, seed: int) -> EpisodeStats:
+        """Whole episodes of the greedy agent in the real environment."""
+        return self.world.play(Greedy(cast(Components, self.components).player), episodes, seed)
 
     @property
     def evaluation_seeds(self) -> list[int]:

@@ -1,6 +1,9 @@
 """An agent that learns a world model and a policy in its dream, used like stable-baselines3's."""
 
-from collections.abc import Callable, Sequence
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,36 +14,40 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
+from worldmodel.progress import ProgressReport
 
 from worldmodel import (
+    BOUNDS,
     Agent,
     DiskStore,
     EpisodeSource,
     EpisodeStats,
     EpisodeStore,
+    Greedy,
     MemoryStore,
     Row,
     WorldModel,
+    action_codec,
     nested,
 )
 from worldmodel.agents.components import Components
 from worldmodel.agents.config import AgentConfig
+from worldmodel.agents.image_encoder import encoded
 from worldmodel.agents.training import AgentTraining, World
 from worldmodel.agents.uniform import Uniform
 from worldmodel.checkpoint import load_newest
 from worldmodel.distributions import draw
-from worldmodel.envs import DreamVectorEnv, EnvironmentSource
+from worldmodel.envs import DreamVectorEnv, EnvironmentSource, arguments_from_json
 from worldmodel.envs.observations import as_tensors, check_values
-from worldmodel.job import Metrics, Watcher
-from worldmodel.likelihoods import BOUNDS
+from worldmodel.job import Job, Metrics, Stage, Watcher
 from worldmodel.noise import OwnNoise
 from worldmodel.options import with_options
 from worldmodel.recorder import Recorder
 from worldmodel.run_folder import RunError, RunFolder
-from worldmodel.space_json import read_spaces
+from worldmodel.space_json import read_spaces, write_spaces
 
-EXPERIMENT = "agent"  # in config.json of saved agents
-AT_ONCE = 16_384  # rows times particles that are scored together
+EXPERIMENT = "control"  # of saved agents: the command line plays, films and evaluates them
+ROWS_AT_ONCE = 16_384  # that are scored side by side, padding among them
 
 Environment = str | gymnasium.Env | Callable[[], gymnasium.Env]
 
@@ -110,17 +117,20 @@ class WorldModelAgent:
 
         Raises ValueError or TypeError for an environment or options that cannot be learned with.
         """
-        self.config = with_options(config or AgentConfig(), {"seed": seed, **options})
-        world = world_of(env, observation_space, action_space)
-        world = world._replace(num_envs=num_envs, workers=workers, data=data)
-        self.folder = None if folder is None else _new_folder(Path(folder), self.config, world)
+        config = with_options(config or AgentConfig(), {"seed": seed, **options})
+        world = _world_of(env, observation_space, action_space, data)
+        world = world._replace(num_envs=num_envs, workers=workers)
         store: EpisodeStore = MemoryStore()
-        if self.folder is not None:
-            store = DiskStore(self.folder.episodes)
-        self._recorder = None if self.folder is None else Recorder(self.folder)
-        self.training = AgentTraining(self.config, world, store)
-        self._untrained = OwnNoise(seed)  # of `predict` before anything was learned
-        self._acting = OwnNoise(seed + 1)
+        self._recorder: Recorder | None = None
+        if folder is not None:
+            self._recorder = Recorder(_new_folder(Path(folder), config, world))
+            store = DiskStore(self._recorder.folder.episodes)
+        self._begin(config, world, store)
+
+    def _begin(self, config: AgentConfig, world: World, store: EpisodeStore) -> None:
+        self.config = config
+        self.training = AgentTraining(config, world, store)
+        self._noise = OwnNoise(config.seed)  # of `predict`
 
     @property
     def world(self) -> World:
@@ -188,7 +198,7 @@ class WorldModelAgent:
             self._recorder.save(self.training)
             watchers.insert(0, self._recorder)
         if progress_bar:
-            watchers.append(_ProgressBar())
+            watchers.append(ProgressReport())
         self.training.run(*watchers)
         return self
 
@@ -208,10 +218,11 @@ class WorldModelAgent:
         method returned, and the last rewards those that the model expects.
         """
         is_one = _is_one(observation, self.observation_space)
-        batch = nested.map(lambda leaf: np.asarray(leaf)[None], observation) if is_one else observation
-        size = len(nested.leaves(batch)[0])
-        check_values(self.observation_space, batch)
-        agent, actions = self.policy, self.training.actions
+        if is_one:
+            observation = nested.map(lambda leaf: np.asarray(leaf)[None], observation)
+        check_values(self.observation_space, observation)
+        size, agent = len(nested.leaves(observation)[0]), self.policy
+        actions = action_codec(self.action_space)
         if state is None:
             state = PredictState(agent.initial_state(size), torch.zeros(size, actions.size))
             first = torch.ones(size, dtype=torch.bool)
@@ -219,22 +230,14 @@ class WorldModelAgent:
             first = torch.zeros(size, dtype=torch.bool)
         else:
             first = torch.as_tensor(np.asarray(episode_start, dtype=bool)).reshape(size)
-        with self._acting():
-            row = self._row(batch, first, state)
+        with self._noise():
+            row = _row(agent, observation, first, state)
             thought, mind = agent.step(row, state.mind)
             policy = agent.policy(thought)
-            code = policy.mode if deterministic else draw(policy)
+            by_mode = deterministic and self.has_learned
+            code = policy.mode if by_mode else draw(policy)
         chosen = actions.decode(code).numpy().astype(self.action_space.dtype)
         return (chosen[0] if is_one else chosen), PredictState(mind, code)
-
-    def _row(self, observation: Any, first: Tensor, state: PredictState) -> Row:
-        """The row that an observation belongs to, with the reward that the model expects of it."""
-        zero = torch.zeros(len(first))
-        shown = as_tensors(observation, zero.dtype)
-        action = state.action.masked_fill(first[:, None], 0.0)
-        row = Row(first, action, shown, zero, torch.zeros_like(first))
-        reward = self.policy.expected_reward(row, state.mind)
-        return row._replace(reward=reward.masked_fill(first, 0.0))
 
     def dream(
         self,
@@ -248,8 +251,7 @@ class WorldModelAgent:
         horizon: steps after which a dream is truncated, by default those of the real environment,
             or those of the policy's training; options: of `DreamVectorEnv`.
         """
-        limit = None if self.world.source is None else self.world.source.time_limit
-        dream = self.components.dream(horizon or limit)
+        dream = self.components.dream(horizon or self.world.time_limit)
         return DreamVectorEnv(dream, num_envs, autoreset_mode=autoreset_mode, **options)
 
     @torch.no_grad()
@@ -279,15 +281,9 @@ class WorldModelAgent:
 
         deterministic: acts by the mode of the policy.
         """
-        limit = None if self.world.source is None else self.world.source.time_limit
-        copies = self.world.side_by_side(min(episodes, COPIES) if limit else episodes)
         seed = self.training.evaluation_seeds[1] if seed is None else seed
-        environment = self.world.environment(copies, seed)
         agent = Greedy(self.policy) if deterministic and self.has_learned else self.policy
-        with OwnNoise(seed)():
-            stats = play_episodes(environment, agent, episodes, copies, LONGEST)
-        environment.close()
-        return stats
+        return self.world.play(agent, episodes, seed)
 
     def save(self, path: str | Path) -> None:
         """Writes the agent and its episodes into a folder: a run, as the command line makes them.
@@ -295,16 +291,13 @@ class WorldModelAgent:
         An agent that was saved there before is replaced; any other folder is left alone.
         """
         target = Path(path)
-        if (target / "config.json").exists() and RunFolder.open(target).experiment != EXPERIMENT:
-            raise RunError(f"{target} is a run of another kind: choose another path")
+        if target.exists():
+            RunFolder.open(target)  # refuses a folder that is no run
         part = target.with_name(f".{target.name}.part")
         shutil.rmtree(part, ignore_errors=True)
-        if target.exists() and not (target / "config.json").exists():
-            RunFolder.create(target, EXPERIMENT, {})  # refuses a folder that holds something else
         folder = _new_folder(part, self.config, self.world)
         with closing(DiskStore(folder.episodes)) as store:
-            for portion, weights in _weighted(self.training.store):
-                store.add(portion, weights)
+            _copy(self.training.store, store)
         Recorder(folder).save(self.training)
         shutil.rmtree(target, ignore_errors=True)
         part.rename(target)
@@ -313,24 +306,111 @@ class WorldModelAgent:
     def load(cls, path: str | Path, env: Environment | None = None) -> "WorldModelAgent":
         """An agent that was saved, or a run of `worldmodel train control` or `toy-game`.
 
-        env: the environment, for agents that were not made with an id, or to go on in another one;
-        nothing of the folder is imported before an environment is made.
+        env: the environment, for agents that were not made with an id, or to go on in another one.
+        Without it, the saved id is made when an environment is first needed.
         """
         folder = RunFolder.open(Path(path))
-        config = cattrs.structure(folder.description.config.get("agent"), AgentConfig)
-        observation_space, action_space = read_spaces(folder.episodes)
-        told = dict(folder.description.config["environment"])
-        counts = {name: told.pop(name) for name in ("num_envs", "workers") if name in told}
-        saved, arguments = told.pop("env", None), told.pop("arguments", "{}")
-        source: EnvironmentSource | None = None
+        saved = folder.description.config
+        if "agent" not in saved:
+            raise RunError(f"{path} is a run of {folder.experiment}, not of an agent")
+        config = cattrs.structure(saved["agent"], AgentConfig)
+        world = world_from(saved["environment"], *read_spaces(folder.episodes))
         if env is not None:
-            source = EnvironmentSource(env)
-        elif saved is not None:
-            source = EnvironmentSource(saved, arguments_from_json(arguments), **told)
+            world = world._replace(source=EnvironmentSource(env))
         agent = cls.__new__(cls)
-        agent._prepare(config, World(observation_space, action_space, source, **counts), None)
-        recorded = DiskStore(folder.episodes, writable=False)
-        for portion, weight in _weighted(recorded):
-            agent.training.store.add(portion, weight)
+        agent._recorder = None
+        agent._begin(config, world, MemoryStore())
+        _copy(DiskStore(folder.episodes, writable=False), agent.training.store)
         agent.training.restore(load_newest(folder.checkpoints)[0])
         return agent
+
+
+class _Callbacks(Watcher):
+    """Tells a user's callbacks how far learning has come."""
+
+    def __init__(self, agent: WorldModelAgent, callbacks: Sequence[Callback]):
+        self.agent = agent
+        self.callbacks = callbacks
+
+    def unit(self, job: Job, stage: Stage, metrics: Metrics) -> bool:
+        progress = Progress(self.agent, stage.kind, stage.round, job.done, stage.units, metrics)
+        return all([callback(progress) is not False for callback in self.callbacks])
+
+
+def _row(agent: Agent, observation: Any, first: Tensor, state: PredictState) -> Row:
+    """The row that an observation belongs to, with the reward that the agent expects of it."""
+    zero = torch.zeros(len(first))
+    action = state.action.masked_fill(first[:, None], 0.0)
+    row = Row(first, action, as_tensors(observation, zero.dtype), zero, torch.zeros_like(first))
+    return row._replace(reward=agent.expected_reward(row, state.mind).masked_fill(first, 0.0))
+
+
+def _is_one(observation: Any, space: spaces.Space) -> bool:
+    """Whether an observation is one of `space`, and not several side by side.
+
+    >>> _is_one(np.zeros((5, 3)), spaces.Box(0, 1, (3,)))
+    False
+    """
+    while isinstance(space, spaces.Dict | spaces.Tuple):
+        key = next(iter(space)) if isinstance(space, spaces.Dict) else 0
+        space, observation = space[key], observation[key]
+    return np.ndim(observation) == len(space.shape or ())
+
+
+def _world_of(
+    env: Environment | None,
+    observation_space: spaces.Space | None,
+    action_space: spaces.Space | None,
+    data: EpisodeSource | None,
+) -> World:
+    """What an agent learns from."""
+    if env is None:
+        if data is None or observation_space is None or action_space is None:
+            raise ValueError(
+                "there is nothing to learn from: pass an environment, or data=, "
+                "observation_space= and action_space="
+            )
+        return World(observation_space, action_space, data=data)
+    source = EnvironmentSource(env)
+    one = source.one()
+    shown = (one.observation_space, one.action_space)
+    one.close()
+    return World(*shown, source, data=data)
+
+
+def world_from(
+    saved: Mapping[str, Any], observation_space: spaces.Space, action_space: spaces.Space
+) -> World:
+    """The world of a saved agent; its environment, if it had an id, is not made before it is
+    needed.
+
+    saved: an `EnvironmentConfig` as JSON has it.
+    """
+    options = dict(saved)
+    id, arguments = options.pop("env", None), options.pop("arguments", "{}")
+    counts = {name: options.pop(name) for name in ("num_envs", "workers") if name in options}
+    source = None
+    if id is not None:
+        source = EnvironmentSource(id, arguments_from_json(arguments), **options)
+    return World(observation_space, action_space, source, **counts)
+
+
+def _new_folder(path: Path, config: AgentConfig, world: World) -> RunFolder:
+    """The folder of a new run of an agent."""
+    source = world.source
+    environment: dict[str, Any] = {"num_envs": world.num_envs, "workers": world.workers}
+    if source is not None and isinstance(source.env, str):
+        arguments = json.dumps(dict(source.arguments or {}))
+        environment |= {"env": source.env, "arguments": arguments, **source.options}
+    described = {"environment": environment, "agent": cattrs.unstructure(config)}
+    folder = RunFolder.create(path, EXPERIMENT, described)
+    write_spaces(folder.episodes, world.observation_space, world.action_space)
+    return folder
+
+
+def _copy(source: EpisodeStore, target: EpisodeStore) -> None:
+    """Adds all episodes of a store to another one, with their weights."""
+    places = np.arange(len(source))
+    for weight in np.split(places, np.flatnonzero(np.diff(source.weights)) + 1):
+        for portion in source.portions(weight):
+            target.add(portion, float(source.weights[weight[0]]))

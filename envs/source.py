@@ -9,6 +9,7 @@ import gymnasium
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from worldmodel.envs.make import make_environment, make_vector_env
+from worldmodel.envs.workers import WorkerVectorEnv
 
 RENDERED = "rgb_array"
 
@@ -47,6 +48,15 @@ class EnvironmentSource:
     def most_copies(self) -> int | None:
         """How many can be made; None: any number."""
         return 1 if isinstance(self.env, gymnasium.Env) else None
+
+    @functools.cached_property
+    def time_limit(self) -> int | None:
+        """Steps after which an episode is truncated, repeated actions counting once; None where
+        nobody says."""
+        env = self.one()
+        limit = None if env.spec is None else env.spec.max_episode_steps
+        env.close()
+        return limit and -(-limit // self.options.get("action_repeat", 1))
 
     def one(self, render_mode: str | None = None) -> gymnasium.Env:
         """One environment. render_mode: for ids alone."""
@@ -93,6 +103,8 @@ class EnvironmentSource:
                 "a function that makes one"
             )
         make = functools.partial(self.one, render_mode)
+        if workers:
+            return WorkerVectorEnv([make] * copies, workers, report=report)
         return SyncVectorEnv([make] * copies, autoreset_mode=AutoresetMode.NEXT_STEP)
 
 

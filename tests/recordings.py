@@ -3,7 +3,8 @@
 import contextlib
 
 from worldmodel.experiments.recordings.training import Training
-from worldmodel.experiments.runs.progress import Interrupted, Reporter
+from worldmodel.experiments.runs.progress import Interrupted
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunFolder
 
 

@@ -13,7 +13,7 @@ from worldmodel.experiments.bench import exact as bench
 from worldmodel.experiments.cli.main import main
 from worldmodel.experiments.rl.toy_game import Parts
 from worldmodel.experiments.rl.toy_game_config import ExactConfig, quick_exact
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.progress import Reporter
 from worldmodel.testing.exact import chain_model
 
 KEYS = {

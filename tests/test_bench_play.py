@@ -4,7 +4,7 @@ import torch
 from faces import toy_parts
 
 from worldmodel.experiments.bench import play, tables
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.progress import Reporter
 
 
 def test_games_of_images_are_measured():

@@ -3,7 +3,7 @@
 import numpy as np
 
 from worldmodel.experiments.bench import replay, tables
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.progress import Reporter
 
 
 def test_replays_of_three_sizes_are_measured(tmp_path):

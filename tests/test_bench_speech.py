@@ -13,7 +13,7 @@ from worldmodel.experiments.cli.main import BenchSpeech, main
 from worldmodel.experiments.recordings.config import quick_recordings
 from worldmodel.experiments.recordings.learning import model_of, standardise
 from worldmodel.experiments.recordings.shelf import examples
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.progress import Reporter
 
 FRAME = 4
 COEFFICIENTS, NOISE = (1.2, -0.6), 900.0  # of an autoregression of second order

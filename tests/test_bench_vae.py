@@ -10,7 +10,7 @@ from worldmodel import as_recordings, autoencoder_for, log_prob
 from worldmodel.experiments.bench import images as images_bench
 from worldmodel.experiments.bench import vae as bench
 from worldmodel.experiments.cli.main import main
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.progress import Reporter
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from visitors import TOKEN, Visitor, eventually, hosted  # noqa: E402
 
 from worldmodel.experiments import load  # noqa: E402
 from worldmodel.experiments.runs.processor import resident  # noqa: E402
-from worldmodel.experiments.runs.progress import Reporter  # noqa: E402
+from worldmodel.progress import Reporter  # noqa: E402
 from worldmodel.experiments.show.config import PlayConfig  # noqa: E402
 from worldmodel.experiments.show.play import browser, server  # noqa: E402
 from worldmodel.experiments.show.play.game import Game, Input, encoded, places  # noqa: E402

@@ -23,7 +23,8 @@ from worldmodel.experiments.rl.config import (
     quick_control,
 )
 from worldmodel.experiments.rl.training import Training, load, phase_steps, stages
-from worldmodel.experiments.runs.progress import Interrupted, Reporter
+from worldmodel.experiments.runs.progress import Interrupted
+from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.run_folder import RunFolder
 

@@ -18,7 +18,8 @@ from worldmodel import experiments
 from worldmodel.experiments.data.datasets import open_data
 from worldmodel.experiments.rl.config import ControlConfig, EnvironmentConfig, quick_control
 from worldmodel.experiments.rl.training import Training
-from worldmodel.experiments.runs.progress import Interrupted, Reporter
+from worldmodel.experiments.runs.progress import Interrupted
+from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.run_folder import RunError, RunFolder
 

@@ -34,7 +34,8 @@ from worldmodel.experiments.images.training import (
     rising_average,
     train_autoencoder,
 )
-from worldmodel.experiments.runs.progress import Interrupted, Reporter
+from worldmodel.experiments.runs.progress import Interrupted
+from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import new_run
 
 MODEL = VAEModelConfig(latent=3, hidden=8, width=2)

@@ -44,6 +44,9 @@ class Watcher:
     def stop(self, job: "Job") -> None:
         """Called when a job stops before its end, after the unit at which a watcher said so."""
 
+    def close(self) -> None:
+        """Called when `Job.run` is left, however that comes."""
+
 
 class Job(ABC):
     """Work in stages; everything that the next unit depends on is saved and restored whole.
@@ -113,6 +116,8 @@ class Job(ABC):
                         watcher.stop(self)
             finally:
                 self._is_running = False
+                for watcher in watchers:
+                    watcher.close()
         return self.is_done
 
     def _run(self, watchers: Sequence[Watcher]) -> bool:

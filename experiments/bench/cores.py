@@ -22,7 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from worldmodel import CORES, ELBO, Row, Sequences, Trainer, WorldModel, core_options, model_for
 from worldmodel.experiments.bench.table import rate_of, table
 from worldmodel.experiments.runs.processor import PRODUCTS, Products, products, release_memory
-from worldmodel.experiments.runs.progress import Reporter, Stage
+from worldmodel.experiments.runs.progress import Stage
+from worldmodel.progress import Reporter
 from worldmodel.testing.exact import STEPS, ObviousELBO
 
 OBSERVATION = spaces.Box(-10.0, 10.0, (16,))

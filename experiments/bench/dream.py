@@ -27,7 +27,7 @@ from worldmodel.experiments.rl import toy_game
 from worldmodel.experiments.rl.config import AgentName, ControlConfig, DreamingConfig
 from worldmodel.experiments.rl.returns import evaluation_seeds, play_episodes
 from worldmodel.experiments.rl.toy_game_config import ToyGameConfig
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.runs.stages import newest_checkpoint
 from worldmodel.noise import OwnNoise

@@ -47,7 +47,7 @@ from worldmodel.experiments.bench.cores import (
 )
 from worldmodel.experiments.bench.table import rate_of, table
 from worldmodel.experiments.runs.processor import products
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.progress import Reporter
 from worldmodel.objectives import Metrics
 
 LENGTH, WINDOWS, HORIZON = 64, 16, 15

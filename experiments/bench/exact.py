@@ -50,7 +50,8 @@ from worldmodel.experiments.rl.toy_game_config import (
     ToyGameConfig,
 )
 from worldmodel.experiments.rl.toy_game_evaluation import exact_nats, held_out_episodes, score
-from worldmodel.experiments.runs.progress import Reporter, stoppable
+from worldmodel.experiments.runs.progress import stoppable
+from worldmodel.progress import Reporter
 from worldmodel.testing.exact import (
     BY_HAND,
     Chain,

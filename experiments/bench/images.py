@@ -24,7 +24,7 @@ from rich.table import Table
 from worldmodel.experiments.bench.settings import ImagesSettings
 from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.images.files import open_images
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.progress import Reporter
 from worldmodel.image_batches import Batches
 from worldmodel.run_folder import RunError
 

@@ -27,7 +27,7 @@ from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.rl.config import ControlConfig, EnvironmentConfig, SeeingConfig
 from worldmodel.experiments.rl.environments import real_environment
 from worldmodel.experiments.runs.processor import resident
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import offered
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.play.game import Game, Input

@@ -22,7 +22,7 @@ from worldmodel import DiskStore, Episodes, Replay, action_codec
 from worldmodel.experiments.bench.settings import ReplaySettings
 from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.runs.processor import resident
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.progress import Reporter
 
 ACTIONS = spaces.Discrete(2)
 ROWS_AT_ONCE = 50_000

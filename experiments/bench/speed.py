@@ -8,7 +8,7 @@ from rich.table import Table
 from worldmodel import CORES
 from worldmodel.experiments.bench import cores, dreamer
 from worldmodel.experiments.bench.settings import CoresSettings
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError
 
 

@@ -28,7 +28,7 @@ from worldmodel.experiments.rl.toy_game_evaluation import (
     mean_interval,
     play_episodes,
 )
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError
 
 COPIES = 16  # games side by side

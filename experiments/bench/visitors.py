@@ -28,7 +28,7 @@ from websockets.asyncio.client import connect
 from worldmodel.experiments.bench.settings import VisitorsSettings
 from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.runs.processor import resident
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import offered
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.play import browser

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from worldmodel.experiments.images.config import VAEConfig
 from worldmodel.experiments.images.training import Training, finish, load
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunFolder
 
 __all__ = ["absolute", "finish", "load", "quick", "training"]

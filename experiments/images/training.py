@@ -36,7 +36,7 @@ from worldmodel.experiments.images.config import VAEConfig, VAELearningConfig, V
 from worldmodel.experiments.images.files import images_of
 from worldmodel.experiments.images.grids import save_grid
 from worldmodel.experiments.runs.naming import run_name
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.runs.stages import Stage, Told, newest_checkpoint
 from worldmodel.experiments.runs.stages import Training as Run

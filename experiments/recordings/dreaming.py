@@ -12,7 +12,7 @@ from worldmodel.experiments.recordings.kind import Kind
 from worldmodel.experiments.recordings.learning import model_of
 from worldmodel.experiments.recordings.shelf import as_episodes, held_out, kind_of
 from worldmodel.experiments.runs.naming import run_name
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.runs.stages import newest_checkpoint
 from worldmodel.noise import OwnNoise

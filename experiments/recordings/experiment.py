@@ -13,7 +13,7 @@ from worldmodel.experiments.recordings.config import quick_recordings as quick
 from worldmodel.experiments.recordings.dreaming import generate, load
 from worldmodel.experiments.recordings.scoring import evaluate, tables
 from worldmodel.experiments.recordings.training import Training, check
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunFolder
 
 __all__ = [

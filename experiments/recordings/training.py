@@ -24,7 +24,7 @@ from worldmodel.experiments.recordings.learning import (
     updates_within,
 )
 from worldmodel.experiments.recordings.shelf import examples, shelf, take_in
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.runs.stages import Stage, Told
 from worldmodel.experiments.runs.stages import Training as Run

@@ -10,7 +10,7 @@ from worldmodel.experiments.rl.config import ControlConfig, ProtocolConfig
 from worldmodel.experiments.rl.config import quick_control as quick
 from worldmodel.experiments.rl.evaluation import evaluate, tables
 from worldmodel.experiments.rl.training import Training, check
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunFolder
 
 if TYPE_CHECKING:

@@ -47,7 +47,7 @@ from worldmodel.checkpoint import Checkpoint
 from worldmodel.envs import Action, GymEnvironment, ToyGame, ToyGameView, draw_ring, ring_text
 from worldmodel.experiments.rl.toy_game_config import ToyGameConfig
 from worldmodel.experiments.runs.naming import run_name
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.runs.stages import Stage, Told, newest_checkpoint
 from worldmodel.experiments.runs.stages import Training as Run

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from worldmodel.experiments.rl.toy_game import Parts, Training, load_run
 from worldmodel.experiments.rl.toy_game_config import EvaluationConfig, ToyGameConfig, quick
 from worldmodel.experiments.rl.toy_game_evaluation import evaluate, tables
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.progress import Reporter
 from worldmodel.experiments.show.config import VideoConfig
 from worldmodel.run_folder import RunFolder
 

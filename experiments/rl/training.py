@@ -61,7 +61,7 @@ from worldmodel.experiments.data.datasets import (
 from worldmodel.experiments.rl.config import ControlConfig
 from worldmodel.experiments.rl.environments import real_environment
 from worldmodel.experiments.rl.returns import evaluation_seeds, play_greedily
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.runs.stages import Stage, Told
 from worldmodel.experiments.runs.stages import Training as Run

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from worldmodel.checkpoint import Checkpoint, load_newest, next_number, save_checkpoint
-from worldmodel.experiments.runs.progress import Interrupted, InterruptFlag, Reporter
+from worldmodel.experiments.runs.progress import Interrupted, InterruptFlag
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
 
 

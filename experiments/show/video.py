@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from worldmodel import GenCore, Row, nested
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.progress import Reporter
 from worldmodel.experiments.show.config import Kind, VideoConfig
 from worldmodel.experiments.show.films import Film, Frame, check_film
 from worldmodel.experiments.show.play.commands import Pilot

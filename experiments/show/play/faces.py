@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 import numpy as np
 from gymnasium import spaces
 
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.progress import Reporter
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.films import Film
 from worldmodel.experiments.show.play.commands import COMMANDS

@@ -13,7 +13,7 @@ from worldmodel import nested
 from worldmodel.checkpoint import Checkpoint, list_checkpoints
 from worldmodel.experiments.data.datasets import HELD_OUT
 from worldmodel.experiments.measure.calibration import Calibration, calibration, particles_for
-from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.show.report import charts, films, sections
 from worldmodel.experiments.show.report.films import Shown

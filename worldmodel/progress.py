@@ -1,0 +1,105 @@
+"""The progress of long jobs: what is done now, how fast, and how long it will still take."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from worldmodel.job import Job, Metrics, Stage, Watcher
+
+QUIET_SECONDS = 10.0  # between lines, where there is no terminal
+
+
+class Reporter:
+    """Progress of one stage after another: a bar on a terminal, plain lines elsewhere."""
+
+    def __init__(self, console: Console | None = None):
+        self.console = console or Console(stderr=True, highlight=False)
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def note(self, what: str, done: int, total: int) -> None:
+        """Says how far something has come."""
+        self.say(f"{what}: {done}/{total}")
+
+    @contextmanager
+    def stage(self, title: str, total: int, done: int, unit: str) -> Iterator["StageProgress"]:
+        """A stage of `total` units, `done` of which are done already."""
+        if not self.console.is_terminal:
+            yield StageProgress(self, title, total, done, unit, None)
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console) as progress:
+            yield StageProgress(self, title, total, done, unit, progress)
+
+
+class StageProgress:
+    """One stage in progress."""
+
+    def __init__(
+        self,
+        reporter: Reporter,
+        title: str,
+        total: int,
+        done: int,
+        unit: str,
+        progress: Progress | None,
+    ):
+        self.reporter = reporter
+        self.title = title
+        self.total = total
+        self.begun = time.monotonic()
+        self.done_before = done
+        self.unit = unit
+        self.progress = progress
+        self.last_line = self.begun
+        if progress is not None:
+            self.task = progress.add_task(title, total=total, completed=done, note="")
+        else:
+            reporter.say(f"{title}: {total} {unit}")
+
+    def update(self, done: int, note: str = "") -> None:
+        """`done` units are done by now."""
+        now = time.monotonic()
+        rate = (done - self.done_before) / max(now - self.begun, 1e-9)
+        text = f"{rate:.4g} {self.unit}/s  {note}"
+        if self.progress is not None:
+            self.progress.update(self.task, completed=done, note=text)
+        elif now - self.last_line > QUIET_SECONDS or done == self.total:
+            self.last_line = now
+            left = (self.total - done) / max(rate, 1e-9)
+            self.reporter.say(f"{self.title}: {done}/{self.total}  {text}  {left:.0f} s left")
+
+
+class ProgressReport(Watcher):
+    """Reports the stages of a job as they go on."""
+
+    def __init__(self, reporter: Reporter | None = None):
+        self.reporter = reporter or Reporter()
+        self._entered = ExitStack()
+        self._stage: StageProgress
+
+    def begin(self, job: Job, stage: Stage) -> None:
+        doing, unit = job.titles[stage.kind]
+        title = f"{doing} (round {stage.round + 1} of {job.rounds})" if job.rounds > 1 else doing
+        entered = self.reporter.stage(title, stage.units, job.done, unit)
+        self._stage = self._entered.enter_context(entered)
+
+    def unit(self, job: Job, stage: Stage, metrics: Metrics) -> bool:
+        self._stage.update(job.done, job.note(stage, metrics))
+        return True
+
+    def end(self, job: Job, stage: Stage) -> None:
+        self._entered.close()
+
+    def close(self) -> None:
+        self._entered.close()
