@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from gymnasium.vector import AutoresetMode
 
-from worldmodel import Agent, Believer, DiskStore, Greedy, Replay, cosine
+from worldmodel import Agent, BeliefAgent, DiskStore, Greedy, Replay, cosine, play_episodes
 from worldmodel.agents import sb3
 from worldmodel.envs import DreamVectorEnv
 from worldmodel.experiments.data.spaces import read_spaces
@@ -25,7 +25,7 @@ from worldmodel.experiments.rl import toy_game
 from worldmodel.experiments.rl.config import AgentName, ControlConfig, DreamingConfig
 from worldmodel.experiments.rl.improving import ByAlgorithm, Improver
 from worldmodel.experiments.rl.parts import LAST_RATE, Facts, Parts, improver_for, options_of
-from worldmodel.experiments.rl.returns import evaluation_seeds, play_episodes
+from worldmodel.experiments.rl.returns import evaluation_seeds
 from worldmodel.experiments.rl.seeing import seen
 from worldmodel.experiments.rl.toy_game_config import ToyGameConfig
 from worldmodel.experiments.runs.folder import RunError, RunFolder
@@ -119,7 +119,7 @@ def of_toy_game(folder: RunFolder, name: AgentName, arguments: str, rollouts: in
     steps = sizes.dreams * sizes.length
     improver = ByAlgorithm(learner, dreams, steps, cosine(1.0, LAST_RATE, rollouts))
     head = sb3.Head(learner.algorithm)
-    believer = Believer(parts.model, head)
+    believer = BeliefAgent(parts.model, head)
     agent = sb3.Remembering(believer, head) if sb3.is_remembering(head) else believer
     return Candidate(agent, parts, real_steps, improver, steps)
 
@@ -143,10 +143,10 @@ def _play(
     """Means of returns in both worlds, and their standard errors."""
     agent, parts = Greedy(candidate.agent), candidate.parts
     with OwnNoise(seeds[1])():
-        dreamt = play_episodes(parts.dream(horizon), agent, episodes, episodes)
+        dreamt = play_episodes(parts.dream(horizon), agent, episodes).returns
     environment = parts.environment(episodes, seeds[2])
     with OwnNoise(seeds[2])():
-        real = play_episodes(environment, agent, episodes, episodes)
+        real = play_episodes(environment, agent, episodes).returns
     environment.close()
     figures = {}
     for name, returns in (("dream", dreamt), ("real", real)):

@@ -18,13 +18,12 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.distributions import Distribution
 
-from worldmodel import Agent, Row, action_codec
+from worldmodel import Agent, ModelState, Row, action_codec, play_episodes
 from worldmodel.distributions import Certain
 from worldmodel.envs import GymEnvironment, ToyGame
 from worldmodel.experiments.rl.toy_game_evaluation import (
     EVALUATION_SEED,
     mean_interval,
-    play_episodes,
 )
 from worldmodel.experiments.runs.folder import RunError
 
@@ -78,7 +77,7 @@ class GreedyBaseline(Agent):
         """The recurrent state; stable-baselines3 begins with None."""
         return None
 
-    def step(self, row: Row, state: Any) -> tuple[Tensor, Any]:
+    def step(self, row: Row, state: Any, shared: ModelState | None = None) -> tuple[Tensor, Any]:
         action, state = self.algorithm.predict(
             self._observation(row), state, row.first.numpy(), deterministic=True
         )
@@ -130,15 +129,15 @@ def baseline(
     environment = GymEnvironment(gymnasium.make_vec("worldmodel/ToyGame-v0", games, **told), fresh)
     note("playing real games", 0, games)
     agent = GreedyBaseline(model, game, last_action)
-    taken, solved = play_episodes(environment, agent, games, game.time_limit)
-    mean, interval = mean_interval(taken)
+    played = play_episodes(environment, agent, games, limit=game.time_limit)
+    mean, interval = mean_interval(played.lengths)
     return {
         "algorithm": algorithm,
         "last_action": last_action,
         "real_steps": int(model.num_timesteps),
         "mean_steps": mean,
         "mean_steps_ci95": interval,
-        "solved_fraction": float(solved.mean()),
+        "solved_fraction": float(played.terminated.mean()),
         "seconds": seconds,
         "seed": seed,
         "games": games,

@@ -15,7 +15,7 @@ from torch import nn
 from worldmodel import (
     CORES,
     Agent,
-    Believer,
+    BeliefAgent,
     Dream,
     ModelState,
     Replay,
@@ -26,6 +26,7 @@ from worldmodel import (
     cosine,
     model_for,
 )
+from worldmodel.agent import Reads
 from worldmodel.agents import (
     ActorCritic,
     Critic,
@@ -105,7 +106,7 @@ class Parts:
         self.actions = action_codec(action_space)
         is_own = config.dreaming.agent == "own"
         self.is_joint = self.eyes is None and is_image(shown)
-        self.reveals = self.is_joint and is_own
+        self.reads: Reads = "features" if self.is_joint and is_own else "belief"
         self.model = self._model()
         self.modules: dict[str, nn.Module] = {"model": self.model}
         if self.eyes is not None:
@@ -214,14 +215,14 @@ class Parts:
             begin=begin,
         )
 
-    def _own_agent(self) -> Believer:
+    def _own_agent(self) -> BeliefAgent:
         hidden = self.dreaming.policy_hidden
-        size = self.model.core.feature_size if self.reveals else self.model.belief_size
+        size = self.model.core.feature_size if self.reads == "features" else self.model.belief_size
         self.policy = Policy(size, self.actions, hidden)
         self.acting = copy.deepcopy(self.policy)  # its average over updates
         self.critic = Critic(size, hidden, scale=CRITIC_SCALE * self.facts.reward_unit)
         self.modules |= {"policy": self.policy, "critic": self.critic, "acting": self.acting}
-        return Believer(self.model, self.acting, self.reveals)
+        return BeliefAgent(self.model, self.acting, self.reads)
 
     def _foreign_agent(self) -> Agent:
         from worldmodel.agents import sb3
@@ -232,7 +233,7 @@ class Parts:
         )
         head = sb3.Head(self.algorithm.algorithm)
         self.modules["policy"] = head
-        believer = Believer(self.model, head)
+        believer = BeliefAgent(self.model, head)
         return sb3.Remembering(believer, head) if sb3.is_remembering(head) else believer
 
     def _model(self) -> WorldModel:
@@ -297,9 +298,16 @@ def improver_for(parts: Parts, replay: Replay, rollouts: int) -> Improver:
         share = cosine(1.0, LAST_RATE, rollouts)
         steps = parts.rollouts.dreams * parts.rollouts.length
         return ByAlgorithm(parts.algorithm, parts.dreams(begin), steps, share)
+    dream = Dream(
+        parts.model,
+        told.horizon,
+        parts.observation_space,
+        parts.action_space,
+        draw_observations=parts.reads == "belief" or parts.model.reads_observations,
+    )
     imagination = Imagination(
-        Believer(parts.model, parts.policy, parts.reveals),
-        parts.dream(),
+        BeliefAgent(parts.model, parts.policy, parts.reads),
+        dream,
         replay,
         parts.rollouts.dreams,
         window,

@@ -87,7 +87,7 @@ def explain(space: spaces.Space, told: SeeingConfig, reveals: bool) -> str:
     if reveals:
         return (
             "images are learned jointly with the world (--vae joint): the policy acts on the "
-            "features that a dream draws images from (reveal), in reality on the filter's, so it "
+            "features that a dream draws images from (privileged), in reality on the filter's, so it "
             "may know more in dreams than it will"
         )
     if any(map(is_image, by_path(space).values())):
