@@ -8,32 +8,25 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.distributions import Distribution
 
-from worldmodel import Agent, Row, action_codec
+from worldmodel import Agent, AgentWrapper, action_codec
 from worldmodel.distributions import Certain
 
 
-class Human(Agent):
+class Human(AgentWrapper):
     """The mind of another agent, with the policy of a keyboard: the key that was pressed last.
 
     The mind thinks along without a say; what it believes can be shown to the person who plays.
     """
 
     def __init__(self, agent: Agent, action_space: spaces.Space):
-        self.agent = agent
+        super().__init__(agent)
         self.actions = action_codec(action_space)
-        self.thought_size = agent.thought_size
         nothing = torch.zeros(self.actions.size)
         self.key = self.actions.encode(self.actions.decode(nothing))  # [A], until one is pressed
 
     def press(self, action: Any) -> None:
         """From now on the policy is `action`, a value of the action space."""
         self.key = self.actions.encode(torch.as_tensor(np.asarray(action)))
-
-    def initial_state(self, batch_size: int) -> Any:
-        return self.agent.initial_state(batch_size)
-
-    def step(self, row: Row, state: Any) -> tuple[Tensor, Any]:
-        return self.agent.step(row, state)
 
     def policy(self, thought: Tensor) -> Distribution:
         return Certain(self.key.expand(*thought.shape[:-1], -1))

@@ -25,7 +25,7 @@ from torch import distributions as td
 from torch.distributions import Distribution
 from torch.nn import functional as F
 
-from worldmodel import Agent, DistModule, Row, action_codec, nested
+from worldmodel import Agent, AgentWrapper, DistModule, ModelState, Row, action_codec, nested
 from worldmodel.codecs.actions import BoxActions, DiscreteActions
 from worldmodel.distributions import IMPOSSIBLE, Bits, OneHot, OneHots, TanhNormal
 
@@ -329,14 +329,14 @@ class Remembered(NamedTuple):
     cell: Tensor  # [B, layers, H]
 
 
-class Remembering(Agent):
+class Remembering(AgentWrapper):
     """Another agent's thoughts, gone through the memory of a RecurrentPPO.
 
     A thought is what that memory gives, which the algorithm's `Head` reads.
     """
 
     def __init__(self, agent: Agent, head: Head):
-        self.agent = agent
+        super().__init__(agent)
         self.head = head
         self.memory = cast(nn.LSTM, head.policy.lstm_actor)
         self.thought_size = self.memory.hidden_size
@@ -345,8 +345,10 @@ class Remembering(Agent):
         nothing = torch.zeros(batch_size, self.memory.num_layers, self.memory.hidden_size)
         return Remembered(self.agent.initial_state(batch_size), nothing, nothing)
 
-    def step(self, row: Row, state: Remembered) -> tuple[Tensor, Remembered]:
-        thought, mind = self.agent.step(row, state.mind)
+    def step(
+        self, row: Row, state: Remembered, shared: ModelState | None = None
+    ) -> tuple[Tensor, Remembered]:
+        thought, mind = self.agent.step(row, state.mind, shared)
         before = tuple(part.transpose(0, 1).contiguous() for part in state[1:])
         policy = cast(Any, self.head.policy)
         _, (hidden, cell) = policy.get_distribution(thought, before, row.first.float())

@@ -3,26 +3,18 @@
 from typing import Any
 
 from torch import Tensor
-from torch.distributions import Distribution
 
-from worldmodel import Agent, Row, WorldModel, encode_images
+from worldmodel import Agent, AgentWrapper, ModelState, Row, WorldModel, encode_images
 
 
-class Sighted(Agent):
-    """Another agent, that is told the codes of the images that a row shows."""
+class Sighted(AgentWrapper):
+    """Wraps an agent of image codes so that it acts on images: encodes `row.observation` first."""
 
     def __init__(self, agent: Agent, eyes: WorldModel):
         """eyes: a VAE, of `autoencoder_for`."""
-        self.agent = agent
+        super().__init__(agent)
         self.eyes = eyes
-        self.thought_size = agent.thought_size
 
-    def initial_state(self, batch_size: int) -> Any:
-        return self.agent.initial_state(batch_size)
-
-    def step(self, row: Row, state: Any) -> tuple[Tensor, Any]:
+    def step(self, row: Row, state: Any, shared: ModelState | None = None) -> tuple[Tensor, Any]:
         codes = encode_images(self.eyes, row.observation)
-        return self.agent.step(row._replace(observation=codes), state)
-
-    def policy(self, thought: Tensor) -> Distribution:
-        return self.agent.policy(thought)
+        return self.agent.step(row._replace(observation=codes), state, shared)

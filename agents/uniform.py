@@ -7,7 +7,7 @@ from gymnasium import spaces
 from torch import Tensor
 from torch import distributions as td
 
-from worldmodel import Agent, Row, action_codec
+from worldmodel import Agent, ModelState, Row, action_codec
 
 
 class Uniform(Agent):
@@ -28,7 +28,7 @@ class Uniform(Agent):
     def initial_state(self, batch_size: int) -> Any:
         return ()
 
-    def step(self, row: Row, state: Any) -> tuple[Tensor, Any]:
+    def step(self, row: Row, state: Any, shared: ModelState | None = None) -> tuple[Tensor, Any]:
         """The thought is the action that led to the row, and whether there was one."""
         acted = (~row.first).to(row.action.dtype)[:, None]
         return torch.cat([row.action, acted], -1)[:, : self.thought_size], state

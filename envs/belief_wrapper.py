@@ -6,7 +6,8 @@ import gymnasium
 import numpy as np
 import torch
 
-from worldmodel import ModelState, Row, WorldModel, action_codec, nested
+from worldmodel import BeliefAgent, ModelState, Row, WorldModel, action_codec, nested
+from worldmodel.agent import Reads, no_action
 from worldmodel.codecs import check_observations
 from worldmodel.envs.dream_env import belief_space
 from worldmodel.envs.observations import as_tensors
@@ -14,21 +15,18 @@ from worldmodel.noise import OwnNoise
 
 
 class BeliefWrapper(gymnasium.Wrapper):
-    """Observations become what `model` believes after the rows so far, float32 [F].
+    """Observations become the thoughts of a `BeliefAgent` of `model`, float32 [F].
 
     The same numbers as `DreamEnv(dream, observe="belief")` gives of a dream: what is trained
-    there acts here.
+    there acts here. So does what is trained with `observe="features"`, given `reads="features"`:
+    the filter's features stand for the generator's.
     """
 
-    def __init__(self, env: gymnasium.Env, model: WorldModel, reveal: bool = False):
-        """reveal: shows the filter's features instead, for what was trained in a
-        `Dream(reveal=True)`."""
+    def __init__(self, env: gymnasium.Env, model: WorldModel, reads: Reads = "belief"):
         super().__init__(env)
         check_observations(env.observation_space)
-        self.model = model
-        self.reveal = reveal
-        size = model.core.feature_size if reveal else model.belief_size
-        self.observation_space = belief_space(size)
+        self.agent = BeliefAgent(model, no_action, reads)
+        self.observation_space = belief_space(self.agent.thought_size)
         self.actions = action_codec(env.action_space)
         self._noise = OwnNoise(0)
         self._mind: ModelState | None = None
@@ -39,7 +37,7 @@ class BeliefWrapper(gymnasium.Wrapper):
         observation, info = self.env.reset(seed=seed, options=options)
         if seed is not None or self._mind is None:
             self._noise = OwnNoise(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-        self._mind = self.model.initial_state(1)
+        self._mind = self.agent.initial_state(1)
         nothing = torch.zeros(1, self.actions.size)
         return self._believe(True, nothing, observation, 0.0, False), info
 
@@ -61,9 +59,5 @@ class BeliefWrapper(gymnasium.Wrapper):
             torch.tensor([terminated]),
         )
         with self._noise():
-            self._mind = self.model.observe(row, cast(ModelState, self._mind))
-        if self.reveal:
-            shown = self.model.core.features(self._mind.core)
-        else:
-            shown = self.model.belief(self._mind)
-        return shown[0].numpy().astype(np.float32)
+            thought, self._mind = self.agent.step(row, cast(ModelState, self._mind))
+        return thought[0].numpy().astype(np.float32)

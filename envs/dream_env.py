@@ -1,7 +1,7 @@
 """A dream as a Gymnasium environment, single or vectorised, that any algorithm can train in."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, cast
+from typing import Any, Literal, Protocol, cast, get_args
 
 import gymnasium
 import numpy as np
@@ -11,11 +11,23 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from worldmodel import Dream, DreamState, ModelState, Row, action_codec, nested
-from worldmodel.envs.observations import as_arrays, pick
+from worldmodel import (
+    Agent,
+    BeliefAgent,
+    Dream,
+    DreamState,
+    GenCore,
+    GenState,
+    ModelState,
+    NullAgent,
+    Row,
+    nested,
+)
+from worldmodel.agent import no_action
+from worldmodel.envs.observations import as_arrays, checked_actions, pick
 from worldmodel.noise import OwnNoise
 
-Observe = Literal["raw", "belief"]
+Observe = Literal["raw", "belief", "features"]
 
 
 def belief_space(size: int) -> spaces.Box:
@@ -30,31 +42,23 @@ class View(Protocol):
 
     def initial_state(self, batch_size: int) -> Any: ...
 
-    def step(self, row: Row, state: Any, mind: ModelState | None = None) -> Any:
-        """Takes in a row [B, ...]. mind: what the model has come to believe by it, where that is
-        known: a view that needs it does not have to think again."""
+    def step(self, row: Row, state: Any) -> Any:
+        """Takes in a row [B, ...]."""
 
     def draw(self, state: Any, mode: str) -> list[Any]:
         """Every game of a state, leaves [B, ...], as `rgb_array` (uint8 [H, W, 3]) or `ansi`
         (text)."""
 
 
-class _Games(NamedTuple):
-    """Where the games of a DreamVectorEnv stand."""
-
-    dream: DreamState
-    mind: ModelState  # what the model believes, given the rows
-
-
 class DreamVectorEnv(VectorEnv):
-    """Many dreamt games at once.
+    """Many dreamt games at once: a GenCore whose actions come from outside.
 
-    Observations are those of the real environment (`observe="raw"`) or what the model believes
-    after the rows so far (`observe="belief"`, float32 [F]). Dreamt numbers are shown clipped to
-    the bounds of their space, which a density does not have, and believed as they were drawn.
-    Rewards and ends are as the model tells them; an episode is truncated at the dream's horizon.
-    Draws its own noise: the same seed and the same number of games give the same dreams, and
-    torch's global generator is left alone.
+    Observations are those of the real environment (`observe="raw"`), or what a `BeliefAgent`
+    that reads the model's "belief" or "features" would think after the rows so far, float32 [F].
+    Dreamt numbers are shown clipped to the bounds of their space, which a density does not have,
+    and believed as they were drawn. Rewards and ends are as the model tells them; an episode is
+    truncated at the dream's horizon. Draws its own noise: the same seed and the same number of
+    games give the same dreams, and torch's global generator is left alone.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"]}  # noqa: RUF012
@@ -71,33 +75,10 @@ class DreamVectorEnv(VectorEnv):
     ):
         """view: draws the first game where there is a `render_mode`.
 
-        begin: so many beliefs, leaves [n, ...], that new games go on from; by default a game
+        begin: so many model states, leaves [n, ...], that new games go on from; by default a game
         begins with the model's own first row. What happened to get there is believed, not shown.
         """
-        modes = (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP)
-        if autoreset_mode not in modes:
-            raise ValueError(f"autoreset_mode is one of {modes}, got {autoreset_mode!r}")
-        if observe not in ("raw", "belief"):
-            raise ValueError(f"observe is 'raw' or 'belief', got {observe!r}")
-        if observe == "belief" and dream.reveal != "nothing":
-            raise ValueError(
-                f"a dream that reveals its {dream.reveal} shows nothing to believe in: "
-                "observe='raw' shows what it reveals"
-            )
-        if render_mode is not None and (view is None or render_mode not in ("rgb_array", "ansi")):
-            raise ValueError(
-                f"render_mode {render_mode!r} needs a view that draws it: pass view=..., and "
-                "'rgb_array' or 'ansi'"
-            )
-        if begin is not None and (observe, autoreset_mode, render_mode) != (
-            "belief",
-            modes[1],
-            None,
-        ):
-            raise ValueError(
-                "games that go on from beliefs show beliefs, at once and in no picture: pass "
-                "observe='belief' and autoreset_mode=AutoresetMode.SAME_STEP, and no render_mode"
-            )
+        _check(dream, observe, autoreset_mode, render_mode, view, begin)
         self.dream = dream
         self.num_envs = num_envs
         self.observe = observe
@@ -106,18 +87,19 @@ class DreamVectorEnv(VectorEnv):
         self.autoreset_mode = autoreset_mode
         self.render_mode = render_mode
         self.view = view
-        if observe == "raw":
-            self.single_observation_space = dream.observation_space
-        else:
-            self.single_observation_space = belief_space(dream.model.belief_size)
+        agent: Agent = NullAgent()
+        self.single_observation_space = dream.observation_space
+        if observe != "raw":
+            agent = BeliefAgent(dream.model, no_action, observe)
+            self.single_observation_space = belief_space(agent.thought_size)
+        self.core = GenCore(dream, agent)
         self.single_action_space = dream.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.actions = action_codec(dream.action_space)
         self._noise: OwnNoise | None = None
         self._looking = OwnNoise(0)  # of the view: to look at a dream leaves it as it is
         self._shown: Any = None
-        self._games: _Games | None = None
+        self._games: GenState | None = None
         self._pictured: Any = None
 
     def reset(
@@ -142,18 +124,18 @@ class DreamVectorEnv(VectorEnv):
             self._shown = self._restart(mask, self._shown)
         else:
             everything = torch.ones(self.num_envs, dtype=torch.bool)
-            self._games = self._nothing_yet()
+            self._games = self.core.initial_state(self.num_envs)
             self._shown = self._restart(everything)
         return self._shown, {}
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         if self._games is None:
             raise gymnasium.error.ResetNeeded("call reset() before step()")
-        row, thought = self._advance(self.actions.encode(torch.as_tensor(np.asarray(actions))))
+        row = self._advance(checked_actions(self.action_space, actions))
         self._picture(row)
-        ended = self._games.dream.ended & ~row.first
+        ended = self._games.world.ended & ~row.first
         truncated = ended & ~row.terminated
-        observation = self._observation(thought if self.observe == "belief" else row.observation)
+        observation = self._observation(row)
         info: dict[str, Any] = {}
         if self.autoreset_mode == AutoresetMode.SAME_STEP and ended.any():
             final = np.full(self.num_envs, None, dtype=object)
@@ -181,7 +163,7 @@ class DreamVectorEnv(VectorEnv):
     @property
     def state(self) -> DreamState:
         """Where the dreams stand."""
-        return cast(_Games, self._games).dream
+        return cast(DreamState, cast(GenState, self._games).world)
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next `step` depends on, once there was a `reset`."""
@@ -189,56 +171,48 @@ class DreamVectorEnv(VectorEnv):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from there; what the games showed last has to be remembered elsewhere."""
-        self._games = nested.fill(self._nothing_yet(), state["games"])
+        self._games = nested.fill(self.core.initial_state(self.num_envs), state["games"])
         self._noise = OwnNoise(0)
         self._noise.state = state["noise"]
 
-    def _nothing_yet(self) -> _Games:
-        """Games before their first row."""
-        model = self.dream.model.initial_state(self.num_envs)
-        ended = torch.ones(self.num_envs, dtype=torch.bool)
-        return _Games(self.dream.start(model, ended), model)
-
     @torch.no_grad()
-    def _advance(self, code: Tensor) -> tuple[Row, Tensor]:
-        """One row of every game, and the belief after it ([n, 0] where nobody reads it)."""
-        games = cast(_Games, self._games)
+    def _advance(self, action: Tensor | None = None) -> Row:
+        """One row of every game, after actions (values of the space), or none."""
+        games = cast(GenState, self._games)
+        if action is None:
+            code = torch.zeros(self.num_envs, self.core.actions.size)
+        else:
+            code = self.core.actions.encode(action)
         with cast(OwnNoise, self._noise)():
-            row, dream = self.dream.step(code, games.dream)
-            mind, thought = games.mind, torch.zeros(len(code), 0)
-            if self.observe == "belief":
-                model = self.dream.model
-                of_rows = model.core.belief_of_rows
-                mind = dream.model if of_rows else model.observe(row, mind)
-                thought = model.belief(mind)
-        self._games = _Games(dream, mind)
-        return row, thought
+            (row, _), games = self.core.step(games._replace(action=code))
+        self._games = games._replace(action=code)  # the agent's own has size 0
+        return row
 
     def _restart(self, chosen: Tensor, shown: Any = None) -> Any:
         """Begins new episodes in the `chosen` games; the others stand still, and show what they
         have `shown`."""
+        games = cast(GenState, self._games)
         if self.begin is not None:
-            return self._observation(self._go_on_from_beliefs(chosen), shown, chosen)
-        games = cast(_Games, self._games)
-        self._games = games._replace(dream=games.dream._replace(ended=chosen))
-        row, thought = self._advance(torch.zeros(self.num_envs, self.actions.size))
+            self._games = self._begun(chosen)
+            return self._observation(None, shown, chosen)
+        self._games = games._replace(world=games.world._replace(ended=chosen))
+        row = self._advance()
         self._games = nested.where(chosen, self._games, games)
         if chosen[0]:
             self._picture(row)
-        value = thought if self.observe == "belief" else row.observation
-        return self._observation(value, shown, chosen)
+        return self._observation(row, shown, chosen)
 
     @torch.no_grad()
-    def _go_on_from_beliefs(self, chosen: Tensor) -> Tensor:
-        """Puts the `chosen` games where `begin` says; what is believed in all of them."""
-        games = cast(_Games, self._games)
+    def _begun(self, chosen: Tensor) -> GenState:
+        """The games, those `chosen` where `begin` puts them."""
+        games, agent = cast(GenState, self._games), cast(BeliefAgent, self.core.agent)
         with cast(OwnNoise, self._noise)():
             states = cast(Any, self.begin)(int(chosen.sum()))
-        fresh = _Games(
-            self.dream.start(states, torch.zeros(len(states.history), dtype=torch.bool)), states
-        )
-        self._games = nested.map(lambda old, new: old.index_put((chosen,), new), games, fresh)
-        return self.dream.model.belief(self._games.mind)
+        going_on = torch.zeros(len(states.history), dtype=torch.bool)
+        world = self.dream.start(states, going_on)
+        fresh = games._replace(world=world, mind=states, thought=agent.thought(states))
+        fresh = fresh._replace(action=games.action[chosen])
+        return nested.map(lambda old, new: old.index_put((chosen,), new), games, fresh)
 
     def _picture(self, row: Row) -> None:
         """Keeps the view of the first game up to date, if there is one."""
@@ -249,9 +223,11 @@ class DreamVectorEnv(VectorEnv):
                     before = self.view.initial_state(1)
                 self._pictured = self.view.step(nested.index(row, slice(1)), before)
 
-    def _observation(self, value: Any, old: Any = None, new: Tensor | None = None) -> Any:
-        """What the games show of beliefs or observations; where `old` is given, that except where
-        `new`."""
+    def _observation(self, row: Row | None, old: Any = None, new: Tensor | None = None) -> Any:
+        """What the games show after a row (None: of beliefs alone); where `old` is given, that
+        except where `new`."""
+        raw = self.observe == "raw"
+        value = cast(Row, row).observation if raw else cast(GenState, self._games).thought
         shown = as_arrays(self.single_observation_space, value)
         if old is None or new is None:
             return shown
@@ -260,6 +236,44 @@ class DreamVectorEnv(VectorEnv):
             return np.where(new.numpy().reshape(-1, *(1,) * (now.ndim - 1)), now, before)
 
         return nested.map(choose, shown, old)
+
+
+def _check(
+    dream: Any,
+    observe: Observe,
+    autoreset_mode: AutoresetMode,
+    render_mode: str | None,
+    view: View | None,
+    begin: Any,
+) -> None:
+    """Refuses what does not fit together, in a sentence."""
+    if not isinstance(dream, Dream):
+        raise ValueError(
+            f"a Dream is expected, got a {type(dream).__name__}; pass Dream(model, horizon, "
+            "observation_space, action_space), or run.dream() of a run that was loaded"
+        )
+    modes = (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP)
+    if autoreset_mode not in modes:
+        raise ValueError(f"autoreset_mode is one of {modes}, got {autoreset_mode!r}")
+    if observe not in get_args(Observe):
+        raise ValueError(f"observe is one of {get_args(Observe)}, got {observe!r}")
+    if observe != "features" and not dream.draw_observations:
+        raise ValueError(
+            f"observe={observe!r} needs the observations that this dream does not draw: pass "
+            "observe='features', or a Dream(draw_observations=True)"
+        )
+    if render_mode is not None and (view is None or render_mode not in ("rgb_array", "ansi")):
+        raise ValueError(
+            f"render_mode {render_mode!r} needs a view that draws it: pass view=..., and "
+            "'rgb_array' or 'ansi'"
+        )
+    if begin is not None and (
+        observe == "raw" or autoreset_mode != modes[1] or render_mode is not None
+    ):
+        raise ValueError(
+            "games that go on from beliefs show beliefs, at once and in no picture: pass "
+            "observe='belief' and autoreset_mode=AutoresetMode.SAME_STEP, and no render_mode"
+        )
 
 
 class DreamEnv(gymnasium.Env):

@@ -66,7 +66,7 @@ class CodeView:
         """The state is the last row's codes, [B, Z]; at first there are none."""
         return torch.zeros(batch_size, self.model.core.feature_size)
 
-    def step(self, row: Row, state: Any, mind: Any = None) -> Any:
+    def step(self, row: Row, state: Any) -> Any:
         return row.observation
 
     def draw(self, state: Any, mode: str) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Observations on their way between Gymnasium's arrays and the tensors of rows, nested or not."""
+"""Observations and actions between Gymnasium's arrays and the tensors of rows, nested or not."""
 
 from typing import Any
 
@@ -45,6 +45,27 @@ def check_rewards(rewards: np.ndarray) -> None:
             f"the environment gave the reward {rewards[~np.isfinite(rewards)][0]}: mend it, or "
             "wrap it in gymnasium.wrappers.TransformReward"
         )
+
+
+def checked_actions(space: spaces.Space, actions: Any) -> Tensor:
+    """Actions [n, ...] as a tensor, once they are values of the batched `space`; floats may leave
+    the bounds of their Box, and may stand for whole numbers.
+
+    >>> checked_actions(spaces.MultiDiscrete([5, 5]), [4, 0])
+    tensor([4, 0])
+    """
+    array = np.asarray(actions)
+    fits = array.shape == space.shape and array.dtype.kind in "biuf"
+    fits = fits and bool(np.isfinite(array).all())
+    if fits and np.issubdtype(space.dtype, np.integer):  # type: ignore[arg-type]
+        low, high = _bounds(space)
+        fits = bool(((array >= low) & (array <= high) & (array % 1 == 0)).all())
+    if not fits:
+        raise ValueError(
+            f"actions are values of {space}, got {array.tolist()} ({array.dtype}, shape "
+            f"{array.shape}); pass what action_space.sample() gives"
+        )
+    return torch.as_tensor(array)
 
 
 def _bounds(space: spaces.Space) -> tuple[Any, Any]:

@@ -101,7 +101,7 @@ class PoseView:
     def initial_state(self, batch_size: int) -> Tensor:
         return torch.zeros(batch_size, *cast(spaces.Box, self.env.observation_space).shape)
 
-    def step(self, row: Row, state: Tensor, mind: Any = None) -> Tensor:
+    def step(self, row: Row, state: Tensor) -> Tensor:
         return cast(Tensor, row.observation)
 
     def draw(self, state: Tensor, mode: str) -> list[Frame]:
@@ -189,7 +189,7 @@ class ObservationView:
         nothing = torch.full((batch_size, REMEMBERED, len(self.numbers)), torch.nan)
         return Shown(images, nothing)
 
-    def step(self, row: Row, state: Shown, mind: Any = None) -> Shown:
+    def step(self, row: Row, state: Shown) -> Shown:
         leaves = dict(_leaves(self.space, row.observation))
         images = tuple(leaves.pop(path) for path in self.images)
         parts = [

@@ -37,12 +37,11 @@ class ToyGameView:
         position = torch.zeros(batch_size, dtype=torch.int64)
         return RingBelief(self.model.initial_state(batch_size), position)
 
-    def step(self, row: Row, state: RingBelief, mind: ModelState | None = None) -> RingBelief:
+    def step(self, row: Row, state: RingBelief) -> RingBelief:
         """Takes in a row [B, ...]. Ends are left unsaid: of what comes after them no model has
         seen anything, and the ring is still there to be asked for."""
-        if mind is None or row.terminated.any():
-            unsaid = row._replace(terminated=torch.zeros_like(row.terminated))
-            mind = self.model.observe(unsaid, state.mind)
+        unsaid = row._replace(terminated=torch.zeros_like(row.terminated))
+        mind = self.model.observe(unsaid, state.mind)
         moves = row.action[:, Action.RIGHT] - row.action[:, Action.LEFT]
         position = torch.where(row.first, 0, state.position + moves.long()) % self.width
         return RingBelief(mind, position)

@@ -29,9 +29,10 @@ LAYERS = [
     {"codecs", "sequences"},
     {"cores", "episodes"},
     {"model", "replay", "disk_store", "passages"},
-    {"environment", "agent", "likelihoods", "autoencoder"},
-    {"gen_core", "objectives"},
-    {"trainer"},
+    {"agent", "likelihoods", "autoencoder"},
+    {"environment", "objectives"},
+    {"gen_core", "trainer"},
+    {"evaluation"},
     {"testing"},
 ]
 LAYER = {part: number for number, layer in enumerate(LAYERS) for part in layer}

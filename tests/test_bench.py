@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+from worldmodel import play_episodes
 from worldmodel.envs import Action, GymEnvironment, ToyGame
 from worldmodel.experiments.bench import baseline
 from worldmodel.experiments.bench.toy_game import COPIES, GreedyBaseline, LastAction, _algorithm
-from worldmodel.experiments.rl.toy_game_evaluation import play_episodes
 from worldmodel.run_folder import RunError
 
 TINY = {"width": 2, "classes": 2, "task": "copy"}
@@ -35,13 +35,13 @@ class Scripted:
 
 def test_the_best_actions_take_the_fewest_steps():
     best = GreedyBaseline(Scripted([Action.RIGHT, Action.UP]), ToyGame(**TINY), False)
-    steps, solved = play_episodes(reality(50), best, 50, 100)
-    assert (steps == 2).all()
-    assert solved.all()
+    played = play_episodes(reality(50), best, 50, limit=100)
+    assert (played.lengths == 2).all()
+    assert played.terminated.all()
     idle = GreedyBaseline(Scripted([Action.NOOP]), ToyGame(**TINY), False)
-    steps, solved = play_episodes(reality(50), idle, 50, 100)
-    assert (steps == 100).all()
-    assert not solved.any()
+    played = play_episodes(reality(50), idle, 50, limit=100)
+    assert (played.lengths == 100).all()
+    assert not played.terminated.any()
 
 
 @pytest.mark.parametrize("last_action", [False, True])
@@ -49,7 +49,7 @@ def test_the_best_actions_take_the_fewest_steps():
 def test_a_baseline_sees_what_it_was_trained_on(last_action):
     algorithm = Scripted([Action.LEFT, Action.NOOP, Action.RIGHT, Action.NOOP])  # never solves
     agent = GreedyBaseline(algorithm, ToyGame(**TINY), last_action)
-    play_episodes(reality(1), agent, 1, 100)
+    play_episodes(reality(1), agent, 1, limit=100)
     env = LastAction(ToyGame(**TINY)) if last_action else ToyGame(**TINY)
     seen = [env.reset(seed=3)[0]]
     while len(seen) < len(algorithm.seen):

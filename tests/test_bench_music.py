@@ -12,7 +12,7 @@ from rolls import LENGTHS, made_up, write
 from test_cli import assert_refused, worldmodel
 from torch import distributions as td
 
-from worldmodel import BOUNDS, ELBO, Onlooker, action_codec
+from worldmodel import BOUNDS, ELBO, NullAgent, action_codec
 from worldmodel.experiments.bench import music as bench
 from worldmodel.experiments.bench.music import (
     BY_FIVO,
@@ -91,7 +91,7 @@ def test_rates_are_those_of_the_training_set_and_never_certain():
 
 
 def test_nobody_acts_and_every_frame_is_scored(music):
-    assert isinstance(music.kind.agent(), Onlooker)
+    assert isinstance(music.kind.agent(), NullAgent)
     codec = action_codec(music.kind.action_space)
     sequences = music.splits["train"].sequences(codec, np.array([1, 2]))
     rows = sequences.rows

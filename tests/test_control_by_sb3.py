@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from worldmodel import Greedy, experiments
+from worldmodel import Greedy, experiments, play_episodes
 from worldmodel.agents.sb3 import ALGORITHMS
 from worldmodel.experiments.bench.control import baseline
 from worldmodel.experiments.bench.dream import bench
@@ -18,7 +18,6 @@ from worldmodel.experiments.rl.config import (
     EnvironmentConfig,
     quick_control,
 )
-from worldmodel.experiments.rl.returns import play_episodes
 from worldmodel.experiments.rl.toy_game import Training as ToyGameTraining
 from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
 from worldmodel.experiments.rl.training import Training
@@ -80,7 +79,7 @@ def test_a_run_whose_replay_is_refilled_goes_on(algorithm, env, tmp_path):
         (line["stage"], line["unit"]) for line in whole
     ]
     run = experiments.load(tmp_path / "cut")
-    returns = play_episodes(run.environment(2, seed=0), Greedy(run.agent), 2, 2)
+    returns = play_episodes(run.environment(2, seed=0), Greedy(run.agent), 2).returns
     assert len(returns) == 2
 
 

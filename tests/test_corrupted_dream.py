@@ -8,7 +8,7 @@ import torch
 
 from worldmodel import (
     ELBO,
-    Believer,
+    BeliefAgent,
     Dream,
     Episodes,
     GenCore,
@@ -19,10 +19,10 @@ from worldmodel import (
     cosine,
     linear,
     model_for,
+    play_episodes,
 )
 from worldmodel.agents import Critic, EveryAction, Policy, Uniform
 from worldmodel.envs import GymEnvironment, ToyGame, random_policy_steps, solve_toy_game
-from worldmodel.experiments.rl.toy_game_evaluation import play_episodes
 
 GAME = {"width": 2, "classes": 3, "task": "copy"}  # look at home, step aside, turn the right way
 LIMIT = 100
@@ -61,7 +61,7 @@ def real_steps_after_dreaming(dreamer, mind):
     """
     torch.manual_seed(1)
     policy, critic = Policy(mind.belief_size, actions, 64), Critic(mind.belief_size, 64, 10.0)
-    agent = Believer(mind, policy)
+    agent = BeliefAgent(mind, policy)
     dream = Dream(dreamer, 30, game.observation_space, game.action_space)
     updates = ROLLOUTS * EPOCHS
     objective = EveryAction(
@@ -74,8 +74,8 @@ def real_steps_after_dreaming(dreamer, mind):
         rollout, state = objective.roll(state)
         for _ in range(EPOCHS):
             trainer.update(rollout)
-    steps, _ = play_episodes(reality(500, seed=2), Greedy(agent), 500, LIMIT)
-    return float(steps.mean())
+    played = play_episodes(reality(500, seed=2), Greedy(agent), 500, limit=LIMIT)
+    return float(played.lengths.mean())
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
 from worldmodel import CORES as CORES_BY_NAME
-from worldmodel import SRNN, Believer, Dream, GenCore, Row, model_for, nested
+from worldmodel import SRNN, BeliefAgent, Dream, GenCore, Row, model_for, nested
 from worldmodel.agents import Uniform
 from worldmodel.codecs import OneHotHead
 from worldmodel.envs import (
@@ -148,6 +148,29 @@ def test_other_seeds_than_one_integer_are_refused():
         make_games().reset(seed=[1, 2, 3, 4])
     with pytest.raises(gymnasium.error.ResetNeeded):
         make_games().step(some_actions(1)[0])
+
+
+@pytest.mark.parametrize(
+    "wrong", [[5, 0, 0, 0], [-1, 0, 0, 0], [1.5, 0, 0, 0], [0, 0], [np.nan, 0, 0, 0]]
+)
+def test_actions_that_there_are_not_are_refused(wrong):
+    env = make_games()
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=r"actions are values of MultiDiscrete\(\[5 5 5 5\]\)"):
+        env.step(wrong)
+
+
+@pytest.mark.parametrize("wrong", [99, 1.5, -1])
+def test_a_wrong_action_of_one_game_is_refused(wrong):
+    env = DreamEnv(make_dream())
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="actions are values of"):
+        env.step(wrong)
+
+
+def test_what_is_no_dream_is_refused():
+    with pytest.raises(ValueError, match=r"a Dream is expected, got a WorldModel; pass Dream\("):
+        DreamEnv(make_dream().model)
 
 
 def test_after_an_end_comes_a_reset_row():
@@ -299,7 +322,7 @@ def test_the_belief_shown_is_the_models(core, mode):
     first, action = torch.ones(GAMES, dtype=torch.bool), np.zeros(GAMES, int)
     mind = model.initial_state(GAMES)
     for following in some_actions(40):
-        code = env.actions.encode(torch.as_tensor(action)).masked_fill(first[:, None], 0.0)
+        code = env.core.actions.encode(torch.as_tensor(action)).masked_fill(first[:, None], 0.0)
         mind = model.observe(Row(first, code, *percept(env)), mind)
         np.testing.assert_allclose(shown, model.belief(mind).numpy(), rtol=1e-5, atol=1e-6)
         action = following
@@ -389,9 +412,9 @@ def test_looking_does_not_disturb_the_dream(core):
 
 
 def real_rows(seed, actions, games=1):
-    """Thoughts and rows of a Believer in the real game, its actions given."""
+    """Thoughts and rows of a BeliefAgent in the real game, its actions given."""
     model = make_dream().model
-    believer = Believer(model, OneHotHead(model.belief_size, 5))
+    believer = BeliefAgent(model, OneHotHead(model.belief_size, 5))
     world = gymnasium.make_vec("worldmodel/ToyGame-v0", games)
     core = GenCore(GymEnvironment(world, seed), believer)
     state = core.initial_state(games)

@@ -8,17 +8,15 @@ from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 
 from worldmodel import (
-    Believer,
+    BeliefAgent,
     Dream,
     GenCore,
-    Memoryless,
     action_codec,
     constant,
     model_for,
     nested,
 )
 from worldmodel.agents import Critic, DynamicsGradient, Policy, Uniform
-from worldmodel.agents.imagination import AsItIs
 from worldmodel.envs import GymEnvironment
 from worldmodel.noise import OwnNoise
 
@@ -26,18 +24,22 @@ NUMBERS = spaces.Box(-np.inf, np.inf, (2,))
 WHEEL = spaces.Box(-1, 1, (2,))
 
 
-def make(reveal="belief", entropy=0.0, unit=None, length=5, steering=WHEEL, horizon=4):
+class Unshared(Dream):
+    """A dream whose agent has to think for itself."""
+
+    def shared(self, state, agent):
+        return None
+
+
+def make(shared=True, entropy=0.0, unit=None, length=5, steering=WHEEL, horizon=4):
     """A dream with restarts and ends, a policy and a critic, all small and in float64."""
     with OwnNoise(0)():
         model = model_for(NUMBERS, steering, "rnn", 4, recurrence="skip-gru", decoder_hidden=6)
         model.double()
         policy = Policy(model.belief_size, action_codec(steering), 5).double()
         critic = Critic(model.belief_size, 5).double()
-    dream = Dream(model, horizon, NUMBERS, steering, reveal)
-    if reveal == "nothing":
-        agent = Believer(model, policy)
-    else:
-        agent = Memoryless(AsItIs(model.belief_size), policy)
+    dream = (Dream if shared else Unshared)(model, horizon, NUMBERS, steering)
+    agent = BeliefAgent(model, policy)
     objective = DynamicsGradient(
         GenCore(dream, agent), 6, length, critic, 0.9, 0.8, constant(entropy), unit
     )
@@ -78,10 +80,10 @@ def slopes(objective, policy, state, step=1e-6):
         yield found.item(), (returns[0] - returns[1]) / (2 * step)
 
 
-@pytest.mark.parametrize("reveal", ["belief", "nothing"])
-def test_the_gradient_is_that_of_the_return_under_the_same_noise(reveal):
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_gradient_is_that_of_the_return_under_the_same_noise(shared):
     """Whether thoughts are read off the dream or thought by a believer; over ends and restarts."""
-    objective, policy = make(reveal)
+    objective, policy = make(shared)
     state = begin(objective)
     rollout, _ = rolled(objective, state)
     assert len(rollout.returns) < 30  # some rows were first ones

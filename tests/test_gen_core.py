@@ -69,7 +69,7 @@ class Counter(Agent):
     def initial_state(self, batch_size):
         return torch.zeros(batch_size)
 
-    def step(self, row, state):
+    def step(self, row, state, shared=None):
         state = torch.where(row.first, 0.0, state + 1)
         one = torch.ones(len(state))
         return torch.stack([one, row.observation.float(), state], -1), state
@@ -188,7 +188,7 @@ class Anything(Agent):
     def initial_state(self, batch_size):
         return ()
 
-    def step(self, row, state):
+    def step(self, row, state, shared=None):
         return row.observation[:, None].float(), state
 
     def policy(self, thought):
@@ -408,7 +408,7 @@ def test_rows_of_a_real_world_are_not_overwritten_by_later_steps():
             return self.buffer, np.zeros(2), never, never, {}
 
     class Quiet(Anything):
-        def step(self, row, state):
+        def step(self, row, state, shared=None):
             return row.observation.clone(), state
 
     world = GymEnvironment(Reused())

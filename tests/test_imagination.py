@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 
 from worldmodel import (
-    Believer,
+    BeliefAgent,
     Dream,
     Episodes,
     MemoryStore,
@@ -70,7 +70,7 @@ def imagine(name, lengths=(9, 2, 5, 3), batch_size=30, window=6, from_start=0.3,
     model.eval()
     store = MemoryStore()
     store.add(make_episodes(lengths))
-    believer = Believer(model, policy)
+    believer = BeliefAgent(model, policy)
     dream = Dream(model, horizon, NUMBERS, BUTTONS)
     replay = Watched(ACTIONS, 0, store)
     torch.manual_seed(0)
@@ -166,7 +166,6 @@ def test_dreams_end_at_their_horizon(name):
 def test_thoughts_read_off_a_dream_are_a_believers(name):
     """Of the very rows that were dreamt, over restarts."""
     imagination, believer = imagine(name, horizon=4)
-    assert imagination.shared
     plain = Dream(believer.model, 4, NUMBERS, BUTTONS)
     state = imagination.begin()
     world, mind = state.world, state.world.model
@@ -177,6 +176,7 @@ def test_thoughts_read_off_a_dream_are_a_believers(name):
         torch.manual_seed(t)
         (shown, thought), state = imagination.core.step(state)
         assert torch.equal(shown.first, row.first)
+        assert state.mind is state.world.model
         expected, mind = believer.step(row, mind)
         torch.testing.assert_close(thought, expected, rtol=0, atol=1e-12)
         restarted += int(row.first.sum())
@@ -186,9 +186,8 @@ def test_thoughts_read_off_a_dream_are_a_believers(name):
 @pytest.mark.parametrize("name", [name for name in KINDS if name not in SHARED])
 def test_where_beliefs_hold_latents_the_mind_draws_its_own(name):
     imagination, believer = imagine(name)
-    assert not imagination.shared
     state = imagination.begin()
-    assert imagination.core.agent is believer
+    assert imagination.dream.shared(state.world, believer) is None
     generated = state.world.model
     (_, thought), state = imagination.core.step(state)
     assert thought.shape == (30, believer.thought_size)

@@ -34,7 +34,7 @@ import worldmodel.cores
 from worldmodel import (
     ELBO,
     Agent,
-    Believer,
+    BeliefAgent,
     Dream,
     GenCore,
     Row,
@@ -396,7 +396,7 @@ def test_thoughts_row_by_row_equal_beliefs_all_at_once(name, feedback, history):
     noise = noise_for(model, time, batch)
     with fed(noise):
         inference, _ = model.infer(Sequences.whole(rows), model.initial_state(batch))
-    believer = Believer(model, nn.Identity())
+    believer = BeliefAgent(model, nn.Identity())
     with fed(noise):
         thoughts, mind = nested.unroll(
             believer.step, nested.steps(rows), believer.initial_state(batch)
@@ -1055,7 +1055,7 @@ class Coin(Agent):
     def initial_state(self, batch_size):
         return ()
 
-    def step(self, row, state):
+    def step(self, row, state, shared=None):
         return row.reward.new_zeros(len(row.first), 0), state
 
     def policy(self, thought):

@@ -5,12 +5,12 @@ import torch
 from cores import SYMBOLS, make_model
 from gymnasium import spaces
 
-from worldmodel import Dream, GenCore, Metronome, Onlooker, Row, action_codec
+from worldmodel import Dream, GenCore, Metronome, NullAgent, Row, action_codec
 
 
 def test_an_onlooker_does_nothing():
     dream = Dream(make_model("vrnn", silent=True, actions=0), 3, SYMBOLS, spaces.Box(-1, 1, (0,)))
-    core = GenCore(dream, Onlooker())
+    core = GenCore(dream, NullAgent())
     with torch.no_grad():
         sequences, thoughts, _ = core.generate(9, core.initial_state(2))
     assert sequences.rows.action.shape == (9, 2, 0)

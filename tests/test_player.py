@@ -11,7 +11,7 @@ from perfect import PerfectDecoder, PerfectToyCore, perfect_model
 from PIL import Image
 
 from worldmodel import (
-    Believer,
+    BeliefAgent,
     Greedy,
     PerceptEncoder,
     Sequences,
@@ -216,7 +216,7 @@ def test_the_resynced_dream_goes_on_from_what_the_model_believes(parts):
     rows = seen_by(player)
     player.reset()
     presses(player, ["1", "3", "1", "y"])
-    world, real = player.strands["dream"].game.world, player.strands["real"].game
+    world, real = player.strands["dream"].game.world.world, player.strands["real"].game
     assert player.moment.watching
     assert player.moment.dream == player.moment.real
     assert same(world.model, real.mind)
@@ -355,7 +355,7 @@ class PerfectParts(Parts):
             super().__init__(config, [-1.0])
             self.model = model
             policy = Policy(model.belief_size, self.actions).double()
-        self.agent = Believer(model, policy.requires_grad_(False))
+        self.agent = BeliefAgent(model, policy.requires_grad_(False))
 
     def view(self) -> ToyGameView:
         return ToyGameView(self.model, 4, 3)
@@ -380,11 +380,13 @@ def tell_the_truth(player: Player) -> None:
     dream = player.strands["dream"]
     ring = player.environment.info["ring"][0]
     number = int(ring @ 3 ** np.arange(3, -1, -1))
-    model = dream.game.world.model
+    model = dream.game.world.world.model
     belief = torch.zeros_like(model.core.belief)
     belief[0, number] = 1.0
     told = model._replace(core=model.core._replace(belief=belief))
-    game = dream.game._replace(world=dream.game.world._replace(model=told))
+    watched = dream.game.world
+    world = watched._replace(world=watched.world._replace(model=told))
+    game = dream.game._replace(world=world)
     player.strands["dream"] = dream._replace(game=game)
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from worldmodel import (
     Agent,
-    Believer,
+    BeliefAgent,
     Environment,
     GenCore,
     Row,
@@ -76,7 +76,7 @@ class Tabular(Agent):
     def initial_state(self, batch_size):
         return ()
 
-    def step(self, row, state):
+    def step(self, row, state, shared=None):
         return torch.eye(self.thought_size)[row.observation], state
 
     def policy(self, thought):
@@ -452,7 +452,7 @@ def test_actor_critic_learns_in_the_real_world(critic, lambda_):
     with OwnNoise(0)():
         model = model_for(spaces.Discrete(3), spaces.Discrete(3), "rnn", 8).requires_grad_(False)
         policy = Policy(model.belief_size, action_codec(environment.action_space), 16)
-        core = GenCore(environment, Believer(model, policy))
+        core = GenCore(environment, BeliefAgent(model, policy))
         value = Critic(model.belief_size, 16) if critic else None
         objective = ActorCritic(core, 16, 8, value, 1.0, lambda_, constant(0.01))
         parameters = [*policy.parameters(), *(value.parameters() if value else ())]

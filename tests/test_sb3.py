@@ -9,7 +9,7 @@ from games import Counting
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from worldmodel import Believer, Dream, GenCore, Greedy, Replay, action_codec, model_for
+from worldmodel import BeliefAgent, Dream, GenCore, Greedy, Replay, action_codec, model_for
 from worldmodel.agents import sb3
 from worldmodel.agents.imagination import recorded_beliefs
 from worldmodel.agents.uniform import Uniform
@@ -58,7 +58,7 @@ def make_learner(name, kind="discrete", reward_unit=1.0):
 
 def make_agent(learner, model):
     head = sb3.Head(learner.algorithm)
-    believer = Believer(model, head)
+    believer = BeliefAgent(model, head)
     return sb3.Remembering(believer, head) if sb3.is_remembering(head) else believer
 
 
@@ -153,7 +153,7 @@ def test_greedily_the_agent_does_what_the_algorithm_predicts(name, kind):
     learn_a_little(learner, model, kind)
     space, codec = ACTIONS[kind], action_codec(ACTIONS[kind])
     agent = Greedy(make_agent(learner, model))
-    believer = Believer(model, sb3.Head(learner.algorithm))
+    believer = BeliefAgent(model, sb3.Head(learner.algorithm))
     core = GenCore(Dream(model, 3, SEEN, space), agent)
     state, mind, memory = core.initial_state(4), model.initial_state(4), None
     with torch.no_grad(), OwnNoise(2)():

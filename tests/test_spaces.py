@@ -16,7 +16,7 @@ from stable_baselines3.common.env_checker import check_env as check_env_sb3
 from worldmodel import (
     ELBO,
     ActionCodec,
-    Believer,
+    BeliefAgent,
     Dream,
     Encoder,
     GenCore,
@@ -509,7 +509,7 @@ def test_of_every_joint_action_tried_the_one_taken_goes_on(name):
     torch.manual_seed(0)
     space = ACTIONS[name]
     world = dream(spaces.Discrete(3), space)
-    agent = Believer(world.model, action_codec(space).head(world.model.belief_size))
+    agent = BeliefAgent(world.model, action_codec(space).head(world.model.belief_size))
     critic = Critic(world.model.belief_size, 8)
     core = GenCore(world, agent)
     objective = EveryAction(core, 64, 6, critic)

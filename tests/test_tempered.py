@@ -8,7 +8,7 @@ from cores import SYMBOLS, make_model
 from gymnasium import spaces
 from torch import distributions as td
 
-from worldmodel import Dream, GenCore, Onlooker, head_for
+from worldmodel import Dream, GenCore, NullAgent, head_for
 from worldmodel.codecs import PairHead
 from worldmodel.distributions import (
     NADE,
@@ -152,7 +152,7 @@ def test_at_one_nothing_changes_and_at_none_there_is_nothing():
 def test_a_cold_dream_follows_the_modes():
     model = make_model("rnn", silent=True, actions=0)
     dream = Dream(model, 100, SYMBOLS, spaces.Box(-1, 1, (0,)), temperature=1e-6)
-    core = GenCore(dream, Onlooker())
+    core = GenCore(dream, NullAgent())
     with torch.no_grad():
         sequences, _, _ = core.generate(6, core.initial_state(4))
         shown = sequences.rows.observation
@@ -160,11 +160,6 @@ def test_a_cold_dream_follows_the_modes():
         states = model.infer(sequences, model.initial_state(4))[0].states
         modes = model.decoder(model.core.features(states.core)).mode["observation"]
     assert torch.equal(shown, modes)
-
-
-def test_what_is_revealed_has_no_temperature():
-    with pytest.raises(ValueError, match="no temperature but 1"):
-        Dream(make_model("rnn"), 5, SYMBOLS, spaces.Discrete(2), "belief", temperature=2.0)
 
 
 @pytest.mark.parametrize("temperature", [1e-12, 0.01, 100.0])

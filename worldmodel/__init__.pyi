@@ -4,7 +4,10 @@ from .agent import (
     Agent as Agent,
 )
 from .agent import (
-    Believer as Believer,
+    AgentWrapper as AgentWrapper,
+)
+from .agent import (
+    BeliefAgent as BeliefAgent,
 )
 from .agent import (
     Greedy as Greedy,
@@ -16,7 +19,7 @@ from .agent import (
     Metronome as Metronome,
 )
 from .agent import (
-    Onlooker as Onlooker,
+    NullAgent as NullAgent,
 )
 from .autoencoder import (
     as_recordings as as_recordings,
@@ -136,6 +139,8 @@ from .episodes import (
 from .episodes import (
     MemoryStore as MemoryStore,
 )
+from .evaluation import EpisodeStats as EpisodeStats
+from .evaluation import play_episodes as play_episodes
 from .gen_core import GenCore as GenCore
 from .gen_core import GenState as GenState
 from .likelihoods import (

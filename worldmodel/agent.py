@@ -1,22 +1,28 @@
 """Agents: recurrences from rows to thoughts, and policies that read thoughts."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 import torch
 from gymnasium import spaces
 from torch import Tensor
 from torch.distributions import Distribution
 
-from worldmodel import nested
 from worldmodel.codecs import DistModule, Encoder, action_codec
 from worldmodel.distributions import Certain
 from worldmodel.model import ModelState, WorldModel
 from worldmodel.sequences import Row
 
+Reads = Literal["belief", "features"]
+
 
 class Agent(ABC):
-    """A mind that turns rows into thoughts, and a policy over actions given a thought."""
+    """A mind that turns rows into thoughts, and a policy over actions given a thought.
+
+    In the field's words: a recurrent agent, whose state is the mind and whose features, which
+    the policy reads, are the thought.
+    """
 
     thought_size: int
 
@@ -25,45 +31,91 @@ class Agent(ABC):
         """The mind before any row."""
 
     @abstractmethod
-    def step(self, row: Row, state: Any) -> tuple[Tensor, Any]:
+    def step(self, row: Row, state: Any, shared: ModelState | None = None) -> tuple[Tensor, Any]:
         """Takes in a row [B, ...]: a thought [B, F] and the mind after it.
 
-        The mind restarts where `row.first`.
+        The mind restarts where `row.first`. shared: the state [B, ...] of the model that
+        `reads_of` names, after this row, where the world has one to share; agents that read no
+        model never get one.
         """
 
     @abstractmethod
     def policy(self, thought: Tensor) -> Distribution:
         """The distribution of the next action's code [*, A], given a thought [*, F]."""
 
+    def reads_of(self, model: WorldModel) -> Reads | None:
+        """What of this very model's states its thoughts are made of; None: nothing."""
+        return None
 
-class Believer(Agent):
-    """An agent that acts from a world model's belief: a function of rows, and of nothing else."""
 
-    def __init__(self, model: WorldModel, head: DistModule, reveal: bool = False):
-        """head: thought [*, F] -> a distribution over the codes of actions.
+class AgentWrapper(Agent):
+    """Another agent; what a subclass does not alter is as it was."""
 
-        reveal: thinks the filter's features instead, for what was trained in a
-        `Dream(reveal="features")`.
-        """
+    def __init__(self, agent: Agent):
+        self.agent = agent
+        self.thought_size = agent.thought_size
+
+    def initial_state(self, batch_size: int) -> Any:
+        return self.agent.initial_state(batch_size)
+
+    def step(self, row: Row, state: Any, shared: ModelState | None = None) -> tuple[Tensor, Any]:
+        return self.agent.step(row, state, shared)
+
+    def policy(self, thought: Tensor) -> Distribution:
+        return self.agent.policy(thought)
+
+    def reads_of(self, model: WorldModel) -> Reads | None:
+        return self.agent.reads_of(model)
+
+
+class BeliefAgent(Agent):
+    """An agent that acts from the state of a world model that has taken in all rows so far.
+
+    It reads the model's "belief", which is a function of rows and of nothing else, or the
+    "features" of its state, as Dreamer's actor does. In a dream those are the generator's own.
+    They are privileged: they hold the latent that was drawn, which no row tells, so the agent
+    knows more in the dream than it will in reality, where the filter's features stand for them.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        head: Callable[[Tensor], Distribution],
+        reads: Reads = "belief",
+    ):
+        """head: thought [*, F] -> a distribution over the codes of actions."""
+        if reads not in get_args(Reads):
+            raise ValueError(f"an agent reads one of {get_args(Reads)}, got reads={reads!r}")
         self.model = model
         self.head = head
-        self.reveal = reveal
-        self.thought_size = model.core.feature_size if reveal else model.belief_size
+        self.reads = reads
+        self.thought_size = model.belief_size if reads == "belief" else model.core.feature_size
 
     def initial_state(self, batch_size: int) -> ModelState:
         return self.model.initial_state(batch_size)
 
-    def step(self, row: Row, state: ModelState) -> tuple[Tensor, ModelState]:
-        row = nested.map(lambda leaf: leaf.to(state.history.device), row)  # reality is on the CPU
-        state = self.model.observe(row, state)
+    def step(
+        self, row: Row, state: ModelState, shared: ModelState | None = None
+    ) -> tuple[Tensor, ModelState]:
+        state = self.model.observe(row, state) if shared is None else shared
         return self.thought(state), state
 
     def thought(self, state: ModelState) -> Tensor:
         """What it thinks after rows that brought the model to `state`: [*, F]."""
-        return self.model.core.features(state.core) if self.reveal else self.model.belief(state)
+        if self.reads == "belief":
+            return self.model.belief(state)
+        return self.model.core.features(state.core)
 
     def policy(self, thought: Tensor) -> Distribution:
         return self.head(thought)
+
+    def reads_of(self, model: WorldModel) -> Reads | None:
+        return self.reads if model is self.model else None
+
+
+def no_action(thought: Tensor) -> Distribution:
+    """The policy of who is not asked: actions of size 0, [*, 0], whatever is thought."""
+    return Certain(thought[..., :0])
 
 
 class Memoryless(Agent):
@@ -78,26 +130,30 @@ class Memoryless(Agent):
     def initial_state(self, batch_size: int) -> tuple[()]:
         return ()
 
-    def step(self, row: Row, state: tuple[()]) -> tuple[Tensor, tuple[()]]:
+    def step(
+        self, row: Row, state: tuple[()], shared: ModelState | None = None
+    ) -> tuple[Tensor, tuple[()]]:
         return self.encoder(row.observation), ()
 
     def policy(self, thought: Tensor) -> Distribution:
         return self.head(thought)
 
 
-class Onlooker(Agent):
-    """Nobody: a recording is a world that is not steered, and its actions have size 0."""
+class NullAgent(Agent):
+    """Does nothing: its actions have size 0, as in a recording, a world that is not steered."""
 
     thought_size = 0
 
     def initial_state(self, batch_size: int) -> tuple[()]:
         return ()
 
-    def step(self, row: Row, state: tuple[()]) -> tuple[Tensor, tuple[()]]:
+    def step(
+        self, row: Row, state: tuple[()], shared: ModelState | None = None
+    ) -> tuple[Tensor, tuple[()]]:
         return row.action[..., :0], ()
 
     def policy(self, thought: Tensor) -> Distribution:
-        return Certain(thought)
+        return no_action(thought)
 
 
 class Metronome(Agent):
@@ -122,7 +178,9 @@ class Metronome(Agent):
     def initial_state(self, batch_size: int) -> Tensor:
         return torch.zeros(batch_size, dtype=torch.int64)
 
-    def step(self, row: Row, state: Tensor) -> tuple[Tensor, Tensor]:
+    def step(
+        self, row: Row, state: Tensor, shared: ModelState | None = None
+    ) -> tuple[Tensor, Tensor]:
         state = torch.where(row.first, 1, state + 1)  # rows so far
         return self.actions.encode(self.at(state)).to(row.action), state
 
@@ -130,18 +188,8 @@ class Metronome(Agent):
         return Certain(thought)
 
 
-class Greedy(Agent):
+class Greedy(AgentWrapper):
     """The same agent, acting by the mode of its policy."""
-
-    def __init__(self, agent: Agent):
-        self.agent = agent
-        self.thought_size = agent.thought_size
-
-    def initial_state(self, batch_size: int) -> Any:
-        return self.agent.initial_state(batch_size)
-
-    def step(self, row: Row, state: Any) -> tuple[Tensor, Any]:
-        return self.agent.step(row, state)
 
     def policy(self, thought: Tensor) -> Distribution:
         return Certain(self.agent.policy(thought).mode)

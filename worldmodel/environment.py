@@ -1,12 +1,13 @@
 """The world that an agent faces: real, or dreamt by a world model."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from worldmodel.agent import Agent
 from worldmodel.model import ModelState, WorldModel
 from worldmodel.sequences import Row
 
@@ -29,8 +30,10 @@ class Environment(ABC):
     def observe(self, row: Row, state: Any) -> Any:
         """The state after `row` [B, ...] has happened: re-sync, or a prompt."""
 
-
-Reveal = Literal["nothing", "belief", "features"]
+    def shared(self, state: Any, agent: Agent) -> ModelState | None:
+        """The state of the agent's own model [B, ...] after the latest row, if the world holds
+        one that reading is no peeking: it spares the agent the work. None: there is none."""
+        return None
 
 
 class DreamState(NamedTuple):
@@ -48,40 +51,31 @@ class Dream(Environment):
         horizon: int,
         observation_space: spaces.Space,
         action_space: spaces.Space,
-        reveal: Reveal = "nothing",
         temperature: float = 1.0,
+        draw_observations: bool = True,
     ):
-        """horizon: steps after which a dreamt episode is truncated.
+        """horizon: steps after which a dreamt episode is truncated; temperature: that
+        observations, rewards and ends are drawn at (see `tempered`).
 
-        reveal: what rows show instead of observations. "features": the generator's, as Dreamer's
-        actor sees them. They hold what no row can tell (the latent that was drawn): an agent that
-        acts on them knows more than it will in reality, where the filter's features stand for
-        them. "belief": what a `Believer` would think, at no cost; only with a core whose belief
-        no latent enters.
-
-        temperature: that observations, rewards and ends are drawn at (see `tempered`); only
-        without a `reveal`.
+        draw_observations: False saves the work where nobody reads them, neither an agent (one
+        that reads features does not) nor the model itself (`WorldModel.reads_observations`):
+        observations then have size 0.
         """
-        if temperature != 1 and reveal != "nothing":
-            raise ValueError(f"a dream that reveals its {reveal} has no temperature but 1")
         if horizon < 1:
             raise ValueError(f"a dream's horizon is at least one step, got {horizon}")
-        if reveal not in get_args(Reveal):
-            raise ValueError(f"reveal is one of {get_args(Reveal)}, got {reveal!r}")
-        if reveal == "belief" and not model.core.belief_of_rows:
+        if not draw_observations and model.reads_observations:
             raise ValueError(
-                f"the belief of {type(model.core).__name__} holds latents, which the generator "
-                "and the mind draw apart: let a Believer think about a dream that reveals nothing"
+                "this model's rows depend on the observations that it draws: pass "
+                "draw_observations=True, or build it with feedback=False and separate=True"
             )
         self.model = model
         self.horizon = horizon
         self.observation_space = observation_space
-        if reveal != "nothing":
-            size = model.belief_size if reveal == "belief" else model.core.feature_size
-            self.observation_space = spaces.Box(-float("inf"), float("inf"), (size,))
+        if not draw_observations:
+            self.observation_space = spaces.Box(-float("inf"), float("inf"), (0,))
         self.action_space = action_space
-        self.reveal = reveal
         self.temperature = temperature
+        self.draw_observations = draw_observations
 
     def initial_state(self, batch_size: int) -> DreamState:
         """All B games begin with the model's own first row."""
@@ -94,26 +88,21 @@ class Dream(Environment):
         return DreamState(states, torch.zeros_like(ended, dtype=torch.int64), ended)
 
     def step(self, action: Tensor, state: DreamState) -> tuple[Row, DreamState]:
-        if self.reveal == "features":
-            row, model = self.model.step_revealed(state.ended, action, state.model)
-        else:
-            row, model = self.model.step(state.ended, action, state.model, self.temperature)
-        if self.reveal == "belief":
-            row = row._replace(observation=self.model.belief(model))
+        row, model = self.model.step(
+            state.ended, action, state.model, self.temperature, self.draw_observations
+        )
         return row, self._tick(row, model, state.clock)
 
     def observe(self, row: Row, state: DreamState) -> DreamState:
-        if self.reveal != "nothing":
-            raise ValueError(
-                f"a dream that reveals its {self.reveal} shows no observations, so it cannot take "
-                'one in; observe with a Dream(reveal="nothing"), and start this one from its state'
-            )
-        return self.follow(row, self.model.observe(row, state.model), state)
+        return self._tick(row, self.model.observe(row, state.model), state.clock)
 
-    def follow(self, row: Row, believed: ModelState, state: DreamState) -> DreamState:
-        """The state after `row` [B, ...] has happened, of which the model has been told already:
-        it came to believe `believed`."""
-        return self._tick(row, believed, state.clock)
+    def shared(self, state: DreamState, agent: Agent) -> ModelState | None:
+        """Its model's state, for an agent of this very model that reads features (see
+        `BeliefAgent`), or a belief that no latent enters: that of the generator is then the one
+        that rows alone give."""
+        reads = agent.reads_of(self.model)
+        of_rows = reads == "belief" and self.model.core.belief_of_rows
+        return state.model if of_rows or reads == "features" else None
 
     def _tick(self, row: Row, model: ModelState, clock: Tensor) -> DreamState:
         clock = torch.where(row.first, 0, clock + 1)

@@ -1,7 +1,7 @@
-"""A world and an agent, facing each other: the one loop of the package.
+"""The rollout loop: a world and an agent, facing each other, take turns.
 
-Living, dreaming, training in the dream, playing and filming are all this loop; only the world,
-or the one at the controls, differs.
+Living, dreaming, training in the dream, playing and filming are all this one loop; only the
+world, or the one at the controls, differs.
 """
 
 from typing import Any, NamedTuple
@@ -60,7 +60,8 @@ class GenCore:
         Where gradients are recorded, draws have them as far as their distributions do.
         """
         row, world = self.environment.step(state.action, state.world)
-        thought, mind = self.agent.step(row, state.mind)
+        shared = self.environment.shared(world, self.agent)
+        thought, mind = self.agent.step(row, state.mind, shared)
         action = draw(self.agent.policy(thought))
         return (row, thought), GenState(world, mind, thought, action)
 

@@ -98,17 +98,31 @@ class WorldModel(nn.Module):
         core = self.core.step(self._context(action, state.history), state.core)
         return self.decoder(self.core.features(core)), core
 
+    @property
+    def reads_observations(self) -> bool:
+        """Whether what it generates depends on the observations that it draws: by feedback, or
+        by reward and end, which see the observation unless the decoder is `separate`."""
+        return self.feedback or not self.decoder.separate
+
     def step(
-        self, first: Tensor, action: Tensor, state: ModelState, temperature: float = 1.0
+        self,
+        first: Tensor,
+        action: Tensor,
+        state: ModelState,
+        temperature: float = 1.0,
+        draw_observations: bool = True,
     ) -> tuple[Row, ModelState]:
         """Generates one row, and the state after it. first bool [B], action [B, A].
 
         An observation out of `reach` is set on its edge; reward and end are those of the
         observation that was drawn. The percept, not the latent, is drawn at the `temperature`
-        (see `tempered`).
+        (see `tempered`). draw_observations: False only where not `reads_observations`; they then
+        have size 0, and the history stays as it was.
         """
         action = action.masked_fill(first[:, None], 0.0)
         state = nested.where(first, self.initial_state(len(first)), state)
+        if not draw_observations:
+            return self._step_unseen(first, action, state, temperature)
         percept, core = self.predict(action, state)
         drawn = draw(tempered(percept, temperature))
         drawn["observation"] = self.reach(drawn["observation"])
@@ -116,24 +130,15 @@ class WorldModel(nn.Module):
         history = self.remember(self.encoder((row.percept, first)), state.history)
         return row, ModelState(core, history)
 
-    def step_revealed(
-        self, first: Tensor, action: Tensor, state: ModelState
+    def _step_unseen(
+        self, first: Tensor, action: Tensor, state: ModelState, temperature: float
     ) -> tuple[Row, ModelState]:
-        """`step`, whose row shows the features [B, F] that its percept is drawn from.
-
-        Where nobody reads the percept's observation, it is not drawn: without feedback, if reward
-        and end do not depend on it. The history is then left as it was.
-        """
-        if self.feedback or not self.decoder.separate:
-            row, state = self.step(first, action, state)
-            return row._replace(observation=self.core.features(state.core)), state
-        action = action.masked_fill(first[:, None], 0.0)
-        state = nested.where(first, self.initial_state(len(first)), state)
-        core = self.core.step(action, state.core)
-        features = self.core.features(core)
+        """`step` without the observation, which nothing reads."""
+        core = self.core.step(self._context(action, state.history), state.core)
         decoder = cast(PerceptDecoder, self.decoder)
-        percept = draw(decoder.consequences(features)) | {"observation": features}
-        return void_row(first, action, percept), state._replace(core=core)
+        consequences = decoder.consequences(self.core.features(core))
+        drawn = draw(tempered(consequences, temperature)) | {"observation": action[:, :0]}
+        return void_row(first, action, drawn), state._replace(core=core)
 
     def infer(
         self, sequences: Sequences, state: ModelState, particles: int = 1
@@ -193,8 +198,10 @@ class WorldModel(nn.Module):
         return contexts, evidence, windows, state
 
     def observe(self, row: Row, state: ModelState) -> ModelState:
-        """The state after one more row that really happened: `infer` over it."""
-        sequences = Sequences.whole(nested.map(lambda leaf: leaf[None], row))
+        """The state after one more row that really happened: `infer` over it, on the state's
+        device (reality is on the CPU)."""
+        device = state.history.device
+        sequences = Sequences.whole(nested.map(lambda leaf: leaf.to(device)[None], row))
         return self.infer(sequences, state)[1]
 
     def belief(self, state: ModelState) -> Tensor:

@@ -22,14 +22,14 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from torch import Tensor
 
-from worldmodel import Agent, Encoder, Greedy, Memoryless, encoder_for
+from worldmodel import Agent, Encoder, Greedy, Memoryless, encoder_for, play_episodes
 from worldmodel.agents import sb3
 from worldmodel.codecs import FlatEncoder
 from worldmodel.envs import GymEnvironment, arguments_from_json, make_environment
 from worldmodel.experiments.bench.settings import ControlSettings
 from worldmodel.experiments.rl.baseline_config import BaselineConfig
 from worldmodel.experiments.rl.environments import NOT_OF_ONE, real_environment
-from worldmodel.experiments.rl.returns import CURVE_COPIES, evaluation_seeds, play_episodes
+from worldmodel.experiments.rl.returns import CURVE_COPIES, evaluation_seeds
 from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import config_of, new_run
 from worldmodel.noise import OwnNoise
@@ -201,7 +201,7 @@ def real_returns(config: BaselineConfig, agent: Agent) -> np.ndarray:
     copies = min(config.episodes, CURVE_COPIES)
     environment: GymEnvironment = real_environment(config.environment, copies, seed)
     with OwnNoise(seed)():
-        returns = play_episodes(environment, agent, copies, config.episodes)
+        returns = play_episodes(environment, agent, config.episodes, copies).returns
     environment.close()
     return returns
 

@@ -18,14 +18,14 @@ import torch
 from gymnasium.vector import AutoresetMode
 from rich.table import Table
 
-from worldmodel import Agent, Believer, DiskStore, Greedy, Replay, cosine
+from worldmodel import Agent, BeliefAgent, DiskStore, Greedy, Replay, cosine, play_episodes
 from worldmodel.agents import sb3
 from worldmodel.envs import DreamVectorEnv
 from worldmodel.experiments.bench.settings import DreamSettings
 from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.rl import toy_game
 from worldmodel.experiments.rl.config import AgentName, ControlConfig, DreamingConfig
-from worldmodel.experiments.rl.returns import evaluation_seeds, play_episodes
+from worldmodel.experiments.rl.returns import evaluation_seeds
 from worldmodel.experiments.rl.toy_game_config import ToyGameConfig
 from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import config_of
@@ -105,7 +105,7 @@ def of_toy_game(folder: RunFolder, name: AgentName, settings: DreamSettings) -> 
     steps = sizes.dreams * sizes.length
     improver = ByAlgorithm(learner, dreams, steps, cosine(1.0, LAST_RATE, settings.rollouts))
     head = sb3.Head(learner.algorithm)
-    believer = Believer(parts.model, head)
+    believer = BeliefAgent(parts.model, head)
     agent = sb3.Remembering(believer, head) if sb3.is_remembering(head) else believer
     return Candidate(agent, parts, real_steps, improver, steps)
 
@@ -129,10 +129,10 @@ def _play(
     """Means of returns in both worlds, and their standard errors."""
     agent, parts = Greedy(candidate.agent), candidate.parts
     with OwnNoise(seeds[1])():
-        dreamt = play_episodes(parts.dream(horizon), agent, episodes, episodes)
+        dreamt = play_episodes(parts.dream(horizon), agent, episodes).returns
     environment = parts.environment(episodes, seeds[2])
     with OwnNoise(seeds[2])():
-        real = play_episodes(environment, agent, episodes, episodes)
+        real = play_episodes(environment, agent, episodes).returns
     environment.close()
     figures = {}
     for name, returns in (("dream", dreamt), ("real", real)):

@@ -4,9 +4,9 @@ Sizes of DreamerV3 with one million parameters (https://arxiv.org/abs/2301.04104
 normalised GRU of 512 units, layers of 64 units, 32 categorical latents of 4 classes, the action
 alone as context; KL balancing (1 and 0.1) and one free nat; 16 windows of 64 rows; dreams of 15
 steps from all of their rows; an actor and a critic that read the generator's features
-(`Dream(reveal="features")`), trained by the score function and lambda returns. Different from the
-paper: the vector is encoded as it is, rewards and values have Gaussian and Huber losses instead of
-two-hot ones, and there is no slow critic.
+(`BeliefAgent(reads="features")`), trained by the score function and lambda returns. Different
+from the paper: the vector is encoded as it is, rewards and values have Gaussian and Huber losses
+instead of two-hot ones, and there is no slow critic.
 """
 
 from typing import Any
@@ -18,10 +18,10 @@ from torch import Tensor
 from worldmodel import (
     ELBO,
     RSSM,
+    BeliefAgent,
     Dream,
     GenCore,
     GenState,
-    Memoryless,
     ModelState,
     Objective,
     PerceptDecoder,
@@ -97,8 +97,8 @@ class Dreamer:
         actions = action_codec(ACTIONS)
         size = self.model.core.feature_size
         policy, critic = Policy(size, actions, UNITS), Critic(size, UNITS)
-        self.dream = Dream(self.model, HORIZON + 1, OBSERVATION, ACTIONS, "features")
-        agent = Memoryless(encoder_for(self.dream.observation_space), policy)
+        self.dream = Dream(self.model, HORIZON + 1, OBSERVATION, ACTIONS, draw_observations=False)
+        agent = BeliefAgent(self.model, policy, reads="features")
         self.dreams = ActorCritic(
             GenCore(self.dream, agent),
             LENGTH * WINDOWS,
@@ -127,7 +127,7 @@ class Dreamer:
         gen_core = self.dreams.gen_core
         world = self.dream.start(model, batch.rows.terminated.flatten())
         thought = self.model.core.features(core)
-        return GenState(world, (), thought, gen_core.agent.policy(thought).sample())
+        return GenState(world, model, thought, gen_core.agent.policy(thought).sample())
 
 
 def bench_dreamer(compiled: bool = False, reporter: Reporter | None = None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.distributions import Distribution
 
-from worldmodel import Agent, Row, action_codec
+from worldmodel import Agent, ModelState, Row, action_codec, play_episodes
 from worldmodel.distributions import Certain
 from worldmodel.envs import GymEnvironment, ToyGame
 from worldmodel.experiments.bench.settings import ToyGameSettings
@@ -26,7 +26,6 @@ from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.rl.toy_game_evaluation import (
     EVALUATION_SEED,
     mean_interval,
-    play_episodes,
 )
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError
@@ -79,7 +78,7 @@ class GreedyBaseline(Agent):
         """The recurrent state; stable-baselines3 begins with None."""
         return None
 
-    def step(self, row: Row, state: Any) -> tuple[Tensor, Any]:
+    def step(self, row: Row, state: Any, shared: ModelState | None = None) -> tuple[Tensor, Any]:
         action, state = self.algorithm.predict(
             self._observation(row), state, row.first.numpy(), deterministic=True
         )
@@ -127,15 +126,15 @@ def run(settings: ToyGameSettings, reporter: Reporter, games: int = GAMES) -> di
     environment = GymEnvironment(gymnasium.make_vec("worldmodel/ToyGame-v0", games, **told), fresh)
     reporter.note("playing real games", 0, games)
     agent = GreedyBaseline(model, game, settings.last_action)
-    taken, solved = play_episodes(environment, agent, games, game.time_limit)
-    mean, interval = mean_interval(taken)
+    played = play_episodes(environment, agent, games, limit=game.time_limit)
+    mean, interval = mean_interval(played.lengths)
     return {
         "algorithm": settings.algorithm,
         "last_action": settings.last_action,
         "real_steps": int(model.num_timesteps),
         "mean_steps": mean,
         "mean_steps_ci95": interval,
-        "solved_fraction": float(solved.mean()),
+        "solved_fraction": float(played.terminated.mean()),
         "seconds": seconds,
         "seed": seed,
         "games": games,

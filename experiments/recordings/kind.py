@@ -13,7 +13,7 @@ from worldmodel import (
     DistModule,
     Encoder,
     EpisodeSource,
-    Onlooker,
+    NullAgent,
     encoder_for,
     head_for,
     nested,
@@ -83,7 +83,7 @@ class Kind(ABC):
 
     def agent(self) -> Agent:
         """Who looks on."""
-        return Onlooker()
+        return NullAgent()
 
     def actions(self, length: int) -> np.ndarray:
         """What that one does in a recording of so many rows, [T, ...]; the first is void."""

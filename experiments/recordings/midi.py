@@ -16,7 +16,7 @@ from worldmodel import (
     Encoder,
     EpisodeSource,
     Metronome,
-    Onlooker,
+    NullAgent,
     head_for,
 )
 from worldmodel.experiments.data.readers.audio_out import write_wav
@@ -76,7 +76,7 @@ class Midi(Kind):
         return {"rates": ((sounding + 0.5) / (train.rows + 1)).tolist()}
 
     def agent(self) -> Agent:
-        return self.metronome if self.data.beats else Onlooker()
+        return self.metronome if self.data.beats else NullAgent()
 
     def actions(self, length: int) -> np.ndarray:
         if not self.data.beats:

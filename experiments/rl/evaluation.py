@@ -16,7 +16,7 @@ from torch import Tensor
 from worldmodel.experiments.rl.parts import Parts, load_run
 from worldmodel.experiments.rl.seeing import coded
 
-from worldmodel import DiskStore, Episodes, Greedy
+from worldmodel import DiskStore, Episodes, Greedy, play_episodes
 from worldmodel.experiments.data.datasets import HELD_OUT
 from worldmodel.experiments.measure.open_loop import open_loop
 from worldmodel.experiments.measure.scores import (
@@ -28,7 +28,7 @@ from worldmodel.experiments.measure.scores import (
 )
 from worldmodel.experiments.rl.config import ProtocolConfig
 from worldmodel.experiments.rl.environments import real_environment
-from worldmodel.experiments.rl.returns import evaluation_seeds, play_episodes, play_greedily
+from worldmodel.experiments.rl.returns import evaluation_seeds, play_greedily
 from worldmodel.noise import OwnNoise
 from worldmodel.run_folder import RunFolder
 
@@ -84,7 +84,7 @@ def dream_returns(
     note("playing dreamt episodes", 0, episodes)
     with OwnNoise(seed)():
         dream, agent = parts.dream(horizon), Greedy(parts.agent)
-        return returns_of(play_episodes(dream, agent, episodes, episodes), seed)
+        return returns_of(play_episodes(dream, agent, episodes).returns, seed)
 
 
 def held_out_episodes(parts: Parts, number: int, seed: int, note: Note) -> Episodes:

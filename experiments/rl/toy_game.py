@@ -23,7 +23,7 @@ from worldmodel import (
     FIVO,
     IWAE,
     Agent,
-    Believer,
+    BeliefAgent,
     Dream,
     Episodes,
     GenCore,
@@ -72,7 +72,7 @@ class Parts:
         self.critic = Critic(self.model.belief_size, scale=10.0)  # of the order of an episode
         for module in self.modules.values():
             module.eval()
-        self.agent = Believer(self.model, self.policy)
+        self.agent = BeliefAgent(self.model, self.policy)
 
     def __repr__(self) -> str:
         return run_name("toy-game", self.model)

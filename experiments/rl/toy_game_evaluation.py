@@ -14,7 +14,7 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from worldmodel import Agent, Environment, Episodes, GenCore, Greedy, Sequences
+from worldmodel import Episodes, Greedy, Sequences, play_episodes
 from worldmodel.agents import Uniform
 from worldmodel.envs import ToyGameFilter, random_policy_steps, solve_toy_game
 from worldmodel.experiments.measure.scores import first_episodes, model_nats, over_keys, per_step
@@ -49,29 +49,6 @@ class Score(NamedTuple):
             "nats_per_episode": self.episode_nats,
             "nats_per_episode_se": self.episode_nats_error,
         }
-
-
-@torch.no_grad()
-def play_episodes(
-    environment: Environment, agent: Agent, copies: int, limit: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The first episode of each copy: its steps (`limit` if it did not terminate by itself)
-    int [copies], and whether it did, bool [copies]."""
-    core = GenCore(environment, agent)
-    state = core.initial_state(copies)
-    steps = torch.full((copies,), limit)
-    solved = torch.zeros(copies, dtype=torch.bool)
-    over = solved.clone()
-    for t in range(limit + 1):
-        (row, _), state = core.step(state)
-        over |= row.first & (t > 0)
-        ended = row.terminated & ~over
-        steps = torch.where(ended, t, steps)
-        solved = solved | ended
-        over = over | ended
-        if over.all():
-            break
-    return steps.numpy(), solved.numpy()
 
 
 def held_out_episodes(parts: Parts, copies: int, seed: int) -> Episodes:
@@ -132,25 +109,25 @@ def evaluate(
         )
         greedy = Greedy(parts.agent)
         note("playing real games", 0, games)
-        real = play_episodes(parts.environment(games, int(seeds[2])), greedy, games, limit)
+        real = play_episodes(parts.environment(games, int(seeds[2])), greedy, games, limit=limit)
         note("playing dreamt games", 0, games)
-        dreamt = play_episodes(parts.dream(), greedy, games, limit)
+        dreamt = play_episodes(parts.dream(), greedy, games, limit=limit)
     counted = sequences.mask & ~sequences.rows.first
     whole = score(over_keys(bound), over_keys(exact), counted)
     by_key = {key: score(bound[key], exact[key], counted) for key in bound}
-    real_mean, real_interval = mean_interval(real[0])
-    dream_mean, dream_interval = mean_interval(dreamt[0])
+    real_mean, real_interval = mean_interval(real.lengths)
+    dream_mean, dream_interval = mean_interval(dreamt.lengths)
     told = parts.config.game
     return whole.figures() | {
         "by_key": {key: value.figures() for key, value in by_key.items()},
         "policy_mean_steps": real_mean,
         "policy_mean_steps_ci95": real_interval,
-        "policy_solved_fraction": float(real[1].mean()),
+        "policy_solved_fraction": float(real.terminated.mean()),
         "optimal_mean_steps": solve_toy_game(told.width, told.classes, told.task).expected_steps,
         "random_mean_steps": random_policy_steps(told.width, told.classes, told.task, limit),
         "dream_mean_steps": dream_mean,
         "dream_mean_steps_ci95": dream_interval,
-        "dream_solved_fraction": float(dreamt[1].mean()),
+        "dream_solved_fraction": float(dreamt.terminated.mean()),
         "real_steps_used": checkpoint.values["real_steps"],
         "wall_seconds": checkpoint.values["seconds"],
         "seed": parts.config.seed,

@@ -176,7 +176,7 @@ class Training(Run):
         self.parts = parts = Parts(config, facts, *read_spaces(folder.episodes))
         self.stages = stages(config, parts.eyes is not None)
         self.sight: Sight | None = None  # while it learns
-        if line := explain(parts.recorded_space, config.seeing, parts.reveals):
+        if line := explain(parts.recorded_space, config.seeing, parts.reads == "features"):
             reporter.say(line)
         self.replay = Replay(parts.actions, self.seeds[0], self._recorded())
         if not list_checkpoints(folder.checkpoints):

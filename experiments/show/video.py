@@ -247,9 +247,8 @@ def start_of(player: Player, observed: int) -> Strand:
         place = player.moment.lead
         if place.step == max(1, observed) - 1 and not place.ended:
             strand = player.strands[player.leader]
-            if player.leader == "dream":
-                return strand
-            return strand._replace(game=strand.game._replace(world=player.belief))
+            world = strand.game.world.world if player.leader == "dream" else player.belief
+            return strand._replace(game=strand.game._replace(world=world))
         games += place.ended
         player.step()
     raise RunError(f"no game lasts longer than the --observed {observed} rows: watch fewer")

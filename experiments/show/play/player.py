@@ -25,7 +25,6 @@ from worldmodel import (
     Environment,
     GenCore,
     Greedy,
-    ModelState,
     Row,
     WorldModel,
     nested,
@@ -55,6 +54,7 @@ from worldmodel.experiments.show.play.moments import (
     told_apart,
 )
 from worldmodel.experiments.show.play.panels import Panel, compose, difference_picture
+from worldmodel.experiments.show.play.watched import Watched, WatchedState
 from worldmodel.noise import OwnNoise
 from worldmodel.run_folder import RunError
 
@@ -115,7 +115,6 @@ class Fork(NamedTuple):
     """Where to come back to."""
 
     dream: Strand
-    belief: DreamState
     moment: Moment
 
 
@@ -127,8 +126,6 @@ class Player:
     draws from noise of its own, and so do pictures, however often a face asks for them. The real
     game is the one that the environment gives for the seed.
     """
-
-    belief: DreamState  # what the model believes of the world that leads
 
     def __init__(
         self,
@@ -169,7 +166,11 @@ class Player:
             "real": self.environment,
             "dream": self.dreaming if world != "real" else None,
         }
-        self.cores = {side: GenCore(w, self.human) for side, w in worlds.items() if w is not None}
+        self.cores = {
+            side: GenCore(Watched(world, self.dreaming), self.human)
+            for side, world in worlds.items()
+            if world is not None
+        }
         self.view = parts.view()
         images = any(map(is_image, by_path(parts.observation_space).values()))
         self.particles = OF_IMAGES if images else PARTICLES
@@ -240,7 +241,6 @@ class Player:
         row = self._advance(leads, action)
         with self._looking():
             predicted, surprised = expect(self.model, believed.model, action, row, self.particles)
-        self.belief = self._believed(row, leads)
         difference, watching = None, False
         if leads == "real" and "dream" in self.strands:
             if row.first:
@@ -261,7 +261,7 @@ class Player:
             raise ValueError("there is one world only, and nothing to be re-synced")
         now = self.moment
         if self.forks:
-            _, self.belief, now = self.forks[0]
+            now = self.forks[0].moment
             self.forks.clear()
         self._sync_now()
         return self._happened(now.action, now.predicted, now.surprise, None, True)
@@ -270,14 +270,14 @@ class Player:
         """From now on the dream alone goes on, until `back`."""
         if "dream" not in self.strands:
             raise ValueError("there is no dream to be forked")
-        self.forks.append(Fork(self.strands["dream"], self.belief, self.moment))
+        self.forks.append(Fork(self.strands["dream"], self.moment))
 
     def back(self) -> Moment:
         """Where the latest fork was made."""
         if not self.forks:
             raise ValueError("nothing was forked")
         fork = self.forks.pop()
-        self.strands["dream"], self.belief, self.moment = fork
+        self.strands["dream"], self.moment = fork
         self._pictures.clear()
         return self.moment
 
@@ -301,6 +301,11 @@ class Player:
     def leader(self) -> Side:
         """The world that the one at the controls is in."""
         return "real" if "real" in self.strands and not self.forks else "dream"
+
+    @property
+    def belief(self) -> DreamState:
+        """What the model believes of the world that leads."""
+        return cast(DreamState, self.strands[self.leader].game.world.belief)
 
     @property
     def truth_is_hidden(self) -> bool:
@@ -405,7 +410,6 @@ class Player:
             side: Strand(core.initial_state(1), self.view.initial_state(1))
             for side, core in self.cores.items()
         }
-        self.belief = self.dreaming.initial_state(1)
         self.forks: list[Fork] = []
         self._pictures: dict[tuple[str, str], Any] = {}  # of this moment, those that were drawn
         self.revealed = False
@@ -421,37 +425,28 @@ class Player:
         strand = self.strands[side]
         with self._noise():
             (row, _), game = self.cores[side].step(strand.game._replace(action=action))
-        mind = game.mind if isinstance(game.mind, ModelState) else None
         with self._looking():
-            pictured = self.view.step(row, strand.pictured, mind)
-        place = place_after(row, game.world.ended, strand.place)
+            pictured = self.view.step(row, strand.pictured)
+        place = place_after(row, game.world.world.ended, strand.place)
         self.strands[side] = Strand(game, pictured, place)
         return row
 
-    def _believed(self, row: Row, leads: Side) -> DreamState:
-        """What the model believes of the world that leads, after one more row of it; a `Believer`
-        there has just thought so."""
-        game = self.strands[leads].game
-        with self._looking():
-            if isinstance(game.mind, ModelState):
-                return self.dreaming.follow(row, game.mind, self.belief)
-            return self.dreaming.observe(row, self.belief)
-
     def _sync_now(self) -> None:
         real = self.strands["real"]
-        self.strands["dream"] = real._replace(game=real.game._replace(world=self.belief))
+        believed = real.game.world.belief
+        world = WatchedState(believed, believed)
+        self.strands["dream"] = real._replace(game=real.game._replace(world=world))
 
     def _difference(self, dream: Strand, action: Tensor, row: Row) -> Difference:
         """Between the two worlds after a row [1, ...] of the real one; dream: before it."""
         real, dreamt = (cast(Place, self.strands[side].place) for side in ("real", "dream"))
-        seen, dreamed = (
-            s.model.history[:, -1] for s in (self.belief, self.strands["dream"].game.world)
-        )
+        states = self.belief, self.strands["dream"].game.world.world
+        seen, dreamed = (state.model.history[:, -1] for state in states)
         distance = max(float((seen - dreamed).abs().max()), float(real.ended != dreamt.ended))
         if distance <= NOTICEABLE:
             return Difference(distance, {}, self.densities)
         with self._looking():
-            nats = surprise(self.model, dream.game.world.model, action, row, self.particles)
+            nats = surprise(self.model, dream.game.world.world.model, action, row, self.particles)
         log_prob = {key: -lost for key, lost in nats.items()}
         return Difference(distance, log_prob, self.densities)
 
