@@ -1,19 +1,18 @@
+from .config import AgentConfig as AgentConfig
 from .human import Human as Human
+from .image_encoder import EncodedAgent as EncodedAgent
 from .imagination import Imagination as Imagination
 from .policy_gradient import (
+    METHODS as METHODS,
     ActorCritic as ActorCritic,
-)
-from .policy_gradient import (
+    AllActions as AllActions,
     Critic as Critic,
-)
-from .policy_gradient import (
-    DynamicsGradient as DynamicsGradient,
-)
-from .policy_gradient import (
-    EveryAction as EveryAction,
-)
-from .policy_gradient import (
+    PathwiseGradient as PathwiseGradient,
     Policy as Policy,
+    PolicyGradient as PolicyGradient,
+    register_method as register_method,
 )
-from .sighted import Sighted as Sighted
+from .policy_optimizers import PolicyOptimizer as PolicyOptimizer
+from .training import AgentTraining as AgentTraining
 from .uniform import Uniform as Uniform
+from .world_model_agent import Progress as Progress, WorldModelAgent as WorldModelAgent

@@ -30,6 +30,7 @@ from worldmodel import (
     make_objective,
     model_for,
 )
+from worldmodel.agent import Reads
 from worldmodel.agents.config import AgentConfig, LearningConfig, PolicyConfig
 from worldmodel.agents.image_encoder import (
     EncodedAgent,
@@ -93,7 +94,7 @@ class Components:
         self.actions = action_codec(action_space)
         is_own = config.policy.algorithm is None
         self.is_joint = self.image_encoder is None and is_image(recorded_space)
-        self.reads_features = self.is_joint and is_own
+        self.reads: Reads = "features" if self.is_joint and is_own else "belief"
         self.model = self._model()
         self.modules: dict[str, nn.Module] = {"model": self.model}
         if self.image_encoder is not None:
@@ -110,10 +111,11 @@ class Components:
             return self.agent
         return EncodedAgent(self.agent, self.image_encoder)
 
-    def dream(self, horizon: int | None = None) -> Dream:
+    def dream(self, horizon: int | None = None, draw_observations: bool = True) -> Dream:
         """The environment as the model dreams it."""
         horizon = horizon or self.config.policy.horizon
-        return Dream(self.model, horizon, self.observation_space, self.action_space)
+        spaces = self.observation_space, self.action_space
+        return Dream(self.model, horizon, *spaces, draw_observations=draw_observations)
 
     def belief_dreams(self, begin: Callable[[int], ModelState] | None = None) -> DreamVectorEnv:
         """Dreams side by side that show beliefs, for algorithms of others.
@@ -130,7 +132,7 @@ class Components:
 
     def _own_agent(self) -> BeliefAgent:
         hidden = self.config.policy.policy_hidden
-        size = self.model.core.feature_size if self.reads_features else self.model.belief_size
+        size = self.model.core.feature_size if self.reads == "features" else self.model.belief_size
         self.policy = Policy(size, self.actions, hidden)
         self.acting = copy.deepcopy(self.policy)  # its average over updates
         scale = CRITIC_SCALE * self.statistics.reward_unit
@@ -140,7 +142,7 @@ class Components:
 
     def believer(self, policy: Policy) -> BeliefAgent:
         """An agent that acts by `policy` on what the model believes."""
-        return BeliefAgent(self.model, policy, "features" if self.reads_features else "belief")
+        return BeliefAgent(self.model, policy, self.reads)
 
     def _foreign_agent(self) -> Agent:
         from worldmodel.agents import sb3
@@ -233,7 +235,9 @@ def optimizer_for(components: Components, replay: Replay, segments: Segments) ->
         return SB3Optimizer(components.algorithm, dreams, steps, falling(1.0, segments))
     imagination = Imagination(
         components.believer(components.policy),
-        components.dream(),
+        components.dream(
+            draw_observations=components.reads == "belief" or components.model.reads_observations
+        ),
         replay if config.dream_starts == "recorded" else None,
         rollouts.num_imagined,
         learning.window,

@@ -6,16 +6,17 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
-from torch.distributions import Distribution
 
 from worldmodel import (
     ELBO,
     Agent,
+    AgentWrapper,
     ConvolutionalEncoder,
     Episodes,
     EpisodeSource,
     Learner,
     MemoryStore,
+    ModelState,
     Row,
     WorldModel,
     as_recordings,
@@ -26,6 +27,7 @@ from worldmodel import (
     image_space,
     silence,
 )
+from worldmodel.agent import Reads
 from worldmodel.agents.config import ImageConfig
 from worldmodel.codecs import by_path, explain_size, is_image
 from worldmodel.codecs.convolutional import brightest
@@ -39,24 +41,22 @@ LAST_RATE = 1 / 50  # of the learning rate, relative to the first
 EMA_DECAY = 0.998
 
 
-class EncodedAgent(Agent):
-    """An agent of codes that acts on images: encodes `row.observation` first."""
+class EncodedAgent(AgentWrapper):
+    """An agent of image codes that acts on images: encodes `row.observation` first."""
 
     def __init__(self, agent: Agent, image_encoder: WorldModel):
         """image_encoder: a VAE, of `autoencoder_for`."""
-        self.agent = agent
+        super().__init__(agent)
         self.image_encoder = image_encoder
-        self.thought_size = agent.thought_size
 
-    def initial_state(self, batch_size: int) -> Any:
-        return self.agent.initial_state(batch_size)
+    def step(self, row: Row, state: Any, shared: ModelState | None = None) -> tuple[Tensor, Any]:
+        return self.agent.step(self._encoded(row), state, shared)
 
-    def step(self, row: Row, state: Any, shared: Any = None) -> tuple[Tensor, Any]:
-        codes = encode_images(self.image_encoder, row.observation)
-        return self.agent.step(row._replace(observation=codes), state, shared)
+    def expected_reward(self, row: Row, state: Any) -> Tensor:
+        return self.agent.expected_reward(self._encoded(row), state)
 
-    def policy(self, thought: Tensor) -> Distribution:
-        return self.agent.policy(thought)
+    def _encoded(self, row: Row) -> Row:
+        return row._replace(observation=encode_images(self.image_encoder, row.observation))
 
 
 def is_encoded(observation_space: spaces.Space, config: ImageConfig) -> bool:
@@ -105,17 +105,17 @@ def _head_of(image: spaces.Space) -> str:
     return "image-bernoulli" if binary else "image-discretised-logistic"
 
 
-def explain(space: spaces.Space, config: ImageConfig, reads_features: bool) -> str:
+def explain(space: spaces.Space, config: ImageConfig, reads: Reads) -> str:
     """A sentence on how images are encoded; empty where there are none.
 
-    reads_features: the policy acts on the features of dreams.
+    reads: what of the model's state the policy acts on.
     """
     if is_encoded(space, config):
         return (
             f"{explain_size(cast(Any, space.shape))}; a VAE turns them into codes of "
             f"{config.vae_latent} numbers, which the world model predicts (--vae frozen)"
         )
-    if reads_features:
+    if reads == "features":
         return (
             "images are learned jointly with the world (--vae joint): the policy acts on the "
             "features that a dream draws images from, in reality on the filter's, so it may know "

@@ -16,7 +16,8 @@ from worldmodel import (
 
 
 class Imagination:
-    """Many dreams side by side, each begun with a belief about a recorded row.
+    """Many dreams side by side, each begun with a belief about a recorded row; without a replay,
+    with the model's own first row.
 
     When one is over, by itself or at its horizon, `go_on` begins another; one that ends within a
     rollout goes on with the model's own first row until then. Here dreams are only begun: they
@@ -27,7 +28,7 @@ class Imagination:
         self,
         agent: BeliefAgent,
         dream: Dream,
-        replay: Replay,
+        replay: Replay | None,
         batch_size: int,
         window: int,
         from_start: float,
@@ -45,7 +46,9 @@ class Imagination:
     @torch.no_grad()
     def begin(self) -> GenState:
         """All dreams begin, at different distances from their horizon."""
-        state = self._fresh()
+        if self.replay is None:
+            return self.core.initial_state(self.batch_size)
+        state = self._fresh(self.replay)
         clock = torch.randint_like(state.world.clock, self.dream.horizon)
         return state._replace(world=state.world._replace(clock=clock))
 
@@ -53,12 +56,14 @@ class Imagination:
     def go_on(self, state: GenState) -> GenState:
         """The dreams that are not over, and new ones for those that are."""
         over = state.world.ended
-        return nested.where(over, self._fresh(), state) if over.any() else state
+        if self.replay is None or not over.any():
+            return state
+        return nested.where(over, self._fresh(self.replay), state)
 
-    def _fresh(self) -> GenState:
+    def _fresh(self, replay: Replay) -> GenState:
         """Dreams after rows of the replay that did not end an episode."""
         states = recorded_beliefs(
-            self.agent.model, self.replay, self.batch_size, self.window, self.from_start
+            self.agent.model, replay, self.batch_size, self.window, self.from_start
         )
         thought = self.agent.thought(states)
         world = self.dream.start(states, torch.zeros(len(thought), dtype=torch.bool))

@@ -90,9 +90,10 @@ class World(NamedTuple):
         """Plays whole episodes in the real environment; if that does not truncate, they are cut
         after `LONGEST` steps."""
         wanted = min(episodes, SIDE_BY_SIDE) if self.time_limit else episodes
-        environment = self.environment(self.side_by_side(wanted), seed)
+        copies = self.side_by_side(wanted)
+        environment = self.environment(copies, seed)
         with OwnNoise(seed)():
-            stats = play_episodes(environment, agent, episodes, LONGEST)
+            stats = play_episodes(environment, agent, episodes, copies, LONGEST)
         environment.close()
         return stats
 
@@ -368,9 +369,7 @@ class AgentTraining(Job):
         self.components = Components(
             self.config, statistics, world.observation_space, world.action_space
         )
-        if line := explain(
-            world.observation_space, self.config.images, self.components.reads_features
-        ):
+        if line := explain(world.observation_space, self.config.images, self.components.reads):
             self.say(line)
         self.replay = Replay(self.components.actions, self._seeds(0))
         model = self.components.model

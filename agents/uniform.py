@@ -4,8 +4,7 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
-from torch import Tensor
-from torch import distributions as td
+from torch import Tensor, distributions as td
 
 from worldmodel import Agent, ModelState, Row, action_codec
 

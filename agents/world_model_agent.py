@@ -14,7 +14,6 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
-from worldmodel.progress import ProgressReport
 
 from worldmodel import (
     BOUNDS,
@@ -42,6 +41,7 @@ from worldmodel.envs.observations import as_tensors, check_values
 from worldmodel.job import Job, Metrics, Stage, Watcher
 from worldmodel.noise import OwnNoise
 from worldmodel.options import with_options
+from worldmodel.progress import ProgressReport
 from worldmodel.recorder import Recorder
 from worldmodel.run_folder import RunError, RunFolder
 from worldmodel.space_json import read_spaces, write_spaces

@@ -12,12 +12,12 @@ import pytest
 import test_laws
 import torch
 from gymnasium import spaces
+from worldmodel.experiments.bench.by_hand import _set_decoder
+from worldmodel.experiments.bench.linear_gaussian import Chain, ChainPosterior, as_sequences
 
 import worldmodel
 from worldmodel import BOUNDS, ELBO, Dream, GenCore, Trainer, model_for
 from worldmodel.agents import Uniform
-from worldmodel.experiments.bench.by_hand import _set_decoder
-from worldmodel.experiments.bench.linear_gaussian import Chain, ChainPosterior, as_sequences
 
 PAGE = (Path(__file__).parents[1] / "docs" / "adding-a-core.md").read_text()
 CODE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]

@@ -7,8 +7,7 @@ import torch
 from cores import fed
 
 from worldmodel import CORES, ELBO
-from worldmodel.experiments.bench import cores as bench
-from worldmodel.experiments.bench import tables
+from worldmodel.experiments.bench import cores as bench, tables
 from worldmodel.experiments.bench.cores import arithmetic, bench_model, bench_rows, fastest
 from worldmodel.experiments.bench.dreamer import Dreamer, bench_dreamer
 from worldmodel.experiments.cli.main import main

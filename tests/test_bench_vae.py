@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from worldmodel import as_recordings, autoencoder_for, log_prob
-from worldmodel.experiments.bench import images as images_bench
-from worldmodel.experiments.bench import vae as bench
+from worldmodel.experiments.bench import images as images_bench, vae as bench
 from worldmodel.experiments.cli.main import main
 from worldmodel.progress import Reporter
 

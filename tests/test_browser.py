@@ -23,12 +23,12 @@ from visitors import TOKEN, Visitor, eventually, hosted  # noqa: E402
 
 from worldmodel.experiments import load  # noqa: E402
 from worldmodel.experiments.runs.processor import resident  # noqa: E402
-from worldmodel.progress import Reporter  # noqa: E402
 from worldmodel.experiments.show.config import PlayConfig  # noqa: E402
 from worldmodel.experiments.show.play import browser, server  # noqa: E402
 from worldmodel.experiments.show.play.game import Game, Input, encoded, places  # noqa: E402
 from worldmodel.experiments.show.play.panels import difference_picture  # noqa: E402
 from worldmodel.experiments.show.play.player import Player  # noqa: E402
+from worldmodel.progress import Reporter  # noqa: E402
 from worldmodel.run_folder import RunError  # noqa: E402
 
 KEYS = ["right", "up", "left", "down", "space", "3", "1", "y", "right", "f", "up", "b", "down"] * 2

@@ -24,8 +24,8 @@ from worldmodel.experiments.rl.config import (
 )
 from worldmodel.experiments.rl.training import Training, load, phase_steps, stages
 from worldmodel.experiments.runs.progress import Interrupted
-from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import new_run
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunFolder
 
 # An environment of one's own: a file outside of the package.
@@ -102,7 +102,7 @@ CONTROL = {
     "binary": ["switches:Switches-v0"],
     "several": ["switches:Switches-v0", "--arguments", '{"actions": "several"}'],
     "wheel": ["switches:Switches-v0", "--arguments", '{"actions": "wheel"}'],
-    "every action": ["switches:Switches-v0", "--method", "every-action"],
+    "every action": ["switches:Switches-v0", "--method", "all-actions"],
     "straight through": ["CartPole-v1", "--method", "dynamics"],
     "latents": ["CartPole-v1", "--core", "vrnn", "--recurrence", "default"],
     "chain of latents": ["Pendulum-v1", "--core", "srnn", "--copies", "3"],
@@ -256,7 +256,7 @@ def test_rewards_that_turn_out_to_be_many_are_told_of(train, capsys):
         (["--burn-in", "-1"], "--burn-in must be 0 or more, got -1"),
         (["--averaging", "1"], "--averaging must be 0 or more and below 1, got 1.0"),
         (["--core", "rssm", "--latent-classes", "1"], "--latent-classes is 0 (Gaussian latents)"),
-        (["--method", "every-action"], "--method every-action: EveryAction lists all actions"),
+        (["--method", "all-actions"], "--method all-actions: AllActions lists all actions"),
     ],
 )
 def test_options_that_make_no_sense_get_a_sentence(words, sentence, train, capsys):

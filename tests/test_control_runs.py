@@ -19,8 +19,8 @@ from worldmodel.experiments.data.datasets import open_data
 from worldmodel.experiments.rl.config import ControlConfig, EnvironmentConfig, quick_control
 from worldmodel.experiments.rl.training import Training
 from worldmodel.experiments.runs.progress import Interrupted
-from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import new_run
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
 
 CARTPOLE = quick_control(ControlConfig(EnvironmentConfig("CartPole-v1"), seed=3))

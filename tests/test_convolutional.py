@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from torch import distributions as td
-from torch import nn
+from torch import distributions as td, nn
 from torch.nn import functional as F
 
 from worldmodel import decoder_for, encoder_for

@@ -21,7 +21,7 @@ from worldmodel import (
     model_for,
     play_episodes,
 )
-from worldmodel.agents import Critic, EveryAction, Policy, Uniform
+from worldmodel.agents import AllActions, Critic, Policy, Uniform
 from worldmodel.envs import GymEnvironment, ToyGame, random_policy_steps, solve_toy_game
 
 GAME = {"width": 2, "classes": 3, "task": "copy"}  # look at home, step aside, turn the right way
@@ -64,7 +64,7 @@ def real_steps_after_dreaming(dreamer, mind):
     agent = BeliefAgent(mind, policy)
     dream = Dream(dreamer, 30, game.observation_space, game.action_space)
     updates = ROLLOUTS * EPOCHS
-    objective = EveryAction(
+    objective = AllActions(
         GenCore(dream, agent), 128, 12, critic, discount=0.98, entropy=linear(0.6, 0.02, updates)
     )
     parameters = [*policy.parameters(), *critic.parameters()]

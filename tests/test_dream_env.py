@@ -9,8 +9,16 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
-from worldmodel import CORES as CORES_BY_NAME
-from worldmodel import SRNN, BeliefAgent, Dream, GenCore, Row, model_for, nested
+from worldmodel import (
+    CORES as CORES_BY_NAME,
+    SRNN,
+    BeliefAgent,
+    Dream,
+    GenCore,
+    Row,
+    model_for,
+    nested,
+)
 from worldmodel.agents import Uniform
 from worldmodel.codecs import OneHotHead
 from worldmodel.envs import (

@@ -23,7 +23,7 @@ from worldmodel import (
     constant,
     model_for,
 )
-from worldmodel.agents import ActorCritic, Critic, EveryAction, Policy, Uniform
+from worldmodel.agents import ActorCritic, AllActions, Critic, Policy, Uniform
 from worldmodel.agents.policy_gradient import Spread, lambda_returns
 from worldmodel.distributions import OneHot
 from worldmodel.envs import GymEnvironment
@@ -257,7 +257,7 @@ def test_the_score_function_finds_the_exact_gradient(game, critic, lambda_):
 
 def test_every_action_tried_gives_the_exact_gradient_of_a_bandit():
     core, agent = make_core(BANDIT)
-    objective = EveryAction(core, 8, 4, Table(values_of(BANDIT)), 1.0, constant(0.0))
+    objective = AllActions(core, 8, 4, Table(values_of(BANDIT)), 1.0, constant(0.0))
     with OwnNoise(0)():
         found = gradients(objective, agent, 5)
     assert torch.allclose(found, exact_gradient(BANDIT).expand_as(found), atol=1e-6)
@@ -265,7 +265,7 @@ def test_every_action_tried_gives_the_exact_gradient_of_a_bandit():
 
 def test_every_action_tried_finds_the_gradient_of_coins():
     core, agent = make_core(COINS)
-    objective = EveryAction(core, 256, 9, Table(values_of(COINS)), 1.0, constant(0.0))
+    objective = AllActions(core, 256, 9, Table(values_of(COINS)), 1.0, constant(0.0))
     score = ActorCritic(core, 256, 9, Table(values_of(COINS)), 1.0, 1.0, constant(0.0))
     with OwnNoise(0)():
         found, sampled = gradients(objective, agent, 40), gradients(score, agent, 40)
@@ -275,7 +275,7 @@ def test_every_action_tried_finds_the_gradient_of_coins():
 
 def test_the_critic_learns_what_the_policy_expects():
     """Both targets have the true values as their mean."""
-    for make in (ActorCritic, EveryAction):
+    for make in (ActorCritic, AllActions):
         core, _ = make_core(COINS)
         critic = Table(torch.zeros(3))
         objective = make(core, 64, 6, critic, discount=1.0, entropy=constant(0.0))
@@ -292,7 +292,7 @@ def test_the_critic_learns_what_the_policy_expects():
 def test_every_action_looks_one_step_ahead():
     core, _ = make_core(COINS)
     value, discount = values_of(COINS), 0.5
-    rollout, _ = EveryAction(core, 64, 6, Table(value), discount).roll(core.initial_state(64))
+    rollout, _ = AllActions(core, 64, 6, Table(value), discount).roll(core.initial_state(64))
     cell = rollout.thought.argmax(-1)
     rewards = torch.tensor(COINS.rewards)
     last = cell > 0  # every action ends the game
@@ -310,7 +310,7 @@ def test_rollouts_leave_resets_out():
     core, _ = make_core(COINS)
     for objective in (
         ActorCritic(core, 5, 6, discount=1.0, lambda_=1.0),
-        EveryAction(core, 5, 6, Table(values_of(COINS)), discount=1.0),
+        AllActions(core, 5, 6, Table(values_of(COINS)), discount=1.0),
     ):
         rollout, state = objective.roll(objective.start())
         assert len(rollout.action) == 5 * 4  # two of six rows begin an episode
@@ -368,7 +368,7 @@ def gradients_in_turn(make, rate, unit, rollouts=4):
     return torch.stack(found)
 
 
-@pytest.mark.parametrize("make", [ActorCritic, EveryAction])
+@pytest.mark.parametrize("make", [ActorCritic, AllActions])
 def test_rewards_of_any_scale_teach_a_policy_the_same(make):
     """Once returns lie farther apart than the unit; the entropy's weight means the same, too."""
     found = []
@@ -379,7 +379,7 @@ def test_rewards_of_any_scale_teach_a_policy_the_same(make):
     torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("make", [ActorCritic, EveryAction])
+@pytest.mark.parametrize("make", [ActorCritic, AllActions])
 def test_returns_that_lie_close_together_are_not_blown_up(make):
     found = []
     for rate, unit in ((1, 1000), (5, 5000)):
@@ -393,7 +393,7 @@ def test_returns_that_lie_close_together_are_not_blown_up(make):
     torch.testing.assert_close(1000 * (found[0] - bonus), plain - bonus, rtol=0.01, atol=1e-3)
 
 
-@pytest.mark.parametrize("make", [ActorCritic, EveryAction])
+@pytest.mark.parametrize("make", [ActorCritic, AllActions])
 def test_the_spread_goes_on_where_it_was_saved(make):
     """Through `Trainer.state_dict`, as a resumed run does."""
     core, agent = make_core(COINS)
@@ -468,7 +468,7 @@ def test_actor_critic_learns_in_the_real_world(critic, lambda_):
 def test_every_action_refuses_a_world_that_cannot_fork():
     environment = real_world()
     core = GenCore(environment, Uniform(environment.action_space))
-    objective = EveryAction(core, 16, 4, Table(torch.zeros(0)))
+    objective = AllActions(core, 16, 4, Table(torch.zeros(0)))
     with pytest.raises(ValueError, match="a real environment cannot be rewound"):
         objective.roll(objective.start())
 

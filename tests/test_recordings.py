@@ -43,9 +43,9 @@ from worldmodel.experiments.recordings.midi import Midi
 from worldmodel.experiments.recordings.scoring import counted, evaluate
 from worldmodel.experiments.recordings.strokes import Strokes
 from worldmodel.experiments.recordings.text import Text
-from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.noise import OwnNoise
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
 
 

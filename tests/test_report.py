@@ -16,16 +16,15 @@ from test_cli import assert_refused, worldmodel
 from worldmodel.experiments.images.config import ImagesConfig, VAEConfig
 from worldmodel.experiments.measure.calibration import Calibration, reliability, uniformity
 from worldmodel.experiments.recordings.config import TextConfig, TextDataConfig
-from worldmodel.experiments.rl import toy_game
-from worldmodel.experiments.rl import training as control
+from worldmodel.experiments.rl import toy_game, training as control
 from worldmodel.experiments.rl.config import ControlConfig, EnvironmentConfig, quick_control
 from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
 from worldmodel.experiments.runs.command import command_of, settings
-from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.experiments.runs.stages import newest_checkpoint
 from worldmodel.experiments.show.report import charts, evaluated, films, page, sections
 from worldmodel.experiments.show.report.kinds import Mean, Reached
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
 
 FRAMES, DREAMS = 4, 1

@@ -27,7 +27,7 @@ from worldmodel import (
     model_for,
     nested,
 )
-from worldmodel.agents import Critic, EveryAction, Human, Uniform
+from worldmodel.agents import AllActions, Critic, Human, Uniform
 from worldmodel.codecs import CategoricalHead, FlatEncoder, ImageHead, NADEHead, OneHotEncoder
 from worldmodel.envs import BeliefWrapper, DreamEnv, DreamVectorEnv, GymEnvironment
 from worldmodel.envs.observations import as_arrays, as_tensors
@@ -512,7 +512,7 @@ def test_of_every_joint_action_tried_the_one_taken_goes_on(name):
     agent = BeliefAgent(world.model, action_codec(space).head(world.model.belief_size))
     critic = Critic(world.model.belief_size, 8)
     core = GenCore(world, agent)
-    objective = EveryAction(core, 64, 6, critic)
+    objective = AllActions(core, 64, 6, critic)
     rollout, _ = objective.roll(objective.start())
     choices = core.actions.choices
     assert rollout.tried.shape == (len(rollout.action), len(choices))

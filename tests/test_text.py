@@ -27,8 +27,8 @@ from worldmodel.experiments.recordings.learning import model_of, scored
 from worldmodel.experiments.recordings.scoring import evaluate
 from worldmodel.experiments.recordings.shelf import as_episodes
 from worldmodel.experiments.recordings.text import LONGEST, RARE, Text, characters
-from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import new_run
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError
 
 VERSE = "the cat sat on the mat\nthe dog sat on the log\nä\n" * 20

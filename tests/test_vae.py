@@ -35,8 +35,8 @@ from worldmodel.experiments.images.training import (
     train_autoencoder,
 )
 from worldmodel.experiments.runs.progress import Interrupted
-from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import new_run
+from worldmodel.progress import Reporter
 
 MODEL = VAEModelConfig(latent=3, hidden=8, width=2)
 LEARNING = VAELearningConfig(updates=8, batch=6)

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 from films import read
-from worldmodel.experiments.rl.parts import Facts
-from worldmodel.experiments.rl.parts import Parts as ControlParts
+from worldmodel.experiments.rl.parts import Facts, Parts as ControlParts
 
 from worldmodel.envs import Action, ToyGame, draw_ring
 from worldmodel.envs.toy_game import font

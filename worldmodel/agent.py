@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from worldmodel.codecs import DistModule, Encoder, action_codec
-from worldmodel.distributions import Certain
+from worldmodel.distributions import Certain, Chain
 from worldmodel.model import ModelState, WorldModel
 from worldmodel.sequences import Row
 
@@ -47,6 +47,11 @@ class Agent(ABC):
         """What of this very model's states its thoughts are made of; None: nothing."""
         return None
 
+    def expected_reward(self, row: Row, state: Any) -> Tensor:
+        """The reward [B] that is expected of a row whose reward nobody tells; the mind is
+        that before the row. Agents without a model expect none."""
+        return torch.zeros(len(row.first))
+
 
 class AgentWrapper(Agent):
     """Another agent; what a subclass does not alter is as it was."""
@@ -66,6 +71,9 @@ class AgentWrapper(Agent):
 
     def reads_of(self, model: WorldModel) -> Reads | None:
         return self.agent.reads_of(model)
+
+    def expected_reward(self, row: Row, state: Any) -> Tensor:
+        return self.agent.expected_reward(row, state)
 
 
 class BeliefAgent(Agent):
@@ -105,6 +113,14 @@ class BeliefAgent(Agent):
         if self.reads == "belief":
             return self.model.belief(state)
         return self.model.core.features(state.core)
+
+    def expected_reward(self, row: Row, state: ModelState) -> Tensor:
+        """The most probable reward [B], given the action and the observation."""
+        percept, _ = self.model.predict(row.action, state)
+        if isinstance(percept, Chain):
+            percept = percept.then({"observation": row.observation})
+        reward = percept.parts.get("reward")
+        return super().expected_reward(row, state) if reward is None else reward.mode
 
     def policy(self, thought: Tensor) -> Distribution:
         return self.head(thought)

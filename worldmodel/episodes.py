@@ -101,6 +101,17 @@ class EpisodeSource(ABC):
         number = max(1, round(len(self) * min(1.0, PORTION / self.rows)))
         return self.select(np.linspace(0, len(self) - 1, number).round().astype(int))
 
+    def side_by_side(self, rows: int) -> list[np.ndarray]:
+        """Places of episodes of about the same length, in groups that fill at most so many rows
+        when padded; one each at least."""
+        groups: list[list[int]] = []
+        for episode in np.argsort(self.lengths, kind="stable").tolist():
+            if groups and (len(groups[-1]) + 1) * self.lengths[episode] <= rows:
+                groups[-1].append(episode)
+            else:
+                groups.append([episode])
+        return [np.array(group) for group in groups]
+
     def sequences(self, actions: ActionCodec, episodes: np.ndarray | None = None) -> Sequences:
         """Whole episodes (all of them by default), padded: [T, B, ...]."""
         episodes = np.arange(len(self)) if episodes is None else episodes

@@ -30,9 +30,9 @@ from worldmodel.experiments.bench.settings import ControlSettings
 from worldmodel.experiments.rl.baseline_config import BaselineConfig
 from worldmodel.experiments.rl.environments import NOT_OF_ONE, real_environment
 from worldmodel.experiments.rl.returns import CURVE_COPIES, evaluation_seeds
-from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import config_of, new_run
 from worldmodel.noise import OwnNoise
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
 
 

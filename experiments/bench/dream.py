@@ -27,10 +27,10 @@ from worldmodel.experiments.rl import toy_game
 from worldmodel.experiments.rl.config import AgentName, ControlConfig, DreamingConfig
 from worldmodel.experiments.rl.returns import evaluation_seeds
 from worldmodel.experiments.rl.toy_game_config import ToyGameConfig
-from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.runs.stages import newest_checkpoint
 from worldmodel.noise import OwnNoise
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
 from worldmodel.space_json import read_spaces
 

@@ -47,8 +47,8 @@ from worldmodel.experiments.bench.cores import (
 )
 from worldmodel.experiments.bench.table import rate_of, table
 from worldmodel.experiments.runs.processor import products
-from worldmodel.progress import Reporter
 from worldmodel.objectives import Metrics
+from worldmodel.progress import Reporter
 
 LENGTH, WINDOWS, HORIZON = 64, 16, 15
 HIDDEN, UNITS = 512, 64

@@ -24,8 +24,8 @@ from rich.table import Table
 from worldmodel.experiments.bench.settings import ImagesSettings
 from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.images.files import open_images
-from worldmodel.progress import Reporter
 from worldmodel.image_batches import Batches
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError
 
 SHAPE = (64, 64, 3)

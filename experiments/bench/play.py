@@ -27,11 +27,11 @@ from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.rl.config import ControlConfig, EnvironmentConfig, SeeingConfig
 from worldmodel.experiments.rl.environments import real_environment
 from worldmodel.experiments.runs.processor import resident
-from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import offered
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.play.game import Game, Input
 from worldmodel.experiments.show.play.player import Playable
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunFolder
 
 WARM = 20  # steps before any is timed

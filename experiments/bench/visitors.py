@@ -28,12 +28,12 @@ from websockets.asyncio.client import connect
 from worldmodel.experiments.bench.settings import VisitorsSettings
 from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.runs.processor import resident
-from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import offered
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.play import browser
 from worldmodel.experiments.show.play.game import places, text
 from worldmodel.experiments.show.play.player import Playable, new_player
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
 
 PATIENCE = 60.0  # seconds, for a frame

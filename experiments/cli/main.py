@@ -21,8 +21,8 @@ from worldmodel.experiments.cli import help as helps
 from worldmodel.experiments.cli.commands import GROUPS, Command, TrainCommand, commands
 from worldmodel.experiments.cli.renamed import new_name
 from worldmodel.experiments.cli.settings import Evaluate, NoSettings
-from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import load_plugins
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
 
 PROGRAM = "worldmodel"

@@ -36,12 +36,11 @@ from worldmodel.experiments.images.config import VAEConfig, VAELearningConfig, V
 from worldmodel.experiments.images.files import images_of
 from worldmodel.experiments.images.grids import save_grid
 from worldmodel.experiments.runs.naming import run_name
-from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import config_of
-from worldmodel.experiments.runs.stages import Stage, Told, newest_checkpoint
-from worldmodel.experiments.runs.stages import Training as Run
+from worldmodel.experiments.runs.stages import Stage, Told, Training as Run, newest_checkpoint
 from worldmodel.image_batches import Batches, Binarisation, HeldImages
 from worldmodel.objectives import Metrics
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunFolder
 
 WARM_UP, TIMED = 3, 30  # updates, by which the speed is measured

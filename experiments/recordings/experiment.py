@@ -8,8 +8,11 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-from worldmodel.experiments.recordings.config import RecordingsConfig, ScoreConfig
-from worldmodel.experiments.recordings.config import quick_recordings as quick
+from worldmodel.experiments.recordings.config import (
+    RecordingsConfig,
+    ScoreConfig,
+    quick_recordings as quick,
+)
 from worldmodel.experiments.recordings.dreaming import generate, load
 from worldmodel.experiments.recordings.scoring import evaluate, tables
 from worldmodel.experiments.recordings.training import Training, check

@@ -179,7 +179,7 @@ def scored(
     same length side by side."""
     actions = action_codec(kind.action_space)
     done, total = 0, source.rows
-    for group in side_by_side(source.lengths, ROWS_AT_ONCE):
+    for group in source.side_by_side(ROWS_AT_ONCE):
         sequences = source.sequences(actions, group)
         nats = over_keys(model_nats(model, sequences, bound, particles)).numpy()
         observation = sequences.rows.observation
@@ -189,21 +189,6 @@ def scored(
             yield Scored(episode, nats[rows] + kind.correction(shown))
         done += int(source.lengths[group].sum())
         note(done, total)
-
-
-def side_by_side(lengths: np.ndarray, rows: int) -> list[np.ndarray]:
-    """Indices of recordings in groups that fill at most so many rows when padded, one at least.
-
-    >>> side_by_side(np.array([2, 9, 3, 2]), 8)
-    [array([0, 3]), array([2]), array([1])]
-    """
-    groups: list[list[int]] = []
-    for episode in np.argsort(lengths, kind="stable").tolist():
-        if groups and (len(groups[-1]) + 1) * lengths[episode] <= rows:
-            groups[-1].append(episode)
-        else:
-            groups.append([episode])
-    return [np.array(group) for group in groups]
 
 
 class Validation:

@@ -10,8 +10,8 @@ from worldmodel import DiskStore, Episodes, EpisodeSource, EpisodeStore, nested
 from worldmodel.episodes import PORTION
 from worldmodel.experiments.data.readers.files import Recording, Split
 from worldmodel.experiments.recordings.kind import Kind, kind_of_config
-from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import config_of
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder, write_text
 
 SPLITS: tuple[str, ...] = get_args(Split)

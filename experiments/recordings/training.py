@@ -24,11 +24,10 @@ from worldmodel.experiments.recordings.learning import (
     updates_within,
 )
 from worldmodel.experiments.recordings.shelf import examples, shelf, take_in
-from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import config_of
-from worldmodel.experiments.runs.stages import Stage, Told
-from worldmodel.experiments.runs.stages import Training as Run
+from worldmodel.experiments.runs.stages import Stage, Told, Training as Run
 from worldmodel.noise import OwnNoise
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunFolder
 
 SHOWN_LOG = 200  # characters of it, for the log

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 from worldmodel.experiments.rl.toy_game_config import below_one, not_negative, positive, shares
 
-Method = Literal["auto", "actor-critic", "every-action", "dynamics"]
+Method = Literal["auto", "actor-critic", "all-actions", "dynamics"]
 AgentName = Literal["own", "sb3:PPO", "sb3:A2C", "sb3:DQN", "sb3:SAC", "sb3:RecurrentPPO"]
 
 
@@ -202,7 +202,7 @@ class DreamingConfig:
     agent_arguments: str = "{}"
     """Of that algorithm's own constructor, as JSON, instead of those chosen here (sb3 only)."""
     method: Method = "auto"
-    """Our own agent's. actor-critic: the score function of the actions chosen; every-action: each
+    """Our own agent's. actor-critic: the score function of the actions chosen; all-actions: each
     is tried in a fork of the dream; dynamics: the gradient through the dream. auto: dynamics for
     actions that are numbers, actor-critic for others."""
     first_rollouts: int = 600

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from worldmodel.experiments.rl.parts import Parts, load_run
 
-from worldmodel.experiments.rl.config import ControlConfig, ProtocolConfig
-from worldmodel.experiments.rl.config import quick_control as quick
+from worldmodel.experiments.rl.config import ControlConfig, ProtocolConfig, quick_control as quick
 from worldmodel.experiments.rl.evaluation import evaluate, tables
 from worldmodel.experiments.rl.training import Training, check
 from worldmodel.progress import Reporter

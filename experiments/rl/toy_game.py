@@ -41,16 +41,15 @@ from worldmodel import (
     model_for,
     nested,
 )
-from worldmodel.agents import ActorCritic, Critic, EveryAction, Policy, Uniform
+from worldmodel.agents import ActorCritic, AllActions, Critic, Policy, Uniform
 from worldmodel.agents.policy_gradient import PolicyGradient
 from worldmodel.checkpoint import Checkpoint
 from worldmodel.envs import Action, GymEnvironment, ToyGame, ToyGameView, draw_ring, ring_text
 from worldmodel.experiments.rl.toy_game_config import ToyGameConfig
 from worldmodel.experiments.runs.naming import run_name
-from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import config_of
-from worldmodel.experiments.runs.stages import Stage, Told, newest_checkpoint
-from worldmodel.experiments.runs.stages import Training as Run
+from worldmodel.experiments.runs.stages import Stage, Told, Training as Run, newest_checkpoint
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunFolder
 from worldmodel.space_json import write_spaces
 
@@ -121,8 +120,8 @@ class Parts:
         entropy = half_life(told.entropy, updates / math.log2(30))
         core = GenCore(self.dream(min(told.horizon, self.time_limit)), agent)
         sizes = (told.dreams, told.length)
-        if told.method == "every-action":
-            return EveryAction(core, *sizes, critic, told.discount, entropy)
+        if told.method == "all-actions":
+            return AllActions(core, *sizes, critic, told.discount, entropy)
         if told.method == "actor-critic":
             return ActorCritic(core, *sizes, critic, told.discount, told.trace, entropy)
         return ActorCritic(core, *sizes, None, told.discount, 1.0, entropy)

@@ -175,8 +175,8 @@ class LearningConfig:
 class PolicyConfig:
     """How the policy is trained, in the dream alone."""
 
-    method: Literal["every-action", "actor-critic", "reinforce"] = "every-action"
-    """every-action: each action is tried in a fork of the dream."""
+    method: Literal["all-actions", "actor-critic", "reinforce"] = "all-actions"
+    """all-actions: each action is tried in a fork of the dream."""
     rollouts: int = 300
     """Rollouts in the dream, over all rounds, more in later ones."""
     epochs: int = 8

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from worldmodel.experiments.rl.toy_game import Parts, Training, load_run
 from worldmodel.experiments.rl.toy_game_config import EvaluationConfig, ToyGameConfig, quick
 from worldmodel.experiments.rl.toy_game_evaluation import evaluate, tables
-from worldmodel.progress import Reporter
 from worldmodel.experiments.show.config import VideoConfig
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunFolder
 
 if TYPE_CHECKING:

@@ -61,10 +61,9 @@ from worldmodel.experiments.data.datasets import (
 from worldmodel.experiments.rl.config import ControlConfig
 from worldmodel.experiments.rl.environments import real_environment
 from worldmodel.experiments.rl.returns import evaluation_seeds, play_greedily
-from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import config_of
-from worldmodel.experiments.runs.stages import Stage, Told
-from worldmodel.experiments.runs.stages import Training as Run
+from worldmodel.experiments.runs.stages import Stage, Told, Training as Run
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder, write_text
 from worldmodel.space_json import read_spaces, write_spaces
 

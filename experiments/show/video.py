@@ -22,7 +22,6 @@ import numpy as np
 import torch
 
 from worldmodel import GenCore, Row, nested
-from worldmodel.progress import Reporter
 from worldmodel.experiments.show.config import Kind, VideoConfig
 from worldmodel.experiments.show.films import Film, Frame, check_film
 from worldmodel.experiments.show.play.commands import Pilot
@@ -30,6 +29,7 @@ from worldmodel.experiments.show.play.moments import Place, place_after
 from worldmodel.experiments.show.play.panels import Cell, Panel, compose_grid
 from worldmodel.experiments.show.play.player import Playable, Player, Strand, World, warm
 from worldmodel.noise import OwnNoise
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError
 
 DECISIONS = 5.0  # rows a second, at most, of an environment in which each step is a decision

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from gymnasium import spaces
-from torch import Tensor
-from torch import distributions as td
+from torch import Tensor, distributions as td
 
 from worldmodel.codecs.base import DistModule
 from worldmodel.codecs.heads import BitsHead, OneHotHead, TanhNormalHead

@@ -18,8 +18,7 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 import torch
 from gymnasium import spaces
-from torch import Tensor, nn
-from torch import distributions as td
+from torch import Tensor, distributions as td, nn
 from torch.nn import functional as F
 
 from worldmodel.codecs.base import DistModule, Encoder

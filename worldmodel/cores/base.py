@@ -4,8 +4,7 @@ from abc import ABC, abstractmethod
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor, nn
-from torch import distributions as td
+from torch import Tensor, distributions as td, nn
 from torch.nn import functional as F
 
 from worldmodel import nested

@@ -28,8 +28,7 @@ from worldmodel.cores.base import (
     noise_of_steps,
     reverse,
 )
-from worldmodel.nets import GRU, mlp
-from worldmodel.nets import recurrence as recurrence_of
+from worldmodel.nets import GRU, mlp, recurrence as recurrence_of
 
 
 class IndependentState(NamedTuple):

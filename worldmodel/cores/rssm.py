@@ -21,14 +21,12 @@ are part of the recurrence; normalised layers of prior and posterior delayed it 
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch import distributions as td
+from torch import Tensor, distributions as td, nn
 from torch.nn import functional as F
 
 from worldmodel.cores.base import QUIET, Gaussian, LatentRecurrence, LatentState, OneHots
 from worldmodel.distributions import OneHotVectors
-from worldmodel.nets import mlp
-from worldmodel.nets import recurrence as recurrence_of
+from worldmodel.nets import mlp, recurrence as recurrence_of
 
 
 class RSSM(LatentRecurrence):

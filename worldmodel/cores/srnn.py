@@ -33,8 +33,7 @@ from worldmodel.cores.base import (
     noise_of_steps,
     reverse,
 )
-from worldmodel.nets import GRU, mlp, tanh
-from worldmodel.nets import recurrence as recurrence_of
+from worldmodel.nets import GRU, mlp, recurrence as recurrence_of, tanh
 
 
 class SRNNState(NamedTuple):

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.cores.base import LatentRecurrence, LatentState
-from worldmodel.nets import hear, mlp
-from worldmodel.nets import recurrence as recurrence_of
+from worldmodel.nets import hear, mlp, recurrence as recurrence_of
 
 
 class VRNN(LatentRecurrence):

@@ -3,8 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
-from torch import distributions as td
+from torch import Tensor, distributions as td
 from torch.nn import functional as F
 
 NUMBERS_AT_ONCE = 8192  # what they unfold into stays in the cache: several times faster

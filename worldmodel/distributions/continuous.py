@@ -3,8 +3,7 @@
 import math
 
 import torch
-from torch import Tensor
-from torch import distributions as td
+from torch import Tensor, distributions as td
 from torch.nn import functional as F
 
 INSIDE = 1e-6  # how far from its edges a density is scored; single precision tells the two apart

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
-from torch import distributions as td
+from torch import Tensor, distributions as td, nn
 from torch.nn import functional as F
 
 IMPOSSIBLE = -1e9  # a logit whose probability is zero, and whose gradients are finite

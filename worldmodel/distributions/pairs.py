@@ -1,8 +1,7 @@
 """Classes that are pairs: a categorical in two steps, for very many of them."""
 
 import torch
-from torch import Tensor
-from torch import distributions as td
+from torch import Tensor, distributions as td
 from torch.nn import functional as F
 
 from worldmodel.distributions.discrete import IMPOSSIBLE, Categorical

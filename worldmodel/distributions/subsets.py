@@ -1,8 +1,7 @@
 """Truth values of which first is drawn how many are true, then which."""
 
 import torch
-from torch import Tensor
-from torch import distributions as td
+from torch import Tensor, distributions as td
 from torch.nn import functional as F
 
 SAFE = 7.0  # nats: exp(7 * 88) is half of float64's range, in logarithms

@@ -4,8 +4,7 @@ import math
 from functools import singledispatch
 from typing import Any
 
-from torch import Tensor
-from torch import distributions as td
+from torch import Tensor, distributions as td
 
 from worldmodel.distributions.autoregressive import NADE, Autoregression
 from worldmodel.distributions.continuous import mixture

@@ -8,12 +8,12 @@ from typing import NamedTuple, cast
 import numpy as np
 from gymnasium import spaces
 
-from worldmodel.progress import Reporter
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.films import Film
 from worldmodel.experiments.show.play.commands import COMMANDS
 from worldmodel.experiments.show.play.moments import Moment, Place, odds_of
 from worldmodel.experiments.show.play.player import Playable, Player, new_player
+from worldmodel.progress import Reporter
 
 QUIT, HELP = "q", "?"
 ALIASES = {"return": "enter", "keypad enter": "enter"}

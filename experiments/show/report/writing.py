@@ -13,7 +13,6 @@ from worldmodel import nested
 from worldmodel.checkpoint import Checkpoint, list_checkpoints
 from worldmodel.experiments.data.datasets import HELD_OUT
 from worldmodel.experiments.measure.calibration import Calibration, calibration, particles_for
-from worldmodel.progress import Reporter
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.show.report import charts, films, sections
 from worldmodel.experiments.show.report.films import Shown
@@ -28,6 +27,7 @@ from worldmodel.experiments.show.report.page import (
     page,
     paragraph,
 )
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder, write_text
 
 EPISODES = 200  # that the model's probabilities are judged on, at most

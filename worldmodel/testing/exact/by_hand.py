@@ -20,8 +20,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from worldmodel.codecs import ObservationDecoder, PerceptEncoder, decoder_for, encoder_for
-from worldmodel.codecs.heads import MINIMUM_STD as MINIMUM_OBSERVATION_STD
-from worldmodel.codecs.heads import NormalHead
+from worldmodel.codecs.heads import MINIMUM_STD as MINIMUM_OBSERVATION_STD, NormalHead
 from worldmodel.cores import RNN, RSSM, SRNN, VRNN, Independent, make_core
 from worldmodel.cores.base import MINIMUM_STD
 from worldmodel.model import WorldModel, context_size

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch import distributions as td
+from torch import Tensor, distributions as td
 from torch.nn import functional as F
 
 from worldmodel.cores import RNN, RSSM, SRNN, VAE, VRNN, Independent

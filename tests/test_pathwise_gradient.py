@@ -16,7 +16,7 @@ from worldmodel import (
     model_for,
     nested,
 )
-from worldmodel.agents import Critic, DynamicsGradient, Policy, Uniform
+from worldmodel.agents import Critic, PathwiseGradient, Policy, Uniform
 from worldmodel.envs import GymEnvironment
 from worldmodel.noise import OwnNoise
 
@@ -40,7 +40,7 @@ def make(shared=True, entropy=0.0, unit=None, length=5, steering=WHEEL, horizon=
         critic = Critic(model.belief_size, 5).double()
     dream = (Dream if shared else Unshared)(model, horizon, NUMBERS, steering)
     agent = BeliefAgent(model, policy)
-    objective = DynamicsGradient(
+    objective = PathwiseGradient(
         GenCore(dream, agent), 6, length, critic, 0.9, 0.8, constant(entropy), unit
     )
     return objective, policy
@@ -153,6 +153,6 @@ def test_choices_have_their_gradient_straight_through():
 def test_only_a_dream_can_be_differentiated():
     world = GymEnvironment(SyncVectorEnv([lambda: gymnasium.make("Pendulum-v1")]), seed=0)
     core = GenCore(world, Uniform(world.action_space))
-    objective = DynamicsGradient(core, 1, 4, Critic(1))
+    objective = PathwiseGradient(core, 1, 4, Critic(1))
     with pytest.raises(ValueError, match="a Dream, got a GymEnvironment; use ActorCritic"):
         objective.roll(objective.start())
