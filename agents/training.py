@@ -62,7 +62,8 @@ class World(NamedTuple):
     source: EnvironmentSource | None = None
     num_envs: int = 1  # side by side, while collecting
     workers: int = 0  # processes that share them
-    data: EpisodeSource | None = None  # recorded episodes, instead of playing
+    is_recorded: bool = False  # learned from recorded episodes, instead of playing
+    data: EpisodeSource | None = None  # these, until they have been read
     chosen: np.ndarray | None = None  # those of them that are learned from; None: all
 
     def environment(
@@ -184,7 +185,7 @@ class AgentTraining(Job):
         self._planned += steps
         self._collections.append(steps)
         plan = []
-        if self.world.data is None:
+        if not self.world.is_recorded:
             plan.append(Stage("collect", number, 1))
         elif number == 0:
             plan.append(Stage("read", number, 1))
@@ -193,7 +194,7 @@ class AgentTraining(Job):
             plan.append(Stage("encode", number, config.images.vae_updates))
             self._encoded_at = self._planned
         plan += [Stage("learn", number, updates), Stage("improve", number, rollouts)]
-        if self.curve_episodes and self.world.source is not None and self.world.data is None:
+        if self.curve_episodes and not self.world.is_recorded:
             plan.append(Stage("evaluate", number, 1))
         return plan
 
@@ -288,7 +289,7 @@ class AgentTraining(Job):
         return self.optimizer.update()
 
     def _evaluate(self, stage: Stage) -> Metrics:
-        returns = self.play_greedily(self.curve_episodes, self.evaluation_seeds[0]).returns
+        returns = self.play_greedily(self.curve_episodes, evaluation_seeds(self.config.seed)[0]).returns
         return {
             "real_steps": self.real_steps,
             "real_return_mean": float(returns.mean()),
@@ -298,13 +299,6 @@ class AgentTraining(Job):
     def play_greedily(self, episodes: int, seed: int) -> EpisodeStats:
         """Whole episodes of the greedy agent in the real environment."""
         return self.world.play(Greedy(cast(Components, self.components).player), episodes, seed)
-
-    @property
-    def evaluation_seeds(self) -> list[int]:
-        """Seeds that training never uses: of evaluations while training; after it of real and of
-        dreamt episodes, and of those that the model is scored on."""
-        sequence = np.random.SeedSequence([self.config.seed, EVALUATION_SEED])
-        return [int(seed) for seed in sequence.generate_state(4)]
 
     def _seeds(self, place: int) -> np.random.SeedSequence:
         """Of the replay (0), of the image encoder (1), of each round's collection (2 and on)."""
@@ -432,3 +426,10 @@ class AgentTraining(Job):
             self._encoding.load(tensors["encoding"], values["images"])
         self.learner.load_state_dict(tensors["learner"])
         self.optimizer.load_state_dict(tensors["optimizer"])
+
+
+def evaluation_seeds(seed: int) -> list[int]:
+    """Seeds that training by `seed` never uses: of evaluations while training; after it of real
+    and of dreamt episodes, and of those that the model is scored on."""
+    sequence = np.random.SeedSequence([seed, EVALUATION_SEED])
+    return [int(number) for number in sequence.generate_state(4)]

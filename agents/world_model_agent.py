@@ -32,7 +32,7 @@ from worldmodel import (
 from worldmodel.agents.components import Components
 from worldmodel.agents.config import AgentConfig
 from worldmodel.agents.image_encoder import encoded
-from worldmodel.agents.training import AgentTraining, World
+from worldmodel.agents.training import AgentTraining, World, evaluation_seeds
 from worldmodel.agents.uniform import Uniform
 from worldmodel.checkpoint import load_newest
 from worldmodel.distributions import draw
@@ -281,7 +281,7 @@ class WorldModelAgent:
 
         deterministic: acts by the mode of the policy.
         """
-        seed = self.training.evaluation_seeds[1] if seed is None else seed
+        seed = evaluation_seeds(self.config.seed)[1] if seed is None else seed
         agent = Greedy(self.policy) if deterministic and self.has_learned else self.policy
         return self.world.play(agent, episodes, seed)
 
@@ -370,12 +370,12 @@ def _world_of(
                 "there is nothing to learn from: pass an environment, or data=, "
                 "observation_space= and action_space="
             )
-        return World(observation_space, action_space, data=data)
+        return World(observation_space, action_space, is_recorded=True, data=data)
     source = EnvironmentSource(env)
     one = source.one()
     shown = (one.observation_space, one.action_space)
     one.close()
-    return World(*shown, source, data=data)
+    return World(*shown, source, is_recorded=data is not None, data=data)
 
 
 def world_from(
@@ -398,7 +398,8 @@ def world_from(
 def _new_folder(path: Path, config: AgentConfig, world: World) -> RunFolder:
     """The folder of a new run of an agent."""
     source = world.source
-    environment: dict[str, Any] = {"num_envs": world.num_envs, "workers": world.workers}
+    counts = ("num_envs", "workers", "is_recorded")
+    environment: dict[str, Any] = {name: getattr(world, name) for name in counts}
     if source is not None and isinstance(source.env, str):
         arguments = json.dumps(dict(source.arguments or {}))
         environment |= {"env": source.env, "arguments": arguments, **source.options}

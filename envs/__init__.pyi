@@ -30,6 +30,7 @@ from .toy_game_solver import (
     solve_toy_game as solve_toy_game,
 )
 from .toy_game_view import ToyGameView as ToyGameView
+from .views import VIEWS as VIEWS, register_view as register_view, view_for as view_for
 from .workers import WorkerVectorEnv as WorkerVectorEnv
 from .wrappers import (
     ActionRepeat as ActionRepeat,

@@ -55,6 +55,7 @@ class EnvironmentSource:
         nobody says."""
         env = self.one()
         limit = None if env.spec is None else env.spec.max_episode_steps
+        limit = limit or getattr(env.unwrapped, "time_limit", None)
         env.close()
         return limit and -(-limit // self.options.get("action_repeat", 1))
 

@@ -7,6 +7,7 @@ believes in, for a dream and for the real game alike.
 
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,6 +26,7 @@ class ToyGameView:
     """The believed ring and the player's cell, from rows (an `worldmodel.envs.dream_env.View`)."""
 
     modes: tuple[str, ...] = ("rgb_array", "ansi")
+    hides = True  # the player sees one cell; the others are to be found out
 
     def __init__(self, model: WorldModel, width: int, classes: int, particles: int = 16):
         """particles: latents drawn for each answer, which is their mean."""
@@ -79,6 +81,11 @@ class ToyGameView:
         draw = draw_ring if mode == "rgb_array" else ring_text
         rings, positions = self.ring(state).numpy(), state.position.tolist()
         return [draw(ring, position) for ring, position in zip(rings, positions, strict=True)]
+
+    def real(self, info: dict[str, Any], mode: str) -> Any:
+        """The true ring, from the `info` of one real game."""
+        draw = draw_ring if mode == "rgb_array" else ring_text
+        return draw(np.eye(self.classes)[info["ring"][0]], int(info["position"][0]))
 
     def _probabilities(self, percept: Any, batch_size: int) -> Tensor:
         observation: Categorical = percept.first.parts["observation"]

@@ -3,7 +3,7 @@
 import contextlib
 
 from worldmodel.experiments.recordings.training import Training
-from worldmodel.experiments.runs.progress import Interrupted
+from worldmodel.experiments.runs.interruption import Interrupted
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunFolder
 

@@ -23,7 +23,7 @@ from worldmodel.experiments.rl.config import (
     quick_control,
 )
 from worldmodel.experiments.rl.training import Training, load, phase_steps, stages
-from worldmodel.experiments.runs.progress import Interrupted
+from worldmodel.experiments.runs.interruption import Interrupted
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunFolder

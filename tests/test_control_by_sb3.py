@@ -21,7 +21,7 @@ from worldmodel.experiments.rl.config import (
 from worldmodel.experiments.rl.toy_game import Training as ToyGameTraining
 from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
 from worldmodel.experiments.rl.training import Training
-from worldmodel.experiments.runs.progress import Interrupted
+from worldmodel.experiments.runs.interruption import Interrupted
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError

@@ -18,7 +18,7 @@ from worldmodel import experiments
 from worldmodel.experiments.data.datasets import open_data
 from worldmodel.experiments.rl.config import ControlConfig, EnvironmentConfig, quick_control
 from worldmodel.experiments.rl.training import Training
-from worldmodel.experiments.runs.progress import Interrupted
+from worldmodel.experiments.runs.interruption import Interrupted
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder

@@ -21,7 +21,7 @@ from worldmodel.experiments.rl.config import ControlConfig, EnvironmentConfig, q
 from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
 from worldmodel.experiments.runs.command import command_of, settings
 from worldmodel.experiments.runs.registry import new_run
-from worldmodel.experiments.runs.stages import newest_checkpoint
+from worldmodel.experiments.runs.training import newest_checkpoint
 from worldmodel.experiments.show.report import charts, evaluated, films, page, sections
 from worldmodel.experiments.show.report.kinds import Mean, Reached
 from worldmodel.progress import Reporter

@@ -13,7 +13,7 @@ from runs import assert_same
 from worldmodel.checkpoint import list_checkpoints
 from worldmodel.experiments.rl.toy_game import Training, load
 from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
-from worldmodel.experiments.runs.progress import Interrupted
+from worldmodel.experiments.runs.interruption import Interrupted
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder

@@ -43,7 +43,7 @@ from worldmodel.experiments.rl.config import (
 )
 from worldmodel.experiments.rl.environments import real_environment, vector_env
 from worldmodel.experiments.rl.training import Training, load, stages
-from worldmodel.experiments.runs.progress import Interrupted
+from worldmodel.experiments.runs.interruption import Interrupted
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.noise import OwnNoise
 from worldmodel.progress import Reporter

@@ -34,7 +34,7 @@ from worldmodel.experiments.images.training import (
     rising_average,
     train_autoencoder,
 )
-from worldmodel.experiments.runs.progress import Interrupted
+from worldmodel.experiments.runs.interruption import Interrupted
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.progress import Reporter
 

@@ -1,6 +1,6 @@
 """A model and how it learns: one objective, and the average of the weights."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 from torch import nn
@@ -61,6 +61,20 @@ class Learner:
         if self.average is not None:
             self.average.update_parameters(self.model)
         return metrics
+
+    def fit(
+        self,
+        batches: Iterable[Any],
+        updates: int,
+        note: Callable[[int, Metrics], None] = lambda done, metrics: None,
+    ) -> WorldModel:
+        """Makes so many updates, and returns the model with the average of its weights.
+
+        note: called with the updates that are done and the metrics of the last one.
+        """
+        for done, batch in zip(range(1, updates + 1), batches, strict=False):
+            note(done, self.update(batch))
+        return self.keep_average()
 
     def keep_average(self) -> WorldModel:
         """Gives the model the average of its weights; returns it."""

@@ -24,12 +24,12 @@ from torch import Tensor
 
 from worldmodel import Agent, Encoder, Greedy, Memoryless, encoder_for, play_episodes
 from worldmodel.agents import sb3
+from worldmodel.agents.training import SIDE_BY_SIDE, evaluation_seeds
 from worldmodel.codecs import FlatEncoder
-from worldmodel.envs import GymEnvironment, arguments_from_json, make_environment
+from worldmodel.envs import GymEnvironment
 from worldmodel.experiments.bench.settings import ControlSettings
 from worldmodel.experiments.rl.baseline_config import BaselineConfig
-from worldmodel.experiments.rl.environments import NOT_OF_ONE, real_environment
-from worldmodel.experiments.rl.returns import CURVE_COPIES, evaluation_seeds
+from worldmodel.experiments.rl.run import source_of
 from worldmodel.experiments.runs.registry import config_of, new_run
 from worldmodel.noise import OwnNoise
 from worldmodel.progress import Reporter
@@ -118,7 +118,7 @@ def baseline(folder: RunFolder, reporter: Reporter) -> None:
     torch.set_num_threads(config.threads)
     recipe = ZOO.get((config.algorithm, env_of(config)), Recipe(config.steps, 1, {}))
     algorithm, games = learner(config, recipe)
-    real = real_environment(config.environment, 1, None)
+    real = source_of(config.environment).one()
     real.close()
     agent = agent_of(algorithm, games, real.observation_space)
     begun, number = time.monotonic(), 0
@@ -152,13 +152,10 @@ def env_of(config: BaselineConfig) -> str:
 
 def learner(config: BaselineConfig, recipe: Recipe) -> tuple[BaseAlgorithm, VecEnv]:
     """A new algorithm and the real environments that it learns from."""
-    options = {
-        key: value for key, value in vars(config.environment).items() if key not in NOT_OF_ONE
-    }
+    source = source_of(config.environment)
 
     def make() -> gymnasium.Env:
-        arguments = arguments_from_json(config.environment.arguments)
-        environment = make_environment(env_of(config), arguments, **options)
+        environment = source.one()
         if isinstance(environment.observation_space, CLASSES):
             return FlattenObservation(environment)
         return environment
@@ -197,9 +194,9 @@ def agent_of(algorithm: BaseAlgorithm, games: VecEnv, shown: spaces.Space) -> Ag
 
 def real_returns(config: BaselineConfig, agent: Agent) -> np.ndarray:
     """The returns of an evaluation's episodes, [episodes]: always of the same games."""
-    seed = evaluation_seeds(config)[0]
-    copies = min(config.episodes, CURVE_COPIES)
-    environment: GymEnvironment = real_environment(config.environment, copies, seed)
+    seed = evaluation_seeds(config.seed)[0]
+    copies = min(config.episodes, SIDE_BY_SIDE)
+    environment = GymEnvironment(source_of(config.environment).vector(copies), seed)
     with OwnNoise(seed)():
         returns = play_episodes(environment, agent, config.episodes, copies).returns
     environment.close()

@@ -21,8 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from worldmodel import CORES, ELBO, Row, Sequences, Trainer, WorldModel, core_options, model_for
 from worldmodel.experiments.bench.table import rate_of, table
+from worldmodel.experiments.runs.interruption import Stage
 from worldmodel.experiments.runs.processor import PRODUCTS, Products, products, release_memory
-from worldmodel.experiments.runs.progress import Stage
 from worldmodel.progress import Reporter
 from worldmodel.testing.exact import STEPS, ObviousELBO
 

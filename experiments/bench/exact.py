@@ -13,44 +13,39 @@ optimizer's. What to expect stands in docs/results.md.
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
+import gymnasium
 import numpy as np
 import torch
 from rich.table import Table
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from worldmodel import (
     ELBO,
-    FIVO,
-    IWAE,
     Episodes,
     GenCore,
+    Learner,
     Objective,
     Replay,
     Sequences,
-    Trainer,
     WorldModel,
+    action_codec,
     core_options,
     cosine,
     linear,
     make_core,
+    make_objective,
+    model_for,
     nested,
 )
 from worldmodel.agents import Uniform
+from worldmodel.envs import GymEnvironment, ToyGame
 from worldmodel.experiments.bench.settings import ExactSettings, quick_exact
 from worldmodel.experiments.bench.table import table
-from worldmodel.experiments.measure.scores import model_nats, over_keys
-from worldmodel.experiments.rl.toy_game import Parts
-from worldmodel.experiments.rl.toy_game_config import (
-    Core,
-    LearningConfig,
-    ModelConfig,
-    ToyGameConfig,
-)
-from worldmodel.experiments.rl.toy_game_evaluation import exact_nats, held_out_episodes, score
-from worldmodel.experiments.runs.progress import stoppable
+from worldmodel.experiments.measure.scores import first_episodes, model_nats, over_keys, per_step
+from worldmodel.experiments.rl.yardsticks import ToyGameYardstick
+from worldmodel.experiments.runs.interruption import stoppable
 from worldmodel.progress import Reporter
 from worldmodel.testing.exact import (
     BY_HAND,
@@ -61,7 +56,7 @@ from worldmodel.testing.exact import (
     model_by_hand,
 )
 
-AVERAGING = 0.99  # of the weights: what is scored
+EMA_DECAY = 0.99  # of the weights: what is scored
 PHASE_UPDATES = 50  # of play of 512 games: some 50,000 rows, each seen about once
 GAMES = 512
 QUIET_UPDATES = 400  # a KL weight above 1: latents that are loud early drown what must be recalled
@@ -170,7 +165,7 @@ def fit_gaps(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]:
             options = core_options(core, sizes)
             model = chain_model(chain, core, config.fit_hidden, **options)
             title = f"{name} learns the chain by {bound}"
-            objective = objective_for(model, bound, config.learning_particles)
+            objective = make_objective(bound, model, 1 if bound == "elbo" else config.learning_particles)
             told = (updates, config.fit_rate, title, reporter)
             seconds = learn(model, objective, fresh_rows(chain), *told)
             for figure in scores(model, task, name, SCORES):
@@ -179,40 +174,38 @@ def fit_gaps(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]:
 
 def toy_game_gaps(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]:
     """What is lost on whole episodes of the toy game, the rows after the first."""
+    game = ToyGame()
     for core in config.core:
         torch.manual_seed(config.seed + 2)
-        parts = Parts(_game_config(config, core), reward_support=[-1.0])
+        options = core_options(core, {"latent": 4})
+        spaces = game.observation_space, game.action_space
+        model = model_for(*spaces, core, config.game_hidden, [-1.0], **options)
         title, updates = f"{core} learns the toy game", config.game_updates
-        objective = ELBO(parts.model, linear(10.0, 1.0, QUIET_UPDATES))
+        objective = ELBO(model, linear(10.0, 1.0, QUIET_UPDATES))
         told = (updates, config.game_rate, title, reporter)
-        seconds = learn(parts.model, objective, fresh_play(parts, config.seed), *told)
+        seconds = learn(model, objective, fresh_play(game, config.seed), *told)
         reporter.say(f"{core}: scoring {config.episodes} held-out episodes")
-        task = held_out_games(parts, config)
-        for figure in scores(parts.model, task, core, GAME_SCORES):
+        task = held_out_games(game, config)
+        for figure in scores(model, task, core, GAME_SCORES):
             yield figure._replace(trained_by="elbo", seconds=seconds, updates=updates)
 
 
-def _game_config(config: ExactSettings, core: Core) -> ToyGameConfig:
-    model = ModelConfig(core=core, hidden=config.game_hidden, latent=4)
-    nothing_by_heart = LearningConfig(dropout=0.0)  # data without end needs no dropout
-    return ToyGameConfig(model=model, learning=nothing_by_heart, seed=config.seed)
+def real_games(copies: int, seed: int) -> GymEnvironment:
+    """Games side by side."""
+    return GymEnvironment(gymnasium.make_vec("worldmodel/ToyGame-v0", copies), seed)
 
 
-def held_out_games(parts: Parts, config: ExactSettings) -> Task:
+def held_out_games(game: ToyGame, config: ExactSettings) -> Task:
     """Whole episodes of the uniform agent."""
     torch.manual_seed(config.seed + 1)
     seed = int(np.random.SeedSequence([config.seed, 1]).generate_state(1)[0])
-    episodes = held_out_episodes(parts, config.episodes, seed)
-    sequences = episodes.sequences(parts.actions)
+    environment = real_games(config.episodes, seed)
+    rows = cast(int, game.time_limit) + 1
+    episodes = first_episodes(environment, Uniform(game.action_space), config.episodes, rows)
+    sequences = episodes.sequences(action_codec(game.action_space))
     counted = sequences.mask & ~sequences.rows.first
-    return Task("toy game", sequences, over_keys(exact_nats(parts, sequences)), counted)
-
-
-def objective_for(model: WorldModel, bound: str, particles: int) -> Objective:
-    """The ELBO of one particle, or another bound of several."""
-    if bound == "elbo":
-        return ELBO(model)
-    return IWAE(model, particles) if bound == "iwae" else FIVO(model, particles)
+    exact = ToyGameYardstick(game).log_probs(sequences)
+    return Task("toy game", sequences, over_keys(exact), counted)
 
 
 def fresh_rows(chain: Chain, length: int = 32, batch_size: int = 32) -> Iterator[list[Sequences]]:
@@ -221,18 +214,19 @@ def fresh_rows(chain: Chain, length: int = 32, batch_size: int = 32) -> Iterator
         yield [_float(as_sequences(chain.sample(length, batch_size)[1]))]
 
 
-def fresh_play(parts: Parts, seed: int) -> Iterator[list[Sequences]]:
+def fresh_play(game: ToyGame, seed: int) -> Iterator[list[Sequences]]:
     """Batches of whole episodes of a uniform agent's new games, without end."""
+    rows = cast(int, game.time_limit) + 1
     for phase in np.random.SeedSequence([seed, 0]).generate_state(2**16):
-        environment = parts.environment(GAMES, int(phase))
-        core = GenCore(environment, Uniform(parts.action_space))
+        environment = real_games(GAMES, int(phase))
+        core = GenCore(environment, Uniform(game.action_space))
         with torch.no_grad():
-            sequences, _, _ = core.generate(parts.time_limit + 1, core.initial_state(GAMES))
+            sequences, _, _ = core.generate(rows, core.initial_state(GAMES))
         environment.close()
         replay = Replay(core.actions, int(phase))
         replay.add(Episodes.cut(sequences, core.actions))
         for _ in range(PHASE_UPDATES):
-            yield replay.sample(parts.time_limit + 1, 1_024, from_start=1.0)
+            yield replay.sample(rows, 1_024, from_start=1.0)
 
 
 def learn(
@@ -247,16 +241,13 @@ def learn(
     """Ends with the average of the last weights; the seconds that it took."""
     begun = time.monotonic()
     rate = cosine(learning_rate, learning_rate / 20, updates)
-    trainer = Trainer(objective, model.parameters(), rate, weight_decay=0.05, clip_norm=0.3)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGING), use_buffers=True)
-    model.train()
+    learner = Learner(model, objective, rate, 0.05, clip_norm=0.3, ema_decay=EMA_DECAY)
     with reporter.stage(title, updates, 0, "updates") as progress:
-        for done, batch in zip(range(1, updates + 1), batches, strict=False):
-            loss = trainer.update(batch)["loss"]
-            average.update_parameters(model)
-            progress.update(done, f"{loss:.4f} nats a row")
-    model.load_state_dict(average.module.state_dict())
-    model.eval()
+        learner.fit(
+            batches,
+            updates,
+            lambda done, metrics: progress.update(done, f"loss {metrics['loss']:.4f} nats a row"),
+        )
     return time.monotonic() - begun
 
 
@@ -267,7 +258,9 @@ def scores(
     latents = model.initial_state(1).core.latent.shape[-1]
     for bound, particles in asked if latents else (("exact", 1),):
         by_key = model_nats(model, task.sequences, bound if latents else "elbo", particles)
-        found = score(over_keys(by_key), task.exact, task.counted)
+        log_prob = over_keys(by_key)
+        value, _ = per_step(-log_prob, task.counted)
+        gap, error = per_step(task.exact - log_prob, task.counted)
         yield Figure(
             what=task.what,
             core=name,
@@ -275,10 +268,10 @@ def scores(
             trained_by=None,
             bound=bound,
             particles=particles,
-            exact=found.exact_nats,
-            value=found.nats,
-            gap=found.gap,
-            se=found.gap_error,
+            exact=per_step(-task.exact, task.counted)[0],
+            value=value,
+            gap=gap,
+            se=error,
             expected=None,
             seconds=0.0,
             updates=0,

@@ -42,7 +42,7 @@ from worldmodel.experiments.recordings.learning import (
 )
 from worldmodel.experiments.recordings.midi import Midi
 from worldmodel.experiments.recordings.shelf import as_episodes
-from worldmodel.experiments.runs.progress import stoppable
+from worldmodel.experiments.runs.interruption import stoppable
 from worldmodel.noise import OwnNoise
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError

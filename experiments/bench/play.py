@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from rich.table import Table
+from worldmodel.experiments.rl.environments import real_environment
 from worldmodel.experiments.rl.parts import Facts, Parts
 
 from worldmodel import action_codec
 from worldmodel.experiments.bench.settings import PlaySettings
 from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.rl.config import ControlConfig, EnvironmentConfig, SeeingConfig
-from worldmodel.experiments.rl.environments import real_environment
 from worldmodel.experiments.runs.processor import resident
 from worldmodel.experiments.runs.registry import offered
 from worldmodel.experiments.show.config import PlayConfig

@@ -11,13 +11,7 @@ from typing import Annotated, Literal, get_args
 import tyro
 
 from worldmodel.experiments.rl.baseline_config import BaselineConfig
-from worldmodel.experiments.rl.config import AgentName
-from worldmodel.experiments.rl.toy_game_config import (
-    Core,
-    LearningBound,
-    not_negative,
-    positive,
-)
+from worldmodel.options import not_negative, positive
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 

@@ -44,7 +44,7 @@ from worldmodel.experiments.recordings.learning import (
     updates_within,
 )
 from worldmodel.experiments.recordings.shelf import as_episodes, examples
-from worldmodel.experiments.runs.progress import stoppable
+from worldmodel.experiments.runs.interruption import stoppable
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError
 

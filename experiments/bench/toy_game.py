@@ -19,14 +19,12 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from worldmodel import Agent, ModelState, Row, action_codec, play_episodes
+from worldmodel.agents.training import evaluation_seeds
 from worldmodel.distributions import Certain
 from worldmodel.envs import GymEnvironment, ToyGame
 from worldmodel.experiments.bench.settings import ToyGameSettings
 from worldmodel.experiments.bench.table import table
-from worldmodel.experiments.rl.toy_game_evaluation import (
-    EVALUATION_SEED,
-    mean_interval,
-)
+from worldmodel.experiments.measure.scores import returns_of
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError
 
@@ -122,19 +120,19 @@ def run(settings: ToyGameSettings, reporter: Reporter, games: int = GAMES) -> di
 
         model.learn(steps, callback=tell)
     seconds = time.monotonic() - begun
-    fresh = int(np.random.SeedSequence([seed, EVALUATION_SEED]).generate_state(1)[0])
-    environment = GymEnvironment(gymnasium.make_vec("worldmodel/ToyGame-v0", games, **told), fresh)
+    world = GymEnvironment(
+        gymnasium.make_vec("worldmodel/ToyGame-v0", games, **told), evaluation_seeds(seed)[1]
+    )
     reporter.note("playing real games", 0, games)
     agent = GreedyBaseline(model, game, settings.last_action)
-    played = play_episodes(environment, agent, games, limit=game.time_limit)
-    mean, interval = mean_interval(played.lengths)
+    played = play_episodes(world, agent, games, limit=game.time_limit)
+    returns = returns_of(played.returns, seed)
     return {
         "algorithm": settings.algorithm,
         "last_action": settings.last_action,
         "real_steps": int(model.num_timesteps),
-        "mean_steps": mean,
-        "mean_steps_ci95": interval,
-        "solved_fraction": float(played.terminated.mean()),
+        **{f"real_return_{key}": value for key, value in returns.items()},
+        "terminated": float(played.terminated.mean()),
         "seconds": seconds,
         "seed": seed,
         "games": games,

@@ -25,7 +25,7 @@ from worldmodel.experiments.bench.settings import VAESettings
 from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.images.config import VAELearningConfig, VAEModelConfig
 from worldmodel.experiments.images.training import Learner, model_of, updates_within
-from worldmodel.experiments.runs.progress import Stage, stoppable
+from worldmodel.experiments.runs.interruption import Stage, stoppable
 from worldmodel.image_batches import Batches, HeldImages, binarise
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError

@@ -16,9 +16,9 @@ from worldmodel.disk_store import StoreInUseError
 from worldmodel.envs.observations import StrangeValueError
 from worldmodel.experiments.cli import settings as of
 from worldmodel.experiments.runs import registry
-from worldmodel.experiments.runs.progress import Interrupted
+from worldmodel.experiments.runs.interruption import Interrupted
 from worldmodel.experiments.runs.registry import config_of, offered, offers
-from worldmodel.experiments.runs.stages import newest_checkpoint
+from worldmodel.experiments.runs.training import newest_checkpoint
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder, write_text
 

@@ -1,9 +1,9 @@
-"""What the experiment with images can be told; see `worldmodel.experiments.rl.toy_game_config`."""
+"""What the experiment with images can be told; see `worldmodel.options`."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from worldmodel.experiments.rl.toy_game_config import positive
+from worldmodel.options import positive
 
 
 @dataclass(frozen=True)

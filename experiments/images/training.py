@@ -37,7 +37,7 @@ from worldmodel.experiments.images.files import images_of
 from worldmodel.experiments.images.grids import save_grid
 from worldmodel.experiments.runs.naming import run_name
 from worldmodel.experiments.runs.registry import config_of
-from worldmodel.experiments.runs.stages import Stage, Told, Training as Run, newest_checkpoint
+from worldmodel.experiments.runs.training import Stage, Told, Training as Run, newest_checkpoint
 from worldmodel.image_batches import Batches, Binarisation, HeldImages
 from worldmodel.objectives import Metrics
 from worldmodel.progress import Reporter

@@ -1,11 +1,11 @@
-"""What the experiments on recordings can be told; see `rl.toy_game_config`."""
+"""What the experiments on recordings can be told; see `worldmodel.options`."""
 
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from worldmodel.experiments.rl.toy_game_config import (
+from worldmodel.options import (
     Core,
     LearningBound,
     below_one,

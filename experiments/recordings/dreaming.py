@@ -13,7 +13,7 @@ from worldmodel.experiments.recordings.learning import model_of
 from worldmodel.experiments.recordings.shelf import as_episodes, held_out, kind_of
 from worldmodel.experiments.runs.naming import run_name
 from worldmodel.experiments.runs.registry import config_of
-from worldmodel.experiments.runs.stages import newest_checkpoint
+from worldmodel.experiments.runs.training import newest_checkpoint
 from worldmodel.noise import OwnNoise
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder

@@ -25,7 +25,7 @@ from worldmodel.experiments.recordings.learning import (
 )
 from worldmodel.experiments.recordings.shelf import examples, shelf, take_in
 from worldmodel.experiments.runs.registry import config_of
-from worldmodel.experiments.runs.stages import Stage, Told, Training as Run
+from worldmodel.experiments.runs.training import Stage, Told, Training as Run
 from worldmodel.noise import OwnNoise
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunFolder

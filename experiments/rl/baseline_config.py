@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from worldmodel.experiments.rl.config import EnvironmentConfig
-from worldmodel.experiments.rl.toy_game_config import positive
+from worldmodel.options import positive
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class BaselineConfig:
         positive(self, "steps", "every", "episodes", "threads")
         if self.environment.env is None:
             raise ValueError("a baseline learns from a real environment: give --env ID")
-        if (self.environment.copies, self.environment.workers) != (1, 0):
+        if (self.environment.num_envs, self.environment.workers) != (1, 0):
             raise ValueError(
                 "how many copies a baseline plays is one of its hyperparameters: leave out "
-                "--copies and --workers"
+                "--num-envs and --workers"
             )

@@ -1,12 +1,16 @@
-"""What the control experiment can be told; see `worldmodel.experiments.rl.toy_game_config`."""
+"""The options of reinforcement learning: an agent, its environment, its evaluation."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
 
-from worldmodel.experiments.rl.toy_game_config import below_one, not_negative, positive, shares
-
-Method = Literal["auto", "actor-critic", "all-actions", "dynamics"]
-AgentName = Literal["own", "sb3:PPO", "sb3:A2C", "sb3:DQN", "sb3:SAC", "sb3:RecurrentPPO"]
+from worldmodel.agents.config import (
+    AgentConfig,
+    CollectConfig,
+    ImageConfig,
+    LearningConfig,
+    ModelConfig,
+    PolicyConfig,
+)
+from worldmodel.options import not_negative, positive
 
 
 @dataclass(frozen=True)
@@ -20,26 +24,26 @@ class EnvironmentConfig:
     action_repeat: int = 1
     """How often each action is played; rewards are summed."""
     time_limit: int | None = None
-    """Its own steps after which an episode is truncated; None: as it is registered."""
+    """Its own steps after which an episode is truncated; by default as it is registered."""
     hide: tuple[int, ...] = ()
     """Numbers of a vector that are not shown, by their places."""
     hidden_velocities: bool = False
     """Show positions only, where it is known which numbers are velocities."""
     keys: tuple[str, ...] = ()
-    """Of a dictionary of observations, those that are shown; none: all."""
+    """Of a dictionary of observations, those that are shown; by default all."""
     pixels: int | None = None
     """The rendered image, of so many pixels a side, is the observation."""
     resize: int | None = None
     """Images among the observations get so many pixels a side."""
     grayscale: bool = False
     """Images among the observations lose their colours."""
-    copies: int = 1
-    """Played side by side while collecting."""
+    num_envs: int = 1
+    """Copies that are played side by side while collecting."""
     workers: int = 0
     """Processes that share the copies; 0: this one."""
 
     def __post_init__(self) -> None:
-        positive(self, "action_repeat", "copies")
+        positive(self, "action_repeat", "num_envs")
         for name in ("pixels", "resize"):
             side = getattr(self, name)
             if side is not None and not 16 <= side <= 256:
@@ -49,235 +53,27 @@ class EnvironmentConfig:
 
 
 @dataclass(frozen=True)
-class SeeingConfig:
-    """How an observation that is one image is taken in."""
-
-    vae: Literal["frozen", "joint"] = "frozen"
-    """frozen: a convolutional VAE learns from the images that were played, and the world is one of
-    its codes. joint: the world model learns convolutions itself, and the policy acts on what it
-    draws images from, so that none are drawn in dreams (images beside other observations are
-    learned jointly, too, but are drawn)."""
-    vae_latent: int = 8
-    """Numbers of a code (frozen); those that turn out to tell nothing are left at 0."""
-    vae_hidden: int = 128
-    """Units between convolutions and code, both ways."""
-    vae_width: int = 8
-    """Channels at the highest resolution."""
-    vae_likelihood: Literal["mse", "discretised-logistic"] = "mse"
-    """Of pixels (frozen): a Gaussian of fixed scale, or a mass over the 256 levels."""
-    vae_std: float = 0.1
-    """Of mse, as a share of the full brightness."""
-    vae_beta: float = 0.02
-    """Weight of the codes' KL divergence (frozen). A small thing that moves over an empty ground
-    is worth few nats, and at 1 codes say nothing of it for the first thousand updates."""
-    vae_updates: int = 2_000
-    """Updates of the VAE after the first collection (frozen, as all that follow)."""
-    vae_growth: float = 2.0
-    """It learns again as soon as so many times the steps have been played that it has learned
-    from: a policy comes to see what chance never saw. What was recorded is then seen anew."""
-    vae_batch: int = 64
-    """Images of an update."""
-    vae_rate: float = 0.002
-    """Adam's learning rate, at first; it falls along a cosine."""
-
-    def __post_init__(self) -> None:
-        positive(self, "vae_latent", "vae_hidden", "vae_width", "vae_std")
-        positive(self, "vae_updates", "vae_batch", "vae_rate")
-        if self.vae_beta < 0 or self.vae_growth <= 1:
-            raise ValueError(
-                "--vae-beta must be 0 or more and --vae-growth above 1, "
-                f"got {self.vae_beta} and {self.vae_growth}"
-            )
-
-
-@dataclass(frozen=True)
-class WorldConfig:
-    """The world model."""
-
-    core: Literal["auto", "rnn", "independent", "vrnn", "srnn", "rssm"] = "auto"
-    """The sequence core. auto: rnn, but rssm for images that are learned jointly."""
-    memory: int = 16
-    """Units of the recurrence. Few of them learn a world that shows nearly all; one that has to be
-    remembered wants more."""
-    hidden: int = 128
-    """Units of the decoder, which reads the memory and what led to the row."""
-    latent: int = 16
-    """Size of a row's latent (not rnn)."""
-    latent_classes: int = 0
-    """Values of each of `latent` categoricals; 0: Gaussian latents (rssm only)."""
-    recurrence: Literal["default", "gru", "lstm", "normalised-gru", "skip-gru"] = "skip-gru"
-    """skip-gru: the decoder reads what the recurrence hears, too, and begins with the observation
-    before."""
-    layers: int = 1
-    """Of the recurrence."""
-    history: int = 1
-    """Observations that the context holds; some replace a memory."""
-    rewards: Literal["auto", "density"] = "auto"
-    """auto: a probability of each value, if there are few of them in the first collection."""
-    minimum_std: float = 0.01
-    """Of a number's density, relative to how far the number varied in the first collection."""
-
-    def __post_init__(self) -> None:
-        positive(self, "memory", "hidden", "latent", "layers", "history", "minimum_std")
-        if self.latent_classes < 0 or self.latent_classes == 1:
-            raise ValueError(
-                "--latent-classes is 0 (Gaussian latents) or 2 and more, "
-                f"got {self.latent_classes}"
-            )
-
-
-@dataclass(frozen=True)
-class CollectingConfig:
-    """What is played in the real environment."""
-
-    steps: int = 5_000
-    """Steps of the real environment, all in all."""
-    prefill: int = 500
-    """The first of them, at random."""
-    persistence: float = 0.0
-    """The probability that the last action is repeated in these: swings what has to be swung."""
-    phase: int = 250
-    """Steps a round, played by the policy."""
-
-    def __post_init__(self) -> None:
-        positive(self, "steps", "prefill", "phase")
-        below_one(self, "persistence")
-        if self.prefill > self.steps:
-            raise ValueError(
-                f"--prefill is a part of --steps, got {self.prefill} of {self.steps} steps"
-            )
-
-
-@dataclass(frozen=True)
-class WorldLearningConfig:
-    """How the world model learns."""
-
-    first_updates: int = 600
-    """Updates after the first collection."""
-    update_ratio: float = 1.0
-    """Updates a real step after it."""
-    window: int = 32
-    """Rows of a training window, at most."""
-    batch_rows: int = 1_024
-    """Rows of a batch of windows, on average."""
-    from_start: float = 0.25
-    """The share of windows that begin at an episode's first row."""
-    burn_in: int = 1
-    """Rows of a window that begins late that are not scored: it has not seen what came before."""
-    learning_rate: float = 0.003
-    """Adam's, at first; it falls along a cosine to a tenth."""
-    weight_decay: float = 0.0
-    """Adam's, decoupled."""
-    dropout: float = 0.0
-    """The share of features that the decoder does not get to read, in training."""
-    kl_weight: float = 1.0
-    """Weight of the KL divergence (no metric knows of it)."""
-    free_nats: float = 0.0
-    """A row's KL divergence below this is not made smaller."""
-    kl_balance: float | None = None
-    """The share of the KL divergence's gradient that moves the prior; None: the true gradient."""
-
-    def __post_init__(self) -> None:
-        positive(self, "first_updates", "update_ratio", "window", "batch_rows", "learning_rate")
-        not_negative(self, "burn_in", "weight_decay", "kl_weight", "free_nats")
-        shares(self, "from_start", "kl_balance")
-        below_one(self, "dropout")
-
-
-class Rollouts(NamedTuple):
-    """What was left open, settled."""
-
-    method: Method
-    dreams: int  # side by side
-    length: int  # rows
-    trace: float  # lambda of the returns
-
-
-@dataclass(frozen=True)
-class DreamingConfig:
-    """How the policy is trained, in the dream alone."""
-
-    agent: AgentName = "own"
-    """own, or an algorithm of stable-baselines3, unchanged (RecurrentPPO: of sb3-contrib)."""
-    agent_arguments: str = "{}"
-    """Of that algorithm's own constructor, as JSON, instead of those chosen here (sb3 only)."""
-    method: Method = "auto"
-    """Our own agent's. actor-critic: the score function of the actions chosen; all-actions: each
-    is tried in a fork of the dream; dynamics: the gradient through the dream. auto: dynamics for
-    actions that are numbers, actor-critic for others."""
-    first_rollouts: int = 600
-    """Rollouts in the dream after the first collection."""
-    rollout_ratio: float = 1.0
-    """Rollouts a real step after it; each makes one update."""
-    dreams: int | None = None
-    """Games dreamt side by side; they begin with beliefs about recorded rows. None: 128, or 256
-    for the gradient through the dream."""
-    length: int | None = None
-    """Rows a rollout. None: 40, or 20 for the gradient through the dream, which farther back is
-    mostly noise."""
-    horizon: int = 200
-    """Steps after which a dream is over and another one begins."""
-    policy_hidden: int = 128
-    """Units of the policy's and of the critic's layers."""
-    policy_rate: float = 0.001
-    """Adam's learning rate, at first; it falls along a cosine to a tenth."""
-    discount: float = 0.99
-    """Of rewards, a step."""
-    trace: float | None = None
-    """lambda of the returns (not DQN, SAC). None: 0.97, or 0.95 for the gradient through the
-    dream."""
-    averaging: float = 0.995
-    """Decay of the average of our own policy's weights, which is what acts in reality; 0: none."""
-    entropy: float = 0.003
-    """Weight of the entropy bonus, in units of how far returns lie apart (not DQN, SAC)."""
-
-    def __post_init__(self) -> None:
-        positive(self, "first_rollouts", "rollout_ratio", "horizon")
-        positive(self, "policy_hidden", "policy_rate", "discount")
-        given = [name for name in ("dreams", "length") if getattr(self, name) is not None]
-        positive(self, *given)
-        not_negative(self, "entropy")
-        shares(self, "discount", "trace")
-        below_one(self, "averaging")
-        if self.agent == "own" and self.agent_arguments != "{}":
-            raise ValueError("--agent-arguments are those of an algorithm: choose --agent sb3:...")
-        if self.agent != "own" and self.method != "auto":
-            raise ValueError(
-                f"--method is our own agent's: leave it out with --agent {self.agent}"
-            )
-
-    @property
-    def algorithm(self) -> str | None:
-        """The name of stable-baselines3's algorithm, if it is one."""
-        return None if self.agent == "own" else self.agent.removeprefix("sb3:")
-
-    def rollouts(self, are_numbers: bool) -> Rollouts:
-        """How rollouts are made for actions that are numbers, or for others."""
-        method = self.method
-        if method == "auto":
-            is_ours = self.algorithm is None
-            method = "dynamics" if are_numbers and is_ours else "actor-critic"
-        dreams, length, trace = (256, 20, 0.95) if method == "dynamics" else (128, 40, 0.97)
-        trace = trace if self.trace is None else self.trace
-        return Rollouts(method, self.dreams or dreams, self.length or length, trace)
-
-
-@dataclass(frozen=True)
-class ProtocolConfig:
-    """How a run is evaluated at the end: see `worldmodel.experiments.rl.evaluation`."""
+class EvaluationConfig:
+    """The evaluation of a run: see `rl.evaluation`."""
 
     episodes: int = 100
     """Real episodes, and dreamt ones, of the greedy agent."""
     held_out: int = 20
     """Episodes that the world model is scored on: played for that alone, or of --data."""
-    bound: Literal["elbo", "iwae", "fivo"] = "iwae"
-    """What is reported of it: the mean of K bounds, the importance-weighted or the filtering
-    one."""
-    particles: int = 16
+    held_out_agent: str = "exploring"
+    """Who plays them. exploring: the agent as it collects; random: actions at random."""
+    bound: str = "iwae"
+    """What is reported, by its name in `worldmodel.BOUNDS`: the mean of K bounds (elbo), the
+    importance-weighted (iwae) or the filtering one (fivo)."""
+    num_particles: int = 16
     """K of that bound."""
 
     def __post_init__(self) -> None:
-        positive(self, "particles")
+        positive(self, "num_particles")
+        if self.held_out_agent not in ("exploring", "random"):
+            raise ValueError(
+                f"--held-out-agent is exploring or random, got {self.held_out_agent}"
+            )
         if self.episodes < 2 or self.held_out < 2:
             raise ValueError(
                 "--episodes and --held-out must be 2 or more (there is no standard error of "
@@ -286,25 +82,7 @@ class ProtocolConfig:
 
 
 @dataclass(frozen=True)
-class ReturnsConfig(ProtocolConfig):
-    """How the policy is evaluated: greedily, on whole episodes, under seeds of their own."""
-
-    curve_episodes: int = 20
-    """Real episodes after each round, for the learning curve; 0: none."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.curve_episodes < 0:
-            raise ValueError(f"--curve-episodes must be 0 or more, got {self.curve_episodes}")
-
-    @property
-    def protocol(self) -> ProtocolConfig:
-        """What concerns the end."""
-        return ProtocolConfig(self.episodes, self.held_out, self.bound, self.particles)
-
-
-@dataclass(frozen=True)
-class ControlConfig:
+class RLConfig:
     """Any Gymnasium environment: collect, learn a world model, train a policy in its dream.
 
     The run folder holds config.json, metrics.jsonl, checkpoints/ and episodes/ (the replay);
@@ -312,51 +90,118 @@ class ControlConfig:
     """
 
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    steps: int = 5_000
+    """Steps of the real environment, all in all."""
     data: str | None = None
     """Recorded episodes to learn from instead of playing: a Minari data set, a folder of episodes,
     a store or a run. --env is then needed for the real evaluation only, and --steps tells how much
     is learned, as if so many steps had been played."""
-    seeing: SeeingConfig = field(default_factory=SeeingConfig)
-    world: WorldConfig = field(default_factory=WorldConfig)
-    collecting: CollectingConfig = field(default_factory=CollectingConfig)
-    learning: WorldLearningConfig = field(default_factory=WorldLearningConfig)
-    dreaming: DreamingConfig = field(default_factory=DreamingConfig)
-    returns: ReturnsConfig = field(default_factory=ReturnsConfig)
-    seed: int = 0
-    """Of everything that is random."""
+    agent: AgentConfig = field(default_factory=AgentConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    curve_episodes: int = 20
+    """Real episodes after each round, for the learning curve; 0: none."""
+    film: bool = False
+    """Film the real game and the dream when all is learned."""
     threads: int = 1
     """Threads of the processor; the same number gives the same bits."""
     checkpoint_seconds: float = 30.0
     """Time between checkpoints (there is one after every stage, too)."""
 
     def __post_init__(self) -> None:
-        positive(self, "threads", "checkpoint_seconds")
-        if self.environment.env is None and self.data is None:
-            raise ValueError("there is nothing to learn from: give --env ID, --data PATH, or both")
-        if self.seed < 0:
-            raise ValueError(f"--seed must be 0 or more, got {self.seed}")
+        positive(self, "steps", "threads", "checkpoint_seconds")
+        not_negative(self, "curve_episodes")
+        if self.agent.collect.prefill > self.steps:
+            raise ValueError(
+                f"--prefill is a part of --steps, got {self.agent.collect.prefill} of "
+                f"{self.steps} steps"
+            )
 
 
-def quick_control(config: ControlConfig) -> ControlConfig:
-    """The same experiment made so small that it ends within seconds and learns next to nothing."""
+def quick(config: RLConfig) -> RLConfig:
+    """The same made so small that it ends within seconds and learns next to nothing."""
+    agent = config.agent
     return replace(
         config,
-        seeing=replace(
-            config.seeing, vae_latent=4, vae_hidden=8, vae_width=2, vae_updates=4, vae_batch=8
+        environment=replace(
+            config.environment, num_envs=min(8, config.environment.num_envs)
         ),
-        world=replace(config.world, memory=4, hidden=16, latent=4),
-        collecting=CollectingConfig(steps=90, prefill=50, phase=20),
-        learning=replace(
-            config.learning, first_updates=4, update_ratio=0.1, window=8, batch_rows=64
+        steps=90,
+        agent=replace(
+            agent,
+            images=replace(
+                agent.images,
+                vae_latent=4,
+                vae_hidden=8,
+                vae_width=2,
+                vae_updates=4,
+                vae_batch_size=8,
+            ),
+            model=replace(agent.model, hidden_size=4, decoder_hidden=16, latent=4),
+            collect=replace(agent.collect, prefill=50, collect_steps=20),
+            learning=replace(
+                agent.learning, first_updates=4, update_ratio=0.1, window=8, batch_size=8
+            ),
+            policy=replace(
+                agent.policy,
+                first_rollouts=4,
+                rollout_ratio=0.1,
+                num_imagined=8,
+                rollout_length=4,
+                horizon=10,
+                policy_hidden=16,
+            ),
         ),
-        dreaming=replace(
-            config.dreaming,
-            first_rollouts=4,
-            rollout_ratio=0.1,
-            dreams=8,
-            length=4,
-            horizon=10,
-            policy_hidden=16,
+        evaluation=replace(
+            config.evaluation, episodes=2, held_out=2, num_particles=2
         ),
-        returns=ReturnsConfig(episodes=2, curve_episodes=2, held_out=2, particles=2),
+        curve_episodes=min(2, config.curve_episodes),
     )
+
+
+TOY_GAME = RLConfig(
+    environment=EnvironmentConfig("worldmodel/ToyGame-v0", num_envs=512),
+    steps=60_000,
+    agent=AgentConfig(
+        model=ModelConfig(
+            core="srnn", hidden_size=192, decoder_hidden=192, recurrence="default"
+        ),
+        collect=CollectConfig(prefill=40_000, collect_steps=10_000, policy_weight=1.25),
+        learning=LearningConfig(
+            first_updates=500,
+            update_ratio=0.125,
+            window=64,
+            batch_size=16,
+            from_start=0.75,
+            burn_in=0,
+            learning_rate=0.02,
+            weight_decay=0.4,
+            clip_norm=0.3,  # of the order of an ordinary update; the first ones are far larger
+            dropout=0.2,
+            ema_decay=0.99,
+        ),
+        policy=PolicyConfig(
+            method="all-actions",
+            first_rollouts=50,
+            rollout_ratio=0.0125,
+            epochs=8,
+            dream_starts="initial",
+            num_imagined=256,
+            rollout_length=16,
+            horizon=25,
+            policy_learning_rate=0.003,
+            discount=0.98,
+            policy_ema_decay=0.0,
+            entropy=0.6,
+            final_entropy=1 / 30,
+            normalise_returns=False,
+        ),
+        images=ImageConfig(),
+    ),
+    evaluation=EvaluationConfig(
+        episodes=2_000, held_out=400, held_out_agent="random", num_particles=100
+    ),
+    curve_episodes=0,
+    film=True,
+    threads=2,
+)
+"""The preset of `worldmodel train toy-game`: four minutes on two cores."""

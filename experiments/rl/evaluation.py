@@ -1,9 +1,10 @@
-"""What a control run is worth: its agent in reality and in the dream, and its model's errors.
+"""The evaluation of a run: its agent in reality and in the dream, and its model's errors.
 
 The agent: the returns of whole episodes that it plays greedily, in the real environment under
 seeds of their own, and in dreams that begin with the model's own first rows. The model: on real
-episodes that were played for it alone by the agent as it explores (or on recorded ones that were
-held out), its likelihood, and how far it is off when it goes on alone (`measure.open_loop`).
+episodes that were played for it alone (or on recorded ones that were held out), its likelihood,
+and how far it is off when it goes on alone (`measure.open_loop`). Where the exact answers are
+known (`rl.yardsticks`), they stand beside.
 """
 
 import math
@@ -13,10 +14,11 @@ from typing import Any
 import torch
 from rich.table import Table
 from torch import Tensor
-from worldmodel.experiments.rl.parts import Parts, load_run
-from worldmodel.experiments.rl.seeing import coded
 
-from worldmodel import DiskStore, Episodes, Greedy, play_episodes
+from worldmodel import Agent, DiskStore, Episodes, Greedy, play_episodes
+from worldmodel.agents import Uniform
+from worldmodel.agents.image_encoder import encoded
+from worldmodel.agents.training import evaluation_seeds
 from worldmodel.experiments.data.datasets import HELD_OUT
 from worldmodel.experiments.measure.open_loop import open_loop
 from worldmodel.experiments.measure.scores import (
@@ -26,9 +28,9 @@ from worldmodel.experiments.measure.scores import (
     per_step,
     returns_of,
 )
-from worldmodel.experiments.rl.config import ProtocolConfig
-from worldmodel.experiments.rl.environments import real_environment
-from worldmodel.experiments.rl.returns import evaluation_seeds, play_greedily
+from worldmodel.experiments.rl.config import EvaluationConfig
+from worldmodel.experiments.rl.run import Run, load_run
+from worldmodel.experiments.rl.yardsticks import Yardstick, yardstick_for
 from worldmodel.noise import OwnNoise
 from worldmodel.run_folder import RunFolder
 
@@ -37,120 +39,147 @@ HELD_OUT_ROWS = 500  # of each episode that the model is scored on, at most
 
 
 def evaluate(
-    folder: RunFolder, settings: ProtocolConfig, note: Note = lambda what, done, total: None
+    folder: RunFolder, settings: EvaluationConfig, note: Note = lambda what, done, total: None
 ) -> dict[str, Any]:
     """All figures of a run; see the module's docstring. note: told of (what, done, total)."""
-    parts, checkpoint = load_run(folder)
-    torch.set_num_threads(parts.config.threads)
-    seeds = evaluation_seeds(parts.config)
+    run, checkpoint = load_run(folder)
+    torch.set_num_threads(run.config.threads)
+    seeds = evaluation_seeds(run.config.agent.seed)
     store = DiskStore(folder.episodes, writable=False)
-    real, limit = real_returns(parts, settings.episodes, seeds[1], note)
-    horizon = limit or int(store.lengths.max()) - 1
-    dreamt = dream_returns(parts, settings.episodes, horizon, seeds[2], note)
+    horizon = run.time_limit or int(store.lengths.max()) - 1
+    yardstick = yardstick_for(run.one) if run.has_environment else None
     file = folder.episodes / HELD_OUT
-    if parts.has_environment:
-        held_out_episodes(parts, settings.held_out, seeds[3], note).save(file)
-    held_out = as_seen(parts, Episodes.load(file))
-    recorded = as_seen(parts, store).typical()
+    if run.has_environment and not run.world.is_recorded:
+        held_out_episodes(run, settings, seeds[3], note).save(file)
+    held_out = as_read(run, Episodes.load(file))
     return {
-        **real,
-        **{f"dream_return_{key}": value for key, value in dreamt.items()},
+        **real_returns(run, settings.episodes, seeds[1], note),
+        **dream_returns(run, settings.episodes, horizon, seeds[2], note),
+        **({} if yardstick is None else exact_returns(yardstick)),
         "dream_horizon": horizon,
         "real_steps_used": checkpoint.values["real_steps"],
-        **model_figures(parts, settings, held_out, recorded, seeds[3], note),
+        **model_figures(run, settings, held_out, yardstick, seeds[3], note),
+        "open_loop": open_loop_errors(run, held_out, store, seeds[3], note),
         "wall_seconds": checkpoint.values["seconds"],
-        "seed": parts.config.seed,
+        "seed": run.config.agent.seed,
         "episodes": settings.episodes,
     }
 
 
-def real_returns(
-    parts: Parts, episodes: int, seed: int, note: Note
-) -> tuple[dict[str, Any], int | None]:
-    """Of the greedy agent, and the steps after which the real environment truncates, if it does;
-    None each, where there is no real environment."""
-    if not parts.has_environment:
-        return dict.fromkeys(f"real_return_{key}" for key in ("mean", "iqm", "ci95")), None
+def real_returns(run: Run, episodes: int, seed: int, note: Note) -> dict[str, Any]:
+    """Of the greedy agent; None each, where there is no real environment."""
+    if not run.has_environment:
+        return dict.fromkeys(f"real_return_{key}" for key in ("mean", "iqm", "ci95"))
     note("playing real episodes", 0, episodes)
-    returns, limit = play_greedily(parts, episodes, seed)
-    figures = returns_of(returns, seed)
-    return {f"real_return_{key}": value for key, value in figures.items()}, limit
+    stats = run.world.play(Greedy(run.components.player), episodes, seed)
+    return _returns("real", stats, seed)
 
 
 def dream_returns(
-    parts: Parts, episodes: int, horizon: int, seed: int, note: Note
+    run: Run, episodes: int, horizon: int, seed: int, note: Note
 ) -> dict[str, Any]:
     """Of the same agent in dreams that begin with the model's own first rows."""
     note("playing dreamt episodes", 0, episodes)
     with OwnNoise(seed)():
-        dream, agent = parts.dream(horizon), Greedy(parts.agent)
-        return returns_of(play_episodes(dream, agent, episodes).returns, seed)
+        stats = play_episodes(run.dream(horizon), Greedy(run.agent), episodes)
+    return _returns("dream", stats, seed)
 
 
-def held_out_episodes(parts: Parts, number: int, seed: int, note: Note) -> Episodes:
-    """Real episodes that nothing is learned from, of the agent as it explores."""
+def _returns(world: str, stats: Any, seed: int) -> dict[str, Any]:
+    figures = returns_of(stats.returns, seed) | {
+        "terminated": float(stats.terminated.mean()),
+    }
+    return {f"{world}_return_{key}": value for key, value in figures.items()}
+
+
+def exact_returns(yardstick: Yardstick) -> dict[str, float]:
+    """Expected returns that can be computed."""
+    return {f"{name}_return": value for name, value in yardstick.returns().items()}
+
+
+def held_out_episodes(run: Run, settings: EvaluationConfig, seed: int, note: Note) -> Episodes:
+    """Real episodes that nothing is learned from."""
+    number = settings.held_out
     note("playing episodes to score the model on", 0, number)
-    environment = real_environment(parts.config.environment, number, seed)
+    agent: Agent = run.components.player
+    if settings.held_out_agent == "random":
+        agent = Uniform(run.action_space)
+    environment = run.world.environment(number, seed)
     with OwnNoise(seed)():
-        episodes = first_episodes(environment, parts.player, number, HELD_OUT_ROWS)
+        episodes = first_episodes(environment, agent, number, HELD_OUT_ROWS)
     environment.close()
     return episodes
 
 
-def as_seen(parts: Parts, episodes: Episodes) -> Episodes:
-    """Recorded episodes, as the model is shown them."""
-    return episodes if parts.eyes is None else coded(episodes, parts.eyes)
+def as_read(run: Run, episodes: Episodes) -> Episodes:
+    """Recorded episodes, as the model reads them."""
+    encoder = run.components.image_encoder
+    return episodes if encoder is None else encoded(episodes, encoder)
 
 
 def model_figures(
-    parts: Parts,
-    settings: ProtocolConfig,
+    run: Run,
+    settings: EvaluationConfig,
     held_out: Episodes,
-    recorded: Episodes,
+    yardstick: Yardstick | None,
     seed: int,
     note: Note,
 ) -> dict[str, Any]:
-    """The likelihood of held-out episodes by key, and open-loop errors on them.
+    """The loss of the model on held-out episodes, by key, and what it loses beside the exact
+    answer.
 
     None where a value came that the model holds to be impossible: a reward that was never seen
     before, where rewards have a probability each.
     """
-    sequences = held_out.sequences(parts.actions)
+    sequences = held_out.sequences(run.components.actions)
     counted = sequences.mask & ~sequences.rows.first
-    values = {"observation": recorded.columns["observation"], "reward": recorded.rewards}
     with OwnNoise(seed)():
-        nats = model_nats(
-            parts.model,
+        log_probs = model_nats(
+            run.model,
             sequences,
             settings.bound,
-            settings.particles,
+            settings.num_particles,
             lambda done, total: note("scoring episodes", done, total),
         )
-        note("dreaming on without looking", 0, len(held_out))
-        off = open_loop(parts.model, sequences, parts.observation_space, values)
-    by_key = {key: _loss(value, counted) for key, value in nats.items()}
+    exact = None if yardstick is None else yardstick.log_probs(sequences)
+    by_key = {
+        key: _loss(value, None if exact is None else exact[key], counted)
+        for key, value in log_probs.items()
+    }
+    whole = _loss(over_keys(log_probs), None if exact is None else over_keys(exact), counted)
     return {
-        **_loss(over_keys(nats), counted),
+        **whole,
         "by_key": by_key,
         "bound": settings.bound,
-        "particles": settings.particles,
+        "num_particles": settings.num_particles,
         "held_out_episodes": len(held_out),
-        "open_loop": off,
     }
 
 
-def _loss(nats: Tensor, counted: Tensor) -> dict[str, float | None]:
-    """Of log likelihoods [T, B], where `counted`."""
-    mean, error = per_step(-nats, counted)
-    possible = math.isfinite(mean)
-    return {
-        "nats_per_step": mean if possible else None,
-        "nats_per_step_se": error if possible else None,
-    }
+def _loss(log_prob: Tensor, exact: Tensor | None, counted: Tensor) -> dict[str, float | None]:
+    """Minus log likelihoods [T, B], a step, where `counted`, beside exact ones."""
+    mean, error = per_step(-log_prob, counted)
+    figures: dict[str, float | None] = {"nats_per_step": mean, "nats_per_step_se": error}
+    if exact is not None:
+        figures["exact_nats_per_step"], _ = per_step(-exact, counted)
+        figures["gap_nats_per_step"], figures["gap_se"] = per_step(exact - log_prob, counted)
+    return figures if math.isfinite(mean) else dict.fromkeys(figures)
+
+
+def open_loop_errors(
+    run: Run, held_out: Episodes, recorded: DiskStore, seed: int, note: Note
+) -> dict[str, Any]:
+    """How far the model is off when it goes on alone in held-out episodes."""
+    note("dreaming on without looking", 0, len(held_out))
+    seen = as_read(run, recorded.typical())
+    values = {"observation": seen.columns["observation"], "reward": seen.rewards}
+    sequences = held_out.sequences(run.components.actions)
+    with OwnNoise(seed)():
+        return open_loop(run.model, sequences, run.observation_space, values)
 
 
 def tables(result: dict[str, Any]) -> list[Table]:
-    """What `evaluate` found, to be shown."""
+    """The tables of what `evaluate` found."""
     return [_of_returns(result), _of_likelihoods(result), _of_errors(result)]
 
 
@@ -163,16 +192,25 @@ def _of_returns(result: dict[str, Any]) -> Table:
         if mean is None:
             table.add_row(name, "no environment", "", "")
         else:
-            table.add_row(name, f"{mean:.2f}", "{:.2f} to {:.2f}".format(*interval), f"{iqm:.2f}")
+            table.add_row(name, f"{mean:.3f}", "{:.3f} to {:.3f}".format(*interval), f"{iqm:.3f}")
+    for name in ("optimal", "random"):
+        if f"{name}_return" in result:
+            table.add_row(f"{name}, exact", f"{result[f'{name}_return']:.3f}", "", "")
     return table
 
 
 def _of_likelihoods(result: dict[str, Any]) -> Table:
     title = f"{result['held_out_episodes']} held-out episodes"
-    table = Table("nats a step", result["bound"], title=title)
+    is_exact = "gap_nats_per_step" in result
+    names = ("loss, nats per step", result["bound"], *(("exact", "gap") if is_exact else ()))
+    table = Table(*names, title=title)
     for name, row in {"all": result, **result["by_key"]}.items():
         mean, error = row["nats_per_step"], row["nats_per_step_se"]
-        table.add_row(name, "impossible" if mean is None else f"{mean:.4f} ± {error:.4f}")
+        cells = [name, "impossible" if mean is None else f"{mean:.4f} ± {error:.4f}"]
+        if is_exact and mean is not None:
+            cells.append(f"{row['exact_nats_per_step']:.4f}")
+            cells.append(f"{row['gap_nats_per_step']:.4f} ± {row['gap_se']:.4f}")
+        table.add_row(*cells)
     return table
 
 

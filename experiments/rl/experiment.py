@@ -1,16 +1,21 @@
-"""Control as an experiment: the functions that the registry promises of it."""
+"""Reinforcement learning as an experiment: the functions that the registry promises of it."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worldmodel.experiments.rl.parts import Parts, load_run
+import torch
 
-from worldmodel.experiments.rl.config import ControlConfig, ProtocolConfig, quick_control as quick
+from worldmodel.agents import METHODS
+from worldmodel.agents.components import algorithm_options
+from worldmodel.experiments.rl.config import EvaluationConfig, RLConfig, quick
 from worldmodel.experiments.rl.evaluation import evaluate, tables
-from worldmodel.experiments.rl.training import Training, check
+from worldmodel.experiments.rl.run import Run, load_run, recorded, said, spaces_of, training_of
+from worldmodel.experiments.runs.registry import config_of
+from worldmodel.experiments.runs.training import Training
 from worldmodel.progress import Reporter
-from worldmodel.run_folder import RunFolder
+from worldmodel.run_folder import RunError, RunFolder
 
 if TYPE_CHECKING:
     from worldmodel.experiments.show.report.kinds import Kind
@@ -19,6 +24,7 @@ __all__ = [
     "absolute",
     "check",
     "evaluate",
+    "finish",
     "load",
     "playable",
     "quick",
@@ -31,17 +37,39 @@ __all__ = [
 
 def training(folder: RunFolder, reporter: Reporter) -> Training:
     """A run in progress."""
-    return Training(folder, reporter)
+    config: RLConfig = config_of(folder)
+    torch.set_num_threads(config.threads)
+    job = said(lambda: training_of(folder, reporter.say))
+    return Training(folder, reporter, job, config.checkpoint_seconds)
 
 
-def absolute(config: ControlConfig) -> ControlConfig:
+def absolute(config: RLConfig) -> RLConfig:
     """The same with an absolute path of its recorded episodes."""
     return (
         config if config.data is None else replace(config, data=str(Path(config.data).resolve()))
     )
 
 
-def load(folder: RunFolder) -> Parts:
+def check(config: RLConfig) -> None:
+    """Says what is wrong with the environment, the data or the algorithm, before a run's folder is
+    made."""
+    if config.environment.env is None and config.data is None:
+        raise RunError("there is nothing to learn from: give --env ID, --data PATH, or both")
+    shown = recorded(config)[1:] if config.data is not None else spaces_of(config.environment)
+    said(lambda: _check_agent(config, *shown))
+
+
+def _check_agent(config: RLConfig, observation_space: object, action_space: object) -> None:
+    policy = config.agent.policy
+    if policy.algorithm is not None:
+        from worldmodel.agents import sb3
+
+        sb3.check(policy.algorithm, action_space, algorithm_options(policy))  # type: ignore[arg-type]
+    elif policy.method != "auto":
+        METHODS[policy.method]
+
+
+def load(folder: RunFolder) -> Run:
     """A run's model, agent, real environment and dream, as its newest checkpoint left them."""
     return load_run(folder)[0]
 
@@ -49,13 +77,25 @@ def load(folder: RunFolder) -> Parts:
 playable = load
 
 
-def settings(config: ControlConfig) -> ProtocolConfig:
+def settings(config: RLConfig) -> EvaluationConfig:
     """How a run is evaluated unless something else is asked for."""
-    return config.returns.protocol
+    return config.evaluation
+
+
+def finish(folder: RunFolder, reporter: Reporter) -> None:
+    """Films the game and the dream of it, if that was asked for."""
+    path = shlex.quote(str(folder.path))
+    if config_of(folder).film:
+        from worldmodel.experiments.show.config import VideoConfig
+        from worldmodel.experiments.show.video import write_film
+
+        files = [folder.videos / f"film{suffix}" for suffix in (".mp4", ".gif")]
+        write_film(load(folder), VideoConfig(), files, folder.videos, reporter)
+    reporter.say(f"step inside: worldmodel play {path}; all on one page: worldmodel report {path}")
 
 
 def report() -> "Kind":
-    """What sets reports of control apart."""
+    """What sets reports of reinforcement learning apart."""
     from worldmodel.experiments.show.report.kinds import CONTROL
 
     return CONTROL

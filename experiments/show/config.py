@@ -1,9 +1,9 @@
-"""What playing and filming can be told; see `worldmodel.experiments.rl.toy_game_config`."""
+"""What playing and filming can be told; see `worldmodel.options`."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from worldmodel.experiments.rl.toy_game_config import not_negative, positive
+from worldmodel.options import not_negative, positive
 
 WorldName = Literal["both", "real", "dream"]
 ViewName = Literal["terminal", "window", "browser"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-QUIET_SECONDS = 10.0  # between lines, where there is no terminal
+from worldmodel.progress import Reporter
 
 
 class Interrupted(Exception):  # noqa: N818 (an order, not an error)

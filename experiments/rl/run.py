@@ -1,0 +1,250 @@
+"""A run of reinforcement learning: its agent, its model, and the worlds that it faces."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import cattrs
+import gymnasium
+import numpy as np
+
+from worldmodel import Agent, DiskStore, Dream, EpisodeSource, WorldModel
+from worldmodel.agents import AgentTraining
+from worldmodel.agents.components import Components, Statistics
+from worldmodel.agents.training import World
+from worldmodel.agents.world_model_agent import world_from
+from worldmodel.checkpoint import Checkpoint, list_checkpoints
+from worldmodel.envs import (
+    CodeView,
+    EnvironmentSource,
+    GymEnvironment,
+    ImageToCode,
+    View,
+    action_names,
+    view_for,
+)
+from worldmodel.experiments.data.datasets import HELD_OUT, Data, open_data
+from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig
+from worldmodel.experiments.runs.registry import config_of
+from worldmodel.experiments.runs.training import newest_checkpoint
+from worldmodel.run_folder import RunError, RunFolder
+from worldmodel.space_json import FILE as SPACES, read_spaces, write_spaces
+
+FEWEST = 4  # recorded episodes
+
+
+class Run:
+    """A run as its newest checkpoint left it, for scripts and for those who play and film it."""
+
+    def __init__(self, config: RLConfig, world: World, components: Components):
+        self.config = config
+        self.world = world
+        self.components = components
+
+    def __repr__(self) -> str:
+        env = self.config.environment.env or "recorded episodes"
+        return f"Run({env!r}, seed={self.config.agent.seed}, core={self.model.core!r:.20})"
+
+    @property
+    def model(self) -> WorldModel:
+        """The world model."""
+        return self.components.model
+
+    @property
+    def agent(self) -> Agent:
+        """The agent, acting on what the model reads (codes, where images are encoded)."""
+        return self.components.agent
+
+    @property
+    def observation_space(self) -> Any:
+        """The space of observations as the model reads them."""
+        return self.components.observation_space
+
+    @property
+    def action_space(self) -> Any:
+        return self.components.action_space
+
+    @property
+    def has_environment(self) -> bool:
+        """Whether there is a real one: recorded episodes have none."""
+        return self.world.source is not None
+
+    @property
+    def source(self) -> EnvironmentSource:
+        """Where the real environment comes from."""
+        if self.world.source is None:
+            raise RunError("what was learned from recorded episodes alone has no real environment")
+        return self.world.source
+
+    def environment(
+        self, copies: int = 1, seed: int | None = None, render_mode: str | None = None
+    ) -> GymEnvironment:
+        """The real environment, `copies` side by side, in this process; images are codes in it."""
+        made = self.source.vector(copies, render_mode=render_mode)
+        encoder = self.components.image_encoder
+        return GymEnvironment(made if encoder is None else ImageToCode(made, encoder), seed)
+
+    def dream(self, horizon: int | None = None) -> Dream:
+        """The environment as the model dreams it, by default until the real one's time limit, or
+        the policy's horizon."""
+        return self.components.dream(horizon or self.time_limit)
+
+    @functools.cached_property
+    def one(self) -> gymnasium.Env:
+        """The real environment by itself, to be asked and to draw with; it renders images where it
+        can, and shows what the world model reads before an image encoder does."""
+        return self.source.shown()
+
+    @property
+    def time_limit(self) -> int | None:
+        """Steps after which the real environment truncates; None where it does not, or where there
+        is none."""
+        return self.world.time_limit
+
+    @property
+    def hides(self) -> bool:
+        """Whether the real game's picture would give away what the player is to find out."""
+        return bool(getattr(self.view(), "hides", False))
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """The names of the actions, in their order, in lower case; () where nobody says."""
+        return action_names(self.one) if self.has_environment else ()
+
+    @property
+    def pace(self) -> float | None:
+        """Rows a second at which the real environment is to be shown; None where nobody says."""
+        fps = self.one.metadata.get("render_fps") if self.has_environment else None
+        return fps and fps / self.config.environment.action_repeat
+
+    def shown_environment(self, seed: int) -> GymEnvironment:
+        """One real game, which can be drawn if the environment renders images."""
+        return self.environment(1, seed, render_mode=self.one.render_mode)
+
+    def picture(self, environment: GymEnvironment, mode: str) -> Any:
+        """The real game: as its view draws it, or as the environment renders it; None where there
+        is no such picture, and a view of the rows has to do."""
+        real = getattr(self.view(), "real", None)
+        if real is not None:
+            return real(environment.info, mode)
+        is_other = environment.vector_env.render_mode != mode
+        if mode != "rgb_array" or self.components.is_joint or is_other:
+            return None
+        return cast(Any, environment.vector_env.render())[0]
+
+    def view(self) -> View:
+        """The view of dreams."""
+        return self._view
+
+    @functools.cached_property
+    def _view(self) -> View:
+        if self.components.image_encoder is not None:
+            return CodeView(self.components.image_encoder)
+        one = self.one if self.has_environment else None
+        return view_for(self.model, self.observation_space, one)
+
+
+def source_of(config: EnvironmentConfig) -> EnvironmentSource:
+    """Where the environment of the options comes from."""
+    world = world_from(cattrs.unstructure(config), None, None)  # type: ignore[arg-type]
+    if world.source is None:
+        raise RunError("there is no environment to play in: give --env ID")
+    return world.source
+
+
+def said(function: Callable[[], Any]) -> Any:
+    """A function's result, errors about environments as sentences."""
+    try:
+        return function()
+    except (ValueError, TypeError) as error:
+        raise RunError(str(error)) from error
+
+
+def recorded(config: RLConfig) -> Data:
+    """The recorded episodes that a run learns from; they fit the environment, if there is one."""
+    path = Path(cast(str, config.data))
+    data = open_data(path)
+    if len(data.episodes) < FEWEST or not data.episodes.steps:
+        raise RunError(
+            f"{path} has {len(data.episodes)} episodes and {data.episodes.steps} steps: to learn "
+            f"from some and to hold out others, it takes {FEWEST} episodes or more, with steps"
+        )
+    if config.environment.env is not None:
+        shown = spaces_of(config.environment)
+        if shown != data[1:]:
+            raise RunError(
+                f"{path} holds episodes of the spaces {data[1]} and {data[2]}, but "
+                f"{config.environment.env} has {shown[0]} and {shown[1]}: give the options that "
+                "the episodes were recorded with, or leave out --env"
+            )
+    return data
+
+
+def spaces_of(config: EnvironmentConfig) -> tuple[Any, Any]:
+    """The spaces of observations and actions of the real environment."""
+    one = said(lambda: source_of(config).one())
+    shown = (one.observation_space, one.action_space)
+    one.close()
+    return shown
+
+
+def training_of(folder: RunFolder, say: Callable[[str], None]) -> AgentTraining:
+    """The job of a run, at its beginning."""
+    config: RLConfig = config_of(folder)
+    data = _data_of(folder, config)
+    if data is not None:
+        write_spaces(folder.episodes, *data[1:])
+    elif not (folder.episodes / SPACES).exists():
+        write_spaces(folder.episodes, *spaces_of(config.environment))
+    world = world_of(config, *read_spaces(folder.episodes))
+    if data is not None:
+        chosen = _hold_out(config, data.episodes, folder)
+        world = world._replace(data=data.episodes, chosen=chosen)
+    store = DiskStore(folder.episodes)
+    job = AgentTraining(config.agent, world, store, config.curve_episodes, say)
+    job.extend(config.steps)
+    return job
+
+
+def world_of(config: RLConfig, observation_space: Any, action_space: Any) -> World:
+    """What a run learns from, but for recorded episodes themselves."""
+    environment = cattrs.unstructure(config.environment)
+    world = world_from(environment, observation_space, action_space)
+    return world._replace(is_recorded=config.data is not None)
+
+
+def _data_of(folder: RunFolder, config: RLConfig) -> Data | None:
+    """The recorded episodes that a run learns from, until it has copied them."""
+    if config.data is None:
+        return None
+    there = list_checkpoints(folder.checkpoints)
+    has_read = there and newest_checkpoint(folder).values["stage"] > 0
+    return None if has_read else recorded(config)
+
+
+def _hold_out(config: RLConfig, data: EpisodeSource, folder: RunFolder) -> np.ndarray:
+    """Writes some recorded episodes down, for the evaluation; the places of the others."""
+    number = len(data)
+    few = min(config.evaluation.held_out, max(2, number // 10))
+    held_out = np.linspace(0, number - 1, few).round().astype(int)
+    data.select(held_out).save(folder.episodes / HELD_OUT)
+    return np.setdiff1d(np.arange(number), held_out)
+
+
+def load_run(folder: RunFolder) -> tuple[Run, Checkpoint]:
+    """A run as its newest checkpoint left it."""
+    config: RLConfig = config_of(folder)
+    checkpoint = newest_checkpoint(folder)
+    if "statistics" not in checkpoint.values:
+        raise RunError(
+            f"{folder.path} has learned nothing yet: `worldmodel resume {folder.path}` goes on"
+        )
+    shown = read_spaces(folder.episodes)
+    world = world_of(config, *shown)
+    statistics = Statistics(**checkpoint.values["statistics"])
+    components = Components(config.agent, statistics, *shown)
+    checkpoint.load(components.modules)
+    for module in components.modules.values():
+        module.requires_grad_(False)
+    return Run(config, world, components), checkpoint

@@ -1,0 +1,58 @@
+"""Runs in progress: a job in its run folder, shown to a person, stopped by Ctrl-C."""
+
+from collections.abc import Callable
+
+from worldmodel.checkpoint import Checkpoint, load_newest
+from worldmodel.experiments.runs.interruption import Interrupted, InterruptFlag
+from worldmodel.job import Job, Metrics, Stage, Watcher
+from worldmodel.progress import ProgressReport, Reporter
+from worldmodel.recorder import Recorder
+from worldmodel.run_folder import RunError, RunFolder
+
+
+class Training:
+    """A job that is recorded in a run folder; `restore` comes first, then `run`."""
+
+    def __init__(
+        self, folder: RunFolder, reporter: Reporter, job: Job, checkpoint_seconds: float = 30.0
+    ):
+        self.job = job
+        self.reporter = reporter
+        self.recorder = Recorder(folder, checkpoint_seconds)
+
+    def restore(self) -> None:
+        """Goes back to the newest checkpoint that can be read; without one, writes the first."""
+        self.recorder.restore(self.job, self.reporter.say)
+
+    def run(self, stop_after: Callable[[Job], bool] = lambda job: False) -> None:
+        """Goes on to the end. Ctrl-C, or `stop_after` (asked after every unit), saves and raises
+        `Interrupted`."""
+        with InterruptFlag() as flag:
+            stopping = _Stopping(lambda: flag.raised or stop_after(self.job))
+            if not self.job.run(self.recorder, ProgressReport(self.reporter), stopping):
+                raise Interrupted
+
+    @property
+    def seconds(self) -> float:
+        """Spent on this run so far, interruptions left out."""
+        return self.recorder.seconds
+
+
+class _Stopping(Watcher):
+    """Stops a job after the unit at which it is to stop."""
+
+    def __init__(self, is_due: Callable[[], bool]):
+        self.is_due = is_due
+
+    def unit(self, job: Job, stage: Stage, metrics: Metrics) -> bool:
+        return not self.is_due()
+
+
+def newest_checkpoint(folder: RunFolder) -> Checkpoint:
+    """A run as it last was."""
+    try:
+        return load_newest(folder.checkpoints)[0]
+    except FileNotFoundError as error:
+        raise RunError(
+            f"{error}; `worldmodel resume {folder.path}` goes on with the run"
+        ) from error
