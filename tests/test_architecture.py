@@ -24,7 +24,7 @@ LIBRARY_MAY_IMPORT = {"torch", "numpy", "gymnasium", "scipy", "safetensors", "la
 
 # Within the library a part imports only from lines above its own.
 LAYERS = [
-    {"nested", "noise", "checkpoint", "schedules", "arrays", "run_folder"},
+    {"nested", "noise", "checkpoint", "registry", "run_folder", "schedules", "arrays"},
     {"distributions", "nets"},
     {"codecs", "sequences"},
     {"cores", "episodes"},

@@ -37,6 +37,9 @@ from .autoencoder import (
     silence as silence,
 )
 from .codecs import (
+    ENCODERS as ENCODERS,
+)
+from .codecs import (
     HEADS as HEADS,
 )
 from .codecs import (
@@ -75,6 +78,12 @@ from .codecs import (
 from .codecs import (
     head_for as head_for,
 )
+from .codecs import (
+    register_encoder as register_encoder,
+)
+from .codecs import (
+    register_head as register_head,
+)
 from .cores import (
     CORES as CORES,
 )
@@ -101,6 +110,15 @@ from .cores import (
 )
 from .cores import (
     SequenceCore as SequenceCore,
+)
+from .cores import (
+    core_options as core_options,
+)
+from .cores import (
+    make_core as make_core,
+)
+from .cores import (
+    register_core as register_core,
 )
 from .disk_store import DiskStore as DiskStore
 from .environment import Dream as Dream
@@ -138,6 +156,9 @@ from .likelihoods import (
 from .likelihoods import (
     particle_filter as particle_filter,
 )
+from .likelihoods import (
+    register_bound as register_bound,
+)
 from .model import (
     ModelState as ModelState,
 )
@@ -151,11 +172,21 @@ from .model import (
     model_for as model_for,
 )
 from .nets import mlp as mlp
+from .nets import register_recurrence as register_recurrence
 from .objectives import ELBO as ELBO
 from .objectives import FIVO as FIVO
 from .objectives import IWAE as IWAE
+from .objectives import (
+    OBJECTIVES as OBJECTIVES,
+)
 from .objectives import Objective as Objective
+from .objectives import make_objective as make_objective
+from .objectives import register_objective as register_objective
 from .passages import Passages as Passages
+from .registry import Registry as Registry
+from .registry import UnknownNameError as UnknownNameError
+from .registry import check_options as check_options
+from .registry import options_taken as options_taken
 from .replay import Drawn as Drawn
 from .replay import Priorities as Priorities
 from .replay import Replay as Replay

@@ -21,6 +21,7 @@ from torch.distributions import kl_divergence
 from worldmodel import nested
 from worldmodel.cores import Inference, SequenceCore
 from worldmodel.model import ModelState, WorldModel
+from worldmodel.registry import Registry
 from worldmodel.sequences import Sequences
 
 AT_ONCE = 2**18  # rows times columns times particles that are held at once
@@ -173,8 +174,15 @@ def _in_groups(
         yield nested.concatenate(chunks)
 
 
-BOUNDS: dict[str, Callable[[WorldModel, Sequences, int], dict[str, Tensor]]] = {
-    "elbo": lower_bound,
-    "iwae": log_prob,
-    "fivo": torch.no_grad()(particle_filter),
-}
+BOUNDS: Registry[Callable[[WorldModel, Sequences, int], dict[str, Tensor]]] = Registry(
+    "bound",
+    {"elbo": lower_bound, "iwae": log_prob, "fivo": torch.no_grad()(particle_filter)},
+)
+
+
+def register_bound(
+    name: str, bound: Callable[[WorldModel, Sequences, int], dict[str, Tensor]]
+) -> None:
+    """Adds what can be reported to `BOUNDS`: (model, sequences [T, B, ...], particles) -> nats by
+    key [T, B], which add up to the bound."""
+    BOUNDS.register(name, bound)

@@ -11,6 +11,8 @@ from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from worldmodel.registry import Registry
+
 
 def mlp(sizes: list[int], norm: bool = False) -> nn.Sequential:
     """A multilayer perceptron, [*, sizes[0]] -> [*, sizes[-1]], SiLU between its layers.
@@ -326,18 +328,20 @@ class SkipGRU(Recurrence):
         return torch.cat([remembered, inputs], -1)
 
 
-RECURRENCES: dict[str, Callable[[int, int], Recurrence]] = {
-    "gru": GRU,
-    "lstm": LSTM,
-    "normalised-gru": NormalisedGRU,
-    "skip-gru": SkipGRU,
-}
+RECURRENCES: Registry[Callable[[int, int], Recurrence]] = Registry(
+    "recurrence",
+    {"gru": GRU, "lstm": LSTM, "normalised-gru": NormalisedGRU, "skip-gru": SkipGRU},
+)
+
+
+def register_recurrence(name: str, make: Callable[[int, int], Recurrence]) -> None:
+    """Adds a recurrence to `RECURRENCES`, (input_size, hidden) -> Recurrence: from now on cores
+    remember by it where their `recurrence` is `name`."""
+    RECURRENCES.register(name, make)
 
 
 def recurrence(kind: str, input_size: int, hidden: int, layers: int = 1) -> Recurrence:
     """A recurrence by its name in `RECURRENCES`, of `layers` layers with `hidden` units each."""
-    if kind not in RECURRENCES:
-        raise ValueError(f"there is no recurrence {kind!r}; there are {', '.join(RECURRENCES)}")
     if layers < 1:
         raise ValueError(f"a recurrence has one layer or more, got {layers}")
     built: list[Recurrence] = []

@@ -15,6 +15,7 @@ from worldmodel import nested
 from worldmodel.cores import Inference, SequenceCore
 from worldmodel.likelihoods import filter_particles, increments, kl_closed_form
 from worldmodel.model import WorldModel
+from worldmodel.registry import Registry, check_options
 from worldmodel.schedules import Schedule, constant
 from worldmodel.sequences import Sequences
 
@@ -231,3 +232,24 @@ class FIVO(Bound):
         metrics = {key: value.item() for key, value in sums.items()}
         loss = torch.stack(list(sums.values())).sum()
         return loss + surrogate, metrics | {"bound_nats": -loss.item()}, state
+
+
+OBJECTIVES: Registry[Callable[..., Objective]] = Registry(
+    "objective", {"elbo": ELBO, "iwae": IWAE, "fivo": FIVO}
+)
+
+
+def register_objective(name: str, objective: Callable[..., Objective]) -> None:
+    """Adds an objective of world models to `OBJECTIVES`, (model, particles=K, **options) ->
+    Objective: from now on options that name one train by it.
+
+    One that carries states from batch to batch takes the option `carries`.
+    """
+    OBJECTIVES.register(name, objective)
+
+
+def make_objective(name: str, model: WorldModel, particles: int = 1, **options: Any) -> Objective:
+    """The objective `name` of `OBJECTIVES`; an option that it does not take is refused by name."""
+    objective = OBJECTIVES[name]
+    check_options(f"the objective {name!r}", objective, options, ("model", "particles"))
+    return objective(model, particles=particles, **options)

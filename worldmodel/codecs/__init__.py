@@ -38,7 +38,13 @@ from worldmodel.codecs.heads import (
 )
 from worldmodel.codecs.percepts import ObservationDecoder, PerceptDecoder, PerceptEncoder
 from worldmodel.codecs.reach import BoxReach, JointReach, Reach, reach_of
-from worldmodel.codecs.registry import HEADS, head_for
+from worldmodel.codecs.registry import (
+    ENCODERS,
+    HEADS,
+    head_for,
+    register_encoder,
+    register_head,
+)
 from worldmodel.codecs.regression import TwoHot, TwoHotRegression
 from worldmodel.codecs.spaces import (
     BitsEncoder,
@@ -55,6 +61,7 @@ from worldmodel.codecs.spaces import (
 from worldmodel.codecs.standardisation import Standardisation
 
 __all__ = [
+    "ENCODERS",
     "HEADS",
     "LIKELIHOODS",
     "ActionCodec",
@@ -109,4 +116,6 @@ __all__ = [
     "head_for",
     "is_image",
     "reach_of",
+    "register_encoder",
+    "register_head",
 ]

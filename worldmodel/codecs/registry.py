@@ -1,4 +1,4 @@
-"""Heads by name, where more than one fits a space."""
+"""Heads and encoders by name, where more than one fits a space."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
-from worldmodel.codecs.base import DistModule
+from worldmodel.codecs.base import DistModule, Encoder
 from worldmodel.codecs.convolutional import image_head, is_image
 from worldmodel.codecs.heads import (
     BetaHead,
@@ -23,6 +23,7 @@ from worldmodel.codecs.heads import (
     SubsetHead,
     TruthHead,
 )
+from worldmodel.registry import Registry
 
 
 class Fit(NamedTuple):
@@ -37,6 +38,13 @@ class NamedHead(NamedTuple):
 
     fit: Fit
     make: Callable[..., DistModule]  # (space, input_size, **options)
+
+
+class NamedEncoder(NamedTuple):
+    """An encoder and what it is for."""
+
+    fit: Fit
+    make: Callable[..., Encoder]  # (space, **options)
 
 
 def _is_vector(space: spaces.Space) -> bool:
@@ -102,29 +110,46 @@ def _strokes(space: spaces.Dict, input_size: int, **options: Any) -> JointHead:
     return JointHead({"offset": offset, "pen": _categorical(space["pen"], input_size)})  # type: ignore
 
 
-HEADS: dict[str, NamedHead] = {
-    "categorical": NamedHead(DISCRETE, _categorical),
-    "bernoulli": NamedHead(BINARY, lambda s, size, **o: TruthHead(size, s.shape, **o)),
-    "nade": NamedHead(BITS, lambda s, size, **o: NADEHead(size, s.shape[0], **o)),
-    "subset": NamedHead(BITS, lambda s, size, **o: SubsetHead(size, s.shape[0], **o)),
-    "normal": NamedHead(BOX, lambda s, size, **o: NormalHead(size, s.shape, **o)),
-    "full-normal": NamedHead(VECTOR, lambda s, size: FullNormalHead(size, s.shape[0])),
-    "low-rank-normal": NamedHead(
-        VECTOR, lambda s, size, **o: LowRankNormalHead(size, s.shape[0], **o)
-    ),
-    "mixture": NamedHead(BOX, lambda s, size, **o: MixtureHead(size, s.shape, **o)),
-    "discretised-logistic": NamedHead(LEVELS, _discretised),
-    "autoregressive": NamedHead(VECTOR, lambda s, size, **o: FrameHead(size, s.shape[0], **o)),
-    "beta": NamedHead(BOUNDED, lambda s, size: BetaHead(size, s.low, s.high)),
-    "image-mse": NamedHead(PIXELS, lambda s, size, **o: image_head(s, size, "mse", **o)),
-    "image-bernoulli": NamedHead(
-        SILHOUETTE, lambda s, size, **o: image_head(s, size, "bernoulli", **o)
-    ),
-    "image-discretised-logistic": NamedHead(
-        PIXELS, lambda s, size, **o: image_head(s, size, "discretised-logistic", **o)
-    ),
-    "strokes": NamedHead(STROKE, _strokes),
-}
+HEADS: Registry[NamedHead] = Registry(
+    "head",
+    {
+        "categorical": NamedHead(DISCRETE, _categorical),
+        "bernoulli": NamedHead(BINARY, lambda s, size, **o: TruthHead(size, s.shape, **o)),
+        "nade": NamedHead(BITS, lambda s, size, **o: NADEHead(size, s.shape[0], **o)),
+        "subset": NamedHead(BITS, lambda s, size, **o: SubsetHead(size, s.shape[0], **o)),
+        "normal": NamedHead(BOX, lambda s, size, **o: NormalHead(size, s.shape, **o)),
+        "full-normal": NamedHead(VECTOR, lambda s, size: FullNormalHead(size, s.shape[0])),
+        "low-rank-normal": NamedHead(
+            VECTOR, lambda s, size, **o: LowRankNormalHead(size, s.shape[0], **o)
+        ),
+        "mixture": NamedHead(BOX, lambda s, size, **o: MixtureHead(size, s.shape, **o)),
+        "discretised-logistic": NamedHead(LEVELS, _discretised),
+        "autoregressive": NamedHead(VECTOR, lambda s, size, **o: FrameHead(size, s.shape[0], **o)),
+        "beta": NamedHead(BOUNDED, lambda s, size: BetaHead(size, s.low, s.high)),
+        "image-mse": NamedHead(PIXELS, lambda s, size, **o: image_head(s, size, "mse", **o)),
+        "image-bernoulli": NamedHead(
+            SILHOUETTE, lambda s, size, **o: image_head(s, size, "bernoulli", **o)
+        ),
+        "image-discretised-logistic": NamedHead(
+            PIXELS, lambda s, size, **o: image_head(s, size, "discretised-logistic", **o)
+        ),
+        "strokes": NamedHead(STROKE, _strokes),
+    },
+)
+
+
+def register_head(
+    name: str,
+    make: Callable[..., DistModule],
+    holds: Callable[[Any], bool] = lambda space: True,
+    fits: str = "spaces of its own kind",
+) -> None:
+    """Adds a head to `HEADS`: from now on `head_for(name, ...)` and `--head NAME` make one.
+
+    make: (space, input_size, **options) -> DistModule; holds: whether a space is one that it
+    fits; fits: what these are called, as in "Box spaces".
+    """
+    HEADS.register(name, NamedHead(Fit(fits, holds), make))
 
 
 def head_for(name: str, space: spaces.Space, input_size: int, **options: Any) -> DistModule:
@@ -135,13 +160,39 @@ def head_for(name: str, space: spaces.Space, input_size: int, **options: Any) ->
     >>> type(head_for("nade", spaces.MultiBinary(88), 16, hidden=32)).__name__
     'NADEHead'
     """
-    if name not in HEADS:
-        raise ValueError(f"there is no head {name!r}; there are {', '.join(HEADS)}")
-    fit, make = HEADS[name]
+    _check_fit(HEADS, name, space)
+    return HEADS[name].make(space, input_size, **options)
+
+
+ENCODERS: Registry[NamedEncoder] = Registry("encoder", {})  # `codecs.spaces` adds the library's
+
+
+def register_encoder(
+    name: str,
+    make: Callable[..., Encoder],
+    holds: Callable[[Any], bool] = lambda space: True,
+    fits: str = "spaces of its own kind",
+) -> None:
+    """Adds an encoder to `ENCODERS`: from now on `encoder_for(space, name)` makes one.
+
+    make: (space, **options) -> Encoder; holds: whether a space is one that it fits; fits: what
+    these are called, as in "Box spaces".
+    """
+    ENCODERS.register(name, NamedEncoder(Fit(fits, holds), make))
+
+
+def named_encoder(name: str, space: spaces.Space, **options: Any) -> Encoder:
+    """The encoder `name` of `ENCODERS` for values of `space`; options: the encoder's own."""
+    _check_fit(ENCODERS, name, space)
+    return ENCODERS[name].make(space, **options)
+
+
+def _check_fit(registry: Registry[Any], name: str, space: spaces.Space) -> None:
+    """Refuses a thing of a registry that does not fit a space."""
+    fit = registry[name].fit
     if not fit.holds(space):
-        fitting = ", ".join(other for other, head in HEADS.items() if head.fit.holds(space))
+        fitting = ", ".join(other for other, thing in registry.items() if thing.fit.holds(space))
         raise ValueError(
-            f"the head {name!r} expects {fit.name}, but the space is {space}; "
-            f"heads that fit it: {fitting or 'none'}"
+            f"the {registry.kind} {name!r} expects {fit.name}, but the space is {space}; "
+            f"{registry.kind}s that fit it: {fitting or 'none'}"
         )
-    return make(space, input_size, **options)

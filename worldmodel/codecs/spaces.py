@@ -21,7 +21,15 @@ from worldmodel.codecs.convolutional import (
     is_image,
 )
 from worldmodel.codecs.heads import JointHead, NormalHead
-from worldmodel.codecs.registry import LEVELS, head_for
+from worldmodel.codecs.registry import (
+    BINARY,
+    BOX,
+    DISCRETE,
+    LEVELS,
+    head_for,
+    named_encoder,
+    register_encoder,
+)
 from worldmodel.codecs.standardisation import Standardisation
 from worldmodel.distributions import SideBySide
 
@@ -29,6 +37,7 @@ FEW_LEVELS = 256  # up to so many, integers have a mass each; others a density
 MANY_BYTES = 1024  # in rows and columns, they are pixels
 
 Head = str | tuple[str, Mapping[str, Any]] | DistModule  # a name of HEADS, with options, or a head
+Encoding = str | tuple[str, Mapping[str, Any]] | Encoder  # the same, of ENCODERS
 
 
 class OneHotEncoder(Encoder):
@@ -128,6 +137,25 @@ def _flat(space: spaces.Box) -> FlatEncoder:
     return FlatEncoder(space.shape, *_scale(space))
 
 
+def _one_hot(space: spaces.Discrete | spaces.MultiDiscrete) -> OneHotEncoder:
+    n = space.n if isinstance(space, spaces.Discrete) else space.nvec
+    return OneHotEncoder(n, space.start)
+
+
+def _bits(space: spaces.MultiBinary) -> BitsEncoder:
+    return BitsEncoder(space.shape)
+
+
+def _convolutional(space: spaces.Box | spaces.MultiBinary, **options: Any) -> ConvolutionalEncoder:
+    return ConvolutionalEncoder(space.shape, high=brightest(space), **options)
+
+
+register_encoder("one-hot", _one_hot, DISCRETE.holds, DISCRETE.name)
+register_encoder("flat", _flat, BOX.holds, BOX.name)
+register_encoder("bits", _bits, BINARY.holds, BINARY.name)
+register_encoder("image", _convolutional, is_image, "images, [H, W, C] of bytes or truth values")
+
+
 def _has_few_levels(space: spaces.Space) -> bool:
     if not LEVELS.holds(space) or not np.issubdtype(space.dtype, np.integer):  # type: ignore[arg-type]
         return False
@@ -137,20 +165,20 @@ def _has_few_levels(space: spaces.Space) -> bool:
 
 # The first kind that holds a space is its kind.
 KINDS = (
-    Kind(is_image, lambda s: ConvolutionalEncoder(s.shape, high=brightest(s)), image_head),
+    Kind(is_image, _convolutional, image_head),
     Kind(
         _is(spaces.Discrete),
-        lambda s: OneHotEncoder(s.n, s.start),
+        _one_hot,
         lambda s, size: head_for("categorical", s, size),
     ),
     Kind(
         _is(spaces.MultiDiscrete),
-        lambda s: OneHotEncoder(s.nvec, s.start),
+        _one_hot,
         lambda s, size: head_for("categorical", s, size),
     ),
     Kind(
         _is(spaces.MultiBinary),
-        lambda s: BitsEncoder(s.shape),
+        _bits,
         lambda s, size: head_for("bernoulli", s, size),
     ),
     Kind(_has_few_levels, _flat, lambda s, size: head_for("discretised-logistic", s, size)),
@@ -192,19 +220,24 @@ def check_observations(space: spaces.Space) -> None:
 
 
 def encoder_for(
-    space: spaces.Space, encoders: Encoder | Mapping[str, Encoder] | None = None
+    space: spaces.Space, encoders: Encoding | Mapping[str, Encoding] | None = None
 ) -> Encoder:
     """The encoder of values of `space`: images (`is_image`) by convolutions; Discrete and
     MultiDiscrete as one-hot codes; Box and MultiBinary flattened; Dict and Tuple part by part.
 
-    encoders: one of your own, or several by key path, for parts of the space.
+    encoders: another one by its name in `ENCODERS`, a name and its options, or one of your own;
+    or several of those by key path, for parts of the space.
     """
     chosen = _chosen(space, encoders)
 
     def make(part: spaces.Space, path: str) -> Encoder:
-        if path in chosen:
-            return chosen[path]
-        return _kind(part, "encoder").encoder(part)
+        encoder = chosen.get(path)
+        if encoder is None:
+            return _kind(part, "encoder").encoder(part)
+        if isinstance(encoder, Encoder):
+            return encoder
+        name, options = (encoder, {}) if isinstance(encoder, str) else encoder
+        return named_encoder(name, part, **options)
 
     return _assemble(space, make, JointEncoder, chosen)
 
