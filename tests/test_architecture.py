@@ -32,6 +32,7 @@ LAYERS = [
     {"environment", "agent", "likelihoods", "autoencoder"},
     {"gen_core", "objectives"},
     {"trainer"},
+    {"testing"},
 ]
 LAYER = {part: number for number, layer in enumerate(LAYERS) for part in layer}
 

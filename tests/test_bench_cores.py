@@ -11,9 +11,9 @@ from worldmodel.experiments.bench import cores as bench
 from worldmodel.experiments.bench import tables
 from worldmodel.experiments.bench.cores import arithmetic, bench_model, bench_rows, fastest
 from worldmodel.experiments.bench.dreamer import Dreamer, bench_dreamer
-from worldmodel.experiments.bench.obvious import ObviousELBO
 from worldmodel.experiments.cli.main import main
 from worldmodel.experiments.runs.processor import PRODUCTS, products
+from worldmodel.testing.exact import ObviousELBO
 
 
 @pytest.mark.parametrize("name", CORES)

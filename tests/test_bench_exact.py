@@ -10,11 +10,11 @@ import torch
 
 from worldmodel import ELBO
 from worldmodel.experiments.bench import exact as bench
-from worldmodel.experiments.bench.by_hand import chain_model
 from worldmodel.experiments.cli.main import main
 from worldmodel.experiments.rl.toy_game import Parts
 from worldmodel.experiments.rl.toy_game_config import ExactConfig, quick_exact
 from worldmodel.experiments.runs.progress import Reporter
+from worldmodel.testing.exact import chain_model
 
 KEYS = {
     *("what", "core", "bound", "particles", "exact", "value", "gap", "se", "seconds", "updates"),

@@ -8,18 +8,20 @@ import torch
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from worldmodel import BOUNDS, CORES, particle_filter
-from worldmodel.experiments.bench.by_hand import expected_gap, model_by_hand
-from worldmodel.experiments.bench.linear_gaussian import (
+from worldmodel.testing.exact import (
+    BY_HAND,
     Chain,
     ChainPosterior,
     Filter,
     NoisePosterior,
     as_sequences,
     expected_divergence,
+    expected_gap,
+    model_by_hand,
     recursion,
 )
 
-BY_HAND = [
+CASES = [
     ("rnn", None),
     ("independent", False),
     ("independent", True),
@@ -28,8 +30,8 @@ BY_HAND = [
     ("srnn", True),
     ("rssm", None),
 ]
-every_model = pytest.mark.parametrize(("core", "smoothing"), BY_HAND)
-every_latent_model = pytest.mark.parametrize(("core", "smoothing"), BY_HAND[1:])
+every_model = pytest.mark.parametrize(("core", "smoothing"), CASES)
+every_latent_model = pytest.mark.parametrize(("core", "smoothing"), CASES[1:])
 
 
 def chain(seed=0, size=2):
@@ -199,7 +201,7 @@ def test_reading_ahead_brings_the_bound_nearer():
 
 def test_every_core_is_set_by_hand():
     remembers_nothing = {"vae"}
-    assert {core for core, _ in BY_HAND} == set(CORES) - remembers_nothing
+    assert {core for core, _ in CASES} == set(BY_HAND) == set(CORES) - remembers_nothing
 
 
 @cache
@@ -329,7 +331,7 @@ def test_the_filtering_estimate_is_unbiased(core, smoothing, threshold):
 def test_any_number_of_latents_can_be_set(size):
     one = chain(4, size)
     observations = one.sample(10, 500)[1]
-    for core, smoothing in BY_HAND:
+    for core, smoothing in CASES:
         model = model_by_hand(one, core, smoothing)
         lost = one.log_prob(observations).sum(0) - bound(
             model, as_sequences(observations), "elbo", 1

@@ -10,7 +10,6 @@ the rate that it is compared with is the best that any product reached in the sa
 is measured with both kinds of products (`runs.processor.products`), and the faster counts.
 """
 
-import inspect
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,11 +19,11 @@ from gymnasium import spaces
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from worldmodel import CORES, ELBO, Row, Sequences, Trainer, WorldModel, model_for
-from worldmodel.experiments.bench.obvious import ObviousELBO
+from worldmodel import CORES, ELBO, Row, Sequences, Trainer, WorldModel, core_options, model_for
 from worldmodel.experiments.bench.table import rate_of, table
 from worldmodel.experiments.runs.processor import PRODUCTS, Products, products, release_memory
 from worldmodel.experiments.runs.progress import Reporter, Stage
+from worldmodel.testing.exact import STEPS, ObviousELBO
 
 OBSERVATION = spaces.Box(-10.0, 10.0, (16,))
 ACTIONS = spaces.Discrete(4)
@@ -42,9 +41,7 @@ LEAST = 0.5  # seconds for which a call is repeated
 def bench_model(core: str, hidden: int, latent: int) -> WorldModel:
     """The model that is measured; every core of the package has one."""
     sizes = {"latent": latent, "latent_hidden": hidden}
-    known = inspect.signature(CORES[core]).parameters
-    options: dict[str, Any] = {key: size for key, size in sizes.items() if key in known}
-    return model_for(OBSERVATION, ACTIONS, core, hidden, **options)
+    return model_for(OBSERVATION, ACTIONS, core, hidden, **core_options(core, sizes))
 
 
 def bench_rows(time: int, batch_size: int, dtype: torch.dtype = torch.float32) -> Sequences:
@@ -112,7 +109,7 @@ def product_rates(sizes: Sequence[int], batches: Sequence[int]) -> list[dict[str
 def learning_row(
     core: str, hidden: int, latent: int, limit: float, compiled: bool
 ) -> dict[str, Any]:
-    """A training update of a core, beside the obvious loop.
+    """A training update of a core, beside the obvious loop where there is one of it.
 
     limit: the best rate, operations a second; compiled: measures the compiled steps, too.
     """
@@ -120,10 +117,11 @@ def learning_row(
     release_memory()
     model, batch = bench_model(core, hidden, latent), bench_rows(TIME, BATCH)
     ours = Trainer(ELBO(model), model.parameters())
-    obvious = Trainer(ObviousELBO(model), model.parameters())
     taken, kind = fastest(lambda: ours.update([batch]))
-    beside, _ = fastest(lambda: obvious.update(batch))
-    needed = arithmetic(lambda: obvious.update(batch))
+    is_plain = type(model.core) in STEPS
+    obvious = Trainer(ObviousELBO(model), model.parameters()) if is_plain else None
+    beside = obvious and fastest(lambda: obvious.update(batch))[0]
+    needed = arithmetic(lambda: obvious.update(batch) if obvious else ours.update([batch]))
     with torch.autocast(torch.get_default_device().type, torch.bfloat16):
         narrow, _ = fastest(lambda: ours.update([batch]))
     after = None
@@ -140,8 +138,8 @@ def learning_row(
         "frames_per_second": TIME * BATCH / taken,
         "gflop": needed / 1e9,
         "fraction": needed / taken / limit,
-        "obvious_updates_per_second": 1 / beside,
-        "ratio": beside / taken,
+        "obvious_updates_per_second": beside and 1 / beside,
+        "ratio": beside and beside / taken,
         "bfloat16_updates_per_second": 1 / narrow,
         "compiled_updates_per_second": after and 1 / after,
     }

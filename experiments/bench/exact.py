@@ -13,7 +13,7 @@ optimizer's. What to expect stands in docs/results.md.
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,13 +32,13 @@ from worldmodel import (
     Sequences,
     Trainer,
     WorldModel,
+    core_options,
     cosine,
     linear,
+    make_core,
     nested,
 )
 from worldmodel.agents import Uniform
-from worldmodel.experiments.bench.by_hand import chain_model, expected_gap, model_by_hand
-from worldmodel.experiments.bench.linear_gaussian import Chain, as_sequences
 from worldmodel.experiments.bench.settings import ExactSettings, quick_exact
 from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.measure.scores import model_nats, over_keys
@@ -51,6 +51,14 @@ from worldmodel.experiments.rl.toy_game_config import (
 )
 from worldmodel.experiments.rl.toy_game_evaluation import exact_nats, held_out_episodes, score
 from worldmodel.experiments.runs.progress import Reporter, stoppable
+from worldmodel.testing.exact import (
+    BY_HAND,
+    Chain,
+    as_sequences,
+    chain_model,
+    expected_gap,
+    model_by_hand,
+)
 
 AVERAGING = 0.99  # of the weights: what is scored
 PHASE_UPDATES = 50  # of play of 512 games: some 50,000 rows, each seen about once
@@ -110,7 +118,7 @@ def exact(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]:
 def variants(config: ExactSettings) -> Iterator[tuple[str, str, bool | None]]:
     """A name, the core, and whether its posterior reads the rows to come (None: it cannot)."""
     for core in config.core:
-        if core in ("srnn", "independent"):
+        if core_options(core, {"smoothing": True}):
             yield f"{core} filtering", core, False
             yield f"{core} smoothing", core, True
         else:
@@ -136,6 +144,8 @@ def bound_gaps(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]:
     for length in config.lengths:
         task = held_out_rows(config, chain, "bound gap", length)
         for name, core, smoothing in variants(config):
+            if core not in BY_HAND:  # somebody else's
+                continue
             reporter.say(f"bounds of {name}, set by hand, {length} rows")
             model = model_by_hand(chain, core, smoothing)
             torch.manual_seed(config.seed + 2)
@@ -151,12 +161,12 @@ def fit_gaps(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]:
     task = held_out_rows(config, chain, "fit gap", max(config.lengths))
     task = task._replace(sequences=_float(task.sequences))
     for name, core, smoothing in variants(config):
-        without_latents = core == "rnn"  # all its bounds are the likelihood
+        latents = make_core(core, 1, 1).initial_state(1).latent.shape[-1]
+        without_latents = not latents  # all its bounds are the likelihood
         for bound in config.learning_bounds[: 1 if without_latents else None]:
             torch.manual_seed(config.seed + 2)
-            options: dict[str, Any] = {} if without_latents else {"latent": 2, "latent_hidden": 32}
-            if smoothing is not None:
-                options["smoothing"] = smoothing
+            sizes = {"latent": 2, "latent_hidden": 32, "smoothing": bool(smoothing)}
+            options = core_options(core, sizes)
             model = chain_model(chain, core, config.fit_hidden, **options)
             title = f"{name} learns the chain by {bound}"
             objective = objective_for(model, bound, config.learning_particles)

@@ -14,9 +14,11 @@ from torch import Tensor
 from torch import distributions as td
 from torch.nn import functional as F
 
-from worldmodel import RNN, RSSM, SRNN, VAE, VRNN, Independent, Sequences, WorldModel
+from worldmodel.cores import RNN, RSSM, SRNN, VAE, VRNN, Independent
 from worldmodel.cores.base import MINIMUM_STD
+from worldmodel.model import WorldModel
 from worldmodel.nets import GRU, LSTM, NormalisedGRU, Recurrence
+from worldmodel.sequences import Sequences
 
 Draw = Callable[[Tensor], Tensor]  # like -> noise of its shape
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from worldmodel import Row, Sequences
+from worldmodel.sequences import Row, Sequences
 
 SPECTRAL_RADIUS = 0.7, 0.98  # of A: remembers, and is stable
 

@@ -19,30 +19,20 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from worldmodel import (
-    CORES,
-    RNN,
-    RSSM,
-    SRNN,
-    VRNN,
-    Independent,
-    ObservationDecoder,
-    PerceptEncoder,
-    WorldModel,
-    context_size,
-    decoder_for,
-    encoder_for,
-)
+from worldmodel.codecs import ObservationDecoder, PerceptEncoder, decoder_for, encoder_for
 from worldmodel.codecs.heads import MINIMUM_STD as MINIMUM_OBSERVATION_STD
 from worldmodel.codecs.heads import NormalHead
+from worldmodel.cores import RNN, RSSM, SRNN, VRNN, Independent, make_core
 from worldmodel.cores.base import MINIMUM_STD
-from worldmodel.experiments.bench.linear_gaussian import (
+from worldmodel.model import WorldModel, context_size
+from worldmodel.nets import GRU, NormalisedGRU
+from worldmodel.registry import Registry
+from worldmodel.testing.exact.linear_gaussian import (
     Chain,
     ChainPosterior,
     Filter,
     NoisePosterior,
 )
-from worldmodel.nets import GRU, NormalisedGRU
 
 SMALL = 1e-5  # s of tanh: its error s^2 and the rounding 1e-16 / s are alike
 TINY = 1e-8  # s of layer norms
@@ -54,7 +44,7 @@ def chain_model(chain: Chain, core: str, hidden: int, **options: int | bool) -> 
     space = spaces.Box(-float("inf"), float("inf"), (len(chain.observation_noise),))
     encoder = PerceptEncoder(encoder_for(space), rewards=False)
     contexts = context_size(0, encoder.size, feedback=True, history=1)
-    sequence_core = CORES[core](contexts, encoder.size, hidden=hidden, **options)
+    sequence_core = make_core(core, contexts, encoder.size, hidden=hidden, **options)
     head = decoder_for(space, hidden)
     decoder = ObservationDecoder(sequence_core.feature_size, hidden, head)
     return WorldModel(encoder, sequence_core, decoder, action_size=0)
@@ -66,7 +56,7 @@ def model_by_hand(chain: Chain, core: str, smoothing: bool | None = None) -> Wor
 
     smoothing: whether the posterior reads the rows to come (srnn and independent only).
     """
-    size = len(chain.start)
+    set_core, size = BY_HAND[core], len(chain.start)
     options: dict[str, int | bool] = {} if core == "rnn" else {"latent": size}
     if core != "rnn":
         options["latent_hidden"] = 2 * size + 4
@@ -75,15 +65,8 @@ def model_by_hand(chain: Chain, core: str, smoothing: bool | None = None) -> Wor
     model = chain_model(chain, core, hidden=2 * size + 4, **options).double()
     for parameter in model.parameters():
         parameter.zero_()
-    setters: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
-        "rnn": _set_rnn,
-        "independent": _set_independent,
-        "vrnn": _set_vrnn,
-        "srnn": _set_srnn,
-        "rssm": _set_rssm,
-    }
-    to_mean, variance = setters[core](model.core, chain)
-    _set_decoder(cast(ObservationDecoder, model.decoder), to_mean, variance)
+    to_mean, variance = set_core(model.core, chain)
+    set_decoder(cast(ObservationDecoder, model.decoder), to_mean, variance)
     return model
 
 
@@ -223,7 +206,20 @@ def _posterior(chain: Chain, hidden: int) -> tuple[Tensor, Tensor, Tensor]:
     return on_hidden, on_evidence, _biases(posterior.variance)
 
 
-def _set_decoder(decoder: ObservationDecoder, to_mean: Tensor, variance: Tensor) -> None:
+BY_HAND: Registry[Callable[..., tuple[Tensor, Tensor]]] = Registry(
+    "core with weights by hand",
+    {
+        "rnn": _set_rnn,
+        "independent": _set_independent,
+        "vrnn": _set_vrnn,
+        "srnn": _set_srnn,
+        "rssm": _set_rssm,
+    },
+)
+
+
+def set_decoder(decoder: ObservationDecoder, to_mean: Tensor, variance: Tensor) -> None:
+    """A decoder that gives Gaussians around to_mean [n, F] times the features, variances [n]."""
     head = cast(NormalHead, decoder.observation)
     _set_pairs(decoder.body, to_mean)
     biases = _biases(variance, MINIMUM_OBSERVATION_STD)

@@ -1,0 +1,1 @@
+"""Laws of cores, heads, environments and agents, for whoever adds one."""
