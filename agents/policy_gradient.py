@@ -15,7 +15,7 @@ through what the model says. All follow the same two steps, over and over:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
@@ -30,11 +30,13 @@ from worldmodel import (
     Dream,
     GenCore,
     GenState,
+    Registry,
     Row,
     Schedule,
     constant,
     mlp,
     nested,
+    options_taken,
 )
 from worldmodel.distributions import draw
 from worldmodel.objectives import Metrics
@@ -357,3 +359,43 @@ class EveryAction(PolicyGradient):
         """The probability of each action, [N, n]."""
         choices = self.gen_core.actions.choices[:, None].to(policy.logits.device)  # [n, 1, A]
         return cast(Tensor, policy.log_prob(choices).exp().t())
+
+
+def reinforce(
+    gen_core: GenCore,
+    batch_size: int,
+    length: int,
+    discount: float = 0.99,
+    entropy: Schedule = constant(1e-3),
+    unit: float | None = None,
+) -> ActorCritic:
+    """The score function without a critic: returns of whole rollouts (Williams 1992)."""
+    return ActorCritic(gen_core, batch_size, length, None, discount, 1.0, entropy, unit)
+
+
+METHODS: Registry[Callable[..., PolicyGradient]] = Registry(
+    "method",
+    {
+        "actor-critic": ActorCritic,
+        "every-action": EveryAction,
+        "dynamics": DynamicsGradient,
+        "reinforce": reinforce,
+    },
+)
+
+
+def register_method(name: str, method: Callable[..., PolicyGradient]) -> None:
+    """Adds a way to train policies to `METHODS`: from now on `--method NAME` trains by it.
+
+    method: its class, (gen_core, batch_size, length, **options) -> PolicyGradient, where options
+    are those of `critic`, `discount`, `lambda_`, `entropy` and `unit` that it takes.
+    """
+    METHODS.register(name, method)
+
+
+def make_method(
+    name: str, gen_core: GenCore, batch_size: int, length: int, **offered: Any
+) -> PolicyGradient:
+    """The method `name` of `METHODS`, given those of the `offered` options that it takes."""
+    method = METHODS[name]
+    return method(gen_core, batch_size, length, **options_taken(method, offered))

@@ -21,6 +21,7 @@ from runs import assert_same
 from scipy import stats
 from test_audio_files import encoded, wav
 from test_cli import assert_refused, worldmodel
+from worldmodel.experiments.recordings.kinds import KINDS, kind_named
 
 from worldmodel import BOUNDS, CORES, Dream, GenCore, MemoryStore, action_codec, nested
 from worldmodel.experiments.data.readers.audio import read_audio
@@ -37,7 +38,6 @@ from worldmodel.experiments.recordings.config import (
     StrokesDataConfig,
 )
 from worldmodel.experiments.recordings.dreaming import dream, generate, load, some_real
-from worldmodel.experiments.recordings.kinds import KINDS, kind_named
 from worldmodel.experiments.recordings.learning import Learner, model_of, scored, standardise
 from worldmodel.experiments.recordings.midi import Midi
 from worldmodel.experiments.recordings.scoring import counted, evaluate

@@ -25,7 +25,7 @@ from worldmodel.experiments.bench.settings import DreamSettings
 from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.data.spaces import read_spaces
 from worldmodel.experiments.rl import toy_game
-from worldmodel.experiments.rl.config import AgentName, ControlConfig, DreamingConfig
+from worldmodel.experiments.rl.config import ControlConfig, DreamingConfig
 from worldmodel.experiments.rl.improving import ByAlgorithm, Improver
 from worldmodel.experiments.rl.parts import LAST_RATE, Facts, Parts, improver_for, options_of
 from worldmodel.experiments.rl.returns import evaluation_seeds, play_episodes
@@ -74,7 +74,7 @@ def run(settings: DreamSettings, reporter: Reporter) -> list[dict[str, Any]]:
 
 
 def of_control(
-    folder: RunFolder, config: ControlConfig, name: AgentName, settings: DreamSettings
+    folder: RunFolder, config: ControlConfig, name: str, settings: DreamSettings
 ) -> Candidate:
     """A new agent for the world model of a run of control."""
     told = "{}" if name == "own" else settings.agent_arguments
@@ -95,7 +95,7 @@ def of_control(
     return Candidate(parts.agent, parts, checkpoint.values["real_steps"], improver, steps)
 
 
-def of_toy_game(folder: RunFolder, name: AgentName, settings: DreamSettings) -> Candidate:
+def of_toy_game(folder: RunFolder, name: str, settings: DreamSettings) -> Candidate:
     """The toy game's own agent, or an algorithm that learns in its dream from the first row on."""
     parts, checkpoint = toy_game.load_run(folder)
     real_steps = checkpoint.values["real_steps"]

@@ -23,8 +23,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from worldmodel import (
     ELBO,
-    FIVO,
-    IWAE,
     Episodes,
     GenCore,
     Objective,
@@ -36,6 +34,7 @@ from worldmodel import (
     cosine,
     linear,
     make_core,
+    make_objective,
     nested,
 )
 from worldmodel.agents import Uniform
@@ -44,7 +43,6 @@ from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.measure.scores import model_nats, over_keys
 from worldmodel.experiments.rl.toy_game import Parts
 from worldmodel.experiments.rl.toy_game_config import (
-    Core,
     LearningConfig,
     ModelConfig,
     ToyGameConfig,
@@ -191,7 +189,7 @@ def toy_game_gaps(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]
             yield figure._replace(trained_by="elbo", seconds=seconds, updates=updates)
 
 
-def _game_config(config: ExactSettings, core: Core) -> ToyGameConfig:
+def _game_config(config: ExactSettings, core: str) -> ToyGameConfig:
     model = ModelConfig(core=core, hidden=config.game_hidden, latent=4)
     nothing_by_heart = LearningConfig(dropout=0.0)  # data without end needs no dropout
     return ToyGameConfig(model=model, learning=nothing_by_heart, seed=config.seed)
@@ -209,9 +207,7 @@ def held_out_games(parts: Parts, config: ExactSettings) -> Task:
 
 def objective_for(model: WorldModel, bound: str, particles: int) -> Objective:
     """The ELBO of one particle, or another bound of several."""
-    if bound == "elbo":
-        return ELBO(model)
-    return IWAE(model, particles) if bound == "iwae" else FIVO(model, particles)
+    return make_objective(bound, model, 1 if bound == "elbo" else particles)
 
 
 def fresh_rows(chain: Chain, length: int = 32, batch_size: int = 32) -> Iterator[list[Sequences]]:

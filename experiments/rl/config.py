@@ -1,12 +1,12 @@
 """What the control experiment can be told; see `worldmodel.experiments.rl.toy_game_config`."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from worldmodel.experiments.rl.toy_game_config import below_one, not_negative, positive, shares
+from worldmodel.experiments.runs.names import AgentName, BoundName, NameOf, RecurrenceName
 
-Method = Literal["auto", "actor-critic", "every-action", "dynamics"]
-AgentName = Literal["own", "sb3:PPO", "sb3:A2C", "sb3:DQN", "sb3:SAC", "sb3:RecurrentPPO"]
+Method = Annotated[str, NameOf("worldmodel.agents:METHODS", ("auto",))]
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,9 @@ class SeeingConfig:
 class WorldConfig:
     """The world model."""
 
-    core: Literal["auto", "rnn", "independent", "vrnn", "srnn", "rssm"] = "auto"
-    """The sequence core. auto: rnn, but rssm for images that are learned jointly."""
+    core: Annotated[str, NameOf("worldmodel:CORES", ("auto",))] = "auto"
+    """The sequence core: rnn, independent, vrnn, srnn, rssm, or one of a plugin. auto: rnn, but
+    rssm for images that are learned jointly."""
     memory: int = 16
     """Units of the recurrence. Few of them learn a world that shows nearly all; one that has to be
     remembered wants more."""
@@ -105,9 +106,9 @@ class WorldConfig:
     """Size of a row's latent (not rnn)."""
     latent_classes: int = 0
     """Values of each of `latent` categoricals; 0: Gaussian latents (rssm only)."""
-    recurrence: Literal["default", "gru", "lstm", "normalised-gru", "skip-gru"] = "skip-gru"
-    """skip-gru: the decoder reads what the recurrence hears, too, and begins with the observation
-    before."""
+    recurrence: RecurrenceName = "skip-gru"
+    """Of the core: gru, lstm, normalised-gru, skip-gru, or its own (default). skip-gru: the
+    decoder reads what the recurrence hears, too, and begins with the observation before."""
     layers: int = 1
     """Of the recurrence."""
     history: int = 1
@@ -198,7 +199,8 @@ class DreamingConfig:
     """How the policy is trained, in the dream alone."""
 
     agent: AgentName = "own"
-    """own, or an algorithm of stable-baselines3, unchanged (RecurrentPPO: of sb3-contrib)."""
+    """own, or an algorithm of stable-baselines3, unchanged: sb3:PPO, sb3:A2C, sb3:DQN, sb3:SAC,
+    sb3:RecurrentPPO (of sb3-contrib)."""
     agent_arguments: str = "{}"
     """Of that algorithm's own constructor, as JSON, instead of those chosen here (sb3 only)."""
     method: Method = "auto"
@@ -270,9 +272,9 @@ class ProtocolConfig:
     """Real episodes, and dreamt ones, of the greedy agent."""
     held_out: int = 20
     """Episodes that the world model is scored on: played for that alone, or of --data."""
-    bound: Literal["elbo", "iwae", "fivo"] = "iwae"
-    """What is reported of it: the mean of K bounds, the importance-weighted or the filtering
-    one."""
+    bound: BoundName = "iwae"
+    """What is reported of it: the mean of K bounds (elbo), the importance-weighted (iwae) or the
+    filtering one (fivo)."""
     particles: int = 16
     """K of that bound."""
 

@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import inspect
 import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -13,7 +12,6 @@ from gymnasium.vector import AutoresetMode
 from torch import nn
 
 from worldmodel import (
-    CORES,
     Agent,
     Believer,
     Dream,
@@ -23,17 +21,16 @@ from worldmodel import (
     WorldModel,
     action_codec,
     constant,
+    core_options,
     cosine,
     model_for,
 )
 from worldmodel.agents import (
-    ActorCritic,
     Critic,
-    DynamicsGradient,
-    EveryAction,
     Imagination,
     Policy,
     Sighted,
+    make_method,
 )
 from worldmodel.agents.imagination import parameters_of, recorded_beliefs
 from worldmodel.agents.policy_gradient import PolicyGradient
@@ -192,19 +189,20 @@ class Parts:
     def objective(self, imagination: Imagination) -> PolicyGradient:
         """How the policy is trained."""
         told, rollouts = self.dreaming, self.rollouts
-        core, critic, unit = imagination.core, self.critic, self.facts.reward_unit
-        sizes, discount, entropy = (
-            (rollouts.dreams, rollouts.length),
-            told.discount,
-            constant(told.entropy),
-        )
-        if rollouts.method == "every-action":
-            try:
-                return EveryAction(core, *sizes, critic, discount, entropy, unit)
-            except ValueError as error:
-                raise RunError(f"--method every-action: {error}") from error
-        kind = DynamicsGradient if rollouts.method == "dynamics" else ActorCritic
-        return kind(core, *sizes, critic, discount, rollouts.trace, entropy, unit)
+        try:
+            return make_method(
+                rollouts.method,
+                imagination.core,
+                rollouts.dreams,
+                rollouts.length,
+                critic=self.critic,
+                discount=told.discount,
+                lambda_=rollouts.trace,
+                entropy=constant(told.entropy),
+                unit=self.facts.reward_unit,
+            )
+        except ValueError as error:
+            raise RunError(f"--method {rollouts.method}: {error}") from error
 
     def dreams(self, begin: Callable[[int], ModelState] | None = None) -> DreamVectorEnv:
         """Dreams side by side whose beliefs are shown, for algorithms of others.
@@ -243,11 +241,7 @@ class Parts:
     def _model(self) -> WorldModel:
         told, seeing = self.config.world, self.config.seeing
         core = ("rssm" if self.is_joint else "rnn") if told.core == "auto" else told.core
-        known = set(inspect.signature(CORES[core]).parameters) - {"hidden"}
-        options: dict[str, Any] = {
-            key: value for key, value in vars(told).items() if key in known and value != "default"
-        }
-        options |= jointly(self.observation_space, seeing)
+        options = core_options(core, vars(told)) | jointly(self.observation_space, seeing)
         return model_for(
             self.observation_space,
             self.action_space,

@@ -7,7 +7,6 @@ model, from all that was collected), improve (the policy, in the dream alone). W
 the result stands in docs/results.md.
 """
 
-import inspect
 import math
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -18,10 +17,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from worldmodel import (
-    CORES,
-    ELBO,
-    FIVO,
-    IWAE,
+    OBJECTIVES,
     Agent,
     Believer,
     Dream,
@@ -32,6 +28,7 @@ from worldmodel import (
     Trainer,
     WorldModel,
     action_codec,
+    core_options,
     cosine,
     cyclical,
     half_life,
@@ -40,8 +37,9 @@ from worldmodel import (
     linear,
     model_for,
     nested,
+    options_taken,
 )
-from worldmodel.agents import ActorCritic, Critic, EveryAction, Policy, Uniform
+from worldmodel.agents import Critic, Policy, Uniform, make_method
 from worldmodel.agents.policy_gradient import PolicyGradient
 from worldmodel.checkpoint import Checkpoint
 from worldmodel.envs import Action, GymEnvironment, ToyGame, ToyGameView, draw_ring, ring_text
@@ -120,19 +118,11 @@ class Parts:
         updates = told.rollouts * told.epochs
         entropy = half_life(told.entropy, updates / math.log2(30))
         core = GenCore(self.dream(min(told.horizon, self.time_limit)), agent)
-        sizes = (told.dreams, told.length)
-        if told.method == "every-action":
-            return EveryAction(core, *sizes, critic, told.discount, entropy)
-        if told.method == "actor-critic":
-            return ActorCritic(core, *sizes, critic, told.discount, told.trace, entropy)
-        return ActorCritic(core, *sizes, None, told.discount, 1.0, entropy)
+        offered = {"critic": critic, "discount": told.discount, "lambda_": told.trace}
+        return make_method(told.method, core, told.dreams, told.length, entropy=entropy, **offered)
 
     def _model(self) -> WorldModel:
         told = self.config.model
-        known = set(inspect.signature(CORES[told.core]).parameters) - {"hidden"}
-        options: dict[str, Any] = {
-            key: value for key, value in vars(told).items() if key in known and value != "default"
-        }
         return model_for(
             self.observation_space,
             self.action_space,
@@ -140,7 +130,7 @@ class Parts:
             told.hidden,
             self.reward_support,
             dropout=self.config.learning.dropout,
-            **options,
+            **core_options(told.core, vars(told)),
         )
 
 
@@ -225,17 +215,18 @@ class Training(Run):
     def _bound(self) -> Objective:
         """What the model learns by."""
         told, model = self.config.learning, self.parts.model
-        if told.learning_bound == "iwae":
-            return IWAE(model, told.learning_particles)
-        if told.learning_bound == "fivo":
-            gradient = told.resampling_gradient
-            return FIVO(model, told.learning_particles, resampling_gradient=gradient)
         weight = linear(0.0, told.kl_weight, told.kl_warmup)
         if told.kl_half_cycle:
             weight = cyclical(told.kl_weight, told.kl_half_cycle, told.kl_freeze)
-        kl = kl_monte_carlo if told.kl_estimate == "monte-carlo" else kl_closed_form
-        particles, free = told.learning_particles, told.free_nats
-        return ELBO(model, weight, kl, particles, free, told.kl_balance)
+        offered = {
+            "kl_weight": weight,
+            "kl": kl_monte_carlo if told.kl_estimate == "monte-carlo" else kl_closed_form,
+            "free_nats": told.free_nats,
+            "kl_balance": told.kl_balance,
+            "resampling_gradient": told.resampling_gradient,
+        }
+        make = OBJECTIVES[told.learning_bound]
+        return make(model, particles=told.learning_particles, **options_taken(make, offered))
 
     def work(self, stage: Stage) -> str:
         units = {"collect": self._collect, "learn": self._learn, "improve": self._improve}

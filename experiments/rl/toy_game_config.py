@@ -6,8 +6,13 @@ Nothing here imports torch, so that `worldmodel --help` answers at once.
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-Core = Literal["rnn", "independent", "vrnn", "srnn", "rssm"]
-LearningBound = Literal["elbo", "iwae", "fivo"]
+from worldmodel.experiments.runs.names import (
+    BoundName,
+    CoreName,
+    MethodName,
+    ObjectiveName,
+    RecurrenceName,
+)
 
 
 def positive(settings: object, *names: str) -> None:
@@ -67,8 +72,8 @@ class GameConfig:
 class ModelConfig:
     """The world model."""
 
-    core: Core = "srnn"
-    """The sequence core."""
+    core: CoreName = "srnn"
+    """The sequence core: rnn, independent, vrnn, srnn, rssm, or one of a plugin."""
     hidden: int = 192
     """Units of the recurrence and of the decoder."""
     latent: int = 16
@@ -80,8 +85,9 @@ class ModelConfig:
     game faster."""
     res_q: bool = True
     """Let the posterior's mean start from the prior's (srnn only)."""
-    recurrence: Literal["default", "gru", "lstm", "normalised-gru", "skip-gru"] = "default"
-    """Of the core; its default is a GRU, the rssm's a layer-normalised one."""
+    recurrence: RecurrenceName = "default"
+    """Of the core: gru, lstm, normalised-gru or skip-gru; its default is a GRU, the rssm's a
+    layer-normalised one."""
     layers: int = 1
     """Of the recurrence."""
 
@@ -133,9 +139,9 @@ class LearningConfig:
     """The share of features that the decoder does not get to read, in training."""
     averaging: float = 0.99
     """Decay of the average of the weights, which is what a stage of learning ends with."""
-    learning_bound: LearningBound = "elbo"
-    """What is maximised: the mean of the particles' bounds, their importance-weighted one, or the
-    filtering one."""
+    learning_bound: ObjectiveName = "elbo"
+    """What is maximised: the mean of the particles' bounds (elbo), their importance-weighted one
+    (iwae), or the filtering one (fivo)."""
     learning_particles: int = 1
     """Draws of each window's latents (the evaluation has its own number)."""
     kl_weight: float = 1.0
@@ -175,8 +181,9 @@ class LearningConfig:
 class PolicyConfig:
     """How the policy is trained, in the dream alone."""
 
-    method: Literal["every-action", "actor-critic", "reinforce"] = "every-action"
-    """every-action: each action is tried in a fork of the dream."""
+    method: MethodName = "every-action"
+    """every-action: each action is tried in a fork of the dream; actor-critic and reinforce: the
+    score function of those chosen; dynamics: the gradient through the dream."""
     rollouts: int = 300
     """Rollouts in the dream, over all rounds, more in later ones."""
     epochs: int = 8
@@ -200,6 +207,8 @@ class PolicyConfig:
         positive(
             self, "rollouts", "epochs", "dreams", "length", "horizon", "policy_rate", "discount"
         )
+        if self.method == "dynamics" and self.epochs != 1:
+            raise ValueError("--method dynamics makes one update of a rollout: give --epochs 1")
 
 
 @dataclass(frozen=True)
@@ -210,8 +219,9 @@ class EvaluationConfig:
     """Whole held-out episodes of the uniform agent; saved as episodes/held-out.npz."""
     games: int = 2_000
     """Real games, and dreamt games, of the greedy policy."""
-    bound: Literal["elbo", "iwae", "fivo"] = "iwae"
-    """What is reported: the mean of K bounds, the importance-weighted or the filtering one."""
+    bound: BoundName = "iwae"
+    """What is reported: the mean of K bounds (elbo), the importance-weighted (iwae) or the
+    filtering one (fivo)."""
     particles: int = 100
     """K of that bound."""
 
