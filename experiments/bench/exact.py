@@ -13,7 +13,7 @@ optimizer's. What to expect stands in docs/results.md.
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
