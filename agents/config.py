@@ -4,8 +4,9 @@ An option's name means one thing in the whole package; nothing here imports torc
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
+from worldmodel.names import AgentName, NameOf, ObjectiveName, RecurrenceName
 from worldmodel.options import below_one, not_negative, positive, shares
 
 
@@ -55,7 +56,7 @@ class ImageConfig:
 class ModelConfig:
     """The world model."""
 
-    core: str = "auto"
+    core: Annotated[str, NameOf("worldmodel:CORES", ("auto",))] = "auto"
     """The sequence core, by its name in `worldmodel.CORES`. auto: rnn, but rssm for images that
     are learned jointly."""
     hidden_size: int = 16
@@ -69,7 +70,7 @@ class ModelConfig:
     """Values of each of `latent` categoricals; 0: Gaussian latents (rssm only)."""
     smoothing: bool = False
     """Let the posterior read later rows, too (srnn and independent only)."""
-    recurrence: str = "skip-gru"
+    recurrence: RecurrenceName = "skip-gru"
     """Of the core, by its name in `worldmodel.RECURRENCES`; "default": the core's own. skip-gru:
     the decoder reads the recurrence's input, too, and begins with the previous observation."""
     layers: int = 1
@@ -114,7 +115,7 @@ class CollectConfig:
 class LearningConfig:
     """Learning of the world model."""
 
-    objective: str = "elbo"
+    objective: ObjectiveName = "elbo"
     """By its name in `worldmodel.OBJECTIVES`."""
     num_particles: int = 1
     """Draws of each window's latents."""
@@ -184,12 +185,12 @@ class Rollouts(NamedTuple):
 class PolicyConfig:
     """The policy, which is trained in the dream alone."""
 
-    agent: str = "own"
+    agent: AgentName = "own"
     """own, or an algorithm of stable-baselines3, unchanged: sb3:PPO, sb3:A2C, sb3:DQN, sb3:SAC,
     sb3:RecurrentPPO (of sb3-contrib)."""
     agent_arguments: str = "{}"
     """Of that algorithm's own constructor, as JSON, instead of those chosen here (sb3 only)."""
-    method: str = "auto"
+    method: Annotated[str, NameOf("worldmodel.agents:METHODS", ("auto",))] = "auto"
     """Our own agent's gradient, by its name in `worldmodel.agents.METHODS`. actor-critic: the
     score function of the chosen actions; all-actions: each action is tried in a fork of the dream;
     pathwise: the gradient through the dream; reinforce: no critic. auto: pathwise for actions that
@@ -237,8 +238,6 @@ class PolicyConfig:
         not_negative(self, "entropy")
         shares(self, "discount", "gae_lambda", "final_entropy")
         below_one(self, "policy_ema_decay")
-        if self.agent != "own" and not self.agent.startswith("sb3:"):
-            raise ValueError(f"--agent is own or an algorithm such as sb3:PPO, got {self.agent}")
         if self.agent == "own" and self.agent_arguments != "{}":
             raise ValueError("--agent-arguments are those of an algorithm: choose --agent sb3:...")
         if self.agent != "own" and self.method != "auto":

@@ -30,11 +30,13 @@ from worldmodel import (
     Dream,
     GenCore,
     GenState,
+    Registry,
     Row,
     Schedule,
     constant,
     mlp,
     nested,
+    options_taken,
 )
 from worldmodel.distributions import draw
 from worldmodel.objectives import Metrics

@@ -24,7 +24,16 @@ from torch import Tensor, distributions as td, nn
 from torch.distributions import Distribution
 from torch.nn import functional as F
 
-from worldmodel import Agent, AgentWrapper, DistModule, ModelState, Row, action_codec, nested
+from worldmodel import (
+    Agent,
+    AgentWrapper,
+    DistModule,
+    ModelState,
+    Registry,
+    Row,
+    action_codec,
+    nested,
+)
 from worldmodel.codecs.actions import BoxActions, DiscreteActions
 from worldmodel.distributions import IMPOSSIBLE, Bits, OneHot, OneHots, TanhNormal
 
@@ -157,13 +166,16 @@ class Kind(NamedTuple):
 
 NUMBERED = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete)
 ANY = (*NUMBERED, spaces.MultiBinary)
-ALGORITHMS = {
-    "PPO": Kind("stable_baselines3", "MlpPolicy", ANY, _of_actor),
-    "A2C": Kind("stable_baselines3", "MlpPolicy", ANY, _of_actor),
-    "DQN": Kind("stable_baselines3", "MlpPolicy", (spaces.Discrete,), _of_values),
-    "SAC": Kind("stable_baselines3", "MlpPolicy", (spaces.Box,), _of_squashed_actor),
-    "RecurrentPPO": Kind("sb3_contrib", "MlpLstmPolicy", NUMBERED, _of_remembering_actor),
-}
+ALGORITHMS: Registry[Kind] = Registry(
+    "algorithm of stable-baselines3",
+    {
+        "PPO": Kind("stable_baselines3", "MlpPolicy", ANY, _of_actor),
+        "A2C": Kind("stable_baselines3", "MlpPolicy", ANY, _of_actor),
+        "DQN": Kind("stable_baselines3", "MlpPolicy", (spaces.Discrete,), _of_values),
+        "SAC": Kind("stable_baselines3", "MlpPolicy", (spaces.Box,), _of_squashed_actor),
+        "RecurrentPPO": Kind("sb3_contrib", "MlpLstmPolicy", NUMBERED, _of_remembering_actor),
+    },
+)
 """(RecurrentPPO 2.9 keeps bits as int8, of which its own loss cannot be computed.)"""
 
 

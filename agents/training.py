@@ -289,7 +289,9 @@ class AgentTraining(Job):
         return self.optimizer.update()
 
     def _evaluate(self, stage: Stage) -> Metrics:
-        returns = self.play_greedily(self.curve_episodes, evaluation_seeds(self.config.seed)[0]).returns
+        returns = self.play_greedily(
+            self.curve_episodes, evaluation_seeds(self.config.seed)[0]
+        ).returns
         return {
             "real_steps": self.real_steps,
             "real_return_mean": float(returns.mean()),

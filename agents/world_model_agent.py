@@ -39,6 +39,7 @@ from worldmodel.distributions import draw
 from worldmodel.envs import DreamVectorEnv, EnvironmentSource, arguments_from_json
 from worldmodel.envs.observations import as_tensors, check_values
 from worldmodel.job import Job, Metrics, Stage, Watcher
+from worldmodel.names import check_names
 from worldmodel.noise import OwnNoise
 from worldmodel.options import with_options
 from worldmodel.progress import ProgressReport
@@ -118,6 +119,7 @@ class WorldModelAgent:
         Raises ValueError or TypeError for an environment or options that cannot be learned with.
         """
         config = with_options(config or AgentConfig(), {"seed": seed, **options})
+        check_names(config)
         world = _world_of(env, observation_space, action_space, data)
         world = world._replace(num_envs=num_envs, workers=workers)
         store: EpisodeStore = MemoryStore()

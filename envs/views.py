@@ -24,8 +24,8 @@ environment."""
 
 
 def register_view(id: str, make: Callable[[WorldModel, gymnasium.Env], View]) -> None:
-    """Adds the view of an environment's dreams to `VIEWS`: from now on `play`, `video` and `report`
-    show these."""
+    """Adds the view of an environment's dreams to `VIEWS`, in which `play`, `video` and `report`
+    show them from now on."""
     VIEWS.register(id, make)
 
 

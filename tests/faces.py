@@ -5,12 +5,12 @@ from dataclasses import replace
 import imageio_ffmpeg
 import numpy as np
 from gymnasium import spaces
-from worldmodel.experiments.rl.parts import Facts, Parts
-
-from worldmodel.experiments.rl.config import ControlConfig, EnvironmentConfig, quick_control
 from worldmodel.experiments.rl.environments import shown_environment
+from worldmodel.experiments.rl.parts import Facts, Parts
 from worldmodel.experiments.rl.toy_game import Parts as ToyParts
 from worldmodel.experiments.rl.toy_game_config import GameConfig, ToyGameConfig, quick
+
+from worldmodel.experiments.rl.config import ControlConfig, EnvironmentConfig, quick_control
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.play.faces import opened
 from worldmodel.noise import OwnNoise

@@ -17,14 +17,16 @@ LINKED = PACKAGES[1:]
 MAY_IMPORT = {
     "worldmodel": {"worldmodel"},
     "envs": {"envs", "worldmodel"},
-    "agents": {"agents", "worldmodel"},
+    "agents": {"agents", "envs", "worldmodel"},
     "experiments": set(PACKAGES),
 }
-LIBRARY_MAY_IMPORT = {"torch", "numpy", "gymnasium", "scipy", "safetensors", "lazy_loader"}
+LIBRARY_MAY_IMPORT = {"torch", "numpy", "gymnasium", "scipy", "safetensors", "lazy_loader", "rich"}
 
 # Within the library a part imports only from lines above its own.
 LAYERS = [
     {"nested", "noise", "checkpoint", "registry", "schedules", "arrays", "run_folder", "options"},
+    {"job", "names", "space_json", "image_batches"},
+    {"recorder", "progress"},
     {"distributions", "nets"},
     {"codecs", "sequences"},
     {"cores", "episodes"},
@@ -32,7 +34,7 @@ LAYERS = [
     {"agent", "likelihoods", "autoencoder"},
     {"environment", "objectives"},
     {"gen_core", "trainer"},
-    {"evaluation"},
+    {"evaluation", "learner"},
     {"testing"},
 ]
 LAYER = {part: number for number, layer in enumerate(LAYERS) for part in layer}

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from worldmodel.experiments.rl.toy_game import Parts
+from worldmodel.experiments.rl.toy_game_config import ExactConfig, quick_exact
 
 from worldmodel import ELBO
 from worldmodel.experiments.bench import exact as bench
 from worldmodel.experiments.cli.main import main
-from worldmodel.experiments.rl.toy_game import Parts
-from worldmodel.experiments.rl.toy_game_config import ExactConfig, quick_exact
 from worldmodel.progress import Reporter
 from worldmodel.testing.exact import chain_model
 

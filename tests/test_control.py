@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from runs import assert_same
+from worldmodel.experiments.rl.training import Training, load, phase_steps, stages
 
 from worldmodel import DiskStore, Greedy, Trainer
 from worldmodel.codecs import NormalHead
@@ -22,7 +23,6 @@ from worldmodel.experiments.rl.config import (
     ReturnsConfig,
     quick_control,
 )
-from worldmodel.experiments.rl.training import Training, load, phase_steps, stages
 from worldmodel.experiments.runs.interruption import Interrupted
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.progress import Reporter

@@ -4,6 +4,9 @@ import json
 
 import pytest
 import torch
+from worldmodel.experiments.rl.toy_game import Training as ToyGameTraining
+from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
+from worldmodel.experiments.rl.training import Training
 
 from worldmodel import Greedy, experiments, play_episodes
 from worldmodel.agents.sb3 import ALGORITHMS
@@ -18,9 +21,6 @@ from worldmodel.experiments.rl.config import (
     EnvironmentConfig,
     quick_control,
 )
-from worldmodel.experiments.rl.toy_game import Training as ToyGameTraining
-from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
-from worldmodel.experiments.rl.training import Training
 from worldmodel.experiments.runs.interruption import Interrupted
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.progress import Reporter

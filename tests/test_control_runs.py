@@ -13,11 +13,11 @@ import torch
 from gymnasium import spaces
 from runs import assert_same
 from test_cli import assert_refused, worldmodel
+from worldmodel.experiments.rl.training import Training
 
 from worldmodel import experiments
 from worldmodel.experiments.data.datasets import open_data
 from worldmodel.experiments.rl.config import ControlConfig, EnvironmentConfig, quick_control
-from worldmodel.experiments.rl.training import Training
 from worldmodel.experiments.runs.interruption import Interrupted
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.progress import Reporter

@@ -12,13 +12,13 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from test_cli import assert_refused, worldmodel
+from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
 
 from worldmodel.experiments.images.config import ImagesConfig, VAEConfig
 from worldmodel.experiments.measure.calibration import Calibration, reliability, uniformity
 from worldmodel.experiments.recordings.config import TextConfig, TextDataConfig
 from worldmodel.experiments.rl import toy_game, training as control
 from worldmodel.experiments.rl.config import ControlConfig, EnvironmentConfig, quick_control
-from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
 from worldmodel.experiments.runs.command import command_of, settings
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.experiments.runs.training import newest_checkpoint

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from runs import assert_same
-
-from worldmodel.checkpoint import list_checkpoints
 from worldmodel.experiments.rl.toy_game import Training, load
 from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
+
+from worldmodel.checkpoint import list_checkpoints
 from worldmodel.experiments.runs.interruption import Interrupted
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.progress import Reporter

@@ -9,7 +9,9 @@ import pytest
 import torch
 from gymnasium import spaces
 from runs import assert_same
+from worldmodel.experiments.rl.environments import real_environment, vector_env
 from worldmodel.experiments.rl.seeing import eyes_for
+from worldmodel.experiments.rl.training import Training, load, stages
 
 from worldmodel import (
     BeliefAgent,
@@ -41,8 +43,6 @@ from worldmodel.experiments.rl.config import (
     SeeingConfig,
     quick_control,
 )
-from worldmodel.experiments.rl.environments import real_environment, vector_env
-from worldmodel.experiments.rl.training import Training, load, stages
 from worldmodel.experiments.runs.interruption import Interrupted
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.noise import OwnNoise

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 import torch
 from films import read
+from worldmodel.experiments.rl.environments import vector_env
 from worldmodel.experiments.rl.parts import Facts, Parts as ControlParts
+from worldmodel.experiments.rl.toy_game import Parts
+from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
 
 from worldmodel.envs import Action, ToyGame, draw_ring
 from worldmodel.envs.toy_game import font
@@ -22,9 +25,6 @@ from worldmodel.experiments.rl.config import (
     SeeingConfig,
     quick_control,
 )
-from worldmodel.experiments.rl.environments import vector_env
-from worldmodel.experiments.rl.toy_game import Parts
-from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.experiments.show import video
 from worldmodel.experiments.show.config import VideoConfig

@@ -255,7 +255,7 @@ def tables(result: dict[str, Any]) -> list[Table]:
             f"{row['core']} {row['hidden']}",
             rate_of(row["updates_per_second"]),
             rate_of(row["obvious_updates_per_second"]),
-            f"{row['ratio']:.2f}",
+            f"{row['ratio']:.2f}" if row["ratio"] else "",
             rate_of(row["bfloat16_updates_per_second"]),
             rate_of(row["compiled_updates_per_second"]),
         )

@@ -2,7 +2,8 @@
 
     worldmodel bench dream RUN --agents own sb3:PPO
 
-Each begins anew and learns in the dream of the run's world model, which stays as it is. Then it plays whole episodes greedily, in that dream and in reality. What to expect stands in
+Each begins anew and learns in the dream of the run's world model, which stays as it is. Then it
+plays whole episodes greedily, in that dream and in reality. What to expect stands in
 docs/results.md.
 """
 
@@ -88,9 +89,7 @@ def _learn(optimizer: PolicyOptimizer, name: str, rollouts: int, reporter: Repor
     return time.monotonic() - begun
 
 
-def _play(
-    candidate: Run, episodes: int, horizon: int, seeds: Sequence[int]
-) -> dict[str, float]:
+def _play(candidate: Run, episodes: int, horizon: int, seeds: Sequence[int]) -> dict[str, float]:
     """Means of returns in both worlds, and their standard errors."""
     agent = Greedy(candidate.agent)
     with OwnNoise(seeds[1])():

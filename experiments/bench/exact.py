@@ -165,7 +165,9 @@ def fit_gaps(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]:
             options = core_options(core, sizes)
             model = chain_model(chain, core, config.fit_hidden, **options)
             title = f"{name} learns the chain by {bound}"
-            objective = make_objective(bound, model, 1 if bound == "elbo" else config.learning_particles)
+            objective = make_objective(
+                bound, model, 1 if bound == "elbo" else config.learning_particles
+            )
             told = (updates, config.fit_rate, title, reporter)
             seconds = learn(model, objective, fresh_rows(chain), *told)
             for figure in scores(model, task, name, SCORES):

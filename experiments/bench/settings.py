@@ -11,6 +11,14 @@ from typing import Annotated, Literal, get_args
 import tyro
 
 from worldmodel.experiments.rl.baseline_config import BaselineConfig
+from worldmodel.names import (
+    BOUNDS,
+    AgentName,
+    BoundName,
+    CoreName,
+    NameOf,
+    ObjectiveName,
+)
 from worldmodel.options import not_negative, positive
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -87,13 +95,13 @@ class ExactSettings:
 
     on: Literal["chain", "toy-game", "all"] = "all"
     """A random linear-Gaussian chain with its Kalman filter, or the toy game with its filter."""
-    core: tuple[Core, ...] = ("rnn", "independent", "vrnn", "srnn", "rssm")
+    core: tuple[CoreName, ...] = ("rnn", "independent", "vrnn", "srnn", "rssm")
     """The sequence cores."""
     lengths: tuple[int, ...] = (10, 100)
     """Rows of the chain's sequences; what was learned is scored on the longest."""
     sequences: int = 400
     """Held-out sequences of the chain."""
-    learning_bounds: tuple[LearningBound, ...] = ("elbo", "iwae", "fivo")
+    learning_bounds: tuple[ObjectiveName, ...] = BOUNDS
     """What is maximised to learn the chain (the toy game is learned by the ELBO)."""
     learning_particles: int = 4
     """K of the IWAE and of FIVO in training."""
@@ -158,8 +166,8 @@ class CoresSettings:
     Takes about four minutes; let nothing else run. With --preset, whole updates of an agent.
     """
 
-    core: Literal["all", "rnn", "independent", "vrnn", "srnn", "rssm", "vae"] = "all"
-    """Which core."""
+    core: Annotated[str, NameOf("worldmodel:CORES", ("all",))] = "all"
+    """Which core, or all."""
     preset: Literal["none", "dreamerv3-1m"] = "none"
     """dreamerv3-1m: instead, the update of a world model and an actor-critic of those sizes."""
     growth: bool = True
@@ -214,7 +222,7 @@ class MusicSettings:
     """The folder that holds JSB_Chorales.npz and its like."""
     seed: int = 0
     """Of everything that is random."""
-    bounds: tuple[LearningBound, ...] = get_args(LearningBound)
+    bounds: tuple[BoundName, ...] = BOUNDS
     """What models with latents are scored by; the best counts."""
     particles: int = 128
     """Of those bounds."""
@@ -321,7 +329,7 @@ class SpeechSettings:
     """This one alone."""
     minutes: float = 0.0
     """Learn for about so long each, instead of the updates that were found good."""
-    bounds: tuple[LearningBound, ...] = get_args(LearningBound)
+    bounds: tuple[BoundName, ...] = BOUNDS
     """What models with latents are scored by; the best counts."""
     quick: bool = False
     """Make everything so small that it ends within seconds: to try an installation."""

@@ -17,6 +17,7 @@ import tyro
 from rich.console import Console
 
 import worldmodel
+from worldmodel import UnknownNameError
 from worldmodel.experiments.cli import help as helps
 from worldmodel.experiments.cli.commands import GROUPS, Command, TrainCommand, commands
 from worldmodel.experiments.cli.renamed import new_name
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def sentence_of(error: Exception) -> str | None:
     """What a user can fix, in a sentence; None: a fault of the program, which shows where."""
-    if isinstance(error, RunError | FloatingPointError):
+    if isinstance(error, RunError | UnknownNameError | FloatingPointError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
@@ -80,6 +81,7 @@ def _run(arguments: list[str]) -> None:
     from worldmodel.experiments.runs.processor import keep_memory
 
     keep_memory()
+    check_names(settings)
     result = getattr(implementation, name)(settings, Reporter())
     if result is not None:
         show(result, implementation.tables, settings.json)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from worldmodel.names import ObjectiveName
 from worldmodel.options import positive
 
 
@@ -68,8 +69,9 @@ class VAELearningConfig:
     """Images of an update."""
     learning_rate: float = 0.003
     """Adam's, at first; it falls along a cosine."""
-    bound: Literal["elbo", "iwae"] = "elbo"
-    """What is maximised: the mean of the particles' bounds, or their importance-weighted one."""
+    bound: ObjectiveName = "elbo"
+    """What is maximised: the mean of the particles' bounds (elbo), or their importance-weighted
+    one (iwae)."""
     particles: int = 1
     """Draws of each image's code."""
     beta: float = 1.0
@@ -97,9 +99,9 @@ class VAELearningConfig:
             raise ValueError(
                 "--batch-freeze comes before the first cycle: give --half-beta-cycle, too"
             )
-        if self.bound == "iwae" and (self.beta != 1 or self.half_beta_cycle or self.scale_losses):
+        if self.bound != "elbo" and (self.beta != 1 or self.half_beta_cycle or self.scale_losses):
             raise ValueError(
-                "--bound iwae has no KL divergence to weigh: leave out --beta, "
+                f"--bound {self.bound} has no KL divergence to weigh: leave out --beta, "
                 "--half-beta-cycle and --scale-losses, or maximise the elbo"
             )
         if not 0 <= self.averaging < 1:

@@ -17,7 +17,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from worldmodel import (
     ELBO,
-    IWAE,
     Objective,
     Trainer,
     WorldModel,
@@ -29,6 +28,7 @@ from worldmodel import (
     decode_images,
     encode_images,
     image_space,
+    make_objective,
 )
 from worldmodel.checkpoint import list_checkpoints
 from worldmodel.codecs import explain_size
@@ -112,8 +112,8 @@ class Learner:
     def _objective(self, told: VAELearningConfig, values: int) -> Objective:
         """`scale_losses`: (reconstruction / values + beta KL / latent) is a KL weight of
         beta values / latent, and all of it divided by values."""
-        if told.bound == "iwae":
-            return IWAE(self.model, told.particles)
+        if told.bound != "elbo":
+            return make_objective(told.bound, self.model, told.particles)
         if not told.scale_losses:
             return ELBO(self.model, self.beta, particles=told.particles)
         weight = values / self.model.core.feature_size

@@ -5,13 +5,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from worldmodel.options import (
-    Core,
-    LearningBound,
-    below_one,
-    not_negative,
-    positive,
+from worldmodel.names import (
+    BoundName,
+    CoreName,
+    HeadName,
+    ObjectiveName,
+    RecurrenceName,
 )
+from worldmodel.options import below_one, not_negative, positive
 
 OnError = Literal["stop", "skip"]
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz, of sound
@@ -21,14 +22,15 @@ LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz, of sound
 class SequenceModelConfig:
     """The model of sequences."""
 
-    core: Core = "rnn"
-    """The sequence core."""
+    core: CoreName = "rnn"
+    """The sequence core: rnn, independent, vrnn, srnn, rssm, or one of a plugin."""
     hidden: int = 128
     """Units of the recurrence."""
     layers: int = 1
     """Of the recurrence."""
-    recurrence: Literal["default", "gru", "lstm", "normalised-gru", "skip-gru"] = "default"
-    """What the memory is made of."""
+    recurrence: RecurrenceName = "default"
+    """What the memory is made of: gru, lstm, normalised-gru, skip-gru, or the core's own
+    (default)."""
     latent: int = 32
     """Size of a frame's latent (not rnn)."""
     latent_hidden: int = 64
@@ -38,7 +40,7 @@ class SequenceModelConfig:
     does not."""
     history: int = 1
     """Frames before it that a frame's context holds."""
-    head: str = "default"
+    head: HeadName = "default"
     """The last layer, by its name in worldmodel.HEADS, such as normal, mixture, full-normal or
     autoregressive for numbers, and bernoulli, subset or nade for pitches."""
     head_options: str = "{}"
@@ -63,8 +65,8 @@ class SequenceLearningConfig:
     """Updates of the model."""
     minutes: float = 0.0
     """Learn for about so long instead, at the speed that is measured at first."""
-    bound: LearningBound = "elbo"
-    """What is maximised (without latents all three are the likelihood)."""
+    bound: ObjectiveName = "elbo"
+    """What is maximised: elbo, iwae or fivo (without latents all three are the likelihood)."""
     particles: int = 1
     """Draws of each latent."""
     batch: int = 32
@@ -281,7 +283,7 @@ class ScoreConfig:
 
     data: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--corpus"])] = ()
     """Other recordings than those that the run held out: files or folders."""
-    bound: LearningBound = "iwae"
+    bound: BoundName = "iwae"
     """Which bound (without latents all three are the likelihood)."""
     particles: int = 16
     """K of that bound."""

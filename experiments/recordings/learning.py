@@ -1,7 +1,6 @@
 """A model of recordings, how it learns, and how likely it finds them; without run folders."""
 
 import copy
-import inspect
 import json
 import math
 import time
@@ -14,10 +13,8 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from worldmodel import (
-    CORES,
-    ELBO,
-    FIVO,
-    IWAE,
+    BOUNDS,
+    OBJECTIVES,
     EpisodeSource,
     Objective,
     ObservationDecoder,
@@ -28,8 +25,11 @@ from worldmodel import (
     WorldModel,
     action_codec,
     context_size,
+    core_options,
     cosine,
+    make_core,
     nested,
+    options_taken,
 )
 from worldmodel.experiments.measure.scores import model_nats, over_keys
 from worldmodel.experiments.recordings.config import SequenceLearningConfig, SequenceModelConfig
@@ -49,11 +49,8 @@ def model_of(kind: Kind, told: SequenceModelConfig) -> WorldModel:
     encoder = PerceptEncoder(kind.encoder(), rewards=False)
     actions = action_codec(kind.action_space).size
     contexts = context_size(actions, encoder.size, True, told.history)
-    known = set(inspect.signature(CORES[told.core]).parameters)
-    options = {key: value for key, value in vars(told).items() if key in known - {"hidden"}}
-    if told.recurrence == "default":
-        options.pop("recurrence", None)
-    core = CORES[told.core](contexts, encoder.size, hidden=told.hidden, **options)
+    options = core_options(told.core, vars(told))
+    core = make_core(told.core, contexts, encoder.size, hidden=told.hidden, **options)
     try:
         head = kind.head(told.head, told.decoder_hidden, **json.loads(told.head_options))
     except (TypeError, ValueError) as error:
@@ -65,10 +62,9 @@ def model_of(kind: Kind, told: SequenceModelConfig) -> WorldModel:
 
 
 def objective_for(model: WorldModel, told: SequenceLearningConfig) -> Objective:
-    """The bound that is maximised. FIVO's windows stand alone."""
-    if told.bound == "fivo":
-        return FIVO(model, told.particles)
-    return {"elbo": ELBO, "iwae": IWAE}[told.bound](model, particles=told.particles, carries=True)
+    """What is maximised; states are carried from window to window where it takes that."""
+    make = OBJECTIVES[told.bound]
+    return make(model, particles=told.particles, **options_taken(make, {"carries": True}))
 
 
 class Learner:
@@ -91,7 +87,8 @@ class Learner:
         self.products = told.products
         self.updates = updates
         actions = action_codec(kind.action_space)
-        piece = told.window if told.bound == "fivo" else told.piece
+        carries = options_taken(OBJECTIVES[told.bound], {"carries": True})
+        piece = told.piece if carries else told.window
         self.passages = Passages(train, actions, told.batch, told.window, piece, seed)
         self.trainer = Trainer(
             objective_for(model, told) if objective is None else objective,
@@ -195,7 +192,8 @@ class Validation:
     """Stretches of recordings, the same at every time, that a model is asked about."""
 
     def __init__(self, kind: Kind, source: EpisodeSource, told: SequenceLearningConfig, seed: int):
-        self.bound, self.particles = told.bound, told.particles
+        self.bound = told.bound if told.bound in BOUNDS else "elbo"
+        self.particles = told.particles
         actions = action_codec(kind.action_space)
         self.blocks: list[Sequences] = []
         columns = max(1, ROWS_AT_ONCE // VALIDATED)

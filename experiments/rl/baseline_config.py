@@ -1,9 +1,9 @@
 """What a baseline can be told: an algorithm of stable-baselines3 in the real environment."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from worldmodel.experiments.rl.config import EnvironmentConfig
+from worldmodel.names import AlgorithmName
 from worldmodel.options import positive
 
 
@@ -17,8 +17,8 @@ class BaselineConfig:
     """
 
     environment: EnvironmentConfig
-    algorithm: Literal["PPO", "A2C", "DQN", "SAC", "RecurrentPPO"] = "PPO"
-    """Which one (RecurrentPPO: of sb3-contrib)."""
+    algorithm: AlgorithmName = "PPO"
+    """PPO, A2C, DQN, SAC or RecurrentPPO (of sb3-contrib)."""
     steps: int = 20_000
     """Steps of the real environment."""
     every: int = 500

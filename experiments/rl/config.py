@@ -10,6 +10,7 @@ from worldmodel.agents.config import (
     ModelConfig,
     PolicyConfig,
 )
+from worldmodel.names import BoundName
 from worldmodel.options import not_negative, positive
 
 
@@ -62,7 +63,7 @@ class EvaluationConfig:
     """Episodes that the world model is scored on: played for that alone, or of --data."""
     held_out_agent: str = "exploring"
     """Who plays them. exploring: the agent as it collects; random: actions at random."""
-    bound: str = "iwae"
+    bound: BoundName = "iwae"
     """What is reported, by its name in `worldmodel.BOUNDS`: the mean of K bounds (elbo), the
     importance-weighted (iwae) or the filtering one (fivo)."""
     num_particles: int = 16
@@ -71,9 +72,7 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         positive(self, "num_particles")
         if self.held_out_agent not in ("exploring", "random"):
-            raise ValueError(
-                f"--held-out-agent is exploring or random, got {self.held_out_agent}"
-            )
+            raise ValueError(f"--held-out-agent is exploring or random, got {self.held_out_agent}")
         if self.episodes < 2 or self.held_out < 2:
             raise ValueError(
                 "--episodes and --held-out must be 2 or more (there is no standard error of "
@@ -122,9 +121,7 @@ def quick(config: RLConfig) -> RLConfig:
     agent = config.agent
     return replace(
         config,
-        environment=replace(
-            config.environment, num_envs=min(8, config.environment.num_envs)
-        ),
+        environment=replace(config.environment, num_envs=min(8, config.environment.num_envs)),
         steps=90,
         agent=replace(
             agent,
@@ -151,9 +148,7 @@ def quick(config: RLConfig) -> RLConfig:
                 policy_hidden=16,
             ),
         ),
-        evaluation=replace(
-            config.evaluation, episodes=2, held_out=2, num_particles=2
-        ),
+        evaluation=replace(config.evaluation, episodes=2, held_out=2, num_particles=2),
         curve_episodes=min(2, config.curve_episodes),
     )
 
@@ -162,9 +157,7 @@ TOY_GAME = RLConfig(
     environment=EnvironmentConfig("worldmodel/ToyGame-v0", num_envs=512),
     steps=60_000,
     agent=AgentConfig(
-        model=ModelConfig(
-            core="srnn", hidden_size=192, decoder_hidden=192, recurrence="default"
-        ),
+        model=ModelConfig(core="srnn", hidden_size=192, decoder_hidden=192, recurrence="default"),
         collect=CollectConfig(prefill=40_000, collect_steps=10_000, policy_weight=1.25),
         learning=LearningConfig(
             first_updates=500,

@@ -75,9 +75,7 @@ def real_returns(run: Run, episodes: int, seed: int, note: Note) -> dict[str, An
     return _returns("real", stats, seed)
 
 
-def dream_returns(
-    run: Run, episodes: int, horizon: int, seed: int, note: Note
-) -> dict[str, Any]:
+def dream_returns(run: Run, episodes: int, horizon: int, seed: int, note: Note) -> dict[str, Any]:
     """Of the same agent in dreams that begin with the model's own first rows."""
     note("playing dreamt episodes", 0, episodes)
     with OwnNoise(seed)():

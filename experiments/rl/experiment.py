@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from gymnasium import spaces
 
-from worldmodel.agents import METHODS
 from worldmodel.agents.components import algorithm_options
 from worldmodel.experiments.rl.config import EvaluationConfig, RLConfig, quick
 from worldmodel.experiments.rl.evaluation import evaluate, tables
@@ -56,17 +56,15 @@ def check(config: RLConfig) -> None:
     if config.environment.env is None and config.data is None:
         raise RunError("there is nothing to learn from: give --env ID, --data PATH, or both")
     shown = recorded(config)[1:] if config.data is not None else spaces_of(config.environment)
-    said(lambda: _check_agent(config, *shown))
+    said(lambda: _check_agent(config, shown[1]))
 
 
-def _check_agent(config: RLConfig, observation_space: object, action_space: object) -> None:
+def _check_agent(config: RLConfig, action_space: spaces.Space) -> None:
     policy = config.agent.policy
     if policy.algorithm is not None:
         from worldmodel.agents import sb3
 
-        sb3.check(policy.algorithm, action_space, algorithm_options(policy))  # type: ignore[arg-type]
-    elif policy.method != "auto":
-        METHODS[policy.method]
+        sb3.check(policy.algorithm, action_space, algorithm_options(policy))
 
 
 def load(folder: RunFolder) -> Run:
