@@ -30,13 +30,11 @@ from worldmodel import (
     Dream,
     GenCore,
     GenState,
-    Registry,
     Row,
     Schedule,
     constant,
     mlp,
     nested,
-    options_taken,
 )
 from worldmodel.distributions import draw
 from worldmodel.objectives import Metrics

@@ -23,6 +23,7 @@ from worldmodel.experiments.cli.commands import GROUPS, Command, TrainCommand, c
 from worldmodel.experiments.cli.renamed import new_name
 from worldmodel.experiments.cli.settings import Evaluate, NoSettings
 from worldmodel.experiments.runs.registry import load_plugins
+from worldmodel.names import check_names
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
 

@@ -66,7 +66,7 @@ def register_yardstick(id: str, make: Callable[[gymnasium.Env], Yardstick | None
 
 
 def yardstick_for(env: gymnasium.Env) -> Yardstick | None:
-    """The exact answers of an environment, played as it is registered; None where none are known."""
+    """The exact answers of an environment as it is registered; None where none are known."""
     is_plain = all(
         type(layer).__module__.startswith("gymnasium.wrappers") for layer in _wrappers(env)
     )
