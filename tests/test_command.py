@@ -112,7 +112,7 @@ def test_every_experiment_is_here():
 def test_a_command_is_read_back(config):
     program, *words = shlex.split(command_of(config, "my runs/a"))
     assert program == "worldmodel"
-    command = parse(words)
+    _, command = parse(words)
     assert command.config == config
     assert str(command.out) == "my runs/a"
     assert not getattr(command, "quick", False)

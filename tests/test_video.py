@@ -13,7 +13,7 @@ from films import read
 
 from worldmodel.envs import Action, ToyGame, draw_ring
 from worldmodel.envs.toy_game import font
-from worldmodel.experiments.cli import jobs
+from worldmodel.experiments.cli import settings, verbs
 from worldmodel.experiments.cli.main import main
 from worldmodel.experiments.rl.config import (
     ControlConfig,
@@ -26,6 +26,7 @@ from worldmodel.experiments.rl.parts import Facts
 from worldmodel.experiments.rl.parts import Parts as ControlParts
 from worldmodel.experiments.rl.toy_game import Parts
 from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
+from worldmodel.experiments.runs.progress import Reporter
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.experiments.show import video
 from worldmodel.experiments.show.config import VideoConfig
@@ -479,10 +480,14 @@ def test_numbers_that_make_no_sense_are_refused(told, message):
 
 def test_films_are_named_after_their_kind(tmp_path, runs, monkeypatch):
     folder = new_run(tmp_path / "run", quick(ToyGameConfig()))
-    monkeypatch.setattr(jobs, "_to_be_shown", lambda verb, folder: runs["toy"])
-    jobs.video(folder.path, VideoConfig(steps=2))
-    jobs.video(folder.path, VideoConfig("open-loop", steps=2))
-    jobs.video(folder.path, VideoConfig(steps=2), [tmp_path / "film.webp"])
+    monkeypatch.setattr(verbs, "_playable", lambda folder, verb: runs["toy"])
+
+    def film(config, *files):
+        verbs.video(settings.Video(folder.path, files, config), Reporter())
+
+    film(VideoConfig(steps=2))
+    film(VideoConfig("open-loop", steps=2))
+    film(VideoConfig(steps=2), tmp_path / "film.webp")
     names = sorted(path.name for path in folder.videos.iterdir())
     assert names == ["both.gif", "both.mp4", "open-loop.gif", "open-loop.mp4"]
     assert len(read(tmp_path / "film.webp")[0]) == 2

@@ -180,3 +180,5 @@ from .schedules import (
 from .sequences import Row as Row
 from .sequences import Sequences as Sequences
 from .trainer import Trainer as Trainer
+
+__version__: str

@@ -1,7 +1,7 @@
 """The toy game as an experiment: the functions that the registry promises of it."""
 
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from worldmodel.experiments.rl.toy_game import Parts, Training, load_run
 from worldmodel.experiments.rl.toy_game_config import EvaluationConfig, ToyGameConfig, quick
@@ -49,7 +49,8 @@ def finish(folder: RunFolder, reporter: Reporter) -> None:
     from worldmodel.experiments.show.video import write_film
 
     files = [folder.videos / f"film{suffix}" for suffix in (".mp4", ".gif")]
-    write_film(load(folder), VideoConfig(), files, folder.videos, reporter)
+    parts: Any = load(folder)
+    write_film(parts, VideoConfig(), files, folder.videos, reporter)
     reporter.say(f"step inside: worldmodel play {shlex.quote(str(folder.path))}")
 
 
