@@ -20,6 +20,7 @@ from worldmodel.experiments.recordings.config import (
     TextDataConfig,
     quick_recordings,
 )
+from worldmodel.experiments.recordings.kind import kind_of_config
 
 RATE, FRAME = 1_000, 5
 LOW, HIGH, STEPS = 60, 67, 2
@@ -119,10 +120,8 @@ def write_files(made: Made, folder: Path, number: int = 4, seed: int = 0) -> Pat
 
 def kind_for(made: Made, *paths: Path, **told: Any) -> Any:
     """The kind of recordings, as far as it is known before they are read as numbers."""
-    from worldmodel.experiments.recordings.kinds import kind_named
-
     data = made.data(tuple(map(str, paths)), **told)
-    of_kind = kind_named(made.kind)
+    of_kind = kind_of_config(made.config)
     return of_kind(data, of_kind.first_facts(data, lambda line: None))
 
 

@@ -4,11 +4,19 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from worldmodel.experiments.rl.toy_game_evaluation import play_episodes
 
 from worldmodel import play_episodes
 from worldmodel.envs import Action, GymEnvironment, ToyGame
-from worldmodel.experiments.bench import baseline
-from worldmodel.experiments.bench.toy_game import COPIES, GreedyBaseline, LastAction, _algorithm
+from worldmodel.experiments.bench.settings import ToyGameSettings
+from worldmodel.experiments.bench.toy_game import (
+    COPIES,
+    GreedyBaseline,
+    LastAction,
+    _algorithm,
+    run,
+)
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError
 
 TINY = {"width": 2, "classes": 2, "task": "copy"}
@@ -69,17 +77,10 @@ def test_a_reset_forgets_the_last_action():
 @pytest.mark.parametrize(
     ("algorithm", "last_action"), [("ppo", False), ("ppo", True), ("recurrent-ppo", True)]
 )
-def test_a_baseline_is_trained_and_measured(algorithm, last_action):
-    notes = []
+def test_a_baseline_is_trained_and_measured(algorithm, last_action, capsys):
+    settings = ToyGameSettings(algorithm, 320, last_action, seed=1)
     with torch.random.fork_rng(devices=[]):
-        result = baseline(
-            algorithm,
-            320,
-            seed=1,
-            last_action=last_action,
-            games=20,
-            note=lambda *n: notes.append(n),
-        )
+        result = run(settings, Reporter(), games=20)
     assert result["algorithm"] == algorithm
     assert result["last_action"] == last_action
     assert (result["real_steps"], result["games"], result["seed"]) == (320, 20, 1)
@@ -88,13 +89,14 @@ def test_a_baseline_is_trained_and_measured(algorithm, last_action):
     assert low <= result["mean_steps"] <= high
     assert 0 <= result["solved_fraction"] <= 1
     assert result["seconds"] > 0
-    assert (f"training {algorithm}", 320, 320) in notes
+    assert f"training {algorithm}: 320/320" in capsys.readouterr().err
 
 
 def test_the_same_seed_gives_the_same_figures():
     def figures(seed):
         with torch.random.fork_rng(devices=[]):
-            result = baseline("ppo", 160, seed, **TINY, games=50)
+            settings = ToyGameSettings("ppo", 160, **TINY, seed=seed)
+            result = run(settings, Reporter(), games=50)
         return {key: value for key, value in result.items() if key != "seconds"}
 
     assert figures(0) == figures(0)
@@ -104,7 +106,8 @@ def test_the_same_seed_gives_the_same_figures():
 def test_a_seed_is_of_the_algorithm_too():
     def weights(seed):
         with torch.random.fork_rng(devices=[]):
-            return _algorithm("ppo", ToyGame(**TINY), False, 320, seed).policy.state_dict()
+            settings = ToyGameSettings("ppo", 320, **TINY, seed=seed)
+            return _algorithm(settings, ToyGame(**TINY)).policy.state_dict()
 
     name = "action_net.weight"
     assert torch.equal(weights(0)[name], weights(0)[name])
@@ -113,4 +116,4 @@ def test_a_seed_is_of_the_algorithm_too():
 
 def test_too_few_steps_are_refused():
     with pytest.raises(RunError, match=f"--steps must be {2 * COPIES} or more, got 3"):
-        baseline("ppo", 3, seed=0)
+        run(ToyGameSettings("ppo", 3), Reporter())

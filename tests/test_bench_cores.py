@@ -7,7 +7,7 @@ import torch
 from cores import fed
 
 from worldmodel import CORES, ELBO
-from worldmodel.experiments.bench import cores as bench, tables
+from worldmodel.experiments.bench import cores as bench, dreamer as whole
 from worldmodel.experiments.bench.cores import arithmetic, bench_model, bench_rows, fastest
 from worldmodel.experiments.bench.dreamer import Dreamer, bench_dreamer
 from worldmodel.experiments.cli.main import main
@@ -81,7 +81,7 @@ def test_a_bench_of_cores_has_a_row_for_everything(hasty, capsys):
         ratio = row["updates_per_second"] / row["obvious_updates_per_second"]
         assert row["ratio"] == pytest.approx(ratio)
         assert row["fraction"] == pytest.approx(row["gflop"] * row["updates_per_second"] / best)
-    assert tables.of_cores(result)
+    assert bench.tables(result)
 
 
 def test_bad_options_of_the_bench_are_said(capsys):
@@ -103,7 +103,7 @@ def test_a_preset_learns_and_dreams(hasty, monkeypatch):
     monkeypatch.setattr("worldmodel.experiments.bench.dreamer.HIDDEN", 16)
     result = bench_dreamer()
     assert result["updates_per_second"] > 0
-    assert tables.of_dreamer(result)
+    assert whole.tables(result)
     torch.manual_seed(0)
     dreamer, batch = Dreamer(), bench_rows(3, 16)
     metrics = dreamer.update(batch)

@@ -29,17 +29,18 @@ from worldmodel.experiments.bench.music import (
     whole_nats,
 )
 from worldmodel.experiments.bench.published import FILES, PUBLISHED
-from worldmodel.experiments.cli.main import BenchMusic
+from worldmodel.experiments.bench.settings import MusicSettings
 from worldmodel.experiments.data.readers.roll_files import SPLITS
 from worldmodel.experiments.recordings.config import MidiDataConfig, quick_recordings
 from worldmodel.experiments.recordings.learning import model_of
 from worldmodel.experiments.recordings.midi import Midi
 from worldmodel.experiments.recordings.shelf import as_episodes
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError
 
 PITCHES = 88
 every_recipe = pytest.mark.parametrize("name", RECIPES)
-DATA = Path(__file__).parents[1] / BenchMusic.data
+DATA = Path(__file__).parents[1] / MusicSettings.data
 
 
 @pytest.fixture
@@ -224,8 +225,9 @@ def test_rows_that_are_there_are_said_and_survive_a_stop(music, tmp_path, monkey
 
     monkeypatch.setattr(bench, "measure", stopped_at_the_second)
     folder = write(tmp_path / "rolls")
-    told = {"bounds": ("elbo", "fivo"), "quick": True}
-    (figures,) = bench.bench(folder, ["JSB"], ["vrnn-elbo", "rnn", "srnn-elbo"], **told)
+    models = ("vrnn-elbo", "rnn", "srnn-elbo")
+    told = MusicSettings(models=models, data=folder, bounds=("elbo", "fivo"), quick=True)
+    (figures,) = bench.run(told, Reporter())
     (row,) = figures["rows"]
     assert list(row["by_bound"]) == ["elbo", "fivo"]
     said = capsys.readouterr().err
@@ -310,14 +312,14 @@ def test_the_command_says_what_is_wrong(tmp_path):
 
 
 def test_the_command_offers_every_recipe_and_every_set():
-    hints = get_type_hints(BenchMusic)
-    assert get_args(get_args(hints["models"])[0]) == BenchMusic.models == tuple(RECIPES)
+    hints = get_type_hints(MusicSettings)
+    assert get_args(get_args(hints["models"])[0]) == MusicSettings.models == tuple(RECIPES)
     assert get_args(get_args(hints["set"])[0]) == tuple(FILES)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_published_marginals_are_those_of_the_data(name):
     if not (DATA / FILES[name]).exists():
-        pytest.skip(f"there is no {FILES[name]} in {BenchMusic.data}")
+        pytest.skip(f"there is no {FILES[name]} in {MusicSettings.data}")
     found = marginal_nats(read(DATA, name), "test")
     assert found == pytest.approx(PUBLISHED[0].nats[name], abs=0.005)

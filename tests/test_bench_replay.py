@@ -2,17 +2,18 @@
 
 import numpy as np
 
-from worldmodel.experiments.bench import replay, tables
+from worldmodel.experiments.bench import replay
+from worldmodel.experiments.bench.settings import ReplaySettings
 from worldmodel.progress import Reporter
 
 
 def test_replays_of_three_sizes_are_measured(tmp_path):
-    result = replay.bench(60_000, tmp_path, Reporter())
+    result = replay.run(ReplaySettings(60_000, tmp_path), Reporter())
     assert [row["rows"] for row in result] == [600, 6_000, 60_000]
     assert all(row["microseconds_per_batch"] > 0 for row in result)
     assert result[2]["megabytes"] > 60_000 * 29 / 1e6  # 16 + 8 + 4 + 1 bytes a row
     assert not list(tmp_path.iterdir())
-    assert tables.of_replay(result).row_count == 3
+    assert replay.tables(result)[0].row_count == 3
 
 
 def test_random_episodes_have_the_rows_that_were_asked_for():

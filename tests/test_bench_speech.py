@@ -9,7 +9,8 @@ import torch
 from torch import distributions as td
 
 from worldmodel.experiments.bench import speech as bench
-from worldmodel.experiments.cli.main import BenchSpeech, main
+from worldmodel.experiments.bench.settings import SpeechSettings
+from worldmodel.experiments.cli.main import main
 from worldmodel.experiments.recordings.config import quick_recordings
 from worldmodel.experiments.recordings.learning import model_of, standardise
 from worldmodel.experiments.recordings.shelf import examples
@@ -41,6 +42,10 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "FRAME", FRAME)
     np.savez_compressed(tmp_path / bench.FILE, **arrays())
     return tmp_path
+
+
+def bench_of(folder, *models, **told):
+    return bench.run(SpeechSettings(folder, models, **told), Reporter())
 
 
 def without_time(row):
@@ -136,9 +141,9 @@ def test_a_model_that_says_nothing_is_the_diagonal_gaussian(folder, name):
 
 
 def test_a_row_depends_on_its_model_and_its_seed_alone(folder):
-    whole = bench.bench(folder, ("rnn-gauss", "vrnn-gmm"), (0, 1), quick=True)
+    whole = bench_of(folder, "rnn-gauss", "vrnn-gmm", seeds=2, quick=True)
     assert len({row["valid_nats"] for row in whole["rows"]}) == 4  # no two learn the same
-    alone = bench.bench(folder, ("vrnn-gmm",), (1,), quick=True)
+    alone = bench_of(folder, "vrnn-gmm", seed=1, quick=True)
     assert without_time(alone["rows"][0]) == without_time(whole["rows"][3])
     for name, by_bound in whole["summary"].items():
         for bound, figure in by_bound.items():
@@ -158,7 +163,7 @@ def test_rows_that_are_there_are_said_and_survive_a_stop(folder, monkeypatch, ca
         return measured(name, recipe, speech, seed, *rest)
 
     monkeypatch.setattr(bench, "measure", stopped_at_the_second)
-    found = bench.bench(folder, ("vrnn-gmm",), (0, 1), bounds=("elbo", "fivo"), quick=True)
+    found = bench_of(folder, "vrnn-gmm", seeds=2, bounds=("elbo", "fivo"), quick=True)
     (row,) = found["rows"]
     assert list(row["by_bound"]) == list(found["summary"]["vrnn-gmm"]) == ["elbo", "fivo"]
     said = capsys.readouterr().err
@@ -178,7 +183,7 @@ def test_loudness_that_is_heard_is_learned(folder, monkeypatch):
     learning = replace(recipe.learning, updates=150, learning_rate=0.02, averaging=0.9)
     learning = replace(learning, batch=10, window=50)
     monkeypatch.setitem(bench.RECIPES, "rnn-gauss", bench.Recipe(model, learning))
-    result = bench.bench(folder, ("rnn-gauss",), (0,))
+    result = bench_of(folder, "rnn-gauss", seed=0)
     (row,) = result["rows"]
     assert row["test_nats"] > max(result["floors"].values()) + 0.5
     assert 0 < row["update"] <= row["updates"] == 150
@@ -193,7 +198,7 @@ def test_minutes_take_the_place_of_updates(folder, monkeypatch):
     recipe = quick_recordings(bench.RECIPES["rnn-gauss"])
     monkeypatch.setitem(bench.RECIPES, "rnn-gauss", recipe)
     rows = [
-        bench.bench(folder, ("rnn-gauss",), (0,), minutes)["rows"][0]
+        bench_of(folder, "rnn-gauss", seed=0, minutes=minutes)["rows"][0]
         for minutes in (0.0, float(recipe.learning.updates))
     ]
     assert rows[0]["updates"] == rows[1]["updates"] == 6
@@ -206,7 +211,7 @@ def test_the_command_line_tells_every_model(folder, capsys):
     result = json.loads(capsys.readouterr().out)
     runs = [(row["seed"], row["model"]) for row in result["rows"]]
     assert runs == [(1, model) for model in bench.RECIPES]
-    assert BenchSpeech.models == tuple(bench.RECIPES)
+    assert SpeechSettings.models == tuple(bench.RECIPES)
     assert all(np.isfinite(row["test_nats"]) for row in result["rows"])
     main([*told, "--seeds", "2", "--models", "rnn-full"])
     shown = capsys.readouterr().out

@@ -561,11 +561,12 @@ def pixels_run(tmp_path_factory):
 
 
 def test_the_bench_finds_that_games_are_strangers(pixels_run):
-    from worldmodel.experiments.bench import tables, visitors
+    from worldmodel.experiments.bench import visitors
+    from worldmodel.experiments.bench.settings import VisitorsSettings
 
-    result = visitors.bench(pixels_run, 2, 1.0, 5.0, Reporter())
+    result = visitors.run(VisitorsSettings(pixels_run, 2, 1.0, 5.0), Reporter())
     assert (result["games_as_if_alone"], result["keys"]) == (2, 10)
-    assert tables.of_visitors(result).row_count == 9
+    assert visitors.tables(result)[0].row_count == 9
 
 
 @in_a_browser

@@ -1,22 +1,41 @@
 """What a person meets at the command line: help, one clear sentence, never a traceback."""
 
 import contextlib
+import dataclasses
+import importlib
 import io
 import json
+import os
+import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_origin
 
 import pytest
+import tyro
+from rolls import write
 
-from worldmodel.experiments.cli import jobs
+import worldmodel as package
+from worldmodel import experiments
+from worldmodel.experiments.cli import help as helps, renamed
+from worldmodel.experiments.cli.commands import GROUPS, commands
 from worldmodel.experiments.cli.main import main
+from worldmodel.experiments.cli.settings import NoSettings
 from worldmodel.experiments.data.datasets import open_data
 from worldmodel.experiments.images.config import ImagesConfig, VAEConfig
-from worldmodel.experiments.runs.registry import EXPERIMENTS, new_run
+from worldmodel.experiments.recordings.config import TextConfig, TextDataConfig
+from worldmodel.experiments.runs.registry import (
+    EXPERIMENTS,
+    config_class,
+    implementation,
+    new_run,
+    register_experiment,
+)
 
 ROOT = Path(__file__).parents[1]
+VERSE = "the cat sat on the mat\nthe dog sat on the log\n"
 
 
 class Result(NamedTuple):
@@ -44,37 +63,161 @@ def run(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    "verb",
-    [
-        [],
-        ["train"],
-        ["train", "toy-game"],
-        ["train", "control"],
-        ["resume"],
-        ["evaluate"],
-        ["plot"],
-        ["report"],
-        ["play"],
-        ["video"],
-        ["export"],
-        ["bench"],
-        ["bench", "toy-game"],
-        ["bench", "exact"],
-        ["bench", "music"],
-        ["bench", "iwae"],
-        ["bench", "replay"],
-    ],
-)
-def test_every_help_is_there(verb):
-    result = worldmodel(*verb, "--help")
+ALL = [[*filter(None, [group]), name] for group in ("", *GROUPS) for name in commands(group)]
+
+
+@pytest.mark.parametrize("words", [[], *([group] for group in GROUPS), *ALL], ids=" ".join)
+def test_every_help_is_there(words):
+    result = worldmodel(*words, "--help")
     assert result.returncode == 0
-    assert "usage: worldmodel" in result.stdout
+    assert result.stdout.startswith(" ".join(["usage: worldmodel", *words]))
+    assert not {"None", "tyro"} & set(re.findall(r"\w+", result.stdout))
+
+
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_help_tells_every_option_that_is_understood(words):
+    """Compared with what the parser says it knows."""
+    group, name = ["", *words][-2:]
+    kind = commands(group)[name].settings_class
+    kind = kind[NoSettings] if name == "evaluate" else kind
+    told = {option.name for option in helps.options_of(kind)}
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), pytest.raises(SystemExit):
+        tyro.cli(kind, args=["--help"])
+    known = set(re.findall(r"^[^\w-]{0,3}(--\w[\w-]*)", out.getvalue(), re.MULTILINE))
+    said = {option.replace("--no-", "--", 1) for option in told if option.startswith("--")}
+    assert said == {option.replace("--no-", "--", 1) for option in known}
+    assert all(option.text for option in helps.options_of(kind))
+
+
+def test_every_command_can_be_run():
+    """What the table names is there: `run`, and `tables` of what can be had as JSON."""
+    for group in ("", *GROUPS):
+        for command in commands(group).values():
+            module, _, function = command.run.partition(":")
+            found = importlib.import_module(module)
+            assert callable(getattr(found, function))
+            settings = get_origin(command.settings_class) or command.settings_class
+            fields = {field.name for field in dataclasses.fields(settings)}
+            assert group != "bench" or ("json" in fields) == hasattr(found, "tables")
+
+
+def test_what_one_needs_first_stands_first():
+    for words, first in (
+        (["train", "control"], ["--out", "--env", "--data", "--quick", "--steps", "--seed"]),
+        (["train", "text"], ["--out", "--corpus", "--quick", "--minutes", "--updates", "--seed"]),
+    ):
+        shown = worldmodel(*words, "--help").stdout.partition("first of all:")[2]
+        assert re.findall(r"^  (--[\w-]+)", shown, re.MULTILINE)[:6] == first
+    shown = worldmodel("train", "control", "--help").stdout
+    for title in ("The real environment:", "The world model:", "How the world model learns:"):
+        assert title in shown
+    assert "config.world" not in shown
+
+
+def test_the_version_is_said():
+    assert worldmodel("--version").stdout == f"worldmodel {package.__version__}\n"
+
+
+def test_a_word_that_is_no_command_gets_a_guess():
+    assert_refused(worldmodel("trian"), "did you mean `worldmodel train`?")
+    assert_refused(worldmodel("train", "toygame", "--out", "x"), "`worldmodel train toy-game`?")
+    assert_refused(worldmodel("toygame"), "`worldmodel train toy-game`?")
+    assert_refused(worldmodel("bench", "spech"), "`worldmodel bench speech`?")
+    assert_refused(worldmodel("xyzzy"), "resume, evaluate", "train, bench")
+    assert_refused(worldmodel("train", "--out", "x"), "toy-game, control", "before --out")
+    nothing = worldmodel("train")
+    assert nothing.returncode == 2
+    assert "midi" in nothing.stdout
+
+
+def test_errors_name_the_command_whose_help_helps(tmp_path):
+    for wrong in (["--width", 1], ["--hidden", -3], ["--quikc"], ["--core", "lstm"]):
+        refused = worldmodel("train", "toy-game", "--out", tmp_path / "x", *wrong)
+        assert_refused(refused, "worldmodel train toy-game --help")
+        assert "dummy" not in refused.stderr
+    assert_refused(worldmodel("train", "control", "--out", "x"), "train control --help", "--env")
+
+
+def test_an_old_name_of_an_option_is_answered_by_the_new_one(monkeypatch, tmp_path):
+    monkeypatch.setitem(renamed.RENAMED, "train control", {"--memry": "--hidden-size"})
+    told = ["train", "control", "--env", "CartPole-v1", "--out", tmp_path / "x"]
+    for old in (["--memry", 3], ["--memry=3"]):
+        assert_refused(worldmodel(*told, *old), "--memry is now called --hidden-size")
+    assert not (tmp_path / "x").exists()
+
+
+def test_names_are_renamed_to_what_there_is():
+    for words, names in renamed.RENAMED.items():
+        group, name = ["", *words.split()][-2:]
+        told = {option.name for option in helps.options_of(commands(group)[name].settings_class)}
+        assert set(names.values()) <= told
+        assert not names.keys() & told
+
+
+def test_nobody_has_to_read_on():
+    """`worldmodel --help | head -1`."""
+    program = f"{sys.executable} -m worldmodel train control --help"
+    done = subprocess.run(
+        f"{program} | head -1", shell=True, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.startswith("usage:")
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as nowhere:
+        closed = subprocess.run(
+            program.split(), cwd=ROOT, stdout=nowhere, stderr=subprocess.PIPE, text=True
+        )
+    assert done.stderr == closed.stderr == ""
+
+
+@pytest.mark.parametrize("most", [300, 2_000, 30_000])
+def test_a_file_that_cannot_be_written_gets_a_sentence(most, tmp_path):
+    """A disk is full at once, in the midst of learning, or at a checkpoint."""
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text(VERSE * 200)
+    words = ["train", "text", "--corpus", corpus, "--out", tmp_path / "run", "--quick"]
+    done = subprocess.run(
+        [sys.executable, "-m", "worldmodel", *map(str, words)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("worldmodel: ")
+
+
+def test_a_place_that_cannot_be_written_to_gets_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    refused = worldmodel("train", "toy-game", "--quick", "--out", tmp_path / "file" / "run")
+    assert_refused(refused, "file", "Not a directory")
+
+
+def test_faults_of_the_program_show_where_they_are(monkeypatch):
+    def faulty(arguments):
+        raise RuntimeError("sizes do not match")
+
+    monkeypatch.setattr("worldmodel.experiments.cli.main.parse", faulty)
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        main(["resume", "x"])
 
 
 def test_help_does_not_wait_for_torch():
-    code = "import sys, worldmodel.experiments.cli.main; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    """That of every command."""
+    code = f"""
+import sys
+from worldmodel.experiments.cli.main import main
+for words in {ALL}:
+    try:
+        main([*words, "--help"])
+    except SystemExit as end:
+        assert end.code == 0
+assert not {{"torch", "gymnasium"}} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def assert_refused(result: Result, *words: str) -> None:
@@ -159,8 +302,165 @@ def test_the_options_of_evaluate_are_those_of_the_run(run, tmp_path):
     assert_refused(worldmodel("evaluate", images.path), "no `evaluate` for runs of vae")
 
 
-def test_every_experiment_is_known_to_the_verbs():
-    assert jobs.EXPERIMENTS.keys() == EXPERIMENTS.keys()
+PLUGIN = """
+from dataclasses import dataclass
+from pathlib import Path
+
+from worldmodel.experiments.runs.registry import Experiment, config_of, register_experiment
+
+
+@dataclass(frozen=True)
+class CountingConfig:
+    \"\"\"Count.\"\"\"
+
+    number: int = 3
+    \"\"\"How far.\"\"\"
+
+
+class Counting:
+    seconds = 0.0
+
+    def __init__(self, folder, reporter):
+        self.folder = folder
+
+    def restore(self):
+        pass
+
+    def run(self):
+        for number in range(config_of(self.folder).number):
+            self.folder.log({"stage": "count", "number": number})
+
+
+def training(folder, reporter):
+    return Counting(folder, reporter)
+
+
+def load(folder):
+    return [line["number"] for line in folder.metrics()]
+
+
+register_experiment("counting", Experiment(f"{__name__}:CountingConfig", __name__))
+"""
+USED = "from worldmodel import experiments; print(experiments.load('run'))"
+
+
+@pytest.mark.parametrize("way", ["option", "variable", "entry point"])
+def test_an_experiment_from_outside_is_trained_and_loaded(way, tmp_path):
+    """By one module that registers it; nothing of the package is touched."""
+    module = f"counting_by_{way.replace(' ', '_')}"
+    (tmp_path / f"{module}.py").write_text(PLUGIN)
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    if way == "variable":
+        variables |= {"WORLDMODEL_PLUGINS": module}
+    if way == "entry point":
+        info = tmp_path / "counting-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: counting\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[worldmodel.plugins]\ncounting = {module}\n")
+    plugin = ["--plugin", module] if way == "option" else []
+
+    def said(*arguments):
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=tmp_path,
+            env=variables,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "counting" in said("-m", "worldmodel", *plugin, "train", "--help")
+    assert "How far." in said("-m", "worldmodel", *plugin, "train", "counting", "--help")
+    said("-m", "worldmodel", "train", "counting", "--out", "run", "--number", "2", *plugin)
+    if way != "option":
+        assert said("-c", USED) == "[0, 1]\n"
+    refused = subprocess.run(
+        [sys.executable, "-m", "worldmodel", "resume", str(tmp_path / "run")],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert_refused(Result(refused.returncode, "", refused.stderr), "'counting'", "--plugin")
+
+
+def test_a_plugin_that_is_not_there_gets_a_sentence():
+    assert_refused(worldmodel("--plugin", "no_such_module", "--help"), "no_such_module", "is it")
+
+
+def test_a_name_is_registered_once():
+    there = EXPERIMENTS["text"]
+    register_experiment("text", there)  # by a module that is imported again
+    with pytest.raises(ValueError, match="'text' is there already"):
+        register_experiment("text", there._replace(implementation="mine"))
+
+
+def test_every_experiment_keeps_what_the_registry_promises():
+    for name, experiment in EXPERIMENTS.items():
+        assert dataclasses.is_dataclass(config_class(name))
+        assert implementation(name).__name__ == experiment.implementation
+        group, *rest = (experiment.command or f"train {name}").split()
+        assert rest[0] in commands(group)
+
+
+RUNS = {
+    "text": ("corpus.txt", lambda path: path.write_text(VERSE * 20), "--corpus"),
+    "midi": ("roll.npz", lambda path: write(path.parent, path.name), "--data"),
+    "toy-game": None,
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_of_any_kind_is_loaded(name, tmp_path, request):
+    """Through the front door; what was loaded says what it is."""
+    path = tmp_path / "run"
+    if RUNS[name] is None:
+        path = request.getfixturevalue("run")
+    else:
+        file, make, option = RUNS[name]
+        make(tmp_path / file)
+        made = worldmodel("train", name, option, tmp_path / file, "--quick", "--out", path)
+        assert made.returncode == 0, made.stderr
+    run = experiments.load(path)
+    assert isinstance(run.model, package.WorldModel)
+    numbers = sum(parameter.numel() for parameter in run.model.parameters())
+    core = type(run.model.core).__name__
+    assert repr(run) == f"<a run of {name}: {core}, {numbers:,} parameters>"
+
+
+def test_what_an_experiment_lacks_is_said(tmp_path):
+    corpus = TextConfig(data=TextDataConfig(("x",)))
+    text, images = (
+        new_run(tmp_path / name, config)
+        for name, config in (("text", corpus), ("vae", VAEConfig(ImagesConfig("images"))))
+    )
+    for verb in ("play", "video", "report"):
+        for name, folder in (("text", text), ("vae", images)):
+            assert_refused(worldmodel(verb, folder.path), f"no `{verb}` for runs of {name}")
+    assert_refused(worldmodel("generate", images.path), "no `generate` for runs of vae")
+
+
+OLD = """{
+  "schema_version": 1,
+  "experiment": "text",
+  "config": {
+    "seed": 0,
+    "threads": 1,
+    "checkpoint_seconds": 30.0,
+    "data": {"data": ["corpus.txt"], "held_out": 0.1, "on_error": "stop", "rare": 1},
+    "model": {"core": "rnn", "hidden": 8, "layers": 1, "recurrence": "default", "deafness": 0.0}
+  }
+}
+"""
+
+
+def test_a_run_of_an_older_version_is_refused_with_what_to_do(tmp_path):
+    (tmp_path / "config.json").write_text(OLD)
+    for verb in ("resume", "evaluate", "generate", "play"):
+        assert_refused(worldmodel(verb, tmp_path), "version 0.1", "train it again", "tag v0.1")
+    (tmp_path / "config.json").write_text(OLD.replace(": 1,", ": 9,", 1))
+    assert_refused(worldmodel("resume", tmp_path), "schema version 9", "reads 2")
 
 
 def test_a_run_is_exported(run, tmp_path):

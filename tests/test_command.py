@@ -5,6 +5,13 @@ import shlex
 from dataclasses import replace
 
 import pytest
+from worldmodel.experiments.rl.toy_game_config import (
+    GameConfig,
+    LearningConfig,
+    ModelConfig,
+    ToyGameConfig,
+    quick,
+)
 
 from worldmodel.experiments.cli.main import parse
 from worldmodel.experiments.images.config import (
@@ -33,13 +40,6 @@ from worldmodel.experiments.rl.config import (
     SeeingConfig,
     WorldConfig,
     quick_control,
-)
-from worldmodel.experiments.rl.toy_game_config import (
-    GameConfig,
-    LearningConfig,
-    ModelConfig,
-    ToyGameConfig,
-    quick,
 )
 from worldmodel.experiments.runs.command import NEEDED, arguments_of, command_of, settings
 from worldmodel.experiments.runs.registry import EXPERIMENTS
@@ -112,7 +112,7 @@ def test_every_experiment_is_here():
 def test_a_command_is_read_back(config):
     program, *words = shlex.split(command_of(config, "my runs/a"))
     assert program == "worldmodel"
-    command = parse(words)
+    _, command = parse(words)
     assert command.config == config
     assert str(command.out) == "my runs/a"
     assert not getattr(command, "quick", False)

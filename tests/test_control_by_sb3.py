@@ -10,9 +10,10 @@ from worldmodel.experiments.rl.training import Training
 
 from worldmodel import Greedy, experiments, play_episodes
 from worldmodel.agents.sb3 import ALGORITHMS
+from worldmodel.experiments.bench import dream
 from worldmodel.experiments.bench.control import baseline
-from worldmodel.experiments.bench.dream import bench
-from worldmodel.experiments.cli import jobs
+from worldmodel.experiments.bench.settings import DreamSettings
+from worldmodel.experiments.cli import settings, verbs
 from worldmodel.experiments.cli.main import main
 from worldmodel.experiments.rl.baseline_config import BaselineConfig
 from worldmodel.experiments.rl.config import (
@@ -89,7 +90,7 @@ def test_what_cannot_be_is_said_before_a_folder_is_made(tmp_path):
         (config_of("DQN", "Pendulum-v1"), "DQN takes Discrete actions, but .*Box"),
     ):
         with pytest.raises(RunError, match=words):
-            jobs.train(tmp_path / "run", config)
+            verbs.train(settings.Train(tmp_path / "run", config), Reporter())
         assert not (tmp_path / "run").exists()
 
 
@@ -143,7 +144,7 @@ def test_baselines_are_evaluated_as_runs_are(algorithm, env, options, tmp_path):
     assert all(len(line["real_returns"]) == 3 for line in lines)
     assert {"round", "unit", "real_return_mean", "seconds"} <= lines[0].keys()
     with pytest.raises(RunError, match="no `resume` for runs of baseline"):
-        jobs.resume(folder.path)
+        verbs.resume(settings.Resume(folder.path), Reporter())
 
 
 def test_a_baseline_says_what_it_cannot_learn_from(tmp_path):
@@ -158,7 +159,7 @@ def test_a_baseline_says_what_it_cannot_learn_from(tmp_path):
 def test_of_a_baseline_nothing_is_loaded(tmp_path):
     config = BaselineConfig(EnvironmentConfig("CartPole-v1"), "PPO")
     new_run(tmp_path / "run", config)
-    with pytest.raises(RunError, match="only the curve is kept"):
+    with pytest.raises(RunError, match="no `load` for runs of baseline"):
         experiments.load(tmp_path / "run")
 
 
@@ -211,7 +212,8 @@ def test_an_algorithm_learns_in_the_dream_of_the_toy_game(tmp_path):
     folder = new_run(tmp_path / "run", quick(ToyGameConfig()))
     training = ToyGameTraining(folder, Reporter())
     training.restore()
-    rows = bench(folder, ["own", "sb3:PPO"], '{"n_epochs": 1}', 1, 2, 3, 0, Reporter())
+    told = DreamSettings(folder.path, ("own", "sb3:PPO"), '{"n_epochs": 1}', 1, 2, 3)
+    rows = dream.run(told, Reporter())
     assert [row["dreamt_steps"] for row in rows] == [0, 128 * 40]
     assert all(-3 <= row["dream_return_mean"] < 0 for row in rows)
 
@@ -220,4 +222,4 @@ def test_a_bench_of_dreams_wants_a_run_that_dreams(tmp_path):
     config = BaselineConfig(EnvironmentConfig("CartPole-v1"))
     folder = new_run(tmp_path / "run", config)
     with pytest.raises(RunError, match="is a run of baseline"):
-        bench(folder, ["own"], "{}", 1, 2, 3, 0, Reporter())
+        dream.run(DreamSettings(folder.path, ("own",)), Reporter())

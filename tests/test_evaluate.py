@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-
 from worldmodel.experiments.rl.toy_game_evaluation import score
 
 

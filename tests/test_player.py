@@ -9,6 +9,8 @@ from faces import toy_parts
 from gymnasium import spaces
 from perfect import PerfectDecoder, PerfectToyCore, perfect_model
 from PIL import Image
+from worldmodel.experiments.rl.toy_game import Parts
+from worldmodel.experiments.rl.toy_game_config import GameConfig, ToyGameConfig, quick
 
 from worldmodel import (
     BeliefAgent,
@@ -23,8 +25,6 @@ from worldmodel import (
 )
 from worldmodel.agents import Policy
 from worldmodel.envs import Action, ToyGame, ToyGameFilter, ToyGameView
-from worldmodel.experiments.rl.toy_game import Parts
-from worldmodel.experiments.rl.toy_game_config import GameConfig, ToyGameConfig, quick
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.films import Film
 from worldmodel.experiments.show.play import Player, new_player

@@ -21,14 +21,13 @@ from runs import assert_same
 from scipy import stats
 from test_audio_files import encoded, wav
 from test_cli import assert_refused, worldmodel
-from worldmodel.experiments.recordings.kinds import KINDS, kind_named
 
 from worldmodel import BOUNDS, CORES, Dream, GenCore, MemoryStore, action_codec, nested
 from worldmodel.experiments.data.readers.audio import read_audio
 from worldmodel.experiments.data.readers.files import Recording
 from worldmodel.experiments.data.readers.midi import read_midi
 from worldmodel.experiments.data.readers.stroke_pictures import strokes_of
-from worldmodel.experiments.recordings import shelf, strokes, training
+from worldmodel.experiments.recordings import experiment, shelf, strokes, training
 from worldmodel.experiments.recordings.config import (
     GenerateConfig,
     MidiDataConfig,
@@ -38,12 +37,13 @@ from worldmodel.experiments.recordings.config import (
     StrokesDataConfig,
 )
 from worldmodel.experiments.recordings.dreaming import dream, generate, load, some_real
+from worldmodel.experiments.recordings.kind import kind_of_config
 from worldmodel.experiments.recordings.learning import Learner, model_of, scored, standardise
 from worldmodel.experiments.recordings.midi import Midi
 from worldmodel.experiments.recordings.scoring import counted, evaluate
 from worldmodel.experiments.recordings.strokes import Strokes
 from worldmodel.experiments.recordings.text import Text
-from worldmodel.experiments.runs.registry import new_run
+from worldmodel.experiments.runs.registry import EXPERIMENTS, new_run
 from worldmodel.noise import OwnNoise
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
@@ -70,7 +70,8 @@ every_kind = pytest.mark.parametrize("name", MADE)
 
 
 def test_every_kind_core_and_bound_is_tried():
-    assert {made.kind for made in MADE.values()} == KINDS.keys()
+    kinds = {n for n, of in EXPERIMENTS.items() if of.implementation == experiment.__name__}
+    assert {made.kind for made in MADE.values()} == kinds
     assert TRIALS.keys() == MADE.keys()
     assert {trial.core for trial in TRIALS.values()} >= CORES.keys() - {"vae"}
     assert {trial.bound for trial in TRIALS.values()} == BOUNDS.keys()
@@ -80,8 +81,8 @@ def test_every_kind_core_and_bound_is_tried():
 def short_samples():
     """Those that are shown while it learns."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in KINDS:
-            patch.setattr(kind_named(name), "shown", 12)
+        for made in MADE.values():
+            patch.setattr(kind_of_config(made.config), "shown", 12)
         yield
 
 
@@ -210,7 +211,7 @@ def test_samples_are_what_was_dreamt(name, prompted, finished, tmp_path):
     """Files that others read, as far as there are readers here."""
     run, out = finished(name), tmp_path / "dream"
     told = GenerateConfig(length=9, samples=2, prompt_length=4, temperature=0.7, out=str(out))
-    model, kind = load(run.folder.path)
+    model, kind = load(run.folder)
     prompt = None
     if prompted:
         text = "the " if name == "text" else str(next(iter(run.others.iterdir())))
@@ -232,7 +233,7 @@ def test_samples_are_what_was_dreamt(name, prompted, finished, tmp_path):
 def test_as_many_real_ones_are_shown_beside(name, finished, tmp_path):
     run = finished(name)
     store = shelf.held_out(run.folder)
-    model, kind = load(run.folder.path)
+    model, kind = load(run.folder)
     told = GenerateConfig(length=9, samples=1, beside=True, out=str(tmp_path / "dream"))
     files = generate(run.folder, told, Reporter())
     with OwnNoise(told.seed)():
@@ -498,7 +499,7 @@ def test_of_a_single_recording_the_end_is_held_out(tmp_path):
 def test_an_interrupted_reading_begins_anew(name, finished, tmp_path, monkeypatch):
     folder = new_run(tmp_path / "run", config_of(name, finished(name).files))
     monkeypatch.setattr(shelf, "TOGETHER", 1)
-    of_kind = kind_named(MADE[name].kind)
+    of_kind = kind_of_config(MADE[name].config)
     learned = of_kind.learned
 
     def killed(self, report):

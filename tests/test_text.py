@@ -221,7 +221,7 @@ def test_a_run_is_scored_and_dreams(tmp_path, corpus, capsys):
     assert file.read_text().count("the ") >= 2
     samples = sorted((folder.path / "samples").iterdir())
     assert [sample.name for sample in samples] == ["001.txt", "002.txt"]
-    assert load(folder.path).kind.symbols == RARE + "".join(sorted(set(VERSE)))
+    assert load(folder).kind.symbols == RARE + "".join(sorted(set(VERSE)))
 
 
 def test_what_a_user_can_mend_gets_a_sentence(tmp_path, corpus):

@@ -113,7 +113,7 @@ def test_an_interrupted_run_goes_on_to_the_last_bit(folder, tmp_path, bound):
         training = Training(run, Reporter())
         training.restore()
         training.run()
-        weights.append(load(tmp_path / name).model.state_dict())
+        weights.append(load(run).model.state_dict())
         assert len(list(run.metrics())) == 8
     nested.map(lambda a, b: torch.testing.assert_close(a, b, rtol=0, atol=0), *map(dict, weights))
 

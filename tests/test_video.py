@@ -17,7 +17,7 @@ from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
 
 from worldmodel.envs import Action, ToyGame, draw_ring
 from worldmodel.envs.toy_game import font
-from worldmodel.experiments.cli import jobs
+from worldmodel.experiments.cli import settings, verbs
 from worldmodel.experiments.cli.main import main
 from worldmodel.experiments.rl.config import (
     ControlConfig,
@@ -33,6 +33,7 @@ from worldmodel.experiments.show.play import player as core
 from worldmodel.experiments.show.play.panels import Cell, Panel, columns_for, compose, shortened
 from worldmodel.experiments.show.video import ALONE, WATCHES, film, frames, plan_of
 from worldmodel.noise import OwnNoise
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError
 
 CART = EnvironmentConfig("CartPole-v1")
@@ -478,10 +479,14 @@ def test_numbers_that_make_no_sense_are_refused(told, message):
 
 def test_films_are_named_after_their_kind(tmp_path, runs, monkeypatch):
     folder = new_run(tmp_path / "run", quick(ToyGameConfig()))
-    monkeypatch.setattr(jobs, "_to_be_shown", lambda verb, folder: runs["toy"])
-    jobs.video(folder.path, VideoConfig(steps=2))
-    jobs.video(folder.path, VideoConfig("open-loop", steps=2))
-    jobs.video(folder.path, VideoConfig(steps=2), [tmp_path / "film.webp"])
+    monkeypatch.setattr(verbs, "_playable", lambda folder, verb: runs["toy"])
+
+    def film(config, *files):
+        verbs.video(settings.Video(folder.path, files, config), Reporter())
+
+    film(VideoConfig(steps=2))
+    film(VideoConfig("open-loop", steps=2))
+    film(VideoConfig(steps=2), tmp_path / "film.webp")
     names = sorted(path.name for path in folder.videos.iterdir())
     assert names == ["both.gif", "both.mp4", "open-loop.gif", "open-loop.mp4"]
     assert len(read(tmp_path / "film.webp")[0]) == 2

@@ -103,3 +103,5 @@ from .schedules import (
 )
 from .sequences import Row as Row, Sequences as Sequences
 from .trainer import Trainer as Trainer
+
+__version__: str

@@ -22,8 +22,10 @@ from rich.table import Table
 from rich.text import Text
 
 # What one needs first, if a command has it: the first six of these.
-FIRST = ("out", "env", "images", "corpus", "data", "quick", "steps", "minutes", "updates")
-FIRST += ("seed", "threads", "core")
+FIRST = (
+    *("out", "env", "images", "corpus", "data", "quick"),
+    *("steps", "minutes", "updates", "seed", "threads", "core"),
+)
 SIX, FEW = 6, 15  # options are grouped where there are more than a few
 OPTIONS = "options"
 NAMES = 30  # columns for what is typed

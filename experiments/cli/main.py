@@ -124,16 +124,20 @@ def _parse_one_of(
         sys.exit(0 if arguments else 2)
     name = arguments[0]
     if name not in known:
-        _refuse(name, program, [*known, *(GROUPS if program == PROGRAM else ())])
+        _refuse(name, program, listed)
     return known[name], _settings(known[name], f"{program} {name}", arguments[1:])
 
 
-def _refuse(word: str, program: str, known: list[str]) -> NoReturn:
+def _refuse(word: str, program: str, listed: Mapping[str, Mapping[str, Any]]) -> NoReturn:
     """Says that there is no such command, and which one may have been meant."""
+    at_top = program == PROGRAM
+    whole = {n: f"{group} {n}".strip() for group in reversed([*listed]) for n in listed[group]}
+    whole |= {group: group for group in GROUPS if at_top}
+    names = ", ".join([*listed[""], *GROUPS] if at_top else whole)
     if word.startswith("-"):
-        raise RunError(f"`{program}` expects one of {', '.join(known)} before {word}")
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    guess = f"did you mean {near[0]}?" if near else f"there is {', '.join(known)}"
+        raise RunError(f"`{program}` expects one of {names} before {word}")
+    near = difflib.get_close_matches(word, whole, n=1, cutoff=0.5)
+    guess = f"did you mean `{PROGRAM} {whole[near[0]]}`?" if near else f"there are {names}"
     raise RunError(f"there is no `{program} {word}`: {guess}")
 
 
@@ -149,7 +153,7 @@ def _settings(command: Command | TrainCommand, program: str, arguments: list[str
     for argument in arguments:
         if (name := new_name(short, argument)) is not None:
             raise RunError(f"{argument.partition('=')[0]} is now called {name}")
-    given = {} if default is dataclasses.MISSING else {"default": default}
+    given: dict[str, Any] = {} if default is dataclasses.MISSING else {"default": default}
     return tyro.cli(kind, prog=program, args=arguments, **given)
 
 

@@ -151,10 +151,8 @@ def load_plugins(modules: Iterable[str] = ()) -> None:
     """
     listed = [*os.environ.get(PLUGINS_VARIABLE, "").split(","), *modules]
     names = list(dict.fromkeys(name.strip() for name in listed if name.strip()))
-    if names:
-        os.environ[PLUGINS_VARIABLE] = ",".join(names)
-        if os.getcwd() not in sys.path:
-            sys.path.append(os.getcwd())
+    if names and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     for name in names:
         try:
             importlib.import_module(name)
@@ -163,5 +161,7 @@ def load_plugins(modules: Iterable[str] = ()) -> None:
                 f"the plugin {name} cannot be imported: {error}; is it installed, or in "
                 f"{os.getcwd()}?"
             ) from error
+    if names:
+        os.environ[PLUGINS_VARIABLE] = ",".join(names)
     for plugin in entry_points(group=PLUGINS):
         plugin.load()
