@@ -41,7 +41,7 @@ from worldmodel.experiments.bench.by_hand import chain_model, expected_gap, mode
 from worldmodel.experiments.bench.linear_gaussian import Chain, as_sequences
 from worldmodel.experiments.bench.settings import ExactSettings, quick_exact
 from worldmodel.experiments.bench.table import table
-from worldmodel.experiments.measure.scores import model_nats, over_keys
+from worldmodel.experiments.measure.scores import model_log_prob, over_keys
 from worldmodel.experiments.rl.toy_game import Parts
 from worldmodel.experiments.rl.toy_game_config import (
     Core,
@@ -49,7 +49,11 @@ from worldmodel.experiments.rl.toy_game_config import (
     ModelConfig,
     ToyGameConfig,
 )
-from worldmodel.experiments.rl.toy_game_evaluation import exact_nats, held_out_episodes, score
+from worldmodel.experiments.rl.toy_game_evaluation import (
+    exact_log_prob,
+    held_out_episodes,
+    score,
+)
 from worldmodel.experiments.runs.progress import Reporter, stoppable
 
 AVERAGING = 0.99  # of the weights: what is scored
@@ -194,7 +198,7 @@ def held_out_games(parts: Parts, config: ExactSettings) -> Task:
     episodes = held_out_episodes(parts, config.episodes, seed)
     sequences = episodes.sequences(parts.actions)
     counted = sequences.mask & ~sequences.rows.first
-    return Task("toy game", sequences, over_keys(exact_nats(parts, sequences)), counted)
+    return Task("toy game", sequences, over_keys(exact_log_prob(parts, sequences)), counted)
 
 
 def objective_for(model: WorldModel, bound: str, particles: int) -> Objective:
@@ -243,7 +247,7 @@ def learn(
         for done, batch in zip(range(1, updates + 1), batches, strict=False):
             loss = trainer.update(batch)["loss"]
             average.update_parameters(model)
-            progress.update(done, f"{loss:.4f} nats a row")
+            progress.update(done, f"loss {loss:.4f} nats per row")
     model.load_state_dict(average.module.state_dict())
     model.eval()
     return time.monotonic() - begun
@@ -255,7 +259,7 @@ def scores(
     """The model's bounds beside the exact likelihood; one alone where there are no latents."""
     latents = model.initial_state(1).core.latent.shape[-1]
     for bound, particles in asked if latents else (("exact", 1),):
-        by_key = model_nats(model, task.sequences, bound if latents else "elbo", particles)
+        by_key = model_log_prob(model, task.sequences, bound if latents else "elbo", particles)
         found = score(over_keys(by_key), task.exact, task.counted)
         yield Figure(
             what=task.what,
@@ -295,7 +299,7 @@ def tables(figures: list[dict[str, Any]]) -> list[Table]:
 
     return [
         table(
-            f"{what}: nats a row beside the exact likelihood",
+            f"{what}: loss, nats per row, beside the exact likelihood's",
             ("core", "trained by", "rows", "bound", "exact", "gap", "theory"),
             (cells(row) for row in figures if row["what"] == what),
         )

@@ -18,8 +18,9 @@ from worldmodel import DiskStore, Episodes, Greedy
 from worldmodel.experiments.data.datasets import HELD_OUT, rewards_of, typical
 from worldmodel.experiments.measure.open_loop import open_loop
 from worldmodel.experiments.measure.scores import (
+    DENSITIES,
     first_episodes,
-    model_nats,
+    model_log_prob,
     over_keys,
     per_step,
     returns_of,
@@ -119,7 +120,7 @@ def model_figures(
     counted = sequences.mask & ~sequences.rows.first
     values = {"observation": recorded.columns["observation"], "reward": rewards_of(recorded)}
     with OwnNoise(seed)():
-        nats = model_nats(
+        log_prob = model_log_prob(
             parts.model,
             sequences,
             settings.bound,
@@ -128,9 +129,9 @@ def model_figures(
         )
         note("dreaming on without looking", 0, len(held_out))
         off = open_loop(parts.model, sequences, parts.observation_space, values)
-    by_key = {key: _loss(value, counted) for key, value in nats.items()}
+    by_key = {key: _loss(value, counted) for key, value in log_prob.items()}
     return {
-        **_loss(over_keys(nats), counted),
+        **_loss(over_keys(log_prob), counted),
         "by_key": by_key,
         "bound": settings.bound,
         "particles": settings.particles,
@@ -139,9 +140,9 @@ def model_figures(
     }
 
 
-def _loss(nats: Tensor, counted: Tensor) -> dict[str, float | None]:
+def _loss(log_prob: Tensor, counted: Tensor) -> dict[str, float | None]:
     """Of log likelihoods [T, B], where `counted`."""
-    mean, error = per_step(-nats, counted)
+    mean, error = per_step(-log_prob, counted)
     possible = math.isfinite(mean)
     return {
         "nats_per_step": mean if possible else None,
@@ -169,7 +170,7 @@ def _of_returns(result: dict[str, Any]) -> Table:
 
 def _of_likelihoods(result: dict[str, Any]) -> Table:
     title = f"{result['held_out_episodes']} held-out episodes"
-    table = Table("nats a step", result["bound"], title=title)
+    table = Table("loss, nats per step", result["bound"], title=title, caption=DENSITIES)
     for name, row in {"all": result, **result["by_key"]}.items():
         mean, error = row["nats_per_step"], row["nats_per_step_se"]
         table.add_row(name, "impossible" if mean is None else f"{mean:.4f} ± {error:.4f}")

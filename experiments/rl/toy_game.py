@@ -261,7 +261,7 @@ class Training(Run):
         if self.done + 1 == stage.units:
             self.parts.model.load_state_dict(self.average.module.state_dict())
         self.log(stage, **metrics)
-        return f"{metrics['loss']:.4f} nats a step"
+        return f"loss {metrics['loss']:.4f} nats per step"
 
     def _improve(self, stage: Stage) -> str:
         rollout, self.dreams = self.objective.roll(self.dreams)

@@ -17,7 +17,12 @@ from torch import Tensor
 from worldmodel import Agent, Environment, Episodes, GenCore, Greedy, Sequences
 from worldmodel.agents import Uniform
 from worldmodel.envs import ToyGameFilter, random_policy_steps, solve_toy_game
-from worldmodel.experiments.measure.scores import first_episodes, model_nats, over_keys, per_step
+from worldmodel.experiments.measure.scores import (
+    first_episodes,
+    model_log_prob,
+    over_keys,
+    per_step,
+)
 from worldmodel.experiments.rl.toy_game import Parts, load_run
 from worldmodel.experiments.rl.toy_game_config import EvaluationConfig
 from worldmodel.noise import OwnNoise
@@ -80,7 +85,7 @@ def held_out_episodes(parts: Parts, copies: int, seed: int) -> Episodes:
     return first_episodes(environment, Uniform(parts.action_space), copies, parts.time_limit + 1)
 
 
-def exact_nats(parts: Parts, sequences: Sequences) -> dict[str, Tensor]:
+def exact_log_prob(parts: Parts, sequences: Sequences) -> dict[str, Tensor]:
     """The exact filter's log likelihood by key, [T, B] nats."""
     told = parts.config.game
     rows = sequences.rows
@@ -122,8 +127,8 @@ def evaluate(
         held_out = held_out_episodes(parts, episodes, int(seeds[1]))
         held_out.save(folder.episodes / "held-out.npz")
         sequences = held_out.sequences(parts.actions)
-        exact = exact_nats(parts, sequences)
-        bound = model_nats(
+        exact = exact_log_prob(parts, sequences)
+        bound = model_log_prob(
             parts.model,
             sequences,
             settings.bound,
@@ -166,14 +171,14 @@ def tables(result: dict[str, Any]) -> list[Table]:
     table = Table(title=f"seed {result['seed']}, {result['real_steps_used']} real steps")
     for column in ("", "here", "exact", "difference"):
         table.add_column(column, justify="left" if not column else "right")
-    rows = {"nats a step": result} | {f"  {k}": v for k, v in result["by_key"].items()}
+    rows = {"loss, nats per step": result} | {f"  {k}": v for k, v in result["by_key"].items()}
     for name, row in rows.items():
         here = f"{row['nats_per_step']:.4f} ± {row['nats_per_step_se']:.4f}"
         gap = f"{row['gap_nats_per_step']:.4f} ± {row['gap_se']:.4f}"
         table.add_row(name, here, f"{row['exact_nats_per_step']:.4f}", gap)
-    table.add_row("bits a step", f"{result['bits_per_step']:.4f}", "", "")
+    table.add_row("loss, bits per step", f"{result['bits_per_step']:.4f}", "", "")
     episode = f"{result['nats_per_episode']:.3f} ± {result['nats_per_episode_se']:.3f}"
-    table.add_row("nats an episode", episode, "", "")
+    table.add_row("loss, nats per episode", episode, "", "")
     optimal = result["optimal_mean_steps"]
     for name, key in (
         ("steps to solve, real", "policy_mean_steps"),

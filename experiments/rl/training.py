@@ -232,7 +232,7 @@ class Training(Run):
         assert self.sight is not None
         metrics = self.sight.update()
         self.log(stage, **metrics)
-        return f"bound {metrics['elbo_nats']:.2f} nats an image"
+        return f"loss {metrics['nats']:.2f} nats per image"
 
     def end_stage(self) -> None:
         ended = self.stages[self.stage - 1]
@@ -263,7 +263,7 @@ class Training(Run):
         metrics = self.learner.update(batch)
         self.parts.model.eval()
         self.log(stage, **metrics)
-        return f"{metrics['loss']:.4f} nats a step"
+        return f"loss {metrics['loss']:.4f} nats per step"
 
     def _improve(self, stage: Stage) -> str:
         if self.done == 0:
