@@ -72,8 +72,9 @@ def real_returns(
     None each, where there is no real environment."""
     if not parts.has_environment:
         return dict.fromkeys(f"real_return_{key}" for key in ("mean", "iqm", "ci95")), None
-    note("playing real episodes", 0, episodes)
-    returns, limit = play_greedily(parts, episodes, seed)
+    returns, limit = play_greedily(
+        parts, episodes, seed, lambda done: note("playing real episodes", done, episodes)
+    )
     figures = returns_of(returns, seed)
     return {f"real_return_{key}": value for key, value in figures.items()}, limit
 
@@ -82,10 +83,16 @@ def dream_returns(
     parts: Parts, episodes: int, horizon: int, seed: int, note: Note
 ) -> dict[str, Any]:
     """Of the same agent in dreams that begin with the model's own first rows."""
-    note("playing dreamt episodes", 0, episodes)
     with OwnNoise(seed)():
         dream, agent = parts.dream(horizon), Greedy(parts.agent)
-        return returns_of(play_episodes(dream, agent, episodes, episodes), seed)
+        returns = play_episodes(
+            dream,
+            agent,
+            episodes,
+            episodes,
+            note=lambda done: note("playing dreamt episodes", done, episodes),
+        )
+        return returns_of(returns, seed)
 
 
 def held_out_episodes(parts: Parts, number: int, seed: int, note: Note) -> Episodes:
@@ -95,6 +102,7 @@ def held_out_episodes(parts: Parts, number: int, seed: int, note: Note) -> Episo
     with OwnNoise(seed)():
         episodes = first_episodes(environment, parts.player, number, HELD_OUT_ROWS)
     environment.close()
+    note("playing episodes to score the model on", number, number)
     return episodes
 
 

@@ -1,5 +1,6 @@
 """What a policy is worth: the returns of whole episodes."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,12 +22,18 @@ LONGEST = 27_000  # steps; no game of Atari is longer
 
 @torch.no_grad()
 def play_episodes(
-    environment: Environment, agent: Agent, copies: int, episodes: int, limit: int = 100_000
+    environment: Environment,
+    agent: Agent,
+    copies: int,
+    episodes: int,
+    limit: int = 100_000,
+    note: Callable[[int], None] = lambda done: None,
 ) -> np.ndarray:
     """The returns of whole episodes, float64 [episodes]: the first of each copy, then the second
     of each, and so on. (Those that finish first are the short ones.)
 
-    limit: steps after which an episode is cut off, for worlds that never end.
+    limit: steps after which an episode is cut off, for worlds that never end; note: told of how
+        many episodes are over, at each step.
     """
     core = GenCore(environment, agent)
     state = core.initial_state(copies)
@@ -39,11 +46,13 @@ def play_episodes(
         (row, _), state = core.step(state)
         first = row.first.cpu()
         number += first.long()
+        note(min(episodes, int(number.clamp(0, each).sum())))
         steps = torch.where(first, 0, steps + 1)
         going_on = (number < each) & (steps <= limit)
         place = number.clamp(max=each - 1), torch.arange(copies)
         before = torch.where(first, 0.0, returns[place])
         returns[place] = torch.where(going_on, before + row.reward.cpu(), returns[place])
+    note(episodes)
     found = returns.flatten()[:episodes].numpy()
     missing = int(np.isnan(found).sum())
     if missing:
@@ -54,14 +63,20 @@ def play_episodes(
     return found
 
 
-def play_greedily(parts: "Parts", episodes: int, seed: int) -> tuple[np.ndarray, int | None]:
+def play_greedily(
+    parts: "Parts",
+    episodes: int,
+    seed: int,
+    note: Callable[[int], None] = lambda done: None,
+) -> tuple[np.ndarray, int | None]:
     """The returns [episodes] of the greedy agent in the real environment, and the steps after
-    which that truncates. Episodes of one that does not are cut after `LONGEST` steps."""
+    which that truncates. Episodes of one that does not are cut after `LONGEST` steps. note: see
+    `play_episodes`."""
     limit = parts.time_limit
     copies = min(episodes, CURVE_COPIES) if limit else episodes
     environment = parts.environment(copies, seed)
     with OwnNoise(seed)():
-        returns = play_episodes(environment, Greedy(parts.agent), copies, episodes, LONGEST)
+        returns = play_episodes(environment, Greedy(parts.agent), copies, episodes, LONGEST, note)
     environment.close()
     return returns, limit
 

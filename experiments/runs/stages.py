@@ -3,6 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -104,6 +105,7 @@ class Training(ABC):
             "stage": self.stage,
             "done": self.done,
             "seconds": self.seconds,
+            "saved": datetime.now(UTC).isoformat("T", "seconds"),
             "metrics_size": self.folder.metrics_size(),
         }
         save_checkpoint(self.folder.checkpoints, number, self.modules, tensors, values)
