@@ -2,12 +2,14 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import gymnasium
 from gymnasium.vector import VectorEnv
 
 from worldmodel.envs import GymEnvironment, arguments_from_json, make_environment, make_vector_env
+from worldmodel.envs.make import folder_of
 from worldmodel.experiments.rl.config import EnvironmentConfig
 from worldmodel.run_folder import RunError
 
@@ -51,6 +53,12 @@ def shown_environment(told: EnvironmentConfig) -> gymnasium.Env:
         return env
     env.close()
     return cast(gymnasium.Env, _made(told, make_environment, render_mode=RENDERED))
+
+
+def remembered(told: EnvironmentConfig) -> EnvironmentConfig:
+    """The same with the folder that the environment's module was found in, once it was made: so a
+    run works from anywhere."""
+    return replace(told, env_path=None if told.env is None else folder_of(told.env))
 
 
 def _made(told: EnvironmentConfig, make: Callable[..., Any], **options: Any) -> Any:

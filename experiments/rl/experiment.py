@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from worldmodel.experiments.rl.config import ControlConfig, ProtocolConfig
 from worldmodel.experiments.rl.config import quick_control as quick
+from worldmodel.experiments.rl.environments import remembered
 from worldmodel.experiments.rl.evaluation import evaluate, tables
 from worldmodel.experiments.rl.parts import Parts, load_run
 from worldmodel.experiments.rl.training import Training, check
@@ -22,6 +23,7 @@ __all__ = [
     "load",
     "playable",
     "quick",
+    "remember",
     "report",
     "settings",
     "tables",
@@ -39,6 +41,11 @@ def absolute(config: ControlConfig) -> ControlConfig:
     return (
         config if config.data is None else replace(config, data=str(Path(config.data).resolve()))
     )
+
+
+def remember(config: ControlConfig) -> ControlConfig:
+    """The same with the folder that its environment's module was found in."""
+    return replace(config, environment=remembered(config.environment))
 
 
 def load(folder: RunFolder) -> Parts:

@@ -29,6 +29,7 @@ class Experiment(NamedTuple):
     - quick(config) -> config: the same made so small that it ends within seconds
     - absolute(config) -> config: the same with absolute paths, so that a run can be moved
     - check(config): raises a RunError before a folder is made
+    - remember(config) -> config: the same with what was found out while checking
     - load(folder) -> what the newest checkpoint holds, for scripts
     - playable(folder) -> Playable: what `play` and `video` show
     - settings(config) -> settings, evaluate(folder, settings, note) -> result, tables(result)
