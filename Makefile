@@ -14,7 +14,8 @@ setup: .venv/ready
 	touch $@
 
 demo: setup
-	$(BIN)/worldmodel train toy-game --out $(RUN)
+	if [ -e $(RUN)/config.json ]; then $(BIN)/worldmodel resume $(RUN); \
+	else $(BIN)/worldmodel train toy-game --out $(RUN); fi
 
 test: setup
 	$(BIN)/python -m pytest -n 2 -q

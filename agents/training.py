@@ -217,9 +217,9 @@ class AgentTraining(Job):
         if stage.kind in ("collect", "read"):
             return f"{metrics['episodes']} episodes, {metrics['steps']} steps"
         if stage.kind == "encode":
-            return f"loss {-metrics['elbo_nats']:.2f} nats an image"
+            return f"loss {metrics['nats']:.2f} nats per image"
         if stage.kind == "learn":
-            return f"loss {metrics['loss']:.4f} nats a step"
+            return f"loss {metrics['loss']:.4f} nats per step"
         if stage.kind == "improve":
             shown = (key for key in ("value", "entropy", "reward") if key in metrics)
             return ", ".join(f"{key} {metrics[key]:.2f}" for key in shown)

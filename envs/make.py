@@ -6,8 +6,10 @@ import importlib
 import json
 import os
 import sys
+import sysconfig
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -41,6 +43,7 @@ def make_environment(
     resize: int | None = None,
     grayscale: bool = False,
     render_mode: str | None = None,
+    env_path: str | None = None,
 ) -> gymnasium.Env:
     """One environment.
 
@@ -53,10 +56,12 @@ def make_environment(
     keys: of a dictionary of observations, those to be shown; by default all.
     pixels: the rendered image, of so many pixels a side, is the observation.
     resize, grayscale: the images among the observations; `resize` is in pixels a side.
+    env_path: a folder where the module is looked for, too, before the current directory, if there
+        is such a folder. Importing a module runs its code: name folders that you trust.
     """
     if time_limit is not None and time_limit < 1:
         raise ValueError(f"a time limit is at least one step, got {time_limit}")
-    name = _imported(id)
+    name = _imported(id, env_path)
     if pixels is not None:
         if hide or hidden_velocities or keys or resize is not None:
             raise ValueError(
@@ -152,11 +157,11 @@ def _registered(
         raise ValueError(f"{id} does not take the arguments {arguments}: {error}") from error
 
 
-def _imported(id: str) -> str:
+def _imported(id: str, folder: str | None = None) -> str:
     """The id without its module, which has been imported."""
     module, _, name = id.rpartition(":")
     if module:
-        _import(module, f"the module {module!r} of {id!r}")
+        _import(module, f"the module {module!r} of {id!r}", folder=folder)
         return name
     for beginning, (module, extra) in REGISTERED_BY.items():
         if id.startswith(beginning) and id not in gymnasium.registry:
@@ -164,18 +169,43 @@ def _imported(id: str) -> str:
     return id
 
 
-def _import(module: str, subject: str, requirement: str | None = None) -> None:
-    """Imports a module, also from the current directory (after all else, so that nothing that is
-    installed is hidden by a file there)."""
+def look_in(folder: str) -> None:
+    """Lets modules be imported from a folder, if there is one of that name (after all else, so
+    that nothing that is installed is hidden by a file there)."""
+    place = str(Path(folder).resolve())
+    if place not in sys.path and Path(place).is_dir():
+        sys.path.append(place)
+
+
+def folder_of(id: str) -> str | None:
+    """The folder that the module of `module:id` was imported from, absolute; None of an id without
+    a module, and of a module that is installed, which is found from anywhere."""
+    top = id.rpartition(":")[0].partition(".")[0]
+    spec = getattr(sys.modules.get(top), "__spec__", None)
+    if spec is None or top == __name__.partition(".")[0]:
+        return None
+    places = list(spec.submodule_search_locations or [spec.origin or ""])
+    folder = Path(places[0]).resolve().parent
+    installed = {Path(path).resolve() for path in sysconfig.get_paths().values()}
+    return None if folder in installed else str(folder)
+
+
+def _import(
+    module: str, subject: str, requirement: str | None = None, folder: str | None = None
+) -> None:
+    """Imports a module, also from a folder and from the current directory."""
     here = os.getcwd()
-    if here not in sys.path:
-        sys.path.append(here)
+    for place in filter(None, (folder, here)):
+        look_in(place)
     try:
         importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise ValueError(f"{subject} cannot be imported: {error}") from error
-        remedy = f"run pip install '{requirement}'" if requirement else f"is it in {here}?"
+        places = here if folder is None else f"{folder} or {here}"
+        remedy = f"is it in {places}? --env-path names another folder"
+        if requirement is not None:
+            remedy = f"run pip install '{requirement}'"
         raise ValueError(f"{subject} was not found; {remedy}") from error
 
 

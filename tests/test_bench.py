@@ -4,7 +4,6 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from worldmodel.experiments.rl.toy_game_evaluation import play_episodes
 
 from worldmodel import play_episodes
 from worldmodel.envs import Action, GymEnvironment, ToyGame

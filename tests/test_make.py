@@ -13,6 +13,7 @@ import pytest
 from gymnasium import spaces
 
 from worldmodel.envs import arguments_from_json, make_environment, make_vector_env, velocities_of
+from worldmodel.envs.make import folder_of
 
 
 def played(env, actions=(), seed=0):
@@ -180,6 +181,27 @@ def folder(tmp_path, monkeypatch):
 def test_a_module_in_the_current_directory_registers_its_environments(folder):
     env = make_environment("games_of_mine:Mine-v3")
     assert env.spec.max_episode_steps == 7
+
+
+def test_a_module_is_found_in_the_folder_that_is_named(folder, monkeypatch):
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])  # not where we are
+    with pytest.raises(
+        ValueError, match=r"not found; is it in nowhere or .*elsewhere\? --env-path"
+    ):
+        make_environment("games_of_mine:Mine-v3", env_path="nowhere")
+    assert "nowhere" not in " ".join(sys.path)
+    env = make_environment("games_of_mine:Mine-v3", env_path="..")
+    assert env.spec.max_episode_steps == 7
+    assert folder_of("games_of_mine:Mine-v3") == str(folder.resolve())
+
+
+def test_what_is_found_from_anywhere_needs_no_folder():
+    assert folder_of("CartPole-v1") is None
+    assert folder_of("gymnasium.envs:CartPole-v1") is None  # installed
+    assert folder_of("worldmodel.envs:worldmodel/ToyGame-v0") is None
 
 
 def test_processes_import_the_module_as_well(folder):

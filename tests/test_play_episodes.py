@@ -56,6 +56,15 @@ def test_fewer_episodes_than_copies_are_those_of_the_first_copies():
     assert played.returns == pytest.approx([earned(3, 1), earned(1, 1)], abs=1e-5)
 
 
+def test_one_is_told_how_many_episodes_are_over():
+    told = []
+    play_episodes(world((9, 2), (1, 4, 5)), Always(2), 2, 4, note=told.append)
+    assert told[0] == 0
+    assert told[-1] == 4
+    assert set(told) == {0, 1, 2, 3, 4}
+    assert told == sorted(told)
+
+
 def test_a_world_that_never_ends_is_cut_off_at_the_limit():
     played = play_episodes(world((10**9,), (2,)), Always(2), 2, limit=7)
     assert played.returns == pytest.approx([earned(7), earned(2)], abs=1e-4)

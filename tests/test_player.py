@@ -25,11 +25,13 @@ from worldmodel import (
 )
 from worldmodel.agents import Policy
 from worldmodel.envs import Action, ToyGame, ToyGameFilter, ToyGameView
+from worldmodel.experiments.measure.scores import DENSITIES
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.films import Film
 from worldmodel.experiments.show.play import Player, new_player
 from worldmodel.experiments.show.play.commands import COMMANDS, SPEEDS, TEMPERATURES
 from worldmodel.experiments.show.play.expectation import PARTICLES
+from worldmodel.experiments.show.play.faces import expected, thoughts
 from worldmodel.experiments.show.play.moments import NOTICEABLE, odds
 from worldmodel.noise import OwnNoise
 from worldmodel.run_folder import RunError
@@ -410,6 +412,28 @@ def test_a_perfect_model_that_knows_the_ring_never_differs(task, number):
             dream.reward,
             dream.terminated,
         )
+
+
+def test_losses_are_called_so_and_densities_explained(parts):
+    """By every face, whose words these are."""
+    player = Player(parts, "both", seed=1)
+    presses(player)
+    words = dict(thoughts(player))["surprise"]
+    assert words.startswith(f"loss {sum(player.moment.surprise.values()):z.2f} nats: observation")
+    assert DENSITIES not in words
+    player.densities = frozenset({"observation"})
+    assert dict(thoughts(player))["surprise"] == f"{words} ({DENSITIES})"
+
+
+def test_an_expected_reward_that_is_rounding_is_none(parts):
+    moment = presses(Player(parts, "real", seed=1), ["1"])[-1]
+    for reward, told in (
+        (-6.928e-15, "reward 0 "),
+        (-0.25, "reward -0.25 "),
+        (2e-5, "reward 2e-05 "),
+    ):
+        changed = moment._replace(predicted=moment.predicted._replace(reward=reward))
+        assert expected(changed).startswith(told)
 
 
 def test_a_wrong_model_differs_at_the_very_step():

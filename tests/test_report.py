@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -16,6 +17,7 @@ from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
 
 from worldmodel.experiments.images.config import ImagesConfig, VAEConfig
 from worldmodel.experiments.measure.calibration import Calibration, reliability, uniformity
+from worldmodel.experiments.measure.scores import DENSITIES
 from worldmodel.experiments.recordings.config import TextConfig, TextDataConfig
 from worldmodel.experiments.rl import toy_game, training as control
 from worldmodel.experiments.rl.config import ControlConfig, EnvironmentConfig, quick_control
@@ -72,6 +74,29 @@ class Parsed(HTMLParser):
     @property
     def numbers(self):
         return {float(attributes["value"]) for attributes in self.all("data")}
+
+
+def test_when_it_learned_stands_in_the_run_not_in_the_times_of_its_files(runs, tmp_path):
+    made, _ = runs
+    saved = newest_checkpoint(made["toy"]).values["saved"]
+    copy = tmp_path / "copy"
+    shutil.copytree(made["toy"].path, copy)
+    for file in copy.rglob("*.json"):
+        os.utime(file, (0, 0))
+    assert worldmodel("report", copy).returncode == 0
+    found = Parsed((copy / "report.html").read_text())
+    assert found.all("time")[0]["datetime"] == saved
+
+
+def test_losses_of_densities_are_explained(runs):
+    made, _ = runs
+    said = DENSITIES.capitalize()
+    texts = {name: (run.path / "report.html").read_text() for name, run in made.items()}
+    assert {name: said in text for name, text in texts.items()} == {
+        "cartpole": True,
+        "toy": False,
+        "offline": True,
+    }
 
 
 def trained(kind, folder: RunFolder) -> RunFolder:

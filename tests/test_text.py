@@ -168,7 +168,7 @@ def test_probabilities_of_all_short_texts_sum_to_one(core):
     model = model.double().eval()
     every = [np.array(letters, np.uint8) for letters in itertools.product(range(3), repeat=3)]
     source = as_episodes(text, every)
-    nats = [s.nats.sum() for s in scored(model, text, source, "iwae", 512)]
+    nats = [s.log_prob.sum() for s in scored(model, text, source, "iwae", 512)]
     assert len(nats) == 27
     tolerance = 1e-10 if core == "rnn" else 0.05
     assert abs(np.exp(nats).sum() - 1) < tolerance
@@ -187,7 +187,7 @@ def test_a_dream_goes_on_from_its_prompt():
     each = [np.append(prompt, symbol).astype(np.uint8) for symbol in range(3)]
     nats = sorted(scored(model, text, as_episodes(text, each), "elbo", 1), key=lambda s: s.episode)
     for symbol, score in enumerate(nats):
-        expected = math.exp(score.nats[-1])
+        expected = math.exp(score.log_prob[-1])
         error = math.sqrt(expected * (1 - expected) / len(draws))
         assert abs((draws == symbol).mean() - expected) < 4 * error
 
@@ -211,8 +211,8 @@ def test_a_run_is_scored_and_dreams(tmp_path, corpus, capsys):
     result = evaluate(folder, ScoreConfig(particles=4, each=True))
     assert result["bound"] == "iwae"
     nats = result["nats_per_character"]
-    assert result["bits_per_character"] == pytest.approx(-nats / math.log(2))
-    assert result["perplexity"] == pytest.approx(math.exp(-nats))
+    assert result["bits_per_character"] == pytest.approx(nats / math.log(2))
+    assert result["perplexity"] == pytest.approx(math.exp(nats))
     assert sum(part["rows"] for part in result["each"]) == result["characters"]
     total = sum(part["nats"] for part in result["each"])
     assert total == pytest.approx(nats * result["characters"])

@@ -64,6 +64,27 @@ def test_its_commands_run(folder):
     assert [figures - evaluation.keys() for evaluation in told] == [set()]
 
 
+def test_a_run_works_from_anywhere(folder, tmp_path_factory):
+    """It remembers where its environment's module was found, and can be told where it has gone."""
+
+    def command(place, *words):
+        program = f"from worldmodel.experiments.cli.main import main\nmain({list(words)})"
+        return run(program, place, "-P")
+
+    elsewhere, out = tmp_path_factory.mktemp("elsewhere"), str(folder / "run")
+    command(folder, "train", "control", "--env", "lamps:Lamps-v0", "--quick", "--out", out)
+    assert json.loads((folder / "run" / "config.json").read_text())["config"]["environment"][
+        "env_path"
+    ] == str(folder.resolve())
+    asked = ("evaluate", out, "--json", "--episodes", "2")
+    here = json.loads(command(folder, *asked))
+    assert json.loads(command(elsewhere, *asked)) == here
+    (folder / "moved").mkdir()
+    (folder / "lamps.py").rename(folder / "moved" / "lamps.py")
+    told = ("--env-path", str(folder / "moved"))
+    assert json.loads(command(elsewhere, *asked, *told)) == here
+
+
 def test_every_option_is_one_of_the_command(capsys):
     with pytest.raises(SystemExit):
         main(["train", "control", "--help"])

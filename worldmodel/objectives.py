@@ -81,8 +81,9 @@ class ELBO(Bound):
 
     With K `particles` it is the mean of K bounds (VAE_K: less noise for K times the computation).
     What the decoder regresses (`TwoHotRegression`) is learned besides: its loss is added, under a
-    metric of its own, and is no part of the bound. What makes the loss no bound, and changes no
-    metric:
+    metric of its own, and is no part of the bound. The metric `nats` is minus the bound, the sum
+    of its parts (`observation_nats`, `kl_nats` and so on): lower is better. What makes the loss no
+    bound, and changes no metric:
 
     - kl_weight: of the divergence, a schedule over updates;
     - free_nats: a row's divergence below it is not made smaller (Kingma et al. 2016,
@@ -143,7 +144,7 @@ class ELBO(Bound):
         metrics = {key: value.item() for key, value in (sums | regressions).items()}
         loss = negative - sums["kl_nats"] + self.kl_weight(step) * penalty
         loss = loss + sum(regressions.values())
-        return loss, metrics | {"elbo_nats": -negative.item()}
+        return loss, metrics | {"nats": negative.item()}
 
     def _penalty(self, kl: Tensor, inference: Inference) -> Tensor:
         """What stands for the divergence in the loss, [T, K * B] nats before its weight."""
@@ -164,8 +165,8 @@ class IWAE(Bound):
 
     The sum over time comes before the mean over particles: a window is one sample (also where
     states are carried on: weights are not). Metrics give
-    the bound, the mean of the K lower bounds, and the share of particles that count (1 / (K sum
-    of squared normalised weights)).
+    minus the bound (`nats`), minus the mean of the K lower bounds (`elbo_nats`), and the share of
+    particles that count (1 / (K sum of squared normalised weights)).
     """
 
     def __call__(
@@ -181,8 +182,8 @@ class IWAE(Bound):
         bound = (weights.logsumexp(0) - math.log(self.particles)).sum() / rows
         share = 1 / (weights.softmax(0).square().sum(0) * self.particles)  # [B]
         metrics = {
-            "bound_nats": bound.item(),
-            "elbo_nats": (weights.mean(0).sum() / rows).item(),
+            "nats": -bound.item(),
+            "elbo_nats": -(weights.mean(0).sum() / rows).item(),
             "effective_particles": share.mean().item(),
         }
         return -bound, metrics, state
@@ -192,6 +193,7 @@ class FIVO(Bound):
     """Minus the filtering bound, in nats a scored row (Maddison et al. 2017,
     https://arxiv.org/abs/1705.09279): the log of a particle filter's estimate of the likelihood,
     which is unbiased, so that its log is a lower bound in expectation.
+    The metric `nats` is minus the bound.
 
     It wants a filtering posterior: with a smoother it is still a bound, but resampling discards
     particles for what they foresaw.
@@ -231,7 +233,7 @@ class FIVO(Bound):
                 surrogate = surrogate - (score - score.detach()) / rows
         metrics = {key: value.item() for key, value in sums.items()}
         loss = torch.stack(list(sums.values())).sum()
-        return loss + surrogate, metrics | {"bound_nats": -loss.item()}, state
+        return loss + surrogate, metrics | {"nats": loss.item()}, state
 
 
 OBJECTIVES: Registry[Callable[..., Objective]] = Registry(

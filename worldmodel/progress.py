@@ -17,13 +17,18 @@ class Reporter:
 
     def __init__(self, console: Console | None = None):
         self.console = console or Console(stderr=True, highlight=False)
+        self._noted = "", 0, 0.0  # what was noted last, how far it was, and when
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
 
     def note(self, what: str, done: int, total: int) -> None:
-        """Says how far something has come."""
-        self.say(f"{what}: {done}/{total}")
+        """Says how far something has come: when it begins, when it ends, and now and then."""
+        now, (noted, how_far, at) = time.monotonic(), self._noted
+        is_worth_it = what != noted or done == total or now - at > QUIET_SECONDS
+        if is_worth_it and (what, done) != (noted, how_far):
+            self._noted = what, done, now
+            self.say(f"{what}: {done}/{total}")
 
     @contextmanager
     def stage(self, title: str, total: int, done: int, unit: str) -> Iterator["StageProgress"]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from worldmodel.checkpoint import load_newest, next_number, save_checkpoint
 from worldmodel.job import Job, Metrics, Stage, Watcher
@@ -45,6 +46,7 @@ class Recorder(Watcher):
         """Writes a checkpoint."""
         tensors, values = job.state()
         values |= {"seconds": self.seconds, "metrics_size": self.folder.metrics_size()}
+        values |= {"saved": datetime.now(UTC).isoformat("T", "seconds")}
         number = next_number(self.folder.checkpoints)
         save_checkpoint(self.folder.checkpoints, number, job.modules, tensors, values)
         self.saved = time.monotonic()

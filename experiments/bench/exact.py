@@ -43,7 +43,12 @@ from worldmodel.agents import Uniform
 from worldmodel.envs import GymEnvironment, ToyGame
 from worldmodel.experiments.bench.settings import ExactSettings, quick_exact
 from worldmodel.experiments.bench.table import table
-from worldmodel.experiments.measure.scores import first_episodes, model_nats, over_keys, per_step
+from worldmodel.experiments.measure.scores import (
+    first_episodes,
+    model_log_prob,
+    over_keys,
+    per_step,
+)
 from worldmodel.experiments.rl.yardsticks import ToyGameYardstick
 from worldmodel.experiments.runs.interruption import stoppable
 from worldmodel.progress import Reporter
@@ -259,7 +264,7 @@ def scores(
     """The model's bounds beside the exact likelihood; one alone where there are no latents."""
     latents = model.initial_state(1).core.latent.shape[-1]
     for bound, particles in asked if latents else (("exact", 1),):
-        by_key = model_nats(model, task.sequences, bound if latents else "elbo", particles)
+        by_key = model_log_prob(model, task.sequences, bound if latents else "elbo", particles)
         log_prob = over_keys(by_key)
         value, _ = per_step(-log_prob, task.counted)
         gap, error = per_step(task.exact - log_prob, task.counted)
@@ -301,7 +306,7 @@ def tables(figures: list[dict[str, Any]]) -> list[Table]:
 
     return [
         table(
-            f"{what}: nats a row beside the exact likelihood",
+            f"{what}: loss, nats per row, beside the exact likelihood's",
             ("core", "trained by", "rows", "bound", "exact", "gap", "theory"),
             (cells(row) for row in figures if row["what"] == what),
         )

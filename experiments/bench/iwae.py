@@ -133,7 +133,7 @@ def measure(
     seconds = time.monotonic() - begun
     by_bound = score(learned.model, music, particles, title, reporter)
     said = ", ".join(f"{bound} {nats:.3f}" for bound, nats in by_bound.items())
-    reporter.say(f"{title}: {said} nats a frame of the test set")
+    reporter.say(f"{title}: loss, {said} nats per frame of the test set")
     return {
         "arm": name,
         "seed": seed,
@@ -146,7 +146,8 @@ def measure(
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
-    """The mean over seeds and its standard error, by bound, nats a frame of the test set."""
+    """The mean over seeds and its standard error, by bound, of losses on the test set,
+    nats a frame."""
     found = {}
     for bound in rows[0]["by_bound"]:
         values = np.array([row["by_bound"][bound] for row in rows])
@@ -173,10 +174,10 @@ def plot(result: dict[str, Any], path: Path) -> None:
             across = place + 0.15 * (number - len(ARMS) / 2 + 0.5)
             bounds.plot([across] * len(values), values, "o", color=colour, alpha=0.5, markersize=4)
             bounds.plot(across, np.mean(values), "_", color=colour, markersize=14)
-    low, high = np.quantile([nats for r in result["rows"] for _, nats in r["curve"]], [0.3, 1])
-    curves.set(ylim=(low, high + 0.05), xlabel="update", ylabel="nats a frame, validation")
+    low, high = np.quantile([nats for r in result["rows"] for _, nats in r["curve"]], [0, 0.7])
+    curves.set(ylim=(low - 0.05, high), xlabel="update", ylabel="loss, nats per frame, validation")
     curves.legend()
-    bounds.set(ylabel="nats a frame, test")
+    bounds.set(ylabel="loss, nats per frame, test")
     titles = [bound_name(bound, result["particles"]) for bound in BOUNDS]
     bounds.set_xticks(range(len(titles)), titles)
     figure.savefig(path, dpi=120)
@@ -189,5 +190,5 @@ def tables(result: dict[str, Any]) -> list[Table]:
         (name, *(f"{mean:.3f} ± {error:.3f}" for mean, error in by_bound.values()))
         for name, by_bound in result["summary"].items()
     )
-    title = f"{result['set']}, nats a frame of the test set, {result['seeds']} seeds"
+    title = f"{result['set']}: loss, nats per frame of the test set, {result['seeds']} seeds"
     return [table(title, ("learned by", *bounds), rows)]

@@ -3,10 +3,11 @@
     worldmodel bench music --set JSB --data FOLDER
 
 The protocol of Maddison et al. 2017 (FIVO, https://arxiv.org/abs/1705.09279): every frame is
-scored, the first too; a figure is the total log likelihood over the total of frames; what pitches
-do on average in the training set is subtracted from the inputs and initialises the outputs. When
-to stop is decided on the validation set (if it is large, on whole recordings of some 5,000
-frames); the test set is scored once, by three bounds. What to expect stands in docs/results.md.
+scored, the first too; a figure is a loss, minus the total log likelihood over the total of frames
+(lower is better; they publish its negative); what pitches do on average in the training set is
+subtracted from the inputs and initialises the outputs. When to stop is decided on the validation
+set (if it is large, on whole recordings of some 5,000 frames); the test set is scored once, by
+three bounds. What to expect stands in docs/results.md.
 """
 
 import copy
@@ -132,15 +133,15 @@ def read(folder: Path, name: str) -> Music:
 def whole_nats(
     model: WorldModel, music: Music, split: Split, bound: str = "elbo", particles: int = 1
 ) -> float:
-    """A bound on the log likelihood of the whole recordings of a split, in nats a frame."""
+    """The loss on the whole recordings of a split by a bound, in nats a frame."""
     return frame_nats(list(scored(model, music.kind, music.splits[split], bound, particles)))[0]
 
 
 def marginal_nats(music: Music, split: Split) -> float:
-    """The log likelihood of a split if every pitch sounded by itself, as often as it does in the
+    """The loss on a split if every pitch sounded by itself, as often as it does in the
     training set; nats a frame."""
     frames, rates = music.splits[split].columns["observation"], music.kind.rates
-    return float(np.where(frames, np.log(rates), np.log1p(-rates)).sum() / len(frames))
+    return -float(np.where(frames, np.log(rates), np.log1p(-rates)).sum() / len(frames))
 
 
 def some(source: Episodes, rows: int) -> Episodes:
@@ -178,14 +179,14 @@ def learn(
     chosen = ""
     for part in np.array_split(np.arange(1, told.updates + 1), told.validations):
         for update in part.tolist():
-            note(update, f"{learner.update()['nats']:.3f} nats a frame{chosen}")
+            note(update, f"loss {learner.update()['nats']:.3f} nats per frame{chosen}")
         if len(part):
             nats = learner.validate(
                 lambda model: whole_nats(model, asked, "valid", chosen_by, CHOOSING_PARTICLES)
             )
             curve.append((update, nats))
             chosen = f", best in validation {learner.best_nats:.3f}"
-    best = max(curve, key=lambda choice: choice[1])
+    best = min(curve, key=lambda choice: choice[1])
     return Learned(learner.best, *best, curve)
 
 
@@ -213,7 +214,7 @@ def in_words(row: dict[str, Any], name: str) -> str:
     """A row, as it is said once it is there: a bench that is stopped has not been in vain."""
     played = row["generated"]
     return (
-        f"{row['model']} on {name}: {row['test_nats']:.3f} nats a frame of the test set "
+        f"{row['model']} on {name}: loss {row['test_nats']:.3f} nats per frame of the test set "
         f"({row['best']}), {row['valid_nats']:.3f} in validation; plays "
         f"{played['notes_a_frame']:.2f} notes a frame (learned from: "
         f"{played['corpus_notes_a_frame']:.2f}), pitch classes "
@@ -227,7 +228,7 @@ def figures(music: Music, seed: int, particles: int, rows: list[dict[str, Any]])
         "set": music.name,
         "seed": seed,
         "frames": {split: source.rows for split, source in music.splits.items()},
-        "scored": "every frame, the first too; nats a frame of the test set",
+        "scored": "every frame, the first too; loss, nats per frame of the test set",
         "particles": particles,
         "marginal_nats": marginal_nats(music, "test"),
         "rows": rows,
@@ -263,7 +264,7 @@ def measure(
         learned = learn(model, music, told, seed, told.bound, note=stage.update)
     seconds, busy = time.monotonic() - begun[0], time.process_time() - begun[1]
     by_bound = score(learned.model, music, particles, title, reporter, bounds)
-    best = max(by_bound, key=by_bound.__getitem__)
+    best = min(by_bound, key=by_bound.__getitem__)
     return {
         "model": name,
         "test_nats": by_bound[best],
@@ -300,7 +301,7 @@ def score(
     reporter: Reporter,
     bounds: Sequence[str] = tuple(BOUNDS),
 ) -> dict[str, float]:
-    """What each bound makes of the test set, nats a frame; {"exact": ...} without latents."""
+    """The loss on the test set by each bound, nats a frame; {"exact": ...} without latents."""
     if not model.initial_state(1).core.latent.shape[-1]:
         exact = whole_nats(model, music, "test")
         reporter.say(f"scoring {title}: exact {exact:.3f}")
@@ -365,9 +366,10 @@ def tables_of(result: dict[str, Any]) -> list[Table]:
     )
     music = ("model", "notes a frame", "learned from", "pitch classes apart")
     bounds = (bound_name(key, particles) for key in BOUNDS)
-    title = f"{result['set']}, seed {result['seed']}, nats a frame (* quoted from memory)"
+    said = "loss, nats per frame (lower is better; * quoted from memory)"
+    title = f"{result['set']}, seed {result['seed']}: {said}"
     return [
-        table(title, ("model", "nats", "which is"), ours + published),
+        table(title, ("model", "loss", "which is"), ours + published),
         table("in detail", ("model", *bounds, "valid", "update", "s", "CPU s"), details),
         table("generated music beside what was learned from", music, played),
     ]

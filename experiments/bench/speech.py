@@ -27,6 +27,7 @@ from worldmodel import BOUNDS, Episodes, WorldModel
 from worldmodel.experiments.bench.music import ELBO_DRAWS, Recipe
 from worldmodel.experiments.bench.settings import SpeechSettings
 from worldmodel.experiments.bench.table import bound_name, table
+from worldmodel.experiments.measure.scores import DENSITIES
 from worldmodel.experiments.recordings.audio import NOISE, Audio
 from worldmodel.experiments.recordings.config import (
     AudioDataConfig,
@@ -155,9 +156,9 @@ def _checked(
 
 
 def floors(speech: Speech) -> dict[str, float]:
-    """What Gaussians make of the test set that are fitted to the training set at once, in nats a
-    frame: of whole frames, alone or linear in the frame before (a zero one before the first), and
-    of samples, linear in the `LAGS` samples before (zeros before the first)."""
+    """The losses on the test set of Gaussians that are fitted to the training set at once, in nats
+    a frame: of whole frames, alone or linear in the frame before (a zero one before the first),
+    and of samples, linear in the `LAGS` samples before (zeros before the first)."""
     train, test = (_standard(speech, split) for split in ("train", "test"))
     frames = np.concatenate(train), np.concatenate(test)
     changes = _residuals((_before(train), _before(test)), frames)
@@ -204,9 +205,10 @@ def _residuals(inputs: Pair, outputs: Pair) -> Pair:
 
 
 def _diagonal(train: np.ndarray, test: np.ndarray) -> float:
-    """The mean log density of rows [N, D] of a Gaussian with the moments of others [M, D]."""
+    """The mean of minus the log density of rows [N, D], of a Gaussian with the moments of others
+    [M, D]."""
     variance = train.var(0)
-    nats = -0.5 * (np.log(2 * np.pi * variance) + (test - train.mean(0)) ** 2 / variance)
+    nats = 0.5 * (np.log(2 * np.pi * variance) + (test - train.mean(0)) ** 2 / variance)
     return float(nats.sum(1).mean())
 
 
@@ -216,7 +218,7 @@ def _full(train: np.ndarray, test: np.ndarray) -> float:
     apart = test - train.mean(0)
     distance = (apart * np.linalg.solve(covariance, apart.T).T).sum(1)
     volume = np.linalg.slogdet(covariance)[1] + len(covariance) * np.log(2 * np.pi)
-    return float(-0.5 * (volume + distance.mean()))
+    return float(0.5 * (volume + distance.mean()))
 
 
 def run(settings: SpeechSettings, reporter: Reporter) -> dict[str, Any]:
@@ -234,13 +236,14 @@ def run(settings: SpeechSettings, reporter: Reporter) -> dict[str, Any]:
                 recipe = quick_recordings(recipe) if settings.quick else recipe
                 rows.append(measure(name, recipe, speech, seed, bounds, particles, reporter))
                 reporter.say(
-                    f"{name}, seed {seed}: {rows[-1]['test_nats']:.1f} nats a frame of the test "
-                    f"set ({rows[-1]['best']}), {rows[-1]['valid_nats']:.1f} in validation"
+                    f"{name}, seed {seed}: loss {rows[-1]['test_nats']:.1f} nats per frame of the "
+                    f"test set ({rows[-1]['best']}), {rows[-1]['valid_nats']:.1f} in validation"
                 )
     measured = {name: [row for row in rows if row["model"] == name] for name in models}
     return {
         "set": "FSDD",
-        "scored": "every frame of 200 standardised samples, the first too; nats a frame, test set",
+        "scored": f"every frame of {FRAME} standardised samples, the first too; loss, nats per "
+        f"frame, test set ({DENSITIES})",
         "frames": {split: source.rows for split, source in speech.splits.items()},
         "particles": particles,
         "seeds": list(settings.chosen_seeds),
@@ -265,7 +268,7 @@ def measure(
     learned = learn(recipe, speech, seed, title, reporter)
     seconds, busy = time.monotonic() - begun[0], time.process_time() - begun[1]
     by_bound = score(learned.model, speech, particles, title, reporter, bounds)
-    best = max(by_bound, key=by_bound.__getitem__)
+    best = min(by_bound, key=by_bound.__getitem__)
     return {
         "model": name,
         "seed": seed,
@@ -316,7 +319,7 @@ def learn(recipe: Recipe, speech: Speech, seed: int, title: str, reporter: Repor
             nats = []
             for update in part.tolist():
                 nats.append(learning.update()["nats"])
-                stage.update(update, f"{nats[-1]:.1f}, validation {learning.best_nats:.1f}")
+                stage.update(update, f"loss {nats[-1]:.1f}, validation {learning.best_nats:.1f}")
             if learning.validate(validation) == learning.best_nats:
                 best = update
     return Learned(learning.best, best, updates, learning.best_nats, float(np.mean(nats)))
@@ -330,7 +333,7 @@ def score(
     reporter: Reporter,
     bounds: Sequence[str] = tuple(BOUNDS),
 ) -> dict[str, float]:
-    """What each bound makes of whole recordings, nats a frame; {"exact": ...} without latents."""
+    """The loss on whole recordings by each bound, nats a frame; {"exact": ...} without latents."""
 
     def nats(bound: str, particles: int) -> float:
         return frame_nats(
@@ -349,7 +352,7 @@ def score(
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The mean over seeds by bound, nats a frame, and its standard error (None of one seed)."""
+    """The mean loss over seeds by bound, nats a frame; its standard error (None of one seed)."""
     found = {}
     for bound in rows[0]["by_bound"]:
         values = np.array([row["by_bound"][bound] for row in rows])

@@ -80,10 +80,10 @@ def run(settings: VAESettings, reporter: Reporter) -> dict[str, Any]:
                 )
                 reporter.say(
                     f"{name}, seed {seed}: negative ELBO {rows[-1]['negative_elbo']:.2f}, "
-                    f"negative log-likelihood {rows[-1]['nll']:.2f} nats a digit"
+                    f"negative log-likelihood {rows[-1]['nll']:.2f} nats per digit"
                 )
     return {
-        "scored": "784 pixels of dynamically binarised test digits; nats a digit",
+        "scored": "784 pixels of dynamically binarised test digits; loss, nats per digit",
         "digits": digits,
         "particles": particles,
         "minutes": minutes,
@@ -134,7 +134,7 @@ def learn(
     with reporter.stage(f"learning {name}, seed {seed}", updates, 0, "updates") as stage:
         for done in range(1, updates + 1):
             metrics = learner.update(next(batches))
-            stage.update(done, f"{-metrics['loss']:.2f} nats a digit")
+            stage.update(done, f"loss {metrics['nats']:.2f} nats per digit")
     return learner.finish(), updates
 
 

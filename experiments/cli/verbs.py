@@ -35,6 +35,8 @@ def train(settings: of.Train[Any], reporter: Reporter) -> None:
         config = experiment.absolute(config)
     if hasattr(experiment, "check"):
         experiment.check(config)
+    if hasattr(experiment, "remember"):
+        config = experiment.remember(config)
     _go_on(registry.new_run(settings.out, config), reporter)
 
 

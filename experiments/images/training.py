@@ -181,8 +181,7 @@ class Training(Run):
         metrics = self.learner.update(next(self.batches))
         beta = self.learner.beta(self.done)
         self.log(stage, **metrics, beta=beta)
-        bound = metrics.get("bound_nats", metrics.get("elbo_nats"))
-        return f"bound {bound:.2f} nats an image"
+        return f"loss {metrics['nats']:.2f} nats per image"
 
     def end_stage(self) -> None:
         self.learner.finish()

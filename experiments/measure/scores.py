@@ -1,4 +1,8 @@
-"""Figures that are reported of any model or agent: nats a step, returns with their intervals."""
+"""Figures that are reported of any model or agent: losses in nats, returns with their intervals.
+
+What is called nats is a loss, minus a log likelihood: lower is better. Functions and fields named
+`log_prob` give the log likelihood itself.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,16 +26,17 @@ from worldmodel import (
 
 CHUNK_ROWS = 200_000  # particles times rows scored at once: bounds the memory
 RESAMPLES = 9_999  # of a bootstrap
+DENSITIES = "densities: may be negative; lower is better"  # said beside losses
 
 
-def model_nats(
+def model_log_prob(
     model: WorldModel,
     sequences: Sequences,
     bound: str,
     particles: int,
     note: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Tensor]:
-    """The model's bound by key, [T, B] nats, chunk by chunk."""
+    """The model's bound on the log likelihood by key, [T, B] nats, chunk by chunk."""
     length, batch_size = sequences.mask.shape
     if not model.initial_state(1).core.latent.shape[-1]:
         particles = 1  # nothing to draw: the likelihood is exact
@@ -49,11 +54,11 @@ def over_keys(by_key: dict[str, Tensor]) -> Tensor:
     return torch.stack([value.double() for value in by_key.values()]).sum(0)
 
 
-def per_step(nats: Tensor, counted: Tensor) -> tuple[float, float]:
-    """The mean of nats [T, B] over the `counted` rows, bool [T, B], and its standard error, over
+def per_step(losses: Tensor, counted: Tensor) -> tuple[float, float]:
+    """The mean of losses [T, B] over the `counted` rows, bool [T, B], and its standard error, over
     episodes."""
     steps = counted.sum(0).double()  # [B]
-    lost = torch.where(counted, nats, 0.0).sum(0)
+    lost = torch.where(counted, losses, 0.0).sum(0)
     mean = lost.sum() / steps.sum()
     error = (lost - mean * steps).square().sum().sqrt() / steps.sum()
     return mean.item(), error.item()

@@ -86,7 +86,7 @@ def _found(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarr
 def ngram_nats(
     ngrams: Ngrams, recordings: Sequence[np.ndarray], corrections: Sequence[np.ndarray | float]
 ) -> list[float]:
-    """Nats a row of each order, corrected as a model's are."""
+    """The loss of each order, nats a row, corrected as a model's is."""
     pairs = zip(recordings, corrections, strict=True)
     scores = [ngrams.log_probs(codes) + correction for codes, correction in pairs]
-    return [float(nats) for nats in np.concatenate(scores, 1).mean(1)]
+    return [-float(mean) for mean in np.concatenate(scores, 1).mean(1)]

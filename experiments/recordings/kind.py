@@ -18,6 +18,7 @@ from worldmodel import (
     head_for,
     nested,
 )
+from worldmodel.codecs import by_path
 from worldmodel.experiments.data.readers.files import OnError, Recording, files_of
 from worldmodel.experiments.recordings.config import RecordingsConfig
 from worldmodel.experiments.runs.registry import named
@@ -59,6 +60,14 @@ class Kind(ABC):
     @abstractmethod
     def observation_space(self) -> spaces.Space:
         """What a frame is."""
+
+    @property
+    def has_density(self) -> bool:
+        """Whether figures are of densities: real numbers are among those of a frame."""
+        return any(
+            isinstance(part, spaces.Box) and np.issubdtype(part.dtype, np.floating)
+            for part in by_path(self.observation_space).values()
+        )
 
     @abstractmethod
     def recordings(
@@ -102,8 +111,8 @@ class Kind(ABC):
         return nested.index(recording.observation, slice(0, length))
 
     def correction(self, observation: Any) -> Any:
-        """Nats that are added to those of frames, leaves [*, ...] -> a number or [*], where
-        figures are told of other values than those that the model is shown."""
+        """Nats that are added to the log likelihoods of frames, leaves [*, ...] -> a number or
+        [*], where figures are told of other values than those that the model is shown."""
         return 0.0
 
     @property
@@ -116,11 +125,11 @@ class Kind(ABC):
         return ""
 
     def figures(self, nats: float) -> dict[str, float]:
-        """What else is told of nats a frame."""
+        """What else is told of a loss, nats a frame."""
         return {}
 
     def parts(self, recording: Recording, nats: np.ndarray) -> Iterator[dict[str, Any]]:
-        """What `evaluate --each` lists of a recording, whose rows have nats [T]."""
+        """What `evaluate --each` lists of a recording, whose rows have losses [T], nats."""
         yield {"name": recording.name, "rows": len(nats), "nats": float(nats.sum())}
 
 

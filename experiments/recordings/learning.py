@@ -31,7 +31,7 @@ from worldmodel import (
     nested,
     options_taken,
 )
-from worldmodel.experiments.measure.scores import model_nats, over_keys
+from worldmodel.experiments.measure.scores import model_log_prob, over_keys
 from worldmodel.experiments.recordings.config import SequenceLearningConfig, SequenceModelConfig
 from worldmodel.experiments.recordings.kind import Kind
 from worldmodel.experiments.runs.processor import products
@@ -102,7 +102,7 @@ class Learner:
         average = get_ema_multi_avg_fn(told.averaging)
         self.average = AveragedModel(model, multi_avg_fn=average, use_buffers=True).eval()
         self.best = copy.deepcopy(model)
-        self.best_nats = -math.inf  # a frame, of the validation set
+        self.best_nats = math.inf  # the least loss a frame, of the validation set
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -114,20 +114,21 @@ class Learner:
         return cast(WorldModel, self.average.module)
 
     def update(self) -> Metrics:
-        """One step; `nats`: of a frame."""
+        """One step; `nats`: the loss of a frame, of the values that figures are of."""
         batch = next(self.passages)
         self.model.train()
         with products(self.products):
             metrics = self.trainer.update([batch])
         self.model.eval()
         self.average.update_parameters(self.model)
-        each = corrections(self.kind, batch) / int(batch.mask.sum())
-        return metrics | {"nats": each - metrics["loss"]}
+        each = -corrections(self.kind, batch) / int(batch.mask.sum())
+        return metrics | {"nats": metrics["loss"] + each}
 
     def validate(self, nats: Callable[[WorldModel], float]) -> float:
-        """What `nats` makes of the average of the weights, which is kept if it is the best."""
+        """The loss that `nats` finds of the average of the weights, which is kept if it is the
+        best: the least."""
         found = nats(self.averaged)
-        if found > self.best_nats or not math.isfinite(self.best_nats):
+        if found < self.best_nats or not math.isfinite(self.best_nats):
             self.best_nats = found
             self.best.load_state_dict(self.averaged.state_dict())
         return found
@@ -138,12 +139,13 @@ class Learner:
     def values(self) -> dict[str, Any]:
         """What is no tensor, for JSON."""
         best = self.best_nats if math.isfinite(self.best_nats) else None
-        return {"passages": self.passages.state_dict(), "best": best, "updates": self.updates}
+        return {"passages": self.passages.state_dict(), "best_nats": best, "updates": self.updates}
 
     def load(self, state: dict[str, Any], values: dict[str, Any]) -> None:
         self.trainer.load_state_dict(state)
         self.passages.load_state_dict(values["passages"])
-        self.best_nats = -math.inf if values["best"] is None else values["best"]
+        best = values["best_nats"]
+        self.best_nats = math.inf if best is None else best
         self.updates = values["updates"]
 
 
@@ -161,7 +163,7 @@ class Scored(NamedTuple):
     """How likely a recording is."""
 
     episode: int
-    nats: np.ndarray  # float64 [T], a row
+    log_prob: np.ndarray  # float64 [T], nats, of each row
 
 
 def scored(
@@ -178,12 +180,12 @@ def scored(
     done, total = 0, source.rows
     for group in source.side_by_side(ROWS_AT_ONCE):
         sequences = source.sequences(actions, group)
-        nats = over_keys(model_nats(model, sequences, bound, particles)).numpy()
+        log_prob = over_keys(model_log_prob(model, sequences, bound, particles)).numpy()
         observation = sequences.rows.observation
         for column, episode in enumerate(group.tolist()):
             rows = (slice(0, int(source.lengths[episode])), column)
             shown = nested.map(torch.Tensor.numpy, nested.index(observation, rows))
-            yield Scored(episode, nats[rows] + kind.correction(shown))
+            yield Scored(episode, log_prob[rows] + kind.correction(shown))
         done += int(source.lengths[group].sum())
         note(done, total)
 
@@ -206,12 +208,12 @@ class Validation:
             self.correction += corrections(kind, block)
 
     def __call__(self, model: WorldModel) -> float:
-        """Nats a frame, by the bound that is learned by."""
+        """The loss, nats a frame, by the bound that is learned by."""
         found = [
-            over_keys(model_nats(model, block, self.bound, self.particles)).sum().item()
+            over_keys(model_log_prob(model, block, self.bound, self.particles)).sum().item()
             for block in self.blocks
         ]
-        return (sum(found) + self.correction) / self.rows
+        return -(sum(found) + self.correction) / self.rows
 
 
 def corrections(kind: Kind, block: Sequences) -> float:
@@ -228,9 +230,10 @@ def standardise(model: WorldModel, values: Any) -> None:
 
 
 def frame_nats(scores: list[Scored]) -> tuple[float, float]:
-    """Nats a frame, total over total, and its standard error over recordings (nan of one)."""
-    nats = np.array([score.nats.sum() for score in scores])
-    rows = np.array([len(score.nats) for score in scores])
+    """The loss, nats a frame, total over total, and its standard error over recordings (nan of
+    one)."""
+    nats = np.array([-score.log_prob.sum() for score in scores])
+    rows = np.array([len(score.log_prob) for score in scores])
     mean = nats.sum() / rows.sum()
     error = np.sqrt(np.square(nats - mean * rows).sum()) / rows.sum()
     return float(mean), float(error) if len(scores) > 1 else math.nan

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from worldmodel import DiskStore, EpisodeSource, WorldModel
 from worldmodel.experiments.data.readers.files import Recording
+from worldmodel.experiments.measure.scores import DENSITIES
 from worldmodel.experiments.recordings.config import ScoreConfig
 from worldmodel.experiments.recordings.counting import MOST_ROWS, Ngrams, most_in_a_row, ngram_nats
 from worldmodel.experiments.recordings.dreaming import load
@@ -29,7 +30,7 @@ Note = Callable[[str, int, int], None]
 def evaluate(
     folder: RunFolder, settings: ScoreConfig, note: Note = lambda what, done, total: None
 ) -> dict[str, Any]:
-    """The model's bound on the recordings that the run held out, or on others."""
+    """The model's loss by a bound on the recordings that the run held out, or on others."""
     torch.set_num_threads(config_of(folder).threads)
     model, kind = load(folder)
     if not settings.data:
@@ -85,6 +86,7 @@ def _evaluated(
         "particles": settings.particles if has_latents else 1,
         "recordings": len(store),
         f"{kind.frame}s": store.rows,
+        "density": kind.has_density,
         "scored": f"whole recordings, the first {kind.frame} too",
         "warnings": [],
     }
@@ -94,12 +96,12 @@ def _evaluated(
         result["each"] = []
         for score in scores:
             whole = store.select(np.array([score.episode])).columns["observation"]
-            result["each"] += kind.parts(Recording(whole, names[score.episode]), score.nats)
+            result["each"] += kind.parts(Recording(whole, names[score.episode]), -score.log_prob)
     return result
 
 
 def counted(kind: Kind, train: EpisodeSource, store: EpisodeSource) -> dict[str, float]:
-    """What counting makes of the same recordings, nats a frame, by how many frames in a row."""
+    """What counting loses on the same recordings, nats a frame, by how many frames in a row."""
     learned, asked = (list(_codes(source)) for source in (train, store))
     classes = cast(spaces.Discrete, kind.observation_space).n.item()
     order = min(kind.orders, most_in_a_row(classes))
@@ -115,22 +117,37 @@ def _codes(source: EpisodeSource) -> Iterator[np.ndarray]:
 
 def tables(result: dict[str, Any]) -> list[Table]:
     """The same, for people."""
-    table = Table("figure", "value")
+    said = DENSITIES if result["density"] else None
+    table = Table("figure", "value", caption=said)
+    frame = result["frame"]
     for key, value in result.items():
         if isinstance(value, float):
-            table.add_row(key.replace("_", " "), f"{value:.4f}")
+            table.add_row(_in_words(key, frame), f"{value:.4f}")
         elif key == "counting":
-            best = max(value, key=value.__getitem__)
+            best = min(value, key=value.__getitem__)
             table.add_row(f"the best by counting, {best}", f"{value[best]:.4f}")
-        elif key not in ("each", "warnings", "frame") and value is not None:
-            table.add_row(key.replace("_", " "), str(value))
+        elif key not in ("each", "warnings", "frame", "density") and value is not None:
+            table.add_row(_in_words(key, frame), str(value))
     for warning in result["warnings"]:
         table.add_row("note", warning)
     if "each" not in result:
         return [table]
-    each = Table("nats", f"a {result['frame']}", f"{result['frame']}s", "of")
+    each = Table("loss, nats", f"per {frame}", f"{frame}s", "of", caption=said)
     for part in result["each"]:
         shown = part.get("text", part.get("name", "")).rstrip("\n")
         per = part["nats"] / part["rows"]
         each.add_row(f"{part['nats']:.2f}", f"{per:.3f}", str(part["rows"]), shown)
     return [table, each]
+
+
+def _in_words(key: str, frame: str) -> str:
+    """
+    >>> _in_words("nats_per_step", "step"), _in_words("bound", "step")
+    ('loss, nats per step', 'bound')
+    """
+    names = {
+        f"nats_per_{frame}": f"loss, nats per {frame}",
+        f"nats_per_{frame}_se": "its standard error",
+        f"bits_per_{frame}": f"loss, bits per {frame}",
+    }
+    return names.get(key, key.replace("_", " "))

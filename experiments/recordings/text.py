@@ -134,7 +134,7 @@ class Text(Kind):
         return self.decode(sample)
 
     def figures(self, nats: float) -> dict[str, float]:
-        return {"bits_per_character": -nats / math.log(2), "perplexity": math.exp(-nats)}
+        return {"bits_per_character": nats / math.log(2), "perplexity": math.exp(nats)}
 
     def parts(self, recording: Recording, nats: np.ndarray) -> Iterator[dict[str, Any]]:
         """Line by line, ends of lines with the lines they end."""

@@ -72,7 +72,7 @@ class Training(Run):
     def _learn(self, stage: Stage) -> str:
         metrics = self.learner.update()
         self.log(stage, **metrics)
-        return f"{metrics['nats']:.4f} nats a {self.kind.frame}"
+        return f"loss {metrics['nats']:.4f} nats per {self.kind.frame}"
 
     def _validate(self, stage: Stage) -> str:
         seed = self.seeds[2] + stage.round
@@ -81,7 +81,7 @@ class Training(Run):
         self.log(stage, valid_nats=nats, updates=self.learner.trainer.updates)
         self._show(stage, seed)
         return (
-            f"{nats:.4f} nats a {self.kind.frame} of the held-out recordings, "
+            f"loss {nats:.4f} nats per {self.kind.frame} of the held-out recordings, "
             f"the best {self.learner.best_nats:.4f}"
         )
 

@@ -20,6 +20,9 @@ class EnvironmentConfig:
 
     env: str | None = None
     """Its Gymnasium id, or module:id; the module may lie in the current directory."""
+    env_path: str | None = None
+    """The folder of that module. A run remembers where it was found, and its code is run from
+    there, if the folder still exists."""
     arguments: str = "{}"
     """Of the environment's own constructor, as JSON."""
     action_repeat: int = 1

@@ -23,7 +23,7 @@ from worldmodel.experiments.data.datasets import HELD_OUT
 from worldmodel.experiments.measure.open_loop import open_loop
 from worldmodel.experiments.measure.scores import (
     first_episodes,
-    model_nats,
+    model_log_prob,
     over_keys,
     per_step,
     returns_of,
@@ -77,7 +77,6 @@ def real_returns(run: Run, episodes: int, seed: int, note: Note) -> dict[str, An
 
 def dream_returns(run: Run, episodes: int, horizon: int, seed: int, note: Note) -> dict[str, Any]:
     """Of the same agent in dreams that begin with the model's own first rows."""
-    note("playing dreamt episodes", 0, episodes)
     with OwnNoise(seed)():
         stats = play_episodes(run.dream(horizon), Greedy(run.agent), episodes)
     return _returns("dream", stats, seed)
@@ -106,6 +105,7 @@ def held_out_episodes(run: Run, settings: EvaluationConfig, seed: int, note: Not
     with OwnNoise(seed)():
         episodes = first_episodes(environment, agent, number, HELD_OUT_ROWS)
     environment.close()
+    note("playing episodes to score the model on", number, number)
     return episodes
 
 
@@ -132,7 +132,7 @@ def model_figures(
     sequences = held_out.sequences(run.components.actions)
     counted = sequences.mask & ~sequences.rows.first
     with OwnNoise(seed)():
-        log_probs = model_nats(
+        log_probs = model_log_prob(
             run.model,
             sequences,
             settings.bound,
@@ -201,7 +201,7 @@ def _of_likelihoods(result: dict[str, Any]) -> Table:
     title = f"{result['held_out_episodes']} held-out episodes"
     is_exact = "gap_nats_per_step" in result
     names = ("loss, nats per step", result["bound"], *(("exact", "gap") if is_exact else ()))
-    table = Table(*names, title=title)
+    table = Table(*names, title=title, caption=DENSITIES)
     for name, row in {"all": result, **result["by_key"]}.items():
         mean, error = row["nats_per_step"], row["nats_per_step_se"]
         cells = [name, "impossible" if mean is None else f"{mean:.4f} ± {error:.4f}"]

@@ -9,6 +9,7 @@ import torch
 from gymnasium import spaces
 
 from worldmodel.agents.components import algorithm_options
+from worldmodel.envs.make import folder_of
 from worldmodel.experiments.rl.config import EvaluationConfig, RLConfig, quick
 from worldmodel.experiments.rl.evaluation import evaluate, tables
 from worldmodel.experiments.rl.run import Run, load_run, recorded, said, spaces_of, training_of
@@ -28,6 +29,7 @@ __all__ = [
     "load",
     "playable",
     "quick",
+    "remember",
     "report",
     "settings",
     "tables",
@@ -48,6 +50,14 @@ def absolute(config: RLConfig) -> RLConfig:
     return (
         config if config.data is None else replace(config, data=str(Path(config.data).resolve()))
     )
+
+
+def remember(config: RLConfig) -> RLConfig:
+    """The same with the folder that its environment's module was found in: so a run works from
+    anywhere."""
+    env = config.environment.env
+    found = None if env is None else folder_of(env)
+    return replace(config, environment=replace(config.environment, env_path=found))
 
 
 def check(config: RLConfig) -> None:

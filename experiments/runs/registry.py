@@ -29,6 +29,7 @@ class Experiment(NamedTuple):
     - quick(config) -> config: the same made so small that it ends within seconds
     - absolute(config) -> config: the same with absolute paths, so that a run can be moved
     - check(config): raises a RunError before a folder is made
+    - remember(config) -> config: the same with what was found out while checking
     - load(folder) -> what the newest checkpoint holds, for scripts
     - playable(folder) -> Playable: what `play` and `video` show
     - settings(config) -> settings, evaluate(folder, settings, note) -> result, tables(result)
@@ -46,10 +47,7 @@ _HERE = "worldmodel.experiments"
 _RECORDINGS = f"{_HERE}.recordings"
 
 EXPERIMENTS: dict[str, Experiment] = {
-    "toy-game": Experiment(
-        f"{_HERE}.rl.toy_game_config:ToyGameConfig", f"{_HERE}.rl.toy_game_experiment"
-    ),
-    "control": Experiment(f"{_HERE}.rl.config:ControlConfig", f"{_HERE}.rl.experiment"),
+    "control": Experiment(f"{_HERE}.rl.config:RLConfig", f"{_HERE}.rl.experiment"),
     "vae": Experiment(f"{_HERE}.images.config:VAEConfig", f"{_HERE}.images.experiment"),
     "text": Experiment(f"{_RECORDINGS}.config:TextConfig", f"{_RECORDINGS}.experiment"),
     "audio": Experiment(f"{_RECORDINGS}.config:AudioConfig", f"{_RECORDINGS}.experiment"),

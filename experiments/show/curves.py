@@ -12,7 +12,13 @@ from worldmodel.experiments.runs.registry import config_of
 from worldmodel.run_folder import RunError, RunFolder
 
 # What runs of one curve may differ in: it says nothing of what is done.
-LEAVES_ALONE = {"seed", "threads", "checkpoint_seconds", "environment.workers"}
+LEAVES_ALONE = {
+    "seed",
+    "threads",
+    "checkpoint_seconds",
+    "environment.workers",
+    "environment.env_path",
+}
 
 SHOWN = 3  # settings that a curve is called by
 

@@ -137,7 +137,7 @@ def _draw_mind(
     top += LINE * len(expected)
     width = min(PLOT[0], box.width // 4)
     plot = Box(box.right - MARGIN - width, box.top + LINE + 4, width, PLOT[1])
-    for number, (name, words) in enumerate(thoughts(player.moment)):
+    for number, (name, words) in enumerate(thoughts(player)):
         middle = top + number * LINE + LINE // 2
         room = (plot.left if middle < plot.bottom + LINE // 2 else box.right) - 2 * MARGIN - LABEL
         pen.text((MARGIN, middle), name, FADED, font(16), anchor="lm")
@@ -162,7 +162,7 @@ def _draw_chance(pen: Pen, left: int, top: int, chance: Chance) -> None:
 
 def _draw_surprises(pen: Pen, box: Box, surprises: Surprises) -> None:
     """A bar for each of the last rows, below the line where what happened was dense."""
-    pen.text((box.left, box.top - 6), "surprise over time", FADED, font(14), anchor="ls")
+    pen.text((box.left, box.top - 6), "surprise (loss) over time", FADED, font(14), anchor="ls")
     zero, *shares = (box.bottom - round(s * box.height) for s in surprises.shares_with_zero)
     pen.line((box.left, zero, box.right, zero), RULE)
     step = box.width / REMEMBERED

@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 import numpy as np
 from gymnasium import spaces
 
+from worldmodel.experiments.measure.scores import DENSITIES
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.films import Film
 from worldmodel.experiments.show.play.commands import COMMANDS
@@ -18,6 +19,7 @@ from worldmodel.progress import Reporter
 QUIT, HELP = "q", "?"
 ALIASES = {"return": "enter", "keypad enter": "enter"}
 REMEMBERED = 64  # rows over which surprise is drawn
+LEAST = 1e-6  # of an expected reward: less is nothing
 TO_BOTH, TO_DREAM = {"y"}, {"y", "f", "b", "]", "["}  # commands that need two worlds, or a dream
 
 
@@ -74,9 +76,11 @@ def keys_of(player: Player) -> list[tuple[str, str]]:
 # Words.
 
 
-def thoughts(moment: Moment) -> list[tuple[str, str]]:
+def thoughts(player: Player) -> list[tuple[str, str]]:
     """What the model had thought of what happened last: (about what, its thought)."""
-    told = [("expected", expected(moment)), ("surprise", surprise_of(moment))]
+    moment = player.moment
+    surprise = surprise_of(moment) + f" ({DENSITIES})" * bool(player.densities)
+    told = [("expected", expected(moment)), ("surprise", surprise)]
     if moment.real is not None and moment.dream is not None:
         told.append(("dream's odds", dream_odds(moment)))
     return told
@@ -97,15 +101,19 @@ def expected(moment: Moment) -> str:
     """The reward, and how probable the end was."""
     if not surprise_is_whole(moment):
         return "a first row: no reward, no end"
-    predicted = moment.predicted
-    return f"reward {predicted.reward:z.4g}   the end {predicted.terminated:.1%}".replace(
-        "%", " %"
-    )
+    end = f"{moment.predicted.terminated:.1%}".replace("%", " %")
+    return f"reward {expected_reward(moment):z.4g}   the end {end}"
+
+
+def expected_reward(moment: Moment) -> float:
+    """The reward that was expected; 0 where what is left may be an error of rounding."""
+    reward = moment.predicted.reward
+    return 0.0 if abs(reward) < LEAST else reward
 
 
 def surprise_of(moment: Moment) -> str:
-    """In nats, the whole of it and its parts."""
-    nats = f"{total_surprise(moment):z.2f} nats"
+    """The model's loss, nats, the whole of it and its parts."""
+    nats = f"loss {total_surprise(moment):z.2f} nats"
     if len(moment.surprise) < 2:
         return nats
     return f"{nats}: " + ", ".join(f"{key} {part:z.2f}" for key, part in moment.surprise.items())

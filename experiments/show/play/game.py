@@ -20,7 +20,7 @@ from PIL import Image
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.films import Film, Frame
 from worldmodel.experiments.show.play.commands import COMMANDS
-from worldmodel.experiments.show.play.faces import chances, keys_of
+from worldmodel.experiments.show.play.faces import chances, expected_reward, keys_of
 from worldmodel.experiments.show.play.moments import Difference, Place, odds_of
 from worldmodel.experiments.show.play.player import Playable, Player, Side, new_player
 from worldmodel.run_folder import RunError
@@ -94,6 +94,7 @@ class Game:
                 "type": "hello",
                 "sides": list(player.cores),
                 "actions": buttons(player),
+                "densities": sorted(player.densities),
                 "pointer": isinstance(player.controls.space, spaces.Box),
                 "keys": player.controls.help,
                 "commands": [
@@ -186,7 +187,7 @@ class Game:
             "action": moment.action,
             "predicted": {
                 "observation": chances(player, VALUES),
-                "reward": moment.predicted.reward,
+                "reward": expected_reward(moment),
                 "terminated": moment.predicted.terminated,
                 "first": moment.lead.first,
             },

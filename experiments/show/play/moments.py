@@ -106,13 +106,15 @@ def odds_of(moment: Moment) -> dict[str, str]:
     apart = moment.difference
     if apart is None:
         return {}
-    return {key: odds(nats, key in apart.densities) for key, nats in apart.log_prob.items()}
+    return {key: odds(value, key in apart.densities) for key, value in apart.log_prob.items()}
 
 
 def odds(log_prob: float, is_density: bool = False) -> str:
-    """A log probability in words: a percentage, or of a density, which has none, nats.
+    """A log probability in words: a percentage, or of a density, which has none, the loss.
 
-    >>> odds(-0.5), odds(2.0, is_density=True)
-    ('60.7 %', '2.0 nats')
+    >>> odds(-0.5), odds(2.0, is_density=True), odds(-123.4, is_density=True)
+    ('60.7 %', 'loss -2.0 nats', 'loss 123 nats')
     """
-    return f"{log_prob:.1f} nats" if is_density else f"{100 * np.exp(log_prob):.1f} %"
+    if is_density:
+        return f"loss {-log_prob:.{int(abs(log_prob) < 100)}f} nats"
+    return f"{100 * np.exp(log_prob):.1f} %"

@@ -324,7 +324,7 @@ def colour(value: int) -> str:
 
 def told(player: Player, surprises: Surprises) -> Text:
     """What the model thought, a line each, and its surprise over the last rows."""
-    lines = [*thoughts(player.moment), ("over time", sparkline(surprises.shares))]
+    lines = [*thoughts(player), ("over time", sparkline(surprises.shares))]
     text = Text("\n", no_wrap=True)
     return text.join(Text.assemble((f"{name:{LABEL}}", "dim"), words) for name, words in lines)
 

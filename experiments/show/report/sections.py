@@ -1,10 +1,11 @@
 """The parts of a report, each from what was found."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from worldmodel.experiments.measure.calibration import Calibration, Reliability, Uniformity
+from worldmodel.experiments.measure.scores import DENSITIES
 from worldmodel.experiments.runs.command import NEEDED, Setting, command_of, settings
 from worldmodel.experiments.show.report import charts
 from worldmodel.experiments.show.report.charts import DREAM, MUTED, REAL, Interval, Line
@@ -37,13 +38,15 @@ CHANCE = 2.0  # an error is told from chance from so many times the error by cha
 # Learning.
 
 
-def learning(curve: Curve | None, metrics: Sequence[Mapping[str, Any]]) -> Html:
-    """How model and agent became better."""
+def learning(
+    curve: Curve | None, metrics: Sequence[Mapping[str, Any]], densities: Collection[str]
+) -> Html:
+    """How model and agent became better. densities: keys whose losses are of densities."""
     pictures = [_curve(curve)] if curve else []
     losses = _of_stage(metrics, "learn", "loss")
     values = _of_stage(metrics, "improve", "value")
     if losses:
-        pictures.append(_losses(losses))
+        pictures.append(_losses(losses, densities))
     if values:
         pictures.append(_values(values))
     there = {"real returns": curve, "losses of the model": losses, "values of the policy": values}
@@ -68,18 +71,19 @@ def _curve(curve: Curve) -> Html:
     return figure(picture, f"As the agent was trained: {curve.label}, {last}.")
 
 
-def _losses(losses: Sequence[float]) -> Html:
-    end = f"{in_words(charts.blocks(losses)[1][-1])} nats a step after {len(losses):,} updates"
+def _losses(losses: Sequence[float], densities: Collection[str]) -> Html:
+    end = f"{in_words(charts.blocks(losses)[1][-1])} nats per step after {len(losses):,} updates"
     picture = charts.updates(
         "losses",
         f"Loss of the world model over its updates: {end}",
         "World model",
-        ("updates of the model", "loss, nats a step"),
+        ("updates of the model", "loss, nats per step"),
         losses,
         REAL,
     )
     band = "The band is the range of some updates." * (len(losses) > charts.POINTS)
-    return figure(picture, f"What the model learns by: {end}. {band}")
+    said = f"{DENSITIES.capitalize()}. " * bool(densities)
+    return figure(picture, f"What the model learns by, its loss: {end}. {said}{band}")
 
 
 def _values(values: Sequence[float]) -> Html:

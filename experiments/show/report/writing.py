@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from worldmodel import nested
-from worldmodel.checkpoint import Checkpoint, list_checkpoints
+from worldmodel.checkpoint import Checkpoint
 from worldmodel.experiments.data.datasets import HELD_OUT
 from worldmodel.experiments.measure.calibration import Calibration, calibration, particles_for
 from worldmodel.experiments.runs.registry import config_of
+from worldmodel.experiments.show.play.expectation import densities_of
 from worldmodel.experiments.show.report import charts, films, sections
 from worldmodel.experiments.show.report.films import Shown
 from worldmodel.experiments.show.report.kinds import Kind, held_out
@@ -21,6 +22,7 @@ from worldmodel.experiments.show.report.page import (
     Html,
     contents,
     element,
+    escaped,
     facts,
     in_words,
     number,
@@ -76,7 +78,11 @@ def write_report(
     if not charts.available():
         reporter.say(charts.MISSING)
     body = [
-        sections.learning(kind.curve(folder), list(folder.metrics())),
+        sections.learning(
+            kind.curve(folder),
+            list(folder.metrics()),
+            densities_of(parts.model, parts.observation_space),
+        ),
         sections.returns(kind.reached(result)),
         sections.foresight(off),
         sections.calibration(judged, kind.whose(config)),
@@ -98,7 +104,7 @@ def header(title: str, what: str, folder: RunFolder, checkpoint: Checkpoint) -> 
         facts(
             [
                 ("experiment", folder.experiment),
-                ("learned until", _moment(_learned_until(folder))),
+                ("learned until", _learned_until(checkpoint)),
                 ("reported", _moment(datetime.now(UTC))),
                 ("worldmodel", _version()),
                 ("seed", number(config_of(folder).seed)),
@@ -128,9 +134,10 @@ def _moment(moment: datetime) -> Html:
     )
 
 
-def _learned_until(folder: RunFolder) -> datetime:
-    newest = list_checkpoints(folder.checkpoints)[-1]
-    return datetime.fromtimestamp((newest / "checkpoint.json").stat().st_mtime, UTC)
+def _learned_until(checkpoint: Checkpoint) -> Html:
+    """When the checkpoint was written, by its own record: files' times change with every copy."""
+    saved = checkpoint.values.get("saved")
+    return _moment(datetime.fromisoformat(saved)) if saved else escaped("not recorded")
 
 
 def _version() -> str:

@@ -37,7 +37,7 @@ class ObviousELBO:
     ) -> tuple[Tensor, dict[str, float], Any]:
         """batch [T, B, ...], every row valid and scored, beginning with first rows."""
         loss = torch.stack(list(self.terms(batch))).sum() / batch.mask.numel()
-        return loss, {"elbo_nats": -loss.item()}, state
+        return loss, {"nats": loss.item()}, state
 
     def terms(self, batch: Sequences) -> Iterator[Tensor]:
         """What the rows lose, [] nats each."""
