@@ -4,11 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-import torch
 from torch import nn
 
 from worldmodel.checkpoint import Checkpoint
-from worldmodel.noise import OwnNoise
+from worldmodel.noise import OwnNoise, get_states
 
 Metrics = dict[str, Any]
 
@@ -138,7 +137,7 @@ class Job(ABC):
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """`tensors` and `values`, with the noise and the place in the stages."""
-        noise = torch.get_rng_state() if self._is_running else self.noise.state
+        noise = get_states() if self._is_running else self.noise.state
         values = self.values() | {"stage": self.stage, "done": self.done}
         return self.tensors() | {"noise": noise}, values
 

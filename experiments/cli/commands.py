@@ -5,11 +5,20 @@ module with `run(settings, reporter) -> result` and, if there is a result to sho
 `tables(result)`, and a line below. What `train` knows comes from the registry of experiments.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import tyro
+
 from worldmodel.experiments.cli.settings import Train
-from worldmodel.experiments.runs.registry import EXPERIMENTS, config_class, named
+from worldmodel.experiments.runs.registry import (
+    EXPERIMENTS,
+    PRESETS,
+    Preset,
+    config_class,
+    named,
+)
 
 
 class Command(NamedTuple):
@@ -34,6 +43,7 @@ class TrainCommand(NamedTuple):
     """The command that trains runs of an experiment."""
 
     experiment: str
+    preset: Preset | None = None
     run: str = "worldmodel.experiments.cli.verbs:train"
     extra: str = ""
 
@@ -43,8 +53,17 @@ class TrainCommand(NamedTuple):
         return Train[config_class(self.experiment)]  # type: ignore[misc]
 
     @property
+    def default(self) -> Any:
+        """The settings of a preset, but for the folder; without one dataclasses.MISSING."""
+        if self.preset is None:
+            return dataclasses.MISSING
+        return self.settings_class(out=tyro.MISSING, config=named(self.preset.config))
+
+    @property
     def about(self) -> str:
         """What it does; the first paragraph in short."""
+        if self.preset is not None:
+            return self.preset.about
         return config_class(self.experiment).__doc__ or ""
 
 
@@ -95,5 +114,6 @@ def commands(group: str = "") -> Mapping[str, Command | TrainCommand]:
         return BENCHES
     if group == "train":
         trained = {name for name, experiment in EXPERIMENTS.items() if not experiment.command}
-        return {name: TrainCommand(name) for name in EXPERIMENTS if name in trained}
+        presets = {name: TrainCommand(p.experiment, p) for name, p in PRESETS.items()}
+        return presets | {name: TrainCommand(name) for name in EXPERIMENTS if name in trained}
     return VERBS

@@ -154,7 +154,8 @@ def _refuse(word: str, program: str, listed: Mapping[str, Mapping[str, Any]]) ->
 
 def _settings(command: Command | TrainCommand, program: str, arguments: list[str]) -> Any:
     """The settings of a command; its help, if that is asked for."""
-    kind, default = command.settings_class, dataclasses.MISSING
+    kind: Any = command.settings_class
+    default = command.default if isinstance(command, TrainCommand) else dataclasses.MISSING
     if kind is Evaluate:
         kind, default = _evaluation(arguments)
     if any(argument in helps.HELP for argument in arguments):

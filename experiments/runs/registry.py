@@ -59,6 +59,24 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 
 
+class Preset(NamedTuple):
+    """A command `train NAME` of its own, for an experiment that begins with other defaults."""
+
+    experiment: str
+    config: str  # "module:CONSTANT", a configuration of the experiment
+    about: str  # the help
+
+
+PRESETS: dict[str, Preset] = {
+    "toy-game": Preset(
+        "control",
+        f"{_HERE}.rl.config:TOY_GAME",
+        "Learn the toy game from play, dream it, train a policy in the dream, evaluate both beside "
+        "the exact answers, film. Takes about four minutes on two cores.",
+    )
+}
+
+
 def register_experiment(name: str, experiment: Experiment) -> None:
     """Adds an experiment under a new name (to register the same one again changes nothing).
 
