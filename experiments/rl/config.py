@@ -69,11 +69,11 @@ class EvaluationConfig:
     bound: BoundName = "iwae"
     """What is reported, by its name in `worldmodel.BOUNDS`: the mean of K bounds (elbo), the
     importance-weighted (iwae) or the filtering one (fivo)."""
-    num_particles: int = 16
+    bound_particles: int = 16
     """K of that bound."""
 
     def __post_init__(self) -> None:
-        positive(self, "num_particles")
+        positive(self, "bound_particles")
         if self.held_out_agent not in ("exploring", "random"):
             raise ValueError(f"--held-out-agent is exploring or random, got {self.held_out_agent}")
         if self.episodes < 2 or self.held_out < 2:
@@ -151,7 +151,7 @@ def quick(config: RLConfig) -> RLConfig:
                 policy_hidden=16,
             ),
         ),
-        evaluation=replace(config.evaluation, episodes=2, held_out=2, num_particles=2),
+        evaluation=replace(config.evaluation, episodes=2, held_out=2, bound_particles=2),
         curve_episodes=min(2, config.curve_episodes),
     )
 
@@ -194,7 +194,7 @@ TOY_GAME = RLConfig(
         images=ImageConfig(),
     ),
     evaluation=EvaluationConfig(
-        episodes=2_000, held_out=400, held_out_agent="random", num_particles=100
+        episodes=2_000, held_out=400, held_out_agent="random", bound_particles=100
     ),
     curve_episodes=0,
     film=True,

@@ -22,6 +22,7 @@ from worldmodel.agents.training import evaluation_seeds
 from worldmodel.experiments.data.datasets import HELD_OUT
 from worldmodel.experiments.measure.open_loop import open_loop
 from worldmodel.experiments.measure.scores import (
+    DENSITIES,
     first_episodes,
     model_log_prob,
     over_keys,
@@ -136,7 +137,7 @@ def model_figures(
             run.model,
             sequences,
             settings.bound,
-            settings.num_particles,
+            settings.bound_particles,
             lambda done, total: note("scoring episodes", done, total),
         )
     exact = None if yardstick is None else yardstick.log_probs(sequences)
@@ -149,7 +150,7 @@ def model_figures(
         **whole,
         "by_key": by_key,
         "bound": settings.bound,
-        "num_particles": settings.num_particles,
+        "bound_particles": settings.bound_particles,
         "held_out_episodes": len(held_out),
     }
 

@@ -71,8 +71,8 @@ PRESETS: dict[str, Preset] = {
     "toy-game": Preset(
         "control",
         f"{_HERE}.rl.config:TOY_GAME",
-        "Learn the toy game from play, dream it, train a policy in the dream, evaluate both beside "
-        "the exact answers, film. Takes about four minutes on two cores.",
+        "Learn the toy game from play, dream it, train a policy in the dream, evaluate both "
+        "beside the exact answers, film. Takes about four minutes on two cores.",
     )
 }
 
