@@ -231,6 +231,7 @@ class AgentTraining(Job):
             self._build(self._statistics())
             self.replay.episodes = self._learned_from()
             self._standardise()
+            self.optimizer.begin()
         elif stage.kind == "learn":
             self.learner.keep_average()
         elif stage.kind == "encode":

@@ -35,6 +35,7 @@ from worldmodel.agents.image_encoder import encoded
 from worldmodel.agents.training import AgentTraining, World, evaluation_seeds
 from worldmodel.agents.uniform import Uniform
 from worldmodel.checkpoint import load_newest
+from worldmodel.codecs.spaces import parts_of
 from worldmodel.distributions import draw
 from worldmodel.envs import DreamVectorEnv, EnvironmentSource, arguments_from_json
 from worldmodel.envs.observations import as_tensors, check_values
@@ -353,9 +354,9 @@ def _is_one(observation: Any, space: spaces.Space) -> bool:
     >>> _is_one(np.zeros((5, 3)), spaces.Box(0, 1, (3,)))
     False
     """
-    while isinstance(space, spaces.Dict | spaces.Tuple):
-        key = next(iter(space)) if isinstance(space, spaces.Dict) else 0
-        space, observation = space[key], observation[key]
+    while parts := parts_of(space):
+        key, space = next(iter(parts.items()))
+        observation = observation[key]
     return np.ndim(observation) == len(space.shape or ())
 
 

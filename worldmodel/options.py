@@ -62,13 +62,17 @@ def with_options(settings: Settings, options: Mapping[str, Any]) -> Settings:
             raise TypeError(f"there is no option {name!r}; {guess}")
     for group in {known[name] for name in options}:
         chosen = {name: value for name, value in options.items() if known[name] == group}
-        part = getattr(settings, group) if group else settings
+        part: Any = getattr(settings, group) if group else settings
         try:
             part = replace(part, **chosen)
         except ValueError as error:
             raise ValueError(_python_words(str(error), known)) from error
-        settings = replace(settings, **{group: part}) if group else part  # type: ignore[type-var]
+        settings = _replaced(settings, group, part)
     return settings
+
+
+def _replaced(settings: Any, group: str, part: Any) -> Any:
+    return replace(settings, **{group: part}) if group else part
 
 
 def _places(settings: Any) -> Iterator[tuple[str, str]]:

@@ -21,9 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from worldmodel import CORES, ELBO, Row, Sequences, Trainer, WorldModel, core_options, model_for
 from worldmodel.experiments.bench.table import rate_of, table
-from worldmodel.experiments.runs.interruption import Stage
 from worldmodel.experiments.runs.processor import PRODUCTS, Products, products, release_memory
-from worldmodel.progress import Reporter
+from worldmodel.progress import Reporter, StageProgress
 from worldmodel.testing.exact import STEPS, ObviousELBO
 
 OBSERVATION = spaces.Box(-10.0, 10.0, (16,))
@@ -222,7 +221,7 @@ def bench_cores(
         with reporter.stage(f"measuring {core}", rows, 0, "rows") as stage:
             measured = 0
 
-            def keep(table: str, row: dict[str, Any], stage: Stage = stage) -> None:
+            def keep(table: str, row: dict[str, Any], stage: StageProgress = stage) -> None:
                 nonlocal measured
                 result[table].append(row)
                 measured += 1

@@ -19,18 +19,20 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from rich.table import Table
-from worldmodel.experiments.rl.environments import real_environment
-from worldmodel.experiments.rl.parts import Facts, Parts
 
 from worldmodel import action_codec
+from worldmodel.agents import AgentConfig
+from worldmodel.agents.components import Components, Statistics
 from worldmodel.experiments.bench.settings import PlaySettings
 from worldmodel.experiments.bench.table import table
-from worldmodel.experiments.rl.config import ControlConfig, EnvironmentConfig, SeeingConfig
+from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig
+from worldmodel.experiments.rl.run import Run, spaces_of, world_of
 from worldmodel.experiments.runs.processor import resident
 from worldmodel.experiments.runs.registry import offered
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.play.game import Game, Input
 from worldmodel.experiments.show.play.player import Playable
+from worldmodel.options import with_options
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunFolder
 
@@ -41,18 +43,15 @@ PIXELS = 64
 def untrained() -> Iterator[tuple[str, Playable]]:
     """CartPole from images, as codes of a VAE and learned jointly, by models of default sizes."""
     for vae in ("frozen", "joint"):
-        told = ControlConfig(
-            environment=EnvironmentConfig(env="CartPole-v1", pixels=PIXELS),
-            seeing=SeeingConfig(vae=vae),  # type: ignore[arg-type]
-        )
-        real = real_environment(told.environment, 1, None)
-        shown, actions = real.observation_space, real.action_space
-        real.close()
-        facts = Facts(steps=0, reward_support=[1.0], reward_unit=1.0)
-        parts = Parts(told, facts, shown, actions)
-        for module in parts.modules.values():
+        agent = with_options(AgentConfig(), {"vae": vae})
+        environment = EnvironmentConfig(env="CartPole-v1", pixels=PIXELS)
+        config = RLConfig(environment=environment, agent=agent)
+        world = world_of(config, *spaces_of(environment))
+        shown = world.observation_space, world.action_space
+        components = Components(agent, Statistics([1.0], 1.0), *shown)
+        for module in components.modules.values():
             module.requires_grad_(False)
-        yield f"CartPole-v1, {PIXELS} x {PIXELS}, --vae {vae}", parts
+        yield f"CartPole-v1, {PIXELS} x {PIXELS}, --vae {vae}", Run(config, world, components)
 
 
 def run(settings: PlaySettings, reporter: Reporter) -> list[dict[str, Any]]:

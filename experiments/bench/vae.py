@@ -25,9 +25,9 @@ from worldmodel.experiments.bench.settings import VAESettings
 from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.images.config import VAELearningConfig, VAEModelConfig
 from worldmodel.experiments.images.training import Learner, model_of, updates_within
-from worldmodel.experiments.runs.interruption import Stage, stoppable
+from worldmodel.experiments.runs.interruption import stoppable
 from worldmodel.image_batches import Batches, HeldImages, binarise
-from worldmodel.progress import Reporter
+from worldmodel.progress import Reporter, StageProgress
 from worldmodel.run_folder import RunError
 
 FILE = "mnist.npz"
@@ -144,7 +144,7 @@ def _elbo(model: WorldModel, images: Tensor) -> Tensor:
 
 
 def negative_log_likelihood(
-    model: WorldModel, images: Tensor, particles: int, stage: Stage
+    model: WorldModel, images: Tensor, particles: int, stage: StageProgress
 ) -> Tensor:
     """By importance sampling, of images [B, H, W, C], [B] nats."""
     found: list[Tensor] = []

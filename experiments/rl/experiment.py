@@ -19,7 +19,7 @@ from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
 
 if TYPE_CHECKING:
-    from worldmodel.experiments.show.report.kinds import Kind
+    from worldmodel.experiments.show.report import ReportSpec
 
 __all__ = [
     "absolute",
@@ -102,8 +102,8 @@ def finish(folder: RunFolder, reporter: Reporter) -> None:
     reporter.say(f"step inside: worldmodel play {path}; all on one page: worldmodel report {path}")
 
 
-def report() -> "Kind":
+def report() -> "ReportSpec":
     """What sets reports of reinforcement learning apart."""
-    from worldmodel.experiments.show.report.kinds import CONTROL
+    from worldmodel.experiments.show.report import RL
 
-    return CONTROL
+    return RL

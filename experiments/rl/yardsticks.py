@@ -75,7 +75,7 @@ def yardstick_for(env: gymnasium.Env) -> Yardstick | None:
 
 
 def _wrappers(env: gymnasium.Env) -> list[gymnasium.Env]:
-    layers = []
+    layers: list[gymnasium.Env] = []
     while isinstance(env, gymnasium.Wrapper):
         layers.append(env)
         env = env.env

@@ -67,10 +67,18 @@ OF_IMAGES = 4  # draws over which the model's expectation is averaged where imag
 class Playable(Protocol):
     """What a run holds, for those who play or film it."""
 
-    model: WorldModel
-    agent: Agent
-    observation_space: spaces.Space  # as the model sees it
-    action_space: spaces.Space
+    @property
+    def model(self) -> WorldModel: ...
+
+    @property
+    def agent(self) -> Agent: ...
+
+    @property
+    def observation_space(self) -> spaces.Space:
+        """The space of observations as the model reads them."""
+
+    @property
+    def action_space(self) -> spaces.Space: ...
 
     @property
     def has_environment(self) -> bool: ...

@@ -17,7 +17,7 @@ from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.show.play.expectation import densities_of
 from worldmodel.experiments.show.report import charts, films, sections
 from worldmodel.experiments.show.report.films import Shown
-from worldmodel.experiments.show.report.kinds import Kind, held_out
+from worldmodel.experiments.show.report.kinds import ReportSpec, held_out
 from worldmodel.experiments.show.report.page import (
     Html,
     contents,
@@ -60,7 +60,7 @@ def evaluated(folder: RunFolder, checkpoint: Checkpoint) -> dict[str, Any] | Non
 
 def write_report(
     folder: RunFolder,
-    kind: Kind,
+    spec: ReportSpec,
     parts: Any,
     checkpoint: Checkpoint,
     result: Mapping[str, Any],
@@ -72,25 +72,25 @@ def write_report(
     config = config_of(folder)
     torch.set_num_threads(config.threads)
     reporter.say("dreaming on without looking")
-    off = kind.open_loop(folder, parts, result)
+    off = result["open_loop"]
     judged = _calibration(folder, parts, reporter)
     shown = _films(parts, reporter)
     if not charts.available():
         reporter.say(charts.MISSING)
     body = [
         sections.learning(
-            kind.curve(folder),
+            spec.curve(folder),
             list(folder.metrics()),
             densities_of(parts.model, parts.observation_space),
         ),
-        sections.returns(kind.reached(result)),
+        sections.returns(spec.reached(result)),
         sections.foresight(off),
-        sections.calibration(judged, kind.whose(config)),
+        sections.calibration(judged, spec.whose(config)),
         sections.dreams(shown, parts.has_environment),
         sections.configuration(config),
     ]
     title = folder.path.resolve().name
-    head = header(title, kind.what(config), folder, checkpoint)
+    head = header(title, spec.what(config), folder, checkpoint)
     write_text(out, page(f"{title}: worldmodel report", head, element("main", *body)))
 
 
@@ -107,7 +107,7 @@ def header(title: str, what: str, folder: RunFolder, checkpoint: Checkpoint) -> 
                 ("learned until", _learned_until(checkpoint)),
                 ("reported", _moment(datetime.now(UTC))),
                 ("worldmodel", _version()),
-                ("seed", number(config_of(folder).seed)),
+                ("seed", number(config_of(folder).agent.seed)),
                 ("real steps", number(values["real_steps"])),
                 ("wall-clock time", duration(values["seconds"])),
             ]
@@ -142,7 +142,7 @@ def _learned_until(checkpoint: Checkpoint) -> Html:
 
 def _version() -> str:
     try:
-        return version("worldmodel")
+        return version("worldmodel-gym")
     except PackageNotFoundError:  # run from its sources
         return "not installed"
 
@@ -156,7 +156,7 @@ def _calibration(folder: RunFolder, parts: Any, reporter: Reporter) -> Calibrati
             parts.model,
             sequences,
             particles,
-            parts.config.seed,
+            parts.config.agent.seed,
             lambda done, total: stage.update(done),
         )
 
