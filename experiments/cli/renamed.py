@@ -1,9 +1,56 @@
-"""Options that have other names by now: whoever types an old one is told the new one.
+"""Options that have other names by now: whoever types an old one is told the new one."""
 
-By command, such as {"train control": {"--memory": "--hidden-size"}}.
-"""
+_MODEL = {
+    "--hidden": "--hidden-size (of the recurrence; --decoder-hidden is the decoder's)",
+    "--memory": "--hidden-size",
+}
+_LEARNING = {
+    "--learning-bound": "--objective",
+    "--learning-particles": "--num-particles",
+    "--averaging": "--ema-decay",
+    "--kl-half-cycle": "--kl-cycle",
+    "--kl-freeze": "--kl-delay",
+    "--batch-rows": "--batch-size (in windows: rows divided by --window)",
+    "--res-q": "part of the core: srnn's posterior begins with the prior's mean",
+    "--kl-estimate": "an option of `worldmodel.ELBO` alone",
+    "--resampling-gradient": "an option of `worldmodel.FIVO` alone",
+}
+_POLICY = {
+    "--trace": "--gae-lambda",
+    "--dreams": "--num-imagined",
+    "--length": "--rollout-length",
+    "--policy-rate": "--policy-learning-rate",
+    "--rollouts": "--first-rollouts and --rollout-ratio",
+}
+_COLLECTION = {
+    "--copies": "--num-envs",
+    "--phase": "--collect-steps",
+    "--persistence": "--sticky-probability",
+    "--particles": "--bound-particles",
+}
+_IMAGES = {
+    "--vae-beta": "--vae-kl-weight",
+    "--vae-batch": "--vae-batch-size",
+    "--vae-rate": "--vae-learning-rate",
+}
+_GAME = {
+    "--width": """--arguments '{"width": 5}'""",
+    "--classes": """--arguments '{"classes": 3}'""",
+    "--task": """--arguments '{"task": "equal"}'""",
+    "--uniform-steps": "--prefill",
+    "--policy-steps": "--steps (with --prefill among them)",
+    "--rounds": "--collect-steps (steps of each round)",
+    "--updates": "--first-updates and --update-ratio",
+    "--games": "--episodes",
+}
+_RL = _MODEL | _LEARNING | _POLICY | _COLLECTION | _IMAGES
 
-RENAMED: dict[str, dict[str, str]] = {}
+RENAMED: dict[str, dict[str, str]] = {
+    "train control": {**_RL, "--averaging": "--policy-ema-decay (of the model: --ema-decay)"},
+    "train toy-game": _RL | _GAME,
+    "bench control": {"--copies": "--num-envs"},
+}
+"""By command: old names, and the new ones."""
 
 
 def new_name(command: str, argument: str) -> str | None:

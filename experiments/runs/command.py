@@ -6,7 +6,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
-from worldmodel.experiments.runs.registry import EXPERIMENTS, experiment_of
+from worldmodel.experiments.runs.registry import EXPERIMENTS, PRESETS, experiment_of, named
 
 NEEDED = MISSING  # in place of the default of a setting that has none
 
@@ -55,10 +55,18 @@ def _name(name: str, kind: Any) -> str:
 
 
 def arguments_of(config: Any, out: Path | str) -> list[str]:
-    """What follows `worldmodel`: only what differs from the defaults."""
+    """What follows `worldmodel`: only what differs from the defaults, or from those of the preset
+    that is nearest."""
     name = experiment_of(config)
-    words = (EXPERIMENTS[name].command or f"train {name}").split()
-    for setting in settings(config):
+    bases = [(EXPERIMENTS[name].command or f"train {name}", NEEDED)]
+    presets = [(key, preset) for key, preset in PRESETS.items() if preset.experiment == name]
+    bases += [(f"train {key}", named(preset.config)) for key, preset in presets]
+    return min((_arguments(config, out, *base) for base in bases), key=len)
+
+
+def _arguments(config: Any, out: Path | str, command: str, default: Any) -> list[str]:
+    words = command.split()
+    for setting in _settings(config, default, ""):
         if setting.differs:
             words += _words(setting.option, setting.value)
     return [*words, *_words("--out", str(out))]
@@ -80,9 +88,10 @@ def _words(option: str, value: Any) -> list[str]:
 def command_of(config: Any, out: Path | str = "RUN") -> str:
     """The command that starts the same run again, for a shell.
 
-    >>> from worldmodel.experiments.rl.toy_game_config import GameConfig, ToyGameConfig
-    >>> command_of(ToyGameConfig(GameConfig(width=5), seed=3), "runs/my game")
-    "worldmodel train toy-game --width 5 --seed 3 --out 'runs/my game'"
+    >>> from dataclasses import replace
+    >>> from worldmodel.experiments.rl.config import TOY_GAME
+    >>> command_of(replace(TOY_GAME, threads=1), "runs/my game")
+    "worldmodel train toy-game --threads 1 --out 'runs/my game'"
 
     Paths in a run's configuration are absolute: where the run was made matters no more.
     """
