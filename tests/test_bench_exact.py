@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from worldmodel.experiments.rl.toy_game import Parts
-from worldmodel.experiments.rl.toy_game_config import ExactSettings, quick_exact
 
 from worldmodel import ELBO
 from worldmodel.experiments.bench import exact as bench
+from worldmodel.experiments.bench.settings import ExactSettings, quick_exact
 from worldmodel.experiments.cli.main import main
 from worldmodel.progress import Reporter
+from worldmodel.testing.exact import chain_model
 
 KEYS = {
     *("what", "core", "bound", "particles", "exact", "value", "gap", "se", "seconds", "updates"),

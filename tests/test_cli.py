@@ -458,7 +458,7 @@ OLD = """{
 def test_a_run_of_an_older_version_is_refused_with_what_to_do(tmp_path):
     (tmp_path / "config.json").write_text(OLD)
     for verb in ("resume", "evaluate", "generate", "play"):
-        assert_refused(worldmodel(verb, tmp_path), "version 0.1", "train it again", "tag v0.1")
+        assert_refused(worldmodel(verb, tmp_path), "by version 0.1", "train it again", "check out")
     (tmp_path / "config.json").write_text(OLD.replace(": 1,", ": 9,", 1))
     assert_refused(worldmodel("resume", tmp_path), "schema version 9", "reads 2")
 

@@ -111,7 +111,7 @@ def _other_schema(path: Path, version: object) -> str:
     if version == 1:
         return (
             f"{path} was made by version 0.1 of this package, whose runs have schema 1 (this one "
-            f"reads {SCHEMA_VERSION}): train it again, or check out the tag v0.1 to go on with it"
+            f"reads {SCHEMA_VERSION}): train it again, or check out version 0.1 to go on with it"
         )
     return (
         f"{path} has schema version {version!r}, this program reads {SCHEMA_VERSION}: train it "
