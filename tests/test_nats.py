@@ -14,8 +14,8 @@ from worldmodel.experiments.runs.folder import RunFolder
 from worldmodel import Episodes, Sequences, action_codec, experiments, log_prob
 from worldmodel.envs import ToyGameFilter
 from worldmodel.experiments.measure.scores import DENSITIES
-from worldmodel.experiments.recordings.dreaming import load
 from worldmodel.experiments.recordings.shelf import held_out
+from worldmodel.run_folder import RunFolder
 
 GAMES = {"toy-game": (), "control": ("--env", "CartPole-v1")}
 RECORDINGS = ("text", "audio", "midi", "strokes", "exact strokes")
@@ -120,7 +120,11 @@ def test_losses_of_control(runs):
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_losses_of_recordings(runs, name):
     path, _ = runs(name)
-    (model, kind), store, figures = load(path), held_out(RunFolder.open(path)), evaluation(path)
+    (model, kind), store, figures = (
+        experiments.load(path),
+        held_out(RunFolder.open(path)),
+        evaluation(path),
+    )
     total, codec = 0.0, action_codec(kind.action_space)
     for episode in range(len(store)):
         sequences = store.sequences(codec, np.array([episode]))
