@@ -180,4 +180,10 @@ def load_plugins(modules: Iterable[str] = ()) -> None:
     if names:
         os.environ[PLUGINS_VARIABLE] = ",".join(names)
     for plugin in entry_points(group=PLUGINS):
-        plugin.load()
+        try:
+            plugin.load()
+        except ImportError as error:
+            raise RunError(
+                f"the plugin {plugin.name} ({plugin.value}), which is installed, cannot be "
+                f"imported: {error}"
+            ) from error
