@@ -77,10 +77,10 @@ def test_the_table_names_every_arm(tmp_path):
 def test_the_command_says_what_is_wrong_before_it_begins(tmp_path, monkeypatch):
     assert_refused(worldmodel("bench", "iwae", "--data", tmp_path), "JSB_Chorales.npz", "--data")
     assert_refused(worldmodel("bench", "iwae", "--seeds", 1), "--seeds must be 2 or more")
-    monkeypatch.setattr("worldmodel.experiments.show.curves.find_spec", lambda name: name)
+    monkeypatch.setattr("worldmodel.experiments.runs.pictures.find_spec", lambda name: name)
     refused = worldmodel("bench", "iwae", "--plot", tmp_path / "iwae.txt")
     assert_refused(refused, ".png", "iwae.txt")
     assert_refused(worldmodel("bench", "iwae", "--plot", tmp_path / "no" / "x.png"), "folder")
-    monkeypatch.setattr("worldmodel.experiments.show.curves.find_spec", lambda name: None)
+    monkeypatch.setattr("worldmodel.experiments.runs.pictures.find_spec", lambda name: None)
     refused = worldmodel("bench", "iwae", "--plot", tmp_path / "iwae.png")
     assert_refused(refused, "worldmodel-gym[plots]")

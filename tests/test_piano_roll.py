@@ -70,7 +70,7 @@ def test_a_picture_grows_with_what_it_shows(tmp_path):
 
 
 def test_without_matplotlib_a_sentence_says_what_brings_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("worldmodel.experiments.show.curves.find_spec", lambda name: None)
+    monkeypatch.setattr("worldmodel.experiments.runs.pictures.find_spec", lambda name: None)
     with pytest.raises(RunError, match=r"worldmodel-gym\[plots\]"):
         draw_rolls(tmp_path / "a.png", [("a", np.zeros((5, 88), bool))], 21, 4)
 

@@ -17,8 +17,10 @@ from worldmodel.envs.observations import StrangeValueError
 from worldmodel.experiments.cli import settings as of
 from worldmodel.experiments.runs import registry
 from worldmodel.experiments.runs.interruption import Interrupted
+from worldmodel.experiments.runs.pictures import check_picture
 from worldmodel.experiments.runs.registry import config_of, offered, offers
 from worldmodel.experiments.runs.training import newest_checkpoint
+from worldmodel.experiments.show.config import VideoConfig
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder, write_text
 
@@ -64,8 +66,18 @@ def _go_on(folder: RunFolder, reporter: Reporter) -> None:
     reporter.say(f"trained in {training.seconds:.0f} s")
     if offers(folder, "evaluate"):
         _evaluate(folder, evaluation_settings(folder), reporter, as_json=False)
+    if getattr(config_of(folder), "film", False):
+        _film(folder, reporter)
     if offers(folder, "finish"):
         offered(folder, "finish")(folder, reporter)
+
+
+def _film(folder: RunFolder, reporter: Reporter) -> None:
+    """A first film of a run that has learned."""
+    from worldmodel.experiments.show.video import write_film
+
+    files = [folder.videos / f"film{suffix}" for suffix in (".mp4", ".gif")]
+    write_film(_playable(folder, "video"), VideoConfig(), files, folder.videos, reporter)
 
 
 def evaluation_settings(folder: RunFolder) -> Any:
@@ -114,7 +126,7 @@ def plot(settings: of.Plot, reporter: Reporter) -> None:
     """Learning curves of runs, as a picture."""
     from worldmodel.experiments.show import curves
 
-    curves.check_picture(settings.out, "--out")
+    check_picture(settings.out, "--out")
     folders = [RunFolder.open(path) for path in settings.paths]
     curves.plot(folders, settings.out, settings.threshold)
     reporter.say(f"written: {settings.out}")
@@ -123,7 +135,11 @@ def plot(settings: of.Plot, reporter: Reporter) -> None:
 def report(settings: of.Report, reporter: Reporter) -> None:
     """One page that shows all of a run."""
     folder = RunFolder.open(settings.path)
-    kind = offered(folder, "report")()
+    spec = registry.experiment_named(folder.experiment).report
+    if not spec:
+        raise RunError(
+            f"there is no `report` for runs of {folder.experiment}, such as {folder.path}"
+        )
     from worldmodel.experiments.show.report import check_page, evaluated, write_report
 
     out = settings.out or folder.path / "report.html"
@@ -133,7 +149,7 @@ def report(settings: of.Report, reporter: Reporter) -> None:
     if result is None:
         reporter.say("there is no evaluation of the newest checkpoint: evaluating")
         result = _evaluated(folder, evaluation_settings(folder), reporter)
-    write_report(folder, kind, parts, checkpoint, result, out, reporter)
+    write_report(folder, registry.named(spec), parts, checkpoint, result, out, reporter)
     reporter.say(f"written: {out}")
 
 

@@ -3,7 +3,6 @@
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from gymnasium import spaces
@@ -18,9 +17,6 @@ from worldmodel.experiments.runs.training import Training
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
 
-if TYPE_CHECKING:
-    from worldmodel.experiments.show.report import ReportSpec
-
 __all__ = [
     "absolute",
     "check",
@@ -30,7 +26,6 @@ __all__ = [
     "playable",
     "quick",
     "remember",
-    "report",
     "settings",
     "tables",
     "training",
@@ -91,19 +86,6 @@ def settings(config: RLConfig) -> EvaluationConfig:
 
 
 def finish(folder: RunFolder, reporter: Reporter) -> None:
-    """Films the game and the dream of it, if that was asked for."""
+    """Says how to go on."""
     path = shlex.quote(str(folder.path))
-    if config_of(folder).film:
-        from worldmodel.experiments.show.config import VideoConfig
-        from worldmodel.experiments.show.video import write_film
-
-        files = [folder.videos / f"film{suffix}" for suffix in (".mp4", ".gif")]
-        write_film(load(folder), VideoConfig(), files, folder.videos, reporter)
     reporter.say(f"step inside: worldmodel play {path}; all on one page: worldmodel report {path}")
-
-
-def report() -> "ReportSpec":
-    """What sets reports of reinforcement learning apart."""
-    from worldmodel.experiments.show.report import RL
-
-    return RL

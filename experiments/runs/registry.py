@@ -35,19 +35,23 @@ class Experiment(NamedTuple):
     - settings(config) -> settings, evaluate(folder, settings, note) -> result, tables(result)
     - generate(folder, settings, reporter) -> files
     - finish(folder, reporter): what is left to do when a run is trained and evaluated
-    - report() -> Kind: what sets its reports apart
     """
 
     config: str  # "module:Class", a frozen dataclass
     implementation: str  # "module"
     command: str = ""  # that starts a run; none: `train NAME`
+    report: str = ""  # "module:SPEC", what sets its reports apart (see `show.report`)
 
 
 _HERE = "worldmodel.experiments"
 _RECORDINGS = f"{_HERE}.recordings"
 
 EXPERIMENTS: dict[str, Experiment] = {
-    "control": Experiment(f"{_HERE}.rl.config:RLConfig", f"{_HERE}.rl.experiment"),
+    "control": Experiment(
+        f"{_HERE}.rl.config:RLConfig",
+        f"{_HERE}.rl.experiment",
+        report=f"{_HERE}.show.report:RL",
+    ),
     "vae": Experiment(f"{_HERE}.images.config:VAEConfig", f"{_HERE}.images.experiment"),
     "text": Experiment(f"{_RECORDINGS}.config:TextConfig", f"{_RECORDINGS}.experiment"),
     "audio": Experiment(f"{_RECORDINGS}.config:AudioConfig", f"{_RECORDINGS}.experiment"),

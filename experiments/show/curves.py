@@ -1,7 +1,6 @@
 """Learning curves of runs: the real return over the steps of the real environment."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,16 +94,6 @@ def _flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(value, f"{path}{key}.")
         else:
             yield f"{path}{key}", value
-
-
-def check_picture(path: Path, option: str) -> None:
-    """Says at once what drawing would say in the end."""
-    if find_spec("matplotlib") is None:
-        raise RunError(f"{option} needs matplotlib: pip install 'worldmodel-gym[plots]'")
-    if path.suffix not in (".png", ".svg", ".pdf") or not path.parent.is_dir():
-        raise RunError(
-            f"{option} expects a .png, .svg or .pdf in a folder that exists, got {path}"
-        )
 
 
 def plot(folders: Sequence[RunFolder], path: Path, thresholds: Sequence[float] = ()) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from worldmodel.experiments.show.curves import check_picture
+from worldmodel.experiments.runs.pictures import check_picture
 from worldmodel.run_folder import RunError
 
 WINDOW = 0.032  # seconds of one column of a spectrogram, about

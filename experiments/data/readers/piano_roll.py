@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from worldmodel.experiments.data.readers.midi import notes_of
-from worldmodel.experiments.show.curves import check_picture
+from worldmodel.experiments.runs.pictures import check_picture
 
 OCTAVE = 12
 MOST_LINES = 64  # across a picture, of beats

@@ -1,0 +1,16 @@
+"""Pictures to be written: checked before long work."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from worldmodel.run_folder import RunError
+
+
+def check_picture(path: Path, option: str) -> None:
+    """Says at once what drawing would say in the end."""
+    if find_spec("matplotlib") is None:
+        raise RunError(f"{option} needs matplotlib: pip install 'worldmodel-gym[plots]'")
+    if path.suffix not in (".png", ".svg", ".pdf") or not path.parent.is_dir():
+        raise RunError(
+            f"{option} expects a .png, .svg or .pdf in a folder that exists, got {path}"
+        )
