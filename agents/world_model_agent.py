@@ -49,6 +49,7 @@ from worldmodel.run_folder import RunError, RunFolder
 from worldmodel.space_json import read_spaces, write_spaces
 
 EXPERIMENT = "control"  # of saved agents: the command line plays, films and evaluates them
+RECORDED = "episodes that were passed to it"  # in place of a path, of agents that did not play
 ROWS_AT_ONCE = 16_384  # that are scored side by side, padding among them
 
 Environment = str | gymnasium.Env | Callable[[], gymnasium.Env]
@@ -318,6 +319,7 @@ class WorldModelAgent:
             raise RunError(f"{path} is a run of {folder.experiment}, not of an agent")
         config = cattrs.structure(saved["agent"], AgentConfig)
         world = world_from(saved["environment"], *read_spaces(folder.episodes))
+        world = world._replace(is_recorded=saved.get("data") is not None)
         if env is not None:
             world = world._replace(source=EnvironmentSource(env))
         agent = cls.__new__(cls)
@@ -401,12 +403,15 @@ def world_from(
 def _new_folder(path: Path, config: AgentConfig, world: World) -> RunFolder:
     """The folder of a new run of an agent."""
     source = world.source
-    counts = ("num_envs", "workers", "is_recorded")
-    environment: dict[str, Any] = {name: getattr(world, name) for name in counts}
+    environment: dict[str, Any] = {"num_envs": world.num_envs, "workers": world.workers}
     if source is not None and isinstance(source.env, str):
         arguments = json.dumps(dict(source.arguments or {}))
         environment |= {"env": source.env, "arguments": arguments, **source.options}
-    described = {"environment": environment, "agent": cattrs.unstructure(config)}
+    described = {
+        "environment": environment,
+        "data": RECORDED if world.is_recorded else None,
+        "agent": cattrs.unstructure(config),
+    }
     folder = RunFolder.create(path, EXPERIMENT, described)
     write_spaces(folder.episodes, world.observation_space, world.action_space)
     return folder

@@ -9,7 +9,6 @@ import pytest
 import torch
 from kinds import MADE, write_files
 from test_cli import worldmodel
-from worldmodel.experiments.runs.folder import RunFolder
 
 from worldmodel import Episodes, Sequences, action_codec, experiments, log_prob
 from worldmodel.envs import ToyGameFilter
