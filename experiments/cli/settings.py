@@ -13,10 +13,6 @@ from worldmodel.experiments.recordings.config import GenerateConfig
 from worldmodel.experiments.show.config import PlayConfig, VideoConfig
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-EnvPath = Annotated[
-    Path | None,
-    tyro.conf.arg(help="Folder of the environment's module, if it has moved since the training."),
-]
 Config = TypeVar("Config")
 Settings = TypeVar("Settings")
 
@@ -41,7 +37,8 @@ class Resume:
 
     path: RunPath
     """The run's folder."""
-    env_path: EnvPath = None
+    env_path: Path | None = None
+    """Folder of the environment's module, if it has moved since the training."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,8 @@ class Evaluate(Generic[Settings]):
     settings: tyro.conf.OmitArgPrefixes[Settings]
     json: bool = False
     """Print one JSON object and nothing else."""
-    env_path: EnvPath = None
+    env_path: Path | None = None
+    """Folder of the environment's module, if it has moved since the training."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,8 @@ class Report:
     """The run's folder."""
     out: Path | None = None
     """The page to be written; report.html in the run's folder by default."""
-    env_path: EnvPath = None
+    env_path: Path | None = None
+    """Folder of the environment's module, if it has moved since the training."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,8 @@ class Play:
     path: RunPath
     """The run's folder."""
     config: tyro.conf.OmitArgPrefixes[PlayConfig] = field(default_factory=PlayConfig)
-    env_path: EnvPath = None
+    env_path: Path | None = None
+    """Folder of the environment's module, if it has moved since the training."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,8 @@ class Video:
     out: tuple[Path, ...] = ()
     """Files to write, .mp4, .gif or .webp; by default videos/<kind>.mp4 and .gif in the run."""
     config: tyro.conf.OmitArgPrefixes[VideoConfig] = field(default_factory=VideoConfig)
-    env_path: EnvPath = None
+    env_path: Path | None = None
+    """Folder of the environment's module, if it has moved since the training."""
 
 
 @dataclass(frozen=True)
