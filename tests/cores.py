@@ -1,34 +1,43 @@
-"""Every core that the laws run over, world models around them, and noise fed by hand."""
+"""Every core that the laws run over, by name, as laws check it."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
-from unittest import mock
 
 import torch
-from gymnasium import spaces
-from torch import Tensor
 
-from worldmodel import (
-    RNN,
-    RSSM,
-    SRNN,
-    VAE,
-    VRNN,
-    Independent,
-    ObservationDecoder,
-    PerceptDecoder,
-    PerceptEncoder,
-    Row,
-    SequenceCore,
-    Sequences,
-    WorldModel,
-    context_size,
-    decoder_for,
-    encoder_for,
+from worldmodel import RNN, RSSM, SRNN, VAE, VRNN, Independent, SequenceCore
+from worldmodel.testing import CoreCase
+from worldmodel.testing.material import (
+    BITS,
+    PLANE,
+    REWARDS,
+    SYMBOLS,
+    excite,
+    fed,
+    noise_for,
+    padded,
+    random_rows,
 )
-from worldmodel.cores import base
+
+__all__ = [
+    "BITS",
+    "CASES",
+    "CORES",
+    "FILTERING",
+    "LATENT",
+    "PLANE",
+    "REWARDS",
+    "SMOOTHING",
+    "SYMBOLS",
+    "excite",
+    "fed",
+    "make_core",
+    "make_model",
+    "noise_for",
+    "padded",
+    "random_rows",
+]
 
 
 def _srnn(context_size: int, evidence_size: int, **options: Any) -> SRNN:
@@ -68,116 +77,35 @@ CORES: dict[str, Callable[..., SequenceCore]] = {
 }
 FILTERING = [name for name in CORES if "smoothing" not in name]
 SMOOTHING = [name for name in CORES if "smoothing" in name]
-DEAF = {"vae"}  # hear no contexts, and remember nothing
 LATENT = [name for name in CORES if not name.startswith("rnn")]
 
-SYMBOLS = spaces.Discrete(3, start=1)
-BITS = spaces.Discrete(2)
-PLANE = spaces.Box(-10, 10, (2,))
-REWARDS = (-1.0, 0.0, 2.0)
+# What laws are told of some: the weight of the divergence and the updates with which latents come
+# to say something, and how much that is.
+TOLD: dict[str, dict[str, Any]] = {
+    "independent smoothing": {"says": 0.003},
+    "srnn skip": {"says": 0.001},
+    "rssm gaussian": {"fits": ((0.4, 100),)},
+    "rssm categorical": {"fits": ((0.0, 7),)},
+    "rssm gru layers": {"fits": ((0.6, 100),)},
+    "vae": {"deaf": True, "fits": ((5.0, 100),)},
+}
 
 
-def make_core(name: str, context_size: int = 3, evidence_size: int = 2, seed: int = 0):
+def _case(name: str) -> CoreCase:
+    told: dict[str, Any] = {"says": 0.05}
+    if name.startswith("independent"):
+        told |= {"fixed_prior": True, "fits": ((0.6, 100),)}
+    return CoreCase(CORES[name], name, **told | TOLD.get(name, {}))
+
+
+CASES = {name: _case(name) for name in CORES}
+
+
+def make_core(name: str, *sizes: int, **options: Any) -> SequenceCore:
     """The core `name`, small, in float64, none of its parameters zero."""
-    torch.manual_seed(seed)
-    return excite(CORES[name](context_size, evidence_size).double())
+    return CASES[name].core(*sizes, **options)
 
 
-def make_model(
-    name: str,
-    feedback: bool = True,
-    history: int = 1,
-    observations: spaces.Space = SYMBOLS,
-    rewards: Sequence[float] | None = REWARDS,
-    silent: bool = False,
-    actions: int = 2,
-    seed: int = 0,
-    regression: bool = False,
-) -> WorldModel:
-    """A world model around the core `name`; rewards None: a density; silent: neither rewards
-    nor ends; regression: of rewards, beside their likelihood."""
-    torch.manual_seed(seed)
-    encoder = PerceptEncoder(encoder_for(observations), rewards=not silent)
-    core = CORES[name](context_size(actions, encoder.size, feedback, history), encoder.size)
-    head = decoder_for(observations, 4)
-    if silent:
-        decoder = ObservationDecoder(core.feature_size, 4, head)
-    else:
-        decoder = PerceptDecoder(
-            core.feature_size,
-            4,
-            head,
-            encoder_for(observations),
-            rewards,
-            reward_regression=regression,
-        )
-    return excite(WorldModel(encoder, core, decoder, actions, feedback, history).double())
-
-
-def excite(module):
-    """Adds noise to all parameters, so that no bias hides behind a zero."""
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(0.4 * torch.randn_like(parameter))
-    return module
-
-
-def random_rows(
-    time: int,
-    batch: int,
-    observations: spaces.Space = SYMBOLS,
-    actions: int = 2,
-    rewards: Sequence[float] | None = REWARDS,
-    seed: int = 0,
-) -> Row:
-    """Rows [T, B, ...] of one episode each, drawn without regard to any model."""
-    torch.manual_seed(seed)
-    first = torch.zeros(time, batch, dtype=torch.bool)
-    first[0] = True
-    if isinstance(observations, spaces.Discrete):
-        start = int(observations.start)
-        observation = torch.randint(start, start + int(observations.n), (time, batch))
-    else:
-        observation = torch.randn(time, batch, *observations.shape).double()
-    action = torch.nn.functional.one_hot(torch.randint(actions, (time, batch)), actions).double()
-    if rewards is None:
-        reward = torch.randn(time, batch).double()
-    else:
-        reward = torch.tensor(rewards).double()[torch.randint(len(rewards), (time, batch))]
-    return Row(
-        first,
-        action.masked_fill(first[..., None], 0.0),
-        observation,
-        reward.masked_fill(first, 0.0),
-        (torch.rand(time, batch) < 0.3) & ~first,
-    )
-
-
-def padded(rows: Row, lengths: Sequence[int]) -> Sequences:
-    """Sequences of which only the first `lengths` [B] rows are valid, all of those scored."""
-    mask = torch.arange(len(rows.first))[:, None] < torch.tensor(lengths)
-    return Sequences(rows, mask, mask)
-
-
-def noise_for(model, time: int, batch: int, particles: int = 1, seed: int = 0) -> Tensor:
-    """Noise for the latents of a model or a core, [T, K * B, Z]."""
-    core = getattr(model, "core", model)
-    size = core.initial_state(1).latent.shape[-1]
-    classes = getattr(getattr(core, "core", core), "latent_classes", 0)
-    size //= classes or 1  # one number for each categorical
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(time, particles * batch, size, generator=generator, dtype=torch.float64)
-
-
-@contextmanager
-def fed(noise: Iterable[Tensor]) -> Iterator[None]:
-    """Latents are drawn with this noise, one tensor a row."""
-    queue = iter(noise)
-
-    def draw(like: Tensor) -> Tensor:
-        value = next(queue)
-        assert value.shape == like.shape, f"noise {tuple(value.shape)} for {tuple(like.shape)}"
-        return value
-
-    with mock.patch.object(base, "standard_normal", draw):
-        yield
+def make_model(name: str, *options: Any, **others: Any) -> Any:
+    """A world model around the core `name`; options: of `testing.material.model_around`."""
+    return CASES[name].model(*options, **others)
