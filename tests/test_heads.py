@@ -11,6 +11,7 @@ import pytest
 import torch
 from cores import excite
 from gymnasium import spaces
+from laws import every_law_of
 from scipy import stats
 from torch import distributions as td
 
@@ -54,6 +55,7 @@ from worldmodel.codecs import (
 )
 from worldmodel.codecs.regression import symexp, symlog
 from worldmodel.distributions import Chain, DiscretisedLogistics, dequantise
+from worldmodel.testing import HEAD_LAWS, HeadCase
 
 FEATURES = 4
 DRAWS = 20000
@@ -188,10 +190,19 @@ GREEDY |= {"tanh-normal"}  # what a greedy agent does: medians
 every_head = pytest.mark.parametrize("name", CASES)
 
 
+def head_case(name):
+    make, *points = CASES[name]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return HeadCase(excite(make().double()), *points, is_greedy=name in GREEDY, name=name)
+
+
+HEADS_TO_CHECK = {name: head_case(name) for name in CASES}
+
+
 def make(name):
     """The head `name` in float64, none of whose parameters is zero."""
-    torch.manual_seed(0)
-    return excite(CASES[name].make().double())
+    return HEADS_TO_CHECK[name].copied()
 
 
 def normal(*shape, seed=0):
@@ -201,23 +212,6 @@ def normal(*shape, seed=0):
 
 def close(found, expected, atol=1e-12):
     torch.testing.assert_close(found, expected, rtol=0, atol=atol)
-
-
-def table(name, distribution):
-    """The probability of every point under a distribution with batch shape [], [N]."""
-    return distribution.log_prob(CASES[name].points).exp() * CASES[name].volume
-
-
-def numbers(value, dimensions):
-    """The leaves of values with so many leading dimensions, side by side, float [*, D]."""
-    parts = [leaf.double().reshape(*leaf.shape[:dimensions], -1) for leaf in nested.leaves(value)]
-    return torch.cat(parts, -1)
-
-
-def statistics(value, dimensions):
-    """The numbers of values and all their products, [*, D + D * D]."""
-    x = numbers(value, dimensions)
-    return torch.cat([x, (x[..., :, None] * x[..., None, :]).flatten(-2)], -1)
 
 
 def kinds(base):
@@ -230,133 +224,26 @@ def kinds(base):
 
 def test_every_head_is_in_the_list():
     heads = set(kinds(DistModule))
-    assert heads == {type(case.make()) for case in CASES.values()}
+    assert heads == {type(case.head) for case in HEADS_TO_CHECK.values()}
     assert {kind.__name__ for kind in heads} <= set(codecs.__all__)
 
 
-@every_head
-def test_heads_are_normalised(name):
-    head = make(name)
-    for features in normal(3, FEATURES):
-        close(table(name, head(features)).sum(), torch.tensor(1.0).double(), CASES[name].atol)
+@every_law_of(HEAD_LAWS, HEADS_TO_CHECK)
+def test_every_head_obeys(law, case, setting):
+    law(case, **setting)
 
 
 @every_head
-def test_heads_draw_what_they_score(name):
-    """The mean of every number and of every product of two, within 4 standard errors."""
+def test_what_a_head_lacks_it_says(name):
     distribution = make(name)(normal(FEATURES))
-    drawn = distribution.sample((DRAWS,))
-    found = statistics(drawn, 1)
-    expected = table(name, distribution) @ statistics(CASES[name].points, 1)
-    error = found.std(0) / DRAWS**0.5
-    assert ((found.mean(0) - expected).abs() <= 4 * error + 1e-12).all()
-    assert found.std(0).max() > 0.1
-
-
-@every_head
-def test_the_mean_is_that_of_the_probabilities(name):
-    distribution = make(name)(normal(FEATURES))
-    if name in WITHOUT_MEAN:
-        with pytest.raises(NotImplementedError):
-            _ = distribution.mean
-        return
-    expected = table(name, distribution) @ numbers(CASES[name].points, 1)
-    close(numbers(distribution.mean, 0), expected, 10 * CASES[name].atol)
-
-
-@pytest.mark.parametrize("name", [name for name in CASES if name not in GREEDY])
-def test_nothing_is_more_probable_than_the_mode(name):
-    distribution = make(name)(normal(FEATURES))
-    if name in WITHOUT_MODE:
-        with pytest.raises(NotImplementedError):
-            _ = distribution.mode
-        return
-    best = distribution.log_prob(CASES[name].points).max()
-    excess = distribution.log_prob(distribution.mode) - best
-    assert -1e-12 <= excess <= 0.05  # a grid comes near it
-
-
-@every_head
-@pytest.mark.parametrize("leading", [(), (5,), (2, 3, 5)])
-def test_void_is_in_the_support_of_its_head(name, leading):
-    head = make(name)
-    distribution = head(normal(*leading, FEATURES))
-    assert distribution.batch_shape == leading
-    void = nested.map(lambda leaf: leaf.expand((*leading, *leaf.shape)), head.void)
-    for value in (void, distribution.sample()):
-        log_prob = distribution.log_prob(value)
-        assert log_prob.shape == leading
-        assert log_prob.isfinite().all()
-    shapes = [leaf.shape for leaf in nested.leaves(void)]
-    assert [leaf.shape for leaf in nested.leaves(distribution.sample())] == shapes
-    more = distribution.sample((7,))
-    assert [leaf.shape for leaf in nested.leaves(more)] == [(7, *shape) for shape in shapes]
-
-
-@every_head
-def test_heads_broadcast_over_particles(name):
-    """Distributions [T, K, B] score values [T, 1, B]."""
-    head = make(name)
-    features = normal(4, 2, 3, FEATURES)
-    value = head(features[:, 0]).sample()
-    found = head(features).log_prob(nested.map(lambda leaf: leaf[:, None], value))
-    assert found.shape == (4, 2, 3)
-    for k in range(2):
-        close(found[:, k], head(features[:, k]).log_prob(value))
-
-
-@every_head
-def test_a_head_reads_every_row_alone(name):
-    head = make(name)
-    features = normal(5, FEATURES).requires_grad_()
-    value = head(features).sample()
-    for b, log_prob in enumerate(head(features).log_prob(value)):
-        gradient = torch.autograd.grad(log_prob, features, retain_graph=True)[0]
-        assert (gradient[torch.arange(5) != b] == 0).all()
-        assert (gradient[b] != 0).any()
-
-
-@every_head
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_gradients_are_finite_even_for_extreme_features(name, dtype):
-    head = make(name).to(dtype)
-    for scale in (1.0, 1e3, -1e3):
-        features = (scale * normal(20, FEATURES)).to(dtype).requires_grad_()
-        for value in (head(features).sample(), head(-features).sample()):
-            log_prob = head(features).log_prob(value)
-            assert log_prob.dtype == dtype
-            assert log_prob.isfinite().all()
-            wanted = [features, *head.parameters()]
-            for gradient in torch.autograd.grad(log_prob.sum(), wanted, allow_unused=True):
-                assert gradient is None or gradient.isfinite().all()
-
-
-@every_head
-def test_single_precision_gives_the_same(name):
-    head = make(name)
-    features = normal(20, FEATURES)
-    value = head(features).sample()
-    expected = head(features).log_prob(value)
-    single = nested.map(lambda x: x.float() if x.is_floating_point() else x, value)
-    found = head.float()(features.float()).log_prob(single)
-    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-4)
-
-
-@every_head
-def test_what_a_head_gives_can_be_printed(name):
-    assert type(make(name)(normal(2, FEATURES))).__name__ in repr(make(name)(normal(FEATURES)))
-
-
-@every_head
-def test_draws_carry_gradients_where_they_say_so(name):
-    features = normal(3, FEATURES).requires_grad_()
-    distribution = make(name)(features)
-    assert all(not leaf.requires_grad for leaf in nested.leaves(distribution.sample()))
+    for what, lacking in (("mean", WITHOUT_MEAN), ("mode", WITHOUT_MODE)):
+        if name in lacking and not (what == "mode" and name in GREEDY):
+            with pytest.raises(NotImplementedError):
+                getattr(distribution, what)
+        else:
+            assert getattr(distribution, what) is not None
     is_chain = isinstance(distribution, Chain)  # cannot know of parts to come
     assert distribution.has_rsample == (name in REPARAMETRISED or is_chain)
-    if name in REPARAMETRISED:
-        drawn = sum(leaf.sum() for leaf in nested.leaves(distribution.rsample()))
-        assert torch.autograd.grad(drawn, features)[0].isfinite().all()
 
 
 # What is special about one head.

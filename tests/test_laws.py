@@ -21,6 +21,7 @@ from cores import (
     random_rows,
 )
 from gymnasium import spaces
+from laws import every_law_of
 from perfect import perfect_model
 
 import worldmodel
@@ -32,19 +33,7 @@ from worldmodel.testing.core_laws import core_states
 from worldmodel.testing.law import close as nearly, jacobian
 
 
-def checks(laws, cases):
-    """Each law, of each case that it concerns, in each of its settings."""
-    for law, case in itertools.product(laws, cases):
-        if law.concerns(case):
-            for setting in law.settings:
-                said = [f"{key}={value}" for key, value in setting.items()]
-                names = "-".join([law.name, str(case), *said])
-                yield pytest.param(law, case, setting, id=names)
-
-
-@pytest.mark.parametrize(
-    ("law", "case", "setting"), list(checks([*CORE_LAWS, *LIKELIHOOD_LAWS], CASES.values()))
-)
+@every_law_of([*CORE_LAWS, *LIKELIHOOD_LAWS], CASES)
 def test_every_core_obeys(law, case, setting):
     law(case, **setting)
 

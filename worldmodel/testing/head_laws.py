@@ -11,7 +11,6 @@ from worldmodel import nested
 from worldmodel.codecs import DistModule
 from worldmodel.distributions import Chain
 from worldmodel.testing.law import SIGMAS, Laws, close, demand, finite, unreached
-from worldmodel.testing.material import excite
 
 DRAWS = 20_000
 
@@ -21,7 +20,7 @@ class HeadCase:
     """A head to be checked, and points on which its probabilities add up."""
 
     head: DistModule
-    """Of features [*, input_size]; it is copied."""
+    """Of features [*, input_size], in float64, none of its parameters zero (see `excite`)."""
     points: Any
     """Leaves [N, ...]: every value, or the middles of cells of one size that fill its support."""
     volume: float = 1.0
@@ -37,10 +36,9 @@ class HeadCase:
     def __str__(self) -> str:
         return self.name or type(self.head).__name__
 
-    def excited(self) -> DistModule:
-        """The head in float64, none of its parameters zero."""
-        torch.manual_seed(0)
-        return excite(copy.deepcopy(self.head).double())
+    def copied(self) -> DistModule:
+        """The head, to be changed."""
+        return copy.deepcopy(self.head)
 
     def features(self, *leading: int) -> Tensor:
         torch.manual_seed(0)
@@ -68,8 +66,9 @@ def statistics(value: Any, dimensions: int) -> Tensor:
 
 @HEAD_LAWS.add()
 def heads_are_normalised(case: HeadCase) -> None:
-    """The probabilities of all values add up to one, whatever the features."""
-    head = case.excited()
+    """The probabilities of all values add up to one, whatever the features (and the points that
+    the law is given leave out none that matters)."""
+    head = case.copied()
     for features in case.features(3):
         total = float(case.table(head(features)).sum())
         demand(abs(total - 1) <= case.atol, f"the probabilities of all points add up to {total}")
@@ -78,7 +77,7 @@ def heads_are_normalised(case: HeadCase) -> None:
 @HEAD_LAWS.add()
 def heads_draw_what_they_score(case: HeadCase) -> None:
     """The mean of every number and of every product of two, within 4 standard errors."""
-    distribution = case.excited()(case.features())
+    distribution = case.copied()(case.features())
     found = statistics(distribution.sample((DRAWS,)), 1)
     expected = case.table(distribution) @ statistics(case.points, 1)
     error = found.std(0) / DRAWS**0.5
@@ -95,7 +94,7 @@ def heads_draw_what_they_score(case: HeadCase) -> None:
 @HEAD_LAWS.add()
 def the_mean_is_that_of_the_probabilities(case: HeadCase) -> None:
     """Or there is none: a distribution without a `mean` raises NotImplementedError."""
-    distribution = case.excited()(case.features())
+    distribution = case.copied()(case.features())
     try:
         mean = distribution.mean
     except NotImplementedError:
@@ -107,7 +106,7 @@ def the_mean_is_that_of_the_probabilities(case: HeadCase) -> None:
 @HEAD_LAWS.add(concerns=lambda case: not case.is_greedy)
 def nothing_is_more_probable_than_the_mode(case: HeadCase) -> None:
     """Or there is none: a distribution without a `mode` raises NotImplementedError."""
-    distribution = case.excited()(case.features())
+    distribution = case.copied()(case.features())
     try:
         mode = distribution.mode
     except NotImplementedError:
@@ -123,7 +122,7 @@ def nothing_is_more_probable_than_the_mode(case: HeadCase) -> None:
 @HEAD_LAWS.add([{"leading": ()}, {"leading": (5,)}, {"leading": (2, 3, 5)}])
 def void_is_in_the_support_of_its_head(case: HeadCase, leading: tuple[int, ...]) -> None:
     """`void` and draws have finite log probabilities of the batch shape, and the same shapes."""
-    head = case.excited()
+    head = case.copied()
     distribution = head(case.features(*leading))
     demand(distribution.batch_shape == leading, f"a batch shape of {distribution.batch_shape}")
     void = nested.map(lambda leaf: leaf.expand((*leading, *leaf.shape)), head.void)
@@ -142,7 +141,7 @@ def void_is_in_the_support_of_its_head(case: HeadCase, leading: tuple[int, ...])
 @HEAD_LAWS.add()
 def heads_broadcast_over_particles(case: HeadCase) -> None:
     """Distributions [T, K, B] score values [T, 1, B]."""
-    head, features = case.excited(), case.features(4, 2, 3)
+    head, features = case.copied(), case.features(4, 2, 3)
     value = head(features[:, 0]).sample()
     found = head(features).log_prob(nested.map(lambda leaf: leaf[:, None], value))
     demand(found.shape == (4, 2, 3), f"log probabilities of shape {tuple(found.shape)}")
@@ -154,7 +153,7 @@ def heads_broadcast_over_particles(case: HeadCase) -> None:
 @HEAD_LAWS.add()
 def a_head_reads_every_row_alone(case: HeadCase) -> None:
     """The log probability of a row depends on its own features, and on no others."""
-    head, features = case.excited(), case.features(5).requires_grad_()
+    head, features = case.copied(), case.features(5).requires_grad_()
     value = head(features).sample()
     for b, log_prob in enumerate(head(features).log_prob(value)):
         gradient = torch.autograd.grad(log_prob, features, retain_graph=True)[0]
@@ -165,7 +164,7 @@ def a_head_reads_every_row_alone(case: HeadCase) -> None:
 @HEAD_LAWS.add([{"dtype": torch.float32}, {"dtype": torch.float64}])
 def gradients_are_finite_even_for_extreme_features(case: HeadCase, dtype: torch.dtype) -> None:
     """Features of 1,000, and values that are drawn from quite other ones."""
-    head = case.excited().to(dtype)
+    head = case.copied().to(dtype)
     for scale in (1.0, 1e3, -1e3):
         features = (scale * case.features(20)).to(dtype).requires_grad_()
         for value in (head(features).sample(), head(-features).sample()):
@@ -180,7 +179,7 @@ def gradients_are_finite_even_for_extreme_features(case: HeadCase, dtype: torch.
 @HEAD_LAWS.add()
 def single_precision_gives_the_same(case: HeadCase) -> None:
     """Log probabilities in float32 are those in float64, to a thousandth."""
-    head, features = case.excited(), case.features(20)
+    head, features = case.copied(), case.features(20)
     value = head(features).sample()
     expected = head(features).log_prob(value)
     single = nested.map(lambda x: x.float() if x.is_floating_point() else x, value)
@@ -192,7 +191,7 @@ def single_precision_gives_the_same(case: HeadCase) -> None:
 @HEAD_LAWS.add()
 def what_a_head_gives_can_be_printed(case: HeadCase) -> None:
     """By the name of its class."""
-    head = case.excited()
+    head = case.copied()
     kind, said = type(head(case.features(2))).__name__, repr(head(case.features()))
     demand(kind in said, f"{said} does not name {kind}")
 
@@ -201,7 +200,7 @@ def what_a_head_gives_can_be_printed(case: HeadCase) -> None:
 def draws_carry_gradients_where_they_say_so(case: HeadCase) -> None:
     """`sample` never does; `rsample` where `has_rsample` is true, and the gradient is finite."""
     features = case.features(3).requires_grad_()
-    distribution = case.excited()(features)
+    distribution = case.copied()(features)
     recorded = any(leaf.requires_grad for leaf in nested.leaves(distribution.sample()))
     demand(not recorded, "`sample` records a gradient")
     is_chain = isinstance(distribution, Chain)  # cannot know of parts to come
