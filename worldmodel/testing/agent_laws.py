@@ -145,14 +145,14 @@ def thoughts_do_not_peek(case: AgentCase) -> None:
         same(case.thoughts(begun)[0][:t], case.thoughts(rows)[0][:t], f"thoughts before row {t}")
 
 
-@AGENT_LAWS.add([{"leading": ()}, {"leading": (5,)}, {"leading": (4, 5)}])
+@AGENT_LAWS.add([{"leading": ()}, {"leading": (5,)}, {"leading": (3, 5)}])
 def a_policy_draws_actions_of_the_space(case: AgentCase, leading: tuple[int, ...]) -> None:
     """Given thoughts [*, F], zero as before the first row as well, it draws codes [*, A] that
     stand for actions of the space."""
     codec = action_codec(case.action_space)
     thoughts = case.thoughts(case.rows())[0].flatten(0, 1)
     number = int(np.prod(leading))
-    chosen = thoughts[:number].reshape(*leading, -1) if leading else thoughts[0]
+    chosen = thoughts[:number].reshape(*leading, case.agent.thought_size)
     for thought in (chosen, torch.zeros_like(chosen)):
         with torch.no_grad():
             policy = case.agent.policy(thought)
