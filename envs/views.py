@@ -11,22 +11,30 @@ from worldmodel.envs.showing import ObservationView, PoseView, can_pose
 from worldmodel.envs.toy_game_view import ToyGameView
 from worldmodel.registry import Registry
 
-VIEWS: Registry[Callable[[WorldModel, gymnasium.Env], View]] = Registry(
-    "view",
-    {
-        "worldmodel/ToyGame-v0": lambda model, env: ToyGameView(
-            model, env.get_wrapper_attr("width"), env.get_wrapper_attr("classes")
-        )
-    },
+ViewMaker = Callable[[WorldModel, spaces.Space, gymnasium.Env | None], View]
+
+
+def _of_toy_game(model: WorldModel, space: spaces.Space, env: gymnasium.Env | None) -> View:
+    if env is None:
+        raise ValueError("the view of the toy game needs the game, for its width and classes")
+    return ToyGameView(model, env.get_wrapper_attr("width"), env.get_wrapper_attr("classes"))
+
+
+def _of_observations(model: WorldModel, space: spaces.Space, env: gymnasium.Env | None) -> View:
+    return ObservationView(space, model.reach)
+
+
+VIEWS: Registry[ViewMaker] = Registry(
+    "view", {"observation": _of_observations, "worldmodel/ToyGame-v0": _of_toy_game}
 )
-"""By the id of an environment: makes the view of its dreams, from the world model and one real
-environment."""
+"""By name, or by the id of the environment whose dreams they show: makes a view from the world
+model, the space of observations as it reads them, and one real environment, if there is one."""
 
 
-def register_view(id: str, make: Callable[[WorldModel, gymnasium.Env], View]) -> None:
-    """Adds the view of an environment's dreams to `VIEWS`, in which `play`, `video` and `report`
-    show them from now on."""
-    VIEWS.register(id, make)
+def register_view(name: str, make: ViewMaker) -> None:
+    """Adds a view of dreams to `VIEWS`: `play` and `video` show them by it with --picture NAME, and
+    those of an environment of the id `name` anyway."""
+    VIEWS.register(name, make)
 
 
 def view_for(model: WorldModel, space: spaces.Space, env: gymnasium.Env | None) -> View:
@@ -34,8 +42,8 @@ def view_for(model: WorldModel, space: spaces.Space, env: gymnasium.Env | None) 
     environment's id; else states as the environment renders them, where it is known how to set it
     to one; else observations as they are."""
     id = "" if env is None or env.spec is None else env.spec.id
-    if env is not None and id in VIEWS:
-        return VIEWS[id](model, env)
+    if id in VIEWS:
+        return VIEWS[id](model, space, env)
     if env is not None and can_pose(env):
         return PoseView(env)
     return ObservationView(space, model.reach)

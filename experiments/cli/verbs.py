@@ -156,7 +156,7 @@ def report(settings: of.Report, reporter: Reporter) -> None:
 def play(settings: of.Play, reporter: Reporter) -> None:
     """A run's worlds, with a person at the controls."""
     folder = RunFolder.open(settings.path)
-    parts = _playable(folder, "play")
+    parts = _playable(folder, "play", settings.config.picture)
     face = import_module(f"worldmodel.experiments.show.play.{settings.config.view}")
     face.play(parts, settings.config, folder.videos)
 
@@ -164,18 +164,18 @@ def play(settings: of.Play, reporter: Reporter) -> None:
 def video(settings: of.Video, reporter: Reporter) -> None:
     """A film of a run's worlds, with an agent at the controls."""
     folder = RunFolder.open(settings.path)
-    parts = _playable(folder, "video")
+    parts = _playable(folder, "video", settings.config.picture)
     from worldmodel.experiments.show.video import write_film
 
     write_film(parts, settings.config, settings.out, folder.videos, reporter)
 
 
-def _playable(folder: RunFolder, verb: str) -> Any:
+def _playable(folder: RunFolder, verb: str, picture: str = "auto") -> Any:
     """A run's worlds, for verbs that show them, on one thread: one game is too little work for
-    more."""
+    more. picture: the view that draws the dream."""
     load = offered(folder, "playable", verb)
     torch.set_num_threads(1)
-    return load(folder)
+    return load(folder, picture)
 
 
 def export(settings: of.Export, reporter: Reporter) -> None:

@@ -77,7 +77,11 @@ def load(folder: RunFolder) -> Run:
     return load_run(folder)[0]
 
 
-playable = load
+def playable(folder: RunFolder, picture: str = "auto") -> Run:
+    """The same, whose dreams are shown by the view of this name."""
+    run = load(folder)
+    run.picture_name = picture
+    return run
 
 
 def settings(config: RLConfig) -> EvaluationConfig:

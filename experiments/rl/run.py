@@ -16,6 +16,7 @@ from worldmodel.agents.training import World
 from worldmodel.agents.world_model_agent import world_from
 from worldmodel.checkpoint import Checkpoint, list_checkpoints
 from worldmodel.envs import (
+    VIEWS,
     CodeView,
     EnvironmentSource,
     GymEnvironment,
@@ -41,6 +42,7 @@ class Run:
         self.config = config
         self.world = world
         self.components = components
+        self.picture_name = "auto"  # of the view that shows dreams, one of `worldmodel.envs.VIEWS`
 
     def __repr__(self) -> str:
         env = self.config.environment.env or "recorded episodes"
@@ -139,9 +141,11 @@ class Run:
 
     @functools.cached_property
     def _view(self) -> View:
+        one = self.one if self.has_environment else None
+        if self.picture_name != "auto":
+            return VIEWS[self.picture_name](self.model, self.observation_space, one)
         if self.components.image_encoder is not None:
             return CodeView(self.components.image_encoder)
-        one = self.one if self.has_environment else None
         return view_for(self.model, self.observation_space, one)
 
 

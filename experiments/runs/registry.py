@@ -31,7 +31,8 @@ class Experiment(NamedTuple):
     - check(config): raises a RunError before a folder is made
     - remember(config) -> config: the same with what was found out while checking
     - load(folder) -> what the newest checkpoint holds, for scripts
-    - playable(folder) -> Playable: what `play` and `video` show
+    - playable(folder, picture) -> Playable: what `play` and `video` show, dreams by the view
+      `picture` of `worldmodel.envs.VIEWS` (auto: its own)
     - settings(config) -> settings, evaluate(folder, settings, note) -> result, tables(result)
     - generate(folder, settings, reporter) -> files
     - finish(folder, reporter): what is left to do when a run is trained and evaluated

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from worldmodel.names import PictureName
 from worldmodel.options import not_negative, positive
 
 WorldName = Literal["both", "real", "dream"]
@@ -24,6 +25,9 @@ class PlayConfig:
     """Of the game."""
     speed: float = 4.0
     """Steps a second, while time runs."""
+    picture: PictureName = "auto"
+    """What draws the dream: its run's own view (auto), its observations as they are
+    (observation), or a view of a plugin."""
     temperature: float = 1.0
     """Of the dream: below 1 nearer to what is most probable, above 1 wilder."""
     horizon: int | None = None
@@ -75,6 +79,9 @@ class VideoConfig:
     """Who acts: the trained policy, greedily, or chance."""
     seed: int = 0
     """Of the games."""
+    picture: PictureName = "auto"
+    """What draws the dream: its run's own view (auto), its observations as they are
+    (observation), or a view of a plugin."""
     fps: float | None = None
     """Frames a second; None: 2 where each step is a decision, and otherwise as the environment is
     rendered, at most 30."""
