@@ -32,8 +32,8 @@ model, the space of observations as it reads them, and one real environment, if 
 
 
 def register_view(name: str, make: ViewMaker) -> None:
-    """Adds a view of dreams to `VIEWS`: `play` and `video` show them by it with --picture NAME, and
-    those of an environment of the id `name` anyway."""
+    """Adds a view of dreams to `VIEWS`: `play` and `video` use it with --picture NAME, and for
+    environments of the id `name` anyway."""
     VIEWS.register(name, make)
 
 

@@ -14,7 +14,7 @@ from laws import every_law_of
 import worldmodel
 from worldmodel import (
     Agent,
-    Believer,
+    BeliefAgent,
     Dream,
     Environment,
     Greedy,
@@ -94,7 +94,7 @@ def double(name, make, observations=SYMBOLS, actions=ACTIONS):
 
 def believer(name, greedy=False):
     model = make_model(name, history=2, actions=3)
-    agent = Believer(model, Policy(model.belief_size, action_codec(ACTIONS), 8).double())
+    agent = BeliefAgent(model, Policy(model.belief_size, action_codec(ACTIONS), 8).double())
     return Greedy(agent) if greedy else agent
 
 
@@ -123,7 +123,7 @@ def remembering():
     games = DreamVectorEnv(dream, 2, observe="belief", autoreset_mode=AutoresetMode.SAME_STEP)
     options = {"n_steps": 8, "policy_kwargs": {"lstm_hidden_size": 4}}
     head = sb3.Head(sb3.Learner("RecurrentPPO", games, options).algorithm)
-    return sb3.Remembering(Believer(make_model("rnn").float(), head), head)
+    return sb3.Remembering(BeliefAgent(make_model("rnn").float(), head), head)
 
 
 BINARY = spaces.Discrete(2)

@@ -108,12 +108,12 @@ def test_an_objective_refuses_what_it_does_not_take():
 
 
 def test_a_method_takes_what_it_wants_of_what_is_offered():
-    from worldmodel import Believer, Dream, GenCore, action_codec
+    from worldmodel import BeliefAgent, Dream, GenCore, action_codec
     from worldmodel.agents import Critic, Policy
 
     space = spaces.Discrete(2)
     model = model_for(space, space, "rnn", hidden=3)
-    agent = Believer(model, Policy(model.belief_size, action_codec(space)))
+    agent = BeliefAgent(model, Policy(model.belief_size, action_codec(space)))
     core = GenCore(Dream(model, 5, space, space), agent)
     offered = {"critic": Critic(model.belief_size), "lambda_": 0.5, "unit": 2.0, "novelty": 1}
     found = {name: make_method(name, core, 4, 3, **offered) for name in METHODS}

@@ -59,7 +59,7 @@ def test_a_core(capsys):
     worldmodel(
         "--plugin linear train control --env CartPole-v1 --core linear --quick --out control"
     )
-    assert configuration("control")["world"]["core"] == "linear"
+    assert configuration("control")["agent"]["model"]["core"] == "linear"
     worldmodel("--plugin linear evaluate control --episodes 2 --held-out 2 --json")
     shown = capsys.readouterr().out
     assert json.loads(shown[shown.index("{") :])
@@ -129,8 +129,8 @@ def test_an_objective(capsys):
     worldmodel("--plugin halves train text --corpus verse.txt --bound half --quick --out text")
     assert configuration("text")["learning"]["bound"] == "half"
     worldmodel("--plugin halves evaluate text --bound half --json")
-    worldmodel("--plugin halves train toy-game --learning-bound half --quick --out game")
-    assert configuration("game")["learning"]["learning_bound"] == "half"
+    worldmodel("--plugin halves train toy-game --objective half --quick --out game")
+    assert configuration("game")["agent"]["learning"]["objective"] == "half"
 
 
 def test_a_way_to_train_policies():
@@ -153,9 +153,9 @@ def test_a_way_to_train_policies():
     worldmodel(
         "--plugin greedily train control --env CartPole-v1 --method signs --quick --out control"
     )
-    assert configuration("control")["dreaming"]["method"] == "signs"
+    assert configuration("control")["agent"]["policy"]["method"] == "signs"
     worldmodel("--plugin greedily train toy-game --method signs --quick --out game")
-    assert configuration("game")["policy"]["method"] == "signs"
+    assert configuration("game")["agent"]["policy"]["method"] == "signs"
 
 
 def test_a_recurrence():
@@ -209,13 +209,13 @@ def test_a_view():
             modes = ("rgb_array",)
             drawn = 0
 
-            def __init__(self, run):
-                self.run = run
+            def __init__(self, model, space, env):
+                self.model = model
 
             def initial_state(self, batch_size):
                 return None
 
-            def step(self, row, state, mind=None):
+            def step(self, row, state):
                 return row.observation
 
             def draw(self, state, mode):

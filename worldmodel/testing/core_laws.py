@@ -16,7 +16,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from worldmodel import nested
-from worldmodel.agent import Believer
+from worldmodel.agent import BeliefAgent
 from worldmodel.cores import Inference, SequenceCore
 from worldmodel.environment import Dream
 from worldmodel.likelihoods import log_prob
@@ -417,7 +417,7 @@ def thoughts_row_by_row_equal_beliefs_all_at_once(
     noise = noise_for(model, time, batch)
     with fed(noise):
         inference, _ = model.infer(Sequences.whole(rows), model.initial_state(batch))
-    believer = Believer(model, nn.Identity())  # type: ignore[arg-type]
+    believer = BeliefAgent(model, nn.Identity())  # type: ignore[arg-type]
     with fed(noise):
         thoughts, mind = nested.unroll(
             believer.step, nested.steps(rows), believer.initial_state(batch)
@@ -652,7 +652,7 @@ def beliefs_do_not_peek(case: CoreCase, feedback: bool, history: int) -> None:
     time = 4
     model = case.model(feedback, history, observations=PLANE, rewards=None)
     rows, sources = plane_rows(time)
-    believer = Believer(model, nn.Identity())  # type: ignore[arg-type]
+    believer = BeliefAgent(model, nn.Identity())  # type: ignore[arg-type]
     with fed(noise_for(model, time, 2)):
         inference, _ = model.infer(Sequences.whole(rows), model.initial_state(2))
     belief = model.core.belief(core_states(inference))
