@@ -87,14 +87,20 @@ class World(NamedTuple):
         is none."""
         return None if self.source is None else self.source.time_limit
 
-    def play(self, agent: Agent, episodes: int, seed: int) -> EpisodeStats:
+    def play(
+        self,
+        agent: Agent,
+        episodes: int,
+        seed: int,
+        note: Callable[[int], None] = lambda done: None,
+    ) -> EpisodeStats:
         """Plays whole episodes in the real environment; if that does not truncate, they are cut
-        after `LONGEST` steps."""
+        after `LONGEST` steps. note: called with the number of episodes that are over."""
         wanted = min(episodes, SIDE_BY_SIDE) if self.time_limit else episodes
         copies = self.side_by_side(wanted)
         environment = self.environment(copies, seed)
         with OwnNoise(seed)():
-            stats = play_episodes(environment, agent, episodes, copies, LONGEST)
+            stats = play_episodes(environment, agent, episodes, copies, LONGEST, note)
         environment.close()
         return stats
 

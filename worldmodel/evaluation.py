@@ -1,5 +1,6 @@
 """What an agent achieves in a world: whole episodes, played and counted."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -25,12 +26,13 @@ def play_episodes(
     episodes: int,
     copies: int | None = None,
     limit: int = 100_000,
+    note: Callable[[int], None] = lambda done: None,
 ) -> EpisodeStats:
     """Plays whole episodes: the first of each copy, then the second of each, and so on. (Those
     that finish first are the short ones.)
 
     copies: games side by side, by default one an episode; limit: steps after which an episode is
-    cut off, for worlds that never end.
+    cut off, for worlds that never end; note: called with the number of episodes that are over.
     """
     copies = episodes if copies is None else copies
     each = -(-episodes // copies)
@@ -44,7 +46,9 @@ def play_episodes(
     going_on = columns < episodes  # the copies whose rows still count
     while going_on.any():
         (row, _), state = core.step(state)
-        number += row.first.cpu().long()
+        if row.first.any():
+            number += row.first.cpu().long()
+            note(min(int(number.sum()), episodes))
         going_on &= number * copies + columns < episodes
         games = columns[going_on]
         place = number[games], games
@@ -54,6 +58,7 @@ def play_episodes(
         is_last = (number[games] + 1) * copies + games >= episodes
         over = terminated[place] | (lengths[place] >= limit)
         going_on[games] = ~(over & is_last) & (lengths[place] <= limit)
+    note(episodes)
     found = [part.flatten()[:episodes].numpy() for part in (returns, lengths, terminated)]
     missing = int((found[1] < 0).sum())
     if missing:

@@ -71,8 +71,12 @@ def real_returns(run: Run, episodes: int, seed: int, note: Note) -> dict[str, An
     """Of the greedy agent; None each, where there is no real environment."""
     if not run.has_environment:
         return dict.fromkeys(f"real_return_{key}" for key in ("mean", "iqm", "ci95"))
-    note("playing real episodes", 0, episodes)
-    stats = run.world.play(Greedy(run.components.player), episodes, seed)
+    stats = run.world.play(
+        Greedy(run.components.player),
+        episodes,
+        seed,
+        lambda done: note("playing real episodes", done, episodes),
+    )
     return _returns("real", stats, seed)
 
 
