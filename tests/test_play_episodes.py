@@ -58,7 +58,7 @@ def test_fewer_episodes_than_copies_are_those_of_the_first_copies():
 
 def test_one_is_told_how_many_episodes_are_over():
     told = []
-    play_episodes(world((9, 2), (1, 4, 5)), Always(2), 2, 4, note=told.append)
+    play_episodes(world((9, 2), (1, 4, 5)), Always(2), 4, 2, note=told.append)
     assert told[0] == 0
     assert told[-1] == 4
     assert set(told) == {0, 1, 2, 3, 4}

@@ -48,7 +48,7 @@ def play_episodes(
         (row, _), state = core.step(state)
         if row.first.any():
             number += row.first.cpu().long()
-            note(min(int(number.sum()), episodes))
+            note(min(int(number.clamp(max=each).sum()), episodes))
         going_on &= number * copies + columns < episodes
         games = columns[going_on]
         place = number[games], games

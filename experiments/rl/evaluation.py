@@ -83,7 +83,12 @@ def real_returns(run: Run, episodes: int, seed: int, note: Note) -> dict[str, An
 def dream_returns(run: Run, episodes: int, horizon: int, seed: int, note: Note) -> dict[str, Any]:
     """Of the same agent in dreams that begin with the model's own first rows."""
     with OwnNoise(seed)():
-        stats = play_episodes(run.dream(horizon), Greedy(run.agent), episodes)
+        stats = play_episodes(
+            run.dream(horizon),
+            Greedy(run.agent),
+            episodes,
+            note=lambda done: note("playing dreamt episodes", done, episodes),
+        )
     return _returns("dream", stats, seed)
 
 
