@@ -52,10 +52,7 @@ def configuration(run):
 
 
 def test_a_core(capsys):
-    source = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]
-    module("linear", f"{source}\nfrom worldmodel import register_core\n")
-    with open("linear.py", "a") as file:
-        file.write('\nregister_core("linear", Linear)\n')
+    module("linear", re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0])
     worldmodel(
         "--plugin linear train control --env CartPole-v1 --core linear --quick --out control"
     )
