@@ -10,8 +10,6 @@ import cores
 import pytest
 import torch
 from gymnasium import spaces
-from worldmodel.experiments.bench.by_hand import _set_decoder
-from worldmodel.experiments.bench.linear_gaussian import Chain, ChainPosterior, as_sequences
 
 import worldmodel
 from worldmodel import BOUNDS, CORES, ELBO, Dream, GenCore, Trainer, model_for
