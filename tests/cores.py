@@ -24,6 +24,7 @@ __all__ = [
     "BITS",
     "CASES",
     "CORES",
+    "DEAF",
     "FILTERING",
     "LATENT",
     "PLANE",
@@ -99,6 +100,7 @@ def _case(name: str) -> CoreCase:
 
 
 CASES = {name: _case(name) for name in CORES}
+DEAF = {name for name, case in CASES.items() if case.deaf}
 
 
 def make_core(name: str, *sizes: int, **options: Any) -> SequenceCore:
