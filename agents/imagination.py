@@ -82,10 +82,8 @@ def recorded_beliefs(
     ended: list[Tensor] = []
     while all(part.all() for part in ended):  # of a few rows, all may have ended episodes
         for block in replay.sample(window, 2 * number, from_start):
-            fresh = model.initial_state(block.mask.shape[1])
-            inferred = model.infer(block, fresh)[0].states
             valid = block.mask.flatten()
-            flat = nested.map(lambda leaf: leaf.flatten(0, 1), inferred)
+            flat = nested.map(lambda leaf: leaf.flatten(0, 1), model.states(block))
             beliefs.append(nested.index(flat, valid))
             ended.append(block.rows.terminated.flatten()[valid])
     alive = (~torch.cat(ended)).nonzero().flatten()

@@ -346,8 +346,8 @@ class AgentTraining(Job):
     def _meet(self, episodes: Episodes) -> None:
         """Extends the model's bounds of observations and its reward support to new data."""
         model = cast(Components, self.components).model
-        model.reach.widen(episodes.columns["observation"])
-        head = cast(Any, model.decoder).reward
+        model.percepts.reach.widen(episodes.columns["observation"])
+        head = cast(Any, model.percepts.decoder).reward
         if isinstance(head, FiniteHead):
             try:
                 head.extend(torch.as_tensor(episodes.rewards))
@@ -359,8 +359,7 @@ class AgentTraining(Job):
         model = cast(Components, self.components).model
         first = self.replay.episodes.typical()
         values = {"observation": first.columns["observation"], "reward": first.rewards}
-        for module in (model.encoder, model.decoder):
-            module.standardise(values)
+        model.percepts.standardise(values)
         for part in self.replay.episodes.portions():
             self._meet(part)
 

@@ -173,7 +173,7 @@ class ObservationView:
     """
 
     def __init__(self, space: spaces.Space, reach: Reach | None = None):
-        """reach: of the model (`WorldModel.reach`): how far the numbers went in reality, which is
+        """reach: of the model (`Percepts.reach`): how far the numbers went in reality, which is
         what strips span; without it, or where it does not know, the bounds of the space."""
         self.space = space
         self.images = {path: part for path, part in _ends(space) if is_image(part)}

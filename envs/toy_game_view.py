@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from worldmodel import ModelState, Row, WorldModel, nested
-from worldmodel.distributions import Categorical, Chain
+from worldmodel import ModelState, Prediction, Row, WorldModel, nested
+from worldmodel.distributions import Categorical
 from worldmodel.envs.toy_game import Action, draw_ring, ring_text
 
 
@@ -62,16 +62,15 @@ class ToyGameView:
         for steps in range(self.width):
             move = Action.NOOP if steps == 0 else Action.RIGHT
             code = F.one_hot(torch.full_like(first, int(move), dtype=torch.int64), len(Action))
-            percept, core = self.model.predict(code.to(mind.history.dtype), mind)
-            answer = self._probabilities(percept, batch_size)  # [B, classes]
+            code = code.to(mind.history.dtype)
+            prediction, core = self.model.predict(code, mind)
+            answer = self._probabilities(prediction, batch_size)  # [B, classes]
             cells.append(answer)
             if len(cells) == self.width:
                 break
             seen = answer.argmax(-1).repeat(self.particles)
-            value = cast(Chain, percept).then({"observation": seen}).mode
-            value |= {"observation": seen, "terminated": first}
-            history = self.model.remember(self.model.encoder((value, first)), mind.history)
-            mind = ModelState(core, history)
+            reward = prediction.consequences(seen).parts["reward"].mode
+            mind = self.model.advance(Row(first, code, seen, reward, first), core, mind)
         around = torch.stack(cells, 1)  # [B, width, classes], from the player on
         columns = (torch.arange(self.width) - state.position[:, None]) % self.width
         return around[torch.arange(batch_size)[:, None], columns]
@@ -87,6 +86,6 @@ class ToyGameView:
         draw = draw_ring if mode == "rgb_array" else ring_text
         return draw(np.eye(self.classes)[info["ring"][0]], int(info["position"][0]))
 
-    def _probabilities(self, percept: Any, batch_size: int) -> Tensor:
-        observation: Categorical = percept.first.parts["observation"]
+    def _probabilities(self, prediction: Prediction, batch_size: int) -> Tensor:
+        observation = cast(Categorical, prediction.observation)
         return observation.probs.unflatten(0, (self.particles, batch_size)).mean(0)

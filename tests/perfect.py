@@ -6,9 +6,9 @@ import torch
 from gymnasium import spaces
 
 import worldmodel
-from worldmodel import PerceptEncoder, SequenceCore, WorldModel, encoder_for, nested
-from worldmodel.codecs import DistModule
-from worldmodel.distributions import Categorical, Chain, FiniteSupport, Joint, Truth
+from worldmodel import PerceptEncoder, Percepts, SequenceCore, WorldModel, encoder_for, nested
+from worldmodel.codecs import Consequences, PerceptModule, Prediction
+from worldmodel.distributions import Categorical, FiniteSupport, Truth
 from worldmodel.envs import ToyGameFilter
 
 
@@ -83,7 +83,7 @@ class PerfectToyCore(SequenceCore):
         return self.features(state)
 
 
-class PerfectDecoder(DistModule):
+class PerfectDecoder(PerceptModule):
     """The filter's predictive distribution, read from its belief."""
 
     def __init__(self, core):
@@ -109,21 +109,21 @@ class PerfectDecoder(DistModule):
             [-torch.inf, 0.0] if core.exact.task == "free" else [0.0, -torch.inf]
         )
 
-        def consequences(value):
-            after = core.seen(belief, position, value["observation"])
+        def consequences(observation):
+            after = core.seen(belief, position, observation)
             ends = (after * core.solved).sum(-1)
             goes_on = (after * ~core.solved).sum(-1)
-            return Joint(
+            return Consequences(
                 {
                     "reward": FiniteSupport(reward.double().expand(*ends.shape, 2), self.rewards),
                     "terminated": Truth(ends.log() - goes_on.log()),
                 }
             )
 
-        return Chain(Joint({"observation": Categorical(chances.log())}), consequences)
+        return Prediction(lambda: Categorical(chances.log()), consequences, features.shape[:-1])
 
 
 def perfect_model(width, classes, task):
     core = PerfectToyCore(ToyGameFilter(width, classes, task))
     encoder = PerceptEncoder(encoder_for(spaces.Discrete(classes)).double())
-    return WorldModel(encoder, core, PerfectDecoder(core), 5)
+    return WorldModel(Percepts(encoder, PerfectDecoder(core)), core, 5)

@@ -67,7 +67,8 @@ def test_set_to_a_chain_its_bound_loses_what_theory_says(linear):
     head = worldmodel.decoder_for(space, 4)
     decoder = worldmodel.ObservationDecoder(2, 4, head)
     core = linear(2, 2, hidden=2)
-    model = worldmodel.WorldModel(encoder, core, decoder, action_size=0).double()
+    percepts = worldmodel.Percepts(encoder, decoder)
+    model = worldmodel.WorldModel(percepts, core, action_size=0).double()
     posterior = ChainPosterior.of(chain, smoothing=False)
     with torch.no_grad():
         [parameter.zero_() for parameter in model.parameters()]

@@ -29,7 +29,7 @@ LAYERS = [
     {"recorder", "progress"},
     {"distributions", "nets"},
     {"codecs", "sequences"},
-    {"cores", "episodes"},
+    {"cores", "percepts", "episodes"},
     {"model", "replay", "disk_store", "passages"},
     {"agent", "likelihoods", "autoencoder"},
     {"environment", "objectives"},

@@ -47,10 +47,10 @@ def test_bounds_are_those_of_the_textbook(likelihood):
     with fed(noise):
         found = log_prob(model, as_recordings(images), 5)
     with torch.no_grad():
-        raw = model.core.posterior(model.encoder.observation(images))
+        raw = model.core.posterior(model.percepts.encoder.observation(images))
         mean, std = raw[:, :3], torch.nn.functional.softplus(raw[:, 3:]) + 1e-3
         z = mean + std * noise[0].unflatten(0, (5, 4))
-        weight = model.decoder(z).parts["observation"].log_prob(images)
+        weight = model.percepts.predict(z).observation.log_prob(images)
         weight += td.Normal(0.0, 1.0).log_prob(z).sum(-1) - td.Normal(mean, std).log_prob(z).sum(
             -1
         )
@@ -76,7 +76,7 @@ def test_codes_are_posterior_means_and_draw_nothing(likelihood):
     state = torch.get_rng_state()
     codes = encode_images(model, images)
     assert torch.equal(torch.get_rng_state(), state)
-    inference = model.explain(as_recordings(images))
+    inference, _ = model.infer(as_recordings(images))
     assert torch.equal(codes, inference.posterior.mean[0])
     pixels = decode_images(model, codes)
     assert pixels.shape == images.shape

@@ -120,12 +120,12 @@ def test_what_is_scored_is_the_average_of_the_last_weights(monkeypatch):
 
         class Watched(ELBO):
             def __call__(self, *arguments):
-                seen.append(model.decoder.body.bias.detach().clone())
+                seen.append(model.percepts.decoder.body.bias.detach().clone())
                 return super().__call__(*arguments)
 
         bench.learn(model, Watched(model), bench.fresh_rows(chain), 2, 0.01, "test", Reporter())
         assert not model.training
-        return model.decoder.body.bias.detach(), seen[1]
+        return model.percepts.decoder.body.bias.detach(), seen[1]
 
     last, first = learned(0.0)
     assert not torch.equal(last, first)

@@ -132,8 +132,8 @@ def test_a_model_that_says_nothing_is_the_diagonal_gaussian(folder, name):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-        bias = model.decoder.observation.parameters_.bias
-        bias[FRAME:] = np.log(np.expm1(1 - model.decoder.observation.minimum_std))
+        bias = model.percepts.decoder.observation.parameters_.bias
+        bias[FRAME:] = np.log(np.expm1(1 - model.percepts.decoder.observation.minimum_std))
     by_bound = bench.score(model, speech, 3, name, Reporter())
     assert list(by_bound) == (["exact"] if name == "rnn-gauss" else list(bench.BOUNDS))
     floor = bench.floors(speech)["diagonal Gaussian"]

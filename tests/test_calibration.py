@@ -12,7 +12,8 @@ from scipy.stats import norm
 from torch import distributions as td
 
 from worldmodel import ModelState, Row, Sequences, log_prob, nested
-from worldmodel.distributions import Categorical, Chain, FiniteSupport, Joint, Truth
+from worldmodel.codecs import Consequences, Prediction
+from worldmodel.distributions import Categorical, FiniteSupport, Truth
 from worldmodel.experiments.measure import calibration as module
 from worldmodel.experiments.measure.calibration import (
     OF_IMAGES,
@@ -41,7 +42,7 @@ class Teller:
 
     def __init__(self, change=lambda p: p, density=None, separate=False, box=False):
         self.change, self.density, self.box = change, density, box
-        self.decoder = SimpleNamespace(separate=separate)
+        self.percepts = SimpleNamespace(separate=separate)
 
     def initial_state(self, batch_size):
         return ModelState(torch.zeros(batch_size, 1), torch.zeros(batch_size, 1, 1))
@@ -54,19 +55,20 @@ class Teller:
     def predict(self, action, state):
         assert len(action) == len(state.core)
 
-        def then(percept):
-            one = percept["observation"] == 1 if percept["observation"] is not None else True
+        def then(observation):
+            one = observation == 1 if observation is not None else True
             end = self.change(torch.where(torch.as_tensor(one), action[:, 1], action[:, 2]))
             if self.density is None:
                 reward = FiniteSupport(of_values(action).log(), torch.tensor(VALUES))
             else:
                 reward = td.Normal(action[:, 0], self.density)
-            return Joint({"reward": reward, "terminated": Truth(end.logit())})
+            return Consequences({"reward": reward, "terminated": Truth(end.logit())})
 
         seen = Categorical(torch.stack([1 - action[:, 0], action[:, 0]], -1).log())
         if self.box:
             seen = td.Bernoulli(action[:, 0])
-        return Chain(Joint({"observation": seen}), then), state.core
+        separate = self.percepts.separate
+        return Prediction(lambda: seen, then, action.shape[:1], separate), state.core
 
 
 def of_values(action):
@@ -288,10 +290,10 @@ def test_the_distance_to_uniform_by_chance_is_what_it_is_said_to_be():
 
 
 def test_images_have_fewer_particles():
-    model = SimpleNamespace(decoder=SimpleNamespace(separate=False))
+    model = SimpleNamespace(percepts=SimpleNamespace(separate=False))
     image = spaces.Box(0, 255, (16, 16, 3), np.uint8)
     assert particles_for(model, image, 2) == OF_IMAGES
     assert particles_for(model, spaces.Discrete(3), 2) == module.MOST
     assert particles_for(model, spaces.Discrete(3), 10**6) == module.FEWEST
-    model.decoder.separate = True
+    model.percepts.separate = True
     assert particles_for(model, image, 2) == module.MOST

@@ -216,14 +216,14 @@ def test_rewards_that_take_many_values_have_a_density_and_a_size(train):
 def test_a_density_is_taken_if_it_is_asked_for(train):
     folder = train("--env", "CartPole-v1", "--rewards", "density")
     assert facts(folder)["reward_support"] is None
-    assert isinstance(load(folder.path).model.decoder.reward, NormalHead)
+    assert isinstance(load(folder.path).model.percepts.decoder.reward, NormalHead)
 
 
 def test_rewards_that_never_came_before_become_possible(train):
     folder = train("--env", "switches:Switches-v0", "--arguments", '{"prizes": [10, -3]}')
     assert facts(folder) == {"steps": 50, "reward_support": [0.0], "reward_unit": 1.0}
     assert set(rewards(folder)) == {0, 10, -3}
-    head = load(folder.path).model.decoder.reward
+    head = load(folder.path).model.percepts.decoder.reward
     assert {x for x in head.support.tolist() if not np.isnan(x)} == {0, 10, -3}
     assert np.isfinite(figures(folder, "learn", "loss")).all()
 

@@ -8,11 +8,11 @@ from gymnasium import spaces
 from torch import distributions as td
 
 from worldmodel import PerceptEncoder, action_codec, decoder_for, encoder_for, mlp, nested
+from worldmodel.codecs import Consequences, Prediction
 from worldmodel.distributions import (
     Bits,
     Categorical,
     Certain,
-    Chain,
     FiniteSupport,
     Joint,
     OneHot,
@@ -287,49 +287,63 @@ def test_joint_multiplies_its_parts():
     assert torch.equal(Joint(values).mean["b"], values["b"].mean)
 
 
-def chain(batch=5):
+def prediction(batch=5):
     first, then = normal(batch, 3), normal(3, batch, seed=1)
 
-    def given(value):
-        index = value["a"]
+    def given(index):
         logits = then.t().expand(*index.shape, 3).gather(-1, index[..., None])[..., 0]
-        return Joint({"b": Truth(logits)})
+        return Consequences({"b": Truth(logits)})
 
-    return Chain(Joint({"a": Categorical(first)}), given)
+    return Prediction(lambda: Categorical(first), given, torch.Size([batch]))
 
 
-def test_chain_sums_to_one_and_draws_what_it_scores():
-    joint = chain()
+def test_a_prediction_sums_to_one_and_draws_what_it_scores():
+    joint = prediction()
     values, log_probs = [], []
     for a, b in itertools.product(range(3), (False, True)):
         values.append((a, b))
-        value = {"a": torch.full((5,), a), "b": torch.full((5,), b)}
+        value = {"observation": torch.full((5,), a), "b": torch.full((5,), b)}
         parts = joint.log_probs(value)
-        assert list(parts) == ["a", "b"]
-        close(joint.log_prob(value), parts["a"] + parts["b"])
+        assert list(parts) == ["observation", "b"]
+        close(joint.log_prob(value), parts["observation"] + parts["b"])
         log_probs.append(joint.log_prob(value))
     probabilities = torch.stack(log_probs, -1).exp()  # [5, 6]
     close(probabilities.sum(-1), torch.ones(5).double())
     draws = joint.sample((DRAWS,))
-    hits = torch.stack([(draws["a"] == a) & (draws["b"] == b) for a, b in values], -1)
+    hits = torch.stack([(draws["observation"] == a) & (draws["b"] == b) for a, b in values], -1)
     has_frequencies(hits, probabilities)
     assert joint.batch_shape == (5,)
-    assert {key: part.shape for key, part in joint.sample().items()} == {"a": (5,), "b": (5,)}
+    assert {key: part.shape for key, part in joint.sample().items()} == {
+        "observation": (5,),
+        "b": (5,),
+    }
     mode = joint.mode
-    assert torch.equal(mode["b"], joint.then(mode).mode["b"])
+    assert torch.equal(mode["b"], joint.consequences(mode["observation"]).mode["b"])
+    # what follows without an observation: summed over all, and averaged over draws
+    weights, given = joint.marginal()
+    exact = (weights * given.parts["b"].mean).sum(0)
+    close(exact, probabilities.unflatten(-1, (3, 2))[..., 1].sum(-1))
+    torch.manual_seed(0)
+    drawn = []
+    for _ in range(4_000):
+        weights, given = joint.marginal(few=2)
+        drawn.append((weights * given.parts["b"].mean).sum(0))
+    drawn = torch.stack(drawn)
+    assert ((drawn.mean(0) - exact).abs() < 5 * drawn.std(0) / len(drawn) ** 0.5).all()
 
 
 def percepts(mean, logits):
-    """A chain of a joint: numbers and a symbol, then a number and a truth that depend on them."""
+    """Predictions of a joint: numbers and a symbol, then a number and a truth that depend on
+    them."""
     numbers = td.Independent(td.Normal(mean, 0.5 + mean.square()), 1)
     first = Joint({"x": Joint((numbers, Categorical(logits))), "code": OneHot(logits)})
 
     def given(value):
         numbers, symbol = value["x"]
         reward = td.Normal(numbers.sum(-1) + symbol + value["code"] @ logits[0], 1.0)
-        return Joint({"reward": reward, "end": Truth(numbers[..., 0])})
+        return Consequences({"reward": reward, "end": Truth(numbers[..., 0])})
 
-    return Chain(first, given)
+    return Prediction(lambda: first, given, mean.shape[:1])
 
 
 def test_a_draw_with_gradients_is_the_draw_without():
@@ -348,14 +362,15 @@ def test_gradients_reach_what_has_them_and_nothing_else():
     """Through the numbers that are drawn first into those that depend on them."""
     mean, logits = normal(5, 3).requires_grad_(), normal(5, 4, seed=1).requires_grad_()
     drawn = draw(percepts(mean, logits))
-    numbers, symbol = drawn["x"]
-    has = [leaf.requires_grad for leaf in (numbers, symbol, drawn["code"])]
+    numbers, symbol = drawn["observation"]["x"]
+    code = drawn["observation"]["code"]
+    has = [leaf.requires_grad for leaf in (numbers, symbol, code)]
     assert has == [True, False, True]
     assert [drawn[key].requires_grad for key in ("reward", "end")] == [True, False]
     slope = torch.autograd.grad(drawn["reward"].sum(), mean, retain_graph=True)[0]
     noise = (numbers - mean) / (0.5 + mean.square())
     close(slope, (1 + 2 * mean * noise).detach())  # of mean + (0.5 + mean^2) noise
-    assert torch.autograd.grad(drawn["code"][:, 0].sum(), logits)[0].any()
+    assert torch.autograd.grad(code[:, 0].sum(), logits)[0].any()
 
 
 def test_nothing_is_recorded_where_gradients_are_off():
@@ -383,7 +398,7 @@ def test_certain_is_always_its_value():
         FiniteSupport(torch.zeros(2), torch.zeros(2)),
         Truth(torch.zeros(3)),
         Joint({"a": Truth(torch.zeros(3))}),
-        chain(),
+        prediction(),
         Certain(torch.zeros(3)),
     ],
     ids=lambda distribution: type(distribution).__name__,

@@ -47,7 +47,7 @@ def make_dream(core="srnn", horizon=HORIZON, ends=-1.0):
     """A small untrained model's dream; `ends` is the logit with which each step terminates."""
     with OwnNoise(0)():
         model = model_for(game.observation_space, game.action_space, core, 8, [-1.0, 0.5])
-        torch.nn.init.constant_(model.decoder.terminated.logits.bias, ends)
+        torch.nn.init.constant_(model.percepts.decoder.terminated.logits.bias, ends)
     return Dream(model.requires_grad_(False), horizon, game.observation_space, game.action_space)
 
 

@@ -21,6 +21,7 @@ from worldmodel import (
     Dream,
     ObservationDecoder,
     PerceptDecoder,
+    Prediction,
     Sequences,
     codecs,
     decoder_for,
@@ -54,7 +55,7 @@ from worldmodel.codecs import (
     TwoHotRegression,
 )
 from worldmodel.codecs.regression import symexp, symlog
-from worldmodel.distributions import Chain, DiscretisedLogistics, dequantise
+from worldmodel.distributions import DiscretisedLogistics, dequantise
 from worldmodel.testing import HEAD_LAWS, HeadCase
 
 FEATURES = 4
@@ -242,7 +243,7 @@ def test_what_a_head_lacks_it_says(name):
                 getattr(distribution, what)
         else:
             assert getattr(distribution, what) is not None
-    is_chain = isinstance(distribution, Chain)  # cannot know of parts to come
+    is_chain = isinstance(distribution, Prediction)  # cannot know of parts to come
     assert distribution.has_rsample == (name in REPARAMETRISED or is_chain)
 
 
@@ -635,7 +636,8 @@ def test_a_regression_reads_what_is_seen():
     head = CategoricalHead(5, 3, start=2)
     decoder = PerceptDecoder(4, 5, head, encoder_for(symbols), None, reward_regression=True)
     decoder, features = excite(decoder.double()), normal(FEATURES)
-    said = [decoder.regressions(features, {"observation": s})["reward"].mean for s in SYMBOLS]
+    given = map(decoder(features).consequences, SYMBOLS)
+    said = [consequences.regressions["reward"].mean for consequences in given]
     assert len({number.item() for number in said}) == 3
 
 

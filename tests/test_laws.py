@@ -137,7 +137,7 @@ def test_a_perfect_core_gives_every_game_its_probability(width, classes, time, t
     possible = total > -torch.inf
     assert abs(total.exp().sum() - 5 ** (time - 1)) < 1e-9
     inference, _ = model.infer(sequences, model.initial_state(len(total)))
-    parts = model.log_probs(inference.states.core, sequences)
+    parts = model.log_probs(inference.states, sequences)
     assert not any(part.isnan().any() for part in parts.values())
     close(sum(parts.values()).sum((0, 1)), total)
     reported = worldmodel.log_prob(model, sequences)

@@ -239,8 +239,8 @@ def test_every_part_of_a_model_is_that_of_the_chain(core, smoothing):
     model = model_by_hand(one, core, smoothing)
     with torch.no_grad():
         inference, _ = model.infer(sequences, model.initial_state(20))
-        found = model.log_probs(inference.states.core, sequences)["observation"][:, 0]
-    latent = inference.states.core.latent
+        found = model.log_probs(inference.states, sequences)["observation"][:, 0]
+    latent = inference.states.latent
     spread = torch.cat([one.start[None], one.noise.expand(8, -1)])[:, None]  # [T, 1, Z]
     if core == "independent":  # of the noise that drives the chain
         posterior = NoisePosterior.of(one, bool(smoothing))

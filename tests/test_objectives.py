@@ -117,7 +117,7 @@ def test_the_divergence_of_a_loss_is_that_of_its_scored_rows(name):
         with fed(noise):
             metrics = ELBO(model, kl=divergence)([sequences], (), 0)[1]
         with fed(noise):
-            inference = model.explain(sequences)
+            inference, _ = model.infer(sequences)
         expected = divergence(model.core, inference)[sequences.scored].sum() / 8
         assert metrics["kl_nats"] == pytest.approx(expected.item(), abs=1e-12)
 
@@ -170,7 +170,7 @@ def test_free_nats_are_not_made_smaller(name):
     model = make_model(name)
     sequences = padded(random_rows(4, 3), [4, 2, 3])
     with fed(noise_for(model, 4, 3)):
-        kl = kl_closed_form(model.core, model.explain(sequences))
+        kl = kl_closed_form(model.core, model.infer(sequences)[0])
     free = kl[sequences.scored].median().item()
     losses = {}
     for nats in (0.0, free, 1e3):
@@ -580,12 +580,16 @@ def test_a_regression_reads_the_rows_that_are_scored():
     sequences.rows.reward[~sequences.mask] = torch.nan
     with fed(noise_for(model, 6, 4, particles=2)):
         inference, _ = model.infer(sequences, model.initial_state(4), 2)
-    losses = model.regression_losses(inference.states.core, sequences)["reward"]
+    features = model.core.features(inference.states)
+    losses = model.percepts.scores(features, sequences)[1]["reward"]
     assert losses.shape == (6, 2, 4)
     counted = sequences.mask & ~sequences.rows.first
     assert ((losses != 0) == counted[:, None]).all()
-    percept = {key: x.repeat(1, 2) for key, x in model.fill(sequences).percept.items()}
-    said = model.regressions(inference.states.core, percept)["reward"]
+    rows = model.percepts.fill(sequences).rows
+    percept = {key: x.repeat(1, 2) for key, x in rows.percept.items()}
+    prediction = model.percepts.predict(features)
+    said = prediction.consequences(percept["observation"]).regressions["reward"]
+    close(prediction.losses(percept)["reward"], said.loss(percept["reward"]))
     expected = said.loss(percept["reward"]).unflatten(1, (2, 4))
     close(losses, torch.where(counted[:, None], expected, 0.0))
     assert said.mean.shape == (6, 8)
@@ -614,7 +618,8 @@ def test_a_regression_learns_the_rewards():
         metrics = trainer.update([sequences])
     assert metrics["reward_regression"] < 0.5 * first
     inference, _ = model.infer(sequences, model.initial_state(6))
-    said = model.regressions(inference.states.core, sequences.rows.percept)["reward"].mean
+    prediction = model.percepts.predict(model.core.features(inference.states))
+    said = prediction.consequences(sequences.rows.observation).regressions["reward"].mean
     told = sequences.rows.reward[1:]
     assert torch.corrcoef(torch.stack([said[1:].flatten(), told.flatten()]))[0, 1] > 0.9
 
@@ -625,8 +630,7 @@ def in_pieces(model, sequences, particles, rows):
     for begin in range(0, len(sequences.mask), rows):
         piece = nested.index(sequences, slice(begin, begin + rows))
         inference, state = model.infer(piece, state, particles)
-        states = inference.states.core
-        parts.append(increments(model, piece, inference._replace(states=states)))
+        parts.append(increments(model, piece, inference))
     return nested.concatenate(parts)
 
 

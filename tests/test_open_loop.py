@@ -1,5 +1,7 @@
 """Laws of open-loop errors: what is foreseen, from which rows, in which units."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,8 @@ from gymnasium import spaces
 from torch import distributions as td
 
 from worldmodel import ModelState, Row, Sequences, nested
-from worldmodel.distributions import Categorical, Chain, Joint, Truth
+from worldmodel.codecs import Consequences, Prediction
+from worldmodel.distributions import Categorical, Joint, Truth
 from worldmodel.experiments.measure import open_loop as module
 from worldmodel.experiments.measure.open_loop import (
     DREAMS,
@@ -46,20 +49,18 @@ class Adder:
         logits = 1e3 * torch.nn.functional.one_hot(remainder_of(place), 3).to(place)
 
         def then(drawn):
-            reward = td.Normal(drawn["observation"]["place"].sum(-1), 1e-9)
-            return Joint({"reward": reward, "terminated": Truth(torch.full_like(place[:, 0], 9))})
+            reward = td.Normal(drawn["place"].sum(-1), 1e-9)
+            return Consequences(
+                {"reward": reward, "terminated": Truth(torch.full_like(place[:, 0], 9))}
+            )
 
         seen = Joint({"place": near, "remainder": Categorical(logits)})
-        return Chain(Joint({"observation": seen}), then), place
+        return Prediction(lambda: seen, then, place.shape[:1]), place
 
-    def reach(self, observation):
-        return observation
+    percepts = SimpleNamespace(reach=lambda observation: observation)
 
-    def encoder(self, percept):
-        return percept[0]["observation"]["place"][:, :1]
-
-    def remember(self, encoding, history):
-        return encoding[:, None]
+    def advance(self, row, core, state):
+        return ModelState(core, row.observation["place"][:, None, :1])
 
 
 def remainder_of(place):

@@ -134,11 +134,11 @@ def test_neither_model_nor_critic_learn_to_please_the_policy():
 def test_a_frozen_parameter_stays_frozen():
     objective, _ = make()
     model = objective.gen_core.environment.model
-    model.encoder.requires_grad_(False)
+    model.percepts.encoder.requires_grad_(False)
     model.core.requires_grad_(False)
     objective.roll(begin(objective))
     assert not any(p.requires_grad for p in model.core.parameters())
-    assert all(p.requires_grad for p in model.decoder.parameters())
+    assert all(p.requires_grad for p in model.percepts.decoder.parameters())
 
 
 def test_choices_have_their_gradient_straight_through():

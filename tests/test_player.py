@@ -16,6 +16,7 @@ from worldmodel import (
     BeliefAgent,
     Greedy,
     PerceptEncoder,
+    Percepts,
     Sequences,
     WorldModel,
     action_codec,
@@ -374,7 +375,7 @@ class TurnsTheWrongWay(PerfectToyCore):
 def wrong_model(task: str) -> WorldModel:
     core = TurnsTheWrongWay(ToyGameFilter(4, 3, task))
     encoder = PerceptEncoder(encoder_for(spaces.Discrete(3)).double())
-    return WorldModel(encoder, core, PerfectDecoder(core), 5)
+    return WorldModel(Percepts(encoder, PerfectDecoder(core)), core, 5)
 
 
 def tell_the_truth(player: Player) -> None:

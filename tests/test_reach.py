@@ -60,11 +60,11 @@ def test_it_is_kept_with_the_weights():
 def test_dreams_stay_within_it():
     space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
     model = model_for(space, spaces.Discrete(2), "rnn", 4, [0.0])
-    model.reach.widen(torch.tensor([[0.0, 0.0], [1e-3, 1.0]]))
+    model.percepts.reach.widen(torch.tensor([[0.0, 0.0], [1e-3, 1.0]]))
     dream = Dream(model, 50, space, spaces.Discrete(2))
     state = dream.initial_state(20)
     for _ in range(20):
         row, state = dream.step(torch.eye(2)[torch.randint(2, (20,))], state)
         assert (row.observation >= torch.tensor([-5.01e-4, -0.501])).all()
         assert (row.observation <= torch.tensor([1.501e-3, 1.501])).all()
-    assert (row.observation == model.reach.high).any()
+    assert (row.observation == model.percepts.reach.high).any()

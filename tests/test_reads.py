@@ -78,7 +78,7 @@ def test_a_dream_without_observations_is_as_cold_as_it_is_told():
     state = dream.initial_state(9)
     for t in range(10):
         row, state = dream.step(torch.eye(5)[torch.full((9,), t % 5)], state)
-        mode = model.decoder.consequences(model.core.features(state.model.core)).mode
+        mode = model.percepts.predict(model.core.features(state.model.core)).alone().mode
         assert torch.equal(row.reward, torch.where(row.first, 0.0, mode["reward"]))
         assert torch.equal(row.terminated, mode["terminated"].bool() & ~row.first)
 
@@ -92,17 +92,15 @@ def test_what_is_left_out_changes_no_probability():
         "reward": torch.tensor([-1.0, 0.5, -1, -1, -1, 0.5, -1]),
     }
     value["terminated"] = torch.arange(7) % 2 == 0
-    whole = model.decoder(features).log_probs(value)
-    alone = model.decoder.consequences(features).log_probs(value)
+    whole = model.percepts.predict(features).log_probs(value)
+    alone = model.percepts.predict(features).alone().log_probs(value)
     assert alone.keys() == {"reward", "terminated"}
     for key, log_prob in alone.items():
         assert torch.equal(log_prob, whole[key])
-    with pytest.raises(ValueError, match="separate=True"):
-        make_model(True, False).decoder.consequences(features)
 
 
 def test_separate_heads_do_not_see_the_observation():
-    decoder = make_model(False, True).decoder
+    decoder = make_model(False, True).percepts.decoder
     features = torch.randn(5, decoder.body.in_features)
     told = {"reward": torch.full((5,), 0.5), "terminated": torch.ones(5, dtype=torch.bool)}
     seen = [

@@ -314,7 +314,7 @@ def test_a_recording_scored_by_windows_is_scored_whole(name, tmp_path):
             window = nested.index(sequences, slice(begin, begin + 5))
             with torch.no_grad():
                 inference, state = model.infer(window, state)
-                found = model.log_probs(inference.states.core, window)["observation"]
+                found = model.log_probs(inference.states, window)["observation"]
             parts.append(found[:, 0, 0].numpy())
         observation = store.select(np.array([number])).columns["observation"]
         expected = np.concatenate(parts) + kind.correction(observation)
@@ -333,7 +333,7 @@ def test_no_more_is_decoded_at_once_than_is_told(core, tmp_path, monkeypatch):
 
     whole = scores()
     monkeypatch.setattr("worldmodel.likelihoods.DECODED", 20 * width)
-    model.decoder.register_forward_hook(
+    model.percepts.decoder.register_forward_hook(
         lambda module, inputs, output: decoded.append(inputs[0].shape[:-1].numel())
     )
     for found, expected in zip(scores(), whole, strict=True):
@@ -412,9 +412,9 @@ def test_figures_of_sound_are_those_of_standardised_samples(tmp_path):
     """By hand, of a model that takes all frames for alike."""
     kind, store, model = untrained("audio", tmp_path, head="normal")
     with torch.no_grad():
-        for parameter in model.decoder.parameters():
+        for parameter in model.percepts.decoder.parameters():
             parameter.zero_()
-        one = model.decoder(torch.zeros(1, model.core.feature_size).double())
+        one = model.percepts.decoder(torch.zeros(1, model.core.feature_size).double())
     frame = one.parts["observation"].base_dist
     frames = store.gather(np.arange(store.rows))["observation"].astype(float)
     mean, std = frames.mean(), frames.std()

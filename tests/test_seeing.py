@@ -139,7 +139,9 @@ def test_a_resumed_run_equals_one_never_stopped(tmp_path, run, kind, number, don
 def test_a_loaded_run_acts_in_reality_and_in_the_dream(run):
     folder, training = run
     parts = load(folder.path)
-    assert torch.equal(parts.eyes.encoder.observation.out.weight, _weight(training.parts.eyes))
+    assert torch.equal(
+        parts.eyes.percepts.encoder.observation.out.weight, _weight(training.parts.eyes)
+    )
     for world in (parts.environment(2, seed=0), parts.dream(5)):
         assert world.observation_space == parts.observation_space
         core = GenCore(world, parts.agent)
@@ -148,7 +150,7 @@ def test_a_loaded_run_acts_in_reality_and_in_the_dream(run):
 
 
 def _weight(eyes):
-    return eyes.encoder.observation.out.weight
+    return eyes.percepts.encoder.observation.out.weight
 
 
 def test_telling_an_agent_of_codes_is_a_world_of_codes():
@@ -203,7 +205,8 @@ def test_numbers_that_tell_nothing_are_silent():
     after = encode_images(eyes, images)
     assert torch.equal(after[:, [0, 2]], before[:, [0, 2]])
     assert (after[:, [1, 3]] == 0).all()
-    prepared, _ = eyes.prepare(as_recordings(images), eyes.initial_state(50))
+    contexts, evidence, mask, _, core = eyes.read(as_recordings(images))
+    prepared = eyes.core.prepare(contexts, evidence, mask, core)
     torch.testing.assert_close(prepared.std[0, :, [1, 3]], torch.ones(50, 2).double())
     assert silence(eyes, images) == 2
 

@@ -91,16 +91,15 @@ def make_rows(time=6, batch=50):
 def standardise(model, rows):
     """With numbers of all rows, as a run does."""
     shown = nested.map(lambda leaf: leaf.flatten(0, 1).numpy(), rows.observation)
-    for module in (model.encoder, model.decoder):
-        module.standardise({"observation": shown, "reward": rows.reward[1:].flatten().numpy()})
+    rewards = rows.reward[1:].flatten().numpy()
+    model.percepts.standardise({"observation": shown, "reward": rewards})
 
 
 def means(model, rows):
     """What the decoder expects of each row's numbers, [T, B, 3] and [T, B, 2, 2]."""
     with torch.no_grad():
-        states = model.infer(Sequences.whole(rows), model.initial_state(rows.first.shape[1]))[0]
-        features = model.core.features(states.states.core)
-        parts = model.decoder(features).first.parts["observation"].parts
+        states = model.infer(Sequences.whole(rows))[0].states
+        parts = model.percepts.predict(model.core.features(states)).observation.parts
     return parts["arms"].parts[1].mean, parts["speed"].mean
 
 
@@ -142,16 +141,18 @@ def test_a_decoders_size_is_its_own():
     small, large = (make_model("rnn"), make_model("rnn"))
     wide = model_for(NESTED, BUTTONS, "rnn", 4, recurrence="skip-gru", decoder_hidden=7)
     assert [p.shape for p in wide.core.parameters()] == [p.shape for p in small.core.parameters()]
-    assert wide.decoder.terminated.logits.in_features == 7
-    assert large.decoder.terminated.logits.in_features == 24
+    assert wide.percepts.decoder.terminated.logits.in_features == 7
+    assert large.percepts.decoder.terminated.logits.in_features == 24
     plain = model_for(NESTED, BUTTONS, "rnn", 4)
-    assert plain.decoder.terminated.logits.in_features == 4
+    assert plain.percepts.decoder.terminated.logits.in_features == 4
 
 
 def test_numbers_are_never_known_better_than_the_least_deviation():
     model, rows = make_model("rnn", minimum_std=0.05), make_rows()
     standardise(model, rows)
-    heads = [module for module in model.decoder.modules() if isinstance(module, NormalHead)]
+    heads = [
+        module for module in model.percepts.decoder.modules() if isinstance(module, NormalHead)
+    ]
     assert len(heads) == 3  # arms, speed, reward
     for head in heads:
         with torch.no_grad():

@@ -130,7 +130,7 @@ def dream(observations, actions, ends=-1.0, **options):
     """A small untrained model's dream."""
     with OwnNoise(0)():
         model = model_for(observations, actions, "vrnn", 8, **options)
-        torch.nn.init.constant_(model.decoder.terminated.logits.bias, ends)
+        torch.nn.init.constant_(model.percepts.decoder.terminated.logits.bias, ends)
     return Dream(model.requires_grad_(False), 4, observations, actions)
 
 
@@ -238,7 +238,7 @@ def test_a_world_model_learns_and_dreams_every_observation(name):
     sequences, _, _ = core.generate(5, core.initial_state(2))
     model = model_for(space, actions, "vrnn", 8)
     percepts = nested.map(lambda leaf: leaf.flatten(0, 1), sequences.rows.percept)
-    for module in (model.encoder, model.decoder):
+    for module in (model.percepts.encoder, model.percepts.decoder):
         module.standardise(percepts)
     loss, _, _ = ELBO(model)([sequences], (), 0)
     loss.backward()
@@ -318,9 +318,9 @@ def test_heads_and_encoders_are_chosen_by_key():
     assert isinstance(decoder_for(spaces.MultiBinary(4), 6, "nade"), NADEHead)
     assert decoder(torch.zeros(2, 6)).sample()["camera"].keys() == {"left", "bits"}
     model = model_for(space, spaces.Discrete(2), "rnn", 6, head=heads, encoder={"gear": seeing})
-    assert model.decoder.observation.parts["gear"] is own
-    assert model.encoder.observation.parts["gear"] is seeing
-    assert model.decoder.encoder.parts["gear"] is not seeing  # what reward and end see by
+    assert model.percepts.decoder.observation.parts["gear"] is own
+    assert model.percepts.encoder.observation.parts["gear"] is seeing
+    assert model.percepts.decoder.encoder.parts["gear"] is not seeing  # what reward and end see by
 
 
 def test_keys_that_do_not_exist_or_fit_are_named():

@@ -112,16 +112,15 @@ def test_a_models_percepts_are_standardised_rewards_and_all():
     model = model_for(space, actions, "rnn", 8).double()
     rewards = 1e3 * torch.randn(500).double() - 4e3
     percepts = {"observation": numbers(), "reward": rewards}
-    for module in (model.encoder, model.decoder):
-        module.standardise(percepts)
+    model.percepts.standardise(percepts)
     first = torch.arange(500) < 100
-    encoding = model.encoder((percepts | {"terminated": first}, first))
+    encoding = model.percepts.encoder((percepts | {"terminated": first}, first))
     close(encoding[:, :3].std(0, correction=0), torch.ones(3).double())
     assert (encoding[:100, 3:] == 0).all()  # void on first rows, whatever the scale
     close(encoding[100:, 3], ((rewards - rewards.mean()) / rewards.std(correction=0))[100:])
-    close(model.decoder.encoder(numbers()), encoding[:, :3])
+    close(model.percepts.decoder.encoder(numbers()), encoding[:, :3])
     features = torch.randn(500, model.core.feature_size).double()
-    drawn = model.decoder(features).sample()
+    drawn = model.percepts.decoder(features).sample()
     assert 500 < (drawn["reward"] + 4e3).abs().mean() < 2000
     close((drawn["observation"].mean(0) - PLACES).abs() / SCALES, torch.zeros(3).double(), 1.0)
 

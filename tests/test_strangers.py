@@ -245,4 +245,4 @@ def test_an_encoder():
     register_encoder("doubled", lambda space: FlatEncoder(space.shape, scale=0.5))
     space = spaces.Box(-1, 1, (2,))
     model = model_for(space, spaces.Discrete(2), "rnn", hidden=4, encoder="doubled")
-    assert type(model.encoder.observation) is FlatEncoder
+    assert type(model.percepts.encoder.observation) is FlatEncoder

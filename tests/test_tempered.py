@@ -9,11 +9,10 @@ from gymnasium import spaces
 from torch import distributions as td
 
 from worldmodel import Dream, GenCore, NullAgent, head_for
-from worldmodel.codecs import PairHead
+from worldmodel.codecs import Consequences, PairHead, Prediction
 from worldmodel.distributions import (
     NADE,
     Categorical,
-    Chain,
     FiniteSupport,
     Joint,
     OneHot,
@@ -128,14 +127,16 @@ def test_the_colder_the_nearer_to_each_other(name, temperature):
 def test_parts_are_sharpened_each():
     logits = normal(5, 4)
     joint = Joint({"a": Categorical(logits), "b": Truth(normal(5))})
-    chain = Chain(
-        Joint({"a": Categorical(logits)}), lambda value: Joint({"b": Truth(value["a"].double())})
+    prediction = Prediction(
+        lambda: Categorical(logits),
+        lambda seen: Consequences({"b": Truth(seen.double())}),
+        torch.Size([5]),
     )
     value = {"a": torch.tensor([0, 1, 2, 3, 0]), "b": torch.ones(5, dtype=torch.bool)}
     expected = Categorical(logits / 2).log_prob(value["a"])
     close(tempered(joint, 2).log_probs(value)["a"], expected)
-    found = tempered(chain, 2).log_probs(value)
-    close(found["a"], expected)
+    found = prediction.tempered(2).log_probs(value | {"observation": value["a"]})
+    close(found["observation"], expected)
     close(found["b"], Truth(value["a"].double() / 2).log_prob(value["b"]))
 
 
@@ -158,7 +159,7 @@ def test_a_cold_dream_follows_the_modes():
         shown = sequences.rows.observation
         assert (shown == shown[:, :1]).all()
         states = model.infer(sequences, model.initial_state(4))[0].states
-        modes = model.decoder(model.core.features(states.core)).mode["observation"]
+        modes = model.percepts.decoder(model.core.features(states)).mode["observation"]
     assert torch.equal(shown, modes)
 
 

@@ -105,3 +105,5 @@ from .sequences import Row as Row, Sequences as Sequences
 from .trainer import Trainer as Trainer
 
 __version__: str
+from .codecs import PerceptModule as PerceptModule, Prediction as Prediction
+from .percepts import Percepts as Percepts

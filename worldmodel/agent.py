@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from worldmodel.codecs import DistModule, Encoder, action_codec
-from worldmodel.distributions import Certain, Chain
+from worldmodel.distributions import Certain
 from worldmodel.model import ModelState, WorldModel
 from worldmodel.sequences import Row
 
@@ -116,10 +116,8 @@ class BeliefAgent(Agent):
 
     def expected_reward(self, row: Row, state: ModelState) -> Tensor:
         """The most probable reward [B], given the action and the observation."""
-        percept, _ = self.model.predict(row.action, state)
-        if isinstance(percept, Chain):
-            percept = percept.then({"observation": row.observation})
-        reward = percept.parts.get("reward")
+        prediction, _ = self.model.predict(row.action, state)
+        reward = prediction.consequences(row.observation).parts.get("reward")
         return super().expected_reward(row, state) if reward is None else reward.mode
 
     def policy(self, thought: Tensor) -> Distribution:

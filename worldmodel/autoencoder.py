@@ -19,6 +19,7 @@ from worldmodel.codecs import (
 from worldmodel.cores import VAE
 from worldmodel.cores.base import MINIMUM_STD
 from worldmodel.model import WorldModel
+from worldmodel.percepts import Percepts
 from worldmodel.sequences import Row, Sequences
 
 WHITE = 255
@@ -45,7 +46,7 @@ def autoencoder_for(
     core = VAE(0, encoder.size, hidden, latent)
     head = ImageHead(hidden, shape, likelihood, high, width, **head_options)
     decoder = ObservationDecoder(core.feature_size, hidden, head)
-    return WorldModel(encoder, core, decoder, action_size=0, feedback=False)
+    return WorldModel(Percepts(encoder, decoder), core, action_size=0, feedback=False)
 
 
 def image_space(model: WorldModel) -> spaces.Box | spaces.MultiBinary:
@@ -66,14 +67,13 @@ def as_recordings(images: Tensor) -> Sequences:
 @torch.no_grad()
 def encode_images(model: WorldModel, images: Tensor) -> Tensor:
     """The codes of images [B, H, W, C]: the posteriors' means, float [B, Z]. Draws nothing."""
-    prepared, _ = model.prepare(as_recordings(images), model.initial_state(len(images)))
-    return prepared.mean[0]
+    return _prepared(model, images).mean[0]
 
 
 @torch.no_grad()
 def decode_images(model: WorldModel, codes: Tensor) -> Tensor:
     """Codes [*, Z] as images to be looked at, the likelihood's means: uint8 [*, H, W, C]."""
-    means: Tensor = model.decoder(codes).mean["observation"]
+    means = model.percepts.predict(codes).observation.mean
     return (means * (WHITE / _head(model).high)).round().clamp(0, WHITE).to(torch.uint8)
 
 
@@ -84,7 +84,7 @@ def silence(model: WorldModel, images: Tensor, nats: float = 0.1) -> int:
 
     Returns how many there are. Learning may wake them again.
     """
-    prepared, _ = model.prepare(as_recordings(images), model.initial_state(len(images)))
+    prepared = _prepared(model, images)
     mean, std = prepared.mean[0], prepared.std[0]
     told = (0.5 * (mean.square() + std.square() - 1) - std.log()).mean(0)  # [Z], KL divergences
     silent = (told < nats).nonzero().flatten()
@@ -97,7 +97,13 @@ def silence(model: WorldModel, images: Tensor, nats: float = 0.1) -> int:
     return len(silent)
 
 
+def _prepared(model: WorldModel, images: Tensor) -> Any:
+    """The posteriors' parameters, leaves [1, B, Z]."""
+    contexts, evidence, mask, _, core = model.read(as_recordings(images))
+    return model.core.prepare(contexts, evidence, mask, core)
+
+
 def _head(model: WorldModel) -> ImageHead:
-    head = model.decoder.observation
+    head = model.percepts.decoder.observation
     assert isinstance(head, ImageHead)
     return head

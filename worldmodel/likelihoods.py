@@ -111,6 +111,7 @@ def filter_particles(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """`particle_filter`, and the log probability of the ancestors chosen after each row, [T, B]
     nats, zero where none were."""
+    sequences = model.percepts.fill(sequences)
     time, batch_size = sequences.mask.shape
     state = model.initial_state(batch_size)
     core = nested.repeat(state.core, particles)
@@ -121,7 +122,9 @@ def filter_particles(
     for t in range(time):
         if t % LONGEST == 0:
             piece = nested.index(sequences, slice(t, t + LONGEST))
-            prepared = nested.steps(model.prepare(piece, state)[0])
+            reading = model.read(piece, state)
+            arguments = reading.contexts, reading.evidence, reading.mask, reading.core
+            prepared = nested.steps(model.core.prepare(*arguments))
         prepared_t = nested.repeat(prepared[t % LONGEST], particles)
         posterior, prior, core = model.core.explain(prepared_t, core)
         inference = nested.map(lambda leaf: leaf[None], Inference(core, posterior, prior))
@@ -144,8 +147,7 @@ def filter_particles(
             weights = torch.where(poor, level, weights)
         choices.append(chosen)
         if (t + 1) % LONGEST == 0:
-            history = model.history_after(piece, state)
-            state = ModelState(nested.index(core, slice(batch_size)), history)
+            state = ModelState(nested.index(core, slice(batch_size)), reading.last_history)
     return nested.stack(gains), torch.stack(choices)
 
 
@@ -153,8 +155,9 @@ def _in_groups(
     model: WorldModel, sequences: Sequences, particles: int, at_once: int
 ) -> Iterator[dict[str, Tensor]]:
     """The increments of log w by key, [T, K', B], of one group of particles after another."""
+    sequences = model.percepts.fill(sequences)
     time, batch_size = sequences.mask.shape
-    width = max([1, *(x.shape[0] for x in model.decoder.parameters() if x.dim() > 1)])
+    width = max([1, *(x.shape[0] for x in model.percepts.decoder.parameters() if x.dim() > 1)])
     length = min(time, LONGEST)
     group = min(particles, max(1, at_once // (length * batch_size)))
     if model.core.filtering:
@@ -167,7 +170,6 @@ def _in_groups(
         for t in range(0, time, length):
             rows = nested.index(sequences, slice(t, t + length))
             inference, state = model.infer(rows, state, drawn)
-            inference = inference._replace(states=inference.states.core)
             for at in range(0, len(rows.mask), decoded):
                 some = nested.index((rows, inference), slice(at, at + decoded))
                 chunks.append(increments(model, *some))

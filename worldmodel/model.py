@@ -1,8 +1,8 @@
-"""A world model: an encoder of percepts, a sequence core, a decoder of percepts."""
+"""A world model: percepts (their encoder and decoder) around a sequence core."""
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from gymnasium import spaces
@@ -10,14 +10,12 @@ from torch import Tensor, nn
 
 from worldmodel import nested
 from worldmodel.codecs import (
-    DistModule,
     Encoder,
     Head,
     NormalHead,
     PerceptDecoder,
     PerceptEncoder,
-    Reach,
-    TwoHot,
+    Prediction,
     action_codec,
     begin_as_before,
     decoder_for,
@@ -25,9 +23,9 @@ from worldmodel.codecs import (
     reach_of,
 )
 from worldmodel.cores import CORES, Inference, SequenceCore
-from worldmodel.distributions import Chain, Joint, draw, tempered
 from worldmodel.nets import SkipGRU
-from worldmodel.sequences import PERCEPT_KEYS, Row, Sequences
+from worldmodel.percepts import Percepts
+from worldmodel.sequences import Row, Sequences
 
 
 class ModelState(NamedTuple):
@@ -40,69 +38,85 @@ def context_size(action_size: int, encoding_size: int, feedback: bool, history: 
     return action_size + (history * encoding_size if feedback else 0)
 
 
+class Reading(NamedTuple):
+    """What a core reads of sequences [T, B, ...]."""
+
+    contexts: Tensor  # [T, B, C]
+    evidence: Tensor  # [T, B, E]
+    mask: Tensor  # bool [T, B]
+    histories: Tensor  # [T + 1, B, N, E], before and after each row
+    core: Any  # the core's state before the first row, leaves [B, ...] (or of K particles)
+
+    @property
+    def last_history(self) -> Tensor:
+        """The history after the last valid row of each column, [B, N, E]."""
+        lengths = self.mask.sum(0)
+        return self.histories[lengths, torch.arange(len(lengths), device=lengths.device)]
+
+
 class WorldModel(nn.Module):
     """p(percepts | actions) of whole sequences, as a recurrence over rows.
 
     The context of row t is its action and, with `feedback`, the encodings of the `history`
     percepts before it; on a first row both are zero. The evidence of row t is the encoding of
-    its percept.
+    its percept (Dreamer's `embed`).
     """
 
     def __init__(
         self,
-        encoder: Encoder,
+        percepts: Percepts,
         core: SequenceCore,
-        decoder: DistModule,
         action_size: int,
         feedback: bool = True,
         history: int = 1,
         dropout: float = 0.0,
-        reach: Reach | None = None,
     ):
-        """encoder: of (percept, first); decoder: of the core's features, to a `Joint` or `Chain`
-        over percepts; dropout: of the encodings in contexts, in training mode; reach: where
-        generated observations stay."""
+        """dropout: of the encodings in contexts, in training mode."""
         super().__init__()
-        expected = context_size(action_size, encoder.size, feedback, history)
+        expected = context_size(action_size, percepts.size, feedback, history)
         if core.context_size != expected:
             raise ValueError(
                 f"the core expects contexts of size {core.context_size}, but actions of size "
-                f"{action_size} and {history} encodings of size {encoder.size} make {expected}; "
+                f"{action_size} and {history} encodings of size {percepts.size} make {expected}; "
                 f"build it with context_size={expected}"
             )
-        if core.evidence_size != encoder.size:
+        if core.evidence_size != percepts.size:
             raise ValueError(
                 f"the core expects evidence of size {core.evidence_size}, but the encoder gives "
-                f"{encoder.size}; build it with evidence_size={encoder.size}"
+                f"{percepts.size}; build it with evidence_size={percepts.size}"
             )
-        self.encoder = encoder
+        self.percepts = percepts
         self.core = core
-        self.decoder = decoder
         self.action_size = action_size
         self.feedback = feedback
         self.history = history
         self.dropout = nn.Dropout(dropout)
-        self.reach = reach or Reach()
-        self.belief_size = core.belief_size + encoder.size
-
-    def initial_state(self, batch_size: int) -> ModelState:
-        core = self.core.initial_state(batch_size)
-        like = nested.leaves(core)[0]
-        return ModelState(core, like.new_zeros(batch_size, self.history, self.encoder.size))
-
-    def predict(self, action: Tensor, state: ModelState) -> tuple[Joint | Chain, Any]:
-        """The distribution of the next percept, and the core's state that it was read from.
-
-        action [B, A] -> (a distribution with batch shape [B], core state)
-        """
-        core = self.core.step(self._context(action, state.history), state.core)
-        return self.decoder(self.core.features(core)), core
+        self.belief_size = core.belief_size + percepts.size
 
     @property
     def reads_observations(self) -> bool:
         """Whether what it generates depends on the observations that it draws: by feedback, or
-        by reward and end, which see the observation unless the decoder is `separate`."""
-        return self.feedback or not self.decoder.separate
+        by reward and end, unless they are `separate`."""
+        return self.feedback or not self.percepts.separate
+
+    def initial_state(self, batch_size: int) -> ModelState:
+        core = self.core.initial_state(batch_size)
+        like = nested.leaves(core)[0]
+        return ModelState(core, like.new_zeros(batch_size, self.history, self.percepts.size))
+
+    def predict(self, action: Tensor, state: ModelState) -> tuple[Prediction, Any]:
+        """The distribution of the next percept, and the core's state that it was read from.
+
+        action [B, A] -> (a prediction with batch shape [B], core state)
+        """
+        core = self.core.step(self._context(action, state.history), state.core)
+        return self.percepts.predict(self.core.features(core)), core
+
+    def advance(self, row: Row, core: Any, state: ModelState) -> ModelState:
+        """The state after a row [B, ...], whose percept enters the history; core: its state of
+        this row; state: the one before the row."""
+        encoding = self.percepts.encode(row)
+        return ModelState(core, torch.cat([state.history[:, 1:], encoding[:, None]], 1))
 
     def step(
         self,
@@ -114,88 +128,40 @@ class WorldModel(nn.Module):
     ) -> tuple[Row, ModelState]:
         """Generates one row, and the state after it. first bool [B], action [B, A].
 
-        An observation out of `reach` is set on its edge; reward and end are those of the
-        observation that was drawn. The percept, not the latent, is drawn at the `temperature`
-        (see `tempered`). draw_observations: False only where not `reads_observations`; they then
-        have size 0, and the history stays as it was.
+        The percept, not the latent, is drawn at the `temperature` (see `tempered`).
+        draw_observations: False only where not `reads_observations`; they then have size 0, and
+        the history stays as it was.
         """
         action = action.masked_fill(first[:, None], 0.0)
         state = nested.where(first, self.initial_state(len(first)), state)
+        prediction, core = self.predict(action, state)
+        prediction = prediction.tempered(temperature)
         if not draw_observations:
-            return self._step_unseen(first, action, state, temperature)
-        percept, core = self.predict(action, state)
-        drawn = draw(tempered(percept, temperature))
-        drawn["observation"] = self.reach(drawn["observation"])
-        row = void_row(first, action, drawn)
-        history = self.remember(self.encoder((row.percept, first)), state.history)
-        return row, ModelState(core, history)
-
-    def _step_unseen(
-        self, first: Tensor, action: Tensor, state: ModelState, temperature: float
-    ) -> tuple[Row, ModelState]:
-        """`step` without the observation, which nothing reads."""
-        core = self.core.step(self._context(action, state.history), state.core)
-        decoder = cast(PerceptDecoder, self.decoder)
-        consequences = decoder.consequences(self.core.features(core))
-        drawn = draw(tempered(consequences, temperature)) | {"observation": action[:, :0]}
-        return void_row(first, action, drawn), state._replace(core=core)
+            row = self.percepts.draw_unseen(prediction, first, action)
+            return row, state._replace(core=core)
+        row = self.percepts.draw(prediction, first, action)
+        return row, self.advance(row, core, state)
 
     def infer(
-        self, sequences: Sequences, state: ModelState, particles: int = 1
+        self, sequences: Sequences, state: ModelState | None = None, particles: int = 1
     ) -> tuple[Inference, ModelState]:
-        """Explains sequences [T, B, ...] from the states before their first rows.
+        """Explains sequences [T, B, ...] from the states before their first rows, by default the
+        initial one.
 
         Only row 0 of a column may be a first row. With K particles the latents are drawn K times
         and B becomes K * B, particle after particle.
 
-        Returns the inference, whose `states` are model states [T, K * B, ...], and the states
-        of the last valid rows, [K * B, ...].
+        Returns the core's inference, leaves [T, K * B, ...], and the model's states after the
+        last valid rows, [K * B, ...].
         """
-        contexts, evidence, windows, state = self._read(sequences, state)
-        inference, core = self.core.infer(
-            contexts, evidence, sequences.mask, state.core, particles
-        )
-        history = _last(windows, sequences).repeat(particles, 1, 1)  # [K * B, N, E]
-        states = ModelState(inference.states, windows[1:].repeat(1, particles, 1, 1))
-        return inference._replace(states=states), ModelState(core, history)
+        reading = self.read(sequences, state)
+        inference, core = self._infer(reading, particles)
+        return inference, ModelState(core, reading.last_history.repeat(particles, 1, 1))
 
-    def explain(self, sequences: Sequences, particles: int = 1) -> Inference:
-        """The core's inference over whole windows [T, B, ...] from its initial state, leaves
-        [T, K * B, ...]: `infer` without what is carried on to the next window."""
-        prepared, core = self.prepare(sequences, self.initial_state(sequences.mask.shape[1]))
-        return self.core.explain_all(prepared, nested.repeat(core, particles), particles)
-
-    def prepare(self, sequences: Sequences, state: ModelState) -> tuple[Any, Any]:
-        """What the core's `explain` reads at each row, leaves [T, B, ...], and its state before
-        the first row: for loops of one's own, where `infer` draws what it likes."""
-        contexts, evidence, _, state = self._read(sequences, state)
-        return self.core.prepare(contexts, evidence, sequences.mask, state.core), state.core
-
-    def history_after(self, sequences: Sequences, state: ModelState) -> Tensor:
-        """The history of the state that `infer` ends with, [B, N, E], without inference."""
-        return _last(self._read(sequences, state)[2], sequences)
-
-    def _read(
-        self, sequences: Sequences, state: ModelState
-    ) -> tuple[Tensor, Tensor, Tensor, ModelState]:
-        """Contexts [T, B, C], evidence [T, B, E], histories [T + 1, B, N, E], and the state
-        before the first row."""
-        rows = self.fill(sequences)
-        if rows.first[1:].any():
-            raise ValueError(
-                "a window lies inside one episode: only row 0 may be a first row; cut what a "
-                "GenCore generated by Episodes.cut, and take its windows or sequences"
-            )
-        batch_size = rows.first.shape[1]
-        actions = rows.action.masked_fill(rows.first[..., None], 0.0)
-        copies = len(state.history) // batch_size
-        fresh = self.initial_state(len(state.history))
-        state = nested.where(rows.first[0].repeat(copies), fresh, state)
-        evidence = self.encoder((rows.percept, rows.first))  # [T, B, E]
-        past = torch.cat([state.history[:batch_size].transpose(0, 1), evidence])
-        windows = past.unfold(0, self.history, 1).transpose(-1, -2)  # [T + 1, B, N, E]
-        contexts = self._context(actions, windows[:-1])  # [T, B, C]
-        return contexts, evidence, windows, state
+    def states(self, sequences: Sequences, state: ModelState | None = None) -> ModelState:
+        """The model's states after every row that `infer` explains, leaves [T, B, ...]."""
+        reading = self.read(sequences, state)
+        return ModelState(self._infer(reading)[0].states, reading.histories[1:])
 
     def observe(self, row: Row, state: ModelState) -> ModelState:
         """The state after one more row that really happened: `infer` over it, on the state's
@@ -213,86 +179,36 @@ class WorldModel(nn.Module):
 
         states: of the core, [T, K * B, ...].
         """
-        features, percept, scored = self._to_score(states, sequences)
-        log_probs = self.decoder(features).log_probs(percept)
-        return {key: torch.where(scored[key], value, 0.0) for key, value in log_probs.items()}
+        return self.percepts.scores(self.core.features(states), sequences, regressed=False)[0]
 
-    def regression_losses(self, states: Any, sequences: Sequences) -> dict[str, Tensor]:
-        """The losses of what the decoder regresses, by key, [T, K, B], zero where not scored.
-
-        They are no log probabilities, and no bound contains them; most decoders have none.
-        """
-        if not self.decoder.regressed:
-            return {}
-        features, percept, scored = self._to_score(states, sequences)
-        return {
-            key: torch.where(scored[key], regression.loss(percept[key]), 0.0)
-            for key, regression in self.decoder.regressions(features, percept).items()
-        }
-
-    def regressions(self, core: Any, percept: dict[str, Any]) -> dict[str, TwoHot]:
-        """What the decoder regresses of percepts [*], given the states of the core [*, ...] that
-        they come from: its `mean` is the model's reward, where those have any scale."""
-        return self.decoder.regressions(self.core.features(core), percept)
-
-    def _to_score(
-        self, states: Any, sequences: Sequences
-    ) -> tuple[Tensor, dict[str, Any], dict[str, Tensor]]:
-        """Features [T, K, B, F], the percepts [T, 1, B, ...] that they stand beside, and by key
-        which are scored, bool [T, 1, B]. states: of the core, [T, K * B, ...]."""
-        rows = self.fill(sequences)
-        batch_size = rows.first.shape[1]
-        features = self.core.features(states).unflatten(1, (-1, batch_size))
-        percept = nested.map(lambda leaf: leaf.unsqueeze(1), rows.percept)
-        consequences = (sequences.scored & ~rows.first)[:, None]
-        scored = dict.fromkeys(PERCEPT_KEYS, consequences)
-        return features, percept, scored | {"observation": sequences.scored[:, None]}
-
-    def fill(self, sequences: Sequences) -> Row:
-        """The rows, with a value of its support wherever there is nothing to read."""
-        rows, mask = sequences.rows, sequences.mask
-        void = cast(dict[str, Any], self.decoder.void)
-
-        def filled(key: str, valid: Tensor) -> Any:
-            value = getattr(rows, key)
-            if key not in void:
-                return value
-            return nested.map(
-                lambda x, v: torch.where(nested.broadcast(valid, x), x, v.to(x)), value, void[key]
+    def read(self, sequences: Sequences, state: ModelState | None = None) -> Reading:
+        """What the core reads of sequences, from the states before their first rows."""
+        rows, mask, _ = self.percepts.fill(sequences)
+        if rows.first[1:].any():
+            raise ValueError(
+                "a window lies inside one episode: only row 0 may be a first row; cut what a "
+                "GenCore generated by Episodes.cut, and take its windows or sequences"
             )
+        batch_size = rows.first.shape[1]
+        state = self.initial_state(batch_size) if state is None else state
+        actions = rows.action.masked_fill(rows.first[..., None], 0.0)
+        copies = len(state.history) // batch_size
+        fresh = self.initial_state(len(state.history))
+        state = nested.where(rows.first[0].repeat(copies), fresh, state)
+        evidence = self.percepts.encode(rows)  # [T, B, E]
+        past = torch.cat([state.history[:batch_size].transpose(0, 1), evidence])
+        histories = past.unfold(0, self.history, 1).transpose(-1, -2)  # [T + 1, B, N, E]
+        contexts = self._context(actions, histories[:-1])  # [T, B, C]
+        return Reading(contexts, evidence, mask, histories, state.core)
 
-        valid = {key: mask & ~rows.first for key in PERCEPT_KEYS} | {"observation": mask}
-        action = torch.where(mask[..., None], rows.action, 0.0)
-        percept = {key: filled(key, valid[key]) for key in PERCEPT_KEYS}
-        return Row(rows.first & mask, action, **percept)
+    def _infer(self, reading: Reading, particles: int = 1) -> tuple[Inference, Any]:
+        contexts, evidence, mask, _, core = reading
+        return self.core.infer(contexts, evidence, mask, core, particles)
 
     def _context(self, action: Tensor, history: Tensor) -> Tensor:
         if not self.feedback:
             return action
         return torch.cat([action, self.dropout(history.flatten(-2))], -1)
-
-    def remember(self, encoding: Tensor, history: Tensor) -> Tensor:
-        """The history [B, N, E] after one more encoding [B, E]."""
-        return torch.cat([history[:, 1:], encoding[:, None]], 1)
-
-
-def _last(windows: Tensor, sequences: Sequences) -> Tensor:
-    """The histories [T + 1, B, N, E] after the last valid rows, [B, N, E]."""
-    return windows[sequences.lengths, torch.arange(windows.shape[1], device=windows.device)]
-
-
-def void_row(first: Tensor, action: Tensor, percept: dict[str, Any]) -> Row:
-    """A row [B] of a drawn percept; void on first rows, zero where a world has no such key."""
-    nothing = action.new_zeros(len(first))
-    reward = percept.get("reward", nothing).to(action.dtype)
-    terminated = percept.get("terminated", nothing.bool())
-    return Row(
-        first,
-        action,
-        percept["observation"],
-        reward.masked_fill(first, 0.0),
-        terminated & ~first,
-    )
 
 
 def model_for(
@@ -330,17 +246,19 @@ def model_for(
     """
     if core not in CORES:
         raise ValueError(f"there is no core {core!r}; there are {', '.join(CORES)}")
-    percepts = PerceptEncoder(encoder_for(observation_space, encoder))
+    percept_encoder = PerceptEncoder(encoder_for(observation_space, encoder))
     actions = action_codec(action_space).size
-    contexts = context_size(actions, percepts.size, feedback, history)
-    sequence_core = CORES[core](contexts, percepts.size, hidden=hidden, **core_options)
+    contexts = context_size(actions, percept_encoder.size, feedback, history)
+    sequence_core = CORES[core](contexts, percept_encoder.size, hidden=hidden, **core_options)
     decoder_hidden = decoder_hidden or hidden
     skip = isinstance(getattr(sequence_core, "recurrence", None), SkipGRU)
     shown = sequence_core.feature_size if skip else 0
     observation = decoder_for(observation_space, decoder_hidden + shown, head)
     if skip and feedback:
         heard = decoder_hidden + hidden  # where the columns of the context begin
-        begin_as_before(observation, percepts.observation, heard + contexts - percepts.size)
+        begin_as_before(
+            observation, percept_encoder.observation, heard + contexts - percept_encoder.size
+        )
     decoder = PerceptDecoder(
         sequence_core.feature_size,
         decoder_hidden,
@@ -357,12 +275,5 @@ def model_for(
         for module in decoder.modules():
             if isinstance(module, NormalHead):
                 module.minimum_std = minimum_std
-    return WorldModel(
-        percepts,
-        sequence_core,
-        decoder,
-        actions,
-        feedback,
-        history,
-        reach=reach_of(observation_space),
-    )
+    percepts = Percepts(percept_encoder, decoder, reach_of(observation_space))
+    return WorldModel(percepts, sequence_core, actions, feedback, history)

@@ -50,10 +50,10 @@ class Bound:
             raise ValueError(
                 f"{type(self).__name__} expects one particle or more, got {particles}"
             )
-        if model.decoder.regressed and not self.regresses:
+        if model.percepts.regressed and not self.regresses:
             raise ValueError(
                 f"{type(self).__name__} is a bound alone, but the decoder regresses "
-                f"{', '.join(model.decoder.regressed)}, which nothing would teach it; train by "
+                f"{', '.join(model.percepts.regressed)}, which nothing would teach it; train by "
                 "the ELBO, or build the decoder without a regression"
             )
         self.model = model
@@ -63,16 +63,20 @@ class Bound:
     def initial_state(self) -> Any:
         return self.model.initial_state(0) if self.carries else ()
 
+    def _fill(self, batch: list[Sequences]) -> list[Sequences]:
+        """The blocks as the model reads and scores them."""
+        return [self.model.percepts.fill(block) for block in batch]
+
     def _explain(self, batch: list[Sequences], state: Any) -> tuple[list[Inference], Any]:
         """What the core infers of each block, and what is carried on."""
         if not self.carries:
-            return [self.model.explain(block, self.particles) for block in batch], state
+            infer = self.model.infer
+            return [infer(block, particles=self.particles)[0] for block in batch], state
         (block,) = batch
         size = block.mask.shape[1]
         if len(state.history) != self.particles * size:  # other columns, which all begin anew
             state = self.model.initial_state(size)
         inference, state = self.model.infer(block, state, self.particles)
-        inference = inference._replace(states=inference.states.core)
         return [inference], nested.map(Tensor.detach, state)
 
 
@@ -117,18 +121,20 @@ class ELBO(Bound):
         self, batch: list[Sequences], state: Any, step: int
     ) -> tuple[Tensor, Metrics, Any]:
         """batch: blocks of [T, B, ...], scored as one."""
+        batch = self._fill(batch)
         inferences, state = self._explain(batch, state)
         return *self.loss(batch, inferences, step), state
 
     def loss(
         self, batch: list[Sequences], inferences: list[Inference], step: int
     ) -> tuple[Tensor, Metrics]:
-        """The loss of blocks that `WorldModel.explain` has explained."""
+        """The loss of blocks that `WorldModel.infer` has explained."""
         rows = _scored_rows(batch)
         sums: dict[str, Tensor] = {}
         regressions: dict[str, Tensor] = {}
         for block, inference in zip(batch, inferences, strict=True):
-            log_probs = self.model.log_probs(inference.states, block)  # [T, K, B] each
+            features = self.model.core.features(inference.states)
+            log_probs, losses = self.model.percepts.scores(features, block)  # [T, K, B] each
             parts = {f"{key}_nats": -value.sum() for key, value in log_probs.items()}
             scored = block.scored.repeat(1, self.particles)
             kl = self.kl(self.model.core, inference)
@@ -136,7 +142,7 @@ class ELBO(Bound):
             parts["penalty"] = torch.where(scored, self._penalty(kl, inference), 0.0).sum()
             for key, value in parts.items():
                 sums[key] = sums.get(key, 0.0) + value / (rows * self.particles)
-            for key, value in self.model.regression_losses(inference.states, block).items():
+            for key, value in losses.items():
                 loss = value.sum() / (rows * self.particles)
                 regressions[f"{key}_regression"] = regressions.get(f"{key}_regression", 0.0) + loss
         penalty = sums.pop("penalty")
@@ -174,6 +180,7 @@ class IWAE(Bound):
     ) -> tuple[Tensor, Metrics, Any]:
         """batch: blocks of [T, B, ...], scored as one."""
         rows = _scored_rows(batch)
+        batch = self._fill(batch)
         inferences, state = self._explain(batch, state)
         pairs = zip(batch, inferences, strict=True)
         by_block = [increments(self.model, block, inference) for block, inference in pairs]

@@ -26,6 +26,7 @@ from worldmodel import (
     Objective,
     PerceptDecoder,
     PerceptEncoder,
+    Percepts,
     Sequences,
     Trainer,
     WorldModel,
@@ -69,7 +70,7 @@ def dreamer_model() -> WorldModel:
         reward_support=None,
         separate=True,
     )
-    return WorldModel(encoder, core, decoder, actions, feedback=False)
+    return WorldModel(Percepts(encoder, decoder), core, actions, feedback=False)
 
 
 class ExplainedELBO(Objective):
@@ -84,7 +85,7 @@ class ExplainedELBO(Objective):
 
     def __call__(self, batch: Sequences, state: Any, step: int) -> tuple[Tensor, Metrics, Any]:
         """batch [T, B, ...]."""
-        inference = self.elbo.model.explain(batch)
+        inference, _ = self.elbo.model.infer(batch)
         self.states = nested.map(lambda leaf: leaf.detach().flatten(0, 1), inference.states)
         return *self.elbo.loss([batch], [inference], step), state
 

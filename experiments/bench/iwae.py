@@ -60,7 +60,8 @@ class InvertedIWAE(Bound):
 
     def _whole(self, block: Sequences) -> Tensor:
         """log w of whole windows, [K, B]."""
-        inference = self.model.explain(block, self.particles)
+        block = self.model.percepts.fill(block)
+        inference, _ = self.model.infer(block, particles=self.particles)
         parts = increments(self.model, block, inference)  # [T, K, B] each
         return torch.stack(list(parts.values())).sum((0, 1))
 

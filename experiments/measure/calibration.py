@@ -20,7 +20,7 @@ probability integral transform is uniform if the density is right (Dawid 1984), 
 Even the right model is off by chance in a finite sample; beside each error stands how far.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -30,12 +30,11 @@ from torch import Tensor
 
 from worldmodel import ModelState, Row, Sequences, WorldModel, nested
 from worldmodel.codecs import by_path, is_image
-from worldmodel.distributions import Categorical, Chain, FiniteSupport, Joint
+from worldmodel.distributions import FiniteSupport
 from worldmodel.noise import OwnNoise
 
 Floats = NDArray[np.float64]
 
-FEW = 16  # values of an observation that are summed over, at most
 MOST, FEWEST = 64, 32  # particles
 OF_IMAGES = 8  # particles where images have to be drawn
 AT_ONCE = 6_400  # predictions that are made together, about
@@ -127,7 +126,7 @@ def calibration(
 def particles_for(model: WorldModel, space: Any, episodes: int) -> int:
     """As many as so many episodes side by side allow. space: of observations."""
     images = any(map(is_image, by_path(space).values()))
-    if images and not model.decoder.separate:
+    if images and not model.percepts.separate:
         return OF_IMAGES
     return min(MOST, max(FEWEST, AT_ONCE // episodes))
 
@@ -184,38 +183,15 @@ class Foreseen(NamedTuple):
 def foresee(model: WorldModel, row: Row, state: ModelState, particles: int) -> Foreseen:
     """What a model holds of rows [B] before they come, from states [K * B, ...]: of their percepts
     nothing is read but the reward, to rank it."""
-    percept, _ = model.predict(row.action.repeat(particles, 1), state)
-    ways = list(_ways(cast(Chain, percept), model.decoder.separate))
-    end = sum(weight * then.parts["terminated"].mean for weight, then in ways)
-    end = _over_particles(end, particles)
-    reward: Any = ways[0][1].parts["reward"]
+    prediction, _ = model.predict(row.action.repeat(particles, 1), state)
+    weights, then = prediction.marginal()  # [n, K * B]
+    end = _over_particles((weights * then.parts["terminated"].mean).sum(0), particles)
+    reward = then.parts["reward"]
     if isinstance(reward, FiniteSupport):
-        probability = sum(w[:, None] * cast(Any, t.parts["reward"]).probs for w, t in ways)
-        probability = _over_particles(probability, particles)
+        probability = _over_particles((weights[..., None] * reward.probs).sum(0), particles)
         return Foreseen(end, probability, end[:0], reward.support_values)
-    draws = _drawn(cast(Chain, percept), model.decoder.separate).unflatten(0, (particles, -1))
+    draws = prediction.alone().sample()["reward"].unflatten(0, (particles, -1))
     return Foreseen(end, end.new_zeros(len(end), 0), rank_of(row.reward, draws), end[:0])
-
-
-def _ways(percept: Chain, separate: bool) -> Iterator[tuple[Tensor, Joint]]:
-    """What can be observed, with the probability of it [*], and what is then held of reward and
-    end: all that can, or one draw of it."""
-    observation = None if separate else percept.first.parts["observation"]
-    if isinstance(observation, Categorical) and observation.probs.shape[-1] <= FEW:
-        probs = observation.probs
-        for number in range(probs.shape[-1]):
-            value = torch.full(probs.shape[:-1], number) + observation.start
-            yield probs[..., number], percept.then({"observation": value})
-        return
-    seen = None if observation is None else observation.sample()
-    then = percept.then({"observation": seen})
-    yield torch.ones_like(cast(Tensor, then.parts["terminated"].mean)), then
-
-
-def _drawn(percept: Chain, separate: bool) -> Tensor:
-    """Rewards [*], without images that nobody reads."""
-    first = {"observation": None} if separate else percept.first.sample()
-    return cast(Tensor, percept.then(first).sample()["reward"])
 
 
 def _over_particles(value: Any, particles: int) -> Tensor:

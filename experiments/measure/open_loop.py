@@ -7,16 +7,15 @@ expecting that all stays as it was last seen.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from worldmodel import ModelState, Row, Sequences, WorldModel, nested
+from worldmodel import ModelState, Prediction, Row, Sequences, WorldModel, nested
 from worldmodel.codecs import Standardisation, is_image
 from worldmodel.codecs.spaces import parts_of
-from worldmodel.distributions import Chain
 
 STEPS = (1, 5, 15, 50)  # after the last row that was seen
 OBSERVED = 5  # rows that the model sees at least, where an episode has more
@@ -74,10 +73,10 @@ def open_loop(
         there = steps_left >= step
         time = torch.minimum(windows.time + step, windows.time + steps_left)
         real = nested.index(sequences.rows, (time, windows.column))
-        percept, drawn, state = go_on(model, real.action, state)
+        prediction, drawn, state = go_on(model, real.action, state)
         if step in STEPS:
             counts.append(int(there.sum()))
-            for part in parts(space, percept, drawn, real, seen):
+            for part in parts(space, prediction, drawn, real, seen):
                 found = by_key.setdefault(part.key, _nothing(part.space))
                 for name, guess in (("error", part.expected), ("error_as_before", part.before)):
                     found[name].append(error(guess, part, units.get(part.key), there))
@@ -106,27 +105,28 @@ def believe(model: WorldModel, sequences: Sequences, windows: Windows) -> ModelS
 
 def go_on(
     model: WorldModel, action: Tensor, state: ModelState
-) -> tuple[Chain, dict[str, Any], ModelState]:
+) -> tuple[Prediction, dict[str, Any], ModelState]:
     """One step of dreams [DREAMS * W] under actions [W, A]: the distribution of their percepts,
-    percepts drawn from it, and the state after these."""
+    percepts drawn from it, and the state after these, which does not know of an end."""
     action = action.repeat(DREAMS, 1)
-    predicted, core = model.predict(action, state)
-    drawn = predicted.sample()
+    prediction, core = model.predict(action, state)
+    drawn = prediction.sample()
     never = torch.zeros(len(action), dtype=torch.bool)
-    seen = {**drawn, "observation": model.reach(drawn["observation"]), "terminated": never}
-    history = model.remember(model.encoder((seen, never)), state.history)
-    return cast(Chain, predicted), drawn, ModelState(core, history)
+    observation = model.percepts.reach(drawn["observation"])
+    row = Row(never, action, observation, drawn["reward"], never)
+    return prediction, drawn, model.advance(row, core, state)
 
 
 def parts(
-    space: spaces.Space, percept: Chain, drawn: dict[str, Any], real: Row, seen: Row
+    space: spaces.Space, prediction: Prediction, drawn: dict[str, Any], real: Row, seen: Row
 ) -> Iterator[Part]:
     """The observation, part by part, and the reward."""
-    observation = percept.first.parts["observation"]
+    dreamt = prediction.observation
     yield from _parts_of_observation(
-        "observation", space, observation, drawn["observation"], real.observation, seen.observation
+        "observation", space, dreamt, drawn["observation"], real.observation, seen.observation
     )
-    reward = _over_dreams(percept.then(drawn).parts["reward"].mean).mean(0)
+    consequences = prediction.consequences(drawn["observation"])
+    reward = _over_dreams(consequences.parts["reward"].mean).mean(0)
     yield Part("reward", REWARD, reward, real.reward, seen.reward)
 
 

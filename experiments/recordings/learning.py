@@ -20,6 +20,7 @@ from worldmodel import (
     ObservationDecoder,
     Passages,
     PerceptEncoder,
+    Percepts,
     Sequences,
     Trainer,
     WorldModel,
@@ -58,7 +59,8 @@ def model_of(kind: Kind, told: SequenceModelConfig) -> WorldModel:
             f"--head {told.head} --head-options {told.head_options}: {error}"
         ) from error
     decoder = ObservationDecoder(core.feature_size, told.decoder_hidden, head, told.dropout)
-    return WorldModel(encoder, core, decoder, actions, history=told.history, dropout=told.deafness)
+    percepts = Percepts(encoder, decoder)
+    return WorldModel(percepts, core, actions, history=told.history, dropout=told.deafness)
 
 
 def objective_for(model: WorldModel, told: SequenceLearningConfig) -> Objective:
@@ -225,8 +227,7 @@ def corrections(kind: Kind, block: Sequences) -> float:
 
 def standardise(model: WorldModel, values: Any) -> None:
     """The scales of numbers, from observations with leaves [N, ...]."""
-    for module in (model.encoder, model.decoder):
-        module.standardise({"observation": values})
+    model.percepts.standardise({"observation": values})
 
 
 def frame_nats(scores: list[Scored]) -> tuple[float, float]:

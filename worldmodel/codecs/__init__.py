@@ -36,7 +36,13 @@ from worldmodel.codecs.heads import (
     TanhNormalHead,
     TruthHead,
 )
-from worldmodel.codecs.percepts import ObservationDecoder, PerceptDecoder, PerceptEncoder
+from worldmodel.codecs.percepts import (
+    ObservationDecoder,
+    PerceptDecoder,
+    PerceptEncoder,
+    PerceptModule,
+)
+from worldmodel.codecs.prediction import Consequences, Prediction
 from worldmodel.codecs.reach import BoxReach, JointReach, Reach, reach_of
 from worldmodel.codecs.registry import (
     ENCODERS,
@@ -73,6 +79,7 @@ __all__ = [
     "BoxActions",
     "BoxReach",
     "CategoricalHead",
+    "Consequences",
     "ConvolutionalEncoder",
     "DiscreteActions",
     "DiscretisedLogisticHead",
@@ -99,6 +106,8 @@ __all__ = [
     "Parts",
     "PerceptDecoder",
     "PerceptEncoder",
+    "PerceptModule",
+    "Prediction",
     "Reach",
     "Standardisation",
     "SubsetHead",

@@ -10,8 +10,6 @@ from typing import Any
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from worldmodel.codecs.regression import TwoHot
-
 
 class Parts(nn.Module):
     """The modules of a dictionary's parts, by key, or of a tuple's, by place.
@@ -54,9 +52,6 @@ class Encoder(nn.Module, ABC):
 class DistModule(nn.Module, ABC):
     """features [*, F] -> a distribution with batch shape [*]."""
 
-    regressed: tuple[str, ...] = ()  # parts of the value that are regressed besides
-    separate: bool = False  # of percepts: reward and end do not depend on the observation
-
     @property
     @abstractmethod
     def void(self) -> Any:
@@ -65,13 +60,6 @@ class DistModule(nn.Module, ABC):
     @abstractmethod
     def forward(self, features: Tensor) -> Distribution:
         """The distribution of one value, given `features` [*, F]."""
-
-    def regressions(self, features: Tensor, value: Any) -> dict[str, TwoHot]:
-        """What the regressions say of the `regressed` parts of `value` [*]: most heads have none.
-
-        They are losses beside the likelihood, not parts of it.
-        """
-        return {}
 
     def standardise(self, values: Any) -> None:
         """Sets the scales of numbers from values, leaves [N, ...]: many heads have none.

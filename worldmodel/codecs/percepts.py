@@ -1,17 +1,18 @@
 """The encoder and the decoder of whole percepts: observation, reward, end."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributions as td, nn
 from torch.nn import functional as F
 
 from worldmodel.codecs.base import DistModule, Encoder
 from worldmodel.codecs.heads import FiniteHead, NormalHead, TruthHead
-from worldmodel.codecs.regression import TwoHot, TwoHotRegression
+from worldmodel.codecs.prediction import Consequences, Prediction, nothing
+from worldmodel.codecs.regression import TwoHotRegression
 from worldmodel.codecs.standardisation import Standardisation
-from worldmodel.distributions import Chain, Joint
 from worldmodel.nets import mlp
 
 
@@ -46,14 +47,24 @@ class PerceptEncoder(Encoder):
             self.reward.fit(values["reward"])
 
 
-class PerceptDecoder(DistModule):
+class PerceptModule(DistModule):
+    """features [*, F] -> a `Prediction` of percepts [*]."""
+
+    regressed: tuple[str, ...] = ()  # parts of a percept that are regressed besides
+    separate: bool = False  # reward and end do not depend on the observation, given the features
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> Prediction: ...
+
+
+class PerceptDecoder(PerceptModule):
     """features [*, F] -> p(observation) p(reward | observation) p(end | observation).
 
     Reward and end see the observation too: the goal that is seen and the end that it brings are
     one event. Rewards that take few values have a categorical over `reward_support`, others
     (`None`) a Gaussian density. With `separate` they read the features alone, as Dreamer's do: the
-    three are then independent, and `consequences` gives two of them. With `reward_regression`
-    there is a `TwoHotRegression` of the reward besides, for rewards of any scale.
+    three are then independent. With `reward_regression` there is a `TwoHotRegression` of the
+    reward besides, for rewards of any scale.
     """
 
     def __init__(
@@ -99,29 +110,18 @@ class PerceptDecoder(DistModule):
             "terminated": self.terminated.void,
         }
 
-    def forward(self, features: Tensor) -> Chain:
-        hidden = self._hidden(features)
+    def forward(self, features: Tensor) -> Prediction:
+        hidden = F.silu(self.body(self.dropout(features)))
         unseen = self.unseen(hidden)
 
-        def consequences(value: Mapping[str, Any]) -> Joint:
-            return self._consequences(self._both(unseen, value["observation"]))
+        def observe() -> td.Distribution:
+            return self.observation(torch.cat([hidden, features], -1) if self.skip else hidden)
 
-        read = torch.cat([hidden, features], -1) if self.skip else hidden
-        return Chain(Joint({"observation": self.observation(read)}), consequences)
+        def consequences(observation: Any) -> Consequences:
+            both = unseen if self.separate else unseen + self.seen(self.encoder(observation))
+            return self._consequences(F.silu(both))
 
-    def consequences(self, features: Tensor) -> Joint:
-        """Reward and end alone, where they are `separate`."""
-        if not self.separate:
-            raise ValueError(
-                "this decoder's reward and end depend on the observation: draw all three, or "
-                "build it with separate=True"
-            )
-        return self._consequences(F.silu(self.unseen(self._hidden(features))))
-
-    def regressions(self, features: Tensor, value: Mapping[str, Any]) -> dict[str, TwoHot]:
-        """What is regressed, of percepts [*] whose observation is read."""
-        both = self._both(self.unseen(self._hidden(features)), value["observation"])
-        return {key: regression(both) for key, regression in self.regression.items()}
+        return Prediction(observe, consequences, features.shape[:-1], self.separate)
 
     def standardise(self, values: Mapping[str, Any]) -> None:
         """values: observations [N, ...] and rewards [M], those of first rows left out, by key."""
@@ -129,20 +129,15 @@ class PerceptDecoder(DistModule):
         self.encoder.standardise(values["observation"])
         self.reward.standardise(values["reward"])
 
-    def _hidden(self, features: Tensor) -> Tensor:
-        return F.silu(self.body(self.dropout(features)))
-
-    def _both(self, unseen: Tensor, observation: Any) -> Tensor:
-        """What reward and end are read from: the features, and the observation if they see it."""
-        if self.separate:
-            return F.silu(unseen)
-        return F.silu(unseen + self.seen(self.encoder(observation)))
-
-    def _consequences(self, both: Tensor) -> Joint:
-        return Joint({"reward": self.reward(both), "terminated": self.terminated(both)})
+    def _consequences(self, both: Tensor) -> Consequences:
+        """both: what reward and end are read from, [*, hidden]."""
+        parts = {"reward": self.reward(both), "terminated": self.terminated(both)}
+        return Consequences(
+            parts, lambda: {key: part(both) for key, part in self.regression.items()}
+        )
 
 
-class ObservationDecoder(DistModule):
+class ObservationDecoder(PerceptModule):
     """features [*, F] -> p(observation), for recordings that have neither rewards nor ends."""
 
     def __init__(
@@ -158,9 +153,9 @@ class ObservationDecoder(DistModule):
     def void(self) -> dict[str, Any]:
         return {"observation": self.observation.void}
 
-    def forward(self, features: Tensor) -> Joint:
+    def forward(self, features: Tensor) -> Prediction:
         hidden = F.silu(self.body(self.dropout(features)))
-        return Joint({"observation": self.observation(hidden)})
+        return Prediction(lambda: self.observation(hidden), nothing, features.shape[:-1])
 
     def standardise(self, values: Mapping[str, Any]) -> None:
         """values: observations [N, ...], under their key."""

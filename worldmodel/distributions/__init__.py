@@ -13,7 +13,7 @@ from worldmodel.distributions.continuous import (
     mixture,
     standard_normal,
 )
-from worldmodel.distributions.dicts import Chain, Joint, draw
+from worldmodel.distributions.dicts import Joint, draw
 from worldmodel.distributions.discrete import (
     IMPOSSIBLE,
     Bits,
@@ -38,7 +38,6 @@ __all__ = [
     "Bits",
     "Categorical",
     "Certain",
-    "Chain",
     "DiscretisedLogistics",
     "FiniteSupport",
     "Joint",

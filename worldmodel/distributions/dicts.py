@@ -1,4 +1,4 @@
-"""Dictionaries and tuples of parts: independent ones, and some that depend on others."""
+"""Dictionaries and tuples of independent parts."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -23,7 +23,8 @@ class Joint(td.Distribution):
         self.is_tuple = isinstance(parts, tuple)
         named: Any = enumerate(parts) if isinstance(parts, tuple) else parts
         self.parts: dict[Any, td.Distribution] = dict(named)
-        super().__init__(next(iter(self.parts.values())).batch_shape, validate_args=False)
+        shapes = [part.batch_shape for part in self.parts.values()] or [torch.Size()]
+        super().__init__(shapes[0], validate_args=False)
 
     def _each(self, function: Callable[[td.Distribution], Any]) -> Any:
         values = {key: function(part) for key, part in self.parts.items()}
@@ -62,42 +63,3 @@ class Joint(td.Distribution):
 
     def entropy(self) -> Tensor:
         return cast(Tensor, sum(part.entropy() for part in self.parts.values()))
-
-
-class Chain(td.Distribution):
-    """p(a) p(b | a): a `Joint` of first parts, then one given their values.
-
-    What an observation shows (the goal reached) and what the game says of it (the end) are one
-    event; independent heads would give it the product of two probabilities.
-    """
-
-    arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
-
-    def __init__(self, first: Joint, then: Callable[[Mapping[str, Any]], Joint]):
-        self.first = first
-        self.then = then
-        super().__init__(first.batch_shape, validate_args=False)
-
-    @property
-    def mode(self) -> dict[str, Any]:
-        """The most probable first parts, and the most probable rest given those."""
-        first = self.first.mode
-        return first | self.then(first).mode
-
-    has_rsample = True
-
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> dict[str, Any]:  # type: ignore[override]
-        first = self.first.sample(sample_shape)
-        return first | self.then(first).sample()
-
-    def rsample(self, sample_shape: torch.Size = torch.Size()) -> dict[str, Any]:  # type: ignore[override]
-        """With gradients, of those parts that have them."""
-        first = self.first.rsample(sample_shape)
-        return first | self.then(first).rsample()
-
-    def log_probs(self, value: Mapping[str, Any]) -> dict[str, Tensor]:
-        """The log probability of each part given those before it, [*] nats."""
-        return self.first.log_probs(value) | self.then(value).log_probs(value)
-
-    def log_prob(self, value: Mapping[str, Any]) -> Tensor:  # type: ignore[override]
-        return cast(Tensor, sum(self.log_probs(value).values()))

@@ -8,7 +8,7 @@ from torch import Tensor, distributions as td
 
 from worldmodel.distributions.autoregressive import NADE, Autoregression
 from worldmodel.distributions.continuous import mixture
-from worldmodel.distributions.dicts import Chain, Joint
+from worldmodel.distributions.dicts import Joint
 from worldmodel.distributions.discrete import (
     Categorical,
     DiscretisedLogistics,
@@ -45,14 +45,6 @@ def _(distribution: Joint, temperature: float) -> Joint:
     parts = distribution.parts
     each = {key: _tempered(part, temperature) for key, part in parts.items()}
     return Joint(tuple(each.values()) if distribution.is_tuple else each)
-
-
-@_tempered.register
-def _(distribution: Chain, temperature: float) -> Chain:
-    def then(first: Any) -> Joint:
-        return _tempered(distribution.then(first), temperature)
-
-    return Chain(_tempered(distribution.first, temperature), then)
 
 
 @_tempered.register

@@ -197,8 +197,8 @@ def no_part_normalises_over_the_batch(case: CoreCase) -> None:
 def a_core_of_another_size_is_refused(case: CoreCase) -> None:
     """`context_size` and `evidence_size` are attributes, and say what the core was built for."""
     model = case.model()
-    parts = (model.encoder, model.core, model.decoder)
-    evidence, contexts = model.encoder.size, model.core.context_size
+    parts = (model.percepts, model.core)
+    evidence, contexts = model.percepts.size, model.core.context_size
     other = case.core(contexts, evidence + 1)
     refused: list[tuple[Callable[[], Any], str]] = [
         (partial(WorldModel, *parts, action_size=3), f"context_size={contexts + 1}"),
@@ -207,7 +207,7 @@ def a_core_of_another_size_is_refused(case: CoreCase) -> None:
             f"context_size={contexts + evidence}",
         ),
         (
-            partial(WorldModel, model.encoder, other, model.decoder, action_size=2),
+            partial(WorldModel, model.percepts, other, action_size=2),
             f"evidence_size={evidence}",
         ),
     ]

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from worldmodel import nested
-from worldmodel.codecs import DistModule
-from worldmodel.distributions import Chain
+from worldmodel.codecs import DistModule, Prediction
 from worldmodel.testing.law import SIGMAS, Laws, close, demand, finite, unreached
 
 DRAWS = 20_000
@@ -203,7 +202,7 @@ def draws_carry_gradients_where_they_say_so(case: HeadCase) -> None:
     distribution = case.copied()(features)
     recorded = any(leaf.requires_grad for leaf in nested.leaves(distribution.sample()))
     demand(not recorded, "`sample` records a gradient")
-    is_chain = isinstance(distribution, Chain)  # cannot know of parts to come
+    is_chain = isinstance(distribution, Prediction)  # cannot know of parts to come
     if distribution.has_rsample and not is_chain:
         leaves = nested.leaves(distribution.rsample())
         drawn = torch.stack([leaf.sum() for leaf in leaves]).sum()

@@ -122,7 +122,7 @@ def fitted_model(case: CoreCase) -> WorldModel:
     said = []
     for weight, updates in case.fits:
         model = gentle_model(case, observations=BITS, rewards=(-1.0, 0.0))
-        scale(model.decoder, 3.0)
+        scale(model.percepts.decoder, 3.0)
         torch.manual_seed(0)
         objective = ELBO(model, kl_weight=constant(weight))
         trainer = Trainer(objective, model.core.parameters(), learning_rate=0.03)
@@ -168,7 +168,7 @@ def the_filter_estimates_the_likelihood_without_bias(case: CoreCase, threshold: 
     one = Sequences.whole(random_rows(time, 1))
     for strength in STRENGTHS:
         model = case.model()
-        scale(model.decoder, strength)
+        scale(model.percepts.decoder, strength)
         model.core = Blind(model.core)  # the posterior is the prior: no weight exceeds one
         torch.manual_seed(0)
         with torch.no_grad():
@@ -262,7 +262,7 @@ def a_broken_model_is_not_reported_as_a_perfect_one(case: CoreCase) -> None:
     """Parameters that are NaN give likelihoods that are NaN."""
     model = case.model()
     with torch.no_grad():
-        for parameter in model.decoder.parameters():
+        for parameter in model.percepts.decoder.parameters():
             parameter.fill_(torch.nan)
     reported = sum_of(log_prob(model, Sequences.whole(random_rows(3, 2)))).sum(0)
     demand(reported.isnan().all(), f"a broken model is reported with {reported.tolist()} nats")

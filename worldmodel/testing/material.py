@@ -20,6 +20,7 @@ from worldmodel.codecs import (
 )
 from worldmodel.cores import Gaussian, SequenceCore, base
 from worldmodel.model import ModelState, WorldModel, context_size
+from worldmodel.percepts import Percepts
 from worldmodel.sequences import Row, Sequences
 
 SYMBOLS = spaces.Discrete(3, start=1)
@@ -70,7 +71,9 @@ def model_around(
             rewards,
             reward_regression=regression,
         )
-    return excite(WorldModel(encoder, core, decoder, actions, feedback, history).double())
+    for module in (encoder, core, decoder):
+        excite(module.double())
+    return WorldModel(Percepts(encoder, decoder), core, actions, feedback, history)
 
 
 def random_rows(

@@ -1,15 +1,16 @@
 """What a world model expects of the next row of a game, and how much a row surprises it."""
 
-from typing import NamedTuple, cast
+import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from worldmodel import ModelState, Row, WorldModel, nested
+from worldmodel import ModelState, Prediction, Row, WorldModel, nested
 from worldmodel.codecs import by_path
-from worldmodel.distributions import Categorical, Chain, FiniteSupport
+from worldmodel.distributions import Categorical, FiniteSupport
 from worldmodel.noise import OwnNoise
 
 PARTICLES = 32  # draws over which the model's expectation is averaged
@@ -33,11 +34,11 @@ def expect(
     the row. Both are averages over K latents: p(x) = E p(x | z). What is void on a first row is
     neither expected nor surprising.
     """
-    percept = _predicted(model, mind, action, row, particles)
-    expected = _expectation(percept)
+    prediction = _predicted(model, mind, action, row, particles)
+    expected = _expectation(prediction)
     if row.first:
         expected = expected._replace(reward=0.0, terminated=0.0)
-    return expected, _surprise(percept, row, particles)
+    return expected, _surprise(prediction, row, particles)
 
 
 def surprise(
@@ -56,41 +57,34 @@ def densities_of(model: WorldModel, space: spaces.Space) -> frozenset[str]:
     )
     with torch.no_grad(), OwnNoise(0)():
         state = model.initial_state(1)
-        percept = cast(
-            Chain, model.predict(state.history.new_zeros(1, model.action_size), state)[0]
-        )
-        reward = percept.then(percept.first.sample()).parts["reward"]
+        prediction, _ = model.predict(state.history.new_zeros(1, model.action_size), state)
+        reward = prediction.alone().parts["reward"]
     found = {"observation": floats, "reward": not isinstance(reward, FiniteSupport)}
     return frozenset(key for key, is_density in found.items() if is_density)
 
 
 def _predicted(
     model: WorldModel, mind: ModelState, action: Tensor, row: Row, particles: int
-) -> Chain:
+) -> Prediction:
     """The distribution of the next percept, batch shape [K]."""
     if row.first:
         mind, action = model.initial_state(1), torch.zeros_like(action)
-    return cast(Chain, model.predict(*nested.repeat((action, mind), particles))[0])
+    return model.predict(*nested.repeat((action, mind), particles))[0]
 
 
-def _expectation(percept: Chain) -> Expectation:
+def _expectation(prediction: Prediction) -> Expectation:
     """The mean over a batch [K] of predictions; rewards and ends are summed over the values of a
     Discrete observation, and averaged over one draw each of another."""
-    observation = percept.first.parts["observation"]
-    if not isinstance(observation, Categorical):
-        then = percept.then({"observation": observation.sample()}).parts
-        return Expectation([], *(float(then[key].mean.mean()) for key in CONSEQUENCES))
-    probs = observation.probs  # [K, n]
-    values = torch.arange(probs.shape[-1])[:, None].expand(-1, len(probs)) + observation.start
-    then = percept.then({"observation": values}).parts  # [n, K]
-    given = (float((probs.T * then[key].mean).sum(0).mean()) for key in CONSEQUENCES)
-    return Expectation(probs.mean(0).tolist(), *given)
+    weights, then = prediction.marginal(few=math.inf)  # [n, K]
+    given = (float((weights * then.parts[key].mean).sum(0).mean()) for key in CONSEQUENCES)
+    is_discrete = isinstance(prediction.observation, Categorical)
+    return Expectation(weights.mean(1).tolist() if is_discrete else [], *given)
 
 
-def _surprise(percept: Chain, row: Row, particles: int) -> dict[str, float]:
+def _surprise(prediction: Prediction, row: Row, particles: int) -> dict[str, float]:
     """From log p(key | keys before, z) [K]: the latents are averaged over first. After what could
     not happen nothing is a surprise."""
-    log_probs = percept.log_probs(nested.repeat(row.percept, particles))
+    log_probs = prediction.log_probs(nested.repeat(row.percept, particles))
     told = ("observation",) if row.first else tuple(log_probs)
     so_far = torch.stack([log_probs[key] for key in told]).cumsum(0)  # [keys, K]
     joint = so_far.logsumexp(-1) - np.log(so_far.shape[-1])  # [keys]

@@ -31,7 +31,6 @@ from worldmodel import (
 )
 from worldmodel.agents import Human, Uniform
 from worldmodel.codecs import by_path, is_image
-from worldmodel.distributions import tempered
 from worldmodel.envs import GymEnvironment, View
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.films import Film, Frame
@@ -71,14 +70,14 @@ class Playable(Protocol):
     def model(self) -> WorldModel: ...
 
     @property
-    def agent(self) -> Agent: ...
-
-    @property
     def observation_space(self) -> spaces.Space:
         """The space of observations as the model reads them."""
 
     @property
     def action_space(self) -> spaces.Space: ...
+
+    @property
+    def agent(self) -> Agent: ...
 
     @property
     def has_environment(self) -> bool: ...
@@ -293,8 +292,8 @@ class Player:
         """Of the dream, from its next row on; refused where its distributions have none."""
         with torch.inference_mode(), self._looking():
             action = torch.zeros(1, self.model.action_size)
-            percept, _ = self.model.predict(action, self.model.initial_state(1))
-            tempered(percept, temperature)
+            prediction, _ = self.model.predict(action, self.model.initial_state(1))
+            prediction.tempered(temperature).sample()
         self.dreaming.temperature = temperature
 
     def close(self) -> None:

@@ -25,6 +25,7 @@ from worldmodel.cores import RNN, RSSM, SRNN, VRNN, Independent, make_core
 from worldmodel.cores.base import MINIMUM_STD
 from worldmodel.model import WorldModel, context_size
 from worldmodel.nets import GRU, NormalisedGRU
+from worldmodel.percepts import Percepts
 from worldmodel.registry import Registry
 from worldmodel.testing.exact.linear_gaussian import (
     Chain,
@@ -46,7 +47,7 @@ def chain_model(chain: Chain, core: str, hidden: int, **options: int | bool) -> 
     sequence_core = make_core(core, contexts, encoder.size, hidden=hidden, **options)
     head = decoder_for(space, hidden)
     decoder = ObservationDecoder(sequence_core.feature_size, hidden, head)
-    return WorldModel(encoder, sequence_core, decoder, action_size=0)
+    return WorldModel(Percepts(encoder, decoder), sequence_core, action_size=0)
 
 
 @torch.no_grad()
@@ -65,7 +66,7 @@ def model_by_hand(chain: Chain, core: str, smoothing: bool | None = None) -> Wor
     for parameter in model.parameters():
         parameter.zero_()
     to_mean, variance = set_core(model.core, chain)
-    set_decoder(cast(ObservationDecoder, model.decoder), to_mean, variance)
+    set_decoder(cast(ObservationDecoder, model.percepts.decoder), to_mean, variance)
     return model
 
 

@@ -43,17 +43,16 @@ class ObviousELBO:
         """What the rows lose, [] nats each."""
         model = self.model
         encodings, contexts = [], []
-        before = batch.rows.action.new_zeros(batch.mask.shape[1], model.encoder.size)
+        before = batch.rows.action.new_zeros(batch.mask.shape[1], model.percepts.size)
         for t in range(len(batch.mask)):
-            first = batch.rows.first[t]
             row = type(batch.rows)(*(leaf[t] for leaf in batch.rows))
-            encodings.append(model.encoder((row.percept, first)))
+            encodings.append(model.percepts.encode(row))
             contexts.append(torch.cat([row.action, before], -1))
             before = encodings[-1]
         steps = STEPS[type(model.core)](model.core, contexts, encodings, self.draw)
         for t, (features, posterior, prior) in enumerate(steps):
             row = type(batch.rows)(*(leaf[t] for leaf in batch.rows))
-            log_probs = model.decoder(features).log_probs(row.percept)
+            log_probs = model.percepts.predict(features).log_probs(row.percept)
             scored = {"observation": torch.ones_like(row.first)}
             for key, value in log_probs.items():
                 yield -torch.where(scored.get(key, ~row.first), value, 0.0).sum()

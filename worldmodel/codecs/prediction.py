@@ -1,0 +1,137 @@
+"""What a world model predicts of a row: an observation, then what it says of reward and end."""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, cast
+
+import torch
+from torch import Tensor, distributions as td
+
+from worldmodel.codecs.regression import TwoHot
+from worldmodel.distributions import Categorical, Joint, draw, tempered
+
+FEW = 16  # values of an observation that are summed over, at most
+Regressions = Callable[[], Mapping[str, TwoHot]]
+
+
+class Consequences(Joint):
+    """p(reward, end) of rows [*], and what is regressed of them besides (most often nothing)."""
+
+    def __init__(self, parts: Mapping[str, td.Distribution], regressions: Regressions = dict):
+        super().__init__(parts)
+        self._regressions = regressions
+
+    @property
+    def regressions(self) -> Mapping[str, TwoHot]:
+        """The regressions by key, batch shape [*]: losses beside the likelihood."""
+        return self._regressions()
+
+
+def nothing(observation: Any) -> Consequences:
+    """The consequences in recordings, which have neither rewards nor ends."""
+    return Consequences({})
+
+
+class Prediction(td.Distribution):
+    """p(observation) p(reward, end | observation) of rows [*]; value: a percept.
+
+    What an observation shows (the goal reached) and what the game says of it (the end) are one
+    event; independent heads would give it the product of two probabilities.
+    """
+
+    arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
+    has_rsample = True
+
+    def __init__(
+        self,
+        observe: Callable[[], td.Distribution],
+        consequences: Callable[[Any], Consequences],
+        batch_shape: torch.Size,
+        separate: bool = False,
+    ):
+        """observe: makes the distribution of the observation, when it is asked for;
+        consequences: of an observation; separate: they do not depend on it."""
+        self._observe = observe
+        self._consequences = consequences
+        self.separate = separate
+        super().__init__(batch_shape, validate_args=False)
+
+    @cached_property
+    def observation(self) -> td.Distribution:
+        """The distribution of the observation."""
+        return self._observe()
+
+    def consequences(self, observation: Any) -> Consequences:
+        """Reward and end, given an observation [*, ...] (None does, where they are `separate`)."""
+        return self._consequences(observation)
+
+    def alone(self) -> Consequences:
+        """Reward and end without an observation: given one that is drawn, if they depend on it."""
+        return self.consequences(None if self.separate else draw(self.observation))
+
+    def marginal(self, few: float = FEW) -> tuple[Tensor, Consequences]:
+        """p(reward, end) as a mixture over what might be observed: weights [n, *], whose sum over
+        n is one, and the components, batch shape [n, *].
+
+        The components are all values of a Discrete observation, if it has `few` at most; else one
+        that is drawn (n = 1), or none where reward and end are `separate`.
+        """
+        observation = None if self.separate else self.observation
+        if not isinstance(observation, Categorical) or observation.probs.shape[-1] > few:
+            return torch.ones(1, *self.batch_shape), self.alone()
+        weights = observation.probs.movedim(-1, 0)  # [n, *]
+        values = torch.arange(len(weights), device=weights.device) + observation.start
+        values = values.reshape(-1, *[1] * (weights.dim() - 1)).expand(weights.shape)
+        return weights, self.consequences(values)
+
+    def tempered(self, temperature: float) -> "Prediction":
+        """The same at a `temperature` (see `worldmodel.distributions.tempered`)."""
+        if temperature == 1:
+            return self
+
+        def consequences(observation: Any) -> Consequences:
+            return Consequences(tempered(self.consequences(observation), temperature).parts)
+
+        return Prediction(
+            lambda: tempered(self.observation, temperature),
+            consequences,
+            self.batch_shape,
+            self.separate,
+        )
+
+    @property
+    def mode(self) -> dict[str, Any]:
+        """The most probable observation, and the most probable reward and end given that."""
+        observation = self.observation.mode
+        return {"observation": observation} | self.consequences(observation).mode
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> dict[str, Any]:  # type: ignore[override]
+        observation = self.observation.sample(sample_shape)
+        return {"observation": observation} | self.consequences(observation).sample()
+
+    def rsample(self, sample_shape: torch.Size = torch.Size()) -> dict[str, Any]:  # type: ignore[override]
+        """With gradients, of those parts that have them."""
+        first = Joint({"observation": self.observation}).rsample(sample_shape)
+        return first | self.consequences(first["observation"]).rsample()
+
+    def log_probs(self, percept: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The log probability of each part given those before it, [*] nats."""
+        return self.scores(percept, regressed=False)[0]
+
+    def losses(self, percept: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The losses of what is regressed, [*] by key: no log probabilities, and in no bound."""
+        regressions = self.consequences(percept["observation"]).regressions
+        return {key: part.loss(percept[key]) for key, part in regressions.items()}
+
+    def scores(
+        self, percept: Mapping[str, Any], regressed: bool = True
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """`log_probs` and, if `regressed`, `losses`; the observation is read once for both."""
+        consequences = self.consequences(percept["observation"])
+        log_probs = {"observation": self.observation.log_prob(percept["observation"])}
+        regressions = consequences.regressions if regressed else {}
+        losses = {key: part.loss(percept[key]) for key, part in regressions.items()}
+        return log_probs | consequences.log_probs(percept), losses
+
+    def log_prob(self, value: Mapping[str, Any]) -> Tensor:  # type: ignore[override]
+        return cast(Tensor, sum(self.log_probs(value).values()))

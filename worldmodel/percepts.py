@@ -1,0 +1,118 @@
+"""How rows are seen and predicted: what stands between percepts and the numbers of a core."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from worldmodel import nested
+from worldmodel.codecs import Encoder, PerceptModule, Prediction, Reach
+from worldmodel.distributions import draw
+from worldmodel.sequences import PERCEPT_KEYS, Row, Sequences
+
+
+class Filled(Sequences):
+    """Sequences that hold a value of its support wherever there is nothing to read."""
+
+    __slots__ = ()
+
+
+class Percepts(nn.Module):
+    """An encoder and a decoder of percepts, their placeholders, scales and bounds."""
+
+    def __init__(self, encoder: Encoder, decoder: PerceptModule, reach: Reach | None = None):
+        """encoder: of (percept, first), its leaves [*, ...] and bool [*]; decoder: of features;
+        reach: where generated observations stay."""
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.reach = reach or Reach()
+        self.size = encoder.size
+
+    @property
+    def separate(self) -> bool:
+        """Whether reward and end do not depend on the observation, given the features."""
+        return self.decoder.separate
+
+    @property
+    def regressed(self) -> tuple[str, ...]:
+        """The parts of a percept that are regressed besides their likelihood."""
+        return self.decoder.regressed
+
+    def encode(self, row: Row) -> Tensor:
+        """The encodings [*, E] of the percepts of rows [*]."""
+        return cast(Tensor, self.encoder((row.percept, row.first)))
+
+    def predict(self, features: Tensor) -> Prediction:
+        """The distribution of percepts [*], given features [*, F]."""
+        return cast(Prediction, self.decoder(features))
+
+    def draw(self, prediction: Prediction, first: Tensor, action: Tensor) -> Row:
+        """A row [*] of a percept that is drawn. An observation out of `reach` is set on its edge;
+        reward and end are those of the observation that was drawn."""
+        drawn = draw(prediction)
+        return row_of(first, action, drawn | {"observation": self.reach(drawn["observation"])})
+
+    def draw_unseen(self, prediction: Prediction, first: Tensor, action: Tensor) -> Row:
+        """The same without the observation, which has size 0."""
+        drawn = draw(prediction.alone())
+        return row_of(first, action, drawn | {"observation": action[..., :0]})
+
+    def fill(self, sequences: Sequences) -> Filled:
+        """The sequences, with a value of its support wherever there is nothing to read: padding,
+        and what is void on first rows."""
+        if isinstance(sequences, Filled):
+            return sequences
+        rows, mask = sequences.rows, sequences.mask
+        void = cast(dict[str, Any], self.decoder.void)
+
+        def filled(key: str, valid: Tensor) -> Any:
+            value = getattr(rows, key)
+            if key not in void:
+                return value
+            return nested.map(
+                lambda x, v: torch.where(nested.broadcast(valid, x), x, v.to(x)), value, void[key]
+            )
+
+        valid = {key: mask & ~rows.first for key in PERCEPT_KEYS} | {"observation": mask}
+        action = torch.where(mask[..., None], rows.action, 0.0)
+        percept = {key: filled(key, valid[key]) for key in PERCEPT_KEYS}
+        return Filled(Row(rows.first & mask, action, **percept), mask, sequences.scored)
+
+    def scores(
+        self, features: Tensor, sequences: Sequences, regressed: bool = True
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """log p(percept | features) by key and, if `regressed`, the losses of what is regressed:
+        [T, K, B] nats each, zero where not scored. features: [T, K * B, F]."""
+        sequences = self.fill(sequences)
+        features = features.unflatten(1, (-1, sequences.mask.shape[1]))  # [T, K, B, F]
+        percept = nested.map(lambda leaf: leaf.unsqueeze(1), sequences.rows.percept)
+        consequences = (sequences.scored & ~sequences.rows.first)[:, None]
+        scored = dict.fromkeys(PERCEPT_KEYS, consequences)
+        scored["observation"] = sequences.scored[:, None]  # [T, 1, B]
+        log_probs, losses = self.predict(features).scores(percept, regressed)
+        for values in (log_probs, losses):
+            for key, value in values.items():
+                values[key] = torch.where(scored[key], value, 0.0)
+        return log_probs, losses
+
+    def standardise(self, values: Mapping[str, Any]) -> None:
+        """Sets the scales of numbers from observations [N, ...] and rewards [M], those of first
+        rows left out, by key."""
+        self.encoder.standardise(values)
+        self.decoder.standardise(values)
+
+
+def row_of(first: Tensor, action: Tensor, percept: Mapping[str, Any]) -> Row:
+    """A row [B] of a percept; void on first rows, zero where a world has no such key."""
+    nothing = action.new_zeros(len(first))
+    reward = percept.get("reward", nothing).to(action.dtype)
+    terminated = percept.get("terminated", nothing.bool())
+    return Row(
+        first,
+        action,
+        percept["observation"],
+        reward.masked_fill(first, 0.0),
+        terminated & ~first,
+    )
