@@ -11,11 +11,13 @@ from gymnasium.vector import AutoresetMode
 from torch import nn
 
 from worldmodel import (
+    OBJECTIVES,
     Agent,
     BeliefAgent,
     Dream,
     Learner,
     ModelState,
+    Objective,
     Replay,
     Schedule,
     Trainer,
@@ -29,6 +31,7 @@ from worldmodel import (
     linear,
     make_objective,
     model_for,
+    options_taken,
 )
 from worldmodel.agent import Reads
 from worldmodel.agents.config import AgentConfig, LearningConfig, PolicyConfig
@@ -48,8 +51,6 @@ from worldmodel.agents.policy_optimizers import (
 )
 from worldmodel.codecs import is_image
 from worldmodel.envs import DreamVectorEnv, arguments_from_json
-from worldmodel.objectives import OBJECTIVES, Objective
-from worldmodel.registry import options_taken
 from worldmodel.schedules import in_segments
 
 if TYPE_CHECKING:

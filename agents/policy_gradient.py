@@ -30,15 +30,16 @@ from worldmodel import (
     Dream,
     GenCore,
     GenState,
+    Registry,
     Row,
     Schedule,
     constant,
     mlp,
     nested,
+    options_taken,
 )
 from worldmodel.distributions import draw
 from worldmodel.objectives import Metrics
-from worldmodel.registry import Registry, options_taken
 
 DECAY = 0.99  # of the spread of returns, an update
 MANY = 2**24  # more numbers than PyTorch's quantile takes

@@ -21,8 +21,10 @@ from worldmodel import (
     EpisodeStats,
     EpisodeStore,
     Greedy,
+    Job,
     Learner,
     Replay,
+    Stage,
     WorldModel,
     play_episodes,
 )
@@ -46,7 +48,7 @@ from worldmodel.agents.uniform import Uniform
 from worldmodel.codecs import FiniteHead
 from worldmodel.envs import EnvironmentSource, GymEnvironment, collect
 from worldmodel.envs.observations import check_rewards, check_values
-from worldmodel.job import Job, Metrics, Stage, Title
+from worldmodel.job import Metrics, Title
 from worldmodel.noise import OwnNoise
 
 EVALUATION_SEED = 2**32  # apart from the seeds of training, which are drawn from smaller ones

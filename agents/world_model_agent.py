@@ -23,8 +23,11 @@ from worldmodel import (
     EpisodeStats,
     EpisodeStore,
     Greedy,
+    Job,
     MemoryStore,
     Row,
+    Stage,
+    Watcher,
     WorldModel,
     action_codec,
     nested,
@@ -39,7 +42,7 @@ from worldmodel.codecs.spaces import parts_of
 from worldmodel.distributions import draw
 from worldmodel.envs import DreamVectorEnv, EnvironmentSource, arguments_from_json
 from worldmodel.envs.observations import as_tensors, check_values
-from worldmodel.job import Job, Metrics, Stage, Watcher
+from worldmodel.job import Metrics
 from worldmodel.names import check_names
 from worldmodel.noise import OwnNoise
 from worldmodel.options import with_options

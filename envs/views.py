@@ -5,11 +5,10 @@ from collections.abc import Callable
 import gymnasium
 from gymnasium import spaces
 
-from worldmodel import WorldModel
+from worldmodel import Registry, WorldModel
 from worldmodel.envs.dream_env import View
 from worldmodel.envs.showing import ObservationView, PoseView, can_pose
 from worldmodel.envs.toy_game_view import ToyGameView
-from worldmodel.registry import Registry
 
 ViewMaker = Callable[[WorldModel, spaces.Space, gymnasium.Env | None], View]
 

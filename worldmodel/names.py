@@ -42,7 +42,7 @@ MethodName = Annotated[str, NameOf("worldmodel.agents:METHODS")]
 AlgorithmName = Annotated[str, NameOf("worldmodel.agents.sb3:ALGORITHMS")]
 AgentName = Annotated[str, NameOf("worldmodel.agents.sb3:ALGORITHMS", ("own",), "sb3:")]
 PictureName = Annotated[str, NameOf("worldmodel.envs:VIEWS", ("auto",))]
-BOUNDS = ("elbo", "iwae", "fivo")  # those of the library
+BOUND_NAMES = ("elbo", "iwae", "fivo")  # those of the library
 
 
 def check_names(config: Any) -> None:

@@ -11,14 +11,7 @@ from typing import Annotated, Literal, get_args
 import tyro
 
 from worldmodel.experiments.rl.baseline_config import BaselineConfig
-from worldmodel.names import (
-    BOUNDS,
-    AgentName,
-    BoundName,
-    CoreName,
-    NameOf,
-    ObjectiveName,
-)
+from worldmodel.names import BOUND_NAMES, AgentName, BoundName, CoreName, NameOf, ObjectiveName
 from worldmodel.options import not_negative, positive
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -101,7 +94,7 @@ class ExactSettings:
     """Rows of the chain's sequences; what was learned is scored on the longest."""
     sequences: int = 400
     """Held-out sequences of the chain."""
-    learning_bounds: tuple[ObjectiveName, ...] = BOUNDS
+    learning_bounds: tuple[ObjectiveName, ...] = BOUND_NAMES
     """What is maximised to learn the chain (the toy game is learned by the ELBO)."""
     learning_particles: int = 4
     """K of the IWAE and of FIVO in training."""
@@ -222,7 +215,7 @@ class MusicSettings:
     """The folder that holds JSB_Chorales.npz and its like."""
     seed: int = 0
     """Of everything that is random."""
-    bounds: tuple[BoundName, ...] = BOUNDS
+    bounds: tuple[BoundName, ...] = BOUND_NAMES
     """What models with latents are scored by; the best counts."""
     particles: int = 128
     """Of those bounds."""
@@ -329,7 +322,7 @@ class SpeechSettings:
     """This one alone."""
     minutes: float = 0.0
     """Learn for about so long each, instead of the updates that were found good."""
-    bounds: tuple[BoundName, ...] = BOUNDS
+    bounds: tuple[BoundName, ...] = BOUND_NAMES
     """What models with latents are scored by; the best counts."""
     quick: bool = False
     """Make everything so small that it ends within seconds: to try an installation."""

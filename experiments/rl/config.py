@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field, replace
 
+from worldmodel.agents import AgentConfig
 from worldmodel.agents.config import (
-    AgentConfig,
     CollectConfig,
     ImageConfig,
     LearningConfig,

@@ -7,9 +7,8 @@ import gymnasium
 import torch
 from torch import Tensor
 
-from worldmodel import Sequences, action_codec
+from worldmodel import Registry, Sequences, action_codec
 from worldmodel.envs import ToyGame, ToyGameFilter, random_policy_steps, solve_toy_game
-from worldmodel.registry import Registry
 
 
 class Yardstick(Protocol):

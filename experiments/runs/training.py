@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 
+from worldmodel import Job, Stage, Watcher
 from worldmodel.checkpoint import Checkpoint, load_newest
 from worldmodel.experiments.runs.interruption import Interrupted, InterruptFlag
-from worldmodel.job import Job, Metrics, Stage, Watcher
+from worldmodel.job import Metrics
 from worldmodel.progress import ProgressReport, Reporter
 from worldmodel.recorder import Recorder
 from worldmodel.run_folder import RunError, RunFolder
