@@ -12,12 +12,11 @@ import pytest
 import test_laws
 import torch
 from gymnasium import spaces
-from worldmodel.experiments.bench.by_hand import _set_decoder
-from worldmodel.experiments.bench.linear_gaussian import Chain, ChainPosterior, as_sequences
 
 import worldmodel
 from worldmodel import BOUNDS, ELBO, Dream, GenCore, Trainer, model_for
 from worldmodel.agents import Uniform
+from worldmodel.testing.exact import Chain, ChainPosterior, as_sequences, set_decoder
 
 PAGE = (Path(__file__).parents[1] / "docs" / "adding-a-core.md").read_text()
 CODE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]
@@ -103,7 +102,7 @@ def test_set_to_a_chain_its_bound_loses_what_theory_says(linear):
         core.information.weight.copy_(posterior.reading.information)
         core.raw_std.copy_(chain.noise.sqrt().expm1().log())
         core.raw_precision.copy_(posterior.reading.precision.diag().expm1().log())
-        _set_decoder(decoder, chain.emission, chain.observation_noise)
+        set_decoder(decoder, chain.emission, chain.observation_noise)
         observations = chain.sample(15, 3_000)[1]
         found = BOUNDS["elbo"](model, as_sequences(observations), 1)["observation"].sum(0)
     lost = chain.log_prob(observations).sum(0) - found

@@ -251,7 +251,7 @@ def test_an_evaluation_is_taken_only_if_it_is_of_the_newest_checkpoint(runs, tmp
         assert evaluated(run, checkpoint) is None
     file.write_text(json.dumps(found))
     assert evaluated(run, checkpoint) == found
-    (run.episodes / "held-out.npz").unlink()
+    (run.path / "held-out.npz").unlink()
     assert evaluated(run, checkpoint) is None
 
 

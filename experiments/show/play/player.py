@@ -33,6 +33,7 @@ from worldmodel.agents import Human, Uniform
 from worldmodel.codecs import by_path, is_image
 from worldmodel.distributions import tempered
 from worldmodel.envs import GymEnvironment, View
+from worldmodel.experiments.measure.scores import densities_of
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.films import Film, Frame
 from worldmodel.experiments.show.play.commands import COMMANDS, Pilot
@@ -40,7 +41,6 @@ from worldmodel.experiments.show.play.controls import Controls
 from worldmodel.experiments.show.play.expectation import (
     PARTICLES,
     Expectation,
-    densities_of,
     expect,
     surprise,
 )
