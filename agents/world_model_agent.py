@@ -32,7 +32,7 @@ from worldmodel import (
 from worldmodel.agents.components import Components
 from worldmodel.agents.config import AgentConfig
 from worldmodel.agents.image_encoder import encoded
-from worldmodel.agents.training import AgentTraining, World, evaluation_seeds
+from worldmodel.agents.training import AgentTraining, World, check_fit, evaluation_seeds
 from worldmodel.agents.uniform import Uniform
 from worldmodel.checkpoint import load_newest
 from worldmodel.codecs.spaces import parts_of
@@ -122,6 +122,7 @@ class WorldModelAgent:
         config = with_options(config or AgentConfig(), {"seed": seed, **options})
         check_names(config)
         world = _world_of(env, observation_space, action_space, data)
+        check_fit(config, world.observation_space, world.action_space)
         world = world._replace(num_envs=num_envs, workers=workers)
         store: EpisodeStore = MemoryStore()
         self._recorder: Recorder | None = None

@@ -9,7 +9,7 @@ from games import Counting  # noqa: F401 (registers games)
 from perfect import perfect_model
 
 from worldmodel import Greedy, play_episodes
-from worldmodel.agents import AgentConfig, Uniform
+from worldmodel.agents import Uniform
 from worldmodel.agents.training import evaluation_seeds
 from worldmodel.envs import ToyGame, make_environment, random_policy_steps, solve_toy_game
 from worldmodel.experiments.measure.scores import per_step
@@ -66,11 +66,14 @@ def test_a_perfect_model_has_no_gap(task):
         assert figures["gap_se"] == pytest.approx(0, abs=1e-9)
     run = toy_run(task=task)  # knows nothing
     worse = evaluation.model_figures(run, settings, episodes, yardstick, 0, note)
+    if task == "free":  # its reward is one that the model has never seen
+        assert worse["nats_per_step"] is None
+        return
     assert worse["gap_nats_per_step"] > 0.1
     assert worse["exact_nats_per_step"] == found["exact_nats_per_step"]
 
 
-@pytest.mark.parametrize("options", [{}, {"task": "free", "width": 3}])
+@pytest.mark.parametrize("options", [{}, {"task": "equal", "width": 3}])
 def test_exact_returns_stand_beside(options):
     game = ToyGame(**options)
     told = game.width, game.classes, game.task
@@ -81,9 +84,14 @@ def test_exact_returns_stand_beside(options):
     assert found["random_return"] < found["optimal_return"] < 0
 
 
+def test_a_game_without_an_end_has_an_exact_likelihood_and_no_returns():
+    yardstick = yardstick_for(make_environment("worldmodel/ToyGame-v0", {"task": "free"}))
+    assert evaluation.exact_returns(yardstick) == {}
+
+
 def test_a_random_agent_is_worth_what_its_yardstick_says():
     """1,000 games: the exact return within four standard errors of their mean."""
-    run = toy_run(task="free")
+    run = toy_run(task="equal")
     environment = run.world.environment(1_000, seed=1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -94,7 +102,12 @@ def test_a_random_agent_is_worth_what_its_yardstick_says():
 
 @pytest.mark.parametrize(
     ("env", "options"),
-    [("CartPole-v1", {}), ("worldmodel/ToyGame-v0", {"action_repeat": 2}), ("Counting-v0", {})],
+    [
+        ("CartPole-v1", {}),
+        ("Counting-v0", {}),
+        ("worldmodel/ToyGame-v0", {"action_repeat": 2}),
+        ("worldmodel/ToyGame-v0", {"time_limit": 3}),
+    ],
 )
 def test_other_worlds_have_no_exact_answers(env, options):
     """Nor has the toy game, once it is another one than is registered."""
@@ -111,7 +124,7 @@ def test_a_run_is_evaluated_on_the_environment_that_it_learned():
     """With its arguments and its own time limit."""
     run = toy_run()
     environment = replace(run.config.environment, arguments='{"width": 2}', time_limit=3)
-    run = untrained(replace(run.config, environment=environment, agent=AgentConfig()), [-1.0])
+    run = untrained(replace(run.config, environment=environment), [-1.0])
     stats = run.world.play(Greedy(run.agent), 30, seed=0)
     assert stats.lengths.max() <= 3
     assert (stats.lengths[~stats.terminated] == 3).all()

@@ -90,7 +90,8 @@ def _option(
     value, choices = _values(hint)
     told = {key: word for note in notes for key, word in _told(note)}
     value = told.get("metavar", value)
-    text = " ".join(part for part in (in_words(text), choices, _shown(default)) if part)
+    text = in_words(text or told.get("help", ""))
+    text = " ".join(part for part in (text, choices, _shown(default)) if part)
     if tyro.conf.Positional in notes:
         return Option(value if default is MISSING else f"[{value}]", "", text, group, False)
     name = told.get("name", field).replace("_", "-")
@@ -99,8 +100,8 @@ def _option(
 
 
 def _told(note: Any) -> Iterator[tuple[str, str]]:
-    """What an annotation says of an option's name and of what follows it."""
-    for key in ("name", "metavar"):
+    """What an annotation says of an option: its name, what follows it, what it does."""
+    for key in ("name", "metavar", "help"):
         word = getattr(note, key, None)
         if isinstance(word, str):
             yield key, word

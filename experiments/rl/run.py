@@ -26,6 +26,7 @@ from worldmodel.envs import (
 )
 from worldmodel.experiments.data.datasets import Data, open_data
 from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig
+from worldmodel.experiments.runs.naming import run_name
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.runs.training import newest_checkpoint
 from worldmodel.run_folder import RunError, RunFolder
@@ -44,8 +45,7 @@ class Run:
         self.components = components
 
     def __repr__(self) -> str:
-        env = self.config.environment.env or "recorded episodes"
-        return f"Run({env!r}, seed={self.config.agent.seed}, core={self.model.core!r:.20})"
+        return run_name(self.config.environment.env or "recorded episodes", self.model)
 
     @property
     def model(self) -> WorldModel:
