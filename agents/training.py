@@ -266,7 +266,12 @@ class AgentTraining(Job):
 
     def _read(self, stage: Stage) -> Metrics:
         """Recorded episodes become the agent's own, so that it can go on without their files."""
-        data = cast(EpisodeSource, self.world.data)
+        data = self.world.data
+        if data is None:
+            raise ValueError(
+                "the recorded episodes that are to be learned from are not there: an agent that "
+                "was saved before it learned has none; make it anew, with data="
+            )
         torch.manual_seed(self.config.seed)
         for part in data.portions(self.world.chosen):
             check_values(self.world.observation_space, part.columns["observation"])

@@ -33,7 +33,7 @@ from worldmodel.experiments.rl.config import EvaluationConfig
 from worldmodel.experiments.rl.run import HELD_OUT, Run, load_run
 from worldmodel.experiments.rl.yardsticks import Yardstick, yardstick_for
 from worldmodel.noise import OwnNoise
-from worldmodel.run_folder import RunFolder
+from worldmodel.run_folder import RunError, RunFolder
 
 Note = Callable[[str, int, int], None]
 HELD_OUT_ROWS = 500  # of each episode that the model is scored on, at most
@@ -50,7 +50,7 @@ def evaluate(
     horizon = run.time_limit or int(store.lengths.max()) - 1
     yardstick = yardstick_for(run.one) if run.has_environment else None
     file = folder.path / HELD_OUT
-    if run.has_environment and not run.world.is_recorded:
+    if not run.world.is_recorded or not file.exists():
         held_out_episodes(run, settings, seeds[3], note).save(file)
     held_out = as_read(run, Episodes.load(file))
     return {
@@ -99,6 +99,11 @@ def held_out_episodes(run: Run, settings: EvaluationConfig, seed: int, note: Not
     """Real episodes that nothing is learned from."""
     number = settings.held_out
     note("playing episodes to score the model on", 0, number)
+    if not run.has_environment:
+        raise RunError(
+            "there are no episodes to score the model on: the run has no real environment to play "
+            "in, and held none out"
+        )
     agent: Agent = run.components.player
     if settings.held_out_agent == "random":
         agent = Uniform(run.action_space)
