@@ -10,6 +10,14 @@ from worldmodel.experiments.runs.registry import offered
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunFolder
 
+TINY = {
+    **{"hidden_size": 4, "decoder_hidden": 8, "policy_hidden": 8, "prefill": 50},
+    **{"collect_steps": 20, "first_updates": 4, "update_ratio": 0.1, "window": 8},
+    **{"batch_size": 8, "first_rollouts": 4, "rollout_ratio": 0.1, "num_imagined": 8},
+    **{"rollout_length": 4, "horizon": 10},
+}
+"""Options of an agent that learns next to nothing, within seconds."""
+
 
 def train(folder: RunFolder, stop_after=lambda job: False, steps=None):
     """Goes on with a run as `worldmodel resume` does, to the end or until it is stopped; the job.

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from runs import TINY
 
 from worldmodel import DiskStore, Greedy, MemoryStore, Trainer, experiments
 from worldmodel.agents import AgentConfig, AgentTraining, WorldModelAgent
@@ -86,12 +87,6 @@ def figures(folder, stage, key):
     return [line[key] for line in folder.metrics() if line["stage"] == stage]
 
 
-SMALL = {
-    **{"hidden_size": 4, "decoder_hidden": 8, "policy_hidden": 8, "prefill": 50},
-    **{"collect_steps": 20, "first_updates": 4, "update_ratio": 0.1, "window": 8},
-    **{"batch_size": 8, "first_rollouts": 4, "rollout_ratio": 0.1, "num_imagined": 8},
-    **{"rollout_length": 4, "horizon": 10},
-}
 CONTROL = {
     "CartPole": ["CartPole-v1"],
     "Pendulum": ["Pendulum-v1", "--sticky-probability", "0.5"],
@@ -309,7 +304,7 @@ def flat(module):
 def test_what_acts_is_the_average_of_what_was_learned(monkeypatch, decay):
     """Each update's weights count the less the older they are; those drawn at random count as
     number 0. Without decay the last ones act."""
-    agent = WorldModelAgent("CartPole-v1", **SMALL, epochs=2, policy_ema_decay=decay)
+    agent = WorldModelAgent("CartPole-v1", **TINY, epochs=2, policy_ema_decay=decay)
     update, learned = Trainer.update, []
 
     def watched(trainer, batch):
@@ -336,7 +331,7 @@ def test_what_acts_is_the_average_of_what_was_learned(monkeypatch, decay):
 @pytest.mark.parametrize("decay", [0.0, 0.15])
 def test_the_model_acts_and_dreams_with_the_average_of_its_weights(monkeypatch, decay):
     """With which a stage of learning ends; without decay, with the last ones."""
-    agent = WorldModelAgent("CartPole-v1", **SMALL, ema_decay=decay)
+    agent = WorldModelAgent("CartPole-v1", **TINY, ema_decay=decay)
     learned = []
 
     def watched(progress):
