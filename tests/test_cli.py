@@ -234,7 +234,7 @@ def assert_refused(result: Result, *words: str) -> None:
 def test_wrong_options_get_a_sentence(tmp_path, run):
     new = ["train", "toy-game", "--out", tmp_path / "x"]
     assert_refused(worldmodel(*new, "--quikc"), "Perhaps you meant", "--quick")
-    assert_refused(worldmodel(*new, "--arguments", '{"width": 1}'), "width", "2 or more")
+    assert_refused(worldmodel(*new, "--arguments", '{"width": 1}'), "at least 2 cells", "width=1")
     assert_refused(worldmodel(*new, "--hidden-size", "four"), "hidden-size")
     assert_refused(worldmodel(*new, "--core", "lstm"), "srnn")
     assert_refused(worldmodel(*new, "--first-updates", 0), "must be positive")

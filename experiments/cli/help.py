@@ -63,6 +63,7 @@ def options_of(
         hint, notes = _unannotated(hints[field.name])
         hint = variables.get(hint, hint)
         value = getattr(default, field.name, _default(field))
+        value = MISSING if value is tyro.MISSING else value  # of a preset, what has to be given
         if is_dataclass(hint):
             title = _title(hint) if depth else group
             yield from options_of(hint, value, title, depth + 1)
