@@ -7,6 +7,7 @@ improve (the policy, in the dream alone), evaluate (real episodes, for the learn
 
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
@@ -32,6 +33,7 @@ from worldmodel.agents.components import (
     FINITE_REWARDS,
     Components,
     Statistics,
+    algorithm_options,
     learner_for,
     optimizer_for,
 )
@@ -47,7 +49,7 @@ from worldmodel.agents.policy_optimizers import PolicyOptimizer
 from worldmodel.agents.uniform import Uniform
 from worldmodel.codecs import FiniteHead
 from worldmodel.envs import EnvironmentSource, GymEnvironment, collect
-from worldmodel.envs.observations import check_rewards, check_values
+from worldmodel.envs.observations import StrangeValueError, check_rewards, check_values
 from worldmodel.job import Metrics, Title
 from worldmodel.noise import OwnNoise
 
@@ -272,7 +274,12 @@ class AgentTraining(Job):
 
     def _read(self, stage: Stage) -> Metrics:
         """Recorded episodes become the agent's own, so that it can go on without their files."""
-        data = cast(EpisodeSource, self.world.data)
+        data = self.world.data
+        if data is None:
+            raise ValueError(
+                "the recorded episodes that are to be learned from are not there: an agent that "
+                "was saved before it learned has none; make it anew, with data="
+            )
         torch.manual_seed(self.config.seed)
         for part in data.portions(self.world.chosen):
             check_values(self.world.observation_space, part.columns["observation"])
@@ -354,7 +361,7 @@ class AgentTraining(Job):
             try:
                 head.extend(torch.as_tensor(episodes.rewards))
             except ValueError as error:
-                raise ValueError(f"{error} (--rewards density)") from error
+                raise StrangeValueError(f"{error} (--rewards density)") from error
 
     def _standardise(self) -> None:
         """Sets the scales of numbers and their bounds, by what was recorded."""
@@ -436,6 +443,26 @@ class AgentTraining(Job):
             self._encoding.load(tensors["encoding"], values["images"])
         self.learner.load_state_dict(tensors["learner"])
         self.optimizer.load_state_dict(tensors["optimizer"])
+
+
+def check_fit(
+    config: AgentConfig, observation_space: spaces.Space, action_space: spaces.Space
+) -> None:
+    """Makes everything once and throws it away, so that options which do not fit each other or the
+    spaces are refused before anything is played.
+
+    Raises ValueError or TypeError.
+    """
+    learning = replace(config.learning, compile=False)
+    if config.policy.algorithm is not None:
+        from worldmodel.agents import sb3
+
+        sb3.check(config.policy.algorithm, action_space, algorithm_options(config.policy))
+    with OwnNoise(config.seed)():
+        statistics = Statistics([0.0], 1.0)
+        components = Components(config, statistics, observation_space, action_space)
+        learner_for(components.model, learning, [(0, 1)])
+        optimizer_for(components, Replay(components.actions, config.seed), [(0, 1)])
 
 
 def evaluation_seeds(seed: int) -> list[int]:

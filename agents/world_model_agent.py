@@ -35,7 +35,7 @@ from worldmodel import (
 from worldmodel.agents.components import Components
 from worldmodel.agents.config import AgentConfig
 from worldmodel.agents.image_encoder import encoded
-from worldmodel.agents.training import AgentTraining, World, evaluation_seeds
+from worldmodel.agents.training import AgentTraining, World, check_fit, evaluation_seeds
 from worldmodel.agents.uniform import Uniform
 from worldmodel.checkpoint import load_newest
 from worldmodel.codecs.spaces import parts_of
@@ -52,7 +52,7 @@ from worldmodel.run_folder import RunError, RunFolder
 from worldmodel.space_json import read_spaces, write_spaces
 
 EXPERIMENT = "control"  # of saved agents: the command line plays, films and evaluates them
-RECORDED = "episodes that were passed to it"  # in place of a path, of agents that did not play
+GIVEN = "the episodes of this folder"  # in place of the path of recorded episodes
 ROWS_AT_ONCE = 16_384  # that are scored side by side, padding among them
 
 Environment = str | gymnasium.Env | Callable[[], gymnasium.Env]
@@ -100,7 +100,7 @@ class WorldModelAgent:
         self,
         env: Environment | None = None,
         *,
-        seed: int = 0,
+        seed: int | None = None,
         config: AgentConfig | None = None,
         folder: str | Path | None = None,
         data: EpisodeSource | None = None,
@@ -112,6 +112,7 @@ class WorldModelAgent:
     ):
         """env: a Gymnasium id, `module:id`, an environment, or a function that makes one.
 
+        seed: of everything that is random, by default that of `config`, which is 0.
         config: all options; options: single ones by name, such as core="rssm", hidden_size=64 (see
             `AgentConfig` and its groups; `worldmodel train control --help` lists them, too).
         folder: of a run that is to be written: metrics.jsonl, checkpoints, episodes.
@@ -123,9 +124,16 @@ class WorldModelAgent:
 
         Raises ValueError or TypeError for an environment or options that cannot be learned with.
         """
-        config = with_options(config or AgentConfig(), {"seed": seed, **options})
+        if seed is not None:
+            options["seed"] = seed
+        config = with_options(config or AgentConfig(), options)
         check_names(config)
+        if num_envs < 1 or workers < 0:
+            raise ValueError(
+                f"num_envs is 1 or more and workers 0 or more, got {num_envs} and {workers}"
+            )
         world = _world_of(env, observation_space, action_space, data)
+        check_fit(config, world.observation_space, world.action_space)
         world = world._replace(num_envs=num_envs, workers=workers)
         store: EpisodeStore = MemoryStore()
         self._recorder: Recorder | None = None
@@ -133,6 +141,8 @@ class WorldModelAgent:
             self._recorder = Recorder(_new_folder(Path(folder), config, world))
             store = DiskStore(self._recorder.folder.episodes)
         self._begin(config, world, store)
+        if self._recorder is not None:
+            self._recorder.save(self.training)
 
     def _begin(self, config: AgentConfig, world: World, store: EpisodeStore) -> None:
         self.config = config
@@ -298,8 +308,11 @@ class WorldModelAgent:
         An agent that was saved there before is replaced; any other folder is left alone.
         """
         target = Path(path)
+        if self._recorder is not None and target.resolve() == self._recorder.folder.path.resolve():
+            self._recorder.save(self.training)
+            return
         if target.exists():
-            RunFolder.open(target)  # refuses a folder that is no run
+            _opened(target)  # refuses others
         part = target.with_name(f".{target.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         folder = _new_folder(part, self.config, self.world)
@@ -316,10 +329,8 @@ class WorldModelAgent:
         env: the environment, for agents that were not made with an id, or to go on in another one.
         Without it, the saved id is made when an environment is first needed.
         """
-        folder = RunFolder.open(Path(path))
-        saved = folder.description.config
-        if "agent" not in saved:
-            raise RunError(f"{path} is a run of {folder.experiment}, not of an agent")
+        folder = _opened(Path(path))
+        saved, checkpoint = folder.description.config, load_newest(folder.checkpoints)[0]
         config = cattrs.structure(saved["agent"], AgentConfig)
         world = world_from(saved["environment"], *read_spaces(folder.episodes))
         world = world._replace(is_recorded=saved.get("data") is not None)
@@ -328,8 +339,9 @@ class WorldModelAgent:
         agent = cls.__new__(cls)
         agent._recorder = None
         agent._begin(config, world, MemoryStore())
-        _copy(DiskStore(folder.episodes, writable=False), agent.training.store)
-        agent.training.restore(load_newest(folder.checkpoints)[0])
+        if checkpoint.values["added"]:
+            _copy(DiskStore(folder.episodes, writable=False), agent.training.store)
+        agent.training.restore(checkpoint)
         return agent
 
 
@@ -404,7 +416,8 @@ def world_from(
 
 
 def _new_folder(path: Path, config: AgentConfig, world: World) -> RunFolder:
-    """The folder of a new run of an agent."""
+    """The folder of a new run of an agent. It has as many steps as its first collection; those
+    that it is told to learn from are in its checkpoints."""
     source = world.source
     environment: dict[str, Any] = {"num_envs": world.num_envs, "workers": world.workers}
     if source is not None and isinstance(source.env, str):
@@ -412,11 +425,21 @@ def _new_folder(path: Path, config: AgentConfig, world: World) -> RunFolder:
         environment |= {"env": source.env, "arguments": arguments, **source.options}
     described = {
         "environment": environment,
-        "data": RECORDED if world.is_recorded else None,
+        "steps": config.collect.prefill,
+        "data": GIVEN if world.is_recorded else None,
         "agent": cattrs.unstructure(config),
+        "curve_episodes": 0,
     }
     folder = RunFolder.create(path, EXPERIMENT, described)
     write_spaces(folder.episodes, world.observation_space, world.action_space)
+    return folder
+
+
+def _opened(path: Path) -> RunFolder:
+    """The folder of an agent; others are refused."""
+    folder = RunFolder.open(path)
+    if "agent" not in folder.description.config:
+        raise RunError(f"{path} is a run of {folder.experiment}, not of an agent")
     return folder
 
 

@@ -1,49 +1,52 @@
 """What the tests of faces share: untrained runs, and players by hand."""
 
+import json
 from dataclasses import replace
 
 import imageio_ffmpeg
 import numpy as np
 from gymnasium import spaces
-from worldmodel.experiments.rl.environments import shown_environment
-from worldmodel.experiments.rl.parts import Facts, Parts
-from worldmodel.experiments.rl.toy_game import Parts as ToyParts
-from worldmodel.experiments.rl.toy_game_config import GameConfig, ToyGameConfig, quick
 
-from worldmodel.experiments.rl.config import ControlConfig, EnvironmentConfig, quick_control
+from worldmodel.agents.components import Components, Statistics
+from worldmodel.experiments.rl.config import TOY_GAME, EnvironmentConfig, RLConfig, quick
+from worldmodel.experiments.rl.run import Run, spaces_of, world_of
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.play.faces import opened
 from worldmodel.noise import OwnNoise
+from worldmodel.options import with_options
 
 
-def toy_parts(core="rnn", task="copy"):
-    """An untrained toy game: its dreams end after a step or two."""
-    config = quick(ToyGameConfig())
-    config = replace(config, game=GameConfig(task=task), model=replace(config.model, core=core))
+def untrained(config: RLConfig, rewards: list[float] | None, shown=None) -> Run:
+    """A run that has learned nothing: its dreams end after a step or two.
+
+    rewards: those that were seen, None: many; shown: the spaces, of a run without an environment.
+    """
+    shown = shown or spaces_of(config.environment)
     with OwnNoise(0)():
-        return still(ToyParts(config, [-1.0]))
-
-
-def control_parts(name, **environment):
-    """An untrained run of any environment."""
-    config = quick_control(ControlConfig(EnvironmentConfig(name, **environment)))
-    env = shown_environment(config.environment)
-    support = None if isinstance(env.action_space, spaces.Box) else [1.0]
-    with OwnNoise(0)():
-        return still(
-            Parts(config, Facts(1, support, 1.0), env.observation_space, env.action_space)
-        )
-
-
-def still(parts):
-    for module in parts.modules.values():
+        components = Components(config.agent, Statistics(rewards, 1.0), *shown)
+    for module in components.modules.values():
         module.requires_grad_(False)
-    return parts
+    return Run(config, world_of(config, *shown), components)
 
 
-def player_of(parts, folder, **told):
+def toy_run(core="rnn", task="copy"):
+    """An untrained toy game."""
+    config = quick(TOY_GAME)
+    environment = replace(config.environment, arguments=json.dumps({"task": task}))
+    agent = with_options(config.agent, {"core": core})
+    return untrained(replace(config, environment=environment, agent=agent), [-1.0])
+
+
+def control_run(name, **environment):
+    """An untrained run of any environment."""
+    config = quick(RLConfig(EnvironmentConfig(name, **environment)))
+    shown = spaces_of(config.environment)
+    return untrained(config, None if isinstance(shown[1], spaces.Box) else [1.0], shown)
+
+
+def player_of(run, folder, **told):
     """A player as `worldmodel play` makes it."""
-    return opened(parts, PlayConfig(**told), folder)
+    return opened(run, PlayConfig(**told), folder)
 
 
 def assert_same(moment, other):

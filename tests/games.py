@@ -112,6 +112,45 @@ class Mortal(Counting):
         raise ValueError("out of luck")
 
 
+class Panel(gymnasium.Env):
+    """Lamps and a meter, in a dictionary; a reward of 1 a step, and ends by chance."""
+
+    observation_space = spaces.Dict(
+        lamps=spaces.MultiBinary(3), meter=spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    )
+    action_space = spaces.Discrete(3)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observe(), {}
+
+    def step(self, action):
+        return self.observe(), 1.0, self.np_random.random() < 0.2, False, {}
+
+    def observe(self):
+        lamps = self.np_random.integers(2, size=3, dtype=np.int8)
+        return {"lamps": lamps, "meter": self.np_random.normal(size=2).astype(np.float32)}
+
+
+class Echo(gymnasium.Env):
+    """Shows one of four symbols a step, eight times; naming the last but one is worth 1."""
+
+    observation_space = action_space = spaces.Discrete(4)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.shown = [self.np_random.integers(4) for _ in range(9)]
+        self.count = 0
+        return self.shown[0], {}
+
+    def step(self, action):
+        reward = float(self.count > 0 and action == self.shown[self.count - 1])
+        self.count += 1
+        return self.shown[self.count], reward, self.count == 8, False, {}
+
+
+gymnasium.register("Panel-v0", Panel)
+gymnasium.register("Echo-v0", Echo)
 gymnasium.register("Counting-v0", Counting)
 gymnasium.register("Nested-v0", Nested)
 gymnasium.register("Limited-v0", Counting, kwargs={"lengths": (50,)}, max_episode_steps=5)

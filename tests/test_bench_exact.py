@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from worldmodel import ELBO
+from worldmodel.envs import ToyGame
 from worldmodel.experiments.bench import exact as bench
-from worldmodel.experiments.bench.settings import ExactSettings, quick_exact
+from worldmodel.experiments.bench.settings import ExactSettings
 from worldmodel.experiments.cli.main import main
 from worldmodel.progress import Reporter
 from worldmodel.testing.exact import chain_model
@@ -112,9 +113,9 @@ def test_learning_closes_the_gap():
 
 
 def test_what_is_scored_is_the_average_of_the_last_weights(monkeypatch):
-    def learned(averaging):
+    def learned(decay):
         """The bias that training ends with, and the bias after its first update."""
-        monkeypatch.setattr(bench, "AVERAGING", averaging)
+        monkeypatch.setattr(bench, "EMA_DECAY", decay)
         chain, seen = bench.the_chain(ExactSettings()), []
         model = chain_model(chain, "rnn", 8)
 
@@ -129,17 +130,18 @@ def test_what_is_scored_is_the_average_of_the_last_weights(monkeypatch):
 
     last, first = learned(0.0)
     assert not torch.equal(last, first)
-    torch.testing.assert_close(learned(0.75)[0], 0.75 * first + 0.25 * last)
+    torch.testing.assert_close(learned(0.1)[0], 0.1 * first + 0.9 * last)
+    early = 2 / 11  # of an average that has seen two updates, at most
+    torch.testing.assert_close(learned(0.75)[0], early * first + (1 - early) * last)
 
 
 def test_play_is_fresh_and_begins_at_first_rows(monkeypatch):
     monkeypatch.setattr(bench, "GAMES", 8)
     monkeypatch.setattr(bench, "PHASE_UPDATES", 1)
-    parts = Parts(bench._game_config(quick_exact(ExactSettings()), "rnn"), reward_support=[-1.0])
 
     def two_batches(seed):
         torch.manual_seed(0)
-        batches = bench.fresh_play(parts, seed)
+        batches = bench.fresh_play(ToyGame(), seed)
         return [next(batches), next(batches)]
 
     def symbols(batches):

@@ -1,7 +1,7 @@
 """The player's bench measures what it says, on a small scale."""
 
 import torch
-from faces import toy_parts
+from faces import toy_run
 
 from worldmodel.experiments.bench import play
 from worldmodel.experiments.bench.settings import PlaySettings
@@ -20,6 +20,6 @@ def test_games_of_images_are_measured():
 
 
 def test_a_run_is_measured():
-    row = play.measure("a run", toy_parts(), 3, Reporter())
+    row = play.measure("a run", toy_run(), 3, Reporter())
     assert row["game"] == "a run"
     assert row["frame_ms"] > row["dream_step_ms"] > 0

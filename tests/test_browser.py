@@ -18,7 +18,7 @@ pytest.importorskip("uvicorn", reason="needs worldmodel-gym[browser]")
 websockets = pytest.importorskip("websockets", reason="needs worldmodel-gym[browser]")
 
 from browsers import chromium, driver_path, key, viewport  # noqa: E402
-from faces import control_parts, toy_parts  # noqa: E402
+from faces import control_run, toy_run  # noqa: E402
 from visitors import TOKEN, Visitor, eventually, hosted  # noqa: E402
 
 from worldmodel.experiments import load  # noqa: E402
@@ -36,7 +36,7 @@ KEYS = ["right", "up", "left", "down", "space", "3", "1", "y", "right", "f", "up
 
 @pytest.fixture(scope="module")
 def parts():
-    return toy_parts()
+    return toy_run()
 
 
 @pytest.fixture(scope="module")
@@ -372,11 +372,11 @@ SERVE = """
 import sys
 sys.path.insert(0, "tests")
 from pathlib import Path
-from faces import toy_parts
+from faces import toy_run
 from worldmodel.experiments.show.play.browser import play
 from worldmodel.experiments.show.config import PlayConfig
 if __name__ == "__main__":
-    play(toy_parts(), PlayConfig(port=0, seed=3, visitors=9), Path("a run/videos"))
+    play(toy_run(), PlayConfig(port=0, seed=3, visitors=9), Path("a run/videos"))
 """
 
 
@@ -602,7 +602,7 @@ def test_a_pointer_on_the_picture_steers_numbers(chrome):
     pytest.importorskip("pygame", reason="needs worldmodel-gym[classic-control]")
     from selenium.webdriver import ActionChains
 
-    with hosted(control_parts("Pendulum-v1")) as at:
+    with hosted(control_run("Pendulum-v1")) as at:
         page = Page(chrome, at)
         assert page.text("#pointing")
         picture = chrome.find_element("css selector", "#real canvas")

@@ -5,14 +5,8 @@ import shlex
 from dataclasses import replace
 
 import pytest
-from worldmodel.experiments.rl.toy_game_config import (
-    GameConfig,
-    LearningConfig,
-    ModelConfig,
-    ToyGameConfig,
-    quick,
-)
 
+from worldmodel.agents import AgentConfig
 from worldmodel.experiments.cli.main import parse
 from worldmodel.experiments.images.config import (
     ImagesConfig,
@@ -33,37 +27,25 @@ from worldmodel.experiments.recordings.config import (
     quick_recordings,
 )
 from worldmodel.experiments.rl.baseline_config import BaselineConfig
-from worldmodel.experiments.rl.config import (
-    ControlConfig,
-    DreamingConfig,
-    EnvironmentConfig,
-    SeeingConfig,
-    WorldConfig,
-    quick_control,
-)
+from worldmodel.experiments.rl.config import TOY_GAME, EnvironmentConfig, RLConfig, quick
 from worldmodel.experiments.runs.command import NEEDED, arguments_of, command_of, settings
 from worldmodel.experiments.runs.registry import EXPERIMENTS
+from worldmodel.options import with_options
 
 CARTPOLE = EnvironmentConfig("CartPole-v1")
 ODD = json.dumps({"name": 'it\'s "a" $HOME `x` \\ ü\n', "mass": -1.5, "list": [1, None, True]})
 
+
+def agent(**options):
+    return with_options(AgentConfig(), options)
+
+
 CONFIGS = {
-    "toy-game": [
-        ToyGameConfig(),
-        quick(ToyGameConfig(seed=7)),
-        ToyGameConfig(
-            GameConfig(2, 5, "equal"),
-            ModelConfig("rssm", smoothing=True, res_q=False, latent_classes=8),
-            learning=LearningConfig(
-                learning_rate=1e-5, kl_balance=0.8, compile=True, resampling_gradient=True
-            ),
-        ),
-    ],
     "control": [
-        ControlConfig(CARTPOLE),
-        quick_control(ControlConfig(CARTPOLE, seed=3)),
-        ControlConfig(data="/some where/epi'sodes"),
-        ControlConfig(
+        RLConfig(CARTPOLE),
+        quick(RLConfig(CARTPOLE, agent=agent(seed=3))),
+        RLConfig(data="/some where/epi'sodes"),
+        RLConfig(
             replace(
                 CARTPOLE,
                 arguments=ODD,
@@ -73,10 +55,28 @@ CONFIGS = {
                 time_limit=12,
             ),
             data="-odd",
-            seeing=SeeingConfig(vae="joint", vae_beta=0.0),
-            world=WorldConfig("srnn", rewards="density"),
-            dreaming=DreamingConfig("sb3:PPO", '{"gamma": 0.5}', dreams=5, trace=0.25),
+            agent=agent(
+                vae="joint",
+                vae_kl_weight=0.0,
+                core="srnn",
+                rewards="density",
+                agent="sb3:PPO",
+                agent_arguments='{"gamma": 0.5}',
+                num_imagined=5,
+                gae_lambda=0.25,
+                kl_balance=0.8,
+                compile=True,
+            ),
+            film=True,
             checkpoint_seconds=1e9,
+        ),
+        TOY_GAME,
+        quick(replace(TOY_GAME, agent=replace(TOY_GAME.agent, seed=7))),
+        replace(
+            TOY_GAME,
+            environment=replace(TOY_GAME.environment, arguments='{"task": "equal"}'),
+            agent=with_options(TOY_GAME.agent, {"normalise_returns": True, "epochs": 1}),
+            film=False,
         ),
     ],
     "vae": [
@@ -119,9 +119,9 @@ def test_a_command_is_read_back(config):
 
 
 def test_only_what_differs_is_said():
-    assert arguments_of(ToyGameConfig(), "x") == ["train", "toy-game", "--out", "x"]
-    config = ControlConfig(CARTPOLE, world=WorldConfig(memory=3))
-    words = ["train", "control", "--env", "CartPole-v1", "--memory", "3", "--out", "x"]
+    assert arguments_of(TOY_GAME, "x") == ["train", "toy-game", "--out", "x"]
+    config = RLConfig(CARTPOLE, agent=agent(hidden_size=3))
+    words = ["train", "control", "--env", "CartPole-v1", "--hidden-size", "3", "--out", "x"]
     assert arguments_of(config, "x") == words
     text = TextConfig(data=TextDataConfig(("/a",)))
     assert arguments_of(text, "x") == ["train", "text", "--corpus", "/a", "--out", "x"]

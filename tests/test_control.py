@@ -1,8 +1,7 @@
-"""Laws of `worldmodel train control`: its plan, what it is told by data, and any environment."""
+"""Laws of training in any environment: its plan, what data tell it, what acts in the end."""
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import games  # noqa: F401 (registers games)
@@ -10,22 +9,16 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from runs import assert_same
-from worldmodel.experiments.rl.training import Training, load, phase_steps, stages
+from gymnasium import spaces
+from runs import TINY
 
-from worldmodel import DiskStore, Greedy, Trainer
+from worldmodel import DiskStore, Greedy, MemoryStore, Trainer, experiments
+from worldmodel.agents import AgentConfig, AgentTraining, WorldModelAgent
+from worldmodel.agents.training import World
+from worldmodel.checkpoint import load_newest
 from worldmodel.codecs import NormalHead
 from worldmodel.experiments.cli.main import main
-from worldmodel.experiments.rl.config import (
-    CollectingConfig,
-    ControlConfig,
-    EnvironmentConfig,
-    ReturnsConfig,
-    quick_control,
-)
-from worldmodel.experiments.runs.interruption import Interrupted
-from worldmodel.experiments.runs.registry import new_run
-from worldmodel.progress import Reporter
+from worldmodel.options import with_options
 from worldmodel.run_folder import RunFolder
 
 # An environment of one's own: a file outside of the package.
@@ -96,16 +89,16 @@ def figures(folder, stage, key):
 
 CONTROL = {
     "CartPole": ["CartPole-v1"],
-    "Pendulum": ["Pendulum-v1", "--persistence", "0.5"],
+    "Pendulum": ["Pendulum-v1", "--sticky-probability", "0.5"],
     "hidden": ["CartPole-v1", "--hidden-velocities", "--history", "3"],
     "images and tuples": ["games:Nested-v0"],
     "binary": ["switches:Switches-v0"],
     "several": ["switches:Switches-v0", "--arguments", '{"actions": "several"}'],
     "wheel": ["switches:Switches-v0", "--arguments", '{"actions": "wheel"}'],
     "every action": ["switches:Switches-v0", "--method", "all-actions"],
-    "straight through": ["CartPole-v1", "--method", "dynamics"],
+    "straight through": ["CartPole-v1", "--method", "pathwise"],
     "latents": ["CartPole-v1", "--core", "vrnn", "--recurrence", "default"],
-    "chain of latents": ["Pendulum-v1", "--core", "srnn", "--copies", "3"],
+    "chain of latents": ["Pendulum-v1", "--core", "srnn", "--num-envs", "3"],
     "categoricals": ["CartPole-v1", "--core", "rssm", "--latent-classes", "3"],
 }
 
@@ -119,53 +112,61 @@ def test_any_environment_trains_end_to_end(name, train, capsys):
         found = figures(folder, stage, key)
         assert len(found) >= 3  # rounds
         assert np.isfinite(found).all()
-    parts = load(folder.path)
-    collected = figures(folder, "collect", "steps")
-    taken = [parts.facts.steps + sum(collected[:n]) for n in range(3)]
+    run = experiments.load(folder.path)
+    taken = np.cumsum(figures(folder, "collect", "steps")).tolist()
     assert figures(folder, "evaluate", "real_steps") == taken
-    copies = parts.config.environment.copies
-    assert 90 <= taken[-1] < 90 + 3 * copies  # copies take their last steps together
-    environment = parts.environment(2, seed=0)
-    agent, state = Greedy(parts.agent), parts.agent.initial_state(2)
-    world, action = environment.initial_state(2), torch.zeros(2, parts.actions.size)
+    count = run.config.environment.num_envs
+    assert 90 <= taken[-1] < 90 + 3 * count  # copies take their last steps together
+    environment = run.environment(2, seed=0)
+    agent, state = Greedy(run.agent), run.agent.initial_state(2)
+    actions = run.components.actions
+    world, action = environment.initial_state(2), torch.zeros(2, actions.size)
     for _ in range(3):
         row, world = environment.step(action, world)
         thought, state = agent.step(row, state)
         action = agent.policy(thought).sample()
-        for act in parts.actions.decode(action).numpy().astype(parts.action_space.dtype):
-            assert parts.action_space.contains(act if act.shape else act[()])
+        for act in actions.decode(action).numpy().astype(run.action_space.dtype):
+            assert run.action_space.contains(act if act.shape else act[()])
     environment.close()
 
 
 # The plan.
 
 
-PLANS = [(90, 50, 20), (100, 100, 7), (5000, 500, 250), (1000, 300, 333), (10, 9, 50)]
+def planned(*steps, curve_episodes=0, is_recorded=False, **options):
+    """A training that has been given some steps, one number after the other."""
+    config = with_options(AgentConfig(), options)
+    world = World(spaces.Discrete(3), spaces.Discrete(2), is_recorded=is_recorded)
+    job = AgentTraining(config, world, MemoryStore(), curve_episodes)
+    for number in steps:
+        job.extend(number)
+    return job
 
 
-@pytest.mark.parametrize(("steps", "prefill", "phase"), PLANS)
-def test_collections_add_up_to_the_steps_that_were_asked_for(steps, prefill, phase):
-    told = CollectingConfig(steps=steps, prefill=prefill, phase=phase)
-    config = ControlConfig(EnvironmentConfig("CartPole-v1"), collecting=told)
-    plan = stages(config)
-    rounds = [stage.round for stage in plan if stage.kind == "collect"]
-    assert rounds == list(range(1, len(rounds) + 1))
-    sizes = [phase_steps(config, number) for number in [0, *rounds]]
-    assert sum(sizes) == steps
-    assert sizes[0] == prefill
-    assert all(size == phase for size in sizes[1:-1])
-    assert 0 < sizes[-1] <= max(phase, prefill)
+PLANS = [(90, 50, 20), (100, 100, 7), (5000, 500, 250), (1000, 300, 333), (10, 9, 50), (30, 50, 9)]
+
+
+@pytest.mark.parametrize("more", [(), (1,), (40, 7)])
+@pytest.mark.parametrize(("steps", "prefill", "collect_steps"), PLANS)
+def test_collections_add_up_to_the_steps_that_were_asked_for(steps, prefill, collect_steps, more):
+    job = planned(steps, *more, prefill=prefill, collect_steps=collect_steps)
+    rounds = [stage.round for stage in job.stages if stage.kind == "collect"]
+    assert rounds == list(range(len(rounds)))
+    assert rounds[-1] + 1 == job.rounds
+    sizes = job.values()["collections"]
+    assert len(sizes) == len(rounds)
+    assert sum(sizes) == steps + sum(more)
+    assert sizes[0] == min(prefill, steps)
+    assert all(0 < size <= collect_steps for size in sizes[1:])
+    if not more:
+        assert all(size == collect_steps for size in sizes[1:-1])
 
 
 def test_each_round_learns_improves_and_evaluates_after_it_has_collected():
-    told = CollectingConfig(steps=1000, prefill=400, phase=250)
-    config = ControlConfig(EnvironmentConfig("CartPole-v1"), collecting=told)
-    config = replace(
-        config,
-        learning=replace(config.learning, first_updates=30, update_ratio=0.5),
-        dreaming=replace(config.dreaming, first_rollouts=20, rollout_ratio=0.001),
-    )
-    assert [tuple(stage) for stage in stages(config)] == [
+    told = {"prefill": 400, "collect_steps": 250, "first_updates": 30, "update_ratio": 0.5}
+    told |= {"first_rollouts": 20, "rollout_ratio": 0.001}
+    expected = [
+        ("collect", 0, 1),
         ("learn", 0, 30),
         ("improve", 0, 20),
         ("evaluate", 0, 1),
@@ -182,15 +183,40 @@ def test_each_round_learns_improves_and_evaluates_after_it_has_collected():
         ("improve", 3, 1),
         ("evaluate", 3, 1),
     ]
-    silent = replace(config, returns=ReturnsConfig(curve_episodes=0))
-    assert {stage.kind for stage in stages(silent)} == {"learn", "improve", "collect"}
+    assert [tuple(stage) for stage in planned(1000, curve_episodes=5, **told).stages] == expected
+    silent = [stage for stage in expected if stage[0] != "evaluate"]
+    assert [tuple(stage) for stage in planned(1000, **told).stages] == silent
+    recorded = planned(1000, is_recorded=True, curve_episodes=5, **told).stages
+    read = [("read", 0, 1), *(stage for stage in silent if stage[0] != "collect")]
+    assert [tuple(stage) for stage in recorded] == read
+
+
+def test_more_steps_are_segments_of_their_own():
+    """In which rates fall again: from the update on at which they begin, for as long."""
+    job = planned(90, 40, prefill=50, collect_steps=20, first_updates=30, update_ratio=0.5)
+    assert job.values()["updates"] == [(0, 50), (50, 20)]
+    first, *_ = job.values()["rollouts"]
+    assert first[0] == 0
+    assert sum(stage.units for stage in job.stages if stage.kind == "learn") == 70
+
+
+def test_what_was_cut_off_leaves_no_steps_behind():
+    """A training that is ended where it stands is gone on with from there."""
+    job = planned(90, prefill=50, collect_steps=20, first_updates=30)
+    job.stage = 3  # the second collection has not begun
+    job.cut()
+    assert [stage.round for stage in job.stages] == [0, 0, 0]
+    assert job.values()["planned"] == 50
+    job.extend(25)
+    assert job.values()["collections"] == [50, 20, 5]
+    assert job.rounds == 3
 
 
 # What data tell.
 
 
-def facts(folder):
-    return json.loads((folder.episodes / "facts.json").read_text())
+def statistics(folder):
+    return load_newest(folder.checkpoints)[0].values["statistics"]
 
 
 def rewards(folder):
@@ -201,13 +227,13 @@ def rewards(folder):
 
 
 def test_rewards_that_take_few_values_have_a_probability_each(train):
-    told = facts(train("--env", "CartPole-v1"))
-    assert told == {"steps": 50, "reward_support": [1.0], "reward_unit": 1.0}
+    told = statistics(train("--env", "CartPole-v1"))
+    assert told == {"reward_support": [1.0], "reward_unit": 1.0}
 
 
 def test_rewards_that_take_many_values_have_a_density_and_a_size(train):
     folder = train("--env", "Pendulum-v1")
-    told = facts(folder)
+    told = statistics(folder)
     assert told["reward_support"] is None
     first = rewards(folder)[:50].astype(float)
     assert told["reward_unit"] == pytest.approx(np.sqrt(np.mean(first**2)), rel=1e-6)
@@ -215,15 +241,15 @@ def test_rewards_that_take_many_values_have_a_density_and_a_size(train):
 
 def test_a_density_is_taken_if_it_is_asked_for(train):
     folder = train("--env", "CartPole-v1", "--rewards", "density")
-    assert facts(folder)["reward_support"] is None
-    assert isinstance(load(folder.path).model.percepts.decoder.reward, NormalHead)
+    assert statistics(folder)["reward_support"] is None
+    assert isinstance(experiments.load(folder.path).model.percepts.decoder.reward, NormalHead)
 
 
 def test_rewards_that_never_came_before_become_possible(train):
     folder = train("--env", "switches:Switches-v0", "--arguments", '{"prizes": [10, -3]}')
-    assert facts(folder) == {"steps": 50, "reward_support": [0.0], "reward_unit": 1.0}
+    assert statistics(folder) == {"reward_support": [0.0], "reward_unit": 1.0}
     assert set(rewards(folder)) == {0, 10, -3}
-    head = load(folder.path).model.percepts.decoder.reward
+    head = experiments.load(folder.path).model.percepts.decoder.reward
     assert {x for x in head.support.tolist() if not np.isnan(x)} == {0, 10, -3}
     assert np.isfinite(figures(folder, "learn", "loss")).all()
 
@@ -251,59 +277,23 @@ def test_rewards_that_turn_out_to_be_many_are_told_of(train, capsys):
     [
         (["--dropout", "1"], "--dropout must be 0 or more and below 1, got 1.0"),
         (["--from-start", "3"], "--from-start is a share between 0 and 1, got 3.0"),
-        (["--trace", "-0.1"], "--trace is a share between 0 and 1, got -0.1"),
+        (["--gae-lambda", "-0.1"], "--gae-lambda is a share between 0 and 1, got -0.1"),
         (["--discount", "1.5"], "--discount is a share between 0 and 1, got 1.5"),
         (["--burn-in", "-1"], "--burn-in must be 0 or more, got -1"),
-        (["--averaging", "1"], "--averaging must be 0 or more and below 1, got 1.0"),
+        (["--ema-decay", "1"], "--ema-decay must be 0 or more and below 1, got 1.0"),
         (["--core", "rssm", "--latent-classes", "1"], "--latent-classes is 0 (Gaussian latents)"),
-        (["--method", "all-actions"], "--method all-actions: AllActions lists all actions"),
+        (
+            ["--method", "all-actions"],
+            "AllActions lists all actions, and Box(-2.0, 2.0, (1,), float32) has no list",
+        ),
     ],
 )
 def test_options_that_make_no_sense_get_a_sentence(words, sentence, train, capsys):
     assert sentence in said_by(train, capsys, "--env", "Pendulum-v1", *words)
+    assert not Path("run").exists()
 
 
-# Going on.
-
-
-QUICK = {
-    name: quick_control(ControlConfig(EnvironmentConfig(name), seed=5))
-    for name in ("CartPole-v1", "Pendulum-v1")
-}
-
-
-def go_on(folder, stop_after=lambda training: False):
-    training = Training(folder, Reporter())
-    training.restore()
-    training.run(stop_after)
-
-
-@pytest.mark.parametrize(
-    ("env", "stop"),
-    [
-        ("CartPole-v1", ("learn", 0, 2)),
-        ("CartPole-v1", ("improve", 1, 1)),
-        ("CartPole-v1", ("evaluate", 1, 1)),
-        ("CartPole-v1", ("collect", 2, 1)),
-        ("Pendulum-v1", ("improve", 0, 3)),
-    ],
-)
-def test_a_resumed_run_equals_one_never_stopped(tmp_path, env, stop):
-    """Metrics, among them the spread of returns, and weights, to the last bit."""
-    whole = new_run(tmp_path / "whole", QUICK[env])
-    go_on(whole)
-    folder = new_run(tmp_path / "run", QUICK[env])
-
-    def here(training):
-        stage = training.stages[training.stage]
-        return (stage.kind, stage.round, training.done) == stop
-
-    with pytest.raises(Interrupted):
-        go_on(folder, here)
-    torch.manual_seed(99)  # another process would not have our random state either
-    go_on(folder)
-    assert_same(folder, whole)
-    assert "spread" in {key for line in folder.metrics() for key in line}
+# What acts.
 
 
 def flat(module):
@@ -311,12 +301,10 @@ def flat(module):
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.15, 0.995])
-def test_what_acts_is_the_average_of_what_was_learned(tmp_path, monkeypatch, decay):
+def test_what_acts_is_the_average_of_what_was_learned(monkeypatch, decay):
     """Each update's weights count the less the older they are; those drawn at random count as
     number 0. Without decay the last ones act."""
-    config = QUICK["CartPole-v1"]
-    config = replace(config, dreaming=replace(config.dreaming, averaging=decay))
-    folder = new_run(tmp_path / "run", config)
+    agent = WorldModelAgent("CartPole-v1", **TINY, epochs=2, policy_ema_decay=decay)
     update, learned = Trainer.update, []
 
     def watched(trainer, batch):
@@ -329,11 +317,30 @@ def test_what_acts_is_the_average_of_what_was_learned(tmp_path, monkeypatch, dec
         return metrics
 
     monkeypatch.setattr(Trainer, "update", watched)
-    go_on(folder)
-    assert len(learned) == 1 + 4 + 2 + 2
+    agent.learn(70)
+    assert len(learned) == 1 + 2 * (4 + 2)
     kept = [0.0, *(min(decay, n / (10 + n)) for n in range(1, len(learned)))]
     shares = [(1 - kept[n]) * np.prod(kept[n + 1 :]) for n in range(len(learned))]
     assert sum(shares) == pytest.approx(1)
     expected = sum(share * weights for share, weights in zip(shares, learned, strict=True))
-    torch.testing.assert_close(flat(load(folder.path).acting), expected, rtol=1e-4, atol=1e-6)
-    assert torch.equal(flat(load(folder.path).policy), learned[-1])
+    found = agent.components
+    torch.testing.assert_close(flat(found.acting), expected, rtol=1e-4, atol=1e-6)
+    assert torch.equal(flat(found.policy), learned[-1])
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.15])
+def test_the_model_acts_and_dreams_with_the_average_of_its_weights(monkeypatch, decay):
+    """With which a stage of learning ends; without decay, with the last ones."""
+    agent = WorldModelAgent("CartPole-v1", **TINY, ema_decay=decay)
+    learned = []
+
+    def watched(progress):
+        if progress.stage == "learn":
+            learned.append(flat(progress.agent.model))
+
+    agent.learn(50, callback=watched)
+    expected = learned[0]
+    for number, weights in enumerate(learned[1:], 1):
+        kept = min(decay, (1 + number) / (10 + number))
+        expected = kept * expected + (1 - kept) * weights
+    torch.testing.assert_close(flat(agent.model), expected, rtol=1e-5, atol=1e-7)

@@ -4,11 +4,10 @@ import json
 
 import pytest
 import torch
-from worldmodel.experiments.rl.toy_game import Training as ToyGameTraining
-from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
-from worldmodel.experiments.rl.training import Training
+from runs import at, outcome, train
 
 from worldmodel import Greedy, experiments, play_episodes
+from worldmodel.agents import AgentConfig
 from worldmodel.agents.sb3 import ALGORITHMS
 from worldmodel.experiments.bench import dream
 from worldmodel.experiments.bench.control import baseline
@@ -16,16 +15,13 @@ from worldmodel.experiments.bench.settings import DreamSettings
 from worldmodel.experiments.cli import settings, verbs
 from worldmodel.experiments.cli.main import main
 from worldmodel.experiments.rl.baseline_config import BaselineConfig
-from worldmodel.experiments.rl.config import (
-    ControlConfig,
-    DreamingConfig,
-    EnvironmentConfig,
-    quick_control,
-)
-from worldmodel.experiments.runs.interruption import Interrupted
+from worldmodel.experiments.rl.config import TOY_GAME, EnvironmentConfig, RLConfig, quick
 from worldmodel.experiments.runs.registry import new_run
+from worldmodel.options import with_options
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError
+
+AMID_DREAMS = at("improve", 0, 2)
 
 
 @pytest.fixture(autouse=True)
@@ -34,48 +30,41 @@ def _noise_is_left_alone():
         yield
 
 
-def config_of(algorithm, env="CartPole-v1", **environment):
-    told = DreamingConfig(agent=f"sb3:{algorithm}")
-    return quick_control(ControlConfig(EnvironmentConfig(env, **environment), dreaming=told))
+def config_of(algorithm, env="CartPole-v1", arguments="{}", **environment):
+    options = {"agent": f"sb3:{algorithm}", "agent_arguments": arguments}
+    agent = with_options(AgentConfig(), options)
+    return quick(RLConfig(EnvironmentConfig(env, **environment), agent=agent))
 
 
-def train(path, config, stop_after=None):
-    """Trains, and where it was stopped goes on; the metrics without their times."""
+def trained(path, config, stop_after=None):
+    """The folder of a run, which was stopped amid dreams and went on."""
     folder = new_run(path, config)
-    training = Training(folder, Reporter())
-    training.restore()
     if stop_after is not None:
-        with pytest.raises(Interrupted):
-            training.run(stop_after)
-        training = Training(folder, Reporter())
-        training.restore()
-    training.run()
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in folder.metrics()]
+        assert not train(folder, stop_after).is_done
+    assert train(folder).is_done
+    return folder
 
 
 @pytest.mark.parametrize("algorithm", ["PPO", "A2C", "RecurrentPPO"])
 def test_a_run_goes_on_to_the_last_bit(algorithm, tmp_path):
+    """And beyond its end, as well."""
     config = config_of(algorithm)
-
-    def amid_dreams(training):
-        return (training.stages[training.stage].kind, training.done) == ("improve", 2)
-
-    whole = train(tmp_path / "whole", config)
-    assert train(tmp_path / "cut", config, amid_dreams) == whole
-    one, other = (experiments.load(tmp_path / name) for name in ("whole", "cut"))
-    weights = (run.modules["policy"].parameters() for run in (one, other))
-    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+    whole = trained(tmp_path / "whole", config)
+    cut = trained(tmp_path / "cut", config, AMID_DREAMS)
+    train(whole, steps=20)
+    train(cut, at("improve", 3, 1), steps=20)
+    train(cut)
+    (metrics, weights), (expected, others) = outcome(cut), outcome(whole)
+    assert metrics == expected
+    assert all(torch.equal(weights[key], others[key]) for key in others)
+    assert any(key.startswith("policy.") for key in others)
 
 
 @pytest.mark.parametrize(("algorithm", "env"), [("DQN", "CartPole-v1"), ("SAC", "Pendulum-v1")])
 def test_a_run_whose_replay_is_refilled_goes_on(algorithm, env, tmp_path):
     config = config_of(algorithm, env, time_limit=20)
-
-    def amid_dreams(training):
-        return (training.stages[training.stage].kind, training.done) == ("improve", 2)
-
-    whole = train(tmp_path / "whole", config)
-    cut = train(tmp_path / "cut", config, amid_dreams)
+    whole = trained(tmp_path / "whole", config).metrics()
+    cut = trained(tmp_path / "cut", config, AMID_DREAMS).metrics()
     assert [(line["stage"], line["unit"]) for line in cut] == [
         (line["stage"], line["unit"]) for line in whole
     ]
@@ -99,7 +88,7 @@ def test_what_cannot_be_is_said_before_a_folder_is_made(tmp_path):
     [
         (["--agent", "sb3:PPO", "--agent-arguments", '{"n_stpes": 3}'], "takes no n_stpes"),
         (["--agent-arguments", '{"n_steps": 3}'], "choose --agent"),
-        (["--agent", "sb3:PPO", "--method", "dynamics"], "--method is our own agent's"),
+        (["--agent", "sb3:PPO", "--method", "pathwise"], "--method is our own agent's"),
     ],
 )
 def test_options_that_do_nothing_are_refused(options, words, tmp_path, capsys):
@@ -113,13 +102,13 @@ def test_options_that_do_nothing_are_refused(options, words, tmp_path, capsys):
 
 
 def test_arguments_reach_the_algorithm(tmp_path):
-    told = DreamingConfig(agent="sb3:PPO", agent_arguments='{"n_epochs": 3, "gamma": 0.5}')
-    config = quick_control(ControlConfig(EnvironmentConfig("CartPole-v1"), dreaming=told))
-    train(tmp_path / "run", config)
-    algorithm = experiments.load(tmp_path / "run").algorithm.algorithm
-    rollouts = config.dreaming.rollouts(are_numbers=False)
-    assert (algorithm.n_epochs, algorithm.gamma, algorithm.gae_lambda) == (3, 0.5, rollouts.trace)
-    assert (algorithm.n_envs, algorithm.n_steps) == (rollouts.dreams, rollouts.length)
+    config = config_of("PPO", arguments='{"n_epochs": 3, "gamma": 0.5}')
+    trained(tmp_path / "run", config)
+    algorithm = experiments.load(tmp_path / "run").components.algorithm.algorithm
+    rollouts = config.agent.policy.rollouts(are_numbers=False)
+    assert (algorithm.n_epochs, algorithm.gamma) == (3, 0.5)
+    assert algorithm.gae_lambda == rollouts.gae_lambda
+    assert (algorithm.n_envs, algorithm.n_steps) == (rollouts.num_imagined, rollouts.length)
 
 
 @pytest.mark.parametrize(
@@ -176,16 +165,16 @@ def test_a_baseline_learns_from_classes_too(tmp_path):
 
 def test_every_algorithm_can_be_asked_for():
     for name in ALGORITHMS:
-        assert DreamingConfig(agent=f"sb3:{name}").algorithm == name
-    assert DreamingConfig().algorithm is None
+        assert config_of(name).agent.policy.algorithm == name
+    assert AgentConfig().policy.algorithm is None
 
 
 def test_a_checkpoint_of_an_algorithm_is_plain_data(tmp_path):
     """No pickle that runs code: it is read back with `weights_only`."""
-    train(tmp_path / "run", config_of("SAC", "Pendulum-v1", time_limit=20))
+    trained(tmp_path / "run", config_of("SAC", "Pendulum-v1", time_limit=20))
     newest = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
     state = torch.load(newest / "state.pt", weights_only=True)
-    learner = state["improver"]["learner"]
+    learner = state["optimizer"]["learner"]
     assert {"actor.optimizer", "critic.optimizer", "ent_coef_optimizer"} == set(
         learner["optimizers"]
     )
@@ -194,7 +183,7 @@ def test_a_checkpoint_of_an_algorithm_is_plain_data(tmp_path):
 
 
 def test_agents_are_compared_in_the_dream_of_a_run_that_stays_as_it_is(tmp_path, capsys):
-    train(tmp_path / "run", config_of("PPO", time_limit=20))
+    trained(tmp_path / "run", config_of("PPO", time_limit=20))
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
     capsys.readouterr()
     options = ["--rollouts", "2", "--episodes", "3", "--horizon", "7", "--json"]
@@ -208,13 +197,13 @@ def test_agents_are_compared_in_the_dream_of_a_run_that_stays_as_it_is(tmp_path,
 
 
 def test_an_algorithm_learns_in_the_dream_of_the_toy_game(tmp_path):
-    """No beliefs are recorded there: games begin with the model's own first row."""
-    folder = new_run(tmp_path / "run", quick(ToyGameConfig()))
-    training = ToyGameTraining(folder, Reporter())
-    training.restore()
-    told = DreamSettings(folder.path, ("own", "sb3:PPO"), '{"n_epochs": 1}', 1, 2, 3)
+    """Games begin with the model's own first rows, as the preset says."""
+    trained(tmp_path / "run", quick(TOY_GAME))
+    told = DreamSettings(tmp_path / "run", ("own", "sb3:PPO"), '{"n_epochs": 1}', 1, 2, 3)
     rows = dream.run(told, Reporter())
-    assert [row["dreamt_steps"] for row in rows] == [0, 128 * 40]
+    rollouts = quick(TOY_GAME).agent.policy.rollouts(are_numbers=False)
+    steps = rollouts.num_imagined * rollouts.length
+    assert [row["dreamt_steps"] for row in rows] == [steps, steps]
     assert all(-3 <= row["dream_return_mean"] < 0 for row in rows)
 
 

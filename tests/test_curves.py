@@ -5,21 +5,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from worldmodel.experiments.rl.config import ControlConfig, EnvironmentConfig, WorldConfig
+from worldmodel.agents import AgentConfig
+from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.experiments.show.curves import curves_of, plot
+from worldmodel.options import with_options
 from worldmodel.run_folder import RunError
 
-CONFIG = ControlConfig(EnvironmentConfig("CartPole-v1"))
+CONFIG = RLConfig(EnvironmentConfig("CartPole-v1"))
 
 
 @pytest.fixture
 def make(tmp_path):
     """Makes runs, of which nothing but the curve is there."""
 
-    def make(points, **changes):
+    def make(points, **options):
+        """options: of the agent."""
         number = len(list(tmp_path.iterdir()))
-        folder = new_run(tmp_path / f"run-{number}", replace(CONFIG, **changes))
+        config = replace(CONFIG, agent=with_options(AgentConfig(), options))
+        folder = new_run(tmp_path / f"run-{number}", config)
         folder.log({"stage": "learn", "loss": 1.0})
         for steps, value in points:
             folder.log({"stage": "evaluate", "real_steps": steps, "real_return_mean": value})
@@ -38,15 +42,16 @@ def test_runs_that_differ_in_their_seeds_are_one_curve(make):
 
 
 def test_curves_are_called_by_what_differs(make):
-    wide = WorldConfig(memory=64)
-    runs = [make([(1, 0.0)]), make([(1, 0.0)], world=wide), make([(1, 0.0)], world=wide, seed=1)]
-    assert [curve.label for curve in curves_of(runs)] == ["memory=16", "memory=64 (2 runs)"]
+    wide = {"hidden_size": 64}
+    runs = [make([(1, 0.0)]), make([(1, 0.0)], **wide), make([(1, 0.0)], **wide, seed=1)]
+    labels = ["hidden_size=16", "hidden_size=64 (2 runs)"]
+    assert [curve.label for curve in curves_of(runs)] == labels
 
 
 def test_what_differs_much_is_called_by_its_first_settings(make):
-    other = WorldConfig(memory=1, hidden=2, latent=3, layers=4, history=5)
-    runs = [make([(1, 0.0)]), make([(1, 0.0)], world=other)]
-    assert curves_of(runs)[1].label == "memory=1, hidden=2, latent=3, 2 more"
+    other = {"hidden_size": 1, "decoder_hidden": 2, "latent": 3, "layers": 4, "history": 5}
+    runs = [make([(1, 0.0)]), make([(1, 0.0)], **other)]
+    assert curves_of(runs)[1].label == "hidden_size=1, decoder_hidden=2, latent=3, 2 more"
 
 
 def test_a_curve_goes_as_far_as_all_of_its_runs(make):

@@ -122,13 +122,6 @@ def test_a_store_and_a_run_are_opened(tmp_path):
     assert spaces_ == [seen, done]
 
 
-def test_what_a_run_is_evaluated_on_is_not_learned_from(tmp_path):
-    write_spaces(tmp_path, OBSERVATIONS["discrete"], ACTIONS["discrete"])
-    episodes_of([3]).save(tmp_path / "round-0.npz")
-    episodes_of([9]).save(tmp_path / "held-out.npz")
-    assert open_data(tmp_path).episodes.rows == 3
-
-
 def test_what_is_wrong_with_a_folder_is_said(tmp_path):
     with pytest.raises(RunError, match="no folder of episodes at"):
         open_data(tmp_path / "nowhere")

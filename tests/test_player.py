@@ -1,16 +1,12 @@
 """Laws of the player, whatever shows it: two worlds, the same keys, and what can be asked."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
-from faces import toy_parts
+from faces import toy_run
 from gymnasium import spaces
 from perfect import PerfectDecoder, PerfectToyCore, perfect_model
 from PIL import Image
-from worldmodel.experiments.rl.toy_game import Parts
-from worldmodel.experiments.rl.toy_game_config import GameConfig, ToyGameConfig, quick
 
 from worldmodel import (
     BeliefAgent,
@@ -25,8 +21,9 @@ from worldmodel import (
     nested,
 )
 from worldmodel.agents import Policy
-from worldmodel.envs import Action, ToyGame, ToyGameFilter, ToyGameView
+from worldmodel.envs import Action, ToyGame, ToyGameFilter
 from worldmodel.experiments.measure.scores import DENSITIES
+from worldmodel.experiments.rl.run import Run
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.films import Film
 from worldmodel.experiments.show.play import Player, new_player
@@ -43,7 +40,7 @@ KEYS = ["0", "1", "3", "3", "right", "down", "space", "left", "4", "2", "up"] * 
 
 @pytest.fixture(params=["rnn", "srnn"])
 def parts(request):
-    return toy_parts(request.param)
+    return toy_run(request.param)
 
 
 def presses(player, keys=KEYS):
@@ -90,7 +87,7 @@ def test_the_global_generator_is_left_alone(parts, world):
 
 
 def test_looking_does_not_disturb_the_dream():
-    parts = toy_parts("srnn")
+    parts = toy_run("srnn")
     player, other = Player(parts, "dream", 7), Player(parts, "dream", 7)
     other._looking = OwnNoise(99)
     for key in KEYS:
@@ -103,7 +100,7 @@ def test_looking_does_not_disturb_the_dream():
 
 @pytest.mark.parametrize("world", ["real", "both"])
 def test_the_real_game_is_the_one_played_by_hand(world):
-    player = Player(toy_parts("srnn"), world, seed=5)
+    player = Player(toy_run("srnn"), world, seed=5)
     game = ToyGame()
     observation, info = game.reset(seed=5)
     place = player.moment.real
@@ -161,7 +158,7 @@ def test_what_was_expected_and_what_surprised_agree(parts, world):
 
 @pytest.mark.parametrize("world", ["real", "both"])
 def test_without_latents_the_surprise_is_the_likelihood(world):
-    parts = toy_parts("rnn")
+    parts = toy_run("rnn")
     player = Player(parts, world, seed=2)
     rows = seen_by(player)
     player.reset()
@@ -200,7 +197,7 @@ def test_both_worlds_begin_at_the_real_first_row_and_hear_the_same(parts):
 
 
 def test_a_dream_that_has_ended_waits_for_the_real_game():
-    player = Player(toy_parts("srnn"), "both", seed=0)
+    player = Player(toy_run("srnn"), "both", seed=0)
     while not (player.moment.dream.ended and not player.moment.real.ended):
         player.press("space")
     ended, step = player.moment.dream, player.moment.real.step
@@ -256,7 +253,7 @@ def test_a_fork_leaves_reality_where_it_stands_and_comes_back(parts):
 
 
 def test_to_resync_is_to_come_back_too():
-    player = Player(toy_parts("srnn"), "both", seed=4)
+    player = Player(toy_run("srnn"), "both", seed=4)
     presses(player, ["1", "3"])
     real = player.moment.real
     presses(player, ["f", "1", "1", "y"])
@@ -276,7 +273,7 @@ def test_a_dream_alone_is_forked_as_well(parts):
 
 
 def test_the_agent_takes_over_with_the_mode_of_its_policy_and_hands_back():
-    parts = toy_parts("srnn")
+    parts = toy_run("srnn")
     player, other = Player(parts, "real", seed=6), Player(parts, "real", seed=6)
     greedy = Greedy(parts.agent)
     player.press("t")
@@ -296,7 +293,7 @@ def test_the_agent_takes_over_with_the_mode_of_its_policy_and_hands_back():
 
 
 def test_chance_plays_all_actions():
-    player = Player(toy_parts(task="free"), "real", seed=6)
+    player = Player(toy_run(task="free"), "real", seed=6)
     player.press("u")
     seen = set()
     for _ in range(80):
@@ -306,7 +303,7 @@ def test_chance_plays_all_actions():
 
 
 def test_time_stands_still_until_it_runs():
-    player = Player(toy_parts("srnn"), "both", seed=0)
+    player = Player(toy_run("srnn"), "both", seed=0)
     player.tick()
     assert player.moment.real.step == 0
     player.press("p")
@@ -322,7 +319,7 @@ def test_time_stands_still_until_it_runs():
 
 
 def test_speed_and_temperature_have_ends():
-    player = Player(toy_parts("srnn"), "both", seed=0)
+    player = Player(toy_run("srnn"), "both", seed=0)
     for key, speed in [("+", SPEEDS[-1]), ("-", SPEEDS[0])]:
         presses(player, [key] * len(SPEEDS))
         assert player.speed == speed
@@ -337,10 +334,10 @@ def test_speed_and_temperature_have_ends():
 
 
 def test_a_cold_dream_is_the_most_probable_one():
-    parts = toy_parts("rnn")
+    parts = toy_run("rnn")
     dreams = [Player(parts, "dream", seed) for seed in range(6)]
     for player in dreams:
-        player.set_temperature(1e-3)
+        player.set_temperature(1e-6)
         player.reset()
         presses(player, ["1", "1", "3"])
     assert len({str(player.moment.dream) for player in dreams}) == 1
@@ -349,19 +346,14 @@ def test_a_cold_dream_is_the_most_probable_one():
 # What a perfect model shows.
 
 
-class PerfectParts(Parts):
-    """The toy game, with its exact filter for a model."""
-
-    def __init__(self, model: WorldModel, task: str):
-        config = replace(quick(ToyGameConfig()), game=GameConfig(task=task))
-        with OwnNoise(0)():
-            super().__init__(config, [-1.0])
-            self.model = model
-            policy = Policy(model.belief_size, self.actions).double()
-        self.agent = BeliefAgent(model, policy.requires_grad_(False))
-
-    def view(self) -> ToyGameView:
-        return ToyGameView(self.model, 4, 3)
+def run_of(model: WorldModel, task: str) -> Run:
+    """The toy game, with a model by hand, such as its exact filter."""
+    run = toy_run(task=task)
+    with OwnNoise(0)():
+        policy = Policy(model.belief_size, run.components.actions).double()
+    run.components.model = model
+    run.components.agent = BeliefAgent(model, policy.requires_grad_(False))
+    return run
 
 
 class TurnsTheWrongWay(PerfectToyCore):
@@ -395,7 +387,7 @@ def tell_the_truth(player: Player) -> None:
 
 @pytest.mark.parametrize(("task", "number"), [("free", 1_000), ("copy", 200)])
 def test_a_perfect_model_that_knows_the_ring_never_differs(task, number):
-    player = Player(PerfectParts(perfect_model(4, 3, task), task), "both", seed=0, pilot="random")
+    player = Player(run_of(perfect_model(4, 3, task), task), "both", seed=0, pilot="random")
     player.particles = 1  # there are no latents to average over
     steps = 0
     while steps < number:
@@ -438,7 +430,7 @@ def test_an_expected_reward_that_is_rounding_is_none(parts):
 
 
 def test_a_wrong_model_differs_at_the_very_step():
-    player = Player(PerfectParts(wrong_model("free"), "free"), "both", seed=0)
+    player = Player(run_of(wrong_model("free"), "free"), "both", seed=0)
     tell_the_truth(player)
     for key in ["right", "right", "space", "left", "left", "right"]:
         player.press(key)
@@ -456,7 +448,7 @@ def test_a_wrong_model_differs_at_the_very_step():
 
 
 def test_the_real_ring_is_hidden_until_the_end_or_until_it_is_asked_for():
-    player = Player(toy_parts("srnn"), "both", seed=1)
+    player = Player(toy_run("srnn"), "both", seed=1)
     truth = player.parts.picture(player.environment, "rgb_array")
     assert (player.picture("real") != truth).any()
     player.press("x")
@@ -467,13 +459,13 @@ def test_the_real_ring_is_hidden_until_the_end_or_until_it_is_asked_for():
         assert (player.picture("real") != truth).any()
         player.press("space")
     assert (player.picture("real") == truth).all()
-    dreaming = Player(toy_parts("srnn"), "dream", seed=1)
+    dreaming = Player(toy_run("srnn"), "dream", seed=1)
     dreaming.press("x")
     assert "nothing hidden" in dreaming.message
 
 
 def test_a_recording_holds_every_moment(tmp_path):
-    player = Player(toy_parts("srnn"), "both", seed=1)
+    player = Player(toy_run("srnn"), "both", seed=1)
     player.press("v")
     assert "where recordings go" in player.message
     player.new_film = lambda: Film(tmp_path / "film.webp", 4)
@@ -492,7 +484,7 @@ def test_a_recording_holds_every_moment(tmp_path):
 
 
 def test_every_command_is_one_of_the_player():
-    player = Player(toy_parts("srnn"), "both", seed=1)
+    player = Player(toy_run("srnn"), "both", seed=1)
     for key in COMMANDS:
         assert player.press(key)
     assert not player.press("F7")
@@ -508,7 +500,7 @@ def test_every_command_is_one_of_the_player():
 )
 def test_mistakes_are_told_in_a_sentence(told, message):
     with pytest.raises(RunError, match=message):
-        new_player(toy_parts("srnn"), told, 0)
+        new_player(toy_run("srnn"), told, 0)
 
 
 def test_what_cannot_be_told_is_refused():
@@ -518,7 +510,7 @@ def test_what_cannot_be_told_is_refused():
 
 
 def test_a_players_own_keys_come_first():
-    player = new_player(toy_parts("srnn"), PlayConfig(keys=("f=3", "d=1")), 0)
+    player = new_player(toy_run("srnn"), PlayConfig(keys=("f=3", "d=1")), 0)
     player.press("f")
     assert player.moment.action == "up"
     assert player.forks == []

@@ -23,11 +23,13 @@ from worldmodel import (
     options_taken,
     register_core,
 )
-from worldmodel.agents import METHODS, make_method
+from worldmodel.agents import METHODS, AgentConfig
+from worldmodel.agents.policy_gradient import make_method
 from worldmodel.experiments.cli.main import main
-from worldmodel.experiments.rl.config import ControlConfig, DreamingConfig, EnvironmentConfig
+from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig
 from worldmodel.names import check_names
 from worldmodel.nets import RECURRENCES
+from worldmodel.options import with_options
 
 REGISTRIES = [
     *(getattr(worldmodel, name) for name in ("CORES", "HEADS", "ENCODERS", "BOUNDS")),
@@ -144,12 +146,12 @@ def test_an_encoder_by_name_fits_its_spaces_and_refuses_others(space):
 
 NAMES = [
     (["toy-game", "--core", "rnnn"], "--core rnnn: there is no core", "'rnn'"),
-    (["toy-game", "--learning-bound", "elba"], "there is no objective 'elba'", "'elbo'"),
+    (["toy-game", "--objective", "elba"], "there is no objective 'elba'", "'elbo'"),
     (["toy-game", "--bound", "iwea"], "--bound iwea: there is no bound", "'iwae'"),
     (["toy-game", "--recurrence", "lstn"], "there is no recurrence 'lstn'", "'lstm'"),
     (["toy-game", "--method", "reinforced"], "there is no method", "'reinforce'"),
     (["control", "--env", "CartPole-v1", "--core", "rsm"], "there is no core", "'rssm'"),
-    (["control", "--env", "CartPole-v1", "--method", "dynamic"], "no method", "'dynamics'"),
+    (["control", "--env", "CartPole-v1", "--method", "pathwize"], "no method", "'pathwise'"),
     (["control", "--env", "CartPole-v1", "--agent", "sb3:PP0"], "there are own,", "'sb3:PPO'"),
     (["text", "--corpus", "none.txt", "--head", "categoricals"], "no head", "'categorical'"),
     (["vae", "--images", "none", "--bound", "ivae"], "there is no objective", "'iwae'"),
@@ -171,20 +173,20 @@ def test_an_unknown_name_ends_a_command_before_anything_is_made(
 
 
 def test_words_that_are_no_names_are_allowed_where_they_mean_something():
-    environment = EnvironmentConfig("CartPole-v1")
-    check_names(ControlConfig(environment))  # auto, default, own
-    check_names(ControlConfig(environment, dreaming=DreamingConfig(agent="sb3:DQN")))
+    check_names(RLConfig(EnvironmentConfig("CartPole-v1")))  # auto, default, own
+    check_names(with_options(AgentConfig(), {"agent": "sb3:DQN"}))
     with pytest.raises(UnknownNameError, match="--agent PPO: "):
-        check_names(ControlConfig(environment, dreaming=DreamingConfig(agent="PPO")))
+        check_names(with_options(AgentConfig(), {"agent": "PPO"}))
 
 
 def test_a_run_whose_core_is_not_registered_says_so(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(CORES, "mine", RNN)
     register_core("mine", RNN)
     run = tmp_path / "run"
-    quick = ["--quick", "--recurrence", "gru", "--episodes", "2", "--games", "2"]
+    quick = ["--quick", "--no-film", "--recurrence", "gru"]
     main(["train", "toy-game", "--core", "mine", *quick, "--out", str(run)])
-    assert json.loads((run / "config.json").read_text())["config"]["model"]["core"] == "mine"
+    config = json.loads((run / "config.json").read_text())["config"]
+    assert config["agent"]["model"]["core"] == "mine"
     monkeypatch.undo()
     capsys.readouterr()
     with pytest.raises(SystemExit, match="2"):

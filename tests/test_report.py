@@ -12,30 +12,28 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from runs import train
 from test_cli import assert_refused, worldmodel
-from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
 
+from worldmodel.agents import AgentConfig
 from worldmodel.experiments.images.config import ImagesConfig, VAEConfig
 from worldmodel.experiments.measure.calibration import Calibration, reliability, uniformity
 from worldmodel.experiments.measure.scores import DENSITIES
 from worldmodel.experiments.recordings.config import TextConfig, TextDataConfig
-from worldmodel.experiments.rl import toy_game, training as control
-from worldmodel.experiments.rl.config import ControlConfig, EnvironmentConfig, quick_control
+from worldmodel.experiments.rl.config import TOY_GAME, EnvironmentConfig, RLConfig, quick
+from worldmodel.experiments.rl.run import load_run
 from worldmodel.experiments.runs.command import command_of, settings
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.experiments.runs.training import newest_checkpoint
+from worldmodel.experiments.show.play.player import Player
 from worldmodel.experiments.show.report import charts, evaluated, films, page, sections
 from worldmodel.experiments.show.report.kinds import Mean, Reached
-from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
 
 FRAMES, DREAMS = 4, 1
 VOID = {"meta", "br", "img"}
-CARTPOLE = quick_control(ControlConfig(EnvironmentConfig("CartPole-v1"), seed=3))
-SMALL = quick(ToyGameConfig(threads=1))
-TOY = replace(
-    SMALL, learning=replace(SMALL.learning, updates=3), policy=replace(SMALL.policy, rollouts=3)
-)
+CARTPOLE = quick(RLConfig(EnvironmentConfig("CartPole-v1"), agent=AgentConfig(seed=3)))
+TOY = quick(replace(TOY_GAME, threads=1))
 
 
 class Parsed(HTMLParser):
@@ -99,13 +97,10 @@ def test_losses_of_densities_are_explained(runs):
     }
 
 
-def trained(kind, folder: RunFolder) -> RunFolder:
+def trained(path: Path, config: RLConfig) -> RunFolder:
     """A run that was trained, and not evaluated yet."""
-    training = kind.Training(folder, Reporter())
-    training.restore()
-    training.run()
-    if kind is control:
-        training.store.close()
+    folder = new_run(path, config)
+    train(folder)
     return folder
 
 
@@ -122,12 +117,12 @@ def runs(tmp_path_factory):
     """Runs, by name, and what `report` said when it was asked first."""
     path = tmp_path_factory.mktemp("runs")
     made = {
-        "cartpole": trained(control, new_run(path / "cartpole", CARTPOLE)),
-        "toy": trained(toy_game, new_run(path / "toy", TOY)),
+        "cartpole": trained(path / "cartpole", CARTPOLE),
+        "toy": trained(path / "toy", TOY),
     }
     assert worldmodel("export", path / "cartpole", "--out", path / "data").returncode == 0
     offline = replace(CARTPOLE, environment=EnvironmentConfig(), data=str(path / "data"))
-    made["offline"] = trained(control, new_run(path / "offline", offline))
+    made["offline"] = trained(path / "offline", offline)
     said = {}
     for name, run in made.items():
         result = worldmodel("report", run.path)
@@ -203,13 +198,9 @@ def test_films_have_the_frames_that_went_in(pages, tmp_path, name):
 
 
 def test_a_film_is_of_the_game_that_is_played(runs, tmp_path):
-    from worldmodel.experiments.rl.parts import load_run
-
-    from worldmodel.experiments.show.play.player import Player
-
-    parts = load_run(runs[0]["cartpole"])[0]
-    shown = films.film(parts, "both", 3, "words")
-    player = Player(parts, "both", 3, "agent")
+    run = load_run(runs[0]["cartpole"])[0]
+    shown = films.film(run, "both", 3, "words")
+    player = Player(run, "both", 3, "agent")
     source = {"src": "data:video/mp4;base64," + base64.b64encode(shown.mp4).decode()}
     for frame in decoded(source, tmp_path):
         assert np.abs(frame.astype(float) - player.frame()).mean() < 3
@@ -220,12 +211,11 @@ def test_a_film_is_of_the_game_that_is_played(runs, tmp_path):
 def numbers_of(result) -> list[float]:
     """What a page shows of what `evaluate` found."""
     shown = [result["real_steps_used"], result["seed"]]
-    keys = ("policy_mean_steps", "dream_mean_steps", "optimal_mean_steps", "random_mean_steps")
-    keys += ("real_return_mean", "dream_return_mean", "real_return_iqm", "dream_return_iqm")
-    shown += [result[key] for key in keys if key in result]
-    for key in ("policy_mean_steps_ci95", "real_return_ci95", "dream_return_ci95"):
-        shown += result.get(key) or []
-    for part in result.get("open_loop", {"by_key": {}})["by_key"].values():
+    shown += [result[key] for key in ("optimal_return", "random_return") if key in result]
+    for world in ("real", "dream"):
+        shown += [result[f"{world}_return_{key}"] for key in ("mean", "iqm")]
+        shown += result[f"{world}_return_ci95"] or []
+    for part in result["open_loop"]["by_key"].values():
         shown += part["error"] + part["error_as_before"]
     return [value for value in shown if value is not None]
 
@@ -261,7 +251,7 @@ def test_an_evaluation_is_taken_only_if_it_is_of_the_newest_checkpoint(runs, tmp
         assert evaluated(run, checkpoint) is None
     file.write_text(json.dumps(found))
     assert evaluated(run, checkpoint) == found
-    (run.episodes / "held-out.npz").unlink()
+    (run.path / "held-out.npz").unlink()
     assert evaluated(run, checkpoint) is None
 
 
@@ -274,9 +264,7 @@ def test_names_are_escaped(runs, tmp_path):
     found = Parsed(out.read_text())
     assert not found.all("script")
     assert ("h1", "<script>&\"'") in found.words
-    odd = ControlConfig(
-        EnvironmentConfig("<b>-v0", arguments='{"a": "</pre><i>"}'), data="<u>&amp;"
-    )
+    odd = RLConfig(EnvironmentConfig("<b>-v0", arguments='{"a": "</pre><i>"}'), data="<u>&amp;")
     found = Parsed(sections.configuration(odd))
     assert not {"b", "i", "u"} & {tag for tag, _ in found.elements}
     assert "<u>&amp;" in found.text

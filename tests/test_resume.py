@@ -1,114 +1,166 @@
-"""A run that was stopped and resumed is, to the last bit, the run that was never stopped."""
+"""A run that was stopped and resumed is, to the last bit, the run that was never stopped; so is
+one that was given more steps. Of both presets, at every stage."""
 
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from runs import assert_same
-from worldmodel.experiments.rl.toy_game import Training, load
-from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
+from runs import assert_same, assert_same_weights, at, outcome, train
+from test_cli import assert_refused, worldmodel
 
+from worldmodel.agents import AgentConfig, AgentTraining, WorldModelAgent
 from worldmodel.checkpoint import list_checkpoints
-from worldmodel.experiments.runs.interruption import Interrupted
+from worldmodel.experiments.rl.config import TOY_GAME, EnvironmentConfig, RLConfig, quick
 from worldmodel.experiments.runs.registry import new_run
-from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
 
-CONFIG = quick(ToyGameConfig(seed=3, threads=1))
-
-
-def train(folder: RunFolder, stop_after=lambda training: False) -> Training:
-    training = Training(folder, Reporter())
-    training.restore()
-    training.run(stop_after)
-    return training
+AGENT = AgentConfig(seed=3)
+CONFIGS = {
+    "toy-game": quick(replace(TOY_GAME, threads=1, film=False)),
+    "CartPole": quick(RLConfig(EnvironmentConfig("CartPole-v1"), agent=AGENT)),
+    "Pendulum": quick(RLConfig(EnvironmentConfig("Pendulum-v1", num_envs=3), agent=AGENT)),
+}
+STAGES = {"collect", "learn", "improve"}
+MORE = 30  # steps: two rounds
 
 
 @pytest.fixture(scope="module")
-def never_stopped(tmp_path_factory) -> RunFolder:
-    folder = new_run(tmp_path_factory.mktemp("run") / "whole", CONFIG)
-    train(folder)
-    return folder
+def whole(tmp_path_factory) -> dict[str, RunFolder]:
+    """Runs that were never stopped."""
+    path = tmp_path_factory.mktemp("whole")
+    made = {name: new_run(path / name, config) for name, config in CONFIGS.items()}
+    for folder in made.values():
+        assert train(folder).is_done
+    return made
 
 
-@pytest.mark.parametrize(
-    ("kind", "number", "done"),
-    [("learn", 0, 2), ("improve", 0, 1), ("collect", 1, 1), ("learn", 1, 4), ("improve", 1, 2)],
-)
-def test_a_resumed_run_equals_one_never_stopped(tmp_path, never_stopped, kind, number, done):
-    folder = new_run(tmp_path / "run", CONFIG)
-
-    def here(training: Training) -> bool:
-        stage = training.stages[training.stage]
-        return (stage.kind, stage.round, training.done) == (kind, number, done)
-
-    with pytest.raises(Interrupted):
-        train(folder, here)
-    torch.manual_seed(99)  # another process would not have our random state either
-    train(folder)
-    assert_same(folder, never_stopped)
-
-
-@pytest.mark.parametrize("number", [0, 1])
-def test_a_run_killed_while_it_collects_loses_nothing(
-    tmp_path, never_stopped, monkeypatch, number
-):
-    folder = new_run(tmp_path / "run", CONFIG)
-    play = Training._play
-
-    def killed(self, agent, steps, which):
-        episodes = play(self, agent, steps, which)
-        if which == number:
-            folder.log({"stage": "collect", "half": "written"})
-            raise KeyboardInterrupt
-        return episodes
-
-    monkeypatch.setattr(Training, "_play", killed)
-    with pytest.raises(KeyboardInterrupt):
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory) -> dict[str, RunFolder]:
+    """The same, given more steps when they had ended."""
+    path = tmp_path_factory.mktemp("longer")
+    made = {name: new_run(path / name, config) for name, config in CONFIGS.items()}
+    for folder in made.values():
         train(folder)
-    monkeypatch.setattr(Training, "_play", play)
-    if number == 0:
-        (folder.episodes / "round-0.npz").unlink()  # killed before it was written
+        assert train(folder, steps=MORE).is_done
+    return made
+
+
+def train_in_pieces(folder: RunFolder) -> list[str]:
+    """Trains to the end, stopping after every unit; the kinds of stages that it stopped in."""
+    stops: list[str] = []
+
+    def note(job) -> bool:
+        stops.append(job.stages[job.stage].kind)
+        return True
+
+    while not train(folder, note).is_done:
+        assert len(stops) < 200
+    return stops
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_run_stopped_after_every_unit_is_the_run_that_never_was(tmp_path, whole, name):
+    folder = new_run(tmp_path / "run", CONFIGS[name])
+    stops = train_in_pieces(folder)
+    assert set(stops) == STAGES | ({"evaluate"} if name != "toy-game" else set())
+    assert len(stops) > 15
+    assert_same(folder, whole[name])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_more_steps_are_as_steps_that_were_never_interrupted(tmp_path, longer, name):
+    folder = new_run(tmp_path / "run", CONFIGS[name])
     train(folder)
-    assert_same(folder, never_stopped)
+    train(folder, lambda job: True, steps=MORE)
+    train_in_pieces(folder)
+    assert_same(folder, longer[name])
+    steps = [line["steps"] for line in folder.metrics() if line["stage"] == "collect"]
+    assert len(steps) == 5
+    assert sum(steps) >= 90 + MORE
 
 
-def test_a_damaged_checkpoint_is_passed_over(tmp_path, never_stopped):
-    folder = new_run(tmp_path / "run", CONFIG)
-    with pytest.raises(Interrupted):
-        train(folder, lambda training: (training.stage, training.done) == (1, 2))
+@pytest.mark.parametrize("name", ["CartPole", "toy-game"])
+def test_a_run_given_more_steps_is_an_agent_that_learns_twice(longer, name):
+    """Two doors to one training: the same weights, to the last bit, whether or not it is evaluated
+    for a learning curve."""
+    config = CONFIGS[name]
+    count = config.environment.num_envs
+    agent = WorldModelAgent(
+        config.environment.env, config=config.agent, seed=config.agent.seed, num_envs=count
+    )
+    agent.learn(90).learn(MORE)
+    weights = {
+        f"{module}.{key}": weight
+        for module, found in agent.training.modules.items()
+        for key, weight in found.state_dict().items()
+    }
+    assert_same_weights(weights, outcome(longer[name])[1])
+
+
+KILLS = [("collect", 0), ("collect", 2), ("learn", 1), ("improve", 0)]
+
+
+@pytest.mark.parametrize(("kind", "number"), KILLS)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_run_that_was_killed_loses_nothing(tmp_path, whole, monkeypatch, name, kind, number):
+    """In the midst of a unit, which has left some of its traces."""
+    folder = new_run(tmp_path / "run", CONFIGS[name])
+    work = AgentTraining.work
+
+    def killed(self, stage):
+        metrics = work(self, stage)
+        if (stage.kind, stage.round) == (kind, number) and self.done == stage.units - 1:
+            folder.log({"stage": stage.kind, "half": "written"})
+            raise KeyboardInterrupt
+        return metrics
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AgentTraining, "work", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(folder)
+    train(folder)
+    assert_same(folder, whole[name])
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, whole):
+    folder = new_run(tmp_path / "run", CONFIGS["CartPole"])
+    train(folder, at("learn", 1, 1))
     newest = list_checkpoints(folder.checkpoints)[-1]
     (newest / "state.pt").write_bytes(b"damaged")
     train(folder)
-    assert_same(folder, never_stopped)
+    assert_same(folder, whole["CartPole"])
 
 
-def test_a_finished_run_resumes_to_nothing(tmp_path, never_stopped):
-    folder = new_run(tmp_path / "run", CONFIG)
-    train(folder)
-    train(folder)
-    assert_same(folder, never_stopped)
+def test_a_finished_run_resumes_to_nothing(whole):
+    before = outcome(whole["toy-game"])[0]
+    train(whole["toy-game"])
+    assert outcome(whole["toy-game"])[0] == before
+
+
+def test_more_steps_at_the_command_line(tmp_path):
+    """What is evaluated has seen them; before the end of a run they come after what is left."""
+    folder = new_run(tmp_path / "run", CONFIGS["CartPole"])
+    train(folder, at("learn", 0, 2))
+    result = worldmodel("resume", folder.path, "--steps", MORE)
+    assert result.returncode == 0, result.stderr
+    assert [line["real_steps"] for line in folder.metrics() if line["stage"] == "collect"] == [
+        *(50, 70, 90),
+        *(110, 120),
+    ]
+    final = list(folder.metrics())[-1]
+    assert (final["stage"], final["real_steps_used"]) == ("final", 120)
+    assert_refused(worldmodel("resume", folder.path, "--steps", 0), "--steps must be positive")
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     path = tmp_path / "run"
-    command = [sys.executable, "-m", "worldmodel"]
-    options = [
-        "--uniform-steps",
-        "1000",
-        "--hidden",
-        "16",
-        "--updates",
-        "100000",
-        "--threads",
-        "1",
-    ]
+    options = ["--prefill", "1000", "--hidden-size", "16", "--first-updates", "100000"]
     process = subprocess.Popen(
-        [*command, "train", "toy-game", "--out", str(path), *options],
+        [sys.executable, "-m", "worldmodel", "train", "toy-game", "--out", str(path), *options],
         stderr=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[1],
@@ -124,12 +176,6 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     assert "Traceback" not in said
 
 
-def test_a_loaded_run_acts_and_dreams(tmp_path):
-    folder = new_run(tmp_path / "run", CONFIG)
-    train(folder)
-    run = load(folder.path)
-    assert run.environment(2, seed=0).initial_state(2) is not None
-    assert run.dream().initial_state(3).ended.all()
-    assert run.agent.model is run.model
+def test_a_folder_that_holds_a_run_is_left_alone(whole):
     with pytest.raises(RunError, match="already exists"):
-        new_run(folder.path, CONFIG)
+        new_run(whole["CartPole"].path, CONFIGS["CartPole"])

@@ -5,7 +5,7 @@ import io
 
 import numpy as np
 import pytest
-from faces import assert_same, control_parts, frames_in, player_of, toy_parts
+from faces import assert_same, control_run, frames_in, player_of, toy_run
 from PIL import Image
 from rich.console import Console
 
@@ -27,7 +27,7 @@ def screen(app):
 
 
 def in_the_terminal(script, folder, parts=None, size=(80, 24), **told):
-    player = player_of(parts or toy_parts(), folder, **({"seed": 1} | told))
+    player = player_of(parts or toy_run(), folder, **({"seed": 1} | told))
 
     async def run():
         app = PlayApp(player)
@@ -53,7 +53,7 @@ def test_keys_are_actions_and_commands(world, tmp_path):
     named = {"full_stop": ".", "right_square_bracket": "]", "plus": "+"}
 
     async def script(app, pilot):
-        by_hand = player_of(toy_parts(), tmp_path, world=world, seed=1)
+        by_hand = player_of(toy_run(), tmp_path, world=world, seed=1)
         assert_same(app.player.moment, by_hand.moment)
         for key in keys:
             await pilot.press(key)
@@ -220,9 +220,9 @@ def test_pictures_are_half_blocks_side_by_side(size, count, tmp_path):
         await pilot.press("tab", "tab")
         assert app.panes[0].border_title == "real"
 
-    in_the_terminal(script, tmp_path, control_parts("CartPole-v1", pixels=32), size)
+    in_the_terminal(script, tmp_path, control_run("CartPole-v1", pixels=32), size)
 
 
 def test_without_a_terminal_there_is_no_playing(capsys, tmp_path):
     with pytest.raises(RunError, match="in a terminal needs one"):
-        play(toy_parts(), PlayConfig(), tmp_path)
+        play(toy_run(), PlayConfig(), tmp_path)

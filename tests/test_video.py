@@ -9,22 +9,16 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from faces import control_run, untrained
 from films import read
-from worldmodel.experiments.rl.environments import vector_env
-from worldmodel.experiments.rl.parts import Facts, Parts as ControlParts
-from worldmodel.experiments.rl.toy_game import Parts
-from worldmodel.experiments.rl.toy_game_config import ToyGameConfig, quick
 
+from worldmodel.agents import AgentConfig
 from worldmodel.envs import Action, ToyGame, draw_ring
 from worldmodel.envs.toy_game import font
 from worldmodel.experiments.cli import settings, verbs
 from worldmodel.experiments.cli.main import main
-from worldmodel.experiments.rl.config import (
-    ControlConfig,
-    EnvironmentConfig,
-    SeeingConfig,
-    quick_control,
-)
+from worldmodel.experiments.rl.config import TOY_GAME, EnvironmentConfig, RLConfig, quick
+from worldmodel.experiments.rl.run import Run, spaces_of
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.experiments.show import video
 from worldmodel.experiments.show.config import VideoConfig
@@ -32,7 +26,7 @@ from worldmodel.experiments.show.films import GRID
 from worldmodel.experiments.show.play import player as core
 from worldmodel.experiments.show.play.panels import Cell, Panel, columns_for, compose, shortened
 from worldmodel.experiments.show.video import ALONE, WATCHES, film, frames, plan_of
-from worldmodel.noise import OwnNoise
+from worldmodel.options import with_options
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError
 
@@ -49,30 +43,24 @@ RUNS = ["toy", *ENVIRONMENTS]
 KINDS = list(video.KINDS)
 
 
-def make_parts(name: str) -> Any:
-    """What an untrained run holds: its dreams end after a step or two."""
-    with OwnNoise(0)():
-        parts = Parts(quick(ToyGameConfig()), [-1.0]) if name == "toy" else make_control(name)
-    for module in parts.modules.values():
-        module.requires_grad_(False)
-    return parts
+def make_run(name: str) -> Run:
+    """An untrained run."""
+    if name == "toy":
+        return untrained(quick(TOY_GAME), [-1.0])
+    vae = "joint" if name == "pixels" else "frozen"
+    agent = with_options(AgentConfig(), {"vae": vae})
+    return untrained(quick(RLConfig(ENVIRONMENTS[name], agent=agent)), None)
 
 
-def make_control(name: str, is_known: bool = True) -> ControlParts:
-    told = ENVIRONMENTS[name]
-    env = vector_env(told, 1)
-    seeing = SeeingConfig(vae="joint" if name == "pixels" else "frozen")
-    where = {"environment": told} if is_known else {"data": "recorded"}
-    config = ControlConfig(**where, seeing=seeing)
-    spaces = env.single_observation_space, env.single_action_space
-    return ControlParts(quick_control(config), Facts(90, None, 1.0), *spaces)
+def recorded_run() -> Run:
+    """The same as if there were recorded episodes of CartPole alone."""
+    shown = spaces_of(CART)
+    return untrained(quick(RLConfig(data="recorded")), None, shown)
 
 
 @pytest.fixture(scope="module")
 def runs() -> dict[str, Any]:
-    made = {name: make_parts(name) for name in RUNS}
-    made["recorded"] = make_control("cart", is_known=False)
-    return made
+    return {name: make_run(name) for name in RUNS} | {"recorded": recorded_run()}
 
 
 def some(parts: Any, count: int, **told: Any) -> list[np.ndarray]:
@@ -175,7 +163,7 @@ def test_frames_have_even_sides_and_one_size(runs, run, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_seed_gives_the_same_film(kind):
     def pictures(seed):
-        return np.stack(some(make_parts("toy"), 6, kind=kind, seed=seed, **few))
+        return np.stack(some(make_run("toy"), 6, kind=kind, seed=seed, **few))
 
     few = {"dreams": 4} if kind == "grid" else {}
 
@@ -206,14 +194,9 @@ def test_a_film_is_as_fast_as_the_environment_is_shown(runs):
     assert (plan("cart").fps, plan("cart").steps) == (30, 300)
     assert plan("numbers").fps == 10
     assert plan("recorded").fps == 10
-    slow = replace(runs["cart"].config, environment=replace(CART, action_repeat=5))
-    parts = ControlParts(slow, Facts(90, None, 1.0), *spaces_of(runs["cart"]))
-    assert plan_of(parts, VideoConfig()).fps == 10
-    assert plan_of(parts, VideoConfig(fps=7, steps=5))[1:3] == (5, 7)
-
-
-def spaces_of(parts):
-    return parts.recorded_space, parts.action_space
+    slow = control_run("CartPole-v1", action_repeat=5)
+    assert plan_of(slow, VideoConfig()).fps == 10
+    assert plan_of(slow, VideoConfig(fps=7, steps=5))[1:3] == (5, 7)
 
 
 # The real game, and the dream of it.
@@ -478,7 +461,7 @@ def test_numbers_that_make_no_sense_are_refused(told, message):
 
 
 def test_films_are_named_after_their_kind(tmp_path, runs, monkeypatch):
-    folder = new_run(tmp_path / "run", quick(ToyGameConfig()))
+    folder = new_run(tmp_path / "run", quick(TOY_GAME))
     monkeypatch.setattr(verbs, "_playable", lambda folder, verb: runs["toy"])
 
     def film(config, *files):

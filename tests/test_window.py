@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from faces import assert_same, control_parts, frames_in, player_of, toy_parts
+from faces import assert_same, control_run, frames_in, player_of, toy_run
 from PIL import Image
 
 from worldmodel.experiments.show.config import PlayConfig
@@ -66,8 +66,8 @@ def pixels(shown, box):
 @pytest.mark.parametrize("world", ["both", "real", "dream"])
 def test_keys_are_actions_and_commands(world, tmp_path):
     keys = ["right", "up", ".", "4", "space", "]", "f", "left", "b", "y", "down", "r", "+", "x"]
-    with opened(toy_parts(), tmp_path, world=world) as shown:
-        by_hand = player_of(toy_parts(), tmp_path, world=world, seed=1)
+    with opened(toy_run(), tmp_path, world=world) as shown:
+        by_hand = player_of(toy_run(), tmp_path, world=world, seed=1)
         for key in keys:
             press(shown, key)
             assert by_hand.press(key)
@@ -80,7 +80,7 @@ def test_keys_are_actions_and_commands(world, tmp_path):
 @pytest.mark.parametrize("size", [(1280, 720), (900, 500), (200, 100)])
 @pytest.mark.parametrize("name", ["CartPole-v1", "Blackjack-v1"])
 def test_the_pictures_are_on_it(name, size, tmp_path):
-    with opened(control_parts(name), tmp_path) as shown:
+    with opened(control_run(name), tmp_path) as shown:
         shown.surface = pygame.display.set_mode(size, pygame.RESIZABLE)
         press(shown, "1")
         panels = shown.player.panels()
@@ -96,7 +96,7 @@ def test_the_pictures_are_on_it(name, size, tmp_path):
 
 
 def test_keys_that_are_held_act_together_while_time_runs(tmp_path):
-    with opened(toy_parts(), tmp_path, world="real", speed=60) as shown:
+    with opened(toy_run(), tmp_path, world="real", speed=60) as shown:
         key_event(pygame.KEYDOWN, "p")
         key_event(pygame.KEYDOWN, "up")
         while shown.player.moment.lead.step < 2:
@@ -117,7 +117,7 @@ def test_keys_that_are_held_act_together_while_time_runs(tmp_path):
 
 
 def test_the_pointer_sets_what_is_continuous(tmp_path):
-    with opened(control_parts("Pendulum-v1"), tmp_path) as shown:
+    with opened(control_run("Pendulum-v1"), tmp_path) as shown:
         box = shown.places[0]
         for share in (0.75, 0.0, 0.5):
             at = (box.left + round(share * box.width), box.top + box.height // 2)
@@ -136,7 +136,7 @@ def test_the_pointer_sets_what_is_continuous(tmp_path):
 
 
 def test_a_pointer_that_is_dragged_steers_while_time_runs(tmp_path):
-    with opened(control_parts("Pendulum-v1"), tmp_path, world="real", speed=0.5) as shown:
+    with opened(control_run("Pendulum-v1"), tmp_path, world="real", speed=0.5) as shown:
         press(shown, "p")
         box = shown.places[0]
         post(pygame.MOUSEBUTTONDOWN, button=1, pos=(box.left, box.top))
@@ -146,7 +146,7 @@ def test_a_pointer_that_is_dragged_steers_while_time_runs(tmp_path):
 
 
 def test_help_covers_the_game_until_a_key_is_pressed(tmp_path):
-    with opened(toy_parts(), tmp_path) as shown:
+    with opened(toy_run(), tmp_path) as shown:
         before = pygame.surfarray.array3d(shown.surface)
         for key in ("?", "f1"):
             press(shown, key)
@@ -168,7 +168,7 @@ def test_films_end_when_it_is_closed(tmp_path, monkeypatch, capsys):
             super().turn()
 
     monkeypatch.setattr(window, "Window", Scripted)
-    window.play(toy_parts(), PlayConfig(view="window"), tmp_path)
+    window.play(toy_run(), PlayConfig(view="window"), tmp_path)
     assert keys == []
     assert frames_in(tmp_path / "played-1.mp4") == 3
     assert frames_in(tmp_path / "played-2.mp4") == 2
@@ -177,7 +177,7 @@ def test_films_end_when_it_is_closed(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("way", ["q", "escape", "the cross"])
 def test_it_closes(way, tmp_path):
-    with opened(toy_parts(), tmp_path) as shown:
+    with opened(toy_run(), tmp_path) as shown:
         if way == "the cross":
             post(pygame.QUIT)
         else:
@@ -189,7 +189,7 @@ def test_it_closes(way, tmp_path):
 def test_without_pygame_it_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "pygame", None)
     with pytest.raises(RunError, match=r"pip install 'worldmodel-gym\[window\]'.*--view browser"):
-        window.play(toy_parts(), PlayConfig(), tmp_path)
+        window.play(toy_run(), PlayConfig(), tmp_path)
 
 
 @pytest.mark.parametrize("driver", [None, "nonsense"])
@@ -201,7 +201,7 @@ def test_without_a_desktop_it_says_so(driver, monkeypatch, tmp_path):
     elif sys.platform != "linux":
         pytest.skip("other systems have a desktop")
     with pytest.raises(RunError, match=r"needs a desktop.*--view browser"):
-        window.play(toy_parts(), PlayConfig(), tmp_path)
+        window.play(toy_run(), PlayConfig(), tmp_path)
 
 
 @contextmanager
@@ -227,7 +227,7 @@ def test_real_keys_and_a_real_pointer(monkeypatch, tmp_path):
     for name in ("SDL_VIDEODRIVER", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SDL_VIDEO_WINDOW_POS", "0,0")
-    with a_screen(monkeypatch), opened(control_parts("Pendulum-v1"), tmp_path) as shown:
+    with a_screen(monkeypatch), opened(control_run("Pendulum-v1"), tmp_path) as shown:
         assert pygame.display.get_driver() == "x11"
         box = shown.places[0]
         do("mousemove", box.left + 3 * box.width // 4, box.top + box.height // 2)

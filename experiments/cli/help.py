@@ -63,6 +63,7 @@ def options_of(
         hint, notes = _unannotated(hints[field.name])
         hint = variables.get(hint, hint)
         value = getattr(default, field.name, _default(field))
+        value = MISSING if value is tyro.MISSING else value  # of a preset, what has to be given
         if is_dataclass(hint):
             title = _title(hint) if depth else group
             yield from options_of(hint, value, title, depth + 1)
@@ -90,7 +91,8 @@ def _option(
     value, choices = _values(hint)
     told = {key: word for note in notes for key, word in _told(note)}
     value = told.get("metavar", value)
-    text = " ".join(part for part in (in_words(text), choices, _shown(default)) if part)
+    text = in_words(text or told.get("help", ""))
+    text = " ".join(part for part in (text, choices, _shown(default)) if part)
     if tyro.conf.Positional in notes:
         return Option(value if default is MISSING else f"[{value}]", "", text, group, False)
     name = told.get("name", field).replace("_", "-")
@@ -99,8 +101,8 @@ def _option(
 
 
 def _told(note: Any) -> Iterator[tuple[str, str]]:
-    """What an annotation says of an option's name and of what follows it."""
-    for key in ("name", "metavar"):
+    """What an annotation says of an option: its name, what follows it, what it does."""
+    for key in ("name", "metavar", "help"):
         word = getattr(note, key, None)
         if isinstance(word, str):
             yield key, word

@@ -24,7 +24,6 @@ from worldmodel.experiments.cli.renamed import new_name
 from worldmodel.experiments.cli.settings import Evaluate, NoSettings
 from worldmodel.experiments.runs.registry import load_plugins
 from worldmodel.names import check_names
-from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
 
 PROGRAM = "worldmodel"
@@ -80,6 +79,7 @@ def _run(arguments: list[str]) -> None:
         hint = f"pip install 'worldmodel-gym[{command.extra}]'"
         raise RunError(f"{error}; install it with: {hint}") from error
     from worldmodel.experiments.runs.processor import keep_memory
+    from worldmodel.progress import Reporter
 
     keep_memory()
     check_names(settings)
@@ -164,7 +164,8 @@ def _settings(command: Command | TrainCommand, program: str, arguments: list[str
     short = program.removeprefix(f"{PROGRAM} ")
     for argument in arguments:
         if (name := new_name(short, argument)) is not None:
-            raise RunError(f"{argument.partition('=')[0]} is now called {name}")
+            called = "called " if name.startswith("--") else ""
+            raise RunError(f"{argument.partition('=')[0]} is now {called}{name}")
     given: dict[str, Any] = {} if default is dataclasses.MISSING else {"default": default}
     return tyro.cli(kind, prog=program, args=arguments, **given)
 

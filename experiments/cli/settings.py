@@ -11,6 +11,7 @@ import tyro
 
 from worldmodel.experiments.recordings.config import GenerateConfig
 from worldmodel.experiments.show.config import PlayConfig, VideoConfig
+from worldmodel.options import positive
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 Config = TypeVar("Config")
@@ -33,12 +34,19 @@ class Train(Generic[Config]):
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on with a run exactly where it stopped."""
+    """Go on with a run exactly where it stopped, or with more steps where it has ended."""
 
     path: RunPath
     """The run's folder."""
+    steps: int | None = None
+    """Steps of the real environment that are played, and learned from, after those of the run;
+    runs of `worldmodel train control` and `toy-game` only."""
     env_path: Path | None = None
     """Folder of the environment's module, if it has moved since the training."""
+
+    def __post_init__(self) -> None:
+        if self.steps is not None:
+            positive(self, "steps")
 
 
 @dataclass(frozen=True)

@@ -43,17 +43,22 @@ def train(settings: of.Train[Any], reporter: Reporter) -> None:
 
 
 def resume(settings: of.Resume, reporter: Reporter) -> None:
-    """An interrupted run, to its end."""
-    _go_on(RunFolder.open(settings.path), reporter)
+    """An interrupted run, to its end; with more steps, beyond it."""
+    _go_on(RunFolder.open(settings.path), reporter, settings.steps)
 
 
-def _go_on(folder: RunFolder, reporter: Reporter) -> None:
-    """Trains a run to its end, evaluates it, and does what else its experiment has to do."""
+def _go_on(folder: RunFolder, reporter: Reporter, steps: int | None = None) -> None:
+    """Trains a run to its end, evaluates it, and does what else its experiment has to do.
+
+    steps: to be added before.
+    """
     hint = f"worldmodel resume {shlex.quote(str(folder.path))}"
     begin = offered(folder, "training", "resume")
     try:
         training = begin(folder, reporter)
         training.restore()
+        if steps is not None:
+            _extend(training, steps, folder)
         training.run()
     except Interrupted:
         reporter.say(f"saved; go on with: {hint}")
@@ -70,6 +75,16 @@ def _go_on(folder: RunFolder, reporter: Reporter) -> None:
         _film(folder, reporter)
     if offers(folder, "finish"):
         offered(folder, "finish")(folder, reporter)
+
+
+def _extend(training: Any, steps: int, folder: RunFolder) -> None:
+    """Adds steps to what is left of a run, if its experiment knows of steps."""
+    extend = getattr(training, "extend", None)
+    if extend is None or not extend(steps):
+        raise RunError(
+            f"{folder.path} is a run of {folder.experiment}, which cannot be given more steps: "
+            "leave out --steps, or train a longer run"
+        )
 
 
 def _film(folder: RunFolder, reporter: Reporter) -> None:

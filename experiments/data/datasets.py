@@ -31,8 +31,6 @@ from worldmodel.envs.observations import as_tensors
 from worldmodel.run_folder import RunError
 from worldmodel.space_json import read_spaces, write_spaces
 
-HELD_OUT = "held-out.npz"  # what a run is evaluated on, not to be learned from
-
 
 class Data(NamedTuple):
     """Episodes, and what they are of."""
@@ -55,8 +53,7 @@ def open_data(path: Path) -> Data:
             return Data(DiskStore(path, writable=False), *read_spaces(path))
         episodes = MemoryStore()
         for file in sorted(path.glob("*.npz")):
-            if file.name != HELD_OUT:
-                episodes.add(Episodes.load(file))
+            episodes.add(Episodes.load(file))
     except ValueError as error:
         raise RunError(str(error)) from error
     if not len(episodes):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from scipy.stats import bootstrap, trim_mean
 from torch import Tensor
 
@@ -23,6 +24,9 @@ from worldmodel import (
     WorldModel,
     nested,
 )
+from worldmodel.codecs import by_path
+from worldmodel.distributions import FiniteSupport
+from worldmodel.noise import OwnNoise
 
 CHUNK_ROWS = 200_000  # particles times rows scored at once: bounds the memory
 RESAMPLES = 9_999  # of a bootstrap
@@ -62,6 +66,21 @@ def per_step(losses: Tensor, counted: Tensor) -> tuple[float, float]:
     mean = lost.sum() / steps.sum()
     error = (lost - mean * steps).square().sum().sqrt() / steps.sum()
     return mean.item(), error.item()
+
+
+def densities_of(model: WorldModel, space: spaces.Space) -> frozenset[str]:
+    """The keys of percepts that have no probability, but a density: observations (of `space`)
+    with floats among them, and rewards of any size."""
+    floats = any(
+        isinstance(part, spaces.Box) and np.issubdtype(part.dtype, np.floating)
+        for part in by_path(space).values()
+    )
+    with torch.no_grad(), OwnNoise(0)():
+        state = model.initial_state(1)
+        prediction, _ = model.predict(state.history.new_zeros(1, model.action_size), state)
+        reward = prediction.alone().parts["reward"]
+    found = {"observation": floats, "reward": not isinstance(reward, FiniteSupport)}
+    return frozenset(key for key, is_density in found.items() if is_density)
 
 
 def returns_of(values: np.ndarray, seed: int) -> dict[str, Any]:

@@ -19,10 +19,10 @@ from worldmodel import Agent, DiskStore, Episodes, Greedy, play_episodes
 from worldmodel.agents import Uniform
 from worldmodel.agents.image_encoder import encoded
 from worldmodel.agents.training import evaluation_seeds
-from worldmodel.experiments.data.datasets import HELD_OUT
 from worldmodel.experiments.measure.open_loop import open_loop
 from worldmodel.experiments.measure.scores import (
     DENSITIES,
+    densities_of,
     first_episodes,
     model_log_prob,
     over_keys,
@@ -30,10 +30,10 @@ from worldmodel.experiments.measure.scores import (
     returns_of,
 )
 from worldmodel.experiments.rl.config import EvaluationConfig
-from worldmodel.experiments.rl.run import Run, load_run
+from worldmodel.experiments.rl.run import HELD_OUT, Run, load_run
 from worldmodel.experiments.rl.yardsticks import Yardstick, yardstick_for
 from worldmodel.noise import OwnNoise
-from worldmodel.run_folder import RunFolder
+from worldmodel.run_folder import RunError, RunFolder
 
 Note = Callable[[str, int, int], None]
 HELD_OUT_ROWS = 500  # of each episode that the model is scored on, at most
@@ -49,8 +49,8 @@ def evaluate(
     store = DiskStore(folder.episodes, writable=False)
     horizon = run.time_limit or int(store.lengths.max()) - 1
     yardstick = yardstick_for(run.one) if run.has_environment else None
-    file = folder.episodes / HELD_OUT
-    if run.has_environment and not run.world.is_recorded:
+    file = folder.path / HELD_OUT
+    if not run.world.is_recorded or not file.exists():
         held_out_episodes(run, settings, seeds[3], note).save(file)
     held_out = as_read(run, Episodes.load(file))
     return {
@@ -108,6 +108,11 @@ def held_out_episodes(run: Run, settings: EvaluationConfig, seed: int, note: Not
     """Real episodes that nothing is learned from."""
     number = settings.held_out
     note("playing episodes to score the model on", 0, number)
+    if not run.has_environment:
+        raise RunError(
+            "there are no episodes to score the model on: the run has no real environment to play "
+            "in, and held none out"
+        )
     agent: Agent = run.components.player
     if settings.held_out_agent == "random":
         agent = Uniform(run.action_space)
@@ -158,6 +163,7 @@ def model_figures(
     return {
         **whole,
         "by_key": by_key,
+        "densities": sorted(densities_of(run.model, run.observation_space)),
         "bound": settings.bound,
         "bound_particles": settings.bound_particles,
         "held_out_episodes": len(held_out),
@@ -211,7 +217,7 @@ def _of_likelihoods(result: dict[str, Any]) -> Table:
     title = f"{result['held_out_episodes']} held-out episodes"
     is_exact = "gap_nats_per_step" in result
     names = ("loss, nats per step", result["bound"], *(("exact", "gap") if is_exact else ()))
-    table = Table(*names, title=title, caption=DENSITIES)
+    table = Table(*names, title=title, caption=DENSITIES if result["densities"] else None)
     for name, row in {"all": result, **result["by_key"]}.items():
         mean, error = row["nats_per_step"], row["nats_per_step_se"]
         cells = [name, "impossible" if mean is None else f"{mean:.4f} ± {error:.4f}"]

@@ -5,9 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from gymnasium import spaces
 
-from worldmodel.agents.components import algorithm_options
+from worldmodel.agents.training import check_fit
 from worldmodel.envs.make import folder_of
 from worldmodel.experiments.rl.config import EvaluationConfig, RLConfig, quick
 from worldmodel.experiments.rl.evaluation import evaluate, tables
@@ -61,15 +60,7 @@ def check(config: RLConfig) -> None:
     if config.environment.env is None and config.data is None:
         raise RunError("there is nothing to learn from: give --env ID, --data PATH, or both")
     shown = recorded(config)[1:] if config.data is not None else spaces_of(config.environment)
-    said(lambda: _check_agent(config, shown[1]))
-
-
-def _check_agent(config: RLConfig, action_space: spaces.Space) -> None:
-    policy = config.agent.policy
-    if policy.algorithm is not None:
-        from worldmodel.agents import sb3
-
-        sb3.check(policy.algorithm, action_space, algorithm_options(policy))
+    said(lambda: check_fit(config.agent, *shown))
 
 
 def load(folder: RunFolder) -> Run:

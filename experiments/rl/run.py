@@ -25,14 +25,16 @@ from worldmodel.envs import (
     action_names,
     view_for,
 )
-from worldmodel.experiments.data.datasets import HELD_OUT, Data, open_data
+from worldmodel.experiments.data.datasets import Data, open_data
 from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig
+from worldmodel.experiments.runs.naming import run_name
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.runs.training import newest_checkpoint
 from worldmodel.run_folder import RunError, RunFolder
 from worldmodel.space_json import FILE as SPACES, read_spaces, write_spaces
 
 FEWEST = 4  # recorded episodes
+HELD_OUT = "held-out.npz"  # of a run's folder: the episodes that its model is scored on
 
 
 class Run:
@@ -45,8 +47,7 @@ class Run:
         self.picture_name = "auto"  # of the view that shows dreams, one of `worldmodel.envs.VIEWS`
 
     def __repr__(self) -> str:
-        env = self.config.environment.env or "recorded episodes"
-        return f"Run({env!r}, seed={self.config.agent.seed}, core={self.model.core!r:.20})"
+        return run_name(self.config.environment.env or "recorded episodes", self.model)
 
     @property
     def model(self) -> WorldModel:
@@ -232,7 +233,7 @@ def _hold_out(config: RLConfig, data: EpisodeSource, folder: RunFolder) -> np.nd
     number = len(data)
     few = min(config.evaluation.held_out, max(2, number // 10))
     held_out = np.linspace(0, number - 1, few).round().astype(int)
-    data.select(held_out).save(folder.episodes / HELD_OUT)
+    data.select(held_out).save(folder.path / HELD_OUT)
     return np.setdiff1d(np.arange(number), held_out)
 
 

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import gymnasium
 import torch
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from torch import Tensor
 
 from worldmodel import Registry, Sequences, action_codec
@@ -18,7 +19,7 @@ class Yardstick(Protocol):
         """The exact log likelihood by key, [T, B] nats."""
 
     def returns(self) -> dict[str, float]:
-        """Expected returns by name: "optimal", "random"."""
+        """Expected returns by name: "optimal", "random"; those that are known."""
 
 
 class ToyGameYardstick:
@@ -39,17 +40,18 @@ class ToyGameYardstick:
     def returns(self) -> dict[str, float]:
         game = self.game.width, self.game.classes, self.game.task
         limit = self.game.time_limit
-        assert limit is not None
+        if limit is None:
+            return {}  # it never ends
         return {
             "optimal": -float(solve_toy_game(*game).expected_steps),
             "random": -random_policy_steps(*game, limit),
         }
 
 
-def _of_toy_game(env: gymnasium.Env) -> Yardstick | None:
+def _of_toy_game(env: gymnasium.Env) -> Yardstick:
     game = env.unwrapped
     assert isinstance(game, ToyGame)
-    return ToyGameYardstick(game) if game.time_limit is not None else None
+    return ToyGameYardstick(game)
 
 
 YARDSTICKS: Registry[Callable[[gymnasium.Env], Yardstick | None]] = Registry(
@@ -66,16 +68,18 @@ def register_yardstick(id: str, make: Callable[[gymnasium.Env], Yardstick | None
 
 def yardstick_for(env: gymnasium.Env) -> Yardstick | None:
     """The exact answers of an environment as it is registered; None where none are known."""
-    is_plain = all(
-        type(layer).__module__.startswith("gymnasium.wrappers") for layer in _wrappers(env)
-    )
     id = "" if env.spec is None else env.spec.id
-    return YARDSTICKS[id](env) if is_plain and id in YARDSTICKS else None
+    return YARDSTICKS[id](env) if id in YARDSTICKS and _is_plain(env, id) else None
 
 
-def _wrappers(env: gymnasium.Env) -> list[gymnasium.Env]:
-    layers: list[gymnasium.Env] = []
+def _is_plain(env: gymnasium.Env, id: str) -> bool:
+    """Whether an environment has no layers but those that it is registered with."""
     while isinstance(env, gymnasium.Wrapper):
-        layers.append(env)
+        if isinstance(env, TimeLimit):
+            is_its_own = env._max_episode_steps == gymnasium.spec(id).max_episode_steps
+        else:
+            is_its_own = isinstance(env, OrderEnforcing | PassiveEnvChecker)
+        if not is_its_own:
+            return False
         env = env.env
-    return layers
+    return True

@@ -25,6 +25,15 @@ class Training:
         """Goes back to the newest checkpoint that can be read; without one, writes the first."""
         self.recorder.restore(self.job, self.reporter.say)
 
+    def extend(self, steps: int) -> bool:
+        """Adds steps to what is left of the job, and saves the plan; whether that can be done."""
+        extend = getattr(self.job, "extend", None)
+        if extend is None:
+            return False
+        extend(steps)
+        self.recorder.save(self.job)
+        return True
+
     def run(self, stop_after: Callable[[Job], bool] = lambda job: False) -> None:
         """Goes on to the end. Ctrl-C, or `stop_after` (asked after every unit), saves and raises
         `Interrupted`."""

@@ -13,6 +13,7 @@ from worldmodel.run_folder import RunError, RunFolder
 # What runs of one curve may differ in: it says nothing of what is done.
 LEAVES_ALONE = {
     "seed",
+    "agent.seed",
     "threads",
     "checkpoint_seconds",
     "environment.workers",

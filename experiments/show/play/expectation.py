@@ -5,13 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from torch import Tensor
 
 from worldmodel import ModelState, Prediction, Row, WorldModel, nested
-from worldmodel.codecs import by_path
-from worldmodel.distributions import Categorical, FiniteSupport
-from worldmodel.noise import OwnNoise
+from worldmodel.distributions import Categorical
 
 PARTICLES = 32  # draws over which the model's expectation is averaged
 CONSEQUENCES = ("reward", "terminated")
@@ -46,21 +43,6 @@ def surprise(
 ) -> dict[str, float]:
     """-log p of a row of one game by key, in nats, each key given those before; see `expect`."""
     return _surprise(_predicted(model, mind, action, row, particles), row, particles)
-
-
-def densities_of(model: WorldModel, space: spaces.Space) -> frozenset[str]:
-    """The keys of percepts that have no probability, but a density: observations (of `space`)
-    with floats among them, and rewards of any size."""
-    floats = any(
-        isinstance(part, spaces.Box) and np.issubdtype(part.dtype, np.floating)
-        for part in by_path(space).values()
-    )
-    with torch.no_grad(), OwnNoise(0)():
-        state = model.initial_state(1)
-        prediction, _ = model.predict(state.history.new_zeros(1, model.action_size), state)
-        reward = prediction.alone().parts["reward"]
-    found = {"observation": floats, "reward": not isinstance(reward, FiniteSupport)}
-    return frozenset(key for key, is_density in found.items() if is_density)
 
 
 def _predicted(

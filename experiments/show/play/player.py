@@ -32,6 +32,7 @@ from worldmodel import (
 from worldmodel.agents import Human, Uniform
 from worldmodel.codecs import by_path, is_image
 from worldmodel.envs import GymEnvironment, View
+from worldmodel.experiments.measure.scores import densities_of
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.films import Film, Frame
 from worldmodel.experiments.show.play.commands import COMMANDS, Pilot
@@ -39,7 +40,6 @@ from worldmodel.experiments.show.play.controls import Controls
 from worldmodel.experiments.show.play.expectation import (
     PARTICLES,
     Expectation,
-    densities_of,
     expect,
     surprise,
 )

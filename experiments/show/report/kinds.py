@@ -4,10 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
 from worldmodel import Episodes, Sequences
-from worldmodel.experiments.data.datasets import HELD_OUT
 from worldmodel.experiments.rl.config import RLConfig
 from worldmodel.experiments.rl.evaluation import as_read
-from worldmodel.experiments.rl.run import Run
+from worldmodel.experiments.rl.run import HELD_OUT, Run
 from worldmodel.experiments.show.curves import curves_of
 from worldmodel.run_folder import RunError, RunFolder
 
@@ -51,7 +50,7 @@ class ReportSpec(NamedTuple):
 
 def held_out(folder: RunFolder, run: Run) -> Sequences:
     """The episodes that a run is evaluated on, as its model reads them, [T, B, ...]."""
-    episodes = as_read(run, Episodes.load(folder.episodes / HELD_OUT))
+    episodes = as_read(run, Episodes.load(folder.path / HELD_OUT))
     return episodes.sequences(run.components.actions)
 
 

@@ -11,10 +11,10 @@ import torch
 
 from worldmodel import nested
 from worldmodel.checkpoint import Checkpoint
-from worldmodel.experiments.data.datasets import HELD_OUT
 from worldmodel.experiments.measure.calibration import Calibration, calibration, particles_for
+from worldmodel.experiments.measure.scores import densities_of
+from worldmodel.experiments.rl.run import HELD_OUT
 from worldmodel.experiments.runs.registry import config_of
-from worldmodel.experiments.show.play.expectation import densities_of
 from worldmodel.experiments.show.report import charts, films, sections
 from worldmodel.experiments.show.report.films import Shown
 from worldmodel.experiments.show.report.kinds import ReportSpec, held_out
@@ -55,7 +55,7 @@ def evaluated(folder: RunFolder, checkpoint: Checkpoint) -> dict[str, Any] | Non
         return None
     values = checkpoint.values
     is_new = of == (values["real_steps"], values["seconds"])
-    return found if is_new and (folder.episodes / HELD_OUT).is_file() else None
+    return found if is_new and (folder.path / HELD_OUT).is_file() else None
 
 
 def write_report(

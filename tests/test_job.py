@@ -1,0 +1,317 @@
+"""Laws of jobs and of their records: in any pieces they are the same work, whatever stops them."""
+
+import contextlib
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from worldmodel.checkpoint import list_checkpoints, load_newest
+from worldmodel.experiments.runs.interruption import Interrupted
+from worldmodel.experiments.runs.training import Training
+from worldmodel.job import Job, Stage, Title, Watcher
+from worldmodel.noise import get_states
+from worldmodel.progress import ProgressReport, Reporter
+from worldmodel.recorder import Recorder
+from worldmodel.run_folder import RunFolder
+
+
+class Walk(Job):
+    """A random walk, in two kinds of stages, of which the second one adds a module at its end."""
+
+    titles = {  # noqa: RUF012
+        "walk": Title("walking", "steps"),
+        "rest": Title("resting", "breaths"),
+    }
+
+    def __init__(self, seed=0):
+        super().__init__(seed)
+        self.place = torch.zeros(3)
+        self.legs = 0
+        self.shoes: nn.Module | None = None
+        self.stages = [Stage("walk", 0, 3), Stage("rest", 0, 1), Stage("walk", 1, 4)]
+
+    @property
+    def modules(self):
+        return {} if self.shoes is None else {"shoes": self.shoes}
+
+    def work(self, stage):
+        draw = torch.randn(3)
+        self.place = self.place + draw if stage.kind == "walk" else self.place / 2
+        if self.shoes is not None:
+            self.shoes.weight.data += draw
+        return {"place": self.place.tolist()}
+
+    def note(self, stage, metrics):
+        return f"at {metrics['place'][0]:.0f}"
+
+    def end_stage(self, stage):
+        self.legs += 1
+        if stage.kind == "rest":
+            self.shoes = nn.Linear(3, 3)
+
+    def tensors(self):
+        return {"place": self.place}
+
+    def values(self):
+        return {"legs": self.legs}
+
+    def build(self, values):
+        if values["legs"] > 1:
+            self.shoes = nn.Linear(3, 3)
+
+    def load(self, tensors, values):
+        self.place, self.legs = tensors["place"], values["legs"]
+
+
+class Log(Watcher):
+    """What a watcher is told, and when it says stop."""
+
+    def __init__(self, *stops):
+        self.stops = stops
+        self.said = []
+
+    def begin(self, job, stage):
+        self.said.append(("begin", stage.kind, job.done))
+
+    def unit(self, job, stage, metrics):
+        self.said.append(("unit", stage.kind, job.done))
+        return (stage.kind, stage.round, job.done) not in self.stops
+
+    def end(self, job, stage):
+        self.said.append(("end", stage.kind, job.done))
+
+    def stop(self, job):
+        self.said.append(("stop",))
+
+    def close(self):
+        self.said.append(("close",))
+
+
+def state_of(job):
+    """All of it, comparable."""
+    tensors, values = job.state()
+    weights = [w.tolist() for m in job.modules.values() for w in m.state_dict().values()]
+    return [tensors["place"].tolist(), [s.tolist() for s in tensors["noise"]], values, weights]
+
+
+def test_watchers_are_told_of_stages_and_units_in_their_order():
+    log = Log()
+    assert Walk().run(log)
+    walk = [("begin", "walk", 0), *(("unit", "walk", n) for n in (1, 2, 3)), ("end", "walk", 0)]
+    assert log.said[:5] == walk
+    assert log.said[5:8] == [("begin", "rest", 0), ("unit", "rest", 1), ("end", "rest", 0)]
+    assert log.said[-2:] == [("end", "walk", 0), ("close",)]
+
+
+def test_a_watcher_stops_a_job_and_all_of_them_hear_of_it():
+    """Even those that were asked after it; the job goes on where it stopped."""
+    job, stopping, other = Walk(), Log(("walk", 0, 2)), Log()
+    assert not job.run(stopping, other)
+    for log in (stopping, other):
+        assert log.said[-3:] == [("unit", "walk", 2), ("stop",), ("close",)]
+    assert (job.stage, job.done, job.is_done) == (0, 2, False)
+    assert job.run(other)
+    assert other.said.count(("begin", "walk", 2)) == 1  # the same stage again
+    assert job.is_done
+
+
+def test_a_job_stopped_anywhere_goes_on_to_the_same_end():
+    whole = Walk()
+    whole.run()
+    for stop in [("walk", 0, 1), ("walk", 0, 3), ("rest", 0, 1), ("walk", 1, 2), ("walk", 1, 4)]:
+        job = Walk()
+        job.run(Log(stop))
+        job.run()
+        assert state_of(job) == state_of(whole)
+
+
+def test_the_end_of_a_last_stage_may_be_left_to_be_done():
+    """Stopped after the last unit of a stage, a job ends the stage when it goes on."""
+    job = Walk()
+    assert not job.run(Log(("walk", 1, 4)))
+    assert job.legs == 2
+    assert job.run()
+    assert job.legs == 3
+
+
+def test_the_global_generator_is_left_alone_and_asked_for_nothing():
+    torch.manual_seed(3)
+    before = get_states()
+    one, other = Walk(seed=1), Walk(seed=1)
+    one.run()
+    assert all(torch.equal(a, b) for a, b in zip(before, get_states(), strict=True))
+    torch.manual_seed(4)
+    other.run()
+    assert state_of(one) == state_of(other)
+    third = Walk(seed=2)
+    third.run()
+    assert third.place.tolist() != one.place.tolist()
+
+
+def test_watchers_are_closed_by_an_error_too():
+    class Broken(Walk):
+        def work(self, stage):
+            raise RuntimeError("a leg broke")
+
+    log, before = Log(), torch.get_rng_state()
+    with pytest.raises(RuntimeError, match="a leg broke"):
+        Broken().run(log)
+    assert log.said == [("begin", "walk", 0), ("close",)]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_rounds_are_counted():
+    job = Walk()
+    assert job.rounds == 2
+    job.stages = []
+    assert job.rounds == 1
+    assert job.is_done
+
+
+# Records.
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder.create(tmp_path / "run", "walks", {})
+
+
+def go_on(folder, *watchers, seconds=1e9):
+    """As another process does."""
+    torch.manual_seed(99)
+    job, recorder = Walk(), Recorder(folder, seconds)
+    recorder.restore(job)
+    job.run(recorder, *watchers)
+    return job
+
+
+def metrics(folder):
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in folder.metrics()]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_a_recorded_job_stopped_after_every_unit_is_the_one_that_never_was(
+    folder, tmp_path, seconds
+):
+    """However often checkpoints are written in between."""
+    whole = RunFolder.create(tmp_path / "whole", "walks", {})
+    expected = go_on(whole)
+    stops = [(s.kind, s.round, n + 1) for s in Walk().stages for n in range(s.units)]
+    for stop in [*stops, None]:
+        job = go_on(folder, Log(stop), seconds=seconds)
+    assert state_of(job) == state_of(expected)
+    assert metrics(folder) == metrics(whole)
+    assert [line["unit"] for line in metrics(whole)] == [1, 2, 3, 1, 1, 2, 3, 4]
+    one, other = (load_newest(f.checkpoints)[0].weights for f in (folder, whole))
+    assert all(torch.equal(one[name], other[name]) for name in other)
+    assert set(other) == {"shoes.weight", "shoes.bias"}
+
+
+def test_a_job_that_was_killed_goes_on_from_its_last_checkpoint(folder, tmp_path):
+    """What was logged after it is forgotten."""
+
+    class Kill(Watcher):
+        def unit(self, job, stage, metrics):
+            if (stage.round, job.done) == (1, 3):
+                raise KeyboardInterrupt
+            return True
+
+    whole = RunFolder.create(tmp_path / "whole", "walks", {})
+    expected = go_on(whole)
+    with pytest.raises(KeyboardInterrupt):
+        go_on(folder, Kill())
+    assert metrics(folder)[-1]["unit"] == 3
+    assert state_of(go_on(folder)) == state_of(expected)
+    assert metrics(folder) == metrics(whole)
+
+
+def test_a_first_checkpoint_is_written_before_anything_is_done(folder):
+    recorder = Recorder(folder)
+    folder.log({"left": "over"})
+    recorder.restore(Walk())
+    assert len(list_checkpoints(folder.checkpoints)) == 1
+    assert not list(folder.metrics())
+    assert load_newest(folder.checkpoints)[0].values["stage"] == 0
+
+
+def test_a_checkpoint_that_cannot_be_read_is_passed_over_and_told_of(folder):
+    expected = go_on(folder)
+    newest = list_checkpoints(folder.checkpoints)[-1]
+    (newest / "state.pt").write_bytes(b"damaged")
+    said = []
+    job, recorder = Walk(), Recorder(folder)
+    recorder.restore(job, said.append)
+    assert len(said) == 1
+    assert "going on from the checkpoint before it" in said[0]
+    job.run(recorder)
+    assert state_of(job) == state_of(expected)
+
+
+def test_times_add_up_and_tell_when_it_was_saved(folder):
+    go_on(folder, Log(("walk", 0, 2)))
+    first = load_newest(folder.checkpoints)[0].values
+    recorder = Recorder(folder)
+    recorder.restore(Walk())
+    assert recorder.seconds >= first["seconds"] > 0
+    assert recorder.seconds_before == first["seconds"]
+    assert first["saved"].endswith("+00:00")
+
+
+# Runs in progress.
+
+
+def test_a_training_is_a_job_in_a_folder_that_may_be_stopped(folder):
+    quiet = Reporter()
+    training = Training(folder, quiet, Walk())
+    training.restore()
+    with pytest.raises(Interrupted):
+        training.run(lambda job: job.done == 2)
+    again = Training(folder, quiet, Walk())
+    again.restore()
+    assert again.job.done == 2
+    again.run()
+    assert again.job.is_done
+    assert not again.extend(3)  # walks have an end
+
+
+def test_a_training_that_is_extended_keeps_its_plan(folder):
+    class Endless(Walk):
+        def extend(self, steps):
+            self.stages.append(Stage("walk", self.rounds, steps))
+
+        def values(self):
+            return super().values() | {"stages": [list(stage) for stage in self.stages]}
+
+        def build(self, values):
+            super().build(values)
+            self.stages = [Stage(*stage) for stage in values["stages"]]
+
+    training = Training(folder, Reporter(), Endless())
+    training.restore()
+    training.run()
+    assert training.extend(2)
+    again = Training(folder, Reporter(), Endless())  # it was killed at once
+    again.restore()
+    assert not again.job.is_done
+    again.run()
+    units = [line["unit"] for line in folder.metrics() if line["round"] == 2]
+    assert units == [1, 2]
+
+
+def test_progress_is_reported_by_stage_with_its_round(capsys):
+    with contextlib.suppress(Interrupted):
+        Walk().run(ProgressReport(Reporter()))
+    said = capsys.readouterr().err
+    for words in ("walking (round 1 of 2): 3 steps", "resting (round 1 of 2): 1 breaths"):
+        assert words in said
+    assert "walking (round 2 of 2): 4/4" in said
+    assert "at " in said
+
+
+def test_values_of_a_checkpoint_are_for_json(folder):
+    go_on(folder)
+    values = load_newest(folder.checkpoints)[0].values
+    assert json.loads(json.dumps(values)) == values
+    assert {"stage", "done", "legs", "seconds", "saved", "metrics_size"} <= values.keys()
