@@ -33,7 +33,6 @@ from worldmodel.experiments.bench.music import (
 from worldmodel.experiments.bench.settings import IWAESettings
 from worldmodel.experiments.bench.table import bound_name, table
 from worldmodel.experiments.recordings.config import quick_recordings
-from worldmodel.experiments.recordings.learning import model_of
 from worldmodel.experiments.runs.pictures import check_picture
 from worldmodel.likelihoods import increments
 from worldmodel.objectives import Bound, Metrics

@@ -20,6 +20,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from rich.table import Table
+from worldmodel.experiments.recordings.dreaming import dream
+from worldmodel.experiments.recordings.learning import (
+    Learner,
+    frame_nats,
+    model_of,
+    scored,
+    updates_within,
+)
+from worldmodel.experiments.recordings.shelf import as_episodes
 
 from worldmodel import BOUNDS, Episodes, Objective, WorldModel
 from worldmodel.experiments.bench.published import FILES, PUBLISHED
@@ -33,16 +42,7 @@ from worldmodel.experiments.recordings.config import (
     SequenceModelConfig,
     quick_recordings,
 )
-from worldmodel.experiments.recordings.dreaming import dream
-from worldmodel.experiments.recordings.learning import (
-    Learner,
-    frame_nats,
-    model_of,
-    scored,
-    updates_within,
-)
 from worldmodel.experiments.recordings.midi import Midi
-from worldmodel.experiments.recordings.shelf import as_episodes
 from worldmodel.experiments.runs.interruption import stoppable
 from worldmodel.noise import OwnNoise
 from worldmodel.progress import Reporter

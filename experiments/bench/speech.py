@@ -22,6 +22,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from rich.table import Table
+from worldmodel.experiments.recordings.learning import (
+    Learner,
+    Validation,
+    frame_nats,
+    model_of,
+    scored,
+    standardise,
+    updates_within,
+)
+from worldmodel.experiments.recordings.shelf import as_episodes, examples
 
 from worldmodel import BOUNDS, Episodes, WorldModel
 from worldmodel.experiments.bench.music import ELBO_DRAWS, Recipe
@@ -35,16 +45,6 @@ from worldmodel.experiments.recordings.config import (
     SequenceModelConfig,
     quick_recordings,
 )
-from worldmodel.experiments.recordings.learning import (
-    Learner,
-    Validation,
-    frame_nats,
-    model_of,
-    scored,
-    standardise,
-    updates_within,
-)
-from worldmodel.experiments.recordings.shelf import as_episodes, examples
 from worldmodel.experiments.runs.interruption import stoppable
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError
