@@ -200,7 +200,10 @@ def recordings_of(data: Any) -> list[Any]:
         is_list, data = False, np.asarray(data)
     found = list(data) if is_list or np.ndim(data) > 2 else [data]
     if not found or any(not len(recording) for recording in found):
-        raise ValueError(f"there are {len(found)} recordings, each of which has one frame or more")
+        raise ValueError(
+            "expected one recording or more, of one frame or more each, got recordings of "
+            f"{list(map(len, found))} frames"
+        )
     return found
 
 
