@@ -5,13 +5,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
+from worldmodel import SequenceConfig, SequenceLearningConfig, SequenceModelConfig
 from worldmodel.names import BoundName
 from worldmodel.options import below_one, not_negative, positive
-from worldmodel.sequence_model.config import (
-    SequenceConfig,
-    SequenceLearningConfig,
-    SequenceModelConfig,
-)
 
 OnError = Literal["stop", "skip"]
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz, of sound
