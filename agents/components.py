@@ -11,13 +11,11 @@ from gymnasium.vector import AutoresetMode
 from torch import nn
 
 from worldmodel import (
-    OBJECTIVES,
     Agent,
     BeliefAgent,
     Dream,
     Learner,
     ModelState,
-    Objective,
     Replay,
     Schedule,
     Trainer,
@@ -26,12 +24,9 @@ from worldmodel import (
     constant,
     core_options,
     cosine,
-    cyclical,
     half_life,
-    linear,
-    make_objective,
     model_for,
-    options_taken,
+    objective_from,
 )
 from worldmodel.agent import Reads
 from worldmodel.agents.config import AgentConfig, LearningConfig, PolicyConfig
@@ -179,20 +174,6 @@ class Components:
         )
 
 
-def objective_for(model: WorldModel, config: LearningConfig) -> Objective:
-    """The objective that the options name."""
-    weight = linear(0.0, config.kl_weight, config.kl_warmup)
-    if config.kl_cycle:
-        weight = cyclical(config.kl_weight, config.kl_cycle, config.kl_delay)
-    options = {
-        "kl_weight": weight,
-        "free_nats": config.free_nats,
-        "kl_balance": config.kl_balance,
-    }
-    taken = options_taken(OBJECTIVES[config.objective], options)
-    return make_objective(config.objective, model, config.num_particles, **taken)
-
-
 def learner_for(model: WorldModel, config: LearningConfig, segments: Segments) -> Learner:
     """What learns the world model.
 
@@ -202,7 +183,7 @@ def learner_for(model: WorldModel, config: LearningConfig, segments: Segments) -
         model.core.compile_steps()
     return Learner(
         model,
-        objective_for(model, config),
+        objective_from(model, vars(config)),
         falling(config.learning_rate, segments),
         config.weight_decay,
         config.clip_norm,

@@ -3,17 +3,31 @@
 from pathlib import Path
 from typing import Any
 
-__all__ = ["load"]
+__all__ = ["load", "sequence_model"]
 
 
 def load(path: str | Path) -> Any:
     """A run as its newest checkpoint left it, for scripts; what it holds is up to its experiment.
 
     run = experiments.load("runs/demo"); run.model, run.agent, run.environment(), run.dream()
-    run = experiments.load("runs/songs"); run.model, run.kind
+    run = experiments.load("runs/songs"); run.model, run.sample(100)
     """
     from worldmodel.experiments.runs.registry import offered
     from worldmodel.run_folder import RunFolder
 
     folder = RunFolder.open(Path(path))
     return offered(folder, "load")(folder)
+
+
+def sequence_model(kind: str, files: Any, **options: Any) -> Any:
+    """A `SequenceModel` of files: "text", "audio", "midi" or "strokes", or a plugin's experiment.
+
+    model = experiments.sequence_model("text", "corpus.txt", hidden_size=128).fit(minutes=5)
+    model.sample(200, prompt="Once"); model.log_prob("how likely is this?"); model.save("run")
+
+    files: files, or folders of them; options: as of `worldmodel train KIND`, such as rate=8_000 of
+    audio. `fit` without data learns from the files; `save` makes a run of the command line's.
+    """
+    from worldmodel.experiments.recordings.model import sequence_model
+
+    return sequence_model(kind, files, **options)

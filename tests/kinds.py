@@ -20,7 +20,7 @@ from worldmodel.experiments.recordings.config import (
     TextDataConfig,
     quick_recordings,
 )
-from worldmodel.experiments.recordings.kind import kind_of_config
+from worldmodel.experiments.recordings.modality import modality_class
 
 RATE, FRAME = 1_000, 5
 LOW, HIGH, STEPS = 60, 67, 2
@@ -121,8 +121,8 @@ def write_files(made: Made, folder: Path, number: int = 4, seed: int = 0) -> Pat
 def kind_for(made: Made, *paths: Path, **told: Any) -> Any:
     """The kind of recordings, as far as it is known before they are read as numbers."""
     data = made.data(tuple(map(str, paths)), **told)
-    of_kind = kind_of_config(made.config)
-    return of_kind(data, of_kind.first_facts(data, lambda line: None))
+    make = modality_class(made.config)
+    return make(data, make.first_statistics(data, lambda line: None))
 
 
 def config_for(

@@ -35,6 +35,7 @@ LAYERS = [
     {"environment", "objectives"},
     {"gen_core", "trainer"},
     {"evaluation", "learner"},
+    {"sequence_model"},
     {"testing"},
 ]
 LAYER = {part: number for number, layer in enumerate(LAYERS) for part in layer}

@@ -12,7 +12,7 @@ from rolls import LENGTHS, made_up, write
 from test_cli import assert_refused, worldmodel
 from torch import distributions as td
 
-from worldmodel import BOUNDS, ELBO, NullAgent, action_codec
+from worldmodel import BOUNDS, ELBO, Learner, NullAgent, action_codec
 from worldmodel.experiments.bench import music as bench
 from worldmodel.experiments.bench.music import (
     BY_FIVO,
@@ -20,23 +20,22 @@ from worldmodel.experiments.bench.music import (
     RECIPES,
     RNN,
     Music,
-    fitting,
     generated,
-    learn,
+    learn_music,
     marginal_nats,
     read,
     some,
-    whole_nats,
 )
 from worldmodel.experiments.bench.published import FILES, PUBLISHED
+from worldmodel.experiments.bench.sequences import Recipe, whole_nats
 from worldmodel.experiments.bench.settings import MusicSettings
 from worldmodel.experiments.data.readers.roll_files import SPLITS
 from worldmodel.experiments.recordings.config import MidiDataConfig, quick_recordings
-from worldmodel.experiments.recordings.learning import model_of
 from worldmodel.experiments.recordings.midi import Midi
-from worldmodel.experiments.recordings.shelf import as_episodes
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError
+from worldmodel.sequence_model.modality import as_episodes
+from worldmodel.sequence_model.training import model_of
 
 PITCHES = 88
 every_recipe = pytest.mark.parametrize("name", RECIPES)
@@ -50,10 +49,10 @@ def music(tmp_path):
 
 def music_of(recordings):
     """The same recordings, bool [T, 88], learned from, validated on and tested on."""
-    told = MidiDataConfig((), beats=0)
-    episodes = as_episodes(Midi(told, {}), recordings)
-    kind = Midi(told, Midi(told, {}).facts_of(episodes))
-    return Music("made up", kind, dict.fromkeys(SPLITS, episodes))
+    data = MidiDataConfig((), beats=0)
+    episodes = as_episodes(Midi(data, {}), recordings)
+    modality = Midi(data, Midi(data, {}).statistics_of(episodes))
+    return Music("made up", modality, dict.fromkeys(SPLITS, episodes))
 
 
 def untrained(name, kind):
@@ -87,13 +86,13 @@ def test_every_set_has_a_file_of_its_own(tmp_path, name):
 def test_rates_are_those_of_the_training_set_and_never_certain():
     frames = np.zeros((3, PITCHES), bool)
     frames[:2, 5], frames[:, 7] = True, True
-    rates = music_of([frames]).kind.rates
+    rates = music_of([frames]).modality.rates
     assert rates[[0, 5, 7]] == pytest.approx([0.5 / 4, 2.5 / 4, 3.5 / 4])
 
 
 def test_nobody_acts_and_every_frame_is_scored(music):
-    assert isinstance(music.kind.agent(), NullAgent)
-    codec = action_codec(music.kind.action_space)
+    assert isinstance(music.modality.agent(), NullAgent)
+    codec = action_codec(music.modality.action_space)
     sequences = music.splits["train"].sequences(codec, np.array([1, 2]))
     rows = sequences.rows
     assert rows.action.shape == (9, 2, 0)
@@ -137,22 +136,22 @@ def test_a_missing_folder_gets_a_sentence(tmp_path):
 @pytest.mark.parametrize("bound", BOUNDS)
 def test_a_model_that_says_nothing_is_the_marginal(name, bound, music):
     """All weights zero but the outputs' first biases: the closed form, whatever the bound."""
-    model = silence_all_but_first_biases(untrained(name, music.kind))
-    logits = torch.from_numpy(music.kind.rates).logit()
+    model = silence_all_but_first_biases(untrained(name, music.modality))
+    logits = torch.from_numpy(music.modality.rates).logit()
     frames = torch.from_numpy(music.splits["test"].columns["observation"]).double()
     expected = -td.Bernoulli(logits=logits).log_prob(frames).sum(-1).mean().item()
-    found = whole_nats(model, music, "test", bound, 3)
+    found = whole_nats(model, music.modality, music.splits["test"], bound, 3)
     assert found == pytest.approx(expected, abs=1e-5)  # the biases are kept in single precision
     assert marginal_nats(music, "test") == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_frame_counts_the_same_in_short_and_long_recordings(music):
     """The total over the total of frames, not a mean of recordings' means."""
-    model = untrained("rnn-nade", music.kind)
-    found = whole_nats(model, music, "test")
+    model = untrained("rnn-nade", music.modality)
+    test = music.splits["test"]
+    found = whole_nats(model, music.modality, test)
     by_recording = [
-        whole_nats(model, music._replace(splits={"test": part}), "test")
-        for part in (music.splits["test"].select(np.array([i])) for i in range(3))
+        whole_nats(model, music.modality, test.select(np.array([i]))) for i in range(3)
     ]
     weights = np.array(LENGTHS["test"])
     assert found == pytest.approx(float(weights @ by_recording) / weights.sum(), abs=1e-12)
@@ -167,19 +166,22 @@ def test_the_mean_frame_is_encoded_as_nothing():
     assert np.array_equal(encoded.numpy() > 0, frames & (frames.mean(0) < 1))
 
 
+def learned_by(recipe, music, objective=None):
+    return learn_music("a model", recipe, music, 0, "elbo", Reporter(), objective)
+
+
 def test_a_model_ends_with_the_weights_that_did_best_in_validation(music):
-    told = replace(LEARNING, updates=150, batch=6, learning_rate=0.05)
-    torch.manual_seed(0)
-    model = model_of(music.kind, replace(RNN, hidden=32, decoder_hidden=32, deafness=0.0))
-    notes = []
-    learned = learn(model, music, told, 0, "elbo", note=lambda *note: notes.append(note))
+    learning = replace(LEARNING, updates=150, batch_size=6, learning_rate=0.05)
+    model = replace(RNN, hidden_size=32, decoder_hidden=32, input_dropout=0.0)
+    learned = learned_by(Recipe(model, learning), music)
     assert len(learned.curve) == 20
     assert learned.nats == min(nats for _, nats in learned.curve)
     assert (learned.update, learned.nats) in learned.curve
     assert learned.curve[-1][1] > learned.nats + 1  # later ones have learned by heart
-    assert whole_nats(learned.model, music, "valid") == pytest.approx(learned.nats, abs=1e-6)
+    valid = whole_nats(learned.model, music.modality, music.splits["valid"])
+    assert valid == pytest.approx(learned.nats, abs=1e-6)
     assert not learned.model.training
-    assert [done for done, _ in notes] == list(range(1, 151))
+    assert learned.updates == 150
 
 
 def test_a_large_validation_set_is_asked_in_part(monkeypatch):
@@ -200,19 +202,14 @@ def test_a_large_validation_set_is_asked_in_part(monkeypatch):
 
 
 def test_minutes_are_at_most_the_updates_of_the_recipe(music, monkeypatch):
-    model = untrained("vrnn-elbo", music.kind).float()
-    before = [parameter.clone() for parameter in model.parameters()]
-    told = replace(quick_recordings(RECIPES["vrnn-elbo"]).learning, updates=50)
-    assert fitting(model, music, told, 0) == told
-    for possible, expected in ((20, 20), (80, 50)):
-        monkeypatch.setattr(bench, "updates_within", lambda *_, possible=possible: possible)
-        state = torch.get_rng_state()
-        fitted = fitting(model, music, replace(told, minutes=1.0), 0)
-        assert fitted.updates == expected
-        assert torch.equal(torch.get_rng_state(), state)
+    recipe = quick_recordings(RECIPES["vrnn-elbo"])
+    for possible, expected in ((4, 4), (80, 6)):
+        timed = replace(recipe, learning=replace(recipe.learning, minutes=1.0))
+        monkeypatch.setattr(Learner, "updates_within", lambda *_, possible=possible: possible)
+        assert learned_by(timed, music).updates == expected
     monkeypatch.undo()
-    assert fitting(model, music, replace(told, minutes=1e-9), 0).updates == 1
-    assert all(map(torch.equal, before, model.parameters()))
+    tiny = replace(recipe, learning=replace(recipe.learning, minutes=1e-9))
+    assert learned_by(tiny, music).updates == 1
 
 
 def test_rows_that_are_there_are_said_and_survive_a_stop(music, tmp_path, monkeypatch, capsys):
@@ -226,7 +223,7 @@ def test_rows_that_are_there_are_said_and_survive_a_stop(music, tmp_path, monkey
     monkeypatch.setattr(bench, "measure", stopped_at_the_second)
     folder = write(tmp_path / "rolls")
     models = ("vrnn-elbo", "rnn", "srnn-elbo")
-    told = MusicSettings(models=models, data=folder, bounds=("elbo", "fivo"), quick=True)
+    told = MusicSettings(models=models, data=folder, bound=("elbo", "fivo"), quick=True)
     (figures,) = bench.run(told, Reporter())
     (row,) = figures["rows"]
     assert list(row["by_bound"]) == ["elbo", "fivo"]
@@ -241,32 +238,31 @@ def test_what_can_be_learned_is_learned(name):
     song = np.zeros((8, PITCHES), bool)
     song[::2, 10:14] = song[1::2, 20:23] = True
     music, recipe = music_of([song] * 10), quick_recordings(RECIPES[name])
-    torch.manual_seed(0)
-    model = model_of(music.kind, replace(recipe.model, deafness=0.0))
-    told = replace(recipe.learning, updates=60, batch=4, learning_rate=0.05)
-    learned = learn(model, music, told, 0, "elbo", ELBO(model))
+    learning = replace(recipe.learning, updates=60, batch_size=4, learning_rate=0.05)
+    recipe = Recipe(replace(recipe.model, input_dropout=0.0), learning)
+    learned = learned_by(recipe, music, ELBO)
     assert learned.nats < marginal_nats(music, "test") / 2
 
 
 def test_fivo_is_learned_by_a_posterior_that_does_not_look_ahead(music):
     for name, recipe in RECIPES.items():
-        if recipe.learning.bound == "fivo":
-            assert untrained(name, music.kind).core.filtering
+        if recipe.learning.objective == "fivo":
+            assert untrained(name, music.modality).core.filtering
             assert recipe.learning == BY_FIVO
-    assert not untrained("srnn-elbo", music.kind).core.filtering
+    assert not untrained("srnn-elbo", music.modality).core.filtering
 
 
 def test_music_that_repeats_the_rates_is_that_of_the_training_set(music):
     """A model that says nothing plays every pitch as often as it is played there."""
-    model = silence_all_but_first_biases(untrained("rnn", music.kind).float())
-    found = generated(model, music.kind, 0)
-    rates = music.kind.rates
+    model = silence_all_but_first_biases(untrained("rnn", music.modality).float())
+    found = generated(model, music.modality, 0)
+    rates = music.modality.rates
     error = np.sqrt((rates * (1 - rates)).sum() / 4_000)
     assert found["corpus_notes_a_frame"] == pytest.approx(rates.sum())
     assert abs(found["notes_a_frame"] - rates.sum()) < 4 * error
     assert found["pitch_class_tv"] < 0.02
-    assert generated(model, music.kind, 0) == found
-    other = Midi(music.kind.data, {"rates": np.roll(rates, 20).tolist()})
+    assert generated(model, music.modality, 0) == found
+    other = Midi(music.modality.data, {"rates": np.roll(rates, 20).tolist()})
     assert generated(model, other, 0)["pitch_class_tv"] > 0.1
 
 

@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import distributions as td
 
+from worldmodel import BOUNDS, Learner
 from worldmodel.experiments.bench import speech as bench
+from worldmodel.experiments.bench.sequences import score
 from worldmodel.experiments.bench.settings import SpeechSettings
 from worldmodel.experiments.cli.main import main
 from worldmodel.experiments.recordings.config import quick_recordings
-from worldmodel.experiments.recordings.learning import model_of, standardise
-from worldmodel.experiments.recordings.shelf import examples
 from worldmodel.progress import Reporter
+from worldmodel.sequence_model.training import examples, model_of, standardise
 
 FRAME = 4
 COEFFICIENTS, NOISE = (1.2, -0.6), 900.0  # of an autoregression of second order
@@ -53,7 +54,7 @@ def without_time(row):
 
 
 def test_every_whole_frame_is_in_its_split(folder):
-    kind, splits = bench.read(folder)
+    modality, splits = bench.read(folder)
     made = arrays()
     recordings = np.split(made["wave"], np.cumsum(made["length"])[:-1])
     numbers = {"test": range(5), "valid": range(5, 8), "train": range(8, 12)}
@@ -69,8 +70,8 @@ def test_every_whole_frame_is_in_its_split(folder):
         assert noise.min() >= 0
         assert noise.max() <= 1
     learned = splits["train"].columns["observation"].astype(np.float64)
-    assert kind.facts["mean"] == pytest.approx(learned.mean(), abs=1e-9)
-    assert kind.facts["std"] == pytest.approx(learned.std(), rel=1e-9)
+    assert modality.statistics["mean"] == pytest.approx(learned.mean(), abs=1e-9)
+    assert modality.statistics["std"] == pytest.approx(learned.std(), rel=1e-9)
 
 
 def test_a_split_is_dequantised_by_the_same_noise_every_time(folder):
@@ -83,7 +84,7 @@ def test_a_split_is_dequantised_by_the_same_noise_every_time(folder):
 def test_floors_are_the_densities_of_gaussians(folder):
     speech = bench.read(folder)
     found = bench.floors(speech)
-    facts = speech.kind.facts
+    facts = speech.modality.statistics
 
     def frames(split):
         raw = torch.from_numpy(speech.splits[split].columns["observation"]).double()
@@ -116,7 +117,7 @@ def test_floors_are_the_densities_of_gaussians(folder):
 def test_an_autoregression_is_found_where_there_is_one(folder):
     """The entropy rate of what the recordings were made by, but for their beginnings."""
     speech = bench.read(folder)
-    std = NOISE / (speech.kind.facts["std"] * bench.FULL_SCALE)
+    std = NOISE / (speech.modality.statistics["std"] * bench.FULL_SCALE)
     rate = FRAME * td.Normal(0.0, std).entropy().item()
     error = FRAME * (0.5 / (FRAME * speech.splits["test"].rows)) ** 0.5
     assert abs(bench.floors(speech)[f"AR({bench.LAGS})"] - rate) < 6 * error
@@ -127,15 +128,16 @@ def test_a_model_that_says_nothing_is_the_diagonal_gaussian(folder, name):
     """All weights zero but the first deviations: the floor, by every bound."""
     speech = bench.read(folder)
     recipe = quick_recordings(bench.RECIPES[name])
-    model = model_of(speech.kind, recipe.model).double().eval()
+    model = model_of(speech.modality, recipe.model).double().eval()
     standardise(model, examples(speech.splits["train"]))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
         bias = model.percepts.decoder.observation.parameters_.bias
         bias[FRAME:] = np.log(np.expm1(1 - model.percepts.decoder.observation.minimum_std))
-    by_bound = bench.score(model, speech, 3, name, Reporter())
-    assert list(by_bound) == (["exact"] if name == "rnn-gauss" else list(bench.BOUNDS))
+    test = speech.splits["test"]
+    by_bound = score(model, speech.modality, test, 3, 0, name, Reporter())
+    assert list(by_bound) == (["exact"] if name == "rnn-gauss" else list(BOUNDS))
     floor = bench.floors(speech)["diagonal Gaussian"]
     assert list(by_bound.values()) == pytest.approx([floor] * len(by_bound), abs=1e-5)
 
@@ -163,7 +165,7 @@ def test_rows_that_are_there_are_said_and_survive_a_stop(folder, monkeypatch, ca
         return measured(name, recipe, speech, seed, *rest)
 
     monkeypatch.setattr(bench, "measure", stopped_at_the_second)
-    found = bench_of(folder, "vrnn-gmm", seeds=2, bounds=("elbo", "fivo"), quick=True)
+    found = bench_of(folder, "vrnn-gmm", seeds=2, bound=("elbo", "fivo"), quick=True)
     (row,) = found["rows"]
     assert list(row["by_bound"]) == list(found["summary"]["vrnn-gmm"]) == ["elbo", "fivo"]
     said = capsys.readouterr().err
@@ -179,22 +181,24 @@ def test_loudness_that_is_heard_is_learned(folder, monkeypatch):
     soft = (made["wave"] * np.where(loud, 1.0, 0.02)).astype(np.int16)
     np.savez_compressed(folder / bench.FILE, **made | {"wave": soft})
     recipe = quick_recordings(bench.RECIPES["rnn-gauss"])
-    model = replace(recipe.model, hidden=16, decoder_hidden=16)
-    learning = replace(recipe.learning, updates=150, learning_rate=0.02, averaging=0.9)
-    learning = replace(learning, batch=10, window=50)
+    model = replace(recipe.model, hidden_size=16, decoder_hidden=16)
+    learning = replace(recipe.learning, updates=150, learning_rate=0.02, ema_decay=0.9)
+    learning = replace(learning, batch_size=10, window=50)
     monkeypatch.setitem(bench.RECIPES, "rnn-gauss", bench.Recipe(model, learning))
-    result = bench_of(folder, "rnn-gauss", seed=0)
+    result = bench_of(folder, "rnn-gauss", seed=1)
     (row,) = result["rows"]
     assert row["test_nats"] < min(result["floors"].values()) - 0.5
     assert 0 < row["update"] <= row["updates"] == 150
 
 
 def test_minutes_take_the_place_of_updates(folder, monkeypatch):
-    def measured(minutes, learner):
-        learner.update()
+    within = Learner.updates_within
+
+    def measured(learner, minutes, *rest):
+        within(learner, 1e-9, *rest)
         return round(minutes)
 
-    monkeypatch.setattr(bench, "updates_within", measured)
+    monkeypatch.setattr(Learner, "updates_within", measured)
     recipe = quick_recordings(bench.RECIPES["rnn-gauss"])
     monkeypatch.setitem(bench.RECIPES, "rnn-gauss", recipe)
     rows = [

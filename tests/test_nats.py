@@ -13,7 +13,7 @@ from test_cli import worldmodel
 from worldmodel import Episodes, Sequences, action_codec, experiments, log_prob
 from worldmodel.envs import ToyGameFilter
 from worldmodel.experiments.measure.scores import DENSITIES
-from worldmodel.experiments.recordings.shelf import held_out
+from worldmodel.experiments.recordings.storage import held_out
 from worldmodel.run_folder import RunFolder
 
 GAMES = {"toy-game": (), "control": ("--env", "CartPole-v1")}
@@ -127,7 +127,7 @@ def test_losses_of_recordings(runs, name):
         sequences = store.sequences(codec, np.array([episode]))
         total += sum(x.double().sum().item() for x in log_prob(model, sequences).values())
         total += {  # figures are of standardised samples, and of very offsets
-            "audio": lambda rows: rows.numel() * math.log(kind.facts["std"]),
+            "audio": lambda rows: rows.numel() * math.log(kind.statistics["std"]),
             "exact strokes": lambda rows: -np.log(kind.grid.sizes)[rows.numpy()].sum(),
         }.get(name, lambda rows: 0.0)(sequences.rows.observation)
     key = f"nats_per_{kind.frame}"

@@ -22,12 +22,23 @@ from scipy import stats
 from test_audio_files import encoded, wav
 from test_cli import assert_refused, worldmodel
 
-from worldmodel import BOUNDS, CORES, Dream, GenCore, MemoryStore, action_codec, nested
+from worldmodel import (
+    BOUNDS,
+    CORES,
+    Dream,
+    GenCore,
+    Learner,
+    MemoryStore,
+    SequenceConfig,
+    Watcher,
+    action_codec,
+    nested,
+)
 from worldmodel.experiments.data.readers.audio import read_audio
 from worldmodel.experiments.data.readers.files import Recording
 from worldmodel.experiments.data.readers.midi import read_midi
 from worldmodel.experiments.data.readers.stroke_pictures import strokes_of
-from worldmodel.experiments.recordings import experiment, shelf, strokes, training
+from worldmodel.experiments.recordings import experiment, storage, strokes
 from worldmodel.experiments.recordings.config import (
     GenerateConfig,
     MidiDataConfig,
@@ -36,10 +47,9 @@ from worldmodel.experiments.recordings.config import (
     SequenceModelConfig,
     StrokesDataConfig,
 )
-from worldmodel.experiments.recordings.dreaming import dream, generate, load, some_real
-from worldmodel.experiments.recordings.kind import kind_of_config
-from worldmodel.experiments.recordings.learning import Learner, model_of, scored, standardise
+from worldmodel.experiments.recordings.generation import generate, some_real
 from worldmodel.experiments.recordings.midi import Midi
+from worldmodel.experiments.recordings.modality import modality_class
 from worldmodel.experiments.recordings.scoring import counted, evaluate
 from worldmodel.experiments.recordings.strokes import Strokes
 from worldmodel.experiments.recordings.text import Text
@@ -47,6 +57,10 @@ from worldmodel.experiments.runs.registry import EXPERIMENTS, new_run
 from worldmodel.noise import OwnNoise
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
+from worldmodel.sequence_model.generation import dream
+from worldmodel.sequence_model.modality import as_episodes
+from worldmodel.sequence_model.scoring import scored
+from worldmodel.sequence_model.training import SequenceTraining, examples, model_of, standardise
 
 
 class Trial(NamedTuple):
@@ -82,7 +96,7 @@ def short_samples():
     """Those that are shown while it learns."""
     with pytest.MonkeyPatch.context() as patch:
         for made in MADE.values():
-            patch.setattr(kind_of_config(made.config), "shown", 12)
+            patch.setattr(modality_class(made.config), "shown", 12)
         yield
 
 
@@ -118,8 +132,8 @@ def config_of(name, *paths):
         MADE[name],
         *paths,
         model={"core": trial.core, "history": trial.history},
-        bound=trial.bound,
-        particles=trial.particles,
+        objective=trial.bound,
+        num_particles=trial.particles,
     )
 
 
@@ -127,17 +141,22 @@ def untrained(name, folder, core="rnn", **told):
     """A kind, its recordings in memory, and a model of them in double precision."""
     kind = kind_for(MADE[name], write_files(MADE[name], folder))
     store = MemoryStore()
-    store.add(shelf.as_episodes(kind, [r.observation for r in kind.learned(print)]))
-    kind = type(kind)(kind.data, kind.facts | kind.facts_of(store))
+    store.add(as_episodes(kind, [r.observation for r in kind.learned(print)]))
+    kind = type(kind)(kind.data, kind.statistics | kind.statistics_of(store))
     return kind, store, model_for(kind, store, core=core, **told)
 
 
 def model_for(kind, store, **told):
-    told = {"hidden": 6, "latent": 2, "latent_hidden": 4, "decoder_hidden": 6} | told
+    told = {"hidden_size": 6, "latent": 2, "latent_hidden": 4, "decoder_hidden": 6} | told
     torch.manual_seed(0)
     model = model_of(kind, SequenceModelConfig(**told))
-    standardise(model, shelf.examples(store))
+    standardise(model, examples(store))
     return model.double().eval()
+
+
+def loaded(folder):
+    run = experiment.load(folder)
+    return run.model, run.modality
 
 
 def scores_of(model, kind, source, bound="elbo", particles=1):
@@ -166,9 +185,12 @@ def test_a_run_that_goes_on_does_not_measure_its_speed_again(finished, tmp_path,
     config = config_for(MADE["text"], finished("text").files, minutes=0.01)
     folder = new_run(tmp_path / "run", config)
     asked = []
-    monkeypatch.setattr(
-        training, "updates_within", lambda minutes, learner: asked.append(minutes) or 5
-    )
+
+    def measured(learner, minutes, *rest):
+        asked.append(minutes)
+        return 5
+
+    monkeypatch.setattr(Learner, "updates_within", measured)
     train(folder, lambda t: t.done == 1)
     train(folder)
     assert asked == [0.01]
@@ -180,12 +202,12 @@ def test_few_long_recordings_say_together_how_far_numbers_vary():
     store = MemoryStore()
     kind = Text(None, {"symbols": "abcde"})
     wholes = [np.full(30_000, n) for n in range(3)]
-    store.add(shelf.as_episodes(kind, wholes))
-    found = shelf.examples(store)
+    store.add(as_episodes(kind, wholes))
+    found = examples(store)
     assert len(found) == 10_000
     assert np.bincount(found).tolist() == pytest.approx([3_333] * 3, abs=1)
-    store.add(shelf.as_episodes(kind, [np.arange(5)]))
-    assert shelf.examples(store)[-1] == 4
+    store.add(as_episodes(kind, [np.arange(5)]))
+    assert examples(store)[-1] == 4
 
 
 @every_kind
@@ -195,7 +217,7 @@ def test_a_run_is_validated_and_scored(name, finished):
     assert len(logged) == 2
     assert all(math.isfinite(nats) for nats in logged)
     for data in ((), (str(run.others),)):
-        settings = ScoreConfig(data=data, particles=2, each=True)
+        settings = ScoreConfig(data=data, bound_particles=2, each=True)
         result = evaluate(run.folder, settings)
         assert evaluate(run.folder, settings) == result
         frame = result["frame"]
@@ -211,7 +233,7 @@ def test_samples_are_what_was_dreamt(name, prompted, finished, tmp_path):
     """Files that others read, as far as there are readers here."""
     run, out = finished(name), tmp_path / "dream"
     told = GenerateConfig(length=9, samples=2, prompt_length=4, temperature=0.7, out=str(out))
-    model, kind = load(run.folder)
+    model, kind = loaded(run.folder)
     prompt = None
     if prompted:
         text = "the " if name == "text" else str(next(iter(run.others.iterdir())))
@@ -232,8 +254,8 @@ def test_samples_are_what_was_dreamt(name, prompted, finished, tmp_path):
 @every_kind
 def test_as_many_real_ones_are_shown_beside(name, finished, tmp_path):
     run = finished(name)
-    store = shelf.held_out(run.folder)
-    model, kind = load(run.folder)
+    store = storage.held_out(run.folder)
+    model, kind = loaded(run.folder)
     told = GenerateConfig(length=9, samples=1, beside=True, out=str(tmp_path / "dream"))
     files = generate(run.folder, told, Reporter())
     with OwnNoise(told.seed)():
@@ -359,13 +381,11 @@ def midi_of(pitches, **told):
 def test_probabilities_of_all_short_scores_sum_to_one(core, head, tolerance):
     kind = midi_of(3, beats=2)
     torch.manual_seed(0)
-    told = SequenceModelConfig(core=core, hidden=6, latent=2, latent_hidden=4, head=head)
+    told = SequenceModelConfig(core=core, hidden_size=6, latent=2, latent_hidden=4, head=head)
     model = model_of(kind, told).double().eval()
     frames = list(itertools.product((False, True), repeat=3))
     every = [np.array(rows) for rows in itertools.product(frames, repeat=2)]
-    nats = [
-        part.sum() for part in scores_of(model, kind, shelf.as_episodes(kind, every), "iwae", 512)
-    ]
+    nats = [part.sum() for part in scores_of(model, kind, as_episodes(kind, every), "iwae", 512)]
     assert len(nats) == 64
     assert abs(np.exp(nats).sum() - 1) < tolerance
 
@@ -378,16 +398,27 @@ def test_probabilities_of_all_short_drawings_sum_to_one(most, head, monkeypatch)
     kind = Strokes(StrokesDataConfig(("nowhere",), exact=True), facts)
     assert kind.default_head == head
     torch.manual_seed(0)
-    model = model_of(kind, SequenceModelConfig(hidden=6)).double().eval()
+    model = model_of(kind, SequenceModelConfig(hidden_size=6)).double().eval()
     steps = np.array(list(itertools.product((-1, 0, 1), (-1, 0, 1), (0, 1, 2))))
     pairs = [steps[list(pair)] for pair in itertools.product(range(len(steps)), repeat=2)]
     every = [
         kind.grid.encode(Recording({"offset": pair[:, :2].astype("f4"), "pen": pair[:, 2]}, ""))
         for pair in pairs
     ]
-    nats = [part.sum() for part in scores_of(model, kind, shelf.as_episodes(kind, every))]
+    nats = [part.sum() for part in scores_of(model, kind, as_episodes(kind, every))]
     assert len(nats) == 27**2
     assert abs(np.exp(nats).sum() - 1) < 1e-10
+
+
+class Noting(Watcher):
+    """Puts the losses of updates into a list."""
+
+    def __init__(self, nats):
+        self.nats = nats
+
+    def unit(self, job, stage, metrics):
+        self.nats.append(metrics["nats"])
+        return True
 
 
 def test_drawings_of_very_many_classes_are_learned(tmp_path, monkeypatch):
@@ -397,14 +428,17 @@ def test_drawings_of_very_many_classes_are_learned(tmp_path, monkeypatch):
     np.savez(tmp_path / "all.npz", **{f"{n}": triangle for n in range(12)})
     kind = kind_for(MADE["exact strokes"], tmp_path / "all.npz")
     store = MemoryStore()
-    store.add(shelf.as_episodes(kind, [r.observation for r in kind.learned(print)]))
-    torch.manual_seed(0)
-    model = model_of(kind, SequenceModelConfig(hidden=16, decoder_hidden=16))
-    told = SequenceLearningConfig(updates=80, batch=4, window=8, learning_rate=0.03)
-    learner = Learner(model, kind, store, told, told.updates, 0)
-    nats = [learner.update()["nats"] for _ in range(told.updates)]
+    store.add(as_episodes(kind, [r.observation for r in kind.learned(print)]))
+    learning = SequenceLearningConfig(batch_size=4, window=8, learning_rate=0.03, ema_decay=0.0)
+    training = SequenceTraining(
+        SequenceConfig(SequenceModelConfig(hidden_size=16, decoder_hidden=16), learning), kind
+    )
+    training.learn_from(store)
+    training.extend(80)
+    nats = []
+    training.run(Noting(nats))
     assert nats[-1] < 0.05 < nats[0]
-    (sample,) = dream(model, kind, 3, 1, temperature=0.1)
+    (sample,) = dream(training.kept, kind, 3, 1, temperature=0.1)
     np.testing.assert_array_equal(kind.drawing(sample)["offset"], triangle[:, :2])
 
 
@@ -428,9 +462,9 @@ def test_figures_of_sound_do_not_depend_on_its_loudness(tmp_path):
     kind, store, model = untrained("audio", tmp_path)
     quiet = MemoryStore()
     parts = [store.select(np.array([number])) for number in range(len(store))]
-    quiet.add(shelf.as_episodes(kind, [part.columns["observation"] / 8 for part in parts]))
+    quiet.add(as_episodes(kind, [part.columns["observation"] / 8 for part in parts]))
     found = scores_of(model, kind, store)
-    kind = type(kind)(kind.data, kind.facts_of(quiet))
+    kind = type(kind)(kind.data, kind.statistics_of(quiet))
     for nats, expected in zip(scores_of(model_for(kind, quiet), kind, quiet), found, strict=True):
         np.testing.assert_allclose(nats, expected, rtol=1e-4)
 
@@ -440,7 +474,7 @@ def test_what_is_dreamt_next_is_as_likely_as_the_model_says(prompt):
     """After a prompt, too, with the metronome in step."""
     kind = midi_of(2, beats=3)
     torch.manual_seed(0)
-    model = model_of(kind, SequenceModelConfig(hidden=6, history=2)).eval()
+    model = model_of(kind, SequenceModelConfig(hidden_size=6, history=2)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(3)  # so that it says more
@@ -449,7 +483,7 @@ def test_what_is_dreamt_next_is_as_likely_as_the_model_says(prompt):
     draws = np.stack([s[len(begun)] for s in dream(model, kind, 1, 4_000, prompt=told)])
     frames = np.array(list(itertools.product((False, True), repeat=2)))
     every = [np.concatenate([begun, frame[None]]) for frame in frames]
-    nats = scores_of(model, kind, shelf.as_episodes(kind, every))
+    nats = scores_of(model, kind, as_episodes(kind, every))
     for frame, each in zip(frames, nats, strict=True):
         expected = math.exp(each[-1])
         error = math.sqrt(expected * (1 - expected) / len(draws))
@@ -461,7 +495,7 @@ def test_the_metronome_beats_in_dreams_as_in_data(seen, tmp_path):
     kind, _, model = untrained("midi", tmp_path)
     codec = action_codec(kind.action_space)
     silence = np.zeros((20, kind.pitches), bool)
-    expected = shelf.as_episodes(kind, [silence]).sequences(codec).rows  # [20, 1, ...]
+    expected = as_episodes(kind, [silence]).sequences(codec).rows  # [20, 1, ...]
     core = GenCore(Dream(model, 100, kind.observation_space, kind.action_space), kind.agent())
     state = core.initial_state(1)
     for row in nested.steps(expected)[:seen]:
@@ -487,9 +521,9 @@ def test_of_a_single_recording_the_end_is_held_out(tmp_path):
     made = MADE["midi"]
     files = write_files(made, tmp_path / "files", number=1)
     folder = new_run(tmp_path / "run", config_of("midi", files))
-    kind = shelf.take_in(folder, Reporter())
+    kind = storage.import_recordings(folder, Reporter())
     (whole,) = kind.recordings([str(files)], "stop", print)
-    learned, valid = (shelf.shelf(folder, split) for split in ("train", "valid"))
+    learned, valid = (storage.split_store(folder, split) for split in ("train", "valid"))
     assert learned.rows == int(0.7 * len(whole.observation))
     parts = [store.gather(np.arange(store.rows))["observation"] for store in (learned, valid)]
     np.testing.assert_array_equal(np.concatenate(parts), whole.observation)
@@ -498,19 +532,19 @@ def test_of_a_single_recording_the_end_is_held_out(tmp_path):
 @pytest.mark.parametrize("name", ["midi", "exact strokes"])
 def test_an_interrupted_reading_begins_anew(name, finished, tmp_path, monkeypatch):
     folder = new_run(tmp_path / "run", config_of(name, finished(name).files))
-    monkeypatch.setattr(shelf, "TOGETHER", 1)
-    of_kind = kind_of_config(MADE[name].config)
-    learned = of_kind.learned
+    monkeypatch.setattr(storage, "TOGETHER", 1)
+    make = modality_class(MADE[name].config)
+    learned = make.learned
 
     def killed(self, report):
         yield from itertools.islice(learned(self, report), 3)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(of_kind, "learned", killed)
+        patch.setattr(make, "learned", killed)
         with pytest.raises(KeyboardInterrupt):
             train(folder)
-    assert len(shelf.shelf(folder, "train"))
+    assert len(storage.split_store(folder, "train"))
     assert_refused(worldmodel("evaluate", folder.path), "not read", "worldmodel resume")
     train(folder)
     assert_same(folder, finished(name).folder)
@@ -556,7 +590,7 @@ def test_a_bad_file_stops_or_is_left_out(name, bad, write, finished, tmp_path):
     assert_refused(worldmodel(*order), bad)
     scored_run = finished(name).folder.path
     assert_refused(worldmodel("evaluate", scored_run, "--data", files, "--json"), bad)
-    lenient = ("--data", files, "--on-error", "skip", "--particles", 2)
+    lenient = ("--data", files, "--on-error", "skip", "--bound-particles", 2)
     told = json.loads(worldmodel("evaluate", scored_run, *lenient, "--each", "--json").stdout)
     assert told["each"]
     (warning,) = told["warnings"]
@@ -586,7 +620,7 @@ def test_stereo_of_24_bits_is_read(finished, tmp_path):
     file = tmp_path / "stereo.wav"
     values = np.random.default_rng(0).integers(-(2**22), 2**22, (52, 2))
     file.write_bytes(wav(encoded(values, 24, 2**23), channels=2, rate=RATE, bits=24))
-    result = evaluate(finished("audio").folder, ScoreConfig(data=(str(file),), particles=1))
+    result = evaluate(finished("audio").folder, ScoreConfig(data=(str(file),), bound_particles=1))
     assert result["frames"] == 52 // FRAME
 
 
@@ -610,5 +644,5 @@ def test_what_is_missing_says_what_to_install(finished, tmp_path, monkeypatch):
 def test_there_may_be_many_characters():
     """More than the longest rows of characters could be counted of."""
     kind = Text(SimpleNamespace(), {"symbols": "".join(map(chr, range(0x4E00, 0x4E00 + 2_000)))})
-    source = shelf.as_episodes(kind, [np.arange(100, dtype=np.uint16)])
+    source = as_episodes(kind, [np.arange(100, dtype=np.uint16)])
     assert list(counted(kind, source, source)) == [f"{n}-gram" for n in range(1, 6)]

@@ -14,6 +14,7 @@ from runs import assert_same
 from test_cli import assert_refused, worldmodel
 
 from worldmodel.experiments.data.readers.files import BadFileError
+from worldmodel.experiments.recordings import experiment
 from worldmodel.experiments.recordings.config import (
     GenerateConfig,
     ScoreConfig,
@@ -22,14 +23,16 @@ from worldmodel.experiments.recordings.config import (
     TextDataConfig,
     quick_recordings,
 )
-from worldmodel.experiments.recordings.dreaming import dream, generate, load
-from worldmodel.experiments.recordings.learning import model_of, scored
+from worldmodel.experiments.recordings.generation import generate
 from worldmodel.experiments.recordings.scoring import evaluate
-from worldmodel.experiments.recordings.shelf import as_episodes
-from worldmodel.experiments.recordings.text import LONGEST, RARE, Text, characters
+from worldmodel.experiments.recordings.text import LONGEST, Text, characters
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError
+from worldmodel.sequence_model.generation import dream
+from worldmodel.sequence_model.modality import RARE, as_episodes
+from worldmodel.sequence_model.scoring import scored
+from worldmodel.sequence_model.training import model_of
 
 VERSE = "the cat sat on the mat\nthe dog sat on the log\nä\n" * 20
 
@@ -49,7 +52,7 @@ def config_of(*files, core="rnn", **told):
 
 def text_of(*files, **told):
     data = TextDataConfig(tuple(map(str, files)), **told)
-    return Text(data, Text.first_facts(data, lambda line: None))
+    return Text(data, Text.first_statistics(data, lambda line: None))
 
 
 def read(text):
@@ -154,7 +157,7 @@ def test_a_corpus_of_one_character_is_refused(tmp_path, corpus):
         text_of(corpus, bad)
     lines = []
     data = TextDataConfig((str(corpus), str(bad)), on_error="skip")
-    facts = Text.first_facts(data, lines.append)
+    facts = Text.first_statistics(data, lines.append)
     assert "left out" in lines[0]
     assert len(list(Text(data, facts).learned(lines.append))) == 2
     assert sum("left out" in line for line in lines) == 2
@@ -164,7 +167,9 @@ def test_a_corpus_of_one_character_is_refused(tmp_path, corpus):
 def test_probabilities_of_all_short_texts_sum_to_one(core):
     text = Text(SimpleNamespace(), {"symbols": RARE + "ab"})
     torch.manual_seed(0)
-    model = model_of(text, SequenceModelConfig(core=core, hidden=6, latent=2, latent_hidden=4))
+    model = model_of(
+        text, SequenceModelConfig(core=core, hidden_size=6, latent=2, latent_hidden=4)
+    )
     model = model.double().eval()
     every = [np.array(letters, np.uint8) for letters in itertools.product(range(3), repeat=3)]
     source = as_episodes(text, every)
@@ -177,7 +182,7 @@ def test_probabilities_of_all_short_texts_sum_to_one(core):
 def test_a_dream_goes_on_from_its_prompt():
     text = Text(SimpleNamespace(), {"symbols": RARE + "ab"})
     torch.manual_seed(0)
-    model = model_of(text, SequenceModelConfig(hidden=6)).eval()
+    model = model_of(text, SequenceModelConfig(hidden_size=6)).eval()
     prompt = text.prompt("abba", 0, print)
     whole = dream(model, text, 5, 3, prompt=prompt)
     assert [text.decode(sample)[:4] for sample in whole] == ["abba"] * 3
@@ -208,7 +213,7 @@ def test_a_stopped_run_goes_on_to_the_last_bit(tmp_path, corpus, core, stop):
 def test_a_run_is_scored_and_dreams(tmp_path, corpus, capsys):
     folder = new_run(tmp_path / "run", config_of(corpus, core="vrnn"))
     train(folder)
-    result = evaluate(folder, ScoreConfig(particles=4, each=True))
+    result = evaluate(folder, ScoreConfig(bound_particles=4, each=True))
     assert result["bound"] == "iwae"
     nats = result["nats_per_character"]
     assert result["bits_per_character"] == pytest.approx(nats / math.log(2))
@@ -221,7 +226,7 @@ def test_a_run_is_scored_and_dreams(tmp_path, corpus, capsys):
     assert file.read_text().count("the ") >= 2
     samples = sorted((folder.path / "samples").iterdir())
     assert [sample.name for sample in samples] == ["001.txt", "002.txt"]
-    assert load(folder).kind.symbols == RARE + "".join(sorted(set(VERSE)))
+    assert experiment.load(folder).modality.symbols == RARE + "".join(sorted(set(VERSE)))
 
 
 def test_what_a_user_can_mend_gets_a_sentence(tmp_path, corpus):

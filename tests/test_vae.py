@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 from worldmodel import (
-    as_recordings,
     autoencoder_for,
     decode_images,
     encode_images,
@@ -23,23 +22,23 @@ from worldmodel.experiments.images.config import (
     VAELearningConfig,
     VAEModelConfig,
 )
+from worldmodel.experiments.images.experiment import training
 from worldmodel.experiments.images.grids import grid
 from worldmodel.experiments.images.training import (
-    Learner,
-    Training,
+    as_batch,
     finish,
     grids,
     load,
-    model_of,
-    rising_average,
     train_autoencoder,
+    training_on,
 )
 from worldmodel.experiments.runs.interruption import Interrupted
 from worldmodel.experiments.runs.registry import new_run
+from worldmodel.learner import rising_average
 from worldmodel.progress import Reporter
 
-MODEL = VAEModelConfig(latent=3, hidden=8, width=2)
-LEARNING = VAELearningConfig(updates=8, batch=6)
+MODEL = VAEModelConfig(vae_latent=3, vae_hidden=8, vae_width=2)
+LEARNING = VAELearningConfig(updates=8, batch_size=6)
 
 
 def bars(number=40, shape=(9, 8, 1)):
@@ -61,7 +60,7 @@ def folder(tmp_path):
 def config_of(folder, **learning):
     return VAEConfig(
         ImagesConfig(str(folder), super_batch=20),
-        replace(MODEL, likelihood="bernoulli"),
+        replace(MODEL, vae_likelihood="bernoulli"),
         replace(LEARNING, **learning),
         threads=1,
     )
@@ -70,15 +69,15 @@ def config_of(folder, **learning):
 def test_a_run_learns_shows_and_is_loaded(folder, tmp_path, capsys):
     run = tmp_path / "run"
     told = [
-        "--latent",
+        "--vae-latent",
         "3",
-        "--hidden",
+        "--vae-hidden",
         "8",
-        "--width",
+        "--vae-width",
         "2",
         "--updates",
         "5",
-        "--batch",
+        "--batch-size",
         "6",
         "--threads",
         "1",
@@ -92,7 +91,7 @@ def test_a_run_learns_shows_and_is_loaded(folder, tmp_path, capsys):
             assert min(picture.size) > 100
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["unit"] for line in lines] == [1, 2, 3, 4, 5]
-    assert all(line["beta"] == 1 for line in lines)
+    assert all(line["kl_weight"] == 1 for line in lines)
     loaded = experiments.load(run)
     codes = encode_images(loaded.model, torch.from_numpy(bars(4)))
     assert codes.shape == (4, 3)
@@ -100,19 +99,19 @@ def test_a_run_learns_shows_and_is_loaded(folder, tmp_path, capsys):
     assert not any(p.requires_grad for p in loaded.model.parameters())
 
 
-@pytest.mark.parametrize("bound", ["elbo", "iwae"])
-def test_an_interrupted_run_goes_on_to_the_last_bit(folder, tmp_path, bound):
+@pytest.mark.parametrize("objective", ["elbo", "iwae"])
+def test_an_interrupted_run_goes_on_to_the_last_bit(folder, tmp_path, objective):
     weights = []
     for name, stops in (("whole", ()), ("pieces", (3, 4))):
-        run = new_run(tmp_path / name, config_of(folder, bound=bound, particles=2))
+        run = new_run(tmp_path / name, config_of(folder, objective=objective, num_particles=2))
         for stop in stops:
-            training = Training(run, Reporter())
-            training.restore()
+            running = training(run, Reporter())
+            running.restore()
             with pytest.raises(Interrupted):
-                training.run(lambda running, stop=stop: running.done == stop)
-        training = Training(run, Reporter())
-        training.restore()
-        training.run()
+                running.run(lambda job, stop=stop: job.done == stop)
+        running = training(run, Reporter())
+        running.restore()
+        running.run()
         weights.append(load(run).model.state_dict())
         assert len(list(run.metrics())) == 8
     nested.map(lambda a, b: torch.testing.assert_close(a, b, rtol=0, atol=0), *map(dict, weights))
@@ -120,29 +119,39 @@ def test_an_interrupted_run_goes_on_to_the_last_bit(folder, tmp_path, bound):
 
 def test_minutes_become_updates_that_a_checkpoint_keeps(folder, tmp_path):
     run = new_run(tmp_path / "run", config_of(folder, minutes=0.01))
-    training = Training(run, Reporter())
-    training.restore()
-    planned = training.stages[0].units
-    assert planned == training.learner.updates > 0
+    running = training(run, Reporter())
+    running.restore()
+    planned = running.job.stages[0].units
     with pytest.raises(Interrupted):
-        training.run(lambda running: True)
-    again = Training(run, Reporter())
+        running.run(lambda job: True)
+    again = training(run, Reporter())
     again.restore()
-    assert again.stages[0].units == again.learner.updates == planned
+    assert again.job.stages[0].units == planned > 0
+    rates = [job.learner.trainer.learning_rate(planned) for job in (running.job, again.job)]
+    assert rates == [pytest.approx(LEARNING.learning_rate / 50)] * 2
 
 
-def test_training_begins_with_the_same_weights_whatever_was_timed(folder, tmp_path):
+def test_training_is_the_same_whatever_was_timed(monkeypatch):
+    """The same weights, batches and draws after as many updates."""
     weights = []
-    for name, minutes in (("updates", 0.0), ("minutes", 0.01)):
-        run = new_run(tmp_path / name, config_of(folder, minutes=minutes))
-        weights.append(dict(Training(run, Reporter()).learner.model.state_dict()))
+    for minutes in (0.0, 1.0):
+        images = bars(60, (8, 8, 1))
+        learning = replace(LEARNING, updates=4, minutes=minutes)
+        model = replace(MODEL, vae_likelihood="bernoulli")
+        job = training_on(images, model, learning, 3)
+        job.extend()
+        if minutes:
+            assert job.stages[0].units > 4
+            job._segments[:] = [(0, 4)]
+            job.stages = [job.stages[0]._replace(units=4)]
+        job.run()
+        weights.append(dict(job.model.state_dict()))
     nested.map(lambda a, b: torch.testing.assert_close(a, b, rtol=0, atol=0), *weights)
 
 
 def test_a_vae_learns_images_that_memory_holds():
-    torch.manual_seed(0)
-    model = replace(MODEL, likelihood="mse", latent=4, hidden=32, width=8)
-    learning = replace(LEARNING, batch=20, learning_rate=0.005, averaging=0.9)
+    model = replace(MODEL, vae_likelihood="mse", vae_latent=4, vae_hidden=32, vae_width=8)
+    learning = replace(LEARNING, batch_size=20, learning_rate=0.005, ema_decay=0.9)
     images = bars(60, (8, 8, 1))
     trained = train_autoencoder(images, 300, model, learning)
     seen = torch.from_numpy(images)
@@ -161,31 +170,29 @@ def test_the_average_of_weights_forgets_where_it_began():
     assert averaged[0].item() == pytest.approx((before + 3) / 2)
 
 
-def test_scaled_losses_are_divided_each_by_its_size():
-    """reconstruction / pixel values + beta KL / size of the code, gradients included."""
-    images = torch.from_numpy(bars(5))
-    told = replace(LEARNING, beta=0.5, scale_losses=True)
-    learner = Learner(model_of((9, 8, 1), MODEL), told, 8)
-    plain = Learner(model_of((9, 8, 1), MODEL), replace(LEARNING, beta=0.0), 8)
-    plain.model.load_state_dict(learner.model.state_dict())
-    found = []
-    for one in (learner, plain):
-        torch.manual_seed(0)
-        loss, metrics, _ = one.trainer.objective([as_recordings(images)], (), 0)
-        found.append((loss, metrics))
-    (loss, metrics), (_, same) = found
+def test_the_weight_of_the_divergence_is_that_of_the_loss():
+    """reconstruction + weight x KL; metrics do not contain it."""
+    (loss, metrics), (_, same) = (
+        first_loss(replace(LEARNING, kl_weight=weight)) for weight in (9 * 8 / 3, 0.0)
+    )
     assert metrics == pytest.approx(same)
-    expected = metrics["observation_nats"] / (9 * 8) + 0.5 * metrics["kl_nats"] / 3
+    expected = metrics["observation_nats"] + 9 * 8 / 3 * metrics["kl_nats"]
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_beta_runs_in_cycles(folder, tmp_path):
-    told = {"beta": 2.0, "half_beta_cycle": 2, "batch_freeze": 1}
-    run = new_run(tmp_path / "run", config_of(folder, **told))
-    training = Training(run, Reporter())
-    training.restore()
-    training.run()
-    assert [line["beta"] for line in run.metrics()] == [0, 0, 1, 2, 2, 0, 1, 2]
+def first_loss(learning):
+    job = training_on(bars(), MODEL, learning, 0)
+    with job.noise():
+        loss, metrics, _ = job.learner.trainer.objective(as_batch(next(job.batches)), (), 0)
+    return loss, metrics
+
+
+def test_the_weight_of_the_divergence_runs_in_cycles(folder, tmp_path):
+    run = new_run(tmp_path / "run", config_of(folder, kl_weight=2.0, kl_cycle=2, kl_delay=1))
+    running = training(run, Reporter())
+    running.restore()
+    running.run()
+    assert [line["kl_weight"] for line in run.metrics()] == [0, 0, 1, 2, 2, 0, 1, 2]
 
 
 def test_grids_show_images_beside_what_their_codes_stand_for():
@@ -209,10 +216,11 @@ def test_grids_show_images_beside_what_their_codes_stand_for():
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        ({"bound": "iwae", "beta": 2.0}, "--bound iwae has no KL divergence to weigh"),
-        ({"batch_freeze": 3}, "give --half-beta-cycle"),
-        ({"averaging": 1.0}, "--averaging must be"),
-        ({"beta": -1.0}, "--beta must be 0 or more"),
+        ({"objective": "iwae", "kl_weight": 2.0}, "--objective iwae has no KL divergence"),
+        ({"kl_delay": 3}, "give --kl-cycle"),
+        ({"kl_warmup": 3, "kl_cycle": 2}, "give one"),
+        ({"ema_decay": 1.0}, "--ema-decay must be"),
+        ({"kl_weight": -1.0}, "--kl-weight must be 0 or more"),
     ],
 )
 def test_what_makes_no_sense_is_refused(told, words):
@@ -229,9 +237,9 @@ def test_a_missing_folder_gets_one_sentence(tmp_path, capsys):
 
 def test_pictures_can_be_written_again(folder, tmp_path):
     run = new_run(tmp_path / "run", config_of(folder))
-    training = Training(run, Reporter())
-    training.restore()
-    training.run()
+    running = training(run, Reporter())
+    running.restore()
+    running.run()
     finish(run, Reporter())
     before = (run.path / "samples.png").read_bytes()
     finish(run, Reporter())

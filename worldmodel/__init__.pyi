@@ -83,6 +83,7 @@ from .objectives import (
     OBJECTIVES as OBJECTIVES,
     Objective as Objective,
     make_objective as make_objective,
+    objective_from as objective_from,
     register_objective as register_objective,
 )
 from .passages import Passages as Passages
@@ -101,6 +102,14 @@ from .schedules import (
     half_life as half_life,
     linear as linear,
 )
+from .sequence_model.config import (
+    SequenceConfig as SequenceConfig,
+    SequenceLearningConfig as SequenceLearningConfig,
+    SequenceModelConfig as SequenceModelConfig,
+)
+from .sequence_model.modality import Modality as Modality
+from .sequence_model.model import FitProgress as FitProgress, SequenceModel as SequenceModel
+from .sequence_model.training import SequenceTraining as SequenceTraining
 from .sequences import Row as Row, Sequences as Sequences
 from .trainer import Trainer as Trainer
 

@@ -6,7 +6,7 @@ BLOCK = 512  # numbers whose sum is kept
 
 
 class GrowingArray:
-    """An array [N, ...] that grows at its end and shrinks at its front.
+    """An array [N, ...] that grows at its end and shrinks at its front, or at its end.
 
     Either costs, on average, what the rows that come or go cost.
     """
@@ -32,7 +32,12 @@ class GrowingArray:
         self._end = end
 
     def drop(self, number: int) -> None:
+        """Removes the first `number` rows."""
         self._begin += number
+
+    def truncate(self, number: int) -> None:
+        """Keeps the first `number` rows."""
+        self._end = self._begin + number
 
 
 class Sums:

@@ -310,11 +310,16 @@ class MemoryStore(EpisodeStore):
         return nested.map(lambda column: column.array[places], self._columns)
 
     def rewind(self, added: int) -> None:
-        if added != self.added:
+        if added > self.added or (self.dropped and added < self.added):
             raise ValueError(
-                f"{self.added} episodes were added to this memory, but the state that it is to "
-                f"go back to has {added}: add the same episodes first"
+                f"{self.added} episodes were added to this memory, {self.dropped} of which it has "
+                f"dropped, but the state that it is to go back to has {added}: add the same "
+                "episodes first"
             )
+        rows = int(self.lengths[: added - self.dropped].sum())
+        nested.map(lambda column: column.truncate(rows), self._columns)
+        for array in (self._starts, self._lengths, self._weights):
+            array.truncate(added - self.dropped)
 
     def _write(self, episodes: Episodes, weight: float) -> None:
         if not self._columns:

@@ -1,15 +1,30 @@
 """A model and how it learns: one objective, and the average of the weights."""
 
+import copy
+import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from worldmodel.model import WorldModel
+from worldmodel.noise import OwnNoise
 from worldmodel.objectives import Metrics, Objective
 from worldmodel.schedules import Schedule
-from worldmodel.trainer import Trainer
+from worldmodel.trainer import MatmulPrecision, Trainer
+
+WARM_UP, TIMED = 3, 20  # updates, by which the speed is measured
+
+
+class BatchReader(Protocol):
+    """Batches without end, whose place can be gone back to."""
+
+    def __next__(self) -> Any: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class Learner:
@@ -27,8 +42,10 @@ class Learner:
         clip_norm: float = 1.0,
         ema_decay: float = 0.0,
         autocast: bool = False,
+        matmul_precision: MatmulPrecision = "highest",
     ):
-        """ema_decay: of the average, in [0, 1); 0: there is none, and `averaged` is the model."""
+        """ema_decay: of the average, in [0, 1); 0: there is none, and `averaged` is the model;
+        autocast, matmul_precision: see `Trainer`."""
         self.model = model
         self.trainer = Trainer(
             objective,
@@ -37,11 +54,17 @@ class Learner:
             weight_decay,
             clip_norm,
             autocast=autocast,
+            matmul_precision=matmul_precision,
         )
         self.average: AveragedModel | None = None
         if ema_decay:
             average = rising_average(ema_decay)
             self.average = AveragedModel(model, multi_avg_fn=average, use_buffers=True).eval()
+
+    @property
+    def updates(self) -> int:
+        """Updates that were made."""
+        return self.trainer.updates
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -75,6 +98,27 @@ class Learner:
         for done, batch in zip(range(1, updates + 1), batches, strict=False):
             note(done, self.update(batch))
         return self.keep_average()
+
+    def updates_within(
+        self,
+        minutes: float,
+        batches: BatchReader,
+        batch_of: Callable[[Any], Any] = lambda batch: batch,
+    ) -> int:
+        """How many updates take so long, by the speed of some that a copy makes: the learner, the
+        batches and torch's noise stay as they are.
+
+        batch_of: turns one of `batches` into what `update` takes.
+        """
+        tried, place = copy.deepcopy(self), batches.state_dict()
+        with OwnNoise(0)():
+            for number in range(WARM_UP + TIMED):
+                if number == WARM_UP:
+                    begun = time.monotonic()
+                tried.update(batch_of(next(batches)))
+            each = (time.monotonic() - begun) / TIMED
+        batches.load_state_dict(place)
+        return max(1, round(60 * minutes / each))
 
     def keep_average(self) -> WorldModel:
         """Gives the model the average of its weights; returns it."""

@@ -5,7 +5,7 @@ schedules change a loss; `likelihoods`, which is what gets reported, knows none 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -15,8 +15,8 @@ from worldmodel import nested
 from worldmodel.cores import Inference, SequenceCore
 from worldmodel.likelihoods import filter_particles, increments, kl_closed_form
 from worldmodel.model import WorldModel
-from worldmodel.registry import Registry, check_options
-from worldmodel.schedules import Schedule, constant
+from worldmodel.registry import Registry, check_options, options_taken
+from worldmodel.schedules import Schedule, constant, cyclical, linear
 from worldmodel.sequences import Sequences
 
 Metrics = dict[str, float]
@@ -262,3 +262,30 @@ def make_objective(name: str, model: WorldModel, particles: int = 1, **options: 
     objective = OBJECTIVES[name]
     check_options(f"the objective {name!r}", objective, options, ("model", "particles"))
     return objective(model, particles=particles, **options)
+
+
+def objective_from(model: WorldModel, options: Mapping[str, Any]) -> Objective:
+    """The objective that options tell, by the names that they have everywhere.
+
+    objective, num_particles; kl_weight, kl_warmup, kl_cycle, kl_delay (see `kl_schedule`);
+    free_nats, kl_balance, carries. An objective gets those that it takes; other options are left
+    alone.
+    """
+    name = options["objective"]
+    known = ("free_nats", "kl_balance", "carries")
+    given = {key: options[key] for key in known if key in options}
+    taken = options_taken(OBJECTIVES[name], {"kl_weight": kl_schedule(options)} | given)
+    return make_objective(name, model, options["num_particles"], **taken)
+
+
+def kl_schedule(options: Mapping[str, Any]) -> Schedule:
+    """The weight of the divergence over updates: `kl_weight`, within `kl_warmup` updates from 0 in
+    a line, or over and over in cycles of `kl_cycle` updates, `kl_delay` updates after the first.
+
+    >>> weight = kl_schedule({"kl_weight": 2.0, "kl_warmup": 4})
+    >>> [weight(update) for update in (0, 2, 9)]
+    [0.0, 1.0, 2.0]
+    """
+    if cycle := options.get("kl_cycle", 0):
+        return cyclical(options["kl_weight"], cycle, options.get("kl_delay", 0))
+    return linear(0.0, options.get("kl_weight", 1.0), options.get("kl_warmup", 0))

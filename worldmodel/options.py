@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 Settings = TypeVar("Settings")
+KL_OPTIONS = ("kl_weight", "kl_warmup", "kl_cycle", "kl_delay", "free_nats")
 
 
 def positive(settings: object, *names: str) -> None:
@@ -43,6 +44,23 @@ def below_one(settings: object, *names: str) -> None:
             raise ValueError(
                 f"--{name.replace('_', '-')} must be 0 or more and below 1, got {value}"
             )
+
+
+def check_kl(settings: Any) -> None:
+    """Refuses weights of the KL divergence that contradict each other, or that have nothing to
+    weigh. settings: with some of `KL_OPTIONS`, and `objective`."""
+    given = {name: getattr(settings, name, None) for name in KL_OPTIONS}
+    not_negative(settings, *(name for name, value in given.items() if value is not None))
+    if given["kl_cycle"] and given["kl_warmup"]:
+        raise ValueError("--kl-warmup rises once, --kl-cycle over and over: give one")
+    if given["kl_delay"] and not given["kl_cycle"]:
+        raise ValueError("--kl-delay comes before the first cycle: give --kl-cycle, too")
+    weighed = given["kl_weight"] != 1 or any(given[name] for name in KL_OPTIONS[1:])
+    if weighed and settings.objective in ("iwae", "fivo"):
+        raise ValueError(
+            f"--objective {settings.objective} has no KL divergence to weigh: leave out "
+            f"{', '.join('--' + name.replace('_', '-') for name in KL_OPTIONS)}, or learn by elbo"
+        )
 
 
 def with_options(settings: Settings, options: Mapping[str, Any]) -> Settings:

@@ -108,3 +108,17 @@ class ProgressReport(Watcher):
 
     def close(self) -> None:
         self._entered.close()
+
+
+class UpdatesReport(Watcher):
+    """Reports the updates of a job as one stage, whatever it does between them."""
+
+    def __init__(self, progress: StageProgress):
+        self.progress = progress
+        self.done = 0
+
+    def unit(self, job: Job, stage: Stage, metrics: Metrics) -> bool:
+        if stage.kind == "learn":
+            self.done += 1
+            self.progress.update(self.done, job.note(stage, metrics))
+        return True

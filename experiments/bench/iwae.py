@@ -25,15 +25,13 @@ from worldmodel.experiments.bench.music import (
     RECIPES,
     SCORING_PARTICLES,
     Music,
-    Recipe,
-    learn,
+    learn_music,
     read,
-    score,
 )
+from worldmodel.experiments.bench.sequences import Recipe, score
 from worldmodel.experiments.bench.settings import IWAESettings
 from worldmodel.experiments.bench.table import bound_name, table
 from worldmodel.experiments.recordings.config import quick_recordings
-from worldmodel.experiments.recordings.learning import model_of
 from worldmodel.experiments.runs.pictures import check_picture
 from worldmodel.likelihoods import increments
 from worldmodel.objectives import Bound, Metrics
@@ -124,15 +122,14 @@ def measure(
     """One arm with one seed."""
     arm = ARMS[name]
     recipe = quick_recordings(RECIPE) if quick else RECIPE
-    told = replace(recipe.learning, batch=arm.batches * recipe.learning.batch)
+    learning = replace(recipe.learning, batch_size=arm.batches * recipe.learning.batch_size)
+    recipe = Recipe(recipe.model, learning)
     begun = time.monotonic()
-    torch.manual_seed(seed)
-    model = model_of(music.kind, recipe.model)
     title = f"{name}, seed {seed}"
-    with reporter.stage(f"learning by {title}", told.updates, 0, "updates") as stage:
-        learned = learn(model, music, told, seed, CHOSEN_BY, arm.objective(model), stage.update)
+    learned = learn_music(title, recipe, music, seed, CHOSEN_BY, reporter, arm.objective)
     seconds = time.monotonic() - begun
-    by_bound = score(learned.model, music, particles, title, reporter)
+    test = music.splits["test"]
+    by_bound = score(learned.model, music.modality, test, particles, seed, title, reporter)
     said = ", ".join(f"{bound} {nats:.3f}" for bound, nats in by_bound.items())
     reporter.say(f"{title}: loss, {said} nats per frame of the test set")
     return {

@@ -10,10 +10,9 @@ set (if it is large, on whole recordings of some 5,000 frames); the test set is 
 three bounds. What to expect stands in docs/results.md.
 """
 
-import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,78 +20,68 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from worldmodel import BOUNDS, Episodes, Objective, WorldModel
+from worldmodel import (
+    BOUNDS,
+    Episodes,
+    Objective,
+    SequenceLearningConfig,
+    SequenceModelConfig,
+    WorldModel,
+)
 from worldmodel.experiments.bench.published import FILES, PUBLISHED
+from worldmodel.experiments.bench.sequences import Learned, Recipe, learn, score, whole_nats
 from worldmodel.experiments.bench.settings import MusicSettings
 from worldmodel.experiments.bench.table import bound_name, table
 from worldmodel.experiments.data.readers.files import Split
 from worldmodel.experiments.data.readers.roll_files import SPLITS, read_rolls
-from worldmodel.experiments.recordings.config import (
-    MidiDataConfig,
-    SequenceLearningConfig,
-    SequenceModelConfig,
-    quick_recordings,
-)
-from worldmodel.experiments.recordings.dreaming import dream
-from worldmodel.experiments.recordings.learning import (
-    Learner,
-    frame_nats,
-    model_of,
-    scored,
-    updates_within,
-)
+from worldmodel.experiments.recordings.config import MidiDataConfig, quick_recordings
 from worldmodel.experiments.recordings.midi import Midi
-from worldmodel.experiments.recordings.shelf import as_episodes
 from worldmodel.experiments.runs.interruption import stoppable
 from worldmodel.noise import OwnNoise
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError
+from worldmodel.sequence_model.generation import dream
+from worldmodel.sequence_model.modality import as_episodes
 
 CHOOSING_PARTICLES = 8
 SCORING_PARTICLES = 128
-ELBO_DRAWS = 16  # at most: more of them do not change what it is in expectation
 DREAMS, DREAMT_FRAMES = 20, 200
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A model, and how it learns."""
-
-    model: SequenceModelConfig
-    learning: SequenceLearningConfig
 
 
 LEARNING = SequenceLearningConfig(
     updates=2_000,
-    batch=16,
+    batch_size=16,
     window=160,  # frames; longer recordings are learned in pieces (none of JSB's is longer)
     piece=160,
     learning_rate=6e-3,
-    averaging=0.99,
-    products="exact",
+    ema_decay=0.99,
+    matmul_precision="highest",
     validations=20,
     validation_rows=5_000,
 )
-BY_FIVO = replace(LEARNING, bound="fivo", particles=16, batch=8)
+BY_IWAE = replace(LEARNING, objective="iwae", num_particles=16, updates=1_000)
+BY_FIVO = replace(LEARNING, objective="fivo", num_particles=16, batch_size=8)
 RNN = SequenceModelConfig(
-    core="rnn", hidden=128, head="bernoulli", decoder_hidden=128, deafness=0.6
+    core="rnn", hidden_size=128, head="bernoulli", decoder_hidden=128, input_dropout=0.6
 )
 VRNN = SequenceModelConfig(
     core="vrnn",
-    hidden=64,
+    hidden_size=64,
     latent=32,
     latent_hidden=64,
     head="bernoulli",
     decoder_hidden=64,
-    deafness=0.3,
+    input_dropout=0.3,
 )
-SRNN = replace(VRNN, core="srnn", deafness=0.5)
+SRNN = replace(VRNN, core="srnn", input_dropout=0.5)
 RECIPES = {
     "rnn": Recipe(RNN, LEARNING),
     "rnn-nade": Recipe(replace(RNN, head="nade"), LEARNING),
     "rnn-subset": Recipe(replace(RNN, head="subset"), LEARNING),
     "vrnn-elbo": Recipe(VRNN, LEARNING),
-    "vrnn-iwae": Recipe(VRNN, replace(LEARNING, bound="iwae", particles=16, updates=1_000)),
+    "vrnn-iwae": Recipe(
+        VRNN, replace(LEARNING, objective="iwae", num_particles=16, updates=1_000)
+    ),
     "vrnn-fivo": Recipe(VRNN, BY_FIVO),
     "srnn-elbo": Recipe(SRNN, LEARNING),
     "srnn-fivo": Recipe(replace(SRNN, smoothing=False), BY_FIVO),
@@ -103,7 +92,7 @@ class Music(NamedTuple):
     """A set of recordings as it was published."""
 
     name: str
-    kind: Midi  # that knows how often pitches sound in the training set
+    modality: Midi  # that knows how often pitches sound in the training set
     splits: dict[Split, Episodes]
 
 
@@ -115,9 +104,9 @@ def read(folder: Path, name: str) -> Music:
             f"there is no {path}; name the folder that holds {FILES[name]} with --data "
             "(docs/results.md says what is in it)"
         )
-    told = MidiDataConfig((str(path),), beats=0)
+    data = MidiDataConfig((str(path),), beats=0)
     by_split: dict[Split | None, list[np.ndarray]] = {}
-    for recording in read_rolls(path, told.low, told.high):
+    for recording in read_rolls(path, data.low, data.high):
         by_split.setdefault(recording.split, []).append(recording.observation)
     for split in SPLITS:
         if split not in by_split:
@@ -125,22 +114,15 @@ def read(folder: Path, name: str) -> Music:
                 f"{path} expects recordings for train, valid and test, got none for {split}: "
                 f"add the arrays {split}_roll and {split}_len"
             )
-    kind = Midi(told, {})
-    splits = {split: as_episodes(kind, by_split[split]) for split in SPLITS}
-    return Music(name, Midi(told, kind.facts_of(splits["train"])), splits)
-
-
-def whole_nats(
-    model: WorldModel, music: Music, split: Split, bound: str = "elbo", particles: int = 1
-) -> float:
-    """The loss on the whole recordings of a split by a bound, in nats a frame."""
-    return frame_nats(list(scored(model, music.kind, music.splits[split], bound, particles)))[0]
+    modality = Midi(data, {})
+    splits = {split: as_episodes(modality, by_split[split]) for split in SPLITS}
+    return Music(name, Midi(data, modality.statistics_of(splits["train"])), splits)
 
 
 def marginal_nats(music: Music, split: Split) -> float:
     """The loss on a split if every pitch sounded by itself, as often as it does in the
     training set; nats a frame."""
-    frames, rates = music.splits[split].columns["observation"], music.kind.rates
+    frames, rates = music.splits[split].columns["observation"], music.modality.rates
     return -float(np.where(frames, np.log(rates), np.log1p(-rates)).sum() / len(frames))
 
 
@@ -152,50 +134,33 @@ def some(source: Episodes, rows: int) -> Episodes:
     return source.select(np.sort(drawn[before < rows]))
 
 
-class Learned(NamedTuple):
-    """A model that has learned, and how validation went, in nats a frame."""
-
-    model: WorldModel  # with the average of its weights that did best in validation
-    update: int  # that it is from
-    nats: float
-    curve: list[tuple[int, float]]  # (update, nats) of every choice
-
-
-def learn(
-    model: WorldModel,
+def learn_music(
+    title: str,
+    recipe: Recipe,
     music: Music,
-    told: SequenceLearningConfig,
     seed: int,
     chosen_by: str,
-    objective: Objective | None = None,
-    note: Callable[[int, str], None] = lambda done, words: None,
+    reporter: Reporter,
+    objective: Callable[[WorldModel], Objective] | None = None,
 ) -> Learned:
-    """Learns from the training set; the validation set decides by the bound `chosen_by`.
-    objective: of the model, instead of the bound that is told."""
-    train, valid = music.splits["train"], some(music.splits["valid"], told.validation_rows)
-    asked = music._replace(splits=music.splits | {"valid": valid})
-    learner = Learner(model, music.kind, train, told, told.updates, seed, objective)
-    curve: list[tuple[int, float]] = []
-    chosen = ""
-    for part in np.array_split(np.arange(1, told.updates + 1), told.validations):
-        for update in part.tolist():
-            note(update, f"loss {learner.update()['nats']:.3f} nats per frame{chosen}")
-        if len(part):
-            nats = learner.validate(
-                lambda model: whole_nats(model, asked, "valid", chosen_by, CHOOSING_PARTICLES)
-            )
-            curve.append((update, nats))
-            chosen = f", best in validation {learner.best_nats:.3f}"
-    best = min(curve, key=lambda choice: choice[1])
-    return Learned(learner.best, *best, curve)
+    """Learns from the training set; whole recordings of the validation set decide, by the bound
+    `chosen_by`. objective: of the model, instead of the recipe's."""
+    valid = some(music.splits["valid"], recipe.learning.validation_rows)
+
+    def nats(model: WorldModel) -> float:
+        return whole_nats(model, music.modality, valid, chosen_by, CHOOSING_PARTICLES)
+
+    train = music.splits["train"]
+    given = title, recipe, music.modality, train, None, seed, reporter
+    return learn(*given, objective=objective, score=nats, at_most=True)
 
 
 def run(settings: MusicSettings, reporter: Reporter) -> list[dict[str, Any]]:
     """Trains models on some sets, on one thread, and scores them; figures of each set."""
     torch.set_num_threads(1)
-    seed, bounds = settings.seed, settings.bounds
+    seed, bounds = settings.seed, settings.bound
     every = [read(settings.data, name) for name in settings.set]  # before any is learned
-    particles = 4 if settings.quick else settings.particles
+    particles = 4 if settings.quick else settings.bound_particles
     rows: dict[str, list[dict[str, Any]]] = {music.name: [] for music in every}
     with stoppable(reporter):
         for music in every:
@@ -256,14 +221,12 @@ def measure(
 ) -> dict[str, Any]:
     """One row: a model trained by a recipe, what it makes of the test set, and what it plays."""
     begun = (time.monotonic(), time.process_time())
-    torch.manual_seed(seed)
-    model = model_of(music.kind, recipe.model)
-    told = fitting(model, music, recipe.learning, seed)
     title = f"{name} on {music.name}"
-    with reporter.stage(f"learning {title}", told.updates, 0, "updates") as stage:
-        learned = learn(model, music, told, seed, told.bound, note=stage.update)
+    learned = learn_music(title, recipe, music, seed, recipe.learning.objective, reporter)
     seconds, busy = time.monotonic() - begun[0], time.process_time() - begun[1]
-    by_bound = score(learned.model, music, particles, title, reporter, bounds)
+    test = music.splits["test"]
+    given = learned.model, music.modality, test, particles, seed, title, reporter
+    by_bound = score(*given, bounds)
     best = min(by_bound, key=by_bound.__getitem__)
     return {
         "model": name,
@@ -272,57 +235,22 @@ def measure(
         "by_bound": by_bound,
         "valid_nats": learned.nats,
         "update": learned.update,
-        "updates": told.updates,
+        "updates": learned.updates,
         "train_seconds": seconds,
         "processor_seconds": busy,
-        "generated": generated(learned.model, music.kind, seed),
+        "generated": generated(learned.model, music.modality, seed),
         "recipe": asdict(recipe),
     }
 
 
-def fitting(
-    model: WorldModel, music: Music, told: SequenceLearningConfig, seed: int
-) -> SequenceLearningConfig:
-    """The same with no more updates than its minutes allow, if it has any; the model is as it
-    was."""
-    if not told.minutes:
-        return told
-    with OwnNoise(seed)():
-        tried = copy.deepcopy(model)
-        learner = Learner(tried, music.kind, music.splits["train"], told, told.updates, seed)
-        return replace(told, updates=min(told.updates, updates_within(told.minutes, learner)))
-
-
-def score(
-    model: WorldModel,
-    music: Music,
-    particles: int,
-    title: str,
-    reporter: Reporter,
-    bounds: Sequence[str] = tuple(BOUNDS),
-) -> dict[str, float]:
-    """The loss on the test set by each bound, nats a frame; {"exact": ...} without latents."""
-    if not model.initial_state(1).core.latent.shape[-1]:
-        exact = whole_nats(model, music, "test")
-        reporter.say(f"scoring {title}: exact {exact:.3f}")
-        return {"exact": exact}
-    found = {}
-    with reporter.stage(f"scoring {title}", len(bounds), 0, "bounds") as stage:
-        for number, bound in enumerate(bounds, 1):
-            draws = min(particles, ELBO_DRAWS) if bound == "elbo" else particles
-            found[bound] = whole_nats(model, music, "test", bound, draws)
-            stage.update(number, f"{bound} {found[bound]:.3f}")
-    return found
-
-
-def generated(model: WorldModel, kind: Midi, seed: int) -> dict[str, float]:
+def generated(model: WorldModel, modality: Midi, seed: int) -> dict[str, float]:
     """What a model plays by itself, beside the training set; `pitch_class_tv`: how far apart the
     histograms of pitch classes are, in total variation."""
     with OwnNoise(seed)():
-        notes, apart = kind.beside(dream(model, kind, DREAMT_FRAMES, DREAMS))
+        notes, apart = modality.beside(dream(model, modality, DREAMT_FRAMES, DREAMS))
     return {
         "notes_a_frame": notes,
-        "corpus_notes_a_frame": float(kind.rates.sum()),
+        "corpus_notes_a_frame": float(modality.rates.sum()),
         "pitch_class_tv": apart,
     }
 

@@ -215,10 +215,10 @@ class MusicSettings:
     """The folder that holds JSB_Chorales.npz and its like."""
     seed: int = 0
     """Of everything that is random."""
-    bounds: tuple[BoundName, ...] = BOUND_NAMES
+    bound: tuple[BoundName, ...] = BOUND_NAMES
     """What models with latents are scored by; the best counts."""
-    particles: int = 128
-    """Of those bounds."""
+    bound_particles: int = 128
+    """K of those bounds."""
     minutes: float = 0.0
     """Learn for about so long each, at most; 0: all the updates that were found good."""
     quick: bool = False
@@ -227,9 +227,9 @@ class MusicSettings:
     """Print one JSON list, of the sets, and nothing else."""
 
     def __post_init__(self) -> None:
-        if not self.set or not self.models or not self.bounds:
-            raise ValueError("--set, --models and --bounds are one or more")
-        positive(self, "particles")
+        if not self.set or not self.models or not self.bound:
+            raise ValueError("--set, --models and --bound are one or more")
+        positive(self, "bound_particles")
         not_negative(self, "minutes")
 
 
@@ -322,7 +322,7 @@ class SpeechSettings:
     """This one alone."""
     minutes: float = 0.0
     """Learn for about so long each, instead of the updates that were found good."""
-    bounds: tuple[BoundName, ...] = BOUND_NAMES
+    bound: tuple[BoundName, ...] = BOUND_NAMES
     """What models with latents are scored by; the best counts."""
     quick: bool = False
     """Make everything so small that it ends within seconds: to try an installation."""
@@ -332,8 +332,8 @@ class SpeechSettings:
     def __post_init__(self) -> None:
         positive(self, "seeds")
         not_negative(self, "minutes")
-        if not self.models or not self.bounds:
-            raise ValueError("--models and --bounds are one or more")
+        if not self.models or not self.bound:
+            raise ValueError("--models and --bound are one or more")
         if self.seed is not None:
             not_negative(self, "seed")
 

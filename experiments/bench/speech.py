@@ -23,31 +23,17 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from worldmodel import BOUNDS, Episodes, WorldModel
-from worldmodel.experiments.bench.music import ELBO_DRAWS, Recipe
+from worldmodel import Episodes, SequenceLearningConfig, SequenceModelConfig
+from worldmodel.experiments.bench.sequences import Recipe, learn, score
 from worldmodel.experiments.bench.settings import SpeechSettings
 from worldmodel.experiments.bench.table import bound_name, table
 from worldmodel.experiments.measure.scores import DENSITIES
 from worldmodel.experiments.recordings.audio import NOISE, Audio
-from worldmodel.experiments.recordings.config import (
-    AudioDataConfig,
-    SequenceLearningConfig,
-    SequenceModelConfig,
-    quick_recordings,
-)
-from worldmodel.experiments.recordings.learning import (
-    Learner,
-    Validation,
-    frame_nats,
-    model_of,
-    scored,
-    standardise,
-    updates_within,
-)
-from worldmodel.experiments.recordings.shelf import as_episodes, examples
+from worldmodel.experiments.recordings.config import AudioDataConfig, quick_recordings
 from worldmodel.experiments.runs.interruption import stoppable
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError
+from worldmodel.sequence_model.modality import as_episodes
 
 FILE = "fsdd.npz"
 ARRAYS = ("wave", "length", "index", "rate")
@@ -58,13 +44,13 @@ LAGS = 16
 PARTICLES = 100
 
 
-RNN = SequenceModelConfig(hidden=256, decoder_hidden=256, head="normal")
+RNN = SequenceModelConfig(hidden_size=256, decoder_hidden=256, head="normal")
 VRNN = replace(RNN, core="vrnn", latent=64, latent_hidden=256)
 LEARNING = SequenceLearningConfig(
     updates=4_000,
     window=100,  # frames; the longest recording has 91
     learning_rate=0.002,
-    averaging=0.995,
+    ema_decay=0.995,
 )
 RECIPES = {
     "rnn-gauss": Recipe(RNN, LEARNING),
@@ -80,7 +66,7 @@ RECIPES = {
 class Speech(NamedTuple):
     """The recordings."""
 
-    kind: Audio  # that knows mean and standard deviation of the training set
+    modality: Audio  # that knows mean and standard deviation of the training set
     splits: dict[str, Episodes]  # train, valid, test
 
 
@@ -117,10 +103,10 @@ def read(folder: Path) -> Speech:
             f"{path} has {sum(map(len, by_split['train']))} frames to learn from, expected more "
             f"than {2 * FRAME}: the covariance of {FRAME} samples is estimated from them"
         )
-    told = AudioDataConfig((str(path),), rate=rate, frame=FRAME)
-    kind = Audio(told, {})
-    splits = {split: as_episodes(kind, found) for split, found in by_split.items()}
-    return Speech(Audio(told, kind.facts_of(splits["train"])), splits)
+    data = AudioDataConfig((str(path),), rate=rate, frame=FRAME)
+    modality = Audio(data, {})
+    splits = {split: as_episodes(modality, found) for split, found in by_split.items()}
+    return Speech(Audio(data, modality.statistics_of(splits["train"])), splits)
 
 
 def _checked(
@@ -178,8 +164,8 @@ Pair = tuple[np.ndarray, np.ndarray]  # of the training set, and of the test set
 
 def _standard(speech: Speech, split: str) -> list[np.ndarray]:
     """Its recordings, standardised by the training set, float64 [T, FRAME] each."""
-    episodes, facts = speech.splits[split], speech.kind.facts
-    frames = (episodes.columns["observation"].astype(np.float64) - facts["mean"]) / facts["std"]
+    episodes, known = speech.splits[split], speech.modality.statistics
+    frames = (episodes.columns["observation"].astype(np.float64) - known["mean"]) / known["std"]
     return np.split(frames, episodes.starts[1:])
 
 
@@ -225,7 +211,7 @@ def run(settings: SpeechSettings, reporter: Reporter) -> dict[str, Any]:
     """Trains models with each of the seeds, for as many updates as their recipes say or for about
     so many minutes each, on one thread, and scores them."""
     torch.set_num_threads(1)
-    speech, models, bounds = read(settings.data), settings.models, settings.bounds
+    speech, models, bounds = read(settings.data), settings.models, settings.bound
     particles = 4 if settings.quick else PARTICLES
     rows: list[dict[str, Any]] = []
     with stoppable(reporter):
@@ -265,9 +251,12 @@ def measure(
     """One row: a model that learned by a recipe, and what it makes of the test set."""
     title = f"{name}, seed {seed}"
     begun = (time.monotonic(), time.process_time())
-    learned = learn(recipe, speech, seed, title, reporter)
+    splits = speech.splits
+    train, valid, test = (splits[split] for split in ("train", "valid", "test"))
+    learned = learn(title, recipe, speech.modality, train, valid, seed, reporter)
     seconds, busy = time.monotonic() - begun[0], time.process_time() - begun[1]
-    by_bound = score(learned.model, speech, particles, title, reporter, bounds)
+    given = learned.model, speech.modality, test, particles, seed, title, reporter
+    by_bound = score(*given, bounds)
     best = min(by_bound, key=by_bound.__getitem__)
     return {
         "model": name,
@@ -284,71 +273,6 @@ def measure(
         "processor_seconds": busy,
         "recipe": asdict(recipe),
     }
-
-
-class Learned(NamedTuple):
-    """A model that has learned, and how it went, in nats a frame."""
-
-    model: WorldModel  # with the average of its weights that did best in validation
-    update: int  # that it is from
-    updates: int
-    nats: float  # of the validation set
-    train_nats: float  # of the updates before the last validation
-
-
-def learn(recipe: Recipe, speech: Speech, seed: int, title: str, reporter: Reporter) -> Learned:
-    """Learns from the training set; the validation set decides by the bound that is learned. All
-    that is random comes from the seed, whatever was learned before."""
-    told, (train, valid) = recipe.learning, (speech.splits[s] for s in ("train", "valid"))
-
-    def learner(updates: int) -> Learner:
-        torch.manual_seed(seed)
-        model = model_of(speech.kind, recipe.model)
-        standardise(model, examples(train))
-        return Learner(model, speech.kind, train, told, updates, seed)
-
-    updates = told.updates
-    if told.minutes:
-        updates = updates_within(told.minutes, learner(updates))
-    learning = learner(updates)
-    validation = Validation(speech.kind, valid, told, seed)
-    best = 0
-    nats: list[float] = []
-    with reporter.stage(f"learning {title}", updates, 0, "updates") as stage:
-        for part in np.array_split(np.arange(1, updates + 1), min(updates, told.validations)):
-            nats = []
-            for update in part.tolist():
-                nats.append(learning.update()["nats"])
-                stage.update(update, f"loss {nats[-1]:.1f}, validation {learning.best_nats:.1f}")
-            if learning.validate(validation) == learning.best_nats:
-                best = update
-    return Learned(learning.best, best, updates, learning.best_nats, float(np.mean(nats)))
-
-
-def score(
-    model: WorldModel,
-    speech: Speech,
-    particles: int,
-    title: str,
-    reporter: Reporter,
-    bounds: Sequence[str] = tuple(BOUNDS),
-) -> dict[str, float]:
-    """The loss on whole recordings by each bound, nats a frame; {"exact": ...} without latents."""
-
-    def nats(bound: str, particles: int) -> float:
-        return frame_nats(
-            list(scored(model, speech.kind, speech.splits["test"], bound, particles))
-        )[0]
-
-    if not model.initial_state(1).core.latent.shape[-1]:
-        return {"exact": nats("elbo", 1)}
-    found = {}
-    with reporter.stage(f"scoring {title}", len(bounds), 0, "bounds") as stage:
-        for number, bound in enumerate(bounds, 1):
-            draws = min(particles, ELBO_DRAWS) if bound == "elbo" else particles
-            found[bound] = nats(bound, draws)
-            stage.update(number, f"{bound} {found[bound]:.1f}")
-    return found
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

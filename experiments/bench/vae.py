@@ -24,19 +24,19 @@ from worldmodel import WorldModel, as_recordings, log_prob, lower_bound
 from worldmodel.experiments.bench.settings import VAESettings
 from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.images.config import VAELearningConfig, VAEModelConfig
-from worldmodel.experiments.images.training import Learner, model_of, updates_within
+from worldmodel.experiments.images.training import training_on
 from worldmodel.experiments.runs.interruption import stoppable
-from worldmodel.image_batches import Batches, HeldImages, binarise
-from worldmodel.progress import Reporter, StageProgress
+from worldmodel.image_batches import binarise
+from worldmodel.progress import Reporter, StageProgress, UpdatesReport
 from worldmodel.run_folder import RunError
 
 FILE = "mnist.npz"
-MODEL = VAEModelConfig(likelihood="bernoulli", latent=50)
+MODEL = VAEModelConfig(vae_likelihood="bernoulli", vae_latent=50)
 LEARNING = VAELearningConfig(precision="bfloat16")
 RECIPES = {
     "vae": LEARNING,
-    "vae-5": replace(LEARNING, particles=5),
-    "iwae-5": replace(LEARNING, particles=5, bound="iwae"),
+    "vae-5": replace(LEARNING, num_particles=5),
+    "iwae-5": replace(LEARNING, num_particles=5, objective="iwae"),
 }
 PUBLISHED = {"vae-5": 86.47, "iwae-5": 85.54}  # table 1, one layer, k = 5: nats
 TOGETHER = 8  # digits whose likelihood is estimated at once
@@ -56,11 +56,11 @@ def run(settings: VAESettings, reporter: Reporter) -> dict[str, Any]:
     with stoppable(reporter):
         for seed in settings.chosen_seeds:
             for name in settings.models:
-                told = replace(RECIPES[name], batch=8) if quick else RECIPES[name]
+                learning = replace(RECIPES[name], minutes=minutes)
+                if quick:
+                    learning = replace(learning, minutes=0.0, updates=3, batch_size=8)
                 begun = (time.monotonic(), time.process_time())
-                model, updates = learn(
-                    name, told, train, seed, 0.0 if quick else minutes, reporter
-                )
+                model, updates = learn(f"{name}, seed {seed}", learning, train, seed, reporter)
                 seconds, busy = time.monotonic() - begun[0], time.process_time() - begun[1]
                 elbo = torch.cat([_elbo(model, part) for part in binary.split(500)])
                 with reporter.stage(f"scoring {name}", digits, 0, "digits") as stage:
@@ -112,30 +112,15 @@ def read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def learn(
-    name: str,
-    told: VAELearningConfig,
-    images: np.ndarray,
-    seed: int,
-    minutes: float,
-    reporter: Reporter,
+    title: str, learning: VAELearningConfig, images: np.ndarray, seed: int, reporter: Reporter
 ) -> tuple[WorldModel, int]:
-    """A model that learned for so many minutes (0: for a few updates), and its updates."""
-
-    def parts() -> tuple[Learner, Batches]:
-        torch.manual_seed(seed)
-        batches = Batches(
-            [HeldImages(images)], told.batch, len(images), seed=seed, truth="dynamic"
-        )
-        return Learner(model_of(batches.shape, MODEL), told, 3), batches
-
-    updates = updates_within(minutes, *parts()) if minutes else 3
-    learner, batches = parts()
-    learner.updates = updates
-    with reporter.stage(f"learning {name}, seed {seed}", updates, 0, "updates") as stage:
-        for done in range(1, updates + 1):
-            metrics = learner.update(next(batches))
-            stage.update(done, f"loss {metrics['nats']:.2f} nats per digit")
-    return learner.finish(), updates
+    """A model that has learned, and its updates."""
+    training = training_on(images, MODEL, learning, seed)
+    training.extend()
+    updates = training.stages[0].units
+    with reporter.stage(f"learning {title}", updates, 0, "updates") as stage:
+        training.run(UpdatesReport(stage))
+    return training.model, updates
 
 
 def _elbo(model: WorldModel, images: Tensor) -> Tensor:

@@ -43,12 +43,38 @@ _GAME = {
     "--updates": "--first-updates and --update-ratio",
     "--games": "--episodes",
 }
+_LEARNED = {
+    "--bound": "--objective",
+    "--particles": "--num-particles",
+    "--batch": "--batch-size",
+    "--averaging": "--ema-decay",
+}
+_RECORDINGS = _LEARNED | {
+    "--hidden": "--hidden-size (of the recurrence; --decoder-hidden is the decoder's)",
+    "--deafness": "--input-dropout",
+    "--products": "--matmul-precision (exact is highest, fast is medium)",
+}
+_VAE = _LEARNED | {
+    **{
+        f"--{name}": f"--vae-{name}" for name in ("latent", "hidden", "width", "likelihood", "std")
+    },
+    "--beta": "--kl-weight",
+    "--half-beta-cycle": "--kl-cycle",
+    "--batch-freeze": "--kl-delay",
+    "--scale-losses": "--kl-weight (of the number of pixel values divided by --vae-latent)",
+}
+_SCORED = {"--bounds": "--bound", "--particles": "--bound-particles"}
 _RL = _MODEL | _LEARNING | _POLICY | _COLLECTION | _IMAGES
 
 RENAMED: dict[str, dict[str, str]] = {
     "train control": {**_RL, "--averaging": "--policy-ema-decay (of the model: --ema-decay)"},
     "train toy-game": _RL | _GAME,
+    **dict.fromkeys(("train text", "train audio", "train midi", "train strokes"), _RECORDINGS),
+    "train vae": _VAE,
+    "evaluate": _SCORED,
     "bench control": {"--copies": "--num-envs"},
+    "bench music": _SCORED,
+    "bench speech": _SCORED,
 }
 """By command: old names, and the new ones."""
 

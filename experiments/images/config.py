@@ -1,10 +1,10 @@
-"""What the experiment with images can be told; see `worldmodel.options`."""
+"""The options of the experiment on images; see `worldmodel.options`."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
 from worldmodel.names import ObjectiveName
-from worldmodel.options import positive
+from worldmodel.options import below_one, check_kl, not_negative, positive
 
 
 @dataclass(frozen=True)
@@ -40,21 +40,21 @@ class ImagesConfig:
 class VAEModelConfig:
     """The convolutional variational autoencoder."""
 
-    latent: int = 50
+    vae_latent: int = 50
     """Numbers of a code."""
-    hidden: int = 256
+    vae_hidden: int = 256
     """Units between convolutions and code, both ways."""
-    width: int = 16
+    vae_width: int = 16
     """Channels at the highest resolution; they double with each halving, up to four times."""
-    likelihood: Literal["mse", "bernoulli", "discretised-logistic"] = "discretised-logistic"
+    vae_likelihood: Literal["mse", "bernoulli", "discretised-logistic"] = "discretised-logistic"
     """Of pixels: a Gaussian of fixed scale, truth values, or a mass over the 256 levels."""
-    std: float = 0.1
+    vae_std: float = 0.1
     """Of mse, as a share of the full brightness."""
     first_activation: bool = True
     """Put a nonlinearity behind the first layer, too."""
 
     def __post_init__(self) -> None:
-        positive(self, "latent", "hidden", "width", "std")
+        positive(self, "vae_latent", "vae_hidden", "vae_width", "vae_std")
 
 
 @dataclass(frozen=True)
@@ -65,47 +65,33 @@ class VAELearningConfig:
     """Updates of the model."""
     minutes: float = 0.0
     """Learn for about so long instead, at the speed that is measured at first."""
-    batch: int = 128
+    batch_size: int = 128
     """Images of an update."""
     learning_rate: float = 0.003
-    """Adam's, at first; it falls along a cosine."""
-    bound: ObjectiveName = "elbo"
-    """What is maximised: the mean of the particles' bounds (elbo), or their importance-weighted
-    one (iwae)."""
-    particles: int = 1
+    """Adam's, at first; it falls along a cosine to a fiftieth."""
+    objective: ObjectiveName = "elbo"
+    """By its name in `worldmodel.OBJECTIVES`: the mean of the particles' bounds (elbo), or their
+    importance-weighted one (iwae)."""
+    num_particles: int = 1
     """Draws of each image's code."""
-    beta: float = 1.0
-    """Weight of the KL divergence, its target (elbo only, as the next three)."""
-    half_beta_cycle: int = 0
-    """Updates within which the weight rises from 0 to its target, and for as many it stays there,
-    over and over; 0: it is at its target from the beginning."""
-    batch_freeze: int = 0
-    """Updates before the first such cycle, with a weight of 0."""
-    scale_losses: bool = False
-    """Divide the reconstruction by the number of pixel values and the KL divergence by the size
-    of a code. Metrics stay in nats an image."""
-    averaging: float = 0.998
-    """Decay of the average of the weights, which learning ends with."""
+    kl_weight: float = 1.0
+    """Weight of the KL divergence (elbo only, as all that follow; no metric contains it)."""
+    kl_warmup: int = 0
+    """Updates within which that weight rises from 0, in a line."""
+    kl_cycle: int = 0
+    """Updates within which it rises, and for as many is flat, over and over; 0: it rises once."""
+    kl_delay: int = 0
+    """Updates before the first cycle, with a weight of 0."""
+    ema_decay: float = 0.998
+    """Decay of an average of the weights, which learning ends with; 0: none."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of large products; weights are float32 anyway."""
+    """Of large products while learning; weights are float32 anyway."""
 
     def __post_init__(self) -> None:
-        positive(self, "updates", "batch", "learning_rate", "particles")
-        for name in ("minutes", "beta", "half_beta_cycle", "batch_freeze"):
-            given = getattr(self, name)
-            if given < 0:
-                raise ValueError(f"--{name.replace('_', '-')} must be 0 or more, got {given}")
-        if self.batch_freeze and not self.half_beta_cycle:
-            raise ValueError(
-                "--batch-freeze comes before the first cycle: give --half-beta-cycle, too"
-            )
-        if self.bound != "elbo" and (self.beta != 1 or self.half_beta_cycle or self.scale_losses):
-            raise ValueError(
-                f"--bound {self.bound} has no KL divergence to weigh: leave out --beta, "
-                "--half-beta-cycle and --scale-losses, or maximise the elbo"
-            )
-        if not 0 <= self.averaging < 1:
-            raise ValueError(f"--averaging must be 0 or more and below 1, got {self.averaging}")
+        positive(self, "updates", "batch_size", "learning_rate", "num_particles")
+        not_negative(self, "minutes")
+        below_one(self, "ema_decay")
+        check_kl(self)
 
 
 @dataclass(frozen=True)
@@ -124,5 +110,4 @@ class VAEConfig:
 
     def __post_init__(self) -> None:
         positive(self, "threads", "checkpoint_seconds")
-        if self.seed < 0:
-            raise ValueError(f"--seed must be 0 or more, got {self.seed}")
+        not_negative(self, "seed")

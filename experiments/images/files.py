@@ -228,7 +228,7 @@ def _choose(path: Path, archive: zipfile.ZipFile, array: str) -> str:
     return found[0]
 
 
-def images_of(told: ImagesConfig) -> list[Prepared]:
+def images_of(config: ImagesConfig) -> list[Prepared]:
     """What a configuration names, resized and made grey as it says."""
-    found = open_images(Path(told.images), told.array)
-    return [Prepared(images, told.size, told.grayscale) for images in found]
+    found = open_images(Path(config.images), config.array)
+    return [Prepared(images, config.size, config.grayscale) for images in found]

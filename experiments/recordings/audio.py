@@ -13,14 +13,14 @@ from worldmodel import EpisodeSource
 from worldmodel.experiments.data.readers.audio import SUFFIXES, read_audio
 from worldmodel.experiments.data.readers.audio_out import draw_spectrogram, write_wav
 from worldmodel.experiments.data.readers.files import OnError, Recording, files_of, readable
-from worldmodel.experiments.recordings.kind import Kind, Report
+from worldmodel.experiments.recordings.modality import FileModality, Report
 
 NOISE = 0  # seed of what integers are dequantised by: a file is the same whenever it is read
 
 
-class Audio(Kind):
-    """facts: {"mean", "std"}: of the samples that are learned from; figures are of samples that
-    are standardised by them."""
+class Audio(FileModality):
+    """statistics: {"mean", "std"} of the samples that are learned from; figures are of samples
+    that are standardised by them."""
 
     frame = "frame"
     default_head = "autoregressive"
@@ -41,7 +41,7 @@ class Audio(Kind):
         files = files_of([Path(path) for path in paths], self.suffixes)
         return readable(files, read, on_error, report)
 
-    def facts_of(self, train: EpisodeSource) -> dict[str, Any]:
+    def statistics_of(self, train: EpisodeSource) -> dict[str, Any]:
         count, total, squares = 0, 0.0, 0.0
         for part in train.portions():
             samples = part.columns["observation"].astype(np.float64)
@@ -52,7 +52,7 @@ class Audio(Kind):
         return {"mean": mean, "std": math.sqrt(squares / count - mean**2)}
 
     def correction(self, observation: np.ndarray) -> float:
-        return self.data.frame * math.log(self.facts["std"])
+        return self.data.frame * math.log(self.statistics["std"])
 
     def write(self, samples: list[np.ndarray], stem: Path, report: Report) -> list[Path]:
         files = []

@@ -1,17 +1,12 @@
-"""What the experiments on recordings can be told; see `worldmodel.options`."""
+"""The options of the experiments on recordings; see `worldmodel.options`."""
 
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from worldmodel.names import (
-    BoundName,
-    CoreName,
-    HeadName,
-    ObjectiveName,
-    RecurrenceName,
-)
+from worldmodel import SequenceConfig, SequenceLearningConfig, SequenceModelConfig
+from worldmodel.names import BoundName
 from worldmodel.options import below_one, not_negative, positive
 
 OnError = Literal["stop", "skip"]
@@ -19,89 +14,8 @@ LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz, of sound
 
 
 @dataclass(frozen=True)
-class SequenceModelConfig:
-    """The model of sequences."""
-
-    core: CoreName = "rnn"
-    """The sequence core: rnn, independent, vrnn, srnn, rssm, or one of a plugin."""
-    hidden: int = 128
-    """Units of the recurrence."""
-    layers: int = 1
-    """Of the recurrence."""
-    recurrence: RecurrenceName = "default"
-    """What the memory is made of: gru, lstm, normalised-gru, skip-gru, or the core's own
-    (default)."""
-    latent: int = 32
-    """Size of a frame's latent (not rnn)."""
-    latent_hidden: int = 64
-    """Units between the memory and the latent's parameters (not rnn)."""
-    smoothing: bool = True
-    """Let the posterior read the frames to come (srnn and independent only); fivo wants one that
-    does not."""
-    history: int = 1
-    """Frames before it that a frame's context holds."""
-    head: HeadName = "default"
-    """The last layer, by its name in worldmodel.HEADS, such as normal, mixture, full-normal or
-    autoregressive for numbers, and bernoulli, subset or nade for pitches."""
-    head_options: str = "{}"
-    """The head's own, as JSON."""
-    decoder_hidden: int = 128
-    """Units between the memory and the head."""
-    deafness: float = 0.0
-    """The share of what is heard of the frame before that training leaves out."""
-    dropout: float = 0.0
-    """The share of features that the head does not get to read, in training."""
-
-    def __post_init__(self) -> None:
-        positive(self, "hidden", "layers", "latent", "latent_hidden", "history", "decoder_hidden")
-        below_one(self, "deafness", "dropout")
-
-
-@dataclass(frozen=True)
-class SequenceLearningConfig:
-    """How it learns."""
-
-    updates: int = 5_000
-    """Updates of the model."""
-    minutes: float = 0.0
-    """Learn for about so long instead, at the speed that is measured at first."""
-    bound: ObjectiveName = "elbo"
-    """What is maximised: elbo, iwae or fivo (without latents all three are the likelihood)."""
-    particles: int = 1
-    """Draws of each latent."""
-    batch: int = 32
-    """Pieces that are read side by side."""
-    window: int = 64
-    """Frames of a window. What was remembered is carried from window to window, but not by fivo;
-    gradients are not."""
-    piece: int = 2_048
-    """Frames that are read in order, at most, before another place is begun at."""
-    learning_rate: float = 0.003
-    """Adam's, at first; it falls along a cosine to a fiftieth."""
-    weight_decay: float = 0.0
-    """Adam's, decoupled."""
-    clip_norm: float = 1.0
-    """Longer gradients are made so long."""
-    averaging: float = 0.99
-    """Decay of the average of the weights, which is what is validated and kept."""
-    products: Literal["exact", "fast"] = "fast"
-    """Matrix products while learning: fast is twice as fast on processors of AMD, and rounds to
-    bfloat16 where a processor has units for that. Scores are always exact."""
-    validations: int = 20
-    """How often the average is validated; the best is kept."""
-    validation_rows: int = 50_000
-    """Frames that it is validated on, at most."""
-
-    def __post_init__(self) -> None:
-        positive(self, "updates", "particles", "batch", "window", "piece", "learning_rate")
-        positive(self, "clip_norm", "validations", "validation_rows")
-        not_negative(self, "minutes", "weight_decay")
-        below_one(self, "averaging")
-
-
-@dataclass(frozen=True)
 class FilesConfig:
-    """What to read."""
+    """The recordings."""
 
     data: tuple[str, ...]
     """Files, or folders of them."""
@@ -109,7 +23,7 @@ class FilesConfig:
     """The share of all frames, in whole recordings (of a single one, its end), that is not learned
     from but validated on (where files do not tell themselves)."""
     on_error: OnError = "stop"
-    """What to do about a file that cannot be read."""
+    """Stop at a file that cannot be read, or leave it out."""
 
     def __post_init__(self) -> None:
         positive(self, "held_out")
@@ -118,7 +32,7 @@ class FilesConfig:
 
 @dataclass(frozen=True)
 class TextDataConfig(FilesConfig):
-    """What to read: UTF-8."""
+    """The recordings: UTF-8."""
 
     data: Annotated[tuple[str, ...], tyro.conf.arg(name="corpus")]
     """Text files, or folders of .txt files."""
@@ -134,7 +48,7 @@ class TextDataConfig(FilesConfig):
 
 @dataclass(frozen=True)
 class AudioDataConfig(FilesConfig):
-    """What to read: .wav and .flac."""
+    """The recordings: .wav and .flac."""
 
     rate: int = 16_000
     """Samples a second; files of another rate are resampled."""
@@ -152,7 +66,7 @@ class AudioDataConfig(FilesConfig):
 
 @dataclass(frozen=True)
 class MidiDataConfig(FilesConfig):
-    """What to read: .mid, and piano rolls as .npz, .mat or .json."""
+    """The recordings: .mid, and piano rolls as .npz, .mat or .json."""
 
     steps_per_beat: int = 4
     """Steps of the piano roll a quarter note."""
@@ -176,7 +90,7 @@ class MidiDataConfig(FilesConfig):
 
 @dataclass(frozen=True)
 class StrokesDataConfig(FilesConfig):
-    """What to read: stroke-3 and stroke-5 as .npz, handwriting as .xml."""
+    """The recordings: stroke-3 and stroke-5 as .npz, handwriting as .xml."""
 
     exact: bool = False
     """Offsets are whole numbers, and each has a probability, not a density."""
@@ -193,9 +107,9 @@ class StrokesDataConfig(FilesConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class RecordingsConfig:
-    """What all kinds of recordings are told."""
+    """The options of all modalities."""
 
-    modality: ClassVar[str]  # its `Kind`, "module:Class"
+    modality: ClassVar[str]  # its `FileModality`, "module:Class"
     data: Any
     model: SequenceModelConfig = field(default_factory=SequenceModelConfig)
     learning: SequenceLearningConfig = field(default_factory=SequenceLearningConfig)
@@ -208,8 +122,12 @@ class RecordingsConfig:
 
     def __post_init__(self) -> None:
         positive(self, "threads", "checkpoint_seconds")
-        if self.seed < 0:
-            raise ValueError(f"--seed must be 0 or more, got {self.seed}")
+        not_negative(self, "seed")
+
+    @property
+    def sequence(self) -> SequenceConfig:
+        """The options of the model alone."""
+        return SequenceConfig(self.model, self.learning, self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,10 +137,12 @@ class TextConfig(RecordingsConfig):
     modality: ClassVar[str] = "worldmodel.experiments.recordings.text:Text"
     data: TextDataConfig
     model: SequenceModelConfig = field(
-        default_factory=lambda: SequenceModelConfig(hidden=512, decoder_hidden=256, dropout=0.25)
+        default_factory=lambda: SequenceModelConfig(
+            hidden_size=512, decoder_hidden=256, dropout=0.25
+        )
     )
     learning: SequenceLearningConfig = field(
-        default_factory=lambda: SequenceLearningConfig(window=128, averaging=0.995)
+        default_factory=lambda: SequenceLearningConfig(window=128, ema_decay=0.995)
     )
 
 
@@ -233,7 +153,7 @@ class AudioConfig(RecordingsConfig):
     modality: ClassVar[str] = "worldmodel.experiments.recordings.audio:Audio"
     data: AudioDataConfig
     model: SequenceModelConfig = field(
-        default_factory=lambda: SequenceModelConfig(hidden=256, decoder_hidden=256)
+        default_factory=lambda: SequenceModelConfig(hidden_size=256, decoder_hidden=256)
     )
 
 
@@ -244,7 +164,7 @@ class MidiConfig(RecordingsConfig):
     modality: ClassVar[str] = "worldmodel.experiments.recordings.midi:Midi"
     data: MidiDataConfig
     model: SequenceModelConfig = field(
-        default_factory=lambda: SequenceModelConfig(deafness=0.3, dropout=0.1)
+        default_factory=lambda: SequenceModelConfig(input_dropout=0.3, dropout=0.1)
     )
 
 
@@ -255,21 +175,21 @@ class StrokesConfig(RecordingsConfig):
     modality: ClassVar[str] = "worldmodel.experiments.recordings.strokes:Strokes"
     data: StrokesDataConfig
     model: SequenceModelConfig = field(
-        default_factory=lambda: SequenceModelConfig(hidden=256, decoder_hidden=128)
+        default_factory=lambda: SequenceModelConfig(hidden_size=256, decoder_hidden=128)
     )
     learning: SequenceLearningConfig = field(
-        default_factory=lambda: SequenceLearningConfig(batch=64)
+        default_factory=lambda: SequenceLearningConfig(batch_size=64)
     )
 
 
 def quick_recordings(config: Any) -> Any:
     """The same made so small that it ends within seconds and learns next to nothing."""
-    model = replace(config.model, hidden=8, latent=4, latent_hidden=8, decoder_hidden=8)
+    model = replace(config.model, hidden_size=8, latent=4, latent_hidden=8, decoder_hidden=8)
     learning = replace(
         config.learning,
         updates=6,
         minutes=0.0,
-        batch=2,
+        batch_size=2,
         window=8,
         validations=2,
         validation_rows=100,
@@ -279,26 +199,27 @@ def quick_recordings(config: Any) -> Any:
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """How likely recordings are."""
+    """The evaluation of a run: how likely recordings are."""
 
     data: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--corpus"])] = ()
     """Other recordings than those that the run held out: files or folders."""
     bound: BoundName = "iwae"
-    """Which bound (without latents all three are the likelihood)."""
-    particles: int = 16
+    """What is reported, by its name in `worldmodel.BOUNDS` (without latents all are the
+    likelihood)."""
+    bound_particles: int = 16
     """K of that bound."""
     on_error: OnError = "stop"
-    """What to do about a file that cannot be read."""
+    """Stop at a file that cannot be read, or leave it out."""
     each: bool = False
     """List every recording; of text, every line."""
 
     def __post_init__(self) -> None:
-        positive(self, "particles")
+        positive(self, "bound_particles")
 
 
 @dataclass(frozen=True)
 class GenerateConfig:
-    """What is to be dreamt."""
+    """Recordings to be dreamt."""
 
     length: int = 1_000
     """Frames (characters of text) of each sample, those of the prompt left out."""

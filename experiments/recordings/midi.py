@@ -29,24 +29,25 @@ from worldmodel.experiments.data.readers.piano_roll import (
     total_variation,
 )
 from worldmodel.experiments.data.readers.roll_files import ROLL_SUFFIXES, read_rolls
-from worldmodel.experiments.recordings.kind import NOBODY, Kind, Report
+from worldmodel.experiments.recordings.modality import FileModality, Report
+from worldmodel.sequence_model.modality import NOBODY
 
 RATE = 22_050  # samples a second of the sound of a score
 WITH_RATES = ("bernoulli", "nade", "subset")  # heads that can begin with how often pitches sound
 
 
-class Midi(Kind):
-    """facts: {"rates"}: how often each pitch sounds a step in what is learned from, [P]; half a
-    step with it and half a one without are counted too, so that no rate is 0 or 1."""
+class Midi(FileModality):
+    """statistics: {"rates"}, how often each pitch sounds a step in what is learned from, [P]; half
+    a step with it and half a one without are counted too, so that no rate is 0 or 1."""
 
     frame = "step"
     default_head = "nade"
     suffixes = (*MIDI_SUFFIXES, *ROLL_SUFFIXES)
 
-    def __init__(self, data: Any, facts: dict[str, Any]):
-        super().__init__(data, facts)
+    def __init__(self, data: Any, statistics: dict[str, Any]):
+        super().__init__(data, statistics)
         self.pitches = data.high - data.low + 1
-        self.rates = np.array(facts.get("rates", [0.5] * self.pitches))
+        self.rates = np.array(statistics.get("rates", [0.5] * self.pitches))
         if data.beats:
             self.metronome = Metronome(data.steps_per_beat, data.beats)
 
@@ -61,17 +62,17 @@ class Midi(Kind):
     def recordings(
         self, paths: Sequence[str], on_error: OnError, report: Report
     ) -> Iterator[Recording]:
-        told = self.data
+        data = self.data
 
         def read(file: Path) -> Iterator[Recording]:
             if file.suffix.lower() in ROLL_SUFFIXES:
-                return read_rolls(file, told.low, told.high)
-            return read_midi(file, told.steps_per_beat, told.low, told.high)
+                return read_rolls(file, data.low, data.high)
+            return read_midi(file, data.steps_per_beat, data.low, data.high)
 
         files = files_of([Path(path) for path in paths], self.suffixes)
         return readable(files, read, on_error, report)
 
-    def facts_of(self, train: EpisodeSource) -> dict[str, Any]:
+    def statistics_of(self, train: EpisodeSource) -> dict[str, Any]:
         sounding = sum(part.columns["observation"].sum(0) for part in train.portions())
         return {"rates": ((sounding + 0.5) / (train.rows + 1)).tolist()}
 

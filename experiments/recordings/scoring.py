@@ -1,4 +1,4 @@
-"""How likely recordings are under a run's model."""
+"""The evaluation of runs of recordings: how likely recordings are under a model."""
 
 import math
 import tempfile
@@ -11,18 +11,18 @@ import torch
 from gymnasium import spaces
 from rich.table import Table
 
-from worldmodel import DiskStore, EpisodeSource, WorldModel
+from worldmodel import DiskStore, EpisodeSource
 from worldmodel.experiments.data.readers.files import Recording
 from worldmodel.experiments.measure.scores import DENSITIES
 from worldmodel.experiments.recordings.config import ScoreConfig
 from worldmodel.experiments.recordings.counting import MOST_ROWS, Ngrams, most_in_a_row, ngram_nats
-from worldmodel.experiments.recordings.dreaming import load
-from worldmodel.experiments.recordings.kind import Kind
-from worldmodel.experiments.recordings.learning import frame_nats, scored
-from worldmodel.experiments.recordings.shelf import Intake, held_out, shelf
+from worldmodel.experiments.recordings.modality import FileModality
+from worldmodel.experiments.recordings.model import RecordingsModel
+from worldmodel.experiments.recordings.storage import Writer, held_out
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.noise import OwnNoise
 from worldmodel.run_folder import RunError, RunFolder
+from worldmodel.sequence_model.scoring import frame_nats, has_latents, scored
 
 Note = Callable[[str, int, int], None]
 
@@ -32,81 +32,80 @@ def evaluate(
 ) -> dict[str, Any]:
     """The model's loss by a bound on the recordings that the run held out, or on others."""
     torch.set_num_threads(config_of(folder).threads)
-    model, kind = load(folder)
+    run = RecordingsModel.of_run(folder)
     if not settings.data:
         store = held_out(folder)
         names = [f"held out {number}" for number in range(len(store))]
-        return _evaluated(folder, model, kind, store, names, settings, note)
+        return _evaluated(run, store, names, settings, note)
     with tempfile.TemporaryDirectory() as place:  # there may be more than memory holds
         store = DiskStore(Path(place))
-        intake = Intake(kind, store)
+        writer = Writer(run.modality, store)
         names = []
         warnings: list[str] = []
-        for recording in kind.recordings(settings.data, settings.on_error, warnings.append):
-            intake.add(recording.observation)
+        read = run.modality.recordings(settings.data, settings.on_error, warnings.append)
+        for recording in read:
+            writer.add(recording.observation)
             names.append(recording.name)
-        intake.flush()
+        writer.flush()
         if not names:
             raise RunError(f"{', '.join(settings.data)}: nothing of it can be read")
-        result = _evaluated(folder, model, kind, store, names, settings, note)
+        result = _evaluated(run, store, names, settings, note)
         store.close()
     return result | {"warnings": warnings}
 
 
 def _evaluated(
-    folder: RunFolder,
-    model: WorldModel,
-    kind: Kind,
+    run: RecordingsModel,
     store: EpisodeSource,
     names: list[str],
     settings: ScoreConfig,
     note: Note,
 ) -> dict[str, Any]:
     """The same of the recordings in a store, which have names."""
-    with OwnNoise(config_of(folder).seed)():
-        scores = list(
-            scored(
-                model,
-                kind,
-                store,
-                settings.bound,
-                settings.particles,
-                lambda done, total: note(f"scoring {kind.frame}s", done, total),
-            )
-        )
+    model, modality, frame = run.model, run.modality, run.modality.frame
+    is_exact, particles = not has_latents(model), settings.bound_particles
+
+    def noted(done: int, total: int) -> None:
+        note(f"scoring {frame}s", done, total)
+
+    with OwnNoise(run.config.seed)():
+        scores = list(scored(model, modality, store, settings.bound, particles, noted))
     scores.sort(key=lambda score: score.episode)
     mean, error = frame_nats(scores)
-    has_latents = bool(model.initial_state(1).core.latent.shape[-1])
     result: dict[str, Any] = {
-        "frame": kind.frame,
-        f"nats_per_{kind.frame}": mean,
-        f"nats_per_{kind.frame}_se": None if math.isnan(error) else error,
-        **kind.figures(mean),
-        "bound": settings.bound if has_latents else "exact",
-        "particles": settings.particles if has_latents else 1,
+        "frame": frame,
+        f"nats_per_{frame}": mean,
+        f"nats_per_{frame}_se": None if math.isnan(error) else error,
+        **modality.figures(mean),
+        "bound": "exact" if is_exact else settings.bound,
+        "bound_particles": 1 if is_exact else particles,
         "recordings": len(store),
-        f"{kind.frame}s": store.rows,
-        "density": kind.has_density,
-        "scored": f"whole recordings, the first {kind.frame} too",
+        f"{frame}s": store.rows,
+        "density": modality.has_density,
+        "scored": f"whole recordings, the first {frame} too",
         "warnings": [],
     }
-    if kind.orders and shelf(folder, "train").rows <= MOST_ROWS:
-        result["counting"] = counted(kind, shelf(folder, "train"), store)
+    train = run.stores["train"]
+    if modality.orders and train.rows <= MOST_ROWS:
+        result["counting"] = counted(modality, train, store)
     if settings.each:
         result["each"] = []
         for score in scores:
             whole = store.select(np.array([score.episode])).columns["observation"]
-            result["each"] += kind.parts(Recording(whole, names[score.episode]), -score.log_prob)
+            recording = Recording(whole, names[score.episode])
+            result["each"] += modality.parts(recording, -score.log_prob)
     return result
 
 
-def counted(kind: Kind, train: EpisodeSource, store: EpisodeSource) -> dict[str, float]:
-    """What counting loses on the same recordings, nats a frame, by how many frames in a row."""
+def counted(
+    modality: FileModality, train: EpisodeSource, store: EpisodeSource
+) -> dict[str, float]:
+    """The losses of counting on the same recordings, nats a frame, by the order of n-grams."""
     learned, asked = (list(_codes(source)) for source in (train, store))
-    classes = cast(spaces.Discrete, kind.observation_space).n.item()
-    order = min(kind.orders, most_in_a_row(classes))
+    classes = cast(spaces.Discrete, modality.observation_space).n.item()
+    order = min(modality.orders, most_in_a_row(classes))
     ngrams = Ngrams(classes, order, learned)
-    nats = ngram_nats(ngrams, asked, [kind.correction(codes) for codes in asked])
+    nats = ngram_nats(ngrams, asked, [modality.correction(codes) for codes in asked])
     return {f"{n}-gram": value for n, value in enumerate(nats, 1)}
 
 

@@ -20,7 +20,7 @@ from worldmodel.experiments.data.readers.strokes import (
     SUFFIXES,
     read_strokes,
 )
-from worldmodel.experiments.recordings.kind import Kind, Report
+from worldmodel.experiments.recordings.modality import FileModality, Report
 
 MOST_CLASSES = 4_096  # that one categorical tells apart; more are pairs of x and the rest
 EMBEDDED = 64  # numbers that stand for a step of so many
@@ -29,7 +29,7 @@ AISLE = 50  # pixels between what was dreamt and what is real
 NOISE = 0  # seed of what whole offsets are dequantised by
 
 
-class Strokes(Kind):
+class Strokes(FileModality):
     """Offsets have a density, or, with `--exact`, whole offsets a probability each.
 
     A density of whole numbers that repeat has no bound: to offsets of a drawing that are whole,
@@ -37,29 +37,29 @@ class Strokes(Kind):
     of a cell, integrated, is the probability of its number, or less (Theis et al. 2016,
     https://arxiv.org/abs/1511.01844, section 3.1).
 
-    Of more than `MOST_CLASSES` whole offsets, as of Omniglot's, x is told first and then the rest
+    Of more than `MOST_CLASSES` whole offsets, as of Omniglot's, x is drawn first and then the rest
     (`PairHead`), and what is heard of a step is what was learned of its x, y and pen.
 
-    facts: {"edges", "cells"} of the grid, if there is one.
+    statistics: {"edges", "cells"} of the grid, if there is one.
     """
 
     frame = "step"
     suffixes = SUFFIXES
 
-    def __init__(self, data: Any, facts: dict[str, Any]):
-        super().__init__(data, facts)
+    def __init__(self, data: Any, statistics: dict[str, Any]):
+        super().__init__(data, statistics)
         self.grid: Grid | None = None
         if data.exact:
-            self.grid = Grid(*(np.array(facts[name], np.int64) for name in Grid._fields))
+            self.grid = Grid(*(np.array(statistics[name], np.int64) for name in Grid._fields))
         self.default_head = "strokes" if self.grid is None else "categorical"
         if self.grid is not None and self.grid.classes > MOST_CLASSES:
             self.default_head = "pairs"
 
     @classmethod
-    def first_facts(cls, data: Any, report: Report) -> dict[str, Any]:
-        facts = super().first_facts(data, report)
+    def first_statistics(cls, data: Any, report: Report) -> dict[str, Any]:
+        statistics = super().first_statistics(data, report)
         if not data.exact:
-            return facts
+            return statistics
         drawings = _drawings(data.data, _of_whole_offsets, data.on_error, report)
         learned = (drawing for drawing in drawings if drawing.split in (None, "train"))
         grid = grid_of(learned, data.growth)
@@ -86,9 +86,9 @@ class Strokes(Kind):
             return self.grid.encode(drawing)
         return _dequantised(drawing.observation, noise)
 
-    def prompt(self, told: str, length: int, report: Report) -> Any:
+    def prompt(self, given: str, length: int, report: Report) -> Any:
         """Where the drawing ends, a stroke ends: what is dreamt goes on from there."""
-        drawing = next(_drawings([told], read_strokes, "stop", report))
+        drawing = next(_drawings([given], read_strokes, "stop", report))
         offset, pen = (drawing.observation[key][:length] for key in ("offset", "pen"))
         begun = {"offset": offset, "pen": np.minimum(pen, STROKE_END)}
         noise = np.random.default_rng(NOISE)

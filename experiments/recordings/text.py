@@ -17,31 +17,30 @@ from worldmodel.experiments.data.readers.files import (
     Split,
     files_of,
 )
-from worldmodel.experiments.recordings.kind import Kind, Report
+from worldmodel.experiments.recordings.modality import FileModality, Report
 from worldmodel.run_folder import RunError, write_text
+from worldmodel.sequence_model.modality import RARE, Characters
 
-RARE = "\N{REPLACEMENT CHARACTER}"  # stands for all that are rare, and comes first
 LONGEST = 2**20  # characters of a recording: longer texts are cut
 BLOCK = 2**16  # bytes read at once
 FEWEST = 2  # characters of a file
 LISTED = 5  # characters that a sentence lists
 
 
-class Text(Kind):
-    """facts: {"symbols": the characters that have a number, the first for all others}."""
+class Text(FileModality):
+    """statistics: {"symbols": the characters that have a number, the first for all others}."""
 
     frame = "character"
     default_head = "categorical"
     suffixes = (".txt",)
 
-    def __init__(self, data: Any, facts: dict[str, Any]):
-        super().__init__(data, facts)
-        self.symbols: str = facts["symbols"]
-        self.numbers = {symbol: number for number, symbol in enumerate(self.symbols)}
-        self.dtype = np.min_scalar_type(len(self.symbols) - 1)
+    def __init__(self, data: Any, statistics: dict[str, Any]):
+        super().__init__(data, statistics)
+        self.characters = Characters(statistics["symbols"])
+        self.symbols = self.characters.symbols
 
     @classmethod
-    def first_facts(cls, data: Any, report: Report) -> dict[str, Any]:
+    def first_statistics(cls, data: Any, report: Report) -> dict[str, Any]:
         counts: Counter[str] = Counter()
         for file in files_of([Path(path) for path in data.data], cls.suffixes):
             try:
@@ -65,7 +64,7 @@ class Text(Kind):
 
     @property
     def observation_space(self) -> spaces.Discrete:
-        return spaces.Discrete(len(self.symbols))
+        return self.characters.observation_space
 
     def recordings(
         self, paths: Sequence[str], on_error: OnError, report: Report
@@ -73,7 +72,7 @@ class Text(Kind):
         unseen: Counter[str] = Counter()
         for file, _ in self._files(paths, on_error, report):
             for done, text in _cut(characters(file), 0):
-                unseen.update(set(text) - self.numbers.keys())
+                unseen.update(set(text) - self.characters.numbers.keys())
                 yield Recording(self.encode(text), _place(file, done))
         if unseen:
             shown = ", ".join(repr(c) for c, _ in unseen.most_common(LISTED))
@@ -108,21 +107,20 @@ class Text(Kind):
     def orders(self) -> int:
         return 6
 
-    def encode(self, text: str) -> np.ndarray:
-        """Characters as numbers, [T]."""
-        return np.fromiter((self.numbers.get(c, 0) for c in text), self.dtype, len(text))
+    def encode(self, recording: str) -> np.ndarray:
+        return self.characters.encode(recording)
 
-    def decode(self, numbers: np.ndarray) -> str:
-        return "".join(self.symbols[number] for number in numbers)
+    def decode(self, observation: np.ndarray) -> str:
+        return self.characters.decode(observation)
 
-    def prompt(self, told: str, length: int, report: Report) -> np.ndarray:
-        unseen = sorted(set(told) - self.numbers.keys())
-        if not told:
+    def prompt(self, given: str, length: int, report: Report) -> np.ndarray:
+        unseen = sorted(set(given) - self.characters.numbers.keys())
+        if not given:
             raise RunError("--prompt is empty: leave it out, or give some characters")
         if unseen:
             shown = ", ".join(map(repr, unseen[:LISTED]))
             report(f"never learned: {shown}; taken for the one symbol of rare characters")
-        return self.encode(told)
+        return self.encode(given)
 
     def write(self, samples: list[np.ndarray], stem: Path, report: Report) -> list[Path]:
         file = stem.with_name(f"{stem.name}.txt")

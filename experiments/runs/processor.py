@@ -3,12 +3,11 @@
 import ctypes
 import gc
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal, get_args
 
-import torch
+from worldmodel.trainer import using_matmul_precision
 
 Products = Literal["exact", "fast"]
 PRODUCTS: tuple[Products, ...] = get_args(Products)
@@ -40,20 +39,10 @@ def release_memory() -> None:
         return
 
 
-@contextmanager
-def products(kind: Products) -> Iterator[None]:
-    """Matrix products of float32 inside: `exact` by PyTorch's default library, or `fast` by
-    oneDNN, which may round what goes in to bfloat16 where the processor has units for it (AMX).
-
-    On processors without such units `fast` is as accurate and, for large products, twice as fast
-    on those of AMD; for small ones it is slower.
-    """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium" if kind == "fast" else "highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+def products(kind: Products) -> AbstractContextManager[None]:
+    """Matrix products of float32 inside: `exact` by PyTorch's default library, or `fast` (see
+    `worldmodel.trainer.using_matmul_precision`)."""
+    return using_matmul_precision("medium" if kind == "fast" else "highest")
 
 
 def resident(process: int | None = None) -> int:

@@ -1,6 +1,6 @@
 """Runs in progress: a job in its run folder, shown to a person, stopped by Ctrl-C."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from worldmodel import Job, Stage, Watcher
 from worldmodel.checkpoint import Checkpoint, load_newest
@@ -15,10 +15,17 @@ class Training:
     """A job that is recorded in a run folder; `restore` comes first, then `run`."""
 
     def __init__(
-        self, folder: RunFolder, reporter: Reporter, job: Job, checkpoint_seconds: float = 30.0
+        self,
+        folder: RunFolder,
+        reporter: Reporter,
+        job: Job,
+        checkpoint_seconds: float = 30.0,
+        watchers: Sequence[Watcher] = (),
     ):
+        """watchers: of the job, besides those that record and report it."""
         self.job = job
         self.reporter = reporter
+        self.watchers = watchers
         self.recorder = Recorder(folder, checkpoint_seconds)
 
     def restore(self) -> None:
@@ -39,7 +46,8 @@ class Training:
         `Interrupted`."""
         with InterruptFlag() as flag:
             stopping = _Stopping(lambda: flag.raised or stop_after(self.job))
-            if not self.job.run(self.recorder, ProgressReport(self.reporter), stopping):
+            watchers = (*self.watchers, self.recorder, ProgressReport(self.reporter), stopping)
+            if not self.job.run(*watchers):
                 raise Interrupted
 
     @property

@@ -1,81 +1,97 @@
-"""The recordings of a run, in its folder: independent of the files that they came from."""
+"""The recordings that are learned from, in memory or in a run's folder: independent of the files
+that they came from."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, cast, get_args
 
 import numpy as np
 
-from worldmodel import DiskStore, Episodes, EpisodeSource, EpisodeStore, nested
-from worldmodel.episodes import PORTION
+from worldmodel import DiskStore, Episodes, EpisodeStore, MemoryStore, nested
 from worldmodel.experiments.data.readers.files import Recording, Split
-from worldmodel.experiments.recordings.kind import Kind, kind_of_config
+from worldmodel.experiments.recordings.config import RecordingsConfig
+from worldmodel.experiments.recordings.modality import FileModality, Report, modality_class
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder, write_text
+from worldmodel.sequence_model.modality import as_episodes
 
 SPLITS: tuple[str, ...] = get_args(Split)
-FACTS = "facts.json"
+STATISTICS = "statistics.json"
 TOGETHER = 10_000  # rows that are written at once
 
 
-def take_in(folder: RunFolder, reporter: Reporter) -> Kind:
-    """Reads what a run is told to learn from, once; an interrupted reading begins anew."""
-    file = folder.episodes / FACTS
-    if not file.exists():
+def import_recordings(folder: RunFolder, reporter: Reporter) -> FileModality:
+    """Reads the files of a run into its folder, once; an interrupted reading begins anew."""
+    if not (folder.episodes / STATISTICS).exists():
+        stores = {split: split_store(folder, split, writable=True) for split in SPLITS}
         try:
-            kind = _read(folder, reporter)
+            modality = read_into(stores, config_of(folder), reporter.say)
         except RunError as error:
             hint = f"when that is mended: worldmodel resume {folder.path}"
             raise RunError(f"{error} ({hint})") from error
-        write_text(file, json.dumps(kind.facts))
-    return kind_of(folder)
+        for store in stores.values():
+            cast(DiskStore, store).close()
+        write_statistics(folder, modality)
+    return modality_of_run(folder)
 
 
-def kind_of(folder: RunFolder) -> Kind:
-    """What a run's recordings are."""
-    file = folder.episodes / FACTS
+def in_memory(
+    config: RecordingsConfig, report: Report
+) -> tuple[FileModality, dict[str, EpisodeStore]]:
+    """The recordings of files, by split."""
+    stores: dict[str, EpisodeStore] = {split: MemoryStore() for split in SPLITS}
+    return read_into(stores, config, report), stores
+
+
+def write_statistics(folder: RunFolder, modality: FileModality) -> None:
+    """Writes what makes a run independent of the files that it read."""
+    write_text(folder.episodes / STATISTICS, json.dumps(modality.statistics))
+
+
+def modality_of_run(folder: RunFolder) -> FileModality:
+    """The modality of a run's recordings."""
+    file = folder.episodes / STATISTICS
     if not file.exists():
         raise RunError(
             f"{folder.path} has not read its recordings yet; `worldmodel resume {folder.path}` "
             "goes on with the run"
         )
     config = config_of(folder)
-    return kind_of_config(config)(config.data, json.loads(file.read_text()))
+    return modality_class(config)(config.data, json.loads(file.read_text()))
 
 
-def shelf(folder: RunFolder, split: str, writable: bool = False) -> EpisodeStore:
+def split_store(folder: RunFolder, split: str, writable: bool = False) -> EpisodeStore:
     """The recordings of one split."""
     return DiskStore(folder.episodes / split, writable=writable)
 
 
+def split_stores(folder: RunFolder) -> dict[str, EpisodeStore]:
+    """The recordings of a run by split; a split that was never written is empty."""
+    found: dict[str, EpisodeStore] = {}
+    for split in SPLITS:
+        try:
+            found[split] = split_store(folder, split)
+        except FileNotFoundError:
+            found[split] = MemoryStore()
+    return found
+
+
 def held_out(folder: RunFolder) -> EpisodeStore:
-    """What a run is scored on: its test recordings, or else those that it was validated on."""
-    try:
-        test = shelf(folder, "test")
-    except FileNotFoundError:  # nobody ever kept any for that
-        return shelf(folder, "valid")
-    return test if len(test) else shelf(folder, "valid")
+    """The recordings that a run is scored on: for testing, or else those of its validation."""
+    return for_scoring(split_stores(folder))
 
 
-def as_episodes(kind: Kind, observations: list[Any]) -> Episodes:
-    """Recordings, leaves [T, ...] each, as episodes in which nobody is rewarded."""
-    lengths = np.array([len(nested.leaves(o)[0]) for o in observations])
-    rows = int(lengths.sum())
-    columns = {
-        "action": np.concatenate([kind.actions(length) for length in lengths.tolist()]),
-        "observation": nested.map(lambda *leaves: np.concatenate(leaves), *observations),
-        "reward": np.zeros(rows, np.float32),
-        "terminated": np.zeros(rows, bool),
-    }
-    return Episodes(columns, lengths)
+def for_scoring(stores: Mapping[str, EpisodeStore]) -> EpisodeStore:
+    """Those for testing, or else those of validation."""
+    return stores["test"] if len(stores["test"]) else stores["valid"]
 
 
-class Intake:
+class Writer:
     """Recordings on their way into a store, which takes many at once faster than one by one."""
 
-    def __init__(self, kind: Kind, store: EpisodeStore):
-        self.kind = kind
+    def __init__(self, modality: FileModality, store: EpisodeStore):
+        self.modality = modality
         self.store = store
         self.rows = 0
         self.waiting: list[Any] = []
@@ -90,22 +106,23 @@ class Intake:
     def flush(self) -> None:
         """Puts what waits into the store."""
         if self.waiting:
-            self.store.add(as_episodes(self.kind, self.waiting))
+            self.store.add(as_episodes(self.modality, self.waiting))
         self.rows, self.waiting = 0, []
 
 
-def _read(folder: RunFolder, reporter: Reporter) -> Kind:
-    config = config_of(folder)
-    of_kind = kind_of_config(config)
-    kind = of_kind(config.data, of_kind.first_facts(config.data, reporter.say))
-    stores = {split: shelf(folder, split, writable=True) for split in SPLITS}
+def read_into(
+    stores: Mapping[str, EpisodeStore], config: RecordingsConfig, report: Report
+) -> FileModality:
+    """Reads files into stores by split, anew; what they are of."""
+    make = modality_class(config)
+    modality = make(config.data, make.first_statistics(config.data, report))
     for store in stores.values():
         store.rewind(0)
-    intakes = {split: Intake(kind, store) for split, store in stores.items()}
-    for recording in _assigned(kind.learned(reporter.say), config.data.held_out):
-        intakes[cast(str, recording.split)].add(recording.observation)
-    for intake in intakes.values():
-        intake.flush()
+    writers = {split: Writer(modality, store) for split, store in stores.items()}
+    for recording in _assigned(modality.learned(report), config.data.held_out):
+        writers[cast(str, recording.split)].add(recording.observation)
+    for writer in writers.values():
+        writer.flush()
     if not len(stores["valid"]):
         _hold_out(stores["train"], stores["valid"], config.data.held_out)
     for split in ("train", "valid"):
@@ -114,16 +131,13 @@ def _read(folder: RunFolder, reporter: Reporter) -> Kind:
                 f"there is nothing to {'learn from' if split == 'train' else 'validate on'}: give "
                 "more recordings, or another --held-out"
             )
-    told = ", ".join(
-        f"{len(store):,} recordings of {store.rows:,} {kind.frame}s ({split})"
+    counts = (
+        f"{len(store):,} recordings of {store.rows:,} {modality.frame}s ({split})"
         for split, store in stores.items()
         if len(store)
     )
-    reporter.say(told)
-    kind = of_kind(config.data, kind.facts | kind.facts_of(stores["train"]))
-    for store in stores.values():
-        cast(DiskStore, store).close()
-    return kind
+    report(", ".join(counts))
+    return make(config.data, modality.statistics | modality.statistics_of(stores["train"]))
 
 
 def _assigned(recordings: Iterator[Recording], share: float) -> Iterator[Recording]:
@@ -161,10 +175,3 @@ def _cut(train: EpisodeStore, valid: EpisodeStore, kept: int) -> None:
         for store, rows in ((train, slice(kept)), (valid, slice(kept, None))):
             part = nested.index(columns, rows)
             store.add(Episodes(part, np.array([len(part["reward"])])))
-
-
-def examples(store: EpisodeSource) -> Any:
-    """Observations that say how far numbers vary, evenly from all recordings however long they
-    are, leaves [N, ...]."""
-    places = np.linspace(0, store.rows - 1, min(store.rows, PORTION)).round()
-    return store.gather(store.starts[0] + places.astype(np.int64))["observation"]

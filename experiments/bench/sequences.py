@@ -1,0 +1,137 @@
+"""Models of sequences in benches: learned by a recipe, chosen by validation, scored by bounds."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from worldmodel import (
+    BOUNDS,
+    EpisodeSource,
+    Job,
+    Modality,
+    Objective,
+    SequenceConfig,
+    SequenceLearningConfig,
+    SequenceModelConfig,
+    SequenceTraining,
+    Stage,
+    Watcher,
+    WorldModel,
+)
+from worldmodel.job import Metrics
+from worldmodel.noise import OwnNoise
+from worldmodel.progress import Reporter, UpdatesReport
+from worldmodel.sequence_model.scoring import frame_nats, has_latents, scored
+
+ELBO_DRAWS = 16  # at most: more of them do not change what it is in expectation
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model, and how it learns."""
+
+    model: SequenceModelConfig
+    learning: SequenceLearningConfig
+
+
+class Learned(NamedTuple):
+    """A model that has learned, and how that went, in nats a frame."""
+
+    model: WorldModel  # with the average of its weights that did best in validation
+    update: int  # that it is from
+    updates: int
+    nats: float  # of the validation set
+    train_nats: float  # of the updates before the last validation
+    curve: list[tuple[int, float]]  # (update, nats) of every validation
+
+
+def learn(
+    title: str,
+    recipe: Recipe,
+    modality: Modality,
+    train: EpisodeSource,
+    valid: EpisodeSource | None,
+    seed: int,
+    reporter: Reporter,
+    objective: Callable[[WorldModel], Objective] | None = None,
+    score: Callable[[WorldModel], float] | None = None,
+    at_most: bool = False,
+) -> Learned:
+    """Learns from the training set; the validation set decides. All that is random comes from the
+    seed, whatever was learned before.
+
+    objective, score: see `SequenceTraining`; at_most: minutes allow no more updates than those of
+    the recipe.
+    """
+    config = SequenceConfig(recipe.model, recipe.learning, seed)
+    training = SequenceTraining(config, modality, objective, score)
+    training.learn_from(train, valid)
+    training.extend()
+    if at_most and planned(training) > recipe.learning.updates:
+        training.extend(recipe.learning.updates)
+    losses, updates = _Losses(), planned(training)
+    with reporter.stage(f"learning {title}", updates, 0, "updates") as stage:
+        training.run(losses, UpdatesReport(stage))
+    update, nats = min(training.curve, key=lambda point: point[1])
+    return Learned(training.kept, update, updates, nats, losses.mean, training.curve)
+
+
+def planned(job: Job) -> int:
+    """The updates of a job."""
+    return sum(stage.units for stage in job.stages if stage.kind == "learn")
+
+
+class _Losses(Watcher):
+    """Keeps the losses of the last stage of learning."""
+
+    def __init__(self) -> None:
+        self.round, self.nats = -1, [0.0]
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.nats))
+
+    def unit(self, job: Job, stage: Stage, metrics: Metrics) -> bool:
+        if stage.kind == "learn":
+            if stage.round != self.round:
+                self.round, self.nats = stage.round, []
+            self.nats.append(metrics["nats"])
+        return True
+
+
+def whole_nats(
+    model: WorldModel,
+    modality: Modality,
+    source: EpisodeSource,
+    bound: str = "elbo",
+    particles: int = 1,
+) -> float:
+    """The loss on whole recordings by a bound, in nats a frame."""
+    return frame_nats(list(scored(model, modality, source, bound, particles)))[0]
+
+
+def score(
+    model: WorldModel,
+    modality: Modality,
+    source: EpisodeSource,
+    particles: int,
+    seed: int,
+    title: str,
+    reporter: Reporter,
+    bounds: Sequence[str] = tuple(BOUNDS),
+) -> dict[str, float]:
+    """The loss on whole recordings by each bound, nats a frame; {"exact": ...} without latents."""
+    if not has_latents(model):
+        exact = whole_nats(model, modality, source)
+        reporter.say(f"scoring {title}: exact {exact:.3f}")
+        return {"exact": exact}
+    found = {}
+    scoring = reporter.stage(f"scoring {title}", len(bounds), 0, "bounds")
+    with scoring as stage, OwnNoise(seed)():
+        for number, bound in enumerate(bounds, 1):
+            draws = min(particles, ELBO_DRAWS) if bound == "elbo" else particles
+            found[bound] = whole_nats(model, modality, source, bound, draws)
+            stage.update(number, f"{bound} {found[bound]:.3f}")
+    return found

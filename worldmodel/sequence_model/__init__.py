@@ -1,0 +1,1 @@
+"""Models of sequences in which nobody acts: numbers, classes, truth values, text."""

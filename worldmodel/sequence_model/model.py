@@ -1,0 +1,293 @@
+"""A model of sequences, in five lines."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium import spaces
+
+from worldmodel import nested
+from worldmodel.checkpoint import load_newest
+from worldmodel.episodes import Columns, EpisodeSource
+from worldmodel.job import Job, Metrics, Stage, Watcher
+from worldmodel.model import WorldModel
+from worldmodel.names import check_names
+from worldmodel.noise import OwnNoise
+from worldmodel.options import with_options
+from worldmodel.progress import ProgressReport
+from worldmodel.recorder import Recorder
+from worldmodel.run_folder import RunError, RunFolder
+from worldmodel.sequence_model.config import (
+    SequenceConfig,
+    SequenceLearningConfig,
+    SequenceModelConfig,
+)
+from worldmodel.sequence_model.generation import dream
+from worldmodel.sequence_model.modality import (
+    Arrays,
+    Modality,
+    as_episodes,
+    described,
+    modality_from,
+    modality_of,
+    recordings_of,
+    space_of,
+)
+from worldmodel.sequence_model.scoring import scored
+from worldmodel.sequence_model.training import SequenceTraining
+
+EXPERIMENT = "sequences"  # of saved models
+
+
+class FitProgress(NamedTuple):
+    """How far `fit` has come, for a callback."""
+
+    model: "SequenceModel"
+    stage: str  # "learn" or "validate"
+    done: int  # units of the stage
+    units: int
+    updates: int  # all in all
+    metrics: Metrics
+
+
+Callback = Callable[[FitProgress], Any]
+
+
+class SequenceModel:
+    """Learns to predict sequences, dreams new ones, and says how likely others are.
+
+    model = SequenceModel(seed=0, core="srnn", hidden_size=64)
+    model.fit(recordings, updates=1_000, progress_bar=True)
+    nats = model.log_prob(others)  # [recordings]
+    sample = model.sample(100, temperature=0.8)
+    model.save("model"); model = SequenceModel.load("model")
+
+    A recording is an array [T, ...] of integers (classes), of truth values or of real numbers, or
+    a string; data is one recording, a list of them (of any lengths), an array [N, T, ...], or an
+    `EpisodeSource`, whose observations are learned. The same seed gives the same model; torch's
+    global generator is left alone. Nothing is written to disk but by `save`.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int | None = None,
+        config: SequenceConfig | None = None,
+        observation_space: spaces.Space | None = None,
+        **options: Any,
+    ):
+        """config: all options; options: single ones by name, such as core="vrnn", head="normal"
+        (see `SequenceModelConfig` and `SequenceLearningConfig`).
+        observation_space: of a frame; by default it is what the first data hold.
+
+        Raises ValueError or TypeError for options that there are not, or that do not fit.
+        """
+        if isinstance(options.get("head_options"), Mapping):
+            options["head_options"] = json.dumps(options["head_options"])
+        given = options if seed is None else options | {"seed": seed}
+        self.config = with_options(config or SequenceConfig(), given)
+        check_names(self.config)
+        self._space = observation_space
+        self._training: SequenceTraining | None = None
+        self._noise = OwnNoise(self.config.seed)  # of `sample`
+
+    def __repr__(self) -> str:
+        learned = f"{self.updates} updates"
+        if self._training is not None:
+            learned = f"of {self.modality.frame}s, {learned}"
+        return f"{type(self).__name__}({self.config.model.core!r}, {learned})"
+
+    @property
+    def updates(self) -> int:
+        """Updates that were made."""
+        return 0 if self._training is None else self._training.updates
+
+    @property
+    def training(self) -> SequenceTraining:
+        """What learns the model."""
+        if self._training is None:
+            raise ValueError("this model has learned nothing yet: call fit(data)")
+        return self._training
+
+    @property
+    def model(self) -> WorldModel:
+        """The world model: that with the average of its weights, or the best in validation."""
+        return self.training.kept
+
+    @property
+    def modality(self) -> Modality:
+        """What the sequences are of."""
+        return self.training.modality
+
+    def fit(
+        self,
+        data: Any,
+        updates: int | None = None,
+        minutes: float | None = None,
+        validation: Any = None,
+        callback: Callback | Sequence[Callback] | None = None,
+        progress_bar: bool = False,
+    ) -> "SequenceModel":
+        """Learns from data; goes on if it is called again, with the same data or with others.
+
+        updates: how many more, or minutes: for about how long; by default those of the options.
+        validation: other data, by which the best of the models on the way is chosen.
+        callback: called with the `FitProgress` after every unit; returning False ends learning.
+        """
+        if self._training is None:
+            modality = self._modality_of(data)
+            self._training = SequenceTraining(self.config, modality)
+        valid = None if validation is None else self._source(validation)
+        self._learn(self._source(data), valid, updates, minutes, callback, progress_bar)
+        return self
+
+    def _learn(
+        self,
+        train: EpisodeSource,
+        valid: EpisodeSource | None,
+        updates: int | None,
+        minutes: float | None,
+        callback: Callback | Sequence[Callback] | None,
+        progress_bar: bool,
+    ) -> None:
+        training = self.training
+        training.learn_from(train, valid)
+        training.extend(updates, minutes)
+        callbacks = [] if callback is None else [callback] if callable(callback) else callback
+        watchers: list[Watcher] = [_Callbacks(self, callbacks)]
+        if progress_bar:
+            watchers.append(ProgressReport())
+        training.run(*watchers)
+
+    def log_prob(self, data: Any, bound: str = "iwae", num_particles: int = 16) -> np.ndarray:
+        """The log likelihood of recordings, or a lower bound of it, [recordings] nats (a density
+        where frames are real numbers).
+
+        bound, num_particles: of `worldmodel.BOUNDS`; exact where the model has no latents.
+        """
+        source = self._source(data)
+        found = np.empty(len(source))
+        with OwnNoise(self.config.seed)():
+            for score in scored(self.model, self.modality, source, bound, num_particles):
+                found[score.episode] = score.log_prob.sum()
+        return found
+
+    def sample(
+        self,
+        length: int,
+        number: int | None = None,
+        temperature: float = 1.0,
+        prompt: Any = None,
+    ) -> Any:
+        """A recording of `length` frames that the model dreams, of the type that it learned from;
+        with a number, a list of so many.
+
+        temperature: below 1 nearer to what is most probable, above 1 wilder; prompt: the beginning
+        of a recording that the samples begin with and go on from, beyond `length`.
+        """
+        modality = self.modality
+        begun = None if prompt is None else modality.encode(prompt)
+        with self._noise():
+            samples = dream(self.model, modality, length, number or 1, temperature, begun)
+        decoded = [modality.decode(sample) for sample in samples]
+        return decoded[0] if number is None else decoded
+
+    def save(self, path: str | Path) -> None:
+        """Writes the model into a folder, with all that it takes to go on learning. A model that
+        was saved there before is replaced; any other folder is left alone."""
+        target = Path(path)
+        if target.exists():
+            RunFolder.open(target)  # refuses a folder that is no run
+        part = target.with_name(f".{target.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        Recorder(self._new_folder(part)).save(self.training)
+        shutil.rmtree(target, ignore_errors=True)
+        part.rename(target)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "SequenceModel":
+        """A model that was saved."""
+        folder = RunFolder.open(Path(path))
+        if folder.experiment != EXPERIMENT:
+            raise RunError(
+                f"{path} is a run of {folder.experiment}: load it by worldmodel.experiments.load"
+            )
+        saved = folder.description.config
+        model = cls(config=_config_from(saved))
+        model._training = SequenceTraining(model.config, modality_from(saved["modality"]))
+        model._training.restore(load_newest(folder.checkpoints)[0])
+        return model
+
+    def _new_folder(self, path: Path) -> RunFolder:
+        saved = asdict(self.config) | {"modality": described(self.modality)}
+        return RunFolder.create(path, EXPERIMENT, saved)
+
+    def _modality_of(self, data: Any) -> Modality:
+        """What data are of."""
+        if isinstance(data, EpisodeSource):
+            return Arrays(self._space or space_of(_extremes(data)))
+        recordings = recordings_of(data)
+        if self._space is None:
+            return modality_of(recordings)
+        return Arrays(self._space, str(np.asarray(recordings[0]).dtype))
+
+    def _source(self, data: Any) -> EpisodeSource:
+        """Data as episodes."""
+        if isinstance(data, EpisodeSource):
+            return _Unsteered(data)
+        recordings = recordings_of(data)
+        return as_episodes(self.modality, [self.modality.encode(one) for one in recordings])
+
+
+class _Callbacks(Watcher):
+    """Tells a user's callbacks how far learning has come."""
+
+    def __init__(self, model: SequenceModel, callbacks: Sequence[Callback]):
+        self.model = model
+        self.callbacks = callbacks
+
+    def unit(self, job: Job, stage: Stage, metrics: Metrics) -> bool:
+        progress = FitProgress(
+            self.model, stage.kind, job.done, stage.units, self.model.updates, metrics
+        )
+        return all([callback(progress) is not False for callback in self.callbacks])
+
+
+class _Unsteered(EpisodeSource):
+    """Episodes whose actions are left out."""
+
+    def __init__(self, source: EpisodeSource):
+        self.source = source
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return self.source.lengths
+
+    @property
+    def starts(self) -> np.ndarray:
+        return self.source.starts
+
+    def gather(self, rows: np.ndarray) -> Columns:
+        return self.source.gather(rows) | {"action": np.zeros((*rows.shape, 0), np.float32)}
+
+
+def _extremes(source: EpisodeSource) -> Any:
+    """The least and the greatest observations, number by number, of some rows at a time, leaves
+    [N, ...]."""
+    found = [
+        nested.map(lambda leaf: np.stack([leaf.min(0), leaf.max(0)]), part.columns["observation"])
+        for part in source.portions()
+    ]
+    return nested.map(lambda *leaves: np.concatenate(leaves), *found)
+
+
+def _config_from(saved: Mapping[str, Any]) -> SequenceConfig:
+    return SequenceConfig(
+        SequenceModelConfig(**saved["model"]),
+        SequenceLearningConfig(**saved["learning"]),
+        saved["seed"],
+    )
