@@ -117,11 +117,8 @@ def test_losses_of_control(runs):
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_losses_of_recordings(runs, name):
     path, _ = runs(name)
-    (model, kind), store, figures = (
-        experiments.load(path),
-        held_out(RunFolder.open(path)),
-        evaluation(path),
-    )
+    run, figures = experiments.load(path), evaluation(path)
+    model, kind, store = run.model, run.modality, held_out(RunFolder.open(path))
     total, codec = 0.0, action_codec(kind.action_space)
     for episode in range(len(store)):
         sequences = store.sequences(codec, np.array([episode]))
