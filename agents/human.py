@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from worldmodel import Agent, AgentWrapper, action_codec
-from worldmodel.distributions import Certain
+from worldmodel.distributions import Deterministic
 
 
 class Human(AgentWrapper):
@@ -29,4 +29,4 @@ class Human(AgentWrapper):
         self.key = self.actions.encode(torch.as_tensor(np.asarray(action)))
 
     def policy(self, thought: Tensor) -> Distribution:
-        return Certain(self.key.expand(*thought.shape[:-1], -1))
+        return Deterministic(self.key.expand(*thought.shape[:-1], -1))

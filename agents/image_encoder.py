@@ -25,7 +25,7 @@ from worldmodel import (
     cosine,
     encode_images,
     image_space,
-    silence,
+    prune_inactive,
 )
 from worldmodel.agent import Reads
 from worldmodel.agents.config import ImageConfig
@@ -197,7 +197,7 @@ class ImageEncoderTraining:
         """Freezes the average of the weights. Returns how many numbers of a code are active."""
         model = self.learner.keep_average().requires_grad_(False)
         some = np.linspace(0, len(self.images) - 1, min(JUDGED, len(self.images))).astype(int)
-        inactive = silence(model, torch.from_numpy(self.images.read(some)))
+        inactive = prune_inactive(model, torch.from_numpy(self.images.read(some)))
         return int(model.core.feature_size) - inactive
 
     def tensors(self) -> dict[str, Any]:

@@ -54,8 +54,8 @@ class Policy(DistModule):
         self.head = actions.head(hidden)
 
     @property
-    def void(self) -> Tensor:
-        return self.head.void
+    def placeholder(self) -> Tensor:
+        return self.head.placeholder
 
     def forward(self, features: Tensor) -> Distribution:
         return self.head(self.body(features))

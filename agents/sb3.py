@@ -257,8 +257,8 @@ class Learner:
         self.algorithm.lr_schedule = lambda _: rate
         rewards = Rewards()
         self.algorithm.learn(steps, rewards, log_interval=2**62, reset_num_timesteps=False)
-        told = self.algorithm.logger.name_to_value
-        metrics = {name.removeprefix("train/"): float(value) for name, value in told.items()}
+        config = self.algorithm.logger.name_to_value
+        metrics = {name.removeprefix("train/"): float(value) for name, value in config.items()}
         self.algorithm.logger.dump()
         return metrics | {"reward": self.reward_unit * rewards.total / rewards.number}
 
@@ -322,7 +322,7 @@ class Head(DistModule):
         self.size = action_codec(algorithm.action_space).size
 
     @property
-    def void(self) -> Tensor:
+    def placeholder(self) -> Tensor:
         return torch.zeros(self.size)
 
     def forward(self, features: Tensor) -> Distribution:

@@ -49,7 +49,7 @@ from worldmodel.agents.policy_optimizers import PolicyOptimizer
 from worldmodel.agents.uniform import Uniform
 from worldmodel.codecs import FiniteHead
 from worldmodel.envs import EnvironmentSource, GymEnvironment, collect
-from worldmodel.envs.observations import StrangeValueError, check_rewards, check_values
+from worldmodel.envs.observations import InvalidValueError, check_rewards, check_values
 from worldmodel.job import Metrics, Title
 from worldmodel.noise import OwnNoise
 
@@ -355,13 +355,13 @@ class AgentTraining(Job):
     def _meet(self, episodes: Episodes) -> None:
         """Extends the model's bounds of observations and its reward support to new data."""
         model = cast(Components, self.components).model
-        model.percepts.reach.widen(episodes.columns["observation"])
+        model.percepts.clamp.widen(episodes.columns["observation"])
         head = cast(Any, model.percepts.decoder).reward
         if isinstance(head, FiniteHead):
             try:
                 head.extend(torch.as_tensor(episodes.rewards))
             except ValueError as error:
-                raise StrangeValueError(f"{error} (--rewards density)") from error
+                raise InvalidValueError(f"{error} (--rewards density)") from error
 
     def _standardise(self) -> None:
         """Sets the scales of numbers and their bounds, by what was recorded."""

@@ -11,7 +11,7 @@ from worldmodel import nested
 from worldmodel.codecs.spaces import parts_of
 
 
-class StrangeValueError(ValueError):
+class InvalidValueError(ValueError):
     """An environment gave what it must not, and no model can take in; one sentence."""
 
 
@@ -32,7 +32,7 @@ def check_values(space: spaces.Space, values: Any, path: str = "") -> None:
         strange = (array < low) | (array > high)
     if strange.any():
         where = f" under the key {path!r}" if path else ""
-        raise StrangeValueError(
+        raise InvalidValueError(
             f"the environment showed {array[strange][0]}{where}, which is no value of its "
             f"observation space {space}: mend the environment, or its space"
         )
@@ -41,7 +41,7 @@ def check_values(space: spaces.Space, values: Any, path: str = "") -> None:
 def check_rewards(rewards: np.ndarray) -> None:
     """Refuses rewards [n] that are no numbers."""
     if not np.isfinite(rewards).all():
-        raise StrangeValueError(
+        raise InvalidValueError(
             f"the environment gave the reward {rewards[~np.isfinite(rewards)][0]}: mend it, or "
             "wrap it in gymnasium.wrappers.TransformReward"
         )

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from worldmodel import Row, nested
 from worldmodel.codecs import by_path, is_image
-from worldmodel.codecs.reach import BoxReach, JointReach, Reach
+from worldmodel.codecs.clamp import BoxClamp, Clamp, JointClamp
 from worldmodel.envs.toy_game import INK, PAPER, font
 from worldmodel.envs.wrappers import HideEntries, name_of
 
@@ -172,12 +172,12 @@ class ObservationView:
     `REMEMBERED` rows; those that are not there are NaN.
     """
 
-    def __init__(self, space: spaces.Space, reach: Reach | None = None):
-        """reach: of the model (`Percepts.reach`): how far the numbers went in reality, which is
+    def __init__(self, space: spaces.Space, clamp: Clamp | None = None):
+        """clamp: of the model (`Percepts.clamp`): how far the numbers went in reality, which is
         what strips span; without it, or where it does not know, the bounds of the space."""
         self.space = space
         self.images = {path: part for path, part in _ends(space) if is_image(part)}
-        self.numbers = tuple(_numbers(space, reach))
+        self.numbers = tuple(_numbers(space, clamp))
         self.is_picture = set(self.images) == {""}
         self.modes: tuple[str, ...] = ("rgb_array",) if self.images else ("rgb_array", "ansi")
 
@@ -271,17 +271,17 @@ def _leaves(space: spaces.Space, value: Any, path: str = "") -> Iterator[tuple[s
         yield path, value
 
 
-def _numbers(space: spaces.Space, reach: Reach | None, path: str = "") -> Iterator[Number]:
+def _numbers(space: spaces.Space, clamp: Clamp | None, path: str = "") -> Iterator[Number]:
     if isinstance(space, spaces.Dict | spaces.Tuple):
         parts = space.items() if isinstance(space, spaces.Dict) else enumerate(space)
-        inner = dict(reach.parts.items()) if isinstance(reach, JointReach) else {}
+        inner = dict(clamp.parts.items()) if isinstance(clamp, JointClamp) else {}
         for key, part in parts:
             below = f"{path}.{key}" if path else str(key)
             yield from _numbers(part, inner.get(key), below)
         return
     if is_image(space):
         return
-    low, high = (np.asarray(end, float).ravel() for end in _ends_of(space, reach))
+    low, high = (np.asarray(end, float).ravel() for end in _ends_of(space, clamp))
     for place, (least, most) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
         label = path or "observation"
         label = f"{label} {place}" if len(low) > 1 else label
@@ -289,7 +289,7 @@ def _numbers(space: spaces.Space, reach: Reach | None, path: str = "") -> Iterat
         yield Number(label, *span)
 
 
-def _ends_of(space: Any, reach: Reach | None) -> tuple[Any, Any]:
+def _ends_of(space: Any, clamp: Clamp | None) -> tuple[Any, Any]:
     """The least and the greatest of each number of a space that is made of no others."""
     if isinstance(space, spaces.Discrete):
         return space.start, space.start + space.n - 1
@@ -297,8 +297,8 @@ def _ends_of(space: Any, reach: Reach | None) -> tuple[Any, Any]:
         return space.start, space.start + space.nvec - 1
     if isinstance(space, spaces.MultiBinary):
         return np.zeros(space.shape), np.ones(space.shape)
-    if isinstance(reach, BoxReach) and bool((reach.seen[1] > reach.seen[0]).any()):
-        return reach.seen[0].numpy(), reach.seen[1].numpy()
+    if isinstance(clamp, BoxClamp) and bool((clamp.seen[1] > clamp.seen[0]).any()):
+        return clamp.seen[0].numpy(), clamp.seen[1].numpy()
     return space.low, space.high
 
 

@@ -20,7 +20,7 @@ def _of_toy_game(model: WorldModel, space: spaces.Space, env: gymnasium.Env | No
 
 
 def _of_observations(model: WorldModel, space: spaces.Space, env: gymnasium.Env | None) -> View:
-    return ObservationView(space, model.percepts.reach)
+    return ObservationView(space, model.percepts.clamp)
 
 
 VIEWS: Registry[ViewMaker] = Registry(
@@ -45,4 +45,4 @@ def view_for(model: WorldModel, space: spaces.Space, env: gymnasium.Env | None) 
         return VIEWS[id](model, space, env)
     if env is not None and can_pose(env):
         return PoseView(env)
-    return ObservationView(space, model.percepts.reach)
+    return ObservationView(space, model.percepts.clamp)

@@ -93,10 +93,10 @@ TOLD: dict[str, dict[str, Any]] = {
 
 
 def _case(name: str) -> CoreCase:
-    told: dict[str, Any] = {"says": 0.05}
+    config: dict[str, Any] = {"says": 0.05}
     if name.startswith("independent"):
-        told |= {"fixed_prior": True, "fits": ((0.6, 100),)}
-    return CoreCase(CORES[name], name, **told | TOLD.get(name, {}))
+        config |= {"fixed_prior": True, "fits": ((0.6, 100),)}
+    return CoreCase(CORES[name], name, **config | TOLD.get(name, {}))
 
 
 CASES = {name: _case(name) for name in CORES}

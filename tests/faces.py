@@ -44,9 +44,9 @@ def control_run(name, **environment):
     return untrained(config, None if isinstance(shown[1], spaces.Box) else [1.0], shown)
 
 
-def player_of(run, folder, **told):
+def player_of(run, folder, **config):
     """A player as `worldmodel play` makes it."""
-    return opened(run, PlayConfig(**told), folder)
+    return opened(run, PlayConfig(**config), folder)
 
 
 def assert_same(moment, other):

@@ -30,7 +30,7 @@ class Counting(gymnasium.Env):
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.episode += 1
-        self.count, self.told = 0, -1
+        self.count, self.config = 0, -1
         self.length = int(self.np_random.integers(1, 9))
         if self.lengths:
             self.length = self.lengths[self.episode % len(self.lengths)]
@@ -38,14 +38,14 @@ class Counting(gymnasium.Env):
 
     def step(self, action):
         self.count += 1
-        self.told = int(action)
+        self.config = int(action)
         ended, whole = self.count == self.length, self.length % 2 == 1
         info = {"count": self.count}
-        reward = self.told + self.count / 100
+        reward = self.config + self.count / 100
         return self.observe(), reward, ended and whole, ended and not whole, info
 
     def observe(self):
-        return np.array([self.count, self.told, self.np_random.random()])
+        return np.array([self.count, self.config, self.np_random.random()])
 
     def render(self):
         frame = np.zeros((40, 60, 3), np.uint8)

@@ -78,7 +78,9 @@ MADE = {
         ".wav",
         write_audio,
         AudioConfig,
-        lambda *paths, **told: AudioDataConfig(*paths, **{"rate": RATE, "frame": FRAME} | told),
+        lambda *paths, **config: AudioDataConfig(
+            *paths, **{"rate": RATE, "frame": FRAME} | config
+        ),
         ("--rate", RATE, "--frame", FRAME),
     ),
     "midi": Made(
@@ -86,7 +88,7 @@ MADE = {
         ".mid",
         write_music,
         MidiConfig,
-        lambda *paths, **told: MidiDataConfig(*paths, **MUSIC | {"beats": 3} | told),
+        lambda *paths, **config: MidiDataConfig(*paths, **MUSIC | {"beats": 3} | config),
         (*MUSIC_OPTIONS, "--beats", 3),
     ),
     "midi without a metronome": Made(
@@ -94,7 +96,7 @@ MADE = {
         ".mid",
         write_music,
         MidiConfig,
-        lambda *paths, **told: MidiDataConfig(*paths, **MUSIC | {"beats": 0} | told),
+        lambda *paths, **config: MidiDataConfig(*paths, **MUSIC | {"beats": 0} | config),
         (*MUSIC_OPTIONS, "--beats", 0),
     ),
     "strokes": Made("strokes", ".npz", write_drawings, StrokesConfig, StrokesDataConfig, ()),
@@ -103,7 +105,7 @@ MADE = {
         ".npz",
         write_drawings,
         StrokesConfig,
-        lambda *paths, **told: StrokesDataConfig(*paths, **{"exact": True} | told),
+        lambda *paths, **config: StrokesDataConfig(*paths, **{"exact": True} | config),
         ("--exact",),
     ),
 }
@@ -118,9 +120,9 @@ def write_files(made: Made, folder: Path, number: int = 4, seed: int = 0) -> Pat
     return folder
 
 
-def kind_for(made: Made, *paths: Path, **told: Any) -> Any:
+def kind_for(made: Made, *paths: Path, **config: Any) -> Any:
     """The kind of recordings, as far as it is known before they are read as numbers."""
-    data = made.data(tuple(map(str, paths)), **told)
+    data = made.data(tuple(map(str, paths)), **config)
     make = modality_class(made.config)
     return make(data, make.first_statistics(data, lambda line: None))
 

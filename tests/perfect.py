@@ -8,7 +8,7 @@ from gymnasium import spaces
 import worldmodel
 from worldmodel import PerceptEncoder, Percepts, SequenceCore, WorldModel, encoder_for, nested
 from worldmodel.codecs import Consequences, PerceptModule, Prediction
-from worldmodel.distributions import Categorical, FiniteSupport, Truth
+from worldmodel.distributions import Bernoulli, Categorical, FiniteSupport
 from worldmodel.envs import ToyGameFilter
 
 
@@ -72,7 +72,7 @@ class PerfectToyCore(SequenceCore):
             after.append(state)
         return nested.stack(after)
 
-    def explain(self, prepared, state):
+    def posterior_step(self, prepared, state):
         nothing = worldmodel.cores.Gaussian(state.latent, state.latent)
         return nothing, nothing, prepared
 
@@ -92,7 +92,7 @@ class PerfectDecoder(PerceptModule):
         self.rewards = torch.tensor([-1.0, 0.0], dtype=torch.float64)
 
     @property
-    def void(self):
+    def placeholder(self):
         return {
             "observation": torch.tensor(0),
             "reward": torch.tensor(0.0),
@@ -116,7 +116,7 @@ class PerfectDecoder(PerceptModule):
             return Consequences(
                 {
                     "reward": FiniteSupport(reward.double().expand(*ends.shape, 2), self.rewards),
-                    "terminated": Truth(ends.log() - goes_on.log()),
+                    "terminated": Bernoulli(ends.log() - goes_on.log()),
                 }
             )
 

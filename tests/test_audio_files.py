@@ -438,7 +438,7 @@ def test_spectrograms_are_drawn_of_long_short_and_silent_signals(tmp_path):
     one, three = tmp_path / "one.png", tmp_path / "three.png"
     draw_spectrogram(one, [("noise", noise)], 8000)
     draw_spectrogram(
-        three, [("noise", noise), ("one sample", noise[:1]), ("silence", 0 * noise)], 8000
+        three, [("noise", noise), ("one sample", noise[:1]), ("prune_inactive", 0 * noise)], 8000
     )
     assert image.open(three).size[1] > 2 * image.open(one).size[1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.png", "three.png"]

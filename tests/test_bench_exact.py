@@ -150,7 +150,7 @@ def test_play_is_fresh_and_begins_at_first_rows(monkeypatch):
     one, two = two_batches(0)
     for block in one + two:
         assert block.rows.first[0].all()
-        assert torch.equal(block.scored, block.mask)
+        assert torch.equal(block.loss_mask, block.mask)
     assert max(len(block.mask) for block in one + two) > 64  # whole episodes
     assert symbols([one]) != symbols([two])
     assert symbols(two_batches(0)) == symbols([one, two])

@@ -101,7 +101,7 @@ def test_nobody_acts_and_every_frame_is_scored(music):
     assert rows.first.tolist() == [[True, True]] + [[False, False]] * 8
     assert not rows.reward.any()
     assert not rows.terminated.any()
-    assert torch.equal(sequences.scored, sequences.mask)  # the first frame counts
+    assert torch.equal(sequences.loss_mask, sequences.mask)  # the first frame counts
     assert sequences.mask.sum(0).tolist() == [9, 3]
 
 
@@ -223,8 +223,8 @@ def test_rows_that_are_there_are_said_and_survive_a_stop(music, tmp_path, monkey
     monkeypatch.setattr(bench, "measure", stopped_at_the_second)
     folder = write(tmp_path / "rolls")
     models = ("vrnn-elbo", "rnn", "srnn-elbo")
-    told = MusicSettings(models=models, data=folder, bound=("elbo", "fivo"), quick=True)
-    (figures,) = bench.run(told, Reporter())
+    config = MusicSettings(models=models, data=folder, bound=("elbo", "fivo"), quick=True)
+    (figures,) = bench.run(config, Reporter())
     (row,) = figures["rows"]
     assert list(row["by_bound"]) == ["elbo", "fivo"]
     said = capsys.readouterr().err

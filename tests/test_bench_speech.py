@@ -45,8 +45,8 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def bench_of(folder, *models, **told):
-    return bench.run(SpeechSettings(folder, models, **told), Reporter())
+def bench_of(folder, *models, **config):
+    return bench.run(SpeechSettings(folder, models, **config), Reporter())
 
 
 def without_time(row):
@@ -210,14 +210,14 @@ def test_minutes_take_the_place_of_updates(folder, monkeypatch):
 
 
 def test_the_command_line_tells_every_model(folder, capsys):
-    told = ["bench", "speech", "--data", str(folder), "--quick"]
-    main([*told, "--seed", "1", "--json"])
+    config = ["bench", "speech", "--data", str(folder), "--quick"]
+    main([*config, "--seed", "1", "--json"])
     result = json.loads(capsys.readouterr().out)
     runs = [(row["seed"], row["model"]) for row in result["rows"]]
     assert runs == [(1, model) for model in bench.RECIPES]
     assert SpeechSettings.models == tuple(bench.RECIPES)
     assert all(np.isfinite(row["test_nats"]) for row in result["rows"])
-    main([*told, "--seeds", "2", "--models", "rnn-full"])
+    main([*config, "--seeds", "2", "--models", "rnn-full"])
     shown = capsys.readouterr().out
     for words in ("rnn-full, seed 1", "full-covariance Gaussian", "±", "2 seeds"):
         assert words in shown

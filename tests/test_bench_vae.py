@@ -81,8 +81,8 @@ def test_missing_and_damaged_digits_get_a_sentence(tmp_path, capsys):
 
 
 def test_images_are_drawn_from_files_that_are_removed_again(tmp_path, capsys):
-    told = ["--dir", str(tmp_path), "--gigabytes", "0.01", "--samples", "5000"]
-    main(["bench", "images", *told, "--json"])
+    config = ["--dir", str(tmp_path), "--gigabytes", "0.01", "--samples", "5000"]
+    main(["bench", "images", *config, "--json"])
     result = json.loads(capsys.readouterr().out)
     assert result["files"] == images_bench.FILES
     assert result["bytes"] == pytest.approx(1e7, rel=0.01)
@@ -91,7 +91,7 @@ def test_images_are_drawn_from_files_that_are_removed_again(tmp_path, capsys):
     assert result["samples_per_second"] > 0
     assert result["numpy_samples_per_second"] > 0
     assert not list(tmp_path.iterdir())
-    main(["bench", "images", *told])
+    main(["bench", "images", *config])
     assert "numpy's own" in capsys.readouterr().out
 
 

@@ -84,18 +84,18 @@ class OtherState(VRNN):
 class WrongDensity(VRNN):
     """Says of its posterior that it is wider than what it draws from."""
 
-    def explain(self, prepared, state):
+    def posterior_step(self, prepared, state):
         posterior, prior, after = super().explain(prepared, state)
         return Gaussian(posterior.mean, 2 * posterior.std), prior, after
 
-    explain_all = SequenceCore.explain_all
+    posterior_all = SequenceCore.posterior_all
 
 
 class FusesWrongly(VRNN):
     """Takes the priors of the rows before."""
 
-    def explain_all(self, prepared, state, particles):
-        inference = super().explain_all(prepared, state, particles)
+    def posterior_all(self, prepared, state, particles):
+        inference = super().posterior_all(prepared, state, particles)
         return inference._replace(prior=nested.map(lambda x: x.roll(1, 0), inference.prior))
 
 
@@ -159,7 +159,7 @@ CORES = {
     Quiet: "latents_are_drawn_from_the_noise_alone",
     OtherState: "a_core_gives_back_the_structure_of_its_state",
     WrongDensity: "closed_and_sampled_divergences_agree",
-    FusesWrongly: "fused_inference_equals_the_loop_over_explain",
+    FusesWrongly: "fused_inference_equals_the_loop_over_posterior_steps",
     Normalises: "no_part_normalises_over_the_batch",
     BelievesItsLatent: "beliefs_do_not_peek",
     ReadsPadding: "padding_never_leaks",
@@ -222,7 +222,7 @@ class Gauss(DistModule):
         self.linear = nn.Linear(4, 2)
 
     @property
-    def void(self):
+    def placeholder(self):
         return self.linear.weight.new_zeros(())
 
     def parts(self, features):
@@ -261,7 +261,7 @@ class OtherMode(Gauss):
 
 class VoidOutside(Gauss):
     @property
-    def void(self):
+    def placeholder(self):
         return torch.tensor(torch.inf)
 
 
@@ -293,7 +293,7 @@ HEADS = {
     DrawsTooWide: "heads_draw_what_they_score",
     OtherMean: "the_mean_is_that_of_the_probabilities",
     OtherMode: "nothing_is_more_probable_than_the_mode",
-    VoidOutside: "void_is_in_the_support_of_its_head",
+    VoidOutside: "placeholders_are_in_the_support_of_its_head",
     ReadsAll: "a_head_reads_every_row_alone",
     Explodes: "gradients_are_finite_even_for_extreme_features",
     OnlyOneRow: "heads_broadcast_over_particles",

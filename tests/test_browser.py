@@ -48,12 +48,12 @@ def at(parts):
 def alone(parts, seed, keys):
     """What a visitor is to be told, who plays these keys."""
     player = Player(parts, "both", seed)
-    told = [(places(player), player.moment.action)]
+    config = [(places(player), player.moment.action)]
     for name in keys:
         player.press(name)
-        told.append((places(player), player.moment.action))
+        config.append((places(player), player.moment.action))
     player.close()
-    return told
+    return config
 
 
 def asked(address, **headers):
@@ -108,8 +108,8 @@ def test_idle_visitors_are_told_and_leave(parts):
     with hosted(parts, idle=0.3) as at:
         visitor = Visitor(at)
         assert visitor.frame()["type"] == "state"
-        told = visitor.frame()
-        assert (told["type"], "key" in told["text"]) == ("idle", True)
+        config = visitor.frame()
+        assert (config["type"], "key" in config["text"]) == ("idle", True)
         assert eventually(lambda: not at.house.visits)
 
 
@@ -119,15 +119,15 @@ def test_idle_visitors_are_told_and_leave(parts):
 def test_games_of_visitors_are_strangers(parts):
     with hosted(parts, seed=5) as at:
         all_of_them = [Visitor(at) for _ in range(3)]
-        told = [[(visitor.frame()["worlds"], "")] for visitor in all_of_them]
+        config = [[(visitor.frame()["worlds"], "")] for visitor in all_of_them]
         keys = [KEYS[shift:] for shift in range(3)]
         for turn in range(len(KEYS)):
-            for visitor, own, heard in zip(all_of_them, keys, told, strict=True):
+            for visitor, own, heard in zip(all_of_them, keys, config, strict=True):
                 if turn < len(own):
                     frame = visitor.press(own[turn])
                     heard.append((frame["worlds"], frame["action"]))
         for number, own in enumerate(keys):
-            assert told[number] == alone(parts, 5 + number, own)
+            assert config[number] == alone(parts, 5 + number, own)
         for visitor in all_of_them:
             visitor.leave()
 
@@ -233,8 +233,8 @@ def test_what_is_no_message_is_left_alone(parts, at):
         visitor.say(MALFORMED[turn % len(MALFORMED)])
     for message in STRANGE_BUT_FINE:
         visitor.say(message)
-    told = visitor.press("right")
-    assert (told["worlds"], told["action"]) == alone(parts, number, ["right"])[1]
+    config = visitor.press("right")
+    assert (config["worlds"], config["action"]) == alone(parts, number, ["right"])[1]
     visitor.say("one more")
     assert visitor.frame()["type"] == "strange"
     assert other.press("up")["action"] == "up"
@@ -276,8 +276,8 @@ def test_a_game_that_breaks_is_told_and_harms_nobody(at, capsys):
     other.frame()
     game = at.house.workers.all[0].table.games[at.house.came - 2]
     game.player.step = lambda: 1 / 0
-    told = visitor.press("1")
-    assert (told["type"], "division" in told["text"]) == ("broken", True)
+    config = visitor.press("1")
+    assert (config["type"], "division" in config["text"]) == ("broken", True)
     assert other.press("up")["action"] == "up"
     assert "ZeroDivisionError" in capsys.readouterr().err
     other.leave()
@@ -308,9 +308,9 @@ def test_a_recording_is_what_was_shown(parts, at, tmp_path):
     for name in ("right", "up", "left"):
         visitor.press(name)
         frames.append(game.player.frame())
-    told = visitor.press("v")
-    name = told["films"][0]
-    assert told["message"] == f"recorded: {name}"
+    config = visitor.press("v")
+    name = config["films"][0]
+    assert config["message"] == f"recorded: {name}"
     status, film, headers = asked(at.recording(name))
     assert (status, headers["Content-Type"]) == (200, "video/mp4")
     assert_shows(film, frames, tmp_path)
@@ -396,12 +396,12 @@ def test_processes_play_the_same_games_and_ctrl_c_ends_them(parts, tmp_path):
     netloc, token = address.removeprefix("http://").split("/?token=")
     at = type("At", (), {"netloc": netloc})
     visitors = [Visitor(at, token) for _ in range(3)]
-    told = [[(visitor.frame()["worlds"], "")] for visitor in visitors]
+    config = [[(visitor.frame()["worlds"], "")] for visitor in visitors]
     for key_ in KEYS[:8]:
-        for visitor, heard in zip(visitors, told, strict=True):
+        for visitor, heard in zip(visitors, config, strict=True):
             frame = visitor.press(key_)
             heard.append((frame["worlds"], frame["action"]))
-    assert told == [alone(parts, 3 + number, KEYS[:8]) for number in range(3)]
+    assert config == [alone(parts, 3 + number, KEYS[:8]) for number in range(3)]
     assert len(list(tmp_path.glob("worldmodel-*/*"))) == 3
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
@@ -476,9 +476,9 @@ def test_a_whole_toy_game_in_a_browser(chrome, parts, at, tmp_path):
     page = Page(chrome, at)
     number = at.house.came - 1
     keys = solution(at, number)
-    told = [page.ask("state"), *map(page.press, keys)]
-    assert [(t["worlds"], t["action"]) for t in told] == alone(parts, number, keys)
-    assert [t["worlds"]["real"]["end"] for t in told] == [""] * len(keys) + ["the end"]
+    config = [page.ask("state"), *map(page.press, keys)]
+    assert [(t["worlds"], t["action"]) for t in config] == alone(parts, number, keys)
+    assert [t["worlds"]["real"]["end"] for t in config] == [""] * len(keys) + ["the end"]
     assert page.text("#real .end") == "the end"
     assert page.press("left")["worlds"]["real"]["step"] == 0
     keys = ["right", "up", "1"]
@@ -555,8 +555,8 @@ def pixels_run(tmp_path_factory):
     from worldmodel.experiments.cli.main import main
 
     run = tmp_path_factory.mktemp("runs") / "pixels"
-    told = ["--env", "CartPole-v1", "--pixels", "64", "--grayscale", "--quick"]
-    main(["train", "control", "--out", str(run), *told])
+    config = ["--env", "CartPole-v1", "--pixels", "64", "--grayscale", "--quick"]
+    main(["train", "control", "--out", str(run), *config])
     return run
 
 

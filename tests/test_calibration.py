@@ -13,7 +13,7 @@ from torch import distributions as td
 
 from worldmodel import ModelState, Row, Sequences, log_prob, nested
 from worldmodel.codecs import Consequences, Prediction
-from worldmodel.distributions import Categorical, FiniteSupport, Truth
+from worldmodel.distributions import Bernoulli, Categorical, FiniteSupport
 from worldmodel.experiments.measure import calibration as module
 from worldmodel.experiments.measure.calibration import (
     OF_IMAGES,
@@ -62,7 +62,7 @@ class Teller:
                 reward = FiniteSupport(of_values(action).log(), torch.tensor(VALUES))
             else:
                 reward = td.Normal(action[:, 0], self.density)
-            return Consequences({"reward": reward, "terminated": Truth(end.logit())})
+            return Consequences({"reward": reward, "terminated": Bernoulli(end.logit())})
 
         seen = Categorical(torch.stack([1 - action[:, 0], action[:, 0]], -1).log())
         if self.box:

@@ -67,14 +67,14 @@ def number_of(checkpoint):
 
 
 def test_everything_comes_back_to_the_last_bit(tmp_path):
-    told = {"one": Odd(1), "two": nn.GRU(3, 4)}
-    optimizer = torch.optim.AdamW(told["two"].parameters())
-    told["two"](torch.randn(5, 2, 3))[0].sum().backward()
+    config = {"one": Odd(1), "two": nn.GRU(3, 4)}
+    optimizer = torch.optim.AdamW(config["two"].parameters())
+    config["two"](torch.randn(5, 2, 3))[0].sum().backward()
     optimizer.step()
     random = torch.get_rng_state()
     state = {"optimizer": optimizer.state_dict(), "random": random, "list": [1, (2.5, "x", None)]}
     values = {"stage": 2, "random": 2**100 + 1, "seconds": 0.1, "nothing": None}
-    path = save_checkpoint(tmp_path, 12, told, state, values)
+    path = save_checkpoint(tmp_path, 12, config, state, values)
     assert path == tmp_path / "checkpoint-000012"
     found = load_checkpoint(path)
     assert found.values == values
@@ -86,7 +86,7 @@ def test_everything_comes_back_to_the_last_bit(tmp_path):
         assert all(identical(entry[name], loaded[key][name]) for name in entry)
     fresh = {"one": Odd(2), "two": nn.GRU(3, 4)}
     found.load(fresh)
-    for name, net in told.items():
+    for name, net in config.items():
         other = fresh[name].state_dict()
         assert all(identical(value, other[key]) for key, value in net.state_dict().items())
 

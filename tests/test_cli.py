@@ -80,12 +80,12 @@ def test_help_tells_every_option_that_is_understood(words):
     group, name = ["", *words][-2:]
     kind = commands(group)[name].settings_class
     kind = kind[NoSettings] if name == "evaluate" else kind
-    told = {option.name for option in helps.options_of(kind)}
+    config = {option.name for option in helps.options_of(kind)}
     out = io.StringIO()
     with contextlib.redirect_stdout(out), pytest.raises(SystemExit):
         tyro.cli(kind, args=["--help"])
     known = set(re.findall(r"^[^\w-]{0,3}(--\w[\w-]*)", out.getvalue(), re.MULTILINE))
-    said = {option.replace("--no-", "--", 1) for option in told if option.startswith("--")}
+    said = {option.replace("--no-", "--", 1) for option in config if option.startswith("--")}
     assert said == {option.replace("--no-", "--", 1) for option in known}
     assert all(option.text for option in helps.options_of(kind))
 
@@ -141,21 +141,21 @@ def test_errors_name_the_command_whose_help_helps(tmp_path):
 
 def test_an_old_name_of_an_option_is_answered_by_the_new_one(monkeypatch, tmp_path):
     monkeypatch.setitem(renamed.RENAMED, "train control", {"--memry": "--hidden-size"})
-    told = ["train", "control", "--env", "CartPole-v1", "--out", tmp_path / "x"]
+    config = ["train", "control", "--env", "CartPole-v1", "--out", tmp_path / "x"]
     for old in (["--memry", 3], ["--memry=3"]):
-        assert_refused(worldmodel(*told, *old), "--memry is now called --hidden-size")
+        assert_refused(worldmodel(*config, *old), "--memry is now called --hidden-size")
     monkeypatch.setitem(renamed.RENAMED, "train control", {"--memry": "a part of the core"})
-    assert_refused(worldmodel(*told, "--memry", 3), "--memry is now a part of the core")
+    assert_refused(worldmodel(*config, "--memry", 3), "--memry is now a part of the core")
     assert not (tmp_path / "x").exists()
 
 
 def test_names_are_renamed_to_what_there_is():
     for words, names in renamed.RENAMED.items():
         group, name = ["", *words.split()][-2:]
-        told = {option.name for option in helps.options_of(commands(group)[name].settings_class)}
+        config = {option.name for option in helps.options_of(commands(group)[name].settings_class)}
         new = {word for name in names.values() for word in re.findall(r"^--[\w-]+", name)}
-        assert new <= told
-        assert not names.keys() & told
+        assert new <= config
+        assert not names.keys() & config
 
 
 def test_nobody_has_to_read_on():

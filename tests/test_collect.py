@@ -28,7 +28,7 @@ def collected(makers, steps, ticks=64, **options):
     return Episodes.join(parts), [len(part) for part in parts]
 
 
-def told(episodes):
+def config(episodes):
     """Each episode's bytes, in an order of their own."""
     columns = nested.leaves(episodes.columns)
     return sorted(
@@ -51,7 +51,7 @@ def test_collecting_in_pieces_is_cutting_one_long_run(game, ticks):
         run, _, _ = core.generate(40, core.initial_state(3))
     expected = Episodes.cut(run, core.actions)
     found, _ = collected([game] * 3, expected.steps, ticks)
-    assert told(found) == told(expected)
+    assert config(found) == config(expected)
 
 
 @pytest.mark.parametrize("steps", [1, 5, 50, 333])
@@ -86,7 +86,7 @@ def test_unfinished_episodes_come_last_as_truncations():
 def test_workers_collect_what_one_process_does(game, workers):
     expected, _ = collected([game] * 3, 200)
     found, _ = collected([game] * 3, 200, workers=workers)
-    assert told(found) == told(expected)
+    assert config(found) == config(expected)
 
 
 @pytest.mark.parametrize("ticks", [1, 4, 10_000])
@@ -107,7 +107,7 @@ def test_what_a_death_cut_off_is_dropped(how, ticks, tmp_path):
     for start, length in zip(episodes.starts, episodes.lengths, strict=True):
         np.testing.assert_array_equal(counts[start : start + length], np.arange(length))
     healthy, _ = collected([long, long], 90, ticks)
-    common = set(told(healthy)) & set(told(episodes))
+    common = set(config(healthy)) & set(config(episodes))
     assert len(common) == 4 + 1  # those of the first copy, and the second's before its death
 
 

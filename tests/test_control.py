@@ -163,8 +163,8 @@ def test_collections_add_up_to_the_steps_that_were_asked_for(steps, prefill, col
 
 
 def test_each_round_learns_improves_and_evaluates_after_it_has_collected():
-    told = {"prefill": 400, "collect_steps": 250, "first_updates": 30, "update_ratio": 0.5}
-    told |= {"first_rollouts": 20, "rollout_ratio": 0.001}
+    config = {"prefill": 400, "collect_steps": 250, "first_updates": 30, "update_ratio": 0.5}
+    config |= {"first_rollouts": 20, "rollout_ratio": 0.001}
     expected = [
         ("collect", 0, 1),
         ("learn", 0, 30),
@@ -183,10 +183,10 @@ def test_each_round_learns_improves_and_evaluates_after_it_has_collected():
         ("improve", 3, 1),
         ("evaluate", 3, 1),
     ]
-    assert [tuple(stage) for stage in planned(1000, curve_episodes=5, **told).stages] == expected
+    assert [tuple(stage) for stage in planned(1000, curve_episodes=5, **config).stages] == expected
     silent = [stage for stage in expected if stage[0] != "evaluate"]
-    assert [tuple(stage) for stage in planned(1000, **told).stages] == silent
-    recorded = planned(1000, is_recorded=True, curve_episodes=5, **told).stages
+    assert [tuple(stage) for stage in planned(1000, **config).stages] == silent
+    recorded = planned(1000, is_recorded=True, curve_episodes=5, **config).stages
     read = [("read", 0, 1), *(stage for stage in silent if stage[0] != "collect")]
     assert [tuple(stage) for stage in recorded] == read
 
@@ -227,16 +227,16 @@ def rewards(folder):
 
 
 def test_rewards_that_take_few_values_have_a_probability_each(train):
-    told = statistics(train("--env", "CartPole-v1"))
-    assert told == {"reward_support": [1.0], "reward_unit": 1.0}
+    config = statistics(train("--env", "CartPole-v1"))
+    assert config == {"reward_support": [1.0], "reward_unit": 1.0}
 
 
 def test_rewards_that_take_many_values_have_a_density_and_a_size(train):
     folder = train("--env", "Pendulum-v1")
-    told = statistics(folder)
-    assert told["reward_support"] is None
+    config = statistics(folder)
+    assert config["reward_support"] is None
     first = rewards(folder)[:50].astype(float)
-    assert told["reward_unit"] == pytest.approx(np.sqrt(np.mean(first**2)), rel=1e-6)
+    assert config["reward_unit"] == pytest.approx(np.sqrt(np.mean(first**2)), rel=1e-6)
 
 
 def test_a_density_is_taken_if_it_is_asked_for(train):
@@ -259,10 +259,10 @@ def said_by(train, capsys, *words):
     with pytest.raises(SystemExit) as end:
         train(*words)
     assert end.value.code == 2
-    told = capsys.readouterr()
-    told = " ".join((told.out + told.err).replace("│", " ").split())  # boxes wrap
-    assert "Traceback" not in told
-    return told
+    config = capsys.readouterr()
+    config = " ".join((config.out + config.err).replace("│", " ").split())  # boxes wrap
+    assert "Traceback" not in config
+    return config
 
 
 def test_rewards_that_turn_out_to_be_many_are_told_of(train, capsys):

@@ -199,8 +199,8 @@ def test_agents_are_compared_in_the_dream_of_a_run_that_stays_as_it_is(tmp_path,
 def test_an_algorithm_learns_in_the_dream_of_the_toy_game(tmp_path):
     """Games begin with the model's own first rows, as the preset says."""
     trained(tmp_path / "run", quick(TOY_GAME))
-    told = DreamSettings(tmp_path / "run", ("own", "sb3:PPO"), '{"n_epochs": 1}', 1, 2, 3)
-    rows = dream.run(told, Reporter())
+    config = DreamSettings(tmp_path / "run", ("own", "sb3:PPO"), '{"n_epochs": 1}', 1, 2, 3)
+    rows = dream.run(config, Reporter())
     rollouts = quick(TOY_GAME).agent.policy.rollouts(are_numbers=False)
     steps = rollouts.num_imagined * rollouts.length
     assert [row["dreamt_steps"] for row in rows] == [steps, steps]

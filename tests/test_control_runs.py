@@ -186,9 +186,9 @@ def odd(tmp_path):
     out = tmp_path / "run"
 
     def train(fault, **arguments):
-        told = json.dumps({"fault": fault} | arguments)
+        config = json.dumps({"fault": fault} | arguments)
         new = ["train", "control", "--env", "Odd-v0", "--out", out, "--quick"]
-        return worldmodel(*new, "--arguments", told)
+        return worldmodel(*new, "--arguments", config)
 
     yield train
     del gymnasium.registry["Odd-v0"]

@@ -146,7 +146,7 @@ def test_a_data_set_that_minari_collected_is_read(tmp_path, monkeypatch):
     minari = pytest.importorskip("minari")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     env = gymnasium.make("CartPole-v1", max_episode_steps=12)
-    told, buffers = [], []
+    config, buffers = [], []
     for seed in range(4):
         shown, _ = env.reset(seed=seed)
         rows, ended = [(shown, None, 0.0, False)], False
@@ -155,7 +155,7 @@ def test_a_data_set_that_minari_collected_is_read(tmp_path, monkeypatch):
             shown, reward, terminated, truncated, _ = env.step(action)
             rows.append((shown, action, reward, terminated))
             ended = terminated or truncated
-        told.append(rows)
+        config.append(rows)
         buffers.append(
             minari.data_collector.EpisodeBuffer(
                 observations=np.array([row[0] for row in rows]),
@@ -170,8 +170,8 @@ def test_a_data_set_that_minari_collected_is_read(tmp_path, monkeypatch):
     assert data.observation_space == env.observation_space
     assert data.action_space == env.action_space
     episodes = everything(data.episodes)
-    flat = [row for rows in told for row in rows]
-    assert episodes.lengths.tolist() == [len(rows) for rows in told]
+    flat = [row for rows in config for row in rows]
+    assert episodes.lengths.tolist() == [len(rows) for rows in config]
     assert np.array_equal(episodes.columns["observation"], [row[0] for row in flat])
     assert episodes.columns["reward"].tolist() == [row[2] for row in flat]
     assert episodes.columns["terminated"].tolist() == [row[3] for row in flat]

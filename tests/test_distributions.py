@@ -10,16 +10,16 @@ from torch import distributions as td
 from worldmodel import PerceptEncoder, action_codec, decoder_for, encoder_for, mlp, nested
 from worldmodel.codecs import Consequences, Prediction
 from worldmodel.distributions import (
+    Bernoulli,
     Bits,
     Categorical,
-    Certain,
+    ConcatLayout,
+    Deterministic,
     FiniteSupport,
     Joint,
     OneHot,
     OneHots,
-    SideBySide,
     TanhNormal,
-    Truth,
     draw,
 )
 
@@ -88,7 +88,7 @@ def test_one_hot_is_categorical_in_codes():
 def test_one_hots_are_one_hots_side_by_side():
     sizes = [2, 4, 1, 3]
     logits, weights = normal(5, 10), normal(10, seed=1)
-    codes = OneHots(logits, SideBySide(sizes))
+    codes = OneHots(logits, ConcatLayout(sizes))
     torchs = [td.OneHotCategorical(logits=part) for part in logits.split(sizes, -1)]
     draws = codes.sample((DRAWS,))
     assert draws.shape == (DRAWS, 5, 10)
@@ -98,10 +98,10 @@ def test_one_hots_are_one_hots_side_by_side():
     close(codes.entropy(), sum(part.entropy() for part in torchs))
     assert torch.equal(codes.mode, torch.cat([part.mode for part in torchs], -1))
     assert (codes.rsample() @ weights).shape == (5,)
-    apart = SideBySide(sizes).apart(weights, fill=torch.inf)
+    apart = ConcatLayout(sizes).apart(weights, fill=torch.inf)
     assert apart.shape == (4, 4)
     assert torch.equal(apart.flatten()[apart.flatten() < torch.inf], weights)
-    assert torch.equal(SideBySide(sizes).beside(apart), weights)
+    assert torch.equal(ConcatLayout(sizes).beside(apart), weights)
 
 
 def test_bits_are_truths_as_numbers():
@@ -171,11 +171,11 @@ def test_the_entropy_of_a_tanh_normal_is_estimated_with_its_gradient(std):
 
 def test_what_is_all_but_impossible_has_finite_gradients_of_entropy():
     logits = torch.tensor([-800.0, 0.0, 800.0]).requires_grad_()
-    layout = SideBySide([1, 2])
+    layout = ConcatLayout([1, 2])
     for distribution in (
         Categorical(logits),
         OneHots(logits, layout),
-        Truth(logits),
+        Bernoulli(logits),
         Bits(logits),
     ):
         entropy = distribution.entropy().sum()
@@ -208,7 +208,7 @@ def test_gradients_are_finite_where_a_value_is_outside_the_support():
 
 def test_truth_is_bernoulli():
     logits = normal(6)
-    truth, torchs = Truth(logits), td.Bernoulli(logits=logits)
+    truth, torchs = Bernoulli(logits), td.Bernoulli(logits=logits)
     for value in (False, True):
         values = torch.full((6,), value)
         close(truth.log_prob(values), torchs.log_prob(values.double()))
@@ -219,7 +219,7 @@ def test_truth_is_bernoulli():
     draws = truth.sample((DRAWS,))
     assert draws.dtype == torch.bool
     has_frequencies(draws, truth.probs)
-    certain = Truth(torch.tensor([torch.inf, -torch.inf]).double())
+    certain = Bernoulli(torch.tensor([torch.inf, -torch.inf]).double())
     close(certain.log_prob(torch.tensor([True, False])), torch.zeros(2).double())
     assert (certain.log_prob(torch.tensor([False, True])) == -torch.inf).all()
 
@@ -227,8 +227,8 @@ def test_truth_is_bernoulli():
 def test_extreme_logits_give_finite_numbers():
     logits = torch.tensor([-800.0, 800.0]).double()
     for value in (True, False):
-        assert Truth(logits).log_prob(torch.tensor(value).expand(2)).isfinite().all()
-    assert Truth(logits).entropy().isfinite().all()
+        assert Bernoulli(logits).log_prob(torch.tensor(value).expand(2)).isfinite().all()
+    assert Bernoulli(logits).entropy().isfinite().all()
     assert Categorical(logits).log_prob(torch.tensor(0)).isfinite()
 
 
@@ -241,9 +241,9 @@ def test_extreme_logits_give_finite_numbers():
             lambda x: FiniteSupport(x, torch.arange(3.0).double()),
             torch.tensor([2.0, 0.0, 9.0]).double(),
         ),
-        (lambda x: Truth(x[..., 0]), torch.tensor([True, False, True])),
+        (lambda x: Bernoulli(x[..., 0]), torch.tensor([True, False, True])),
         (
-            lambda x: Joint({"a": Categorical(x), "b": Truth(x[..., 1])}),
+            lambda x: Joint({"a": Categorical(x), "b": Bernoulli(x[..., 1])}),
             {"a": torch.tensor([0, 2, 1]), "b": torch.tensor([True, False, True])},
         ),
     ],
@@ -267,7 +267,7 @@ def test_log_prob_broadcasts_over_particles(make, value):
 
 def test_joint_multiplies_its_parts():
     logits = normal(5, 3)
-    parts = {"a": Categorical(logits), "b": Truth(logits[:, 0])}
+    parts = {"a": Categorical(logits), "b": Bernoulli(logits[:, 0])}
     joint = Joint(parts)
     total = 0.0
     for a, b in itertools.product(range(3), (False, True)):
@@ -283,7 +283,7 @@ def test_joint_multiplies_its_parts():
     assert joint.batch_shape == (5,)
     assert joint.mode.keys() == joint.sample().keys() == parts.keys()
     assert joint.sample((7,))["a"].shape == (7, 5)
-    values = {"a": Truth(logits[:, 0]), "b": Truth(logits[:, 1])}
+    values = {"a": Bernoulli(logits[:, 0]), "b": Bernoulli(logits[:, 1])}
     assert torch.equal(Joint(values).mean["b"], values["b"].mean)
 
 
@@ -292,7 +292,7 @@ def prediction(batch=5):
 
     def given(index):
         logits = then.t().expand(*index.shape, 3).gather(-1, index[..., None])[..., 0]
-        return Consequences({"b": Truth(logits)})
+        return Consequences({"b": Bernoulli(logits)})
 
     return Prediction(lambda: Categorical(first), given, torch.Size([batch]))
 
@@ -341,7 +341,7 @@ def percepts(mean, logits):
     def given(value):
         numbers, symbol = value["x"]
         reward = td.Normal(numbers.sum(-1) + symbol + value["code"] @ logits[0], 1.0)
-        return Consequences({"reward": reward, "end": Truth(numbers[..., 0])})
+        return Consequences({"reward": reward, "end": Bernoulli(numbers[..., 0])})
 
     return Prediction(lambda: first, given, mean.shape[:1])
 
@@ -382,9 +382,9 @@ def test_nothing_is_recorded_where_gradients_are_off():
 
 def test_certain_is_always_its_value():
     value = normal(2, 3)
-    assert torch.equal(Certain(value).sample(), value)
-    assert torch.equal(Certain(value).mode, value)
-    assert torch.equal(Certain(value).sample((4,)), value.expand(4, 2, 3))
+    assert torch.equal(Deterministic(value).sample(), value)
+    assert torch.equal(Deterministic(value).mode, value)
+    assert torch.equal(Deterministic(value).sample((4,)), value.expand(4, 2, 3))
 
 
 @pytest.mark.parametrize(
@@ -392,14 +392,14 @@ def test_certain_is_always_its_value():
     [
         Categorical(torch.zeros(3)),
         OneHot(torch.zeros(3)),
-        OneHots(torch.zeros(3), SideBySide([1, 2])),
+        OneHots(torch.zeros(3), ConcatLayout([1, 2])),
         Bits(torch.zeros(3)),
         TanhNormal(torch.zeros(3), torch.ones(3)),
         FiniteSupport(torch.zeros(2), torch.zeros(2)),
-        Truth(torch.zeros(3)),
-        Joint({"a": Truth(torch.zeros(3))}),
+        Bernoulli(torch.zeros(3)),
+        Joint({"a": Bernoulli(torch.zeros(3))}),
         prediction(),
-        Certain(torch.zeros(3)),
+        Deterministic(torch.zeros(3)),
     ],
     ids=lambda distribution: type(distribution).__name__,
 )
@@ -410,7 +410,7 @@ def test_a_distribution_can_be_printed(distribution):
 def test_what_is_impossible_adds_nothing_to_the_entropy():
     logits = torch.tensor([0.0, -torch.inf, 0.0]).double()
     close(Categorical(logits).entropy(), torch.tensor(2.0).double().log())
-    close(Truth(torch.tensor([torch.inf, -torch.inf])).entropy(), torch.zeros(2))
+    close(Bernoulli(torch.tensor([torch.inf, -torch.inf])).entropy(), torch.zeros(2))
 
 
 def test_one_hot_scores_possible_codes_beside_impossible_ones():

@@ -76,11 +76,11 @@ def test_a_perfect_model_has_no_gap(task):
 @pytest.mark.parametrize("options", [{}, {"task": "equal", "width": 3}])
 def test_exact_returns_stand_beside(options):
     game = ToyGame(**options)
-    told = game.width, game.classes, game.task
+    config = game.width, game.classes, game.task
     env = make_environment("worldmodel/ToyGame-v0", options)
     found = evaluation.exact_returns(yardstick_for(env))
-    assert found["optimal_return"] == -solve_toy_game(*told).expected_steps
-    assert found["random_return"] == -random_policy_steps(*told, game.time_limit)
+    assert found["optimal_return"] == -solve_toy_game(*config).expected_steps
+    assert found["random_return"] == -random_policy_steps(*config, game.time_limit)
     assert found["random_return"] < found["optimal_return"] < 0
 
 

@@ -89,7 +89,7 @@ def test_rows_written_by_hand():
     sequences, thoughts, state = core.generate(4, state)
     rows = sequences.rows
     assert sequences.mask.all()
-    assert sequences.scored.all()
+    assert sequences.loss_mask.all()
     assert rows.first.tolist() == [[True] * 2, *[[False] * 2] * 3]
     assert rows.action[:, 0].tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1]]
     assert rows.observation[:, 0].tolist() == [0, 1, 3, 5]

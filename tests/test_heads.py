@@ -31,6 +31,7 @@ from worldmodel import (
     nested,
 )
 from worldmodel.codecs import (
+    BernoulliHead,
     BetaHead,
     BitsHead,
     BivariateMixtureHead,
@@ -40,6 +41,7 @@ from worldmodel.codecs import (
     FiniteHead,
     FrameHead,
     FullNormalHead,
+    HierarchicalHead,
     ImageHead,
     JointHead,
     LowRankNormalHead,
@@ -47,10 +49,8 @@ from worldmodel.codecs import (
     NADEHead,
     NormalHead,
     OneHotHead,
-    PairHead,
     SubsetHead,
     TanhNormalHead,
-    TruthHead,
     TwoHot,
     TwoHotRegression,
 )
@@ -99,7 +99,9 @@ REWARDS = torch.tensor([-1.0, 0.5, 2.0]).double()
 
 CASES = {
     "categorical": Case(lambda: CategoricalHead(4, 3, start=2), SYMBOLS),
-    "pairs": Case(lambda: PairHead(4, [1, 0, 0, 2, 2], [1, 0, 1, 0, 2], 5), torch.arange(5)),
+    "pairs": Case(
+        lambda: HierarchicalHead(4, [1, 0, 0, 2, 2], [1, 0, 1, 0, 2], 5), torch.arange(5)
+    ),
     "one-hot": Case(lambda: OneHotHead(4, 3), torch.eye(3).double()),
     "categoricals": Case(
         lambda: CategoricalHead(4, [[2], [3]], [[1], [-1]]),
@@ -111,8 +113,8 @@ CASES = {
     ),
     "bits": Case(lambda: BitsHead(4, 3), bits(3).double()),
     "tanh-normal": Case(lambda: TanhNormalHead(4, 1), 2 * UNIT - 1, 2 * PART, 1e-5),
-    "truth": Case(lambda: TruthHead(4), bits(1)[:, 0]),
-    "truths": Case(lambda: TruthHead(4, (2, 3)), bits(6).unflatten(-1, (2, 3))),
+    "truth": Case(lambda: BernoulliHead(4), bits(1)[:, 0]),
+    "truths": Case(lambda: BernoulliHead(4, (2, 3)), bits(6).unflatten(-1, (2, 3))),
     "finite": Case(lambda: FiniteHead(4, (2.0, -1.0, 0.5)), REWARDS),
     "nade": Case(lambda: NADEHead(4, 7, hidden=5), bits(7)),
     "subset": Case(lambda: SubsetHead(4, 6), bits(6)),
@@ -155,7 +157,7 @@ CASES = {
         SQUARE,
     ),
     "tuple": Case(
-        lambda: JointHead((CategoricalHead(4, 3, 2), JointHead({"a.b": TruthHead(4)}))),
+        lambda: JointHead((CategoricalHead(4, 3, 2), JointHead({"a.b": BernoulliHead(4)}))),
         (SYMBOLS.repeat_interleave(2), {"a.b": bits(1)[:, 0].repeat(3)}),
     ),
     "observation": Case(
@@ -490,9 +492,9 @@ def test_a_discretised_logistic_draws_its_levels(levels):
     head = DiscretisedLogisticHead(4, (2, 3), 0, 5 if levels is None else 1.0, levels)
     drawn = head(torch.randn(500, 4)).sample()
     grid = torch.arange(6) if levels is None else torch.linspace(0, 1, 6)
-    assert drawn.dtype == grid.dtype == head.void.dtype
+    assert drawn.dtype == grid.dtype == head.placeholder.dtype
     torch.testing.assert_close(drawn.unique(), grid)
-    assert head.void.shape == (2, 3)
+    assert head.placeholder.shape == (2, 3)
     with pytest.raises(ValueError, match="two levels or more"):
         DiscretisedLogisticHead(4, low=3, high=3)
 

@@ -22,7 +22,7 @@ from worldmodel import (
     encode_images,
     experiments,
     model_for,
-    silence,
+    prune_inactive,
 )
 from worldmodel.agents import (
     AgentConfig,
@@ -218,13 +218,13 @@ def test_numbers_that_tell_nothing_are_silent():
     last.bias[[1, 3, 5, 7]] = torch.tensor([0.0, 0.0, 0.54, 0.54]).double()
     last.bias[:3:2] = 2.0
     before = encode_images(encoder, images)
-    assert silence(encoder, images) == 2
+    assert prune_inactive(encoder, images) == 2
     after = encode_images(encoder, images)
     assert torch.equal(after[:, [0, 2]], before[:, [0, 2]])
     assert (after[:, [1, 3]] == 0).all()
     prepared, _ = encoder.prepare(as_recordings(images), encoder.initial_state(50))
     torch.testing.assert_close(prepared.std[0, :, [1, 3]], torch.ones(50, 2).double())
-    assert silence(encoder, images) == 2
+    assert prune_inactive(encoder, images) == 2
 
 
 @pytest.mark.parametrize("core", ["rssm", "vrnn"])
@@ -254,8 +254,8 @@ def test_who_reads_features_reads_the_same_in_dreams_and_in_reality(core):
 
 
 def test_images_are_learned_jointly_and_it_is_said(tmp_path, capsys):
-    told = ["--env", "Counting-v0", "--pixels", "16", "--vae", "joint", "--quick"]
-    main(["train", "control", *told, "--out", str(tmp_path / "run")])
+    config = ["--env", "Counting-v0", "--pixels", "16", "--vae", "joint", "--quick"]
+    main(["train", "control", *config, "--out", str(tmp_path / "run")])
     assert "it may know more in dreams than it will" in " ".join(capsys.readouterr().err.split())
     loaded = experiments.load(tmp_path / "run")
     assert loaded.components.image_encoder is None
@@ -282,9 +282,9 @@ def test_an_image_among_other_observations_trains_end_to_end(tmp_path, capsys):
 
 def test_atari_runs_end_to_end(tmp_path):
     pytest.importorskip("ale_py")
-    told = ["--env", "ALE/Pong-v5", "--resize", "64", "--grayscale", "--action-repeat", "4"]
-    told += ["--time-limit", "400", "--quick"]
-    main(["train", "control", *told, "--out", str(tmp_path / "run")])
+    config = ["--env", "ALE/Pong-v5", "--resize", "64", "--grayscale", "--action-repeat", "4"]
+    config += ["--time-limit", "400", "--quick"]
+    main(["train", "control", *config, "--out", str(tmp_path / "run")])
     *_, curve, final = RunFolder.open(tmp_path / "run").metrics()
     assert curve["real_returns"]
     assert final["dream_horizon"] == 100
@@ -298,6 +298,6 @@ def test_what_a_vae_cannot_read_is_named():
 @pytest.mark.parametrize(
     "told", [{"vae_growth": 1.0}, {"vae_kl_weight": -1.0}, {"vae_updates": 0}]
 )
-def test_what_makes_no_sense_is_refused(told):
+def test_what_makes_no_sense_is_refused(config):
     with pytest.raises(ValueError, match="--vae-"):
-        ImageConfig(**told)
+        ImageConfig(**config)

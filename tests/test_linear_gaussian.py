@@ -344,4 +344,4 @@ def test_rows_of_chains_are_silent():
     sequences, _ = played(4, 3)
     assert sequences.rows.action.shape == (4, 3, 0)
     assert sequences.rows.first.sum(0).tolist() == [1, 1, 1]
-    assert sequences.scored.all()
+    assert sequences.loss_mask.all()

@@ -117,10 +117,10 @@ def test_what_mido_writes_is_read(tmp_path, kind):
             for channel, pitch in {(random.integers(9), random.integers(128)) for _ in range(9)}:
                 begin, end = sorted(random.choice(64, 2, replace=False).tolist())
                 expected[begin:end, pitch] = True
-                told = {"channel": int(channel), "note": int(pitch)}
-                messages.append((begin, mido.Message("note_on", **told)))
+                config = {"channel": int(channel), "note": int(pitch)}
+                messages.append((begin, mido.Message("note_on", **config)))
                 messages.append((begin, mido.Message("control_change", control=64, value=127)))
-                messages.append((end, mido.Message("note_off", **told)))
+                messages.append((end, mido.Message("note_off", **config)))
                 messages.append((end, mido.Message("program_change", program=5)))
             messages.sort(key=lambda message: message[0])
             times = np.diff([time for time, _ in messages], prepend=0) * 10

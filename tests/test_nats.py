@@ -31,12 +31,12 @@ def runs(tmp_path_factory):
         if name not in found:
             place = tmp_path_factory.mktemp("nats")
             if name in GAMES:
-                told = ("train", name, *GAMES[name])
+                config = ("train", name, *GAMES[name])
             else:
                 files = write_files(MADE[name], place / "files", number=8)
                 option = "--corpus" if name == "text" else "--data"
-                told = ("train", MADE[name].kind, option, files, *MADE[name].options)
-            result = worldmodel(*told, "--out", place / "run", *SMALL)
+                config = ("train", MADE[name].kind, option, files, *MADE[name].options)
+            result = worldmodel(*config, "--out", place / "run", *SMALL)
             assert result.returncode == 0, result.stderr
             found[name] = place / "run", result.stdout
         return found[name]

@@ -111,14 +111,14 @@ def test_a_weight_changes_the_loss_and_no_metric(name):
 def test_the_divergence_of_a_loss_is_that_of_its_scored_rows(name):
     model = make_model(name)
     sequences = padded(random_rows(5, 3), [5, 2, 4])
-    sequences = sequences._replace(scored=sequences.mask & (torch.arange(5)[:, None] >= 1))
+    sequences = sequences._replace(loss_mask=sequences.mask & (torch.arange(5)[:, None] >= 1))
     for divergence in (kl_closed_form, kl_monte_carlo):
         noise = noise_for(model, 5, 3)
         with fed(noise):
             metrics = ELBO(model, kl=divergence)([sequences], (), 0)[1]
         with fed(noise):
             inference, _ = model.infer(sequences)
-        expected = divergence(model.core, inference)[sequences.scored].sum() / 8
+        expected = divergence(model.core, inference)[sequences.loss_mask].sum() / 8
         assert metrics["kl_nats"] == pytest.approx(expected.item(), abs=1e-12)
 
 
@@ -171,14 +171,14 @@ def test_free_nats_are_not_made_smaller(name):
     sequences = padded(random_rows(4, 3), [4, 2, 3])
     with fed(noise_for(model, 4, 3)):
         kl = kl_closed_form(model.core, model.infer(sequences)[0])
-    free = kl[sequences.scored].median().item()
+    free = kl[sequences.loss_mask].median().item()
     losses = {}
     for nats in (0.0, free, 1e3):
         with fed(noise_for(model, 4, 3)):
             loss, metrics, _ = ELBO(model, free_nats=nats)([sequences], (), 0)
         losses[nats] = loss
     assert metrics["nats"] == pytest.approx(losses[0.0].item(), abs=1e-12)
-    unpaid = (free - kl[sequences.scored]).clamp(min=0).sum() / 9
+    unpaid = (free - kl[sequences.loss_mask]).clamp(min=0).sum() / 9
     close(losses[free] - losses[0.0], unpaid)
     with fed(noise_for(model, 4, 3)):
         weightless, *_ = ELBO(model, constant(0.0))([sequences], (), 0)
@@ -248,7 +248,7 @@ def test_a_batch_without_scored_rows_teaches_nothing(name):
     """As a batch of short windows may be, that begin within an episode and only burn in."""
     model = make_model(name)
     sequences = Sequences.whole(random_rows(3, 2))
-    sequences = sequences._replace(scored=torch.zeros_like(sequences.scored))
+    sequences = sequences._replace(loss_mask=torch.zeros_like(sequences.loss_mask))
     loss, metrics, _ = ELBO(model)([sequences], (), 0)
     assert loss == 0
     assert all(value == 0 for value in metrics.values())
@@ -351,7 +351,7 @@ def test_a_restored_trainer_has_the_carried_state_of_its_objective():
 def blocks_of_two():
     """Two blocks of unequal length, with padding and unscored rows."""
     short, long = padded(random_rows(3, 2), [3, 1]), padded(random_rows(6, 3, seed=1), [6, 4, 5])
-    return [short, long._replace(scored=long.mask & (torch.arange(6)[:, None] >= 2))]
+    return [short, long._replace(loss_mask=long.mask & (torch.arange(6)[:, None] >= 2))]
 
 
 def noise_of_blocks(model, blocks, particles):
@@ -369,7 +369,7 @@ def test_the_importance_weighted_loss_is_minus_the_reported_bound(name):
         loss, metrics, _ = IWAE(model, particles)(blocks, (), 0)
     with fed(noise):
         bounds = [sum(log_prob(model, block, particles).values()).sum() for block in blocks]
-    rows = sum(block.scored.sum() for block in blocks)
+    rows = sum(block.loss_mask.sum() for block in blocks)
     assert loss.item() == pytest.approx(-(sum(bounds) / rows).item(), abs=1e-12)
     assert metrics["nats"] == pytest.approx(loss.item())
     assert metrics["nats"] <= metrics["elbo_nats"]
@@ -457,13 +457,13 @@ def test_a_resampled_particle_goes_on_from_its_ancestor(name):
     def pick(weights, number, replacement):
         return torch.zeros(len(weights), number, dtype=torch.long)  # always the first
 
-    explain = model.core.explain
+    explain = model.core.posterior_step
 
     def watched(prepared, state):
         seen.append(state)
         return explain(prepared, state)
 
-    model.core.explain = watched
+    model.core.posterior_step = watched
     torch_multinomial, torch.multinomial = torch.multinomial, pick
     try:
         with fed(noise):
@@ -620,8 +620,8 @@ def test_a_regression_learns_the_rewards():
     inference, _ = model.infer(sequences, model.initial_state(6))
     prediction = model.percepts.predict(model.core.features(inference.states))
     said = prediction.consequences(sequences.rows.observation).regressions["reward"].mean
-    told = sequences.rows.reward[1:]
-    assert torch.corrcoef(torch.stack([said[1:].flatten(), told.flatten()]))[0, 1] > 0.9
+    config = sequences.rows.reward[1:]
+    assert torch.corrcoef(torch.stack([said[1:].flatten(), config.flatten()]))[0, 1] > 0.9
 
 
 def in_pieces(model, sequences, particles, rows):

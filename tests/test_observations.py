@@ -5,7 +5,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 
-from worldmodel.envs.observations import StrangeValueError, check_rewards, check_values
+from worldmodel.envs.observations import InvalidValueError, check_rewards, check_values
 
 PARTS = {
     "vector": spaces.Box(-1, 1, (2,), np.float32),
@@ -49,12 +49,12 @@ def test_what_has_no_code_is_refused_by_its_key(key):
     observation = shown()
     leaf = observation[key][0] if key == "pair" else observation[key]
     leaf.reshape(5, -1)[3, 0] = value
-    with pytest.raises(StrangeValueError, match=f"showed {value} under the key '{path}'"):
+    with pytest.raises(InvalidValueError, match=f"showed {value} under the key '{path}'"):
         check_values(SPACE, observation)
 
 
 @pytest.mark.parametrize("reward", [np.nan, np.inf, -np.inf])
 def test_rewards_are_numbers(reward):
     check_rewards(np.array([1.0, -2.0]))
-    with pytest.raises(StrangeValueError, match=f"the reward {reward}"):
+    with pytest.raises(InvalidValueError, match=f"the reward {reward}"):
         check_rewards(np.array([1.0, reward]))

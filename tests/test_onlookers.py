@@ -43,7 +43,7 @@ def test_a_metronome_counts_what_it_observes():
         nothing = torch.zeros(2)
         row = Row(here, torch.zeros(2, 4), nothing, nothing, nothing.bool())
         thought, state = agent.step(row, state)
-    told = action_codec(agent.action_space).decode(thought)
-    assert told.tolist() == [[1, 1], [1, 0]]  # of rows 3 and 2
+    config = action_codec(agent.action_space).decode(thought)
+    assert config.tolist() == [[1, 1], [1, 0]]  # of rows 3 and 2
     assert torch.equal(agent.policy(thought).sample(), thought)
-    assert torch.equal(agent.at(torch.tensor([3, 2])), told)
+    assert torch.equal(agent.at(torch.tensor([3, 2])), config)

@@ -11,7 +11,7 @@ from torch import distributions as td
 
 from worldmodel import ModelState, Row, Sequences, nested
 from worldmodel.codecs import Consequences, Prediction
-from worldmodel.distributions import Categorical, Joint, Truth
+from worldmodel.distributions import Bernoulli, Categorical, Joint
 from worldmodel.experiments.measure import open_loop as module
 from worldmodel.experiments.measure.open_loop import (
     DREAMS,
@@ -51,13 +51,13 @@ class Adder:
         def then(drawn):
             reward = td.Normal(drawn["place"].sum(-1), 1e-9)
             return Consequences(
-                {"reward": reward, "terminated": Truth(torch.full_like(place[:, 0], 9))}
+                {"reward": reward, "terminated": Bernoulli(torch.full_like(place[:, 0], 9))}
             )
 
         seen = Joint({"place": near, "remainder": Categorical(logits)})
         return Prediction(lambda: seen, then, place.shape[:1]), place
 
-    percepts = SimpleNamespace(reach=lambda observation: observation)
+    percepts = SimpleNamespace(clamp=lambda observation: observation)
 
     def advance(self, row, core, state):
         return ModelState(core, row.observation["place"][:, None, :1])

@@ -66,7 +66,7 @@ def test_a_picture_grows_with_what_it_shows(tmp_path):
         draw_rolls(tmp_path / "a.png", rolls[-count:], 21, 4)
         heights.append(len(read_picture(tmp_path / "a.png")))
     assert heights[1] > 2 * heights[0]
-    draw_rolls(tmp_path / "a.png", [("silence", np.zeros((5, 88), bool))], 21, 4)
+    draw_rolls(tmp_path / "a.png", [("prune_inactive", np.zeros((5, 88), bool))], 21, 4)
 
 
 def test_without_matplotlib_a_sentence_says_what_brings_it(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from games import Counting
 from gymnasium.vector import SyncVectorEnv
 
 from worldmodel import Agent, play_episodes
-from worldmodel.distributions import Certain
+from worldmodel.distributions import Deterministic
 from worldmodel.envs import GymEnvironment
 
 
@@ -26,12 +26,12 @@ class Always(Agent):
         return row.reward.new_zeros(len(row.first), 0), state
 
     def policy(self, thought):
-        return Certain(self.code.expand(len(thought), -1))
+        return Deterministic(self.code.expand(len(thought), -1))
 
 
 def world(*lengths):
     """A copy for each of `lengths`, the lengths of its episodes, over and over."""
-    games = [lambda told=told: Counting(told) for told in lengths]
+    games = [lambda config=config: Counting(config) for config in lengths]
     return GymEnvironment(SyncVectorEnv(games), seed=0)
 
 
@@ -57,12 +57,12 @@ def test_fewer_episodes_than_copies_are_those_of_the_first_copies():
 
 
 def test_one_is_told_how_many_episodes_are_over():
-    told = []
-    play_episodes(world((9, 2), (1, 4, 5)), Always(2), 4, 2, note=told.append)
-    assert told[0] == 0
-    assert told[-1] == 4
-    assert set(told) == {0, 1, 2, 3, 4}
-    assert told == sorted(told)
+    config = []
+    play_episodes(world((9, 2), (1, 4, 5)), Always(2), 4, 2, note=config.append)
+    assert config[0] == 0
+    assert config[-1] == 4
+    assert set(config) == {0, 1, 2, 3, 4}
+    assert config == sorted(config)
 
 
 def test_a_world_that_never_ends_is_cut_off_at_the_limit():

@@ -378,9 +378,9 @@ def tell_the_truth(player: Player) -> None:
     model = dream.game.world.world.model
     belief = torch.zeros_like(model.core.belief)
     belief[0, number] = 1.0
-    told = model._replace(core=model.core._replace(belief=belief))
+    config = model._replace(core=model.core._replace(belief=belief))
     watched = dream.game.world
-    world = watched._replace(world=watched.world._replace(model=told))
+    world = watched._replace(world=watched.world._replace(model=config))
     game = dream.game._replace(world=world)
     player.strands["dream"] = dream._replace(game=game)
 
@@ -420,13 +420,13 @@ def test_losses_are_called_so_and_densities_explained(parts):
 
 def test_an_expected_reward_that_is_rounding_is_none(parts):
     moment = presses(Player(parts, "real", seed=1), ["1"])[-1]
-    for reward, told in (
+    for reward, config in (
         (-6.928e-15, "reward 0 "),
         (-0.25, "reward -0.25 "),
         (2e-5, "reward 2e-05 "),
     ):
         changed = moment._replace(predicted=moment.predicted._replace(reward=reward))
-        assert expected(changed).startswith(told)
+        assert expected(changed).startswith(config)
 
 
 def test_a_wrong_model_differs_at_the_very_step():
@@ -498,9 +498,9 @@ def test_every_command_is_one_of_the_player():
         (PlayConfig(world="dream", keys=("a=9",)), "actions are 0 to 4"),
     ],
 )
-def test_mistakes_are_told_in_a_sentence(told, message):
+def test_mistakes_are_told_in_a_sentence(config, message):
     with pytest.raises(RunError, match=message):
-        new_player(toy_run("srnn"), told, 0)
+        new_player(toy_run("srnn"), config, 0)
 
 
 def test_what_cannot_be_told_is_refused():

@@ -102,11 +102,11 @@ def test_what_is_left_out_changes_no_probability():
 def test_separate_heads_do_not_see_the_observation():
     decoder = make_model(False, True).percepts.decoder
     features = torch.randn(5, decoder.body.in_features)
-    told = {"reward": torch.full((5,), 0.5), "terminated": torch.ones(5, dtype=torch.bool)}
+    config = {"reward": torch.full((5,), 0.5), "terminated": torch.ones(5, dtype=torch.bool)}
     seen = [
-        decoder(features).log_probs(told | {"observation": torch.full((5,), o)}) for o in (0, 1)
+        decoder(features).log_probs(config | {"observation": torch.full((5,), o)}) for o in (0, 1)
     ]
-    for key in told:
+    for key in config:
         assert torch.equal(seen[0][key], seen[1][key])
     assert not torch.equal(seen[0]["observation"], seen[1]["observation"])
 
@@ -144,9 +144,9 @@ def test_reality_shows_the_filters_features(feedback, separate):
     mind, action, reward, terminated = dream.model.initial_state(1), None, 0.0, False
     for t in range(6):
         code = torch.zeros(1, 5) if action is None else torch.eye(5)[action][None]
-        told = torch.tensor([observation]), torch.tensor([reward]), torch.tensor([terminated])
+        config = torch.tensor([observation]), torch.tensor([reward]), torch.tensor([terminated])
         with noise():
-            mind = dream.model.observe(Row(torch.tensor([t == 0]), code, *told), mind)
+            mind = dream.model.observe(Row(torch.tensor([t == 0]), code, *config), mind)
         assert np.array_equal(shown, dream.model.core.features(mind.core)[0].numpy())
         action = t % 5
         shown, *_ = env.step(action)

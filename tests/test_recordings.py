@@ -137,19 +137,19 @@ def config_of(name, *paths):
     )
 
 
-def untrained(name, folder, core="rnn", **told):
+def untrained(name, folder, core="rnn", **config):
     """A kind, its recordings in memory, and a model of them in double precision."""
     kind = kind_for(MADE[name], write_files(MADE[name], folder))
     store = MemoryStore()
     store.add(as_episodes(kind, [r.observation for r in kind.learned(print)]))
     kind = type(kind)(kind.data, kind.statistics | kind.statistics_of(store))
-    return kind, store, model_for(kind, store, core=core, **told)
+    return kind, store, model_for(kind, store, core=core, **config)
 
 
-def model_for(kind, store, **told):
-    told = {"hidden_size": 6, "latent": 2, "latent_hidden": 4, "decoder_hidden": 6} | told
+def model_for(kind, store, **config):
+    config = {"hidden_size": 6, "latent": 2, "latent_hidden": 4, "decoder_hidden": 6} | config
     torch.manual_seed(0)
-    model = model_of(kind, SequenceModelConfig(**told))
+    model = model_of(kind, SequenceModelConfig(**config))
     standardise(model, examples(store))
     return model.double().eval()
 
@@ -232,15 +232,15 @@ def test_a_run_is_validated_and_scored(name, finished):
 def test_samples_are_what_was_dreamt(name, prompted, finished, tmp_path):
     """Files that others read, as far as there are readers here."""
     run, out = finished(name), tmp_path / "dream"
-    told = GenerateConfig(length=9, samples=2, prompt_length=4, temperature=0.7, out=str(out))
+    config = GenerateConfig(length=9, samples=2, prompt_length=4, temperature=0.7, out=str(out))
     model, kind = loaded(run.folder)
     prompt = None
     if prompted:
         text = "the " if name == "text" else str(next(iter(run.others.iterdir())))
-        told = replace(told, prompt=text)
+        config = replace(config, prompt=text)
         prompt = kind.prompt(text, 4, print)
-    files = generate(run.folder, told, Reporter())
-    with OwnNoise(told.seed)():
+    files = generate(run.folder, config, Reporter())
+    with OwnNoise(config.seed)():
         samples = dream(model, kind, 9, 2, 0.7, prompt)
     for sample in samples:
         assert nested.leaves(sample)[0].shape[0] == 9 + 4 * prompted
@@ -256,11 +256,11 @@ def test_as_many_real_ones_are_shown_beside(name, finished, tmp_path):
     run = finished(name)
     store = storage.held_out(run.folder)
     model, kind = loaded(run.folder)
-    told = GenerateConfig(length=9, samples=1, beside=True, out=str(tmp_path / "dream"))
-    files = generate(run.folder, told, Reporter())
-    with OwnNoise(told.seed)():
+    config = GenerateConfig(length=9, samples=1, beside=True, out=str(tmp_path / "dream"))
+    files = generate(run.folder, config, Reporter())
+    with OwnNoise(config.seed)():
         (sample,) = dream(model, kind, 9, 1)
-    (real,) = some_real(store, 1, told.seed)
+    (real,) = some_real(store, 1, config.seed)
     wholes = [store.select(np.array([n])).columns["observation"] for n in range(len(store))]
     assert any(same(real, whole) for whole in wholes)
     read_back = READ_BACK[MADE[name].kind]
@@ -271,7 +271,7 @@ def test_as_many_real_ones_are_shown_beside(name, finished, tmp_path):
         read_back(kind, files[:half], [sample])
         read_back(kind, files[half:], [real])
     with pytest.raises(RunError, match="--samples"):
-        generate(run.folder, replace(told, samples=len(store) + 1), Reporter())
+        generate(run.folder, replace(config, samples=len(store) + 1), Reporter())
 
 
 def same(a, b):
@@ -364,8 +364,8 @@ def test_no_more_is_decoded_at_once_than_is_told(core, tmp_path, monkeypatch):
     assert len(decoded) > 1
 
 
-def midi_of(pitches, **told):
-    data = MidiDataConfig(("nowhere",), low=60, high=59 + pitches, steps_per_beat=2, **told)
+def midi_of(pitches, **config):
+    data = MidiDataConfig(("nowhere",), low=60, high=59 + pitches, steps_per_beat=2, **config)
     return Midi(data, {"rates": [0.2, 0.5, 0.6][:pitches]})
 
 
@@ -381,8 +381,8 @@ def midi_of(pitches, **told):
 def test_probabilities_of_all_short_scores_sum_to_one(core, head, tolerance):
     kind = midi_of(3, beats=2)
     torch.manual_seed(0)
-    told = SequenceModelConfig(core=core, hidden_size=6, latent=2, latent_hidden=4, head=head)
-    model = model_of(kind, told).double().eval()
+    config = SequenceModelConfig(core=core, hidden_size=6, latent=2, latent_hidden=4, head=head)
+    model = model_of(kind, config).double().eval()
     frames = list(itertools.product((False, True), repeat=3))
     every = [np.array(rows) for rows in itertools.product(frames, repeat=2)]
     nats = [part.sum() for part in scores_of(model, kind, as_episodes(kind, every), "iwae", 512)]
@@ -479,8 +479,8 @@ def test_what_is_dreamt_next_is_as_likely_as_the_model_says(prompt):
         for parameter in model.parameters():
             parameter.mul_(3)  # so that it says more
     begun = np.array(prompt, bool).reshape(-1, 2)
-    told = begun if prompt else None
-    draws = np.stack([s[len(begun)] for s in dream(model, kind, 1, 4_000, prompt=told)])
+    config = begun if prompt else None
+    draws = np.stack([s[len(begun)] for s in dream(model, kind, 1, 4_000, prompt=config)])
     frames = np.array(list(itertools.product((False, True), repeat=2)))
     every = [np.concatenate([begun, frame[None]]) for frame in frames]
     nats = scores_of(model, kind, as_episodes(kind, every))
@@ -591,9 +591,9 @@ def test_a_bad_file_stops_or_is_left_out(name, bad, write, finished, tmp_path):
     scored_run = finished(name).folder.path
     assert_refused(worldmodel("evaluate", scored_run, "--data", files, "--json"), bad)
     lenient = ("--data", files, "--on-error", "skip", "--bound-particles", 2)
-    told = json.loads(worldmodel("evaluate", scored_run, *lenient, "--each", "--json").stdout)
-    assert told["each"]
-    (warning,) = told["warnings"]
+    config = json.loads(worldmodel("evaluate", scored_run, *lenient, "--each", "--json").stdout)
+    assert config["each"]
+    (warning,) = config["warnings"]
     assert bad in warning
     assert "left out" in warning
     lines = []

@@ -55,16 +55,16 @@ def test_hand_written_rows_are_cut_into_their_episodes():
 
 
 def test_cut_and_back_gives_the_rows_that_were():
-    told, episodes = by_hand(), Episodes.cut(by_hand(), ACTIONS)
+    config, episodes = by_hand(), Episodes.cut(by_hand(), ACTIONS)
     back = episodes.sequences(ACTIONS)
     assert back.mask.T.tolist() == [[True] * n + [False] * (3 - n) for n in (3, 2, 3, 1)]
     places = [(0, 0), (3, 0), (1, 1), (4, 1)]  # where each episode began
     for episode, (time, game) in enumerate(places):
         for row in range(int(episodes.lengths[episode])):
-            for was, became in zip(told.rows, back.rows, strict=True):
+            for was, became in zip(config.rows, back.rows, strict=True):
                 assert torch.equal(was[time + row, game], became[row, episode])
                 assert was.dtype == became.dtype
-    assert same(Episodes.cut(told, ACTIONS), episodes)
+    assert same(Episodes.cut(config, ACTIONS), episodes)
 
 
 def test_nested_rows_are_cut_and_come_back():
@@ -129,7 +129,7 @@ def test_windows_are_what_was_asked_for():
     check_window(windows, episodes)
     assert windows.rows.observation[0].tolist() == [4, 1000, 2001, 0]
     assert windows.lengths.tolist() == [2, 3, 3, 4]
-    assert windows.scored.T.tolist() == [
+    assert windows.loss_mask.T.tolist() == [
         [False, False, False, False],  # begins within: two rows of burn-in, and it holds no more
         [True, True, True, False],
         [False, False, True, False],
@@ -156,7 +156,7 @@ def test_every_sample_is_made_of_windows(from_start, burn_in):
             assert len(block.mask) <= 12
             times = torch.arange(len(block.mask))[:, None]
             begun_before = ~block.rows.first[0]
-            assert torch.equal(block.scored, block.mask & ((times >= burn_in) | ~begun_before))
+            assert torch.equal(block.loss_mask, block.mask & ((times >= burn_in) | ~begun_before))
             if from_start == 1.0:
                 assert block.rows.first[0].all()
 

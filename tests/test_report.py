@@ -272,13 +272,13 @@ def test_names_are_escaped(runs, tmp_path):
 
 def test_every_setting_is_there_and_the_command_is_whole():
     found = Parsed(sections.configuration(CARTPOLE))
-    told = list(settings(CARTPOLE))
+    config = list(settings(CARTPOLE))
     names = [word for where, word in found.words if where == "th"]
     assert sorted(n for n in names if n not in ("setting", "value")) == sorted(
-        setting.option.removeprefix("--") for setting in told
+        setting.option.removeprefix("--") for setting in config
     )
     differing = [word for where, word in found.words if where == "strong"]
-    assert len(differing) == 1 + sum(setting.differs for setting in told)
+    assert len(differing) == 1 + sum(setting.differs for setting in config)
     assert command_of(CARTPOLE) in re.sub(r"<[^>]*>", "", sections.configuration(CARTPOLE))
     captions = [word for where, word in found.words if where == "caption"]
     assert len(captions) == len(set(captions))

@@ -216,22 +216,22 @@ def test_an_algorithm_learns_and_the_model_stays(name):
     before, of_model = weights(learner), [value.clone() for value in model.state_dict().values()]
     assert not learner.has_begun
     learner.begin(dreams, seed=3)
-    told = learn(learner, 3)
+    config = learn(learner, 3)
     assert not same(before, weights(learner))
     assert same(of_model, model.state_dict().values())
-    assert all(np.isfinite(list(metrics.values())).all() for metrics in told)
-    assert [m["learning_rate"] for m in told] == pytest.approx([0.01, 0.009, 0.0081])
+    assert all(np.isfinite(list(metrics.values())).all() for metrics in config)
+    assert [m["learning_rate"] for m in config] == pytest.approx([0.01, 0.009, 0.0081])
     assert learner.algorithm.num_timesteps == 36
 
 
 def test_rewards_are_told_in_their_own_unit():
-    told = []
+    config = []
     for unit in (1.0, 5.0):
         learner, _, dreams = make_learner("PPO", reward_unit=unit)
         with OwnNoise(6)():
             learner.begin(dreams, seed=3)
-            told.append(learn(learner, 1)[0]["reward"])
-    assert told[0] == pytest.approx(told[1], rel=1e-5)
+            config.append(learn(learner, 1)[0]["reward"])
+    assert config[0] == pytest.approx(config[1], rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["PPO", "A2C", "RecurrentPPO"])
@@ -249,8 +249,8 @@ def test_on_policy_algorithms_go_on_to_the_last_bit(name):
                 learner.algorithm.policy.load_state_dict(kept)
                 learner.load_state_dict(state)
                 dreams.load_state_dict(games)
-            told = learn(learner, 2, begin=2)
-        return told, weights(learner)
+            config = learn(learner, 2, begin=2)
+        return config, weights(learner)
 
     one, other = run(False), run(True)
     assert one[0] == other[0]

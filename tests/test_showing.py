@@ -7,7 +7,7 @@ import torch
 from gymnasium import spaces
 
 from worldmodel import Row, nested
-from worldmodel.codecs.reach import reach_of
+from worldmodel.codecs.clamp import clamp_for
 from worldmodel.envs import (
     ObservationView,
     PoseView,
@@ -122,7 +122,7 @@ def test_an_image_alone_is_shown_as_it_is():
 
 def test_strips_span_what_was_seen():
     space = spaces.Box(-np.inf, np.inf, (2,))
-    reach = reach_of(space)
+    reach = clamp_for(space)
     reach.widen(np.array([[0.0, -5.0], [1.0, 5.0]]))
     view = ObservationView(space, reach)
     assert [(n.low, n.high) for n in view.numbers] == [(0, 1), (-5, 5)]

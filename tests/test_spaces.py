@@ -445,7 +445,7 @@ def test_policies_give_codes_that_are_actions(name, leading):
     features = torch.randn(*leading, 4).requires_grad_()
     head = codec.head(4)
     policy = head(features)
-    for code in (policy.sample(), policy.mode, head.void.expand(*leading, codec.size)):
+    for code in (policy.sample(), policy.mode, head.placeholder.expand(*leading, codec.size)):
         assert code.shape == (*leading, codec.size)
         assert policy.log_prob(code).shape == policy.entropy().shape == leading
         assert policy.log_prob(code).isfinite().all()

@@ -58,7 +58,7 @@ def test_what_is_drawn_part_by_part_is_standardised_too(make):
     head = make().double()
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    n = len(head.void)
+    n = len(head.placeholder)
     features, values, data = torch.randn(6, 4).double(), numbers(6)[:, -n:], numbers()[:, -n:]
     shift, scale = data.mean(0), data.std(0, correction=0)
     expected = head(features).log_prob((values - shift) / scale) - scale.log().sum()

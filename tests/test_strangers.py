@@ -171,7 +171,7 @@ def test_a_recurrence():
         class Fading(Recurrence):
             def __init__(self, input_size, hidden):
                 super().__init__()
-                self.state_size = self.output_size = self.drive_size = hidden
+                self.state_size = self.output_size = self.projected_size = hidden
                 self.heard = nn.Linear(input_size, hidden)
 
             def drive(self, inputs):

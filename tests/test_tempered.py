@@ -9,15 +9,15 @@ from gymnasium import spaces
 from torch import distributions as td
 
 from worldmodel import Dream, GenCore, NullAgent, head_for
-from worldmodel.codecs import Consequences, PairHead, Prediction
+from worldmodel.codecs import Consequences, HierarchicalHead, Prediction
 from worldmodel.distributions import (
     NADE,
+    Bernoulli,
     Categorical,
     FiniteSupport,
     Joint,
     OneHot,
     Subset,
-    Truth,
     mixture,
     tempered,
 )
@@ -55,7 +55,7 @@ def close(found, expected):
                 8, 5, 3
             ),
         ),
-        (Truth(normal(5)), torch.tensor([False, True])[:, None].expand(2, 5)),
+        (Bernoulli(normal(5)), torch.tensor([False, True])[:, None].expand(2, 5)),
     ],
 )
 def test_masses_are_sharpened_as_defined(distribution, values, temperature):
@@ -88,7 +88,7 @@ def test_of_a_mixture_weights_and_components_are_sharpened(temperature):
 def test_of_pairs_each_step_is_sharpened(temperature):
     first, second = torch.tensor([0, 0, 1, 2, 2]), torch.tensor([0, 1, 1, 0, 2])
     torch.manual_seed(0)
-    pairs = PairHead(3, first, second, 4).double()(normal(3))
+    pairs = HierarchicalHead(3, first, second, 4).double()(normal(3))
     exact = pairs.log_prob(torch.arange(5))
     begun = torch.stack([exact[first == a].logsumexp(0) for a in range(3)])
     within = torch.stack([exact[c] - begun[first[c]] for c in range(5)]) / temperature
@@ -126,10 +126,10 @@ def test_the_colder_the_nearer_to_each_other(name, temperature):
 
 def test_parts_are_sharpened_each():
     logits = normal(5, 4)
-    joint = Joint({"a": Categorical(logits), "b": Truth(normal(5))})
+    joint = Joint({"a": Categorical(logits), "b": Bernoulli(normal(5))})
     prediction = Prediction(
         lambda: Categorical(logits),
-        lambda seen: Consequences({"b": Truth(seen.double())}),
+        lambda seen: Consequences({"b": Bernoulli(seen.double())}),
         torch.Size([5]),
     )
     value = {"a": torch.tensor([0, 1, 2, 3, 0]), "b": torch.ones(5, dtype=torch.bool)}
@@ -137,7 +137,7 @@ def test_parts_are_sharpened_each():
     close(tempered(joint, 2).log_probs(value)["a"], expected)
     found = prediction.tempered(2).log_probs(value | {"observation": value["a"]})
     close(found["observation"], expected)
-    close(found["b"], Truth(value["a"].double() / 2).log_prob(value["b"]))
+    close(found["b"], Bernoulli(value["a"].double() / 2).log_prob(value["b"]))
 
 
 def test_at_one_nothing_changes_and_at_none_there_is_nothing():

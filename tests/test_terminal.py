@@ -26,8 +26,8 @@ def screen(app):
     return console.file.getvalue()
 
 
-def in_the_terminal(script, folder, parts=None, size=(80, 24), **told):
-    player = player_of(parts or toy_run(), folder, **({"seed": 1} | told))
+def in_the_terminal(script, folder, parts=None, size=(80, 24), **config):
+    player = player_of(parts or toy_run(), folder, **({"seed": 1} | config))
 
     async def run():
         app = PlayApp(player)

@@ -44,14 +44,14 @@ def corpus(tmp_path):
     return file
 
 
-def config_of(*files, core="rnn", **told):
-    data = TextDataConfig(tuple(map(str, files)), **told)
+def config_of(*files, core="rnn", **settings):
+    data = TextDataConfig(tuple(map(str, files)), **settings)
     config = TextConfig(data=data, seed=1)
     return quick_recordings(replace(config, model=replace(config.model, core=core)))
 
 
-def text_of(*files, **told):
-    data = TextDataConfig(tuple(map(str, files)), **told)
+def text_of(*files, **config):
+    data = TextDataConfig(tuple(map(str, files)), **config)
     return Text(data, Text.first_statistics(data, lambda line: None))
 
 
@@ -244,8 +244,8 @@ def test_the_command_line_learns_scores_and_dreams(tmp_path, corpus):
     run = tmp_path / "run"
     trained = worldmodel("train", "text", "--corpus", corpus, "--out", run, "--quick")
     assert trained.returncode == 0, trained.stderr
-    told = worldmodel("evaluate", run, "--data", corpus, "--json")
-    assert json.loads(told.stdout)["recordings"] == 1
+    config = worldmodel("evaluate", run, "--data", corpus, "--json")
+    assert json.loads(config.stdout)["recordings"] == 1
     dreamt = worldmodel("generate", run, "--length", 9, "--samples", 1, "--temperature", 0.5)
     assert dreamt.returncode == 0, dreamt.stderr
     assert len(dreamt.stdout.rstrip("\n")) <= 9

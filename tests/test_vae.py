@@ -68,7 +68,7 @@ def config_of(folder, **learning):
 
 def test_a_run_learns_shows_and_is_loaded(folder, tmp_path, capsys):
     run = tmp_path / "run"
-    told = [
+    config = [
         "--vae-latent",
         "3",
         "--vae-hidden",
@@ -82,7 +82,7 @@ def test_a_run_learns_shows_and_is_loaded(folder, tmp_path, capsys):
         "--threads",
         "1",
     ]
-    main(["train", "vae", "--images", str(folder), "--out", str(run), *told])
+    main(["train", "vae", "--images", str(folder), "--out", str(run), *config])
     said = capsys.readouterr().err
     assert "40 images; 9 x 8 images are padded with black to 16 x 16" in said
     for name in ("reconstructions", "samples", "traversals"):
@@ -223,9 +223,9 @@ def test_grids_show_images_beside_what_their_codes_stand_for():
         ({"kl_weight": -1.0}, "--kl-weight must be 0 or more"),
     ],
 )
-def test_what_makes_no_sense_is_refused(told, words):
+def test_what_makes_no_sense_is_refused(config, words):
     with pytest.raises(ValueError, match=words):
-        VAELearningConfig(**told)
+        VAELearningConfig(**config)
 
 
 def test_a_missing_folder_gets_one_sentence(tmp_path, capsys):

@@ -63,9 +63,9 @@ def runs() -> dict[str, Any]:
     return {name: make_run(name) for name in RUNS} | {"recorded": recorded_run()}
 
 
-def some(parts: Any, count: int, **told: Any) -> list[np.ndarray]:
+def some(parts: Any, count: int, **config: Any) -> list[np.ndarray]:
     """The first frames of a film."""
-    plan = plan_of(parts, VideoConfig(**told))
+    plan = plan_of(parts, VideoConfig(**config))
     return list(islice(frames(parts, plan), count))
 
 
@@ -152,9 +152,9 @@ def test_a_film_is_written_whole_or_not_at_all(tmp_path, runs):
 @pytest.mark.parametrize("kind", KINDS)
 def test_frames_have_even_sides_and_one_size(runs, run, kind):
     """Through beginnings and ends, and whatever pictures and texts there are."""
-    told = {} if kind == "real" else {"horizon": 3}
-    told |= {"dreams": 4} if kind == "grid" else {}
-    made = some(runs[run], 9, kind=kind, agent="uniform", **told)
+    config = {} if kind == "real" else {"horizon": 3}
+    config |= {"dreams": 4} if kind == "grid" else {}
+    made = some(runs[run], 9, kind=kind, agent="uniform", **config)
     assert len({frame.shape for frame in made}) == 1
     assert all(side % 2 == 0 for side in made[0].shape[:2])
     assert any((frame != made[0]).any() for frame in made)
@@ -290,8 +290,8 @@ def test_where_pictures_cannot_be_compared_the_odds_are_told_all_the_same(runs, 
 @pytest.mark.parametrize(("run", "observed"), [("toy", 1), ("toy", 4), ("cart", 3)])
 def test_a_border_tells_whether_the_dream_watches(runs, said, run, observed):
     horizon = 5
-    told = {"observed": observed, "horizon": horizon}
-    made = some(runs[run], 24, kind="open-loop", agent="uniform", **told)
+    config = {"observed": observed, "horizon": horizon}
+    made = some(runs[run], 24, kind="open-loop", agent="uniform", **config)
     begun = 0
     for number, (frame, picture) in enumerate(zip(said, made, strict=True)):
         before = said[number - 1]
@@ -417,9 +417,9 @@ def test_a_grid_has_room_for_all(count):
         ("cart", {"fps": 1000.0}, "0.1 to 100 frames a second"),
     ],
 )
-def test_what_does_not_fit_is_told_in_a_sentence(tmp_path, runs, run, told, message):
+def test_what_does_not_fit_is_told_in_a_sentence(tmp_path, runs, run, config, message):
     with pytest.raises(RunError, match=message):
-        film(runs[run], plan_of(runs[run], VideoConfig(**told)), [tmp_path / "film.gif"])
+        film(runs[run], plan_of(runs[run], VideoConfig(**config)), [tmp_path / "film.gif"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -452,9 +452,9 @@ def test_files_that_cannot_be_are_told_before_anything_is_filmed(tmp_path, runs,
         ({"seed": -1}, "--seed must be 0 or more"),
     ],
 )
-def test_numbers_that_make_no_sense_are_refused(told, message):
+def test_numbers_that_make_no_sense_are_refused(config, message):
     with pytest.raises(ValueError, match=message):
-        VideoConfig(**told)
+        VideoConfig(**config)
 
 
 # The verb.
@@ -487,5 +487,5 @@ def test_the_command_line_ends_mistakes_with_a_sentence(tmp_path, capsys, more, 
     with pytest.raises(SystemExit) as ended:
         main(["video", str(tmp_path), *more])
     assert ended.value.code == 2
-    told = capsys.readouterr()
-    assert message in told.out + told.err
+    config = capsys.readouterr()
+    assert message in config.out + config.err

@@ -27,8 +27,8 @@ def _unseen(monkeypatch):
 
 
 @contextmanager
-def opened(parts, folder, **told):
-    player = player_of(parts, folder, **({"seed": 1} | told))
+def opened(parts, folder, **config):
+    player = player_of(parts, folder, **({"seed": 1} | config))
     shown = window.Window(player, window.with_display())
     try:
         shown.turn()

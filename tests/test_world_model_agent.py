@@ -347,9 +347,9 @@ def test_copies_may_be_played_side_by_side():
 
 def test_recorded_episodes_teach_without_an_environment(tmp_path):
     played = new("Panel-v0").learn(70).training.store
-    told = {"observation_space": Panel.observation_space, "action_space": Panel.action_space}
+    config = {"observation_space": Panel.observation_space, "action_space": Panel.action_space}
     heard = []
-    agent = new(None, data=played, **told)
+    agent = new(None, data=played, **config)
     agent.learn(70, callback=lambda p: heard.append(p.stage))
     assert set(heard) == {"read", "learn", "improve"}
     assert agent.num_timesteps == played.steps

@@ -52,16 +52,16 @@ def test_its_steps_are_collected(folder):
 
 def test_its_commands_run(folder):
     """Made quick: the test is that they go through, and tell what the agent is worth."""
-    told = []
+    config = []
     for words in (line.split()[1:] for line in COMMANDS.splitlines()):
         quick = ["--quick"] if words[0] == "train" else []
         program = f"from worldmodel.experiments.cli.main import main\nmain({words + quick})"
         printed = run(program, folder, "-P")
-        told += [json.loads(printed)] if words[0] == "evaluate" else []
+        config += [json.loads(printed)] if words[0] == "evaluate" else []
     named = set(re.findall(r"`(\w+)`", PAGE.partition("## What it is worth")[2]))
     figures = {name for name in named if name.startswith(("real_", "dream_", "nats_", "open_"))}
     assert len(figures) > 5
-    assert [figures - evaluation.keys() for evaluation in told] == [set()]
+    assert [figures - evaluation.keys() for evaluation in config] == [set()]
 
 
 def test_a_run_works_from_anywhere(folder, tmp_path_factory):
@@ -81,15 +81,15 @@ def test_a_run_works_from_anywhere(folder, tmp_path_factory):
     assert json.loads(command(elsewhere, *asked)) == here
     (folder / "moved").mkdir()
     (folder / "lamps.py").rename(folder / "moved" / "lamps.py")
-    told = ("--env-path", str(folder / "moved"))
-    assert json.loads(command(elsewhere, *asked, *told)) == here
+    config = ("--env-path", str(folder / "moved"))
+    assert json.loads(command(elsewhere, *asked, *config)) == here
 
 
 def test_every_option_is_one_of_the_command(capsys):
     with pytest.raises(SystemExit):
         main(["train", "control", "--help"])
-    told = capsys.readouterr().out
-    assert [option for option, _ in OPTIONS if not re.search(rf"--{option}[ ,]", told)] == []
+    config = capsys.readouterr().out
+    assert [option for option, _ in OPTIONS if not re.search(rf"--{option}[ ,]", config)] == []
 
 
 def test_every_option_is_an_argument():

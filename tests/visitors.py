@@ -33,9 +33,9 @@ class Hosted:
 
 
 @contextmanager
-def hosted(parts: Any, **told: Any) -> Iterator[Hosted]:
+def hosted(parts: Any, **settings: Any) -> Iterator[Hosted]:
     """Serves a run's games from a thread."""
-    config = PlayConfig(view="browser", port=0, **told)
+    config = PlayConfig(view="browser", port=0, **settings)
     begun = threading.Event()
     with browser.bound(config) as listener, tempfile.TemporaryDirectory() as folder:
         house = server.House(server.Workers(parts, config), config, Path(folder) / "games")
@@ -73,13 +73,13 @@ class Visitor:
             if isinstance(message, bytes):
                 self.pictures[{"r": "real", "d": "dream"}[chr(message[0])]] = message[1:]
                 continue
-            told = json.loads(message)
-            if told["type"] == "hello":
-                self.hello = told
+            config = json.loads(message)
+            if config["type"] == "hello":
+                self.hello = config
                 continue
-            if acknowledged and told["type"] == "state":
-                self.say({"type": "got", "number": told["number"]})
-            return told
+            if acknowledged and config["type"] == "state":
+                self.say({"type": "got", "number": config["number"]})
+            return config
 
     def press(self, key: str) -> dict[str, Any]:
         """The frame after a key."""

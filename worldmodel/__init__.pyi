@@ -14,7 +14,7 @@ from .autoencoder import (
     decode_images as decode_images,
     encode_images as encode_images,
     image_space as image_space,
-    silence as silence,
+    prune_inactive as prune_inactive,
 )
 from .codecs import (
     ENCODERS as ENCODERS,
@@ -86,7 +86,6 @@ from .objectives import (
     objective_from as objective_from,
     register_objective as register_objective,
 )
-from .passages import Passages as Passages
 from .registry import (
     Registry as Registry,
     UnknownNameError as UnknownNameError,
@@ -111,6 +110,7 @@ from .sequence_model.modality import Modality as Modality
 from .sequence_model.model import FitProgress as FitProgress, SequenceModel as SequenceModel
 from .sequence_model.training import SequenceTraining as SequenceTraining
 from .sequences import Row as Row, Sequences as Sequences
+from .sequential_batches import SequentialBatches as SequentialBatches
 from .trainer import Trainer as Trainer
 
 __version__: str

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from worldmodel.codecs import DistModule, Encoder, action_codec
-from worldmodel.distributions import Certain
+from worldmodel.distributions import Deterministic
 from worldmodel.model import ModelState, WorldModel
 from worldmodel.sequences import Row
 
@@ -129,7 +129,7 @@ class BeliefAgent(Agent):
 
 def no_action(thought: Tensor) -> Distribution:
     """The policy of who is not asked: actions of size 0, [*, 0], whatever is thought."""
-    return Certain(thought[..., :0])
+    return Deterministic(thought[..., :0])
 
 
 class Memoryless(Agent):
@@ -199,11 +199,11 @@ class Metronome(Agent):
         return self.actions.encode(self.at(state)).to(row.action), state
 
     def policy(self, thought: Tensor) -> Distribution:
-        return Certain(thought)
+        return Deterministic(thought)
 
 
 class Greedy(AgentWrapper):
     """The same agent, acting by the mode of its policy."""
 
     def policy(self, thought: Tensor) -> Distribution:
-        return Certain(self.agent.policy(thought).mode)
+        return Deterministic(self.agent.policy(thought).mode)

@@ -78,7 +78,7 @@ def decode_images(model: WorldModel, codes: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def silence(model: WorldModel, images: Tensor, nats: float = 0.1) -> int:
+def prune_inactive(model: WorldModel, images: Tensor, nats: float = 0.1) -> int:
     """Numbers of a code that tell less than `nats` of an image [B, H, W, C] on average are 0 from
     now on, their posterior the prior: who models codes need not model their remains.
 
@@ -86,14 +86,14 @@ def silence(model: WorldModel, images: Tensor, nats: float = 0.1) -> int:
     """
     prepared = _prepared(model, images)
     mean, std = prepared.mean[0], prepared.std[0]
-    told = (0.5 * (mean.square() + std.square() - 1) - std.log()).mean(0)  # [Z], KL divergences
-    silent = (told < nats).nonzero().flatten()
+    config = (0.5 * (mean.square() + std.square() - 1) - std.log()).mean(0)  # [Z], KL divergences
+    silent = (config < nats).nonzero().flatten()
     assert isinstance(model.core, VAE)
     last = cast(nn.Linear, model.core.posterior[-1])
-    for rows in (silent, silent + len(told)):
+    for rows in (silent, silent + len(config)):
         last.weight[rows] = 0.0
         last.bias[rows] = 0.0
-    last.bias[silent + len(told)] = math.log(math.expm1(1 - MINIMUM_STD))  # a std of 1
+    last.bias[silent + len(config)] = math.log(math.expm1(1 - MINIMUM_STD))  # a std of 1
     return len(silent)
 
 

@@ -96,7 +96,7 @@ def get_random_samples(
 class Batches:
     """Batches out of super-batches that are drawn across files; without end.
 
-    A super-batch is gone through once, in random order. Truth values come from `binarise`.
+    A super-batch is gone through once, in random order. Bernoulli values come from `binarise`.
     """
 
     def __init__(
@@ -159,10 +159,10 @@ def binarise(images: np.ndarray, how: Binarisation, random: np.random.Generator)
     return random.random(images.shape, np.float32) * 255 < images
 
 
-def _weights(datasets: Sequence[Images], told: Mapping[str, float]) -> list[float]:
+def _weights(datasets: Sequence[Images], config: Mapping[str, float]) -> list[float]:
     """A weight for each file."""
     weights = [1.0] * len(datasets)
-    for name, weight in told.items():
+    for name, weight in config.items():
         meant = [i for i, images in enumerate(datasets) if Path(images.name).match(name)]
         if len(meant) != 1:
             raise ValueError(

@@ -30,7 +30,7 @@ class BatchReader(Protocol):
 class Learner:
     """A model, the objective that it learns by, and an exponential moving average of its weights.
 
-    Batches are the caller's: `Replay.sample`, `Passages` and `Batches` give them.
+    Batches are the caller's: `Replay.sample`, `SequentialBatches` and `Batches` give them.
     """
 
     def __init__(

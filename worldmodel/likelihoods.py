@@ -49,7 +49,7 @@ def increments(model: WorldModel, sequences: Sequences, inference: Inference) ->
     """
     log_probs = model.log_probs(inference.states, sequences)  # [T, K, B] each
     kl = kl_monte_carlo(model.core, inference).unflatten(1, (-1, sequences.mask.shape[1]))
-    weights = torch.where(sequences.scored[:, None], kl, 0.0)
+    weights = torch.where(sequences.loss_mask[:, None], kl, 0.0)
     return log_probs | {"observation": log_probs["observation"] - weights}
 
 
@@ -126,7 +126,7 @@ def filter_particles(
             arguments = reading.contexts, reading.evidence, reading.mask, reading.core
             prepared = nested.steps(model.core.prepare(*arguments))
         prepared_t = nested.repeat(prepared[t % LONGEST], particles)
-        posterior, prior, core = model.core.explain(prepared_t, core)
+        posterior, prior, core = model.core.posterior_step(prepared_t, core)
         inference = nested.map(lambda leaf: leaf[None], Inference(core, posterior, prior))
         parts = increments(model, nested.index(sequences, slice(t, t + 1)), inference)
         by_key = {}

@@ -18,9 +18,9 @@ from worldmodel.codecs import (
     Prediction,
     action_codec,
     begin_as_before,
+    clamp_for,
     decoder_for,
     encoder_for,
-    reach_of,
 )
 from worldmodel.cores import CORES, Inference, SequenceCore
 from worldmodel.nets import SkipGRU
@@ -275,5 +275,5 @@ def model_for(
         for module in decoder.modules():
             if isinstance(module, NormalHead):
                 module.minimum_std = minimum_std
-    percepts = Percepts(percept_encoder, decoder, reach_of(observation_space))
+    percepts = Percepts(percept_encoder, decoder, clamp_for(observation_space))
     return WorldModel(percepts, sequence_core, actions, feedback, history)

@@ -50,26 +50,28 @@ def tanh(x: Tensor) -> Tensor:
 class Recurrence(nn.Module, ABC):
     """x_t, s_{t-1} -> s_t, over inputs [*, I] and states [*, S]; what reads it reads `output`.
 
-    The gates hear the input through `drive`, which no state enters: it is computed for all rows
-    at once, and whatever else is linear in the gates may be added to it.
+    The gates read the input through `projected`, which no state enters: it is computed for all
+    rows at once, and whatever else is linear in the gates may be added to it.
     """
 
     state_size: int  # S
     output_size: int  # H
-    drive_size: int  # D
-    shown_size: int = 0  # the last numbers of a drive, which are no gates' but shown as they are
+    projected_size: int  # D
+    skip_size: int = (
+        0  # the last numbers of a projected, which are no gates' but shown as they are
+    )
 
     @abstractmethod
-    def drive(self, inputs: Tensor) -> Tensor:
+    def projected(self, inputs: Tensor) -> Tensor:
         """What the gates hear of the inputs, [*, I] -> [*, D]."""
 
     @abstractmethod
-    def cell(self, drive: Tensor, state: Tensor) -> Tensor:
+    def cell(self, projected: Tensor, state: Tensor) -> Tensor:
         """One step, [B, D], [B, S] -> [B, S]."""
 
     def step(self, inputs: Tensor, state: Tensor) -> Tensor:
         """One step from the inputs themselves, [B, I], [B, S] -> [B, S]."""
-        return self.cell(self.drive(inputs), state)
+        return self.cell(self.projected(inputs), state)
 
     def output(self, state: Tensor) -> Tensor:
         """The part of a state that others read, [*, S] -> [*, H]: the first H numbers."""
@@ -78,8 +80,8 @@ class Recurrence(nn.Module, ABC):
     def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
         """All steps, [T, B, I], [B, S] -> states [T, B, S]."""
         states = []
-        for drive in self.drive(inputs).unbind(0):
-            state = self.cell(drive, state)
+        for projected in self.projected(inputs).unbind(0):
+            state = self.cell(projected, state)
             states.append(state)
         return torch.stack(states)
 
@@ -110,7 +112,7 @@ class FusedRecurrence(Recurrence):
         parts = [nn.Parameter(part.data) for part in made.parameters()]
         self.from_input, self.from_hidden, self.input_bias, self.hidden_bias = parts
         self.from_input = nn.Parameter(self.from_input.data[:, :input_size].clone())
-        self.drive_size = len(self.from_input)
+        self.projected_size = len(self.from_input)
         hear(self.from_input)
         remember(self.from_hidden)
         nn.init.zeros_(self.input_bias)
@@ -129,14 +131,14 @@ class GRU(FusedRecurrence):
         super().__init__(nn.GRU, input_size, hidden)
         self.state_size = hidden
 
-    def drive(self, inputs: Tensor) -> Tensor:
+    def projected(self, inputs: Tensor) -> Tensor:
         return F.linear(inputs, self.from_input, self.input_bias).to(self.from_input)
 
-    def cell(self, drive: Tensor, state: Tensor) -> Tensor:
+    def cell(self, projected: Tensor, state: Tensor) -> Tensor:
         recalled = F.linear(state, self.from_hidden, self.hidden_bias).to(state)
         size = 2 * self.output_size
-        reset, update = (drive[:, :size] + recalled[:, :size]).sigmoid().chunk(2, -1)
-        new = tanh(torch.addcmul(drive[:, size:], reset, recalled[:, size:]))
+        reset, update = (projected[:, :size] + recalled[:, :size]).sigmoid().chunk(2, -1)
+        new = tanh(torch.addcmul(projected[:, size:], reset, recalled[:, size:]))
         return torch.lerp(new, state, update)
 
     def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
@@ -211,13 +213,13 @@ class LSTM(FusedRecurrence):
         self.state_size = 2 * hidden
         nn.init.ones_(self.input_bias.data[hidden : 2 * hidden])
 
-    def drive(self, inputs: Tensor) -> Tensor:
+    def projected(self, inputs: Tensor) -> Tensor:
         bias = self.input_bias + self.hidden_bias
         return F.linear(inputs, self.from_input, bias).to(self.from_input)
 
-    def cell(self, drive: Tensor, state: Tensor) -> Tensor:
+    def cell(self, projected: Tensor, state: Tensor) -> Tensor:
         hidden, memory = state.chunk(2, -1)
-        written, forget, output = self._gates(torch.addmm(drive, hidden, self.from_hidden.t()))
+        written, forget, output = self._gates(torch.addmm(projected, hidden, self.from_hidden.t()))
         memory = torch.addcmul(written, forget, memory)
         return torch.cat([output * tanh(memory), memory], -1)
 
@@ -227,7 +229,9 @@ class LSTM(FusedRecurrence):
         with torch.autocast("cpu", enabled=torch.is_autocast_enabled("cpu") and HAS_BFLOAT16):
             outputs = torch.lstm(inputs, begin, self.weights, *ONE_LAYER)[0]
         before = torch.cat([hidden[None], outputs[:-1]])
-        written, forget, _ = self._gates(self.drive(inputs) + F.linear(before, self.from_hidden))
+        written, forget, _ = self._gates(
+            self.projected(inputs) + F.linear(before, self.from_hidden)
+        )
         memories = []
         for t in range(len(inputs)):
             memory = torch.addcmul(written[t], forget[t], memory)
@@ -247,19 +251,19 @@ class NormalisedGRU(Recurrence):
     def __init__(self, input_size: int, hidden: int):
         super().__init__()
         self.state_size = self.output_size = hidden
-        self.drive_size = 3 * hidden
+        self.projected_size = 3 * hidden
         self.gates = nn.Linear(input_size + hidden, 3 * hidden, bias=False)
         self.norm = nn.LayerNorm(3 * hidden)
         hear(self.gates.weight.data[:, :input_size])
         remember(self.gates.weight.data[:, input_size:])
         nn.init.constant_(self.norm.bias[2 * hidden :], -1.0)  # at first it keeps what it has
 
-    def drive(self, inputs: Tensor) -> Tensor:
+    def projected(self, inputs: Tensor) -> Tensor:
         return F.linear(inputs, self.gates.weight[:, : -self.output_size])
 
-    def cell(self, drive: Tensor, state: Tensor) -> Tensor:
+    def cell(self, projected: Tensor, state: Tensor) -> Tensor:
         recall = self.gates.weight[:, -self.output_size :]
-        return self._remember(torch.addmm(drive, state, recall.t()), state)
+        return self._remember(torch.addmm(projected, state, recall.t()), state)
 
     def step(self, inputs: Tensor, state: Tensor) -> Tensor:
         return self._remember(self.gates(torch.cat([inputs, state], -1)), state)
@@ -279,16 +283,16 @@ class Layers(Recurrence):
         self.sizes = [layer.state_size for layer in reversed(layers)]
         self.state_size = sum(self.sizes)
         self.output_size = layers[-1].output_size
-        self.drive_size, self.shown_size = layers[0].drive_size, layers[0].shown_size
+        self.projected_size, self.skip_size = layers[0].projected_size, layers[0].skip_size
 
-    def drive(self, inputs: Tensor) -> Tensor:
-        return self.layers[0].drive(inputs)
+    def projected(self, inputs: Tensor) -> Tensor:
+        return self.layers[0].projected(inputs)
 
-    def cell(self, drive: Tensor, state: Tensor) -> Tensor:
+    def cell(self, projected: Tensor, state: Tensor) -> Tensor:
         lowest, *befores = self._parts(state)
-        states = [self.layers[0].cell(drive, lowest)]
+        states = [self.layers[0].cell(projected, lowest)]
         for below, layer, before in zip(self.layers, self.layers[1:], befores, strict=False):
-            states.append(layer.cell(layer.drive(below.output(states[-1])), before))
+            states.append(layer.cell(layer.projected(below.output(states[-1])), before))
         return torch.cat(states[::-1], -1)
 
     def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
@@ -312,15 +316,15 @@ class SkipGRU(Recurrence):
     def __init__(self, input_size: int, hidden: int):
         super().__init__()
         self.memory = GRU(input_size, hidden)
-        self.shown_size = input_size
+        self.skip_size = input_size
         self.state_size = self.output_size = hidden + input_size
-        self.drive_size = self.memory.drive_size + input_size
+        self.projected_size = self.memory.projected_size + input_size
 
-    def drive(self, inputs: Tensor) -> Tensor:
-        return torch.cat([self.memory.drive(inputs), inputs], -1)
+    def projected(self, inputs: Tensor) -> Tensor:
+        return torch.cat([self.memory.projected(inputs), inputs], -1)
 
-    def cell(self, drive: Tensor, state: Tensor) -> Tensor:
-        heard, inputs = drive.split([self.memory.drive_size, self.shown_size], -1)
+    def cell(self, projected: Tensor, state: Tensor) -> Tensor:
+        heard, inputs = projected.split([self.memory.projected_size, self.skip_size], -1)
         return torch.cat([self.memory.cell(heard, self.memory.output(state)), inputs], -1)
 
     def forward(self, inputs: Tensor, state: Tensor) -> Tensor:

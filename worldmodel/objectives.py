@@ -32,15 +32,15 @@ class Objective(Protocol):
 
 def _scored_rows(batch: list[Sequences]) -> Tensor:
     """How many rows a batch of blocks scores, one at least: what a loss is divided by."""
-    return torch.stack([block.scored.sum() for block in batch]).sum().clamp(min=1)
+    return torch.stack([block.loss_mask.sum() for block in batch]).sum().clamp(min=1)
 
 
 class Bound:
     """What the bounds share: a model, K particles, and what is carried between updates.
 
     With `carries`, a batch is one block of windows that go on from those of the batch before (see
-    `Passages`): each column begins with the state that it ended with, and so does each particle,
-    but no gradient goes back further.
+    `SequentialBatches`): each column begins with the state that it ended with, and so does each
+    particle, but no gradient goes back further.
     """
 
     regresses = False  # adds the losses of what the decoder regresses
@@ -136,7 +136,7 @@ class ELBO(Bound):
             features = self.model.core.features(inference.states)
             log_probs, losses = self.model.percepts.scores(features, block)  # [T, K, B] each
             parts = {f"{key}_nats": -value.sum() for key, value in log_probs.items()}
-            scored = block.scored.repeat(1, self.particles)
+            scored = block.loss_mask.repeat(1, self.particles)
             kl = self.kl(self.model.core, inference)
             parts["kl_nats"] = torch.where(scored, kl, 0.0).sum()
             parts["penalty"] = torch.where(scored, self._penalty(kl, inference), 0.0).sum()

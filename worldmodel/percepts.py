@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel import nested
-from worldmodel.codecs import Encoder, PerceptModule, Prediction, Reach
+from worldmodel.codecs import Clamp, Encoder, PerceptModule, Prediction
 from worldmodel.distributions import draw
 from worldmodel.sequences import PERCEPT_KEYS, Row, Sequences
 
@@ -21,13 +21,13 @@ class Filled(Sequences):
 class Percepts(nn.Module):
     """An encoder and a decoder of percepts, their placeholders, scales and bounds."""
 
-    def __init__(self, encoder: Encoder, decoder: PerceptModule, reach: Reach | None = None):
+    def __init__(self, encoder: Encoder, decoder: PerceptModule, clamp: Clamp | None = None):
         """encoder: of (percept, first), its leaves [*, ...] and bool [*]; decoder: of features;
-        reach: where generated observations stay."""
+        clamp: where generated observations stay."""
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
-        self.reach = reach or Reach()
+        self.clamp = clamp or Clamp()
         self.size = encoder.size
 
     @property
@@ -52,7 +52,7 @@ class Percepts(nn.Module):
         """A row [*] of a percept that is drawn. An observation out of `reach` is set on its edge;
         reward and end are those of the observation that was drawn."""
         drawn = draw(prediction)
-        return row_of(first, action, drawn | {"observation": self.reach(drawn["observation"])})
+        return row_of(first, action, drawn | {"observation": self.clamp(drawn["observation"])})
 
     def draw_unseen(self, prediction: Prediction, first: Tensor, action: Tensor) -> Row:
         """The same without the observation, which has size 0."""
@@ -65,7 +65,7 @@ class Percepts(nn.Module):
         if isinstance(sequences, Filled):
             return sequences
         rows, mask = sequences.rows, sequences.mask
-        void = cast(dict[str, Any], self.decoder.void)
+        void = cast(dict[str, Any], self.decoder.placeholder)
 
         def filled(key: str, valid: Tensor) -> Any:
             value = getattr(rows, key)
@@ -78,7 +78,7 @@ class Percepts(nn.Module):
         valid = {key: mask & ~rows.first for key in PERCEPT_KEYS} | {"observation": mask}
         action = torch.where(mask[..., None], rows.action, 0.0)
         percept = {key: filled(key, valid[key]) for key in PERCEPT_KEYS}
-        return Filled(Row(rows.first & mask, action, **percept), mask, sequences.scored)
+        return Filled(Row(rows.first & mask, action, **percept), mask, sequences.loss_mask)
 
     def scores(
         self, features: Tensor, sequences: Sequences, regressed: bool = True
@@ -88,9 +88,9 @@ class Percepts(nn.Module):
         sequences = self.fill(sequences)
         features = features.unflatten(1, (-1, sequences.mask.shape[1]))  # [T, K, B, F]
         percept = nested.map(lambda leaf: leaf.unsqueeze(1), sequences.rows.percept)
-        consequences = (sequences.scored & ~sequences.rows.first)[:, None]
+        consequences = (sequences.loss_mask & ~sequences.rows.first)[:, None]
         scored = dict.fromkeys(PERCEPT_KEYS, consequences)
-        scored["observation"] = sequences.scored[:, None]  # [T, 1, B]
+        scored["observation"] = sequences.loss_mask[:, None]  # [T, 1, B]
         log_probs, losses = self.predict(features).scores(percept, regressed)
         for values in (log_probs, losses):
             for key, value in values.items():

@@ -32,7 +32,7 @@ class Sequences(NamedTuple):
 
     rows: Row  # [T, B, ...]
     mask: Tensor  # bool [T, B]; the valid rows, a prefix of each column
-    scored: Tensor  # bool [T, B]; the rows whose likelihood counts, all of them valid
+    loss_mask: Tensor  # bool [T, B]; the rows whose likelihood counts, all of them valid
 
     @classmethod
     def whole(cls, rows: Row) -> "Sequences":

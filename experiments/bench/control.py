@@ -160,13 +160,13 @@ def learner(config: BaselineConfig, recipe: Recipe) -> tuple[BaseAlgorithm, VecE
             return FlattenObservation(environment)
         return environment
 
-    told = dict(recipe.options)
+    settings = dict(recipe.options)
     if recipe.falling:
         for name in ("learning_rate", "clip_range"):
-            told[name] = _falling(told[name])
+            settings[name] = _falling(settings[name])
     try:
         games: VecEnv = DummyVecEnv([make] * recipe.copies)
-        sb3.check(config.algorithm, games.action_space, told)
+        sb3.check(config.algorithm, games.action_space, settings)
         constructor = sb3.constructor_of(config.algorithm)
     except ValueError as error:
         raise RunError(str(error)) from error
@@ -176,9 +176,9 @@ def learner(config: BaselineConfig, recipe: Recipe) -> tuple[BaseAlgorithm, VecE
             f"baselines learn from vectors and classes, but {config.environment.env} shows {space}"
         )
     if recipe.normalise:
-        games = VecNormalize(games, gamma=told["gamma"])
+        games = VecNormalize(games, gamma=settings["gamma"])
     policy = sb3.ALGORITHMS[config.algorithm].policy
-    algorithm = constructor(policy, games, seed=config.seed, device="cpu", **told)
+    algorithm = constructor(policy, games, seed=config.seed, device="cpu", **settings)
     algorithm.set_logger(Logger(None, []))
     return algorithm, games
 

@@ -179,10 +179,10 @@ def dream_row(
 def growth_row(core: str, what: str, value: int) -> dict[str, Any]:
     """An update where one number differs from 64 rows, 16 columns, 64 hidden units, 1 particle."""
     torch.manual_seed(0)
-    told = {"time": TIME, "batch": BATCH, "hidden": 64, "particles": 1} | {what: value}
-    model = bench_model(core, told["hidden"], SIZES[64])
-    trainer = Trainer(ELBO(model, particles=told["particles"]), model.parameters())
-    batch = bench_rows(told["time"], told["batch"])
+    config = {"time": TIME, "batch": BATCH, "hidden": 64, "particles": 1} | {what: value}
+    model = bench_model(core, config["hidden"], SIZES[64])
+    trainer = Trainer(ELBO(model, particles=config["particles"]), model.parameters())
+    batch = bench_rows(config["time"], config["batch"])
     taken, kind = fastest(lambda: trainer.update([batch]))
     return {
         "core": core,

@@ -136,7 +136,7 @@ def held_out_rows(config: ExactSettings, chain: Chain, what: str, length: int) -
     torch.manual_seed(config.seed + 1)
     observations = chain.sample(length, config.sequences)[1]
     sequences = as_sequences(observations)
-    return Task(what, sequences, chain.log_prob(observations), sequences.scored)
+    return Task(what, sequences, chain.log_prob(observations), sequences.loss_mask)
 
 
 def bound_gaps(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]:
@@ -173,8 +173,8 @@ def fit_gaps(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]:
             objective = make_objective(
                 bound, model, 1 if bound == "elbo" else config.learning_particles
             )
-            told = (updates, config.fit_rate, title, reporter)
-            seconds = learn(model, objective, fresh_rows(chain), *told)
+            settings = (updates, config.fit_rate, title, reporter)
+            seconds = learn(model, objective, fresh_rows(chain), *settings)
             for figure in scores(model, task, name, SCORES):
                 yield figure._replace(trained_by=bound, seconds=seconds, updates=updates)
 
@@ -189,8 +189,8 @@ def toy_game_gaps(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]
         model = model_for(*spaces, core, config.game_hidden, [-1.0], **options)
         title, updates = f"{core} learns the toy game", config.game_updates
         objective = ELBO(model, linear(10.0, 1.0, QUIET_UPDATES))
-        told = (updates, config.game_rate, title, reporter)
-        seconds = learn(model, objective, fresh_play(game, config.seed), *told)
+        settings = (updates, config.game_rate, title, reporter)
+        seconds = learn(model, objective, fresh_play(game, config.seed), *settings)
         reporter.say(f"{core}: scoring {config.episodes} held-out episodes")
         task = held_out_games(game, config)
         for figure in scores(model, task, core, GAME_SCORES):

@@ -50,7 +50,7 @@ class InvertedIWAE(Bound):
     ) -> tuple[Tensor, Metrics, Any]:
         """batch: blocks of [T, B, ...], scored as one."""
         wholes = torch.cat([self._whole(block) for block in batch], -1)  # [K, B]
-        frames = torch.cat([block.scored.sum(0) for block in batch])  # [B]
+        frames = torch.cat([block.loss_mask.sum(0) for block in batch])  # [B]
         weights = (-wholes / frames).softmax(0).detach()
         loss = -(weights * wholes).sum() / frames.sum()
         share = 1 / (weights.square().sum(0) * self.particles)

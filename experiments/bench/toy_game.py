@@ -20,7 +20,7 @@ from torch.distributions import Distribution
 
 from worldmodel import Agent, ModelState, Row, action_codec, play_episodes
 from worldmodel.agents.training import evaluation_seeds
-from worldmodel.distributions import Certain
+from worldmodel.distributions import Deterministic
 from worldmodel.envs import GymEnvironment, ToyGame
 from worldmodel.experiments.bench.settings import ToyGameSettings
 from worldmodel.experiments.bench.table import table
@@ -83,7 +83,7 @@ class GreedyBaseline(Agent):
         return self.actions.encode(torch.as_tensor(action)), state
 
     def policy(self, thought: Tensor) -> Distribution:
-        return Certain(thought)
+        return Deterministic(thought)
 
     def _observation(self, row: Row) -> np.ndarray:
         """What `LastAction` shows, or the numbers as they are."""
@@ -104,12 +104,12 @@ def run(settings: ToyGameSettings, reporter: Reporter, games: int = GAMES) -> di
     if steps < 2 * COPIES:
         raise RunError(f"--steps must be {2 * COPIES} or more, got {steps}")
     begun = time.monotonic()
-    told: dict[str, Any] = {
+    config: dict[str, Any] = {
         "width": settings.width,
         "classes": settings.classes,
         "task": settings.task,
     }
-    game = ToyGame(**told)
+    game = ToyGame(**config)
     assert isinstance(game.time_limit, int)
     model = _algorithm(settings, game)
     with reporter.stage(f"training {settings.algorithm}", steps, 0, "steps") as stage:
@@ -121,7 +121,7 @@ def run(settings: ToyGameSettings, reporter: Reporter, games: int = GAMES) -> di
         model.learn(steps, callback=tell)
     seconds = time.monotonic() - begun
     world = GymEnvironment(
-        gymnasium.make_vec("worldmodel/ToyGame-v0", games, **told), evaluation_seeds(seed)[1]
+        gymnasium.make_vec("worldmodel/ToyGame-v0", games, **config), evaluation_seeds(seed)[1]
     )
     reporter.note("playing real games", 0, games)
     agent = GreedyBaseline(model, game, settings.last_action)
@@ -136,7 +136,7 @@ def run(settings: ToyGameSettings, reporter: Reporter, games: int = GAMES) -> di
         "seconds": seconds,
         "seed": seed,
         "games": games,
-        **told,
+        **config,
     }
 
 

@@ -43,12 +43,12 @@ def run(settings: VisitorsSettings, reporter: Reporter) -> dict[str, Any]:
     """Many visitors at once play a run's game, which each of them then plays alone."""
     path, visitors, rate = settings.path, settings.visitors, settings.rate
     count = max(1, round(settings.seconds * rate))  # keys of each visitor
-    told = PlayConfig(view="browser", port=0, visitors=visitors)
+    config = PlayConfig(view="browser", port=0, visitors=visitors)
     torch.set_num_threads(1)
     parts = playable(path)
     memory: list[float] = []
     spent: list[float] = []
-    with served(path, told) as (address, process):
+    with served(path, config) as (address, process):
         reporter.say(f"{visitors} visitors play for {settings.seconds:g} s")
 
         def note() -> None:
@@ -57,7 +57,7 @@ def run(settings: VisitorsSettings, reporter: Reporter) -> dict[str, Any]:
 
         visited = asyncio.run(_play(address, visitors, count, rate, note))
     reporter.say("each game is played again, alone")
-    alone = sum(is_as_alone(parts, told, visitor) for visitor in visited)
+    alone = sum(is_as_alone(parts, config, visitor) for visitor in visited)
     latencies = 1e3 * np.concatenate([visitor.latencies for visitor in visited])
     frames = sum(visitor.frames for visitor in visited)
     return {
@@ -86,11 +86,11 @@ def playable(path: Path) -> Playable:
 
 
 @contextmanager
-def served(path: Path, told: PlayConfig) -> Iterator[tuple[str, int]]:
+def served(path: Path, config: PlayConfig) -> Iterator[tuple[str, int]]:
     """The address of a run's games, and the number of the process that serves them."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(path, told, there))
+    process = context.Process(target=_serve, args=(path, config, there))
     process.start()
     there.close()
     try:
@@ -103,10 +103,10 @@ def served(path: Path, told: PlayConfig) -> Iterator[tuple[str, int]]:
         process.join()
 
 
-def _serve(path: Path, told: PlayConfig, there: Connection) -> None:
+def _serve(path: Path, config: PlayConfig, there: Connection) -> None:
     torch.set_num_threads(1)
     with suppress(KeyboardInterrupt):
-        browser.serve(playable(path), told, path.name, there.send)
+        browser.serve(playable(path), config, path.name, there.send)
 
 
 def family(process: int) -> list[int]:
@@ -169,13 +169,13 @@ class Visitor:
         message: str | bytes = b""
         while isinstance(message, bytes):  # pictures
             message = await self.socket.recv()
-        told = json.loads(message)
-        if told["type"] != "state":
-            raise RunError(f"a game has ended: {told['text']}")
-        await self.socket.send(json.dumps({"type": "got", "number": told["number"]}))
-        now, row = time.perf_counter(), told["happened"]
+        config = json.loads(message)
+        if config["type"] != "state":
+            raise RunError(f"a game has ended: {config['text']}")
+        await self.socket.send(json.dumps({"type": "got", "number": config["number"]}))
+        now, row = time.perf_counter(), config["happened"]
         self.frames += 1
-        self.seen[row] = told["worlds"]
+        self.seen[row] = config["worlds"]
         self.latencies += [
             now - pressed for pressed in self.pressed[len(self.latencies) : row - 1]
         ]
@@ -199,9 +199,9 @@ async def _play(
     return playing
 
 
-def is_as_alone(parts: Playable, told: PlayConfig, visitor: Visitor) -> bool:
+def is_as_alone(parts: Playable, config: PlayConfig, visitor: Visitor) -> bool:
     """Whether all that a visitor saw is what a player sees who plays the same keys alone."""
-    player = new_player(parts, told, told.seed + visitor.number)
+    player = new_player(parts, config, config.seed + visitor.number)
     agrees = True
     for row, key in enumerate(["", *visitor.keys], 1):
         if key:

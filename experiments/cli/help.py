@@ -89,13 +89,13 @@ def _option(
     field: str, hint: Any, notes: Iterable[Any], text: str, default: Any, group: str
 ) -> Option:
     value, choices = _values(hint)
-    told = {key: word for note in notes for key, word in _told(note)}
-    value = told.get("metavar", value)
-    text = in_words(text or told.get("help", ""))
+    config = {key: word for note in notes for key, word in _told(note)}
+    value = config.get("metavar", value)
+    text = in_words(text or config.get("help", ""))
     text = " ".join(part for part in (text, choices, _shown(default)) if part)
     if tyro.conf.Positional in notes:
         return Option(value if default is MISSING else f"[{value}]", "", text, group, False)
-    name = told.get("name", field).replace("_", "-")
+    name = config.get("name", field).replace("_", "-")
     name = f"--no-{name}" if hint is bool and default is True else f"--{name}"
     return Option(name, value, text, group, default is MISSING)
 

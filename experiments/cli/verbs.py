@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 from worldmodel.disk_store import StoreInUseError
-from worldmodel.envs.observations import StrangeValueError
+from worldmodel.envs.observations import InvalidValueError
 from worldmodel.experiments.cli import settings as of
 from worldmodel.experiments.runs import registry
 from worldmodel.experiments.runs.interruption import Interrupted
@@ -63,7 +63,7 @@ def _go_on(folder: RunFolder, reporter: Reporter, steps: int | None = None) -> N
     except Interrupted:
         reporter.say(f"saved; go on with: {hint}")
         sys.exit(130)
-    except (FloatingPointError, StrangeValueError, StoreInUseError) as error:
+    except (FloatingPointError, InvalidValueError, StoreInUseError) as error:
         raise RunError(f"{folder.path}: {error}") from error
     except KeyboardInterrupt:
         reporter.say(f"stopped; go on from the last checkpoint with: {hint}")

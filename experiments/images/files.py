@@ -30,7 +30,7 @@ LOCAL_HEADER = 30  # bytes of a zip member's header before its name
 class ArrayImages(Images):
     """An array [N, H, W] or [N, H, W, C], uint8 or bool, that lies in a file as it is.
 
-    Truth values become 0 and 255.
+    Bernoulli values become 0 and 255.
     """
 
     def __init__(self, name: str, file: Any, offset: int):

@@ -112,7 +112,7 @@ def go_on(
     prediction, core = model.predict(action, state)
     drawn = prediction.sample()
     never = torch.zeros(len(action), dtype=torch.bool)
-    observation = model.percepts.reach(drawn["observation"])
+    observation = model.percepts.clamp(drawn["observation"])
     row = Row(never, action, observation, drawn["reward"], never)
     return prediction, drawn, model.advance(row, core, state)
 

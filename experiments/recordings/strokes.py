@@ -10,7 +10,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from worldmodel import DistModule, Encoder
-from worldmodel.codecs import PairHead
+from worldmodel.codecs import HierarchicalHead
 from worldmodel.experiments.data.readers.files import OnError, Recording, files_of, readable
 from worldmodel.experiments.data.readers.stroke_grid import PENS, Grid, grid_of, whole
 from worldmodel.experiments.data.readers.stroke_pictures import draw_sheet, write_svg
@@ -38,7 +38,7 @@ class Strokes(FileModality):
     https://arxiv.org/abs/1511.01844, section 3.1).
 
     Of more than `MOST_CLASSES` whole offsets, as of Omniglot's, x is drawn first and then the rest
-    (`PairHead`), and what is heard of a step is what was learned of its x, y and pen.
+    (`HierarchicalHead`), and what is heard of a step is what was learned of its x, y and pen.
 
     statistics: {"edges", "cells"} of the grid, if there is one.
     """
@@ -104,7 +104,7 @@ class Strokes(FileModality):
             return super().head(name, input_size, **options)
         x, y, pen = self.grid.steps.T
         first, second = (np.unique(v, return_inverse=True)[1] for v in (x, (PENS + 1) * y + pen))
-        return PairHead(input_size, first, second, **options)
+        return HierarchicalHead(input_size, first, second, **options)
 
     @property
     def orders(self) -> int:

@@ -50,8 +50,8 @@ def _default(field: Field) -> Any:
 
 def _name(name: str, kind: Any) -> str:
     """What the command line calls a field: an annotation may say so."""
-    told = (getattr(note, "name", None) for note in getattr(kind, "__metadata__", ()))
-    return next((other for other in told if other), name)
+    config = (getattr(note, "name", None) for note in getattr(kind, "__metadata__", ()))
+    return next((other for other in config if other), name)
 
 
 def arguments_of(config: Any, out: Path | str) -> list[str]:

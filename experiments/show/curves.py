@@ -34,14 +34,14 @@ class Curve(NamedTuple):
 def curves_of(folders: Sequence[RunFolder]) -> list[Curve]:
     """The curves of runs: those that only differ in their seeds are one."""
     groups: dict[str, list[RunFolder]] = {}
-    told: dict[str, dict[str, Any]] = {}
+    config: dict[str, dict[str, Any]] = {}
     for folder in folders:
         kind = getattr(config_of(folder), "algorithm", folder.experiment)  # what a baseline is of
         settings = dict(_flat({"experiment": kind} | _unstructured(folder)))
         settings = {key: value for key, value in settings.items() if key not in LEAVES_ALONE}
         groups.setdefault(str(settings), []).append(folder)
-        told[str(settings)] = settings
-    names = _labels(list(told.values()))
+        config[str(settings)] = settings
+    names = _labels(list(config.values()))
     return [_curve(label, runs) for label, runs in zip(names, groups.values(), strict=True)]
 
 
@@ -73,14 +73,14 @@ def _labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     >>> _labels([{"experiment": "x", "a.b": 1, "c": 2}, {"experiment": "x", "a.b": 3, "c": 2}])
     ['b=1', 'b=3']
     """
-    kinds = {told["experiment"] for told in settings}
+    kinds = {config["experiment"] for config in settings}
     names = []
-    for told in settings:
-        rivals = [other for other in settings if other["experiment"] == told["experiment"]]
-        differing = [key for key in told if len({str(r[key]) for r in rivals}) > 1]
-        parts = [f"{key.rpartition('.')[2]}={told[key]}" for key in differing[:SHOWN]]
+    for config in settings:
+        rivals = [other for other in settings if other["experiment"] == config["experiment"]]
+        differing = [key for key in config if len({str(r[key]) for r in rivals}) > 1]
+        parts = [f"{key.rpartition('.')[2]}={config[key]}" for key in differing[:SHOWN]]
         parts += [f"{len(differing) - SHOWN} more"] * (len(differing) > SHOWN)
-        own_kind = [told["experiment"]] if len(kinds) > 1 or not parts else []
+        own_kind = [config["experiment"]] if len(kinds) > 1 or not parts else []
         names.append(", ".join(own_kind + parts))
     return names
 
@@ -121,5 +121,5 @@ def plot(folders: Sequence[RunFolder], path: Path, thresholds: Sequence[float] =
 
 
 def _environment(folder: RunFolder) -> str:
-    told = dict(_flat(_unstructured(folder)))
-    return str(told.get("environment.env") or told.get("env") or folder.experiment)
+    config = dict(_flat(_unstructured(folder)))
+    return str(config.get("environment.env") or config.get("env") or folder.experiment)

@@ -27,7 +27,7 @@ from worldmodel.experiments.show.films import Film, Frame, check_film
 from worldmodel.experiments.show.play.commands import Pilot
 from worldmodel.experiments.show.play.moments import Place, place_after
 from worldmodel.experiments.show.play.panels import Cell, Panel, compose_grid
-from worldmodel.experiments.show.play.player import Playable, Player, Strand, World, warm
+from worldmodel.experiments.show.play.player import Playable, Player, World, WorldStrand, warm
 from worldmodel.noise import OwnNoise
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError
@@ -66,15 +66,15 @@ class Plan(NamedTuple):
     horizon: int | None  # steps
 
 
-def plan_of(parts: Playable, told: VideoConfig) -> Plan:
+def plan_of(parts: Playable, config: VideoConfig) -> Plan:
     """What was told, for a run; a RunError says what does not fit."""
-    kind = told.kind or ("both" if parts.has_environment else "dream")
-    _check(parts, told, kind)
-    fps = told.fps or fps_for(parts.pace)
-    steps = told.steps or max(STEPS, round(SECONDS * fps))
-    observed = OBSERVED.get(kind, 0) if told.observed is None else told.observed
+    kind = config.kind or ("both" if parts.has_environment else "dream")
+    _check(parts, config, kind)
+    fps = config.fps or fps_for(parts.pace)
+    steps = config.steps or max(STEPS, round(SECONDS * fps))
+    observed = OBSERVED.get(kind, 0) if config.observed is None else config.observed
     observed *= parts.has_environment
-    horizon = told.horizon
+    horizon = config.horizon
     if horizon is None and kind in ("open-loop", "grid"):
         watched = observed if kind == "open-loop" else 1  # a grid shows its start only
         horizon = max(1, ceil(steps / STARTS) - watched)
@@ -82,28 +82,28 @@ def plan_of(parts: Playable, told: VideoConfig) -> Plan:
         kind=kind,
         steps=steps,
         fps=fps,
-        pilot="agent" if told.agent == "policy" else "random",
-        seed=told.seed,
-        temperature=told.temperature,
+        pilot="agent" if config.agent == "policy" else "random",
+        seed=config.seed,
+        temperature=config.temperature,
         observed=observed,
-        dreams=told.dreams or DREAMS,
+        dreams=config.dreams or DREAMS,
         horizon=horizon,
     )
 
 
-def _check(parts: Playable, told: VideoConfig, kind: Kind) -> None:
+def _check(parts: Playable, config: VideoConfig, kind: Kind) -> None:
     if not parts.has_environment and kind not in ("dream", "grid"):
         raise RunError(
             "this run was learned from recorded episodes and knows no real environment: film "
             f"--kind dream or grid, not {kind}"
         )
-    unless_told = {field.name: field.default for field in fields(told)}
+    unless_told = {field.name: field.default for field in fields(config)}
     for option, kinds in OPTIONS.items():
-        if getattr(told, option) != unless_told[option] and kind not in kinds:
+        if getattr(config, option) != unless_told[option] and kind not in kinds:
             raise RunError(f"--{option} is for --kind {' or '.join(kinds)}, not for {kind}")
-    if told.observed and not parts.has_environment:
+    if config.observed and not parts.has_environment:
         raise RunError("there is no real environment to be watched: leave --observed out")
-    if told.observed == 0 and kind == "open-loop":
+    if config.observed == 0 and kind == "open-loop":
         raise RunError("in an open loop the dream watches first: --observed must be 1 or more")
 
 
@@ -138,10 +138,10 @@ def film(
 
 
 def write_film(
-    parts: Playable, told: VideoConfig, files: Sequence[Path], videos: Path, reporter: Reporter
+    parts: Playable, config: VideoConfig, files: Sequence[Path], videos: Path, reporter: Reporter
 ) -> None:
     """Films a run as it was asked for, and says where; without files, into the folder `videos`."""
-    plan = plan_of(parts, told)
+    plan = plan_of(parts, config)
     files = files or [videos / f"{plan.kind}{suffix}" for suffix in (".mp4", ".gif")]
     check_files(files, plan.fps)
     with reporter.stage("filming", plan.steps, 0, "frames") as stage:
@@ -239,7 +239,7 @@ KINDS: dict[Kind, Callable[[Player, Plan], Iterator[Frame]]] = {
 }
 
 
-def start_of(player: Player, observed: int) -> Strand:
+def start_of(player: Player, observed: int) -> WorldStrand:
     """Where the dreams of a grid begin: after so many rows of a real game that still goes on, or,
     without one, after the model's first row."""
     games = 0
@@ -257,7 +257,7 @@ def start_of(player: Player, observed: int) -> Strand:
 class Dreams:
     """Many dreams that go on from one place; those that have ended stand still."""
 
-    def __init__(self, player: Player, start: Strand, plan: Plan):
+    def __init__(self, player: Player, start: WorldStrand, plan: Plan):
         self.player, self.start, self.count = player, start, plan.dreams
         self.core = GenCore(player.dreaming, player.human)
         self.policy = player.policies[player.pilot]
@@ -308,7 +308,7 @@ class Dreams:
     def frame(self) -> Frame:
         """The dreams side by side, each with what its agent did and got."""
         going = sum(not place.ended for place in self.places)
-        told = f"{going} of {self.count} dreams go on" if self.rows else "one start for all"
+        config = f"{going} of {self.count} dreams go on" if self.rows else "one start for all"
         step = cast(Place, self.start.place).step + self.rows
         cells = [
             Cell(words_of(action, place), picture, place.ended)
@@ -316,7 +316,7 @@ class Dreams:
                 self.actions, self.places, self.pictures, strict=True
             )
         ]
-        return compose_grid(f"step {step}    {told}", self.player.state_line, cells)
+        return compose_grid(f"step {step}    {config}", self.player.state_line, cells)
 
 
 def words_of(action: str, place: Place) -> str:

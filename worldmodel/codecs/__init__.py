@@ -8,6 +8,7 @@ from worldmodel.codecs.actions import (
     action_codec,
 )
 from worldmodel.codecs.base import DistModule, Encoder, Parts
+from worldmodel.codecs.clamp import BoxClamp, Clamp, JointClamp, clamp_for
 from worldmodel.codecs.convolutional import (
     LIKELIHOODS,
     ConvolutionalEncoder,
@@ -17,6 +18,7 @@ from worldmodel.codecs.convolutional import (
     is_image,
 )
 from worldmodel.codecs.heads import (
+    BernoulliHead,
     BetaHead,
     BitsHead,
     BivariateMixtureHead,
@@ -25,16 +27,15 @@ from worldmodel.codecs.heads import (
     FiniteHead,
     FrameHead,
     FullNormalHead,
+    HierarchicalHead,
     JointHead,
     LowRankNormalHead,
     MixtureHead,
     NADEHead,
     NormalHead,
     OneHotHead,
-    PairHead,
     SubsetHead,
     TanhNormalHead,
-    TruthHead,
 )
 from worldmodel.codecs.percepts import (
     ObservationDecoder,
@@ -43,7 +44,6 @@ from worldmodel.codecs.percepts import (
     PerceptModule,
 )
 from worldmodel.codecs.prediction import Consequences, Prediction
-from worldmodel.codecs.reach import BoxReach, JointReach, Reach, reach_of
 from worldmodel.codecs.registry import (
     ENCODERS,
     HEADS,
@@ -71,14 +71,16 @@ __all__ = [
     "HEADS",
     "LIKELIHOODS",
     "ActionCodec",
+    "BernoulliHead",
     "BetaHead",
     "BinaryActions",
     "BitsEncoder",
     "BitsHead",
     "BivariateMixtureHead",
     "BoxActions",
-    "BoxReach",
+    "BoxClamp",
     "CategoricalHead",
+    "Clamp",
     "Consequences",
     "ConvolutionalEncoder",
     "DiscreteActions",
@@ -90,10 +92,11 @@ __all__ = [
     "FrameHead",
     "FullNormalHead",
     "Head",
+    "HierarchicalHead",
     "ImageHead",
+    "JointClamp",
     "JointEncoder",
     "JointHead",
-    "JointReach",
     "Likelihood",
     "LowRankNormalHead",
     "MixtureHead",
@@ -102,29 +105,26 @@ __all__ = [
     "ObservationDecoder",
     "OneHotEncoder",
     "OneHotHead",
-    "PairHead",
     "Parts",
     "PerceptDecoder",
     "PerceptEncoder",
     "PerceptModule",
     "Prediction",
-    "Reach",
     "Standardisation",
     "SubsetHead",
     "TanhNormalHead",
-    "TruthHead",
     "TwoHot",
     "TwoHotRegression",
     "action_codec",
     "begin_as_before",
     "by_path",
     "check_observations",
+    "clamp_for",
     "decoder_for",
     "encoder_for",
     "explain_size",
     "head_for",
     "is_image",
-    "reach_of",
     "register_encoder",
     "register_head",
 ]

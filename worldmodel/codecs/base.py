@@ -54,7 +54,7 @@ class DistModule(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def void(self) -> Any:
+    def placeholder(self) -> Any:
         """A value of the support, put where there is nothing to read (padding, first rows)."""
 
     @abstractmethod

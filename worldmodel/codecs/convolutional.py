@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from worldmodel.codecs.base import DistModule, Encoder
 from worldmodel.codecs.heads import MINIMUM_SCALE
-from worldmodel.distributions import DiscretisedLogistics, Truth
+from worldmodel.distributions import Bernoulli, DiscretisedLogistics
 
 Likelihood = Literal["mse", "bernoulli", "discretised-logistic"]
 LIKELIHOODS: tuple[Likelihood, ...] = get_args(Likelihood)
@@ -205,14 +205,14 @@ class ImageHead(DistModule):
         self.layers = _channels_last(layers)
 
     @property
-    def void(self) -> Tensor:
+    def placeholder(self) -> Tensor:
         kind = torch.bool if self.likelihood == "bernoulli" else torch.uint8
         return torch.zeros(self.shape, dtype=kind)
 
     def forward(self, features: Tensor) -> td.Independent:
         make: dict[Likelihood, Callable[[Tensor], td.Distribution]] = {
             "mse": self._normal,
-            "bernoulli": lambda raw: Truth(raw[..., 0]),
+            "bernoulli": lambda raw: Bernoulli(raw[..., 0]),
             "discretised-logistic": self._logistic,
         }
         pixels = make[self.likelihood](self._raw(features))

@@ -14,19 +14,19 @@ from worldmodel.distributions import (
     IMPOSSIBLE,
     NADE,
     Autoregression,
+    Bernoulli,
     Bits,
     Categorical,
+    ConcatLayout,
     DiscretisedLogistics,
     FiniteSupport,
+    HierarchicalCategorical,
     Joint,
     OneHot,
     OneHots,
-    Pairs,
     ScaledBeta,
-    SideBySide,
     Subset,
     TanhNormal,
-    Truth,
     mixture,
 )
 
@@ -56,12 +56,12 @@ class CategoricalHead(DistModule):
         super().__init__()
         n, start = np.broadcast_arrays(n, start)
         self.shape = torch.Size(n.shape)
-        self.layout = SideBySide(n.flatten().tolist())
+        self.layout = ConcatLayout(n.flatten().tolist())
         self.logits = nn.Linear(input_size, self.layout.size)
         self.register_buffer("starts", torch.tensor(start.tolist()), persistent=False)
 
     @property
-    def void(self) -> Tensor:
+    def placeholder(self) -> Tensor:
         return self.starts.clone()
 
     def forward(self, features: Tensor) -> td.Distribution:
@@ -73,9 +73,9 @@ class CategoricalHead(DistModule):
         return td.Independent(parts, len(self.shape), validate_args=False)
 
 
-class PairHead(DistModule):
+class HierarchicalHead(DistModule):
     """Very many classes, each of which is a pair of two values, such as an offset's x and y (see
-    `Pairs`); value: int64 [*]. Pairs that are no class have no probability."""
+    `HierarchicalCategorical`); value: int64 [*]. Pairs that are no class have no probability."""
 
     pairs: Tensor
     of: Tensor
@@ -97,12 +97,14 @@ class PairHead(DistModule):
         self.said = nn.Linear(hidden, sizes[1])
 
     @property
-    def void(self) -> Tensor:
+    def placeholder(self) -> Tensor:
         return torch.zeros_like(self.pairs[0, 0])
 
-    def forward(self, features: Tensor) -> Pairs:
+    def forward(self, features: Tensor) -> HierarchicalCategorical:
         said = self.heard, self.said.weight, self.said.bias
-        return Pairs(self.first(features), self.hidden(features), *said, self.pairs, self.of)
+        return HierarchicalCategorical(
+            self.first(features), self.hidden(features), *said, self.pairs, self.of
+        )
 
 
 class OneHotHead(DistModule):
@@ -111,11 +113,11 @@ class OneHotHead(DistModule):
 
     def __init__(self, input_size: int, *n: int):
         super().__init__()
-        self.layout = SideBySide(n)
+        self.layout = ConcatLayout(n)
         self.logits = nn.Linear(input_size, self.layout.size)
 
     @property
-    def void(self) -> Tensor:
+    def placeholder(self) -> Tensor:
         rows = self.layout.rows
         codes = F.one_hot(torch.zeros_like(rows[:, 0]), rows.shape[-1])
         return self.layout.beside(codes).to(self.logits.weight)
@@ -133,7 +135,7 @@ class BitsHead(DistModule):
         self.logits = nn.Linear(input_size, n)
 
     @property
-    def void(self) -> Tensor:
+    def placeholder(self) -> Tensor:
         return torch.zeros(self.logits.out_features).to(self.logits.weight)
 
     def forward(self, features: Tensor) -> Bits:
@@ -161,7 +163,7 @@ class TanhNormalHead(DistModule):
         self.parameters_ = nn.Linear(input_size, 2 * n)
 
     @property
-    def void(self) -> Tensor:
+    def placeholder(self) -> Tensor:
         return torch.zeros(self.parameters_.out_features // 2).to(self.parameters_.weight)
 
     def forward(self, features: Tensor) -> TanhNormal:
@@ -171,7 +173,7 @@ class TanhNormalHead(DistModule):
         return TanhNormal(mean, low + (high - low) * raw.sigmoid())
 
 
-class TruthHead(DistModule):
+class BernoulliHead(DistModule):
     """Independent truth values; value: bool (or 0 and 1) [*, *shape]."""
 
     def __init__(self, input_size: int, shape: Sequence[int] = (), bias: Tensor | None = None):
@@ -182,14 +184,14 @@ class TruthHead(DistModule):
         _begin_with(self.logits, bias)
 
     @property
-    def void(self) -> Tensor:
+    def placeholder(self) -> Tensor:
         return torch.zeros(self.shape, dtype=torch.bool)
 
     def forward(self, features: Tensor) -> td.Distribution:
         logits = self.logits(features).unflatten(-1, self.shape or (1,))
         if not self.shape:
-            return Truth(logits[..., 0])
-        return td.Independent(Truth(logits), len(self.shape), validate_args=False)
+            return Bernoulli(logits[..., 0])
+        return td.Independent(Bernoulli(logits), len(self.shape), validate_args=False)
 
 
 class NormalHead(DistModule):
@@ -216,7 +218,7 @@ class NormalHead(DistModule):
         self.standard = Standardisation(shape, shift, scale)
 
     @property
-    def void(self) -> Tensor:
+    def placeholder(self) -> Tensor:
         return torch.zeros(self.shape)
 
     def forward(self, features: Tensor) -> td.Distribution:
@@ -256,7 +258,7 @@ class FullNormalHead(DistModule):
         self.parameters_ = nn.Linear(input_size, sum(self.sizes))
 
     @property
-    def void(self) -> Tensor:
+    def placeholder(self) -> Tensor:
         return torch.zeros(self.sizes[0])
 
     def forward(self, features: Tensor) -> td.MultivariateNormal:
@@ -285,7 +287,7 @@ class LowRankNormalHead(DistModule):
         self.standard = Standardisation((n,))
 
     @property
-    def void(self) -> Tensor:
+    def placeholder(self) -> Tensor:
         return torch.zeros(self.n)
 
     def forward(self, features: Tensor) -> td.LowRankMultivariateNormal:
@@ -312,7 +314,7 @@ class MixtureHead(DistModule):
         self.standard = Standardisation(shape)
 
     @property
-    def void(self) -> Tensor:
+    def placeholder(self) -> Tensor:
         return torch.zeros(self.shape)
 
     def forward(self, features: Tensor) -> td.MixtureSameFamily:
@@ -344,7 +346,7 @@ class BivariateMixtureHead(DistModule):
         self.standard = Standardisation((2,))
 
     @property
-    def void(self) -> Tensor:
+    def placeholder(self) -> Tensor:
         return torch.zeros(2)
 
     def forward(self, features: Tensor) -> td.MixtureSameFamily:
@@ -397,7 +399,7 @@ class DiscretisedLogisticHead(DistModule):
         self.parameters_ = nn.Linear(input_size, self.shape.numel() * 3 * components)
 
     @property
-    def void(self) -> Tensor:
+    def placeholder(self) -> Tensor:
         return self.low.expand(self.shape)
 
     def forward(self, features: Tensor) -> td.Distribution:
@@ -430,7 +432,7 @@ class BetaHead(DistModule):
         self.parameters_ = nn.Linear(input_size, 2 * low.numel())
 
     @property
-    def void(self) -> Tensor:
+    def placeholder(self) -> Tensor:
         return (self.low + self.high) / 2
 
     def forward(self, features: Tensor) -> td.Distribution:
@@ -456,7 +458,7 @@ class FiniteHead(DistModule):
         self.register_buffer("support", torch.tensor(values))
 
     @property
-    def void(self) -> Tensor:
+    def placeholder(self) -> Tensor:
         return self.support[0]
 
     def forward(self, features: Tensor) -> FiniteSupport:
@@ -494,7 +496,7 @@ class NADEHead(DistModule):
         _begin_with(self.visible_bias, bias)
 
     @property
-    def void(self) -> Tensor:
+    def placeholder(self) -> Tensor:
         return torch.zeros(self.visible_bias.out_features, dtype=torch.bool)
 
     def forward(self, features: Tensor) -> NADE:
@@ -522,7 +524,7 @@ class SubsetHead(DistModule):
         _begin_with(self.counts, counts.log().clamp(min=IMPROBABLE))
 
     @property
-    def void(self) -> Tensor:
+    def placeholder(self) -> Tensor:
         return torch.zeros(self.scores.out_features, dtype=torch.bool)
 
     def forward(self, features: Tensor) -> Subset:
@@ -565,7 +567,7 @@ class FrameHead(DistModule):
         self.standard = Standardisation((n,))
 
     @property
-    def void(self) -> Tensor:
+    def placeholder(self) -> Tensor:
         return torch.zeros(self.n)
 
     def forward(self, features: Tensor) -> Autoregression:
@@ -609,8 +611,8 @@ class JointHead(DistModule):
         self.parts = Parts(parts)
 
     @property
-    def void(self) -> Any:
-        return self.parts.each(lambda part: part.void)
+    def placeholder(self) -> Any:
+        return self.parts.each(lambda part: part.placeholder)
 
     def forward(self, features: Tensor) -> Joint:
         return Joint(self.parts.each(lambda part: part(features)))

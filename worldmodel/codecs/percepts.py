@@ -9,7 +9,7 @@ from torch import Tensor, distributions as td, nn
 from torch.nn import functional as F
 
 from worldmodel.codecs.base import DistModule, Encoder
-from worldmodel.codecs.heads import FiniteHead, NormalHead, TruthHead
+from worldmodel.codecs.heads import BernoulliHead, FiniteHead, NormalHead
 from worldmodel.codecs.prediction import Consequences, Prediction, nothing
 from worldmodel.codecs.regression import TwoHotRegression
 from worldmodel.codecs.standardisation import Standardisation
@@ -98,16 +98,16 @@ class PerceptDecoder(PerceptModule):
             self.reward: DistModule = NormalHead(hidden)
         else:
             self.reward = FiniteHead(hidden, reward_support, spare=spare_rewards)
-        self.terminated = TruthHead(hidden)
+        self.terminated = BernoulliHead(hidden)
         self.regressed = ("reward",) if reward_regression else ()
         self.regression = nn.ModuleDict({key: TwoHotRegression(hidden) for key in self.regressed})
 
     @property
-    def void(self) -> dict[str, Any]:
+    def placeholder(self) -> dict[str, Any]:
         return {
-            "observation": self.observation.void,
-            "reward": self.reward.void,
-            "terminated": self.terminated.void,
+            "observation": self.observation.placeholder,
+            "reward": self.reward.placeholder,
+            "terminated": self.terminated.placeholder,
         }
 
     def forward(self, features: Tensor) -> Prediction:
@@ -150,8 +150,8 @@ class ObservationDecoder(PerceptModule):
         self.observation = observation
 
     @property
-    def void(self) -> dict[str, Any]:
-        return {"observation": self.observation.void}
+    def placeholder(self) -> dict[str, Any]:
+        return {"observation": self.observation.placeholder}
 
     def forward(self, features: Tensor) -> Prediction:
         hidden = F.silu(self.body(self.dropout(features)))

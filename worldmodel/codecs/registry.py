@@ -9,6 +9,7 @@ from gymnasium import spaces
 from worldmodel.codecs.base import DistModule, Encoder
 from worldmodel.codecs.convolutional import image_head, is_image
 from worldmodel.codecs.heads import (
+    BernoulliHead,
     BetaHead,
     BivariateMixtureHead,
     CategoricalHead,
@@ -21,7 +22,6 @@ from worldmodel.codecs.heads import (
     NADEHead,
     NormalHead,
     SubsetHead,
-    TruthHead,
 )
 from worldmodel.registry import Registry
 
@@ -114,7 +114,7 @@ HEADS: Registry[NamedHead] = Registry(
     "head",
     {
         "categorical": NamedHead(DISCRETE, _categorical),
-        "bernoulli": NamedHead(BINARY, lambda s, size, **o: TruthHead(size, s.shape, **o)),
+        "bernoulli": NamedHead(BINARY, lambda s, size, **o: BernoulliHead(size, s.shape, **o)),
         "nade": NamedHead(BITS, lambda s, size, **o: NADEHead(size, s.shape[0], **o)),
         "subset": NamedHead(BITS, lambda s, size, **o: SubsetHead(size, s.shape[0], **o)),
         "normal": NamedHead(BOX, lambda s, size, **o: NormalHead(size, s.shape, **o)),

@@ -31,7 +31,7 @@ from worldmodel.codecs.registry import (
     register_encoder,
 )
 from worldmodel.codecs.standardisation import Standardisation
-from worldmodel.distributions import SideBySide
+from worldmodel.distributions import ConcatLayout
 
 FEW_LEVELS = 256  # up to so many, integers have a mass each; others a density
 MANY_BYTES = 1024  # in rows and columns, they are pixels
@@ -52,7 +52,7 @@ class OneHotEncoder(Encoder):
         super().__init__()
         n, start = np.broadcast_arrays(n, start)
         self.dimensions = n.ndim
-        self.layout = SideBySide(n.flatten().tolist())
+        self.layout = ConcatLayout(n.flatten().tolist())
         self.size = self.layout.size
         offsets = self.layout.rows[:, 0] - torch.tensor(start.tolist()).flatten()
         self.register_buffer("offsets", offsets, persistent=False)

@@ -113,7 +113,7 @@ class SequenceCore(nn.Module, ABC):
         """
 
     @abstractmethod
-    def explain(self, prepared: Any, state: Any) -> tuple[Any, Any, Any]:
+    def posterior_step(self, prepared: Any, state: Any) -> tuple[Any, Any, Any]:
         """One step of the posterior.
 
         prepared leaves [B, ...], state leaves [B, ...] -> (posterior parameters, prior
@@ -148,7 +148,7 @@ class SequenceCore(nn.Module, ABC):
     def infer(
         self, contexts: Tensor, evidence: Tensor, mask: Tensor, state: Any, particles: int = 1
     ) -> tuple[Inference, Any]:
-        """Explains rows: `prepare`, then one loop over `explain`.
+        """Explains rows: `prepare`, then one loop over `posterior_step`.
 
         With K particles the latents are drawn K times: the loop runs on [K * B], particle after
         particle. `state` has B rows (or K * B, from an earlier chunk).
@@ -165,17 +165,19 @@ class SequenceCore(nn.Module, ABC):
         prepared = self.prepare(contexts, evidence, mask, nested.index(state, slice(batch_size)))
         if nested.leaves(state)[0].shape[0] == batch_size:
             state = nested.repeat(state, particles)
-        inference = self.explain_all(prepared, state, particles)
+        inference = self.posterior_all(prepared, state, particles)
         return inference, last_valid(inference.states, mask.repeat(1, particles), state)
 
-    def explain_all(self, prepared: Any, state: Any, particles: int) -> Inference:
-        """The loop over `explain`; a core whose loop carries no latent overrides it.
+    def posterior_all(self, prepared: Any, state: Any, particles: int) -> Inference:
+        """The loop over `posterior_step`; a core whose loop carries no latent overrides it.
 
         prepared leaves [T, B, ...], state leaves [K * B, ...] -> leaves [T, K * B, ...]
         """
 
         def explain(prepared_t: Any, state: Any) -> tuple[Inference, Any]:
-            posterior, prior, state = self.explain(nested.repeat(prepared_t, particles), state)
+            posterior, prior, state = self.posterior_step(
+                nested.repeat(prepared_t, particles), state
+            )
             return Inference(state, posterior, prior), state
 
         return nested.unroll(explain, nested.steps(prepared), state)[0]
@@ -211,7 +213,7 @@ class LatentRecurrence(SequenceCore):
         """What the recurrence hears of contexts [*, C], leaves [*, ...]."""
 
     @abstractmethod
-    def recur(self, heard: Any, state: LatentState) -> Tensor:
+    def advance_hidden(self, heard: Any, state: LatentState) -> Tensor:
         """One step of the recurrence: what `hear` gave [B, ...], the state before -> [B, S]."""
 
     def parameters_of(self, raw: Tensor) -> Any:
@@ -226,7 +228,7 @@ class LatentRecurrence(SequenceCore):
         )
 
     def step(self, context: Tensor, state: LatentState) -> LatentState:
-        after = state._replace(hidden=self.recur(self.hear(context), state))
+        after = state._replace(hidden=self.advance_hidden(self.hear(context), state))
         return after._replace(latent=self._prior(after).draw())
 
     def prepare(
@@ -234,13 +236,13 @@ class LatentRecurrence(SequenceCore):
     ) -> LatentPrepared:
         return LatentPrepared(self.hear(contexts), self.posterior_evidence(evidence))
 
-    def explain(
+    def posterior_step(
         self, prepared: LatentPrepared, state: LatentState
     ) -> tuple[Any, Any, LatentState]:
         posterior, state = self._explain(prepared, state)
         return posterior, self._prior(state), state
 
-    def explain_all(
+    def posterior_all(
         self, prepared: LatentPrepared, state: LatentState, particles: int
     ) -> Inference:
         """The loop leaves the priors out, since no latent waits for them."""
@@ -260,7 +262,7 @@ class LatentRecurrence(SequenceCore):
         return self.features(state)
 
     def _explain(self, prepared: LatentPrepared, state: LatentState) -> tuple[Any, LatentState]:
-        hidden = self.recur(prepared.context, state)
+        hidden = self.advance_hidden(prepared.context, state)
         output = self.recurrence.output(hidden)
         layer = F.silu(self.posterior_hidden(output) + prepared.evidence)
         posterior = self.parameters_of(self.posterior_out(layer))

@@ -100,7 +100,7 @@ class Independent(SequenceCore):
             read.append(reverse(self.backward_reading(rows, nothing), mask))
         return IndependentPrepared(contexts, forward, self.posterior(torch.cat(read, -1)))
 
-    def explain(
+    def posterior_step(
         self, prepared: IndependentPrepared, state: IndependentState
     ) -> tuple[Gaussian, Gaussian, IndependentState]:
         posterior = Gaussian.from_raw(prepared.raw)
@@ -109,7 +109,7 @@ class Independent(SequenceCore):
         after = IndependentState(hidden, prepared.forward, latent)
         return posterior, self._prior(posterior), after
 
-    def explain_all(
+    def posterior_all(
         self, prepared: IndependentPrepared, state: IndependentState, particles: int
     ) -> Inference:
         """All at once: no posterior depends on another latent."""

@@ -59,13 +59,13 @@ class RNN(SequenceCore):
     ) -> RNNPrepared:
         return RNNPrepared(self.recurrence(contexts, state.hidden))
 
-    def explain(
+    def posterior_step(
         self, prepared: RNNPrepared, state: RNNState
     ) -> tuple[Gaussian, Gaussian, RNNState]:
         nothing = Gaussian(state.latent, state.latent)
         return nothing, nothing, RNNState(prepared.hidden, state.latent)
 
-    def explain_all(self, prepared: RNNPrepared, state: RNNState, particles: int) -> Inference:
+    def posterior_all(self, prepared: RNNPrepared, state: RNNState, particles: int) -> Inference:
         """All at once: no latent is carried from row to row."""
         hidden = prepared.hidden.repeat(1, particles, 1)  # [T, K * B, S]
         states = RNNState(hidden, hidden[..., :0])

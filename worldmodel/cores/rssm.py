@@ -75,9 +75,9 @@ class RSSM(LatentRecurrence):
         """The contexts [*, C], and what they give to g [*, M]."""
         return contexts, self.input_context(contexts)
 
-    def recur(self, heard: tuple[Tensor, Tensor], state: LatentState) -> Tensor:
-        context, drive = heard
-        inner = F.silu(self.input_norm(drive + self.input_latent(state.latent)))  # [B, M], g
+    def advance_hidden(self, heard: tuple[Tensor, Tensor], state: LatentState) -> Tensor:
+        context, projected = heard
+        inner = F.silu(self.input_norm(projected + self.input_latent(state.latent)))  # [B, M], g
         return self.recurrence.step(torch.cat([context, inner], -1), state.hidden)
 
     def parameters_of(self, raw: Tensor) -> Gaussian | OneHots:

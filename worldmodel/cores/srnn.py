@@ -43,7 +43,7 @@ class SRNNState(NamedTuple):
 
 class SRNNPrepared(NamedTuple):
     hidden: Tensor  # [T, B, S]
-    drive: (
+    projected: (
         Tensor  # [T, B, 2 M], what d gives to the prior's hidden layer, and a to the posterior's
     )
 
@@ -121,25 +121,25 @@ class SRNN(SequenceCore):
         hidden = self.recurrence(contexts, state.hidden)  # [T, B, S]
         output = self.recurrence.output(hidden)  # [T, B, H]
         reading = self._read(torch.cat([output, evidence], -1), mask)  # [T, B, M]
-        drive = torch.cat([self.prior_drive(output), self.posterior_drive(reading)], -1)
-        return SRNNPrepared(hidden, drive)
+        projected = torch.cat([self.prior_drive(output), self.posterior_drive(reading)], -1)
+        return SRNNPrepared(hidden, projected)
 
-    def explain(
+    def posterior_step(
         self, prepared: SRNNPrepared, state: SRNNState
     ) -> tuple[Gaussian, Gaussian, SRNNState]:
-        layer = torch.addmm(prepared.drive, state.latent, self.from_latent.weight.t())
+        layer = torch.addmm(prepared.projected, state.latent, self.from_latent.weight.t())
         layer = tanh(layer).unflatten(-1, (2, -1)).transpose(0, 1)  # [2, B, M]
         posterior, prior = self._gaussians(torch.baddbmm(self.out_bias, layer, self.out))
         return posterior, prior, SRNNState(prepared.hidden, posterior.draw())
 
-    def explain_all(self, prepared: SRNNPrepared, state: SRNNState, particles: int) -> Inference:
+    def posterior_all(self, prepared: SRNNPrepared, state: SRNNState, particles: int) -> Inference:
         """The loop with its way back written by hand, where there is one."""
         if not torch.is_grad_enabled():
-            return super().explain_all(prepared, state, particles)
-        drive = prepared.drive.repeat(1, particles, 1)
-        noise = noise_of_steps(len(drive), state.latent)
+            return super().posterior_all(prepared, state, particles)
+        projected = prepared.projected.repeat(1, particles, 1)
+        noise = noise_of_steps(len(projected), state.latent)
         weights = (self.from_latent.weight, self.out, self.out_bias)
-        latent, raw = _Chain.apply(drive, state.latent, noise, *weights, self.res_q)
+        latent, raw = _Chain.apply(projected, state.latent, noise, *weights, self.res_q)
         states = SRNNState(prepared.hidden.repeat(1, particles, 1), latent)
         return Inference(states, *self._gaussians(raw.transpose(0, 1)))
 
@@ -165,7 +165,7 @@ class SRNN(SequenceCore):
 
 
 class _Chain(torch.autograd.Function):
-    """z_t from z_{t-1}, for all t: (drive [T, B, 2 M], z_0 [B, Z], noise [T, B, Z], weights)
+    """z_t from z_{t-1}, for all t: (projected [T, B, 2 M], z_0 [B, Z], noise [T, B, Z], weights)
     -> z [T, B, Z] and the raw parameters of prior and posterior [T, 2, B, 2 Z].
 
     Autograd would record some ten small operations a step; here the way back takes seven, and the
@@ -176,7 +176,7 @@ class _Chain(torch.autograd.Function):
     @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(
         ctx: Any,
-        drive: Tensor,
+        projected: Tensor,
         first: Tensor,
         noise: Tensor,
         from_latent: Tensor,
@@ -186,8 +186,8 @@ class _Chain(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         size = first.shape[-1]
         latents, layers, raws = [first], [], []
-        for t in range(len(drive)):
-            layer = torch.addmm(drive[t], latents[-1], from_latent.t()).tanh_()
+        for t in range(len(projected)):
+            layer = torch.addmm(projected[t], latents[-1], from_latent.t()).tanh_()
             layer = layer.unflatten(-1, (2, -1)).transpose(0, 1)  # [2, B, M]
             raw = torch.baddbmm(bias, layer, out)
             prior, posterior = raw[..., :size].unbind(0)

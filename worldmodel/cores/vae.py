@@ -50,10 +50,12 @@ class VAE(SequenceCore):
     ) -> Gaussian:
         return Gaussian.from_raw(self.posterior(evidence))
 
-    def explain(self, prepared: Gaussian, state: VAEState) -> tuple[Gaussian, Gaussian, VAEState]:
+    def posterior_step(
+        self, prepared: Gaussian, state: VAEState
+    ) -> tuple[Gaussian, Gaussian, VAEState]:
         return prepared, self._prior(prepared.mean), VAEState(prepared.draw())
 
-    def explain_all(self, prepared: Gaussian, state: VAEState, particles: int) -> Inference:
+    def posterior_all(self, prepared: Gaussian, state: VAEState, particles: int) -> Inference:
         """All at once: no posterior depends on another latent."""
         posterior = nested.map(lambda leaf: leaf.repeat(1, particles, 1), prepared)
         noise = noise_of_steps(len(posterior.mean), state.latent)

@@ -40,9 +40,9 @@ class VRNN(LatentRecurrence):
         self.recurrence = recurrence_of(recurrence, context_size, hidden, layers)
         output = self.recurrence.output_size
         self.feature_size = self.belief_size = output + latent
-        self.latent_drive = nn.Linear(latent, self.recurrence.drive_size, bias=False)
+        self.latent_drive = nn.Linear(latent, self.recurrence.projected_size, bias=False)
         hear(self.latent_drive.weight, others=context_size)
-        shown = self.recurrence.drive_size - self.recurrence.shown_size
+        shown = self.recurrence.projected_size - self.recurrence.skip_size
         nn.init.zeros_(self.latent_drive.weight.data[shown:])  # at first, contexts as they are
         self.prior = mlp([output, latent_hidden, 2 * latent])
         self.posterior_evidence = nn.Linear(evidence_size, latent_hidden, bias=False)
@@ -51,8 +51,8 @@ class VRNN(LatentRecurrence):
 
     def hear(self, contexts: Tensor) -> Tensor:
         """The contexts' share of the gates, [*, D]."""
-        return self.recurrence.drive(contexts)
+        return self.recurrence.projected(contexts)
 
-    def recur(self, heard: Tensor, state: LatentState) -> Tensor:
+    def advance_hidden(self, heard: Tensor, state: LatentState) -> Tensor:
         gates = torch.addmm(heard, state.latent, self.latent_drive.weight.t())
         return self.recurrence.cell(gates, state.hidden)

@@ -16,18 +16,18 @@ from worldmodel.distributions.continuous import (
 from worldmodel.distributions.dicts import Joint, draw
 from worldmodel.distributions.discrete import (
     IMPOSSIBLE,
+    Bernoulli,
     Bits,
     Categorical,
-    Certain,
+    ConcatLayout,
+    Deterministic,
     DiscretisedLogistics,
     FiniteSupport,
     OneHot,
     OneHots,
     OneHotVectors,
-    SideBySide,
-    Truth,
 )
-from worldmodel.distributions.pairs import Pairs
+from worldmodel.distributions.hierarchical import HierarchicalCategorical
 from worldmodel.distributions.subsets import Subset
 from worldmodel.distributions.tempered import tempered
 
@@ -35,21 +35,21 @@ __all__ = [
     "IMPOSSIBLE",
     "NADE",
     "Autoregression",
+    "Bernoulli",
     "Bits",
     "Categorical",
-    "Certain",
+    "ConcatLayout",
+    "Deterministic",
     "DiscretisedLogistics",
     "FiniteSupport",
+    "HierarchicalCategorical",
     "Joint",
     "OneHot",
     "OneHotVectors",
     "OneHots",
-    "Pairs",
     "ScaledBeta",
-    "SideBySide",
     "Subset",
     "TanhNormal",
-    "Truth",
     "dequantise",
     "draw",
     "mixture",

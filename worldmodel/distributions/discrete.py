@@ -86,7 +86,7 @@ class OneHot(Categorical):
         return F.one_hot(indices, self.logits.shape[-1]).to(self.logits.dtype)
 
 
-class SideBySide(nn.Module):
+class ConcatLayout(nn.Module):
     """Where V variables of n_1, n_2, ... values each are among S = n_1 + n_2 + ... numbers."""
 
     rows: Tensor
@@ -115,7 +115,7 @@ class OneHots(OneHot):
     """V independent categoricals from logits [*, S], side by side; value: their one-hot codes side
     by side, float [*, S]."""
 
-    def __init__(self, logits: Tensor, layout: SideBySide):
+    def __init__(self, logits: Tensor, layout: ConcatLayout):
         self.layout = layout
         self.apart = Categorical(layout.apart(logits, IMPOSSIBLE))
         td.Distribution.__init__(self, logits.shape[:-1], validate_args=False)
@@ -200,7 +200,7 @@ class FiniteSupport(Categorical):
         return torch.where(hits.any(-1), log_probs, -torch.inf)
 
 
-class Truth(td.Distribution):
+class Bernoulli(td.Distribution):
     """Bernoulli over truth values from logits [*]; value: bool [*]."""
 
     arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
@@ -246,7 +246,7 @@ class Bits(td.Distribution):
     has_rsample = True
 
     def __init__(self, logits: Tensor):
-        self.truths = Truth(logits)
+        self.truths = Bernoulli(logits)
         super().__init__(logits.shape[:-1], logits.shape[-1:], validate_args=False)
 
     @property
@@ -274,7 +274,7 @@ class Bits(td.Distribution):
         return self.truths.entropy().sum(-1)
 
 
-class Certain(td.Distribution):
+class Deterministic(td.Distribution):
     """One value [*, ...], always."""
 
     arg_constraints = {}  # noqa: RUF012 (nothing is validated here)

@@ -10,12 +10,12 @@ from worldmodel.distributions.autoregressive import NADE, Autoregression
 from worldmodel.distributions.continuous import mixture
 from worldmodel.distributions.dicts import Joint
 from worldmodel.distributions.discrete import (
+    Bernoulli,
     Categorical,
     DiscretisedLogistics,
     FiniteSupport,
-    Truth,
 )
-from worldmodel.distributions.pairs import Pairs
+from worldmodel.distributions.hierarchical import HierarchicalCategorical
 from worldmodel.distributions.subsets import Subset
 
 
@@ -67,8 +67,8 @@ def _(distribution: FiniteSupport, temperature: float) -> FiniteSupport:
 
 
 @_tempered.register
-def _(distribution: Truth, temperature: float) -> Truth:
-    return Truth(distribution.logits / temperature)
+def _(distribution: Bernoulli, temperature: float) -> Bernoulli:
+    return Bernoulli(distribution.logits / temperature)
 
 
 @_tempered.register
@@ -114,8 +114,8 @@ def _(distribution: DiscretisedLogistics, temperature: float) -> DiscretisedLogi
 
 
 @_tempered.register
-def _(distribution: Pairs, temperature: float) -> Pairs:
-    return Pairs(
+def _(distribution: HierarchicalCategorical, temperature: float) -> HierarchicalCategorical:
+    return HierarchicalCategorical(
         distribution.first.logits / temperature,
         distribution.hidden,
         distribution.heard,

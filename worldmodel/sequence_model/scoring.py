@@ -13,10 +13,10 @@ from worldmodel.codecs import action_codec
 from worldmodel.episodes import EpisodeSource
 from worldmodel.likelihoods import BOUNDS
 from worldmodel.model import WorldModel
-from worldmodel.passages import Passages
 from worldmodel.sequence_model.config import SequenceLearningConfig
 from worldmodel.sequence_model.modality import Modality
 from worldmodel.sequences import Sequences
+from worldmodel.sequential_batches import SequentialBatches
 
 ROWS_AT_ONCE = 100_000  # times particles, that are scored side by side, padding among them
 VALIDATED = 1_000  # rows of a piece that validation reads, at most
@@ -89,7 +89,7 @@ class Validation:
         actions = action_codec(modality.action_space)
         self.blocks: list[Sequences] = []
         columns = max(1, ROWS_AT_ONCE // VALIDATED)
-        reader = Passages(source, actions, columns, VALIDATED, VALIDATED, seed)
+        reader = SequentialBatches(source, actions, columns, VALIDATED, VALIDATED, seed)
         self.rows, self.correction = 0, 0.0
         while self.rows < min(config.validation_rows, source.rows):
             block = next(reader)

@@ -17,7 +17,6 @@ from worldmodel.learner import Learner
 from worldmodel.model import WorldModel, context_size
 from worldmodel.noise import OwnNoise
 from worldmodel.objectives import OBJECTIVES, Objective, objective_from
-from worldmodel.passages import Passages
 from worldmodel.percepts import Percepts
 from worldmodel.registry import options_taken
 from worldmodel.schedules import cosine, in_segments
@@ -28,6 +27,7 @@ from worldmodel.sequence_model.config import (
 )
 from worldmodel.sequence_model.modality import Modality
 from worldmodel.sequence_model.scoring import Validation, corrections
+from worldmodel.sequential_batches import SequentialBatches
 
 LAST_RATE = 1 / 50  # of the learning rate, relative to the first
 
@@ -68,7 +68,7 @@ class SequenceTraining(Job):
         self.best = copy.deepcopy(self.model).requires_grad_(False)
         self.best_nats = math.inf  # the least loss a frame of the held-out recordings
         self.curve: list[tuple[int, float]] = []  # updates and loss of every validation
-        self.passages: Passages | None = None
+        self.passages: SequentialBatches | None = None
         self._given = score
         self.score = score
 
@@ -96,7 +96,9 @@ class SequenceTraining(Job):
         seed = self.seeds[0] + len(self._segments)
         carries = options_taken(OBJECTIVES[config.objective], {"carries": True})
         piece = config.piece if carries else config.window
-        self.passages = Passages(train, actions, config.batch_size, config.window, piece, seed)
+        self.passages = SequentialBatches(
+            train, actions, config.batch_size, config.window, piece, seed
+        )
         self.score = self._given
         if valid is not None and self.score is None:
             self.score = Validation(self.modality, valid, config, self.seeds[1])

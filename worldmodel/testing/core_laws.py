@@ -136,7 +136,7 @@ def shape(found: Tensor, expected: tuple[int, ...], what: str) -> None:
 
 @CORE_LAWS.add(SHAPES)
 def a_core_gives_back_the_structure_of_its_state(case: CoreCase, time: int, batch: int) -> None:
-    """`step`, `explain` and `infer` return states of the names, shapes and types of
+    """`step`, `posterior_step` and `infer` return states of the names, shapes and types of
     `initial_state`; features [*, feature_size], beliefs [*, belief_size]."""
     core = case.core()
     state = core.initial_state(batch)
@@ -225,8 +225,8 @@ def a_core_of_another_size_is_refused(case: CoreCase) -> None:
 
 @CORE_LAWS.add()
 def latents_are_drawn_from_the_noise_alone(case: CoreCase) -> None:
-    """By `Gaussian.draw` or `OneHots.draw`, in `step` and in `explain`, once a row: whoever feeds
-    the noise knows what will be drawn, and other noise draws another latent."""
+    """By `Gaussian.draw` or `OneHots.draw`, in `step` and in `posterior_step`, once a row: whoever
+    feeds the noise knows what will be drawn, and other noise draws another latent."""
     core, batch = case.core(), 3
     contexts, evidence, mask = inputs(1, batch)
     state = core.initial_state(batch)
@@ -252,7 +252,7 @@ def latents_are_drawn_from_the_noise_alone(case: CoreCase) -> None:
 def dream_follows_the_model(case: CoreCase, feedback: bool, history: int) -> None:
     """A posterior that is the prior explains a dream by the very states that dreamt it, and scores
     every row by the distribution that it was drawn from. So `step` does with a context what
-    `prepare` and `explain` do with it."""
+    `prepare` and `posterior_step` do with it."""
     time, batch = 5, 3
     model = case.model(feedback, history)
     actions = random_rows(time, batch).action + 0.5  # not zero on the first row either
@@ -284,9 +284,9 @@ def dream_follows_the_model(case: CoreCase, feedback: bool, history: int) -> Non
 
 
 @CORE_LAWS.add()
-def fused_inference_equals_the_loop_over_explain(case: CoreCase) -> None:
-    """`explain_all` gives what the plain loop over `explain` gives, and so does `infer`: a core
-    that overrides it computes the same."""
+def fused_inference_equals_the_loop_over_posterior_steps(case: CoreCase) -> None:
+    """`posterior_all` gives what the plain loop over `posterior_step` gives, and so does `infer`:
+    a core that overrides it computes the same."""
     time, batch, particles = 5, 3, 2
     core = case.core()
     contexts, evidence, _ = inputs(time, batch)
@@ -296,19 +296,19 @@ def fused_inference_equals_the_loop_over_explain(case: CoreCase) -> None:
     states = nested.map(lambda leaf: torch.cat([leaf] * particles), state)
     noise = noise_for(core, time, batch, particles)
     with fed(noise):
-        fused = core.explain_all(prepared, states, particles)
+        fused = core.posterior_all(prepared, states, particles)
     with fed(noise):
-        looped = SequenceCore.explain_all(core, prepared, states, particles)
-    close(fused, looped, "`explain_all` beside the loop")
+        looped = SequenceCore.posterior_all(core, prepared, states, particles)
+    close(fused, looped, "`posterior_all` beside the loop")
     with fed(noise):
         inference, _ = core.infer(contexts, evidence, mask, state, particles)
     close(inference, looped, "`infer` beside the loop")
-    for t in range(time):  # and the loop is what it says: one `explain` after another
+    for t in range(time):  # and the loop is what it says: one `posterior_step` after another
         one = nested.map(lambda leaf: torch.cat([leaf[t]] * particles), prepared)  # noqa: B023
         with fed(noise[t : t + 1]):
-            posterior, prior, states = core.explain(one, states)
+            posterior, prior, states = core.posterior_step(one, states)
         step = Inference(states, posterior, prior)
-        close(step, nested.index(inference, t), f"`explain` at row {t}")
+        close(step, nested.index(inference, t), f"`posterior_step` at row {t}")
 
 
 @CORE_LAWS.add(PARTICLES)
@@ -341,8 +341,8 @@ def the_way_back_written_by_hand_is_that_of_autograd(case: CoreCase, particles: 
 
     fast = found()
     with ExitStack() as plain:
-        loop = SequenceCore.explain_all
-        plain.enter_context(mock.patch.object(type(core), "explain_all", loop))
+        loop = SequenceCore.posterior_all
+        plain.enter_context(mock.patch.object(type(core), "posterior_all", loop))
         for kind in {type(part) for part in core.modules() if isinstance(part, Recurrence)}:
             plain.enter_context(mock.patch.object(kind, "forward", Recurrence.forward))
         slow = found()
@@ -618,7 +618,7 @@ def rows_that_are_not_scored_count_for_nothing_but_what_follows_them(case: CoreC
     """They are read, and change the states of later rows; no log probability is theirs."""
     model = case.model()
     whole = Sequences.whole(random_rows(5, 2))
-    late = whole._replace(scored=torch.arange(5)[:, None].expand(5, 2) >= 2)
+    late = whole._replace(loss_mask=torch.arange(5)[:, None].expand(5, 2) >= 2)
     noise = noise_for(model, 5, 2)
     bounds, parts = [], []
     for sequences in (whole, late):
@@ -702,7 +702,7 @@ def the_prior_of_a_row_reads_neither_its_evidence_nor_the_future(case: CoreCase)
     state = state._replace(latent=latents[time])
     for t in range(time):
         with fed(noise[t : t + 1]):
-            posterior, prior, after = core.explain(nested.index(prepared, t), state)
+            posterior, prior, after = core.posterior_step(nested.index(prepared, t), state)
         unreached(jacobian(prior, evidence), f"the prior of row {t} reads evidence")
         belief = core.belief(after)
         for what, output in (("prior", prior), ("belief", belief)):

@@ -119,12 +119,13 @@ def nothing_is_more_probable_than_the_mode(case: HeadCase) -> None:
 
 
 @HEAD_LAWS.add([{"leading": ()}, {"leading": (5,)}, {"leading": (2, 3, 5)}])
-def void_is_in_the_support_of_its_head(case: HeadCase, leading: tuple[int, ...]) -> None:
-    """`void` and draws have finite log probabilities of the batch shape, and the same shapes."""
+def placeholders_are_in_the_support_of_its_head(case: HeadCase, leading: tuple[int, ...]) -> None:
+    """`placeholder` and draws have finite log probabilities of the batch shape, and the same
+    shapes."""
     head = case.copied()
     distribution = head(case.features(*leading))
     demand(distribution.batch_shape == leading, f"a batch shape of {distribution.batch_shape}")
-    void = nested.map(lambda leaf: leaf.expand((*leading, *leaf.shape)), head.void)
+    void = nested.map(lambda leaf: leaf.expand((*leading, *leaf.shape)), head.placeholder)
     for what, value in (("void", void), ("a draw", distribution.sample())):
         log_prob = distribution.log_prob(value)
         demand(log_prob.shape == leading, f"log p of {what} has shape {tuple(log_prob.shape)}")

@@ -185,7 +185,7 @@ def the_filter_estimates_the_likelihood_without_bias(case: CoreCase, threshold: 
 @LIKELIHOOD_LAWS.add(concerns=has_latents)
 def closed_and_sampled_divergences_agree(case: CoreCase) -> None:
     """The divergence of the distributions is the mean of log q - log p at the latents drawn: what
-    `explain` draws is drawn from the posterior that it gives."""
+    `posterior_step` draws is drawn from the posterior that it gives."""
     time, particles = 3, 20_000
     model = case.model()
     sequences = Sequences.whole(random_rows(time, 1))
@@ -224,11 +224,11 @@ def bounds_rise_with_particles_towards_the_likelihood(case: CoreCase) -> None:
     exact = torch.stack([sum_of(log_prob(model, one, 20_000)).sum() for _ in range(5)])
     first, last = bounds[0], bounds[-1]
     error = (exact.var() / 5 + last.var() / draws).sqrt()
-    told = f"bounds of {float(first.mean()):.4f} and {float(last.mean()):.4f} nats"
-    told += f", a log likelihood of {float(exact.mean()):.4f}"
-    demand(last.mean() < exact.mean() + SIGMAS * error, f"a bound above the likelihood: {told}")
+    config = f"bounds of {float(first.mean()):.4f} and {float(last.mean()):.4f} nats"
+    config += f", a log likelihood of {float(exact.mean()):.4f}"
+    demand(last.mean() < exact.mean() + SIGMAS * error, f"a bound above the likelihood: {config}")
     near = exact.mean() - last.mean() < 0.5 * (last.mean() - first.mean())
-    demand(near, f"{most} particles do not come near: {told}")
+    demand(near, f"{most} particles do not come near: {config}")
     with fed(noise[:, :draws]):
         closed = ELBO(model)([many], (), 0)[1]["elbo_nats"] * time
     agree(first, closed, "the bound of one particle, beside the ELBO")

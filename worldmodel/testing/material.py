@@ -220,16 +220,16 @@ class Blind(SequenceCore):
     def prepare(self, contexts: Tensor, evidence: Tensor, mask: Tensor, state: Any) -> Any:
         return self.core.prepare(contexts, evidence, mask, state)
 
-    def explain(self, prepared: Any, state: Any) -> tuple[Any, Any, Any]:
+    def posterior_step(self, prepared: Any, state: Any) -> tuple[Any, Any, Any]:
         with fed(0 * noise_for(self.core, 1, len(state.latent))):
-            posterior, prior, after = self.core.explain(prepared, state)
+            posterior, prior, after = self.core.posterior_step(prepared, state)
         if not state.latent.shape[-1]:
             return prior, prior, after
         latent = prior.draw()
         if not isinstance(posterior, Gaussian):
             return prior, prior, after._replace(latent=latent)
         with fed([(latent - posterior.mean) / posterior.std]):  # with which it draws that latent
-            return prior, prior, self.core.explain(prepared, state)[2]
+            return prior, prior, self.core.posterior_step(prepared, state)[2]
 
     def features(self, state: Any) -> Tensor:
         return self.core.features(state)

@@ -70,7 +70,7 @@ def write_midi(
     """A file of one track (format 0). What sounds in steps on end is one note.
 
     roll: bool [T, P]; tempo: quarter notes a minute, 4 or more. `read_midi` gives the same roll,
-    but for silence at its end.
+    but for prune_inactive at its end.
     """
     if not 0 <= low <= low + roll.shape[1] <= 128:
         raise ValueError(

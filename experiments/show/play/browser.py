@@ -21,51 +21,55 @@ from worldmodel.run_folder import RunError
 NEEDED = ("starlette", "uvicorn", "websockets")
 
 
-def play(parts: Playable, told: PlayConfig, videos: Path) -> None:
+def play(parts: Playable, config: PlayConfig, videos: Path) -> None:
     """Serves until Ctrl-C. videos: of the run; visitors download theirs instead."""
     torch.set_num_threads(1)  # a game's steps are small
     title = videos.resolve().parent.name
     try:
-        serve(parts, told, title, lambda address: print(f"{greeting(address, told)}", flush=True))
+        serve(
+            parts, config, title, lambda address: print(f"{greeting(address, config)}", flush=True)
+        )
     except KeyboardInterrupt:
         print("the games are over")
 
 
-def greeting(address: str, told: PlayConfig) -> str:
+def greeting(address: str, config: PlayConfig) -> str:
     return (
         f"play at {address}\n"
-        f"who has this address plays, {told.visitors} at once; Ctrl-C ends all games"
+        f"who has this address plays, {config.visitors} at once; Ctrl-C ends all games"
     )
 
 
-def serve(parts: Playable, told: PlayConfig, title: str, listening: Callable[[str], None]) -> None:
+def serve(
+    parts: Playable, config: PlayConfig, title: str, listening: Callable[[str], None]
+) -> None:
     """Serves until Ctrl-C, which raises a KeyboardInterrupt when all has been tidied up.
 
     title: what the page is headed by; listening: told the address.
     """
     server = _server()
-    check(parts, told)
-    with bound(told) as listener, tempfile.TemporaryDirectory(prefix="worldmodel-") as folder:
+    check(parts, config)
+    with bound(config) as listener, tempfile.TemporaryDirectory(prefix="worldmodel-") as folder:
         token = secrets.token_urlsafe(16)
-        workers = server.Workers(parts, told)
+        workers = server.Workers(parts, config)
         workers.wait()
-        house = server.House(workers, told, Path(folder))
+        house = server.House(workers, config, Path(folder))
         app = server.application(house, token, html.escape(title))
         server.run(app, listener, lambda: listening(address(listener, token)))
 
 
-def check(parts: Playable, told: PlayConfig) -> None:
+def check(parts: Playable, config: PlayConfig) -> None:
     """Says at once what the first visitor would have been told."""
-    new_player(parts, told, told.seed).close()
+    new_player(parts, config, config.seed).close()
 
 
-def bound(told: PlayConfig) -> socket.socket:
+def bound(config: PlayConfig) -> socket.socket:
     """A socket at the address that was asked for."""
     try:
-        found = socket.getaddrinfo(told.host, told.port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)
         family, kind, protocol, _, where = found[0]
     except (OSError, UnicodeError) as error:
-        raise RunError(f"--host {told.host} is no address of this machine: {error}") from error
+        raise RunError(f"--host {config.host} is no address of this machine: {error}") from error
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -74,7 +78,7 @@ def bound(told: PlayConfig) -> socket.socket:
     except OSError as error:
         listener.close()
         raise RunError(
-            f"nothing can be served at {told.host}, port {told.port}: {error.strerror}; "
+            f"nothing can be served at {config.host}, port {config.port}: {error.strerror}; "
             "choose another --port, or 0 for any that is free"
         ) from error
     return listener

@@ -67,8 +67,8 @@ def _surprise(prediction: Prediction, row: Row, particles: int) -> dict[str, flo
     """From log p(key | keys before, z) [K]: the latents are averaged over first. After what could
     not happen nothing is a surprise."""
     log_probs = prediction.log_probs(nested.repeat(row.percept, particles))
-    told = ("observation",) if row.first else tuple(log_probs)
-    so_far = torch.stack([log_probs[key] for key in told]).cumsum(0)  # [keys, K]
+    config = ("observation",) if row.first else tuple(log_probs)
+    so_far = torch.stack([log_probs[key] for key in config]).cumsum(0)  # [keys, K]
     joint = so_far.logsumexp(-1) - np.log(so_far.shape[-1])  # [keys]
     nats = -torch.diff(joint, prepend=joint.new_zeros(1)).nan_to_num(0.0, torch.inf, -torch.inf)
-    return dict(zip(told, nats.tolist(), strict=True))
+    return dict(zip(config, nats.tolist(), strict=True))

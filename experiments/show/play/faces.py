@@ -23,9 +23,9 @@ LEAST = 1e-6  # of an expected reward: less is nothing
 TO_BOTH, TO_DREAM = {"y"}, {"y", "f", "b", "]", "["}  # commands that need two worlds, or a dream
 
 
-def opened(parts: Playable, told: PlayConfig, videos: Path) -> Player:
+def opened(parts: Playable, config: PlayConfig, videos: Path) -> Player:
     """A player as it was asked for, whose recordings go to the folder `videos`."""
-    player = new_player(parts, told, told.seed)
+    player = new_player(parts, config, config.seed)
     player.new_film = lambda: new_film(videos, player.speed)
     return player
 
@@ -80,10 +80,10 @@ def thoughts(player: Player) -> list[tuple[str, str]]:
     """What the model had thought of what happened last: (about what, its thought)."""
     moment = player.moment
     surprise = surprise_of(moment) + f" ({DENSITIES})" * bool(player.densities)
-    told = [("expected", expected(moment)), ("surprise", surprise)]
+    config = [("expected", expected(moment)), ("surprise", surprise)]
     if moment.real is not None and moment.dream is not None:
-        told.append(("dream's odds", dream_odds(moment)))
-    return told
+        config.append(("dream's odds", dream_odds(moment)))
+    return config
 
 
 def dream_odds(moment: Moment) -> str:

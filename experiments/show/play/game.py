@@ -55,11 +55,11 @@ class Reply(NamedTuple):
 class Game:
     """A player, and what its visitor has been shown of it."""
 
-    def __init__(self, parts: Playable, told: PlayConfig, seed: int, folder: Path):
+    def __init__(self, parts: Playable, config: PlayConfig, seed: int, folder: Path):
         """folder: of one's own, to be made; holds recordings, and is removed in the end."""
         self.folder = folder
         self.films: dict[str, Path] = {}
-        self.player = new_player(parts, told, seed, self._new_film)
+        self.player = new_player(parts, config, seed, self._new_film)
         folder.mkdir(parents=True)
         self.frames = 0
         self.trail: list[dict[str, float]] = []  # surprises, the latest last

@@ -79,7 +79,7 @@ def place_after(row: Row, ended: Tensor, before: Place | None) -> Place:
 # In words.
 
 
-def told(place: Place) -> list[str]:
+def config(place: Place) -> list[str]:
     """A world's reward and return, and what is seen of it where a number says it all."""
     end = "the end" * place.terminated + "time is up" * place.truncated
     reward = "none yet" if place.first else f"{place.reward:.4g}"

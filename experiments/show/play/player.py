@@ -48,8 +48,8 @@ from worldmodel.experiments.show.play.moments import (
     Difference,
     Moment,
     Place,
+    config,
     place_after,
-    told,
     told_apart,
 )
 from worldmodel.experiments.show.play.panels import Panel, compose, difference_picture
@@ -110,7 +110,7 @@ class Playable(Protocol):
         """The real game as it is; None where it cannot be drawn in that mode."""
 
 
-class Strand(NamedTuple):
+class WorldStrand(NamedTuple):
     """A world in progress: all that its next row depends on, and what is shown of it."""
 
     game: Any  # a GenState, leaves [1, ...]
@@ -121,7 +121,7 @@ class Strand(NamedTuple):
 class Fork(NamedTuple):
     """Where to come back to."""
 
-    dream: Strand
+    dream: WorldStrand
     moment: Moment
 
 
@@ -359,7 +359,7 @@ class Player:
         """What is said of a world, or of how far the two are apart."""
         if title == "difference":
             return told_apart(self.moment, self._dream_waits)
-        return told(cast(Place, getattr(self.moment, title)))
+        return config(cast(Place, getattr(self.moment, title)))
 
     def frame(self) -> Frame:
         """The panels in one picture, with a headline: a frame of a film."""
@@ -413,8 +413,8 @@ class Player:
     # Inside.
 
     def _begin(self) -> None:
-        self.strands: dict[Side, Strand] = {
-            side: Strand(core.initial_state(1), self.view.initial_state(1))
+        self.strands: dict[Side, WorldStrand] = {
+            side: WorldStrand(core.initial_state(1), self.view.initial_state(1))
             for side, core in self.cores.items()
         }
         self.forks: list[Fork] = []
@@ -435,7 +435,7 @@ class Player:
         with self._looking():
             pictured = self.view.step(row, strand.pictured)
         place = place_after(row, game.world.world.ended, strand.place)
-        self.strands[side] = Strand(game, pictured, place)
+        self.strands[side] = WorldStrand(game, pictured, place)
         return row
 
     def _sync_now(self) -> None:
@@ -444,7 +444,7 @@ class Player:
         world = WatchedState(believed, believed)
         self.strands["dream"] = real._replace(game=real.game._replace(world=world))
 
-    def _difference(self, dream: Strand, action: Tensor, row: Row) -> Difference:
+    def _difference(self, dream: WorldStrand, action: Tensor, row: Row) -> Difference:
         """Between the two worlds after a row [1, ...] of the real one; dream: before it."""
         real, dreamt = (cast(Place, self.strands[side].place) for side in ("real", "dream"))
         states = self.belief, self.strands["dream"].game.world.world
@@ -528,15 +528,15 @@ FOREVER = 2**31  # steps
 
 
 def new_player(
-    parts: Playable, told: PlayConfig, seed: int, new_film: Callable[[], Film] | None = None
+    parts: Playable, config: PlayConfig, seed: int, new_film: Callable[[], Film] | None = None
 ) -> Player:
     """A player, as it was asked for; seed: in place of the one that was told. new_film: where
     recordings go."""
-    world = told.world or ("both" if parts.has_environment else "dream")
-    player = Player(parts, world, seed, "human", told.places, told.horizon)
-    player.speed = told.speed
+    world = config.world or ("both" if parts.has_environment else "dream")
+    player = Player(parts, world, seed, "human", config.places, config.horizon)
+    player.speed = config.speed
     player.new_film = new_film
-    warm(player, told.temperature)
+    warm(player, config.temperature)
     return player
 
 

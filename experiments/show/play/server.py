@@ -195,9 +195,9 @@ class Visit:
 class House:
     """All visits."""
 
-    def __init__(self, workers: Workers, told: PlayConfig, folder: Path):
+    def __init__(self, workers: Workers, config: PlayConfig, folder: Path):
         """folder: for recordings; theirs alone."""
-        self.workers, self.told, self.folder = workers, told, folder
+        self.workers, self.config, self.folder = workers, config, folder
         self.visits: set[Visit] = set()
         self.tasks: set[asyncio.Task[Any]] = set()
         self.came = 0
@@ -205,13 +205,13 @@ class House:
     async def receive(self, websocket: WebSocket) -> None:
         """A visitor has come: plays, or is told why not."""
         await websocket.accept()
-        if len(self.visits) >= self.told.visitors:
-            text = f"{self.told.visitors} are playing, and there is room for no more"
+        if len(self.visits) >= self.config.visitors:
+            text = f"{self.config.visitors} are playing, and there is room for no more"
             await self._tell(websocket, Over("full", text))
             return
         number, self.came = self.came, self.came + 1
         worker = self.workers.choose(number)
-        visit = Visit(websocket, number, worker, self.told.idle)
+        visit = Visit(websocket, number, worker, self.config.idle)
         self.visits.add(visit)
         try:
             await self._go(visit)
@@ -279,15 +279,15 @@ def understood(text: Any) -> Input | int | None:
     (7, None)
     """
     try:
-        told = json.loads(text)
-        kind = told["type"]
+        config = json.loads(text)
+        kind = config["type"]
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    key, number = told.get("key"), told.get("number")
+    key, number = config.get("key"), config.get("number")
     if kind == "got" and type(number) is int:
         return number
-    if kind == "point" and all(_is_finite(told.get(axis)) for axis in "xy"):
-        return Input("point", None, float(told["x"]), float(told["y"]))
+    if kind == "point" and all(_is_finite(config.get(axis)) for axis in "xy"):
+        return Input("point", None, float(config["x"]), float(config["y"]))
     if kind == "press" and isinstance(key, str):
         return Input("press", key)
     if kind == "release" and (key is None or isinstance(key, str)):
@@ -419,7 +419,7 @@ def application(house: House, token: str, title: str) -> Any:
         Route("/recording/{name}", recording),
         WebSocketRoute("/play", house.receive),
     ]
-    return Guard(Starlette(routes=routes, lifespan=life), token, house.told.host)
+    return Guard(Starlette(routes=routes, lifespan=life), token, house.config.host)
 
 
 class Server(uvicorn.Server):

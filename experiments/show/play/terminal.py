@@ -52,14 +52,14 @@ FOOT = 2  # lines of keys
 LABEL = 14  # columns
 
 
-def play(parts: Any, told: PlayConfig, videos: Path) -> None:
+def play(parts: Any, config: PlayConfig, videos: Path) -> None:
     """Lets the person at the terminal play, until they quit."""
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         raise RunError(
             "playing in a terminal needs one, but standard input, output or error is redirected; "
             "use --view browser"
         )
-    player = opened(parts, told, videos)
+    player = opened(parts, config, videos)
     try:
         PlayApp(player).run()
     finally:
@@ -164,7 +164,7 @@ class PlayApp(App[None]):
         expected = chances(player, BARS)
         self.bars.display = bool(expected)
         self.bars.update(bars(expected))
-        self.thoughts.update(told(player, self.surprises))
+        self.thoughts.update(config(player, self.surprises))
         self.status.update(status(player))
         self.keys.update(foot(player, max(self.size.width - 2, 1), hidden))
 
@@ -322,7 +322,7 @@ def colour(value: int) -> str:
     return hexadecimal(PALETTE[value % len(PALETTE)].tolist())
 
 
-def told(player: Player, surprises: Surprises) -> Text:
+def config(player: Player, surprises: Surprises) -> Text:
     """What the model thought, a line each, and its surprise over the last rows."""
     lines = [*thoughts(player), ("over time", sparkline(surprises.shares))]
     text = Text("\n", no_wrap=True)

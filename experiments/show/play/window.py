@@ -16,10 +16,10 @@ RATE = 60  # turns a second
 UNSEEN = ("offscreen", "dummy")  # drivers that SDL falls back to where there is no desktop
 
 
-def play(parts: Any, told: PlayConfig, videos: Path) -> None:
+def play(parts: Any, config: PlayConfig, videos: Path) -> None:
     """Opens a window and lets a person play, until they close it."""
     pygame = with_display()
-    player = opened(parts, told, videos)
+    player = opened(parts, config, videos)
     try:
         Window(player, pygame).run()
     finally:

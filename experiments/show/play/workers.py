@@ -32,13 +32,13 @@ Result = TypeVar("Result")
 class Table:
     """The games of one worker, by the numbers of their visitors."""
 
-    def __init__(self, parts: Playable, told: PlayConfig):
-        self.parts, self.told = parts, told
+    def __init__(self, parts: Playable, config: PlayConfig):
+        self.parts, self.config = parts, config
         self.games: dict[int, Game] = {}
 
     def begin(self, number: int, folder: Path) -> str:
         """A new game; what it says of itself."""
-        game = Game(self.parts, self.told, self.told.seed + number, folder)
+        game = Game(self.parts, self.config, self.config.seed + number, folder)
         self.games[number] = game
         return game.hello()
 
@@ -53,15 +53,15 @@ class Table:
 class Worker:
     """Does jobs at a table, one after another."""
 
-    def __init__(self, parts: Playable, told: PlayConfig, apart: bool):
+    def __init__(self, parts: Playable, config: PlayConfig, apart: bool):
         """apart: in a process of its own."""
         self.visitors: set[int] = set()
-        self.table = None if apart else Table(parts, told)
+        self.table = None if apart else Table(parts, config)
         self._executor: Executor
         if apart:
             context = multiprocessing.get_context("spawn")
-            told_to = (parts, told)
-            self._executor = ProcessPoolExecutor(1, context, _sit_down, told_to)
+            told_to = (parts, config)
+            self._executor = ProcessPoolExecutor(1, context, _init_worker, told_to)
         else:
             self._executor = ThreadPoolExecutor(1)
         self.started = self._executor.submit(os.getpid)
@@ -70,9 +70,9 @@ class Worker:
         """A future of what the table's `verb` gives."""
         if self.table is not None:
             return self._executor.submit(getattr(self.table, verb), number, *arguments)
-        return self._executor.submit(_at_the_table, verb, number, *arguments)
+        return self._executor.submit(_call, verb, number, *arguments)
 
-    def dismiss(self) -> None:
+    def shut_down(self) -> None:
         """Ends all of its games; does not wait for it."""
         with suppress(BrokenProcessPool):
             for number in list(self.visitors):
@@ -87,9 +87,9 @@ class Worker:
 class Workers:
     """Deals games out to workers."""
 
-    def __init__(self, parts: Playable, told: PlayConfig):
-        count = min(os.cpu_count() or 1, MOST) if told.visitors > ENOUGH else 1
-        self.make: Callable[[], Worker] = partial(Worker, parts, told, apart=count > 1)
+    def __init__(self, parts: Playable, config: PlayConfig):
+        count = min(os.cpu_count() or 1, MOST) if config.visitors > ENOUGH else 1
+        self.make: Callable[[], Worker] = partial(Worker, parts, config, apart=count > 1)
         self.all = [self.make() for _ in range(count)]
 
     def wait(self) -> None:
@@ -110,7 +110,7 @@ class Workers:
 
     def close(self) -> None:
         for worker in self.all:
-            worker.dismiss()
+            worker.shut_down()
         for worker in self.all:
             worker.close()
 
@@ -120,13 +120,13 @@ class Workers:
 _table: Table | None = None
 
 
-def _sit_down(parts: Playable, told: PlayConfig) -> None:
+def _init_worker(parts: Playable, config: PlayConfig) -> None:
     global _table
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started it
     torch.set_num_threads(1)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    new_player(parts, told, told.seed).close()  # the first one takes longer than others
-    _table = Table(parts, told)
+    new_player(parts, config, config.seed).close()  # the first one takes longer than others
+    _table = Table(parts, config)
 
 
 def _leave_with_parent() -> None:
@@ -136,5 +136,5 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
 
-def _at_the_table(verb: str, number: int, *arguments: Any) -> Any:
+def _call(verb: str, number: int, *arguments: Any) -> Any:
     return getattr(_table, verb)(number, *arguments)

@@ -25,13 +25,13 @@ def element(name: str, /, *content: Any, **attributes: Any) -> Html:
     >>> element("p", "a < b", class_="x")
     '<p class="x">a &lt; b</p>'
     """
-    told = "".join(
+    config = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
     inner = "".join(map(escaped, content))
-    return Html(f"<{name}{told}>" if name in VOID else f"<{name}{told}>{inner}</{name}>")
+    return Html(f"<{name}{config}>" if name in VOID else f"<{name}{config}>{inner}</{name}>")
 
 
 def escaped(content: Any) -> Html:

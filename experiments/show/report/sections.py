@@ -398,10 +398,12 @@ def dreams(shown: Sequence[Shown], has_environment: bool) -> Html:
 
 def configuration(config: Any) -> Html:
     """All that the run was told, and the command that tells it."""
-    told = list(settings(config))
-    differing = sum(setting.differs for setting in told)
+    options = list(settings(config))
+    differing = sum(setting.differs for setting in options)
     groups: dict[str, list[Setting]] = {}
-    for setting in sorted(told, key=lambda setting: "." not in setting.path):  # the run's own last
+    for setting in sorted(
+        options, key=lambda setting: "." not in setting.path
+    ):  # the run's own last
         groups.setdefault(setting.path.rpartition(".")[0] or "run", []).append(setting)
     return section(
         CONFIGURATION,
@@ -412,7 +414,7 @@ def configuration(config: Any) -> Html:
             "absolute when the run began."
         ),
         paragraph(
-            f"{differing} of {len(told)} settings differ from their defaults: those are ",
+            f"{differing} of {len(options)} settings differ from their defaults: those are ",
             element("strong", "set off"),
             ".",
         ),
@@ -439,8 +441,8 @@ def _row_of_setting(setting: Setting) -> tuple[Any, Any]:
     if not setting.differs:
         return name, value
     usual = "no default" if setting.default is NEEDED else f"default {_value(setting.default)}"
-    told = element("strong", value), " ", element("span", f"({usual})", class_="note")
-    return name, joined(told)
+    config = element("strong", value), " ", element("span", f"({usual})", class_="note")
+    return name, joined(config)
 
 
 def _value(value: Any) -> str:

@@ -16,18 +16,18 @@ from worldmodel.codecs.base import Parts
 BEYOND = 0.5  # of the range that was seen, on either side of it
 
 
-class Reach(nn.Module):
+class Clamp(nn.Module):
     """Values as they are: what is not made of numbers has nowhere else to go."""
 
     def forward(self, value: Any) -> Any:
-        """Values [*, ...], those out of reach set on its edge."""
+        """Values [*, ...], those out of clamp set on its edge."""
         return value
 
     def widen(self, values: Any) -> None:
-        """Lets the reach contain `values` [N, ...], and somewhat more."""
+        """Lets the clamp contain `values` [N, ...], and somewhat more."""
 
 
-class BoxReach(Reach):
+class BoxClamp(Clamp):
     """Floats [*, *shape] between `low` and `high`; at first the bounds of their space."""
 
     low: Tensor
@@ -57,10 +57,10 @@ class BoxReach(Reach):
         self.high.copy_((greatest + beyond).clamp(max=torch.as_tensor(self.space.high)))
 
 
-class JointReach(Reach):
-    """The parts of a dictionary or a tuple, each in its own reach."""
+class JointClamp(Clamp):
+    """The parts of a dictionary or a tuple, each in its own clamp."""
 
-    def __init__(self, parts: dict[str, Reach] | tuple[Reach, ...]):
+    def __init__(self, parts: dict[str, Clamp] | tuple[Clamp, ...]):
         super().__init__()
         self.parts = Parts(parts)
 
@@ -73,12 +73,12 @@ class JointReach(Reach):
             part.widen(values[key])
 
 
-def reach_of(space: spaces.Space) -> Reach:
-    """The reach of values of `space`, nested as it is."""
+def clamp_for(space: spaces.Space) -> Clamp:
+    """The clamp of values of `space`, nested as it is."""
     if isinstance(space, spaces.Dict):
-        return JointReach({key: reach_of(part) for key, part in space.items()})
+        return JointClamp({key: clamp_for(part) for key, part in space.items()})
     if isinstance(space, spaces.Tuple):
-        return JointReach(tuple(reach_of(part) for part in space))
+        return JointClamp(tuple(clamp_for(part) for part in space))
     if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
-        return BoxReach(space)
-    return Reach()
+        return BoxClamp(space)
+    return Clamp()

@@ -6,14 +6,14 @@ import torch
 from cores import FILTERING, fed, make_model, noise_for, padded, random_rows
 from episodes import ACTIONS, episodes_of
 
-from worldmodel import ELBO, IWAE, Passages, nested
-from worldmodel.passages import cut
+from worldmodel import ELBO, IWAE, SequentialBatches, nested
+from worldmodel.sequential_batches import cut
 
 LENGTHS = [5, 40, 3, 17, 9]
 
 
 def passages(batch=3, window=4, piece=10, seed=0):
-    return Passages(episodes_of(LENGTHS), ACTIONS, batch, window, piece, seed)
+    return SequentialBatches(episodes_of(LENGTHS), ACTIONS, batch, window, piece, seed)
 
 
 def rows_of(sequences):
@@ -93,8 +93,8 @@ def test_bounds_of_connected_windows_add_up_to_that_of_the_whole(name, particles
     with fed(noise):
         for window in windows:
             loss, _, state = objective([window], state, 0)
-            total = total + loss * window.scored.sum()
-    torch.testing.assert_close(total / whole.scored.sum(), expected, rtol=0, atol=1e-12)
+            total = total + loss * window.loss_mask.sum()
+    torch.testing.assert_close(total / whole.loss_mask.sum(), expected, rtol=0, atol=1e-12)
     assert not any(leaf.requires_grad for leaf in nested.leaves(state))
 
 

@@ -19,7 +19,7 @@ class Pieces(NamedTuple):
     ends: np.ndarray  # int64 [N]
 
 
-class Passages:
+class SequentialBatches:
     """Reads all recordings, epoch after epoch: pieces of about the same length side by side, each
     from its beginning to its end, in windows that a carried state connects (`Bound.carries`).
 
@@ -49,7 +49,7 @@ class Passages:
         self.random = np.random.default_rng(seed)
         self._begin_epoch()
 
-    def __iter__(self) -> "Passages":
+    def __iter__(self) -> "SequentialBatches":
         return self
 
     def __next__(self) -> Sequences:

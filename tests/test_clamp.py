@@ -6,7 +6,7 @@ import torch
 from gymnasium import spaces
 
 from worldmodel import Dream, model_for, nested
-from worldmodel.codecs import Reach, reach_of
+from worldmodel.codecs import Clamp, clamp_for
 
 SPACE = spaces.Dict(
     arm=spaces.Box(np.float32([-1, -np.inf]), np.float32([1, np.inf])),
@@ -20,51 +20,51 @@ def values_of(arm, number):
 
 
 def test_before_anything_is_seen_the_bounds_of_the_space_hold():
-    reached = reach_of(SPACE)(values_of([[5.0, 1e6], [-5.0, -1e6]], 3.0))
+    reached = clamp_for(SPACE)(values_of([[5.0, 1e6], [-5.0, -1e6]], 3.0))
     assert reached["arm"].tolist() == [[1, 1e6], [-1, -1e6]]
     assert reached["rest"][0].tolist() == [2, 2]
     assert isinstance(reached["rest"], tuple)
 
 
 def test_it_ends_half_a_range_beyond_what_was_seen_and_at_the_bounds():
-    reach = reach_of(SPACE)
-    reach.widen(values_of([[0.0, 10.0], [0.5, 20.0]], 1.0))
-    far = reach(values_of([[9.0, 99.0], [-9.0, -99.0]], 7.0))
+    clamp = clamp_for(SPACE)
+    clamp.widen(values_of([[0.0, 10.0], [0.5, 20.0]], 1.0))
+    far = clamp(values_of([[9.0, 99.0], [-9.0, -99.0]], 7.0))
     assert far["arm"].tolist() == [[0.75, 25], [-0.25, 5]]
     assert far["rest"][0].tolist() == [2, 2]  # one value says nothing of how far it moves
-    reach.widen(values_of([[0.9, 30.0]], 1.5))
-    far = reach(values_of([[9.0, 99.0], [-9.0, -99.0]], 7.0))
+    clamp.widen(values_of([[0.9, 30.0]], 1.5))
+    far = clamp(values_of([[9.0, 99.0], [-9.0, -99.0]], 7.0))
     assert far["arm"].tolist() == pytest.approx(np.array([[1, 40], [-0.45, 0]]))
     assert far["rest"][0].tolist() == [1.75, 1.75]
 
 
 def test_what_was_seen_is_within_reach_and_the_space_is_left_alone():
-    reach, before = reach_of(SPACE), nested.map(np.copy, (SPACE["arm"].low, SPACE["arm"].high))
+    clamp, before = clamp_for(SPACE), nested.map(np.copy, (SPACE["arm"].low, SPACE["arm"].high))
     seen = values_of([[0.3, -4.0], [0.1, 2.0], [-0.9, 7.0]], 0.5)
     for row in range(3):
-        reach.widen(nested.index(seen, slice(row, row + 1)))
-    nested.map(torch.testing.assert_close, reach(seen), seen)
+        clamp.widen(nested.index(seen, slice(row, row + 1)))
+    nested.map(torch.testing.assert_close, clamp(seen), seen)
     assert (SPACE["arm"].low == before[0]).all()
     assert (SPACE["arm"].high == before[1]).all()
 
 
 def test_it_is_kept_with_the_weights():
-    reach, other = reach_of(SPACE), reach_of(SPACE)
-    reach.widen(values_of([[0.0, 10.0], [0.5, 20.0]], 1.0))
-    other.load_state_dict(reach.state_dict())
+    clamp, other = clamp_for(SPACE), clamp_for(SPACE)
+    clamp.widen(values_of([[0.0, 10.0], [0.5, 20.0]], 1.0))
+    other.load_state_dict(clamp.state_dict())
     far = values_of([[9.0, 99.0], [-9.0, -99.0]], 7.0)
-    nested.map(torch.testing.assert_close, reach(far), other(far))
-    assert not list(Reach().state_dict())
+    nested.map(torch.testing.assert_close, clamp(far), other(far))
+    assert not list(Clamp().state_dict())
 
 
 def test_dreams_stay_within_it():
     space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
     model = model_for(space, spaces.Discrete(2), "rnn", 4, [0.0])
-    model.percepts.reach.widen(torch.tensor([[0.0, 0.0], [1e-3, 1.0]]))
+    model.percepts.clamp.widen(torch.tensor([[0.0, 0.0], [1e-3, 1.0]]))
     dream = Dream(model, 50, space, spaces.Discrete(2))
     state = dream.initial_state(20)
     for _ in range(20):
         row, state = dream.step(torch.eye(2)[torch.randint(2, (20,))], state)
         assert (row.observation >= torch.tensor([-5.01e-4, -0.501])).all()
         assert (row.observation <= torch.tensor([1.501e-3, 1.501])).all()
-    assert (row.observation == model.percepts.reach.high).any()
+    assert (row.observation == model.percepts.clamp.high).any()

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from worldmodel.distributions.discrete import IMPOSSIBLE, Categorical
 
 
-class Pairs(td.Distribution):
+class HierarchicalCategorical(td.Distribution):
     """Classes c = (a, b), of which not every pair need be one; value: int64 [*].
 
         p(c) = p(a) p(b | a),   p(b | a) ~ exp(V_b tanh(h + E_a) + v_b) where (a, b) is a class
