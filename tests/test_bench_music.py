@@ -64,7 +64,7 @@ def silence_all_but_first_biases(model):
     """Every weight is zero, so that pitches sound as often as in the training set."""
     with torch.no_grad():
         for key, parameter in model.named_parameters():
-            if not key.startswith("decoder.observation"):
+            if not key.startswith("percepts.decoder.observation"):
                 parameter.zero_()
     return model
 

@@ -449,7 +449,7 @@ def test_figures_of_sound_are_those_of_standardised_samples(tmp_path):
         for parameter in model.percepts.decoder.parameters():
             parameter.zero_()
         one = model.percepts.decoder(torch.zeros(1, model.core.feature_size).double())
-    frame = one.parts["observation"].base_dist
+        frame = one.observation.base_dist
     frames = store.gather(np.arange(store.rows))["observation"].astype(float)
     mean, std = frames.mean(), frames.std()
     location, scale = ((frame.loc[0] - mean) / std).numpy(), (frame.scale[0] / std).numpy()

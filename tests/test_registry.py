@@ -154,7 +154,7 @@ NAMES = [
     (["control", "--env", "CartPole-v1", "--method", "pathwize"], "no method", "'pathwise'"),
     (["control", "--env", "CartPole-v1", "--agent", "sb3:PP0"], "there are own,", "'sb3:PPO'"),
     (["text", "--corpus", "none.txt", "--head", "categoricals"], "no head", "'categorical'"),
-    (["vae", "--images", "none", "--bound", "ivae"], "there is no objective", "'iwae'"),
+    (["vae", "--images", "none", "--objective", "ivae"], "there is no objective", "'iwae'"),
 ]
 
 
