@@ -83,8 +83,8 @@ CONFIGS = {
         VAEConfig(ImagesConfig("/images")),
         VAEConfig(
             ImagesConfig("/my images", weights={"a b.npz": 0.5, "c.png": 2.0}, grayscale=True),
-            VAEModelConfig(likelihood="mse", first_activation=False),
-            VAELearningConfig(scale_losses=True),
+            VAEModelConfig(vae_likelihood="mse", first_activation=False),
+            VAELearningConfig(kl_weight=0.5, kl_cycle=3, kl_delay=2),
         ),
     ],
     "text": [
@@ -130,8 +130,8 @@ def test_only_what_differs_is_said():
 def test_defaults_are_those_of_the_experiment():
     """A text's memory is larger than that of other recordings."""
     by_path = {s.path: s for s in settings(TextConfig(data=TextDataConfig(("/a",))))}
-    assert by_path["model.hidden"].default == 512
-    assert not by_path["model.hidden"].differs
+    assert by_path["model.hidden_size"].default == 512
+    assert not by_path["model.hidden_size"].differs
     assert by_path["data.data"].default is NEEDED
     assert by_path["data.data"].differs
     assert by_path["data.data"].option == "--corpus"
