@@ -14,6 +14,7 @@ from laws import every_law_of
 import worldmodel
 from worldmodel import (
     Agent,
+    AgentWrapper,
     BeliefAgent,
     Dream,
     Environment,
@@ -139,6 +140,7 @@ def agents():
         yield single(f"memoryless in {actions}", memoryless(actions), actions=actions)
         yield single(f"uniform in {actions}", Uniform(actions), actions=actions)
     yield single("uniform that persists", Uniform(ACTIONS, 0.5))
+    yield single("wrapped", AgentWrapper(Uniform(ACTIONS)))
     yield single("human", human())
     yield single("encoded agent", encoded_agent(), PICTURES)
     yield single("metronome", METRONOME, actions=METRONOME.action_space)
