@@ -1,4 +1,4 @@
-"""Frozen eyes: images become the codes of a variational autoencoder, and are shown again."""
+"""Frozen image encoders: images become the codes of a VAE, and are shown again."""
 
 from typing import Any
 

@@ -84,7 +84,7 @@ CONFIGS = {
         VAEConfig(
             ImagesConfig("/my images", weights={"a b.npz": 0.5, "c.png": 2.0}, grayscale=True),
             VAEModelConfig(vae_likelihood="mse", first_activation=False),
-            VAELearningConfig(kl_cycle=3, kl_delay=2),
+            VAELearningConfig(kl_weight=0.5, kl_cycle=3, kl_delay=2),
         ),
     ],
     "text": [

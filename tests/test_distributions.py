@@ -36,7 +36,7 @@ def close(found, expected, atol=1e-12):
 
 
 def has_frequencies(hits, probabilities):
-    """Truth values [draws, *] are as frequent as `probabilities` [*] say, within 4 s.e."""
+    """Bernoulli values [draws, *] are as frequent as `probabilities` [*] say, within 4 s.e."""
     error = (probabilities * (1 - probabilities) / len(hits)).sqrt()
     assert ((hits.double().mean(0) - probabilities).abs() <= 4 * error).all()
 

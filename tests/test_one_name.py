@@ -103,7 +103,7 @@ def test_a_folder_with_packages_of_the_same_names(way, tmp_path, request):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    train = ["train", "control", "--env", "envs.mine:Mine-v0", "--copies", "2", "--workers", "2"]
+    train = ["train", "control", "--env", "envs.mine:Mine-v0", "--num-envs", "2", "--workers", "2"]
     run("-m", "worldmodel", *train, "--quick", "--out", "run")
     run("-m", "worldmodel", "evaluate", "run", "--json")
     run("-c", PROGRAM)

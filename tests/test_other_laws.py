@@ -14,18 +14,19 @@ from laws import every_law_of
 import worldmodel
 from worldmodel import (
     Agent,
+    AgentWrapper,
     BeliefAgent,
     Dream,
     Environment,
     Greedy,
     Memoryless,
     Metronome,
-    Onlooker,
+    NullAgent,
     action_codec,
     autoencoder_for,
     encoder_for,
 )
-from worldmodel.agents import Human, Policy, Sighted, Uniform, sb3
+from worldmodel.agents import EncodedAgent, Human, Policy, Uniform, sb3
 from worldmodel.envs import DreamVectorEnv, GymEnvironment, ToyGame, ToyGameVector, make_vector_env
 from worldmodel.testing import (
     AGENT_LAWS,
@@ -113,9 +114,9 @@ def human():
     return agent
 
 
-def sighted():
-    eyes = autoencoder_for((8, 8, 1), latent=2, hidden=8, width=2)
-    return Sighted(memoryless(ACTIONS), eyes)
+def encoded_agent():
+    encoder = autoencoder_for((8, 8, 1), latent=2, hidden=8, width=2)
+    return EncodedAgent(memoryless(ACTIONS), encoder)
 
 
 def remembering():
@@ -139,10 +140,11 @@ def agents():
         yield single(f"memoryless in {actions}", memoryless(actions), actions=actions)
         yield single(f"uniform in {actions}", Uniform(actions), actions=actions)
     yield single("uniform that persists", Uniform(ACTIONS, 0.5))
+    yield single("wrapped", AgentWrapper(Uniform(ACTIONS)))
     yield single("human", human())
-    yield single("sighted", sighted(), PICTURES)
+    yield single("encoded agent", encoded_agent(), PICTURES)
     yield single("metronome", METRONOME, actions=METRONOME.action_space)
-    yield single("onlooker", Onlooker(), actions=spaces.Box(-1.0, 1.0, (0,)))
+    yield single("null agent", NullAgent(), actions=spaces.Box(-1.0, 1.0, (0,)))
     yield single("remembering", remembering(), SYMBOLS, BINARY)
 
 

@@ -494,8 +494,8 @@ def test_what_is_dreamt_next_is_as_likely_as_the_model_says(prompt):
 def test_the_metronome_beats_in_dreams_as_in_data(seen, tmp_path):
     kind, _, model = untrained("midi", tmp_path)
     codec = action_codec(kind.action_space)
-    silence = np.zeros((20, kind.pitches), bool)
-    expected = as_episodes(kind, [silence]).sequences(codec).rows  # [20, 1, ...]
+    prune_inactive = np.zeros((20, kind.pitches), bool)
+    expected = as_episodes(kind, [prune_inactive]).sequences(codec).rows  # [20, 1, ...]
     core = GenCore(Dream(model, 100, kind.observation_space, kind.action_space), kind.agent())
     state = core.initial_state(1)
     for row in nested.steps(expected)[:seen]:

@@ -74,7 +74,7 @@ RENAMED: dict[str, dict[str, str]] = {
     "evaluate": _SCORED,
     "bench control": {"--copies": "--num-envs"},
     "bench music": _SCORED,
-    "bench speech": _SCORED,
+    "bench speech": {"--bounds": "--bound"},
 }
 """By command: old names, and the new ones."""
 
