@@ -83,10 +83,10 @@ def test_a_baseline_is_trained_and_measured(algorithm, last_action, capsys):
     assert result["algorithm"] == algorithm
     assert result["last_action"] == last_action
     assert (result["real_steps"], result["games"], result["seed"]) == (320, 20, 1)
-    low, high = result["mean_steps_ci95"]
-    assert 1 <= result["mean_steps"] <= 100
-    assert low <= result["mean_steps"] <= high
-    assert 0 <= result["solved_fraction"] <= 1
+    low, high = result["real_return_ci95"]
+    assert -100 <= result["real_return_mean"] <= -1
+    assert low <= result["real_return_mean"] <= high
+    assert 0 <= result["terminated"] <= 1
     assert result["seconds"] > 0
     assert f"training {algorithm}: 320/320" in capsys.readouterr().err
 

@@ -85,7 +85,7 @@ class WrongDensity(VRNN):
     """Says of its posterior that it is wider than what it draws from."""
 
     def posterior_step(self, prepared, state):
-        posterior, prior, after = super().explain(prepared, state)
+        posterior, prior, after = super().posterior_step(prepared, state)
         return Gaussian(posterior.mean, 2 * posterior.std), prior, after
 
     posterior_all = SequenceCore.posterior_all

@@ -174,7 +174,7 @@ def complete(base):
     def under(kind):
         for below in kind.__subclasses__():
             yield from under(below)
-            ours, part, *_ = below.__module__.split(".")
+            ours, part, *_ = [*below.__module__.split("."), ""]
             is_complete = not inspect.isabstract(below)
             if is_complete and ours == "worldmodel" and part not in ("experiments", "testing"):
                 yield below

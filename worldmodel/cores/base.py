@@ -91,7 +91,7 @@ class SequenceCore(nn.Module, ABC):
     belief_size: int
     filtering: bool  # the posterior of row t reads no row after t
     belief_of_rows: bool = False  # no latent enters the belief: rows alone give it
-    steps: tuple[str, ...] = ("step", "explain")  # the methods that loops run
+    steps: tuple[str, ...] = ("step", "posterior_step")  # the methods that loops run
 
     @abstractmethod
     def initial_state(self, batch_size: int) -> Any:
@@ -174,13 +174,13 @@ class SequenceCore(nn.Module, ABC):
         prepared leaves [T, B, ...], state leaves [K * B, ...] -> leaves [T, K * B, ...]
         """
 
-        def explain(prepared_t: Any, state: Any) -> tuple[Inference, Any]:
+        def step(prepared_t: Any, state: Any) -> tuple[Inference, Any]:
             posterior, prior, state = self.posterior_step(
                 nested.repeat(prepared_t, particles), state
             )
             return Inference(state, posterior, prior), state
 
-        return nested.unroll(explain, nested.steps(prepared), state)[0]
+        return nested.unroll(step, nested.steps(prepared), state)[0]
 
 
 class LatentState(NamedTuple):
@@ -200,7 +200,7 @@ class LatentRecurrence(SequenceCore):
     """
 
     filtering = True
-    steps = ("step", "explain", "_explain")
+    steps = ("step", "posterior_step", "_posterior_step")
     latent_size: int  # Z
     recurrence: Recurrence
     prior: nn.Sequential  # [*, H] -> raw parameters
@@ -239,7 +239,7 @@ class LatentRecurrence(SequenceCore):
     def posterior_step(
         self, prepared: LatentPrepared, state: LatentState
     ) -> tuple[Any, Any, LatentState]:
-        posterior, state = self._explain(prepared, state)
+        posterior, state = self._posterior_step(prepared, state)
         return posterior, self._prior(state), state
 
     def posterior_all(
@@ -248,7 +248,7 @@ class LatentRecurrence(SequenceCore):
         """The loop leaves the priors out, since no latent waits for them."""
 
         def step(prepared_t: LatentPrepared, state: LatentState) -> tuple[Any, LatentState]:
-            posterior, state = self._explain(nested.repeat(prepared_t, particles), state)
+            posterior, state = self._posterior_step(nested.repeat(prepared_t, particles), state)
             return (posterior, state), state
 
         (posterior, states), _ = nested.unroll(step, nested.steps(prepared), state)
@@ -261,7 +261,7 @@ class LatentRecurrence(SequenceCore):
         """(h, z) of the filter."""
         return self.features(state)
 
-    def _explain(self, prepared: LatentPrepared, state: LatentState) -> tuple[Any, LatentState]:
+    def _posterior_step(self, prepared: LatentPrepared, state: LatentState) -> tuple[Any, LatentState]:
         hidden = self.advance_hidden(prepared.context, state)
         output = self.recurrence.output(hidden)
         layer = F.silu(self.posterior_hidden(output) + prepared.evidence)

@@ -243,7 +243,7 @@ def latents_are_drawn_from_the_noise_alone(case: CoreCase) -> None:
     if not case.latents:
         return
     other = drawn(noise_for(core, 1, batch, seed=5), 0)
-    for way, one, another in zip(("step", "explain"), drawn(noise, 0), other, strict=True):
+    for way, one, another in zip(("step", "posterior_step"), drawn(noise, 0), other, strict=True):
         differ = (one.latent != another.latent).any()
         demand(differ, f"{way} draws the same latent whatever the noise: not from the prior")
 

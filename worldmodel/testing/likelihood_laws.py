@@ -101,7 +101,7 @@ def text_has_neither_actions_nor_rewards(case: CoreCase) -> None:
     with fed(noise):
         loss, metrics, _ = ELBO(model)([sequences], (), 0)
     finite(loss, "the loss")
-    expected = {"observation_nats", "kl_nats", "elbo_nats"}
+    expected = {"observation_nats", "kl_nats", "nats"}
     demand(metrics.keys() == expected, f"metrics {set(metrics)}, expected {expected}")
     row, state = model.step(first[0], sequences.rows.action[0], model.initial_state(16))
     row, _ = model.step(first[1], sequences.rows.action[1], state)
@@ -224,13 +224,13 @@ def bounds_rise_with_particles_towards_the_likelihood(case: CoreCase) -> None:
     exact = torch.stack([sum_of(log_prob(model, one, 20_000)).sum() for _ in range(5)])
     first, last = bounds[0], bounds[-1]
     error = (exact.var() / 5 + last.var() / draws).sqrt()
-    config = f"bounds of {float(first.mean()):.4f} and {float(last.mean()):.4f} nats"
-    config += f", a log likelihood of {float(exact.mean()):.4f}"
-    demand(last.mean() < exact.mean() + SIGMAS * error, f"a bound above the likelihood: {config}")
+    found = f"bounds of {float(first.mean()):.4f} and {float(last.mean()):.4f} nats"
+    found += f", a log likelihood of {float(exact.mean()):.4f}"
+    demand(last.mean() < exact.mean() + SIGMAS * error, f"a bound above the likelihood: {found}")
     near = exact.mean() - last.mean() < 0.5 * (last.mean() - first.mean())
-    demand(near, f"{most} particles do not come near: {config}")
+    demand(near, f"{most} particles do not come near: {found}")
     with fed(noise[:, :draws]):
-        closed = ELBO(model)([many], (), 0)[1]["elbo_nats"] * time
+        closed = -ELBO(model)([many], (), 0)[1]["nats"] * time
     agree(first, closed, "the bound of one particle, beside the ELBO")
 
 
