@@ -261,7 +261,9 @@ class LatentRecurrence(SequenceCore):
         """(h, z) of the filter."""
         return self.features(state)
 
-    def _posterior_step(self, prepared: LatentPrepared, state: LatentState) -> tuple[Any, LatentState]:
+    def _posterior_step(
+        self, prepared: LatentPrepared, state: LatentState
+    ) -> tuple[Any, LatentState]:
         hidden = self.advance_hidden(prepared.context, state)
         output = self.recurrence.output(hidden)
         layer = F.silu(self.posterior_hidden(output) + prepared.evidence)
