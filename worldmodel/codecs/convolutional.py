@@ -34,7 +34,7 @@ FEWEST = 8  # pixels a side of what `is_image` calls an image
 
 
 def is_image(space: spaces.Space) -> bool:
-    """Whether values of `space` are images [H, W, C], 8 or more pixels a side: integers of 8 bits
+    """True if values of `space` are images [H, W, C], 8 or more pixels a side: integers of 8 bits
     from 0 to one brightness, or truth values.
 
     >>> is_image(spaces.Box(0, 255, (84, 84, 3), np.uint8)), is_image(spaces.Box(0, 1, (9, 9, 3)))
@@ -72,7 +72,7 @@ def network_size(shape: Sequence[int]) -> int:
 
 
 def explain_size(shape: Sequence[int]) -> str:
-    """What happens to images of `shape` [H, W, C], in words.
+    """Describes in words the padding of images of `shape` [H, W, C].
 
     >>> explain_size((28, 28, 1))
     '28 x 28 images are padded with black to 32 x 32; only their own pixels are scored'
@@ -219,7 +219,7 @@ class ImageHead(DistModule):
         return td.Independent(pixels, 3, validate_args=False)
 
     def _raw(self, features: Tensor) -> Tensor:
-        """What the network says of every real pixel value, [*, H, W, C, numbers]."""
+        """The network's outputs for every real pixel value, [*, H, W, C, numbers]."""
         begin = self.begin(features.reshape(-1, features.shape[-1])).unflatten(
             -1, (LAST, LAST, -1)
         )

@@ -1,4 +1,4 @@
-"""Parts that depend on each other: each is drawn given those before it, all are scored at once."""
+"""Autoregressive distributions: parts drawn one after another, all scored at once."""
 
 from collections.abc import Callable
 
@@ -46,7 +46,7 @@ class NADE(td.Distribution):
 
     @property
     def mode(self) -> Tensor:
-        """Each at its more probable value given those before it: not always the likeliest row."""
+        """The more probable value of each given those before it: not always the likeliest row."""
         with torch.no_grad():
             return self._one_by_one(lambda logits: logits > 0, torch.Size())
 
