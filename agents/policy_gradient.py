@@ -80,7 +80,7 @@ def lambda_returns(rows: Row, values: Tensor, discount: float, lambda_: float) -
         R_t = r_t + discount (1 - terminated_t) ((1 - lambda) V_t + lambda R_{t+1})
 
     with `values[t]` [T, B] the value after row t. At a truncation, where the next row is a first
-    row, and after the last row R_{t+1} is V_t. The entries of first rows, whose action was void,
+    row, and after the last row R_{t+1} is V_t. The entries of first rows, which have no action,
     hold nothing of use.
     """
     returns = []

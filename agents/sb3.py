@@ -42,8 +42,8 @@ COUNTS = ("num_timesteps", "_n_updates", "_n_calls", "_episode_num")
 
 
 class Games(VecEnv):
-    """A Gymnasium vector environment, which restarts its games in the same step, as
-    stable-baselines3 sees it."""
+    """A Gymnasium vector environment, which restarts its games in the same step, as a
+    `VecEnv` of stable-baselines3."""
 
     def __init__(self, games: VectorEnv, reward_unit: float = 1.0):
         """reward_unit: what rewards are divided by, for algorithms that want them near one."""

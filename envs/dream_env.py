@@ -277,7 +277,7 @@ def _check(
 
 
 class DreamEnv(gymnasium.Env):
-    """One dreamt game; see `DreamVectorEnv` for its observations and noise."""
+    """A single dreamt game; see `DreamVectorEnv` for its observations and noise."""
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}  # noqa: RUF012
 

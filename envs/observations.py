@@ -26,14 +26,14 @@ def check_values(space: spaces.Space, values: Any, path: str = "") -> None:
         return
     array = np.asarray(values)
     if array.dtype.kind == "f":
-        strange = ~np.isfinite(array)
+        invalid = ~np.isfinite(array)
     else:
         low, high = _bounds(space)
-        strange = (array < low) | (array > high)
-    if strange.any():
+        invalid = (array < low) | (array > high)
+    if invalid.any():
         where = f" under the key {path!r}" if path else ""
         raise InvalidValueError(
-            f"the environment showed {array[strange][0]}{where}, which is no value of its "
+            f"the environment showed {array[invalid][0]}{where}, which is no value of its "
             f"observation space {space}: fix the environment, or its space"
         )
 

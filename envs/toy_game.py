@@ -1,7 +1,7 @@
-"""A ring of numbers and a player who sees one at a time: a small game that rewards memory.
+"""A ring of numbers and a player who observes one at a time: a small game that rewards memory.
 
 The player stands on one cell of a ring of `width` numbers in 0..classes-1, starts on cell 0, and
-sees only the number under its feet. It stays, moves right or left around the ring, or turns the
+observes only the number on its cell. It stays, moves right or left around the ring, or turns the
 number up or down, modulo `classes`.
 
     free     a world without reward or end, for predicting only
@@ -139,7 +139,7 @@ def _draw_start(generator: np.random.Generator, width: int, classes: int, task: 
 
 
 class ToyGame(gymnasium.Env[np.int64, np.int64]):
-    """One player, one ring, one visible cell.
+    """The game: one player, one ring, one visible cell.
 
     `observation` is the value of the player's cell, Discrete(classes); `action` is an `Action`,
     Discrete(5). Rewards are -1 a step (0 in task "free"). `info` holds the full state, for
@@ -462,7 +462,7 @@ def draw_ring(
 def ring_text(probabilities: NDArray[np.floating], position: int, caption: str = "") -> str:
     """A ring that may be uncertain, for a terminal; the player's cell stands in brackets.
 
-    `probabilities`: [width, classes]. A certain cell shows its digit, an uncertain one a little
+    `probabilities`: [width, classes]. A certain cell has its digit, an uncertain one a little
     bar for each value.
 
     >>> print(ring_text(np.array([[0, 0, 1], [1, 0, 0], [0.5, 0.5, 0]]), position=1))

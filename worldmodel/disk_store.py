@@ -1,7 +1,7 @@
 """Whole episodes on disk: as many as fit there, in bounded memory, safe against a kill.
 
     STORE/
-        store.json          types and shapes of the columns, and how nested ones hang together
+        store.json          types and shapes of the columns, and the nesting of structures
         lock                held by the process that writes
         000000000000/       a shard, named after the number of its first episode
             index           a record for each episode: number, start, length, weight, checksum

@@ -97,7 +97,7 @@ class Dream(Environment):
         return self._tick(row, self.model.observe(row, state.model), state.clock)
 
     def shared(self, state: DreamState, agent: Agent) -> ModelState | None:
-        """Its model's state, for an agent of this very model that reads features (see
+        """Its model's state, for an agent of this model that reads features (see
         `BeliefAgent`), or a belief that no latent enters: that of the generator is then the one
         that rows alone give."""
         reads = agent.reads_of(self.model)

@@ -185,7 +185,7 @@ class Episodes(EpisodeSource):
         """Writes an .npz, under a temporary name first.
 
         Leaves of a nested observation are arrays named after their place, as in
-        "observation.camera"; "structure", JSON, says how they hang together.
+        "observation.camera"; "structure", JSON, describes their nesting.
         """
         names = nested.names(self.columns)
         arrays = dict(zip(nested.leaves(names), nested.leaves(self.columns), strict=True))

@@ -7,7 +7,7 @@ for continuous ones. Rows that are not scored give 0. No weight or schedule of a
 
 Sequences of more than `LONGEST` rows are read in pieces, with states that are carried, so that
 memory does not grow with them. To filters that makes no difference; a smoother's posterior does
-not foresee what comes after a piece, and what it gives is a bound as well, hardly a looser one.
+not read rows after a piece, and what it gives is a bound as well, hardly a looser one.
 """
 
 import math

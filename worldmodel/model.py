@@ -255,9 +255,9 @@ def model_for(
     shown = sequence_core.feature_size if skip else 0
     observation = decoder_for(observation_space, decoder_hidden + shown, head)
     if skip and feedback:
-        heard = decoder_hidden + hidden  # where the columns of the context begin
+        begin = decoder_hidden + hidden  # where the columns of the context begin
         begin_as_before(
-            observation, percept_encoder.observation, heard + contexts - percept_encoder.size
+            observation, percept_encoder.observation, begin + contexts - percept_encoder.size
         )
     decoder = PerceptDecoder(
         sequence_core.feature_size,

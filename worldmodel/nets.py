@@ -167,12 +167,12 @@ class _GRUOverTime(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
         inputs, hiddens, from_input, from_hidden, input_bias, hidden_bias = ctx.saved_tensors
         before = hiddens[:-1]
-        heard = torch.addmm(input_bias, inputs.flatten(0, 1), from_input.t())
+        projected = torch.addmm(input_bias, inputs.flatten(0, 1), from_input.t())
         recalled = torch.addmm(hidden_bias, before.flatten(0, 1), from_hidden.t())
         size = from_hidden.shape[1]
-        gates = (heard[:, : 2 * size] + recalled[:, : 2 * size]).sigmoid_()
+        gates = (projected[:, : 2 * size] + recalled[:, : 2 * size]).sigmoid_()
         reset, update = gates.split(size, -1)
-        new = tanh(torch.addcmul(heard[:, 2 * size :], reset, recalled[:, 2 * size :]))
+        new = tanh(torch.addcmul(projected[:, 2 * size :], reset, recalled[:, 2 * size :]))
         # what a change of h does to r, z and n before their nonlinearities, and to g_n
         to_new = (1 - update) * (1 - new.square())
         to_update = (before.flatten(0, 1) - new) * update * (1 - update)
@@ -190,13 +190,13 @@ class _GRUOverTime(torch.autograd.Function):
             carried = torch.addmm(total * kept[t], of_gates, from_hidden)
         totals = torch.stack(of_hidden[::-1]).flatten(0, 1)
         of_recalled = (totals[:, None] * to_recalled).flatten(1)  # [T * B, 3 H]
-        of_heard = torch.cat([of_recalled[:, : 2 * size], totals * to_new], 1)
+        of_projected = torch.cat([of_recalled[:, : 2 * size], totals * to_new], 1)
         return (
-            (of_heard @ from_input).unflatten(0, shape) if ctx.needs_input_grad[0] else None,
+            (of_projected @ from_input).unflatten(0, shape) if ctx.needs_input_grad[0] else None,
             carried[None],
-            of_heard.t() @ inputs.flatten(0, 1),
+            of_projected.t() @ inputs.flatten(0, 1),
             of_recalled.t() @ before.flatten(0, 1),
-            of_heard.sum(0),
+            of_projected.sum(0),
             of_recalled.sum(0),
         )
 
@@ -324,8 +324,8 @@ class SkipGRU(Recurrence):
         return torch.cat([self.memory.projected(inputs), inputs], -1)
 
     def cell(self, projected: Tensor, state: Tensor) -> Tensor:
-        heard, inputs = projected.split([self.memory.projected_size, self.skip_size], -1)
-        return torch.cat([self.memory.cell(heard, self.memory.output(state)), inputs], -1)
+        gates, inputs = projected.split([self.memory.projected_size, self.skip_size], -1)
+        return torch.cat([self.memory.cell(gates, self.memory.output(state)), inputs], -1)
 
     def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
         remembered = self.memory(inputs, self.memory.output(state).contiguous())

@@ -203,7 +203,7 @@ class FIVO(Bound):
     The metric `nats` is minus the bound.
 
     It wants a filtering posterior: with a smoother it is still a bound, but resampling discards
-    particles for what they foresaw.
+    particles for information on later rows.
     """
 
     def __init__(

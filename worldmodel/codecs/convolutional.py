@@ -3,7 +3,7 @@
 Images are [*, H, W, C], uint8 (or truth values) everywhere outside of this module, and brightness
 is scaled here, once. The networks work on n x n pixels, n a power of two: smaller images are
 padded with black in the middle of n x n, and the head cuts the padding off again before anything
-is scored or drawn. `explain_size` says in words what happens to images of a given shape.
+is scored or drawn. `explain_size` describes in words the padding of images of a given shape.
 
 Layers halve (or double) the sides by 4 x 4 kernels of stride two, between n x n and 4 x 4 pixels,
 as in DCGAN (Radford et al. 2016, https://arxiv.org/abs/1511.06434), without its batch

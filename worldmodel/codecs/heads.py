@@ -101,9 +101,9 @@ class HierarchicalHead(DistModule):
         return torch.zeros_like(self.pairs[0, 0])
 
     def forward(self, features: Tensor) -> HierarchicalCategorical:
-        said = self.heard, self.said.weight, self.said.bias
+        to_second = self.heard, self.said.weight, self.said.bias
         return HierarchicalCategorical(
-            self.first(features), self.hidden(features), *said, self.pairs, self.of
+            self.first(features), self.hidden(features), *to_second, self.pairs, self.of
         )
 
 
@@ -482,7 +482,7 @@ class NADEHead(DistModule):
     """Truth values that depend on each other (pitches of a chord); value: bool [*, n].
 
     An RNN-NADE (see `NADE`): its two biases are read from the features. At first V = 0, so that
-    the values are independent, and with features zero as probable as `bias` says.
+    the values are independent, and with features zero have the logits `bias`.
     """
 
     def __init__(self, input_size: int, n: int, hidden: int = 64, bias: Tensor | None = None):
@@ -506,8 +506,8 @@ class NADEHead(DistModule):
 
 class SubsetHead(DistModule):
     """The number of true values, and which given their number (notes of a chord); value: bool
-    [*, n] (see `Subset`). With features zero, values are independent and as probable as
-    `bias` says."""
+    [*, n] (see `Subset`). With features zero, values are independent, with the logits
+    `bias`."""
 
     def __init__(self, input_size: int, n: int, bias: Tensor | None = None):
         """bias: the logits [n] that each value begins with, such as those of its marginal in the

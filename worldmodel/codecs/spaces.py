@@ -1,4 +1,4 @@
-"""One encoder and one decoder for each kind of Gymnasium space, and for spaces made of spaces.
+"""Encoders and decoders of each kind of Gymnasium space, and of spaces made of spaces.
 
 A part of a nested space is named by its key path: "camera.left" is `space["camera"]["left"]`,
 "1.speed" is `space[1]["speed"]`, "" is the whole.
@@ -56,7 +56,7 @@ class OneHotEncoder(Encoder):
         self.size = self.layout.size
         offsets = self.layout.rows[:, 0] - torch.tensor(start.tolist()).flatten()
         self.register_buffer("offsets", offsets, persistent=False)
-        self.register_buffer("like", torch.zeros(()), persistent=False)  # knows dtype and device
+        self.register_buffer("like", torch.zeros(()), persistent=False)  # holds dtype and device
 
     def forward(self, x: Tensor) -> Tensor:
         leading = x.shape[: x.dim() - self.dimensions]
@@ -125,8 +125,8 @@ def _is(*kinds: type) -> Callable[[Any], bool]:
 
 
 def _scale(space: spaces.Box) -> tuple[Any, Any]:
-    """The shift and scale that numbers begin with: bounded integers are within -1 and 1; how far
-    other numbers go, only data can tell."""
+    """The shift and scale that numbers begin with: bounded integers are within -1 and 1; the
+    range of other numbers only follows from data."""
     if not (np.issubdtype(space.dtype, np.integer) and space.is_bounded()):
         return 0.0, 1.0
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)

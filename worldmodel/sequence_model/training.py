@@ -33,7 +33,7 @@ LAST_RATE = 1 / 50  # of the learning rate, relative to the first
 
 
 class SequenceTraining(Job):
-    """The training of a model of sequences, which can be gone on with for more updates.
+    """The training of a model of sequences, which can be extended by more updates.
 
     `learn_from` sets the data, `extend` the number of updates.
     """
@@ -59,7 +59,7 @@ class SequenceTraining(Job):
         self.config = config
         self.modality = modality
         seeds = np.random.SeedSequence(config.seed).generate_state(3)
-        self.seeds: list[int] = seeds.tolist()  # of reading, of validation, of what is shown
+        self.seeds: list[int] = seeds.tolist()  # of reading, of validation, of samples
         self._segments: list[tuple[int, int]] = []  # of updates, see `in_segments`
         with self.noise():
             self.model = model_of(modality, config.model).eval()

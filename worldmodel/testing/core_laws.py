@@ -250,7 +250,7 @@ def latents_are_drawn_from_the_noise_alone(case: CoreCase) -> None:
 
 @CORE_LAWS.add(AROUND)
 def dream_follows_the_model(case: CoreCase, feedback: bool, history: int) -> None:
-    """A posterior that is the prior explains a dream by the very states that dreamt it, and scores
+    """A posterior that is the prior infers the very states that generated a dream, and scores
     every row by the distribution that it was drawn from. So `step` does with a context what
     `prepare` and `posterior_step` do with it."""
     time, batch = 5, 3
@@ -409,8 +409,8 @@ def steps_can_be_compiled(case: CoreCase) -> None:
 def thoughts_row_by_row_equal_beliefs_all_at_once(
     case: CoreCase, feedback: bool, history: int
 ) -> None:
-    """An agent that observes row after row believes what inference over all rows believes. For
-    smoothers too: what they foresee is in the latent, which a belief does not read."""
+    """An agent that observes row after row has the beliefs of inference over all rows. For
+    smoothers too: later rows enter the latent alone, which a belief does not read."""
     time, batch = 6, 3
     model = case.model(feedback, history)
     rows = random_rows(time, batch)
@@ -484,7 +484,7 @@ def a_mind_and_a_model_restart_on_first_rows(case: CoreCase, feedback: bool, his
     close(mixed, nested.where(some, fresh, going), "a batch of which some rows are first")
 
 
-# Strangers, padding, void.
+# Independence of columns, padding, placeholders.
 
 
 @CORE_LAWS.add(PARTICLES)
@@ -511,16 +511,16 @@ def rows_of_a_batch_are_strangers(case: CoreCase, particles: int) -> None:
         for key, source in sources.items():
             reached = jacobian(total, source)
             unreached(reached[:, others], f"column {b} depends on the {key} of others")
-            heard = (reached[:, b] != 0).any() or (key == "action" and case.deaf)
-            demand(heard, f"column {b} does not depend on its own {key}")
+            depends = (reached[:, b] != 0).any() or (key == "action" and case.deaf)
+            demand(depends, f"column {b} does not depend on its own {key}")
     with fed(noise_for(model, 1, batch)):
         _, after = model.step(rows.first[0], rows.action[0], state)
     for b in range(batch):
         reached = jacobian(nested.index(after, b), rows.action)
         others = torch.arange(batch) != b
         unreached(reached[0, others], f"dream {b} depends on the actions of others")
-        heard = bool((reached[0, b] != 0).any())
-        demand(heard != case.deaf, f"dream {b} depends on its own action: {heard}")
+        depends = bool((reached[0, b] != 0).any())
+        demand(depends != case.deaf, f"dream {b} depends on its own action: {depends}")
 
 
 @CORE_LAWS.add(cross(AROUND, KINDS))
@@ -634,7 +634,7 @@ def rows_that_are_not_scored_count_for_nothing_but_what_follows_them(case: CoreC
             demand((value[:2] == 0).all(), f"rows that are not scored have {key}: {value[:2]}")
 
 
-# No peeking.
+# No dependence on later rows.
 
 
 def plane_rows(time: int) -> tuple[Row, dict[str, Tensor]]:
@@ -662,11 +662,14 @@ def beliefs_do_not_peek(case: CoreCase, feedback: bool, history: int) -> None:
         for key, source in sources.items():
             for what in (belief[t], thoughts[t]):
                 reached = jacobian(what, source)
-                unreached(reached[t + 1 :], f"the belief after row {t} knows a later {key}")
-            unheard = t == 0 or (key == "action" and case.deaf)
-            demand(unheard or (reached[t] != 0).any(), f"it knows no {key} of row {t}")
+                unreached(reached[t + 1 :], f"the belief after row {t} depends on a later {key}")
+            exempt = t == 0 or (key == "action" and case.deaf)
+            demand(
+                exempt or (reached[t] != 0).any(),
+                f"the belief after row {t} does not depend on its {key}",
+            )
         seen = (jacobian(thoughts[t], rows.observation)[t] != 0).any()
-        demand(seen, f"the belief after row {t} does not know its observation")
+        demand(seen, f"the belief after row {t} does not depend on its observation")
 
 
 @CORE_LAWS.add(AROUND, is_filter)
@@ -682,7 +685,7 @@ def filters_do_not_peek(case: CoreCase, feedback: bool, history: int) -> None:
     for t in range(time):
         for key, source in sources.items():
             reached = jacobian(nested.index((inference, log_probs), t), source)
-            unreached(reached[t + 1 :], f"what is inferred of row {t} knows a later {key}")
+            unreached(reached[t + 1 :], f"what is inferred of row {t} depends on a later {key}")
 
 
 @CORE_LAWS.add()
@@ -710,8 +713,8 @@ def the_prior_of_a_row_reads_neither_its_evidence_nor_the_future(case: CoreCase)
             unreached(later, f"the {what} of row {t} reads later evidence")
             later = jacobian(output, contexts)[t + 1 :]
             unreached(later, f"the {what} of row {t} reads later contexts")
-        heard = bool((jacobian(belief, contexts)[: t + 1] != 0).any())
-        demand(heard != case.deaf, f"contexts reach the belief after row {t}: {heard}")
+        reaches = bool((jacobian(belief, contexts)[: t + 1] != 0).any())
+        demand(reaches != case.deaf, f"contexts reach the belief after row {t}: {reaches}")
         ahead = bool((jacobian(posterior, evidence)[t + 1 :] != 0).any())
         smooths = not core.filtering and t + 1 < time
         demand(

@@ -192,8 +192,8 @@ def single_precision_gives_the_same(case: HeadCase) -> None:
 def what_a_head_gives_can_be_printed(case: HeadCase) -> None:
     """The printed form holds the name of its class."""
     head = case.copied()
-    kind, said = type(head(case.features(2))).__name__, repr(head(case.features()))
-    demand(kind in said, f"{said} does not name {kind}")
+    kind, printed = type(head(case.features(2))).__name__, repr(head(case.features()))
+    demand(kind in printed, f"{printed} does not name {kind}")
 
 
 @HEAD_LAWS.add()
@@ -203,7 +203,7 @@ def draws_carry_gradients_where_they_say_so(case: HeadCase) -> None:
     distribution = case.copied()(features)
     recorded = any(leaf.requires_grad for leaf in nested.leaves(distribution.sample()))
     demand(not recorded, "`sample` records a gradient")
-    is_chain = isinstance(distribution, Prediction)  # cannot know of parts to come
+    is_chain = isinstance(distribution, Prediction)  # reads no later part
     if distribution.has_rsample and not is_chain:
         leaves = nested.leaves(distribution.rsample())
         drawn = torch.stack([leaf.sum() for leaf in leaves]).sum()

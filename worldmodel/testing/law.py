@@ -107,7 +107,7 @@ def close(found: Any, expected: Any, what: str, atol: float = 1e-12) -> None:
 
     def compare(a: Any, b: Any) -> None:
         torch.testing.assert_close(
-            a, b, rtol=atol, atol=atol, equal_nan=True, msg=lambda said: f"{what}: {said}"
+            a, b, rtol=atol, atol=atol, equal_nan=True, msg=lambda message: f"{what}: {message}"
         )
 
     nested.map(compare, found, expected)

@@ -119,7 +119,7 @@ def gentle_model(case: CoreCase, **options: object) -> WorldModel:
 @cache
 def fitted_model(case: CoreCase) -> WorldModel:
     """A model with latents that matter, and posteriors that are fitted to them."""
-    said = []
+    divergences = []
     for weight, updates in case.fits:
         model = gentle_model(case, observations=BITS, rewards=(-1.0, 0.0))
         scale(model.percepts.decoder, 3.0)
@@ -127,12 +127,12 @@ def fitted_model(case: CoreCase) -> WorldModel:
         objective = ELBO(model, kl_weight=constant(weight))
         trainer = Trainer(objective, model.core.parameters(), learning_rate=0.03)
         metrics = [trainer.update([all_sequences(3)]) for _ in range(updates)]
-        said.append(metrics[-1]["kl_nats"])
-        if said[-1] > case.says:
+        divergences.append(metrics[-1]["kl_nats"])
+        if divergences[-1] > case.says:
             return model
     raise AssertionError(
         f"trained in the ways {case.fits} (a KL weight, and updates), its latents say only "
-        f"{', '.join(f'{nats:.4f}' for nats in said)} nats a row, not {case.says}"
+        f"{', '.join(f'{nats:.4f}' for nats in divergences)} nats a row, not {case.says}"
     )
 
 

@@ -201,10 +201,12 @@ class NoisePosterior(NamedTuple):
         reading = Reading.of(chain, smoothing)
         before = (1 / chain.start).diag()
         belief = torch.linalg.inv(before + reading.precision)  # of z_t, its covariance
-        heard = (chain.noise.sqrt() / chain.start)[:, None]  # the noise's part of a surprise
-        from_filter = heard * (belief @ before - torch.eye(len(before), dtype=torch.float64))
+        share = (chain.noise.sqrt() / chain.start)[
+            :, None
+        ]  # the share of the noise in an innovation
+        from_filter = share * (belief @ before - torch.eye(len(before), dtype=torch.float64))
         precision = 1 + chain.noise * _observability(chain).diag()
-        return cls(reading, from_filter, heard * belief, 1 / precision)
+        return cls(reading, from_filter, share * belief, 1 / precision)
 
     def gap(self, chain: Chain, length: int) -> float:
         """The expected log p(x) - ELBO of `length` rows, nats."""

@@ -146,10 +146,10 @@ def vrnn(core: Any, contexts: list[Tensor], encodings: list[Tensor], draw: Draw)
     """A recurrence that reads its own latents."""
     hidden, latent = core.initial_state(len(contexts[0]))
     recurrence = core.recurrence
-    heard = torch.cat([recurrence.from_input, core.latent_drive.weight], 1)
+    from_inputs = torch.cat([recurrence.from_input, core.latent_drive.weight], 1)
     for context, encoding in zip(contexts, encodings, strict=True):
         inputs = torch.cat([context, latent], -1)
-        hidden = torch.gru_cell(inputs, hidden, heard, *recurrence.weights[1:])
+        hidden = torch.gru_cell(inputs, hidden, from_inputs, *recurrence.weights[1:])
         prior = normal(*core.prior(hidden).chunk(2, -1))
         layer = F.silu(core.posterior_hidden(hidden) + core.posterior_evidence(encoding))
         posterior = normal(*core.posterior_out(layer).chunk(2, -1))
@@ -161,8 +161,8 @@ def rssm(core: Any, contexts: list[Tensor], encodings: list[Tensor], draw: Draw)
     """A normalised recurrence around Gaussian latents."""
     hidden, latent = core.initial_state(len(contexts[0]))
     for context, encoding in zip(contexts, encodings, strict=True):
-        heard = core.input_norm(core.input_context(context) + core.input_latent(latent))
-        hidden = cell(core.recurrence, torch.cat([context, F.silu(heard)], -1), hidden)
+        projected = core.input_norm(core.input_context(context) + core.input_latent(latent))
+        hidden = cell(core.recurrence, torch.cat([context, F.silu(projected)], -1), hidden)
         prior = normal(*core.prior(hidden).chunk(2, -1))
         layer = F.silu(core.posterior_hidden(hidden) + core.posterior_evidence(encoding))
         posterior = normal(*core.posterior_out(layer).chunk(2, -1))
