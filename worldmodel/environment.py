@@ -31,8 +31,8 @@ class Environment(ABC):
         """The state after `row` [B, ...] has happened: re-sync, or a prompt."""
 
     def shared(self, state: Any, agent: Agent) -> ModelState | None:
-        """The state of the agent's own model [B, ...] after the latest row, where the environment
-        has one that is a function of rows: the agent need not compute it. None: there is none."""
+        """The state of the agent's own model [B, ...] after the latest row, if the environment
+        holds one that the agent may read instead of inferring it. None: there is none."""
         return None
 
 

@@ -82,7 +82,7 @@ class SequenceCore(nn.Module, ABC):
 
     The context of row t [B, C] holds what led to it (its action and, with feedback, the encoding
     of the percept before); the evidence of row t [B, E] is the encoding of its own percept.
-    A core does not decode; the model restarts episodes by `initial_state`.
+    A core does not decode, nor detect where an episode begins: the model passes `initial_state`.
     """
 
     context_size: int

@@ -24,7 +24,7 @@ class Subset(td.Distribution):
     has_rsample = False
 
     def __init__(self, counts: Tensor, scores: Tensor):
-        """counts: logits [*, n + 1] of the number of trues; scores [*, n], nats. Within `SAFE` of
+        """counts: logits [*, n + 1] of how many are true; scores [*, n], nats. Within `SAFE` of
         zero no product of their exponentials leaves what float64 holds; larger ones cost more."""
         self.counts = F.log_softmax(counts, -1)
         self.scores = scores
