@@ -76,7 +76,7 @@ class Components:
         action_space: spaces.Space,
     ):
         """recorded_space: of the environment's observations; the model's `observation_space` is
-        another one where images are encoded first."""
+        different where images are encoded first."""
         self.config = config
         self.statistics = statistics
         self.rollouts = config.policy.rollouts(isinstance(action_space, spaces.Box))
@@ -114,9 +114,9 @@ class Components:
         return Dream(self.model, horizon, *spaces, draw_observations=draw_observations)
 
     def belief_dreams(self, begin: Callable[[int], ModelState] | None = None) -> DreamVectorEnv:
-        """Dreams side by side that show beliefs, for algorithms of others.
+        """Dreams side by side whose observations are beliefs, for external algorithms.
 
-        begin: the beliefs that they begin with.
+        begin: draws the beliefs that they begin with.
         """
         return DreamVectorEnv(
             self.dream(),
@@ -137,7 +137,7 @@ class Components:
         return self.believer(self.acting)
 
     def believer(self, policy: Policy) -> BeliefAgent:
-        """An agent that acts by `policy` on what the model believes."""
+        """The agent that acts by `policy` on the model's beliefs."""
         return BeliefAgent(self.model, policy, self.reads)
 
     def _foreign_agent(self) -> Agent:
@@ -175,7 +175,7 @@ class Components:
 
 
 def learner_for(model: WorldModel, config: LearningConfig, segments: Segments) -> Learner:
-    """What learns the world model.
+    """The learner of the world model.
 
     segments: the updates within which the learning rate falls, each time that learning goes on.
     """
@@ -193,12 +193,12 @@ def learner_for(model: WorldModel, config: LearningConfig, segments: Segments) -
 
 
 def falling(rate: float, segments: Segments) -> Schedule:
-    """A rate that falls along a cosine, in each segment of a training."""
+    """A learning rate that falls along a cosine, in each segment of a training."""
     return in_segments(lambda length: cosine(rate, LAST_RATE * rate, length), segments)
 
 
 def optimizer_for(components: Components, replay: Replay, segments: Segments) -> PolicyOptimizer:
-    """What makes the policy better, in dreams that begin with what was recorded.
+    """The optimizer of the policy, in dreams that begin with recorded rows.
 
     segments: the rollouts within which rates fall, each time that learning goes on.
     """

@@ -26,7 +26,7 @@ class ImageConfig:
     vae_width: int = 8
     """Channels at the highest resolution."""
     vae_likelihood: Literal["mse", "discretised-logistic"] = "mse"
-    """Of pixels (frozen): a Gaussian of fixed scale, or a mass over the 256 levels."""
+    """Likelihood of pixels (frozen): a Gaussian of fixed scale, or a mass over the 256 levels."""
     vae_std: float = 0.1
     """Scale of mse, as a share of the full brightness."""
     vae_kl_weight: float = 0.02
@@ -40,7 +40,7 @@ class ImageConfig:
     vae_batch_size: int = 64
     """Images of an update."""
     vae_learning_rate: float = 0.002
-    """Adam's, at first; it falls along a cosine."""
+    """Initial learning rate of Adam; it falls along a cosine."""
 
     def __post_init__(self) -> None:
         positive(self, "vae_latent", "vae_hidden", "vae_width", "vae_std")
@@ -60,8 +60,8 @@ class ModelConfig:
     """The sequence core, by its name in `worldmodel.CORES`. auto: rnn, but rssm for images that
     are learned jointly."""
     hidden_size: int = 16
-    """Units of the recurrence. Few of them learn a world that shows nearly all; a world with much
-    to be remembered wants more."""
+    """Units of the recurrence. Few of them learn a fully observed world; a partially observed one
+    wants more."""
     decoder_hidden: int = 128
     """Units of the decoder, which reads the recurrence and the latent."""
     latent: int = 16
@@ -71,16 +71,17 @@ class ModelConfig:
     smoothing: bool = False
     """Let the posterior read later rows, too (srnn and independent only)."""
     recurrence: RecurrenceName = "skip-gru"
-    """Of the core, by its name in `worldmodel.RECURRENCES`; "default": the core's own. skip-gru:
-    the decoder reads the recurrence's input, too, and begins with the previous observation."""
+    """Recurrence of the core, by its name in `worldmodel.RECURRENCES`, or default: its own.
+    skip-gru: the decoder reads the recurrence's input, too, and begins with the previous
+    observation."""
     layers: int = 1
-    """Of the recurrence."""
+    """Layers of the recurrence."""
     history: int = 1
     """Observations in the context; some replace a memory."""
     rewards: Literal["auto", "density"] = "auto"
-    """auto: a probability of each value, if there are few of them in the first collection."""
+    """Likelihood of rewards. auto: a mass over their values, if the first collection has few."""
     minimum_std: float = 0.01
-    """Of a number's density, relative to how far the number varied in the first collection."""
+    """Minimum of a number's standard deviation, relative to its spread in the first collection."""
 
     def __post_init__(self) -> None:
         positive(self, "hidden_size", "decoder_hidden", "latent", "layers", "history")
@@ -104,7 +105,7 @@ class CollectConfig:
     collect_steps: int = 250
     """Steps of the policy in each round after that."""
     policy_weight: float = 1.0
-    """How often a row of the policy is learned from, relative to a random one."""
+    """Sampling weight of a row of the policy, relative to a random one."""
 
     def __post_init__(self) -> None:
         positive(self, "prefill", "collect_steps", "policy_weight")
@@ -116,7 +117,7 @@ class LearningConfig:
     """Learning of the world model."""
 
     objective: ObjectiveName = "elbo"
-    """By its name in `worldmodel.OBJECTIVES`."""
+    """Objective, by its name in `worldmodel.OBJECTIVES`."""
     num_particles: int = 1
     """Draws of each window's latents."""
     first_updates: int = 600
@@ -132,9 +133,9 @@ class LearningConfig:
     burn_in: int = 1
     """Rows of a window that begins late that are not scored: their past is unknown."""
     learning_rate: float = 0.003
-    """Adam's, at first; it falls along a cosine to a tenth."""
+    """Initial learning rate of Adam; it falls along a cosine to a tenth."""
     weight_decay: float = 0.0
-    """Adam's, decoupled."""
+    """Decoupled weight decay of Adam."""
     clip_norm: float = 1.0
     """Norm that the gradient is clipped to."""
     dropout: float = 0.0
@@ -150,12 +151,12 @@ class LearningConfig:
     kl_delay: int = 0
     """Updates before the first cycle, with a weight of 0."""
     free_nats: float = 0.0
-    """A row's KL divergence below this is not made smaller."""
+    """KL divergence of a row, in nats, below which it is not made smaller."""
     kl_balance: float | None = None
     """The share of the KL divergence's gradient that moves the prior; by default the true
     gradient."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of large products while learning; weights and recurrent states are float32 anyway."""
+    """Precision of large products while learning; weights and recurrent states stay float32."""
     compile: bool = False
     """Compile the core's steps first, which takes a minute (rssm and vrnn gain by it)."""
 
@@ -189,7 +190,7 @@ class PolicyConfig:
     """own, or an algorithm of stable-baselines3, unchanged: sb3:PPO, sb3:A2C, sb3:DQN, sb3:SAC,
     sb3:RecurrentPPO (of sb3-contrib)."""
     agent_arguments: str = "{}"
-    """Of that algorithm's own constructor, as JSON, instead of those chosen here (sb3 only)."""
+    """Arguments of that algorithm's constructor, as JSON, over those chosen here (sb3 only)."""
     method: Annotated[str, NameOf("worldmodel.agents:METHODS", ("auto",))] = "auto"
     """Our own agent's gradient, by its name in `worldmodel.agents.METHODS`. actor-critic: the
     score function of the chosen actions; all-actions: each action is tried in a fork of the dream;
@@ -214,9 +215,9 @@ class PolicyConfig:
     policy_hidden: int = 128
     """Units of the policy's and of the critic's layers."""
     policy_learning_rate: float = 0.001
-    """Adam's, at first; it falls along a cosine to a tenth."""
+    """Initial learning rate of Adam; it falls along a cosine to a tenth."""
     discount: float = 0.99
-    """Of rewards, a step."""
+    """Discount of rewards, a step."""
     gae_lambda: float | None = None
     """lambda of the returns (not DQN, SAC). By default 0.97, or 0.95 for the gradient through the
     dream."""
@@ -225,7 +226,7 @@ class PolicyConfig:
     entropy: float = 0.003
     """Weight of the entropy bonus, at first (not DQN, SAC)."""
     final_entropy: float = 1.0
-    """That weight at the end, as a share of the first; it falls exponentially."""
+    """Weight of the bonus at the end, as a share of the first; it falls exponentially."""
     normalise_returns: bool = True
     """Divide returns by the range from their 5th to their 95th percentile (Hafner et al. 2023, eq.
     12), so that one entropy weight does for rewards of any scale."""
@@ -251,7 +252,7 @@ class PolicyConfig:
         return None if self.agent == "own" else self.agent.removeprefix("sb3:")
 
     def rollouts(self, are_numbers: bool) -> Rollouts:
-        """How rollouts are made for actions that are numbers, or for others."""
+        """The options of rollouts for actions that are numbers, or for others."""
         method = self.method
         if method == "auto":
             is_ours = self.algorithm is None
@@ -275,7 +276,7 @@ class AgentConfig:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     images: ImageConfig = field(default_factory=ImageConfig)
     seed: int = 0
-    """Of everything that is random."""
+    """Seed of everything that is random."""
 
     def __post_init__(self) -> None:
         not_negative(self, "seed")

@@ -1,4 +1,4 @@
-"""A person at the controls: a keyboard is an agent too."""
+"""A person at the controls: a keyboard as an agent."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from worldmodel.distributions import Deterministic
 class Human(AgentWrapper):
     """The mind of another agent, with the policy of a keyboard: the key that was pressed last.
 
-    The mind thinks along without a say; what it believes can be shown to the person who plays.
+    The mind has no influence on actions; its beliefs can be drawn for the person who plays.
     """
 
     def __init__(self, agent: Agent, action_space: spaces.Space):
@@ -25,7 +25,7 @@ class Human(AgentWrapper):
         self.key = self.actions.encode(self.actions.decode(nothing))  # [A], until one is pressed
 
     def press(self, action: Any) -> None:
-        """From now on the policy is `action`, a value of the action space."""
+        """Sets the policy's action, a value of the action space, until the next call."""
         self.key = self.actions.encode(torch.as_tensor(np.asarray(action)))
 
     def policy(self, thought: Tensor) -> Distribution:

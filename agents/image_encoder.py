@@ -60,13 +60,13 @@ class EncodedAgent(AgentWrapper):
 
 
 def is_encoded(observation_space: spaces.Space, config: ImageConfig) -> bool:
-    """Whether the world model reads codes: the observation is one image, not learned jointly."""
+    """True if the world model reads codes: the observation is one image, not learned jointly."""
     is_one = isinstance(observation_space, spaces.Box) and is_image(observation_space)
     return config.vae == "frozen" and is_one
 
 
 def image_encoder_for(space: spaces.Box, config: ImageConfig) -> WorldModel:
-    """A VAE that has learned nothing yet."""
+    """An untrained VAE for images of `space`."""
     model = autoencoder_for(
         space.shape,
         config.vae_likelihood,
@@ -87,7 +87,7 @@ def joint_options(space: spaces.Space, config: ImageConfig) -> dict[str, Any]:
     """The options of `model_for` for images that the world model learns itself, by key path.
 
     An image that is the whole observation reaches the state through latents alone, and reward and
-    end do not depend on it: so nobody reads the images that a dream could draw.
+    end do not depend on it: so the images that a dream could draw are never read.
     """
     images: dict[str, Any] = {p: part for p, part in by_path(space).items() if is_image(part)}
     hidden, width = config.vae_hidden, config.vae_width
@@ -106,9 +106,9 @@ def _head_of(image: spaces.Space) -> str:
 
 
 def explain(space: spaces.Space, config: ImageConfig, reads: Reads) -> str:
-    """A sentence on how images are encoded; empty where there are none.
+    """A sentence on the encoding of images; empty where there are none.
 
-    reads: what of the model's state the policy acts on.
+    reads: the part of the model's state that the policy acts on.
     """
     if is_encoded(space, config):
         return (
@@ -149,7 +149,7 @@ def encoded(recorded: EpisodeSource, image_encoder: WorldModel, since: int = 0) 
 
 
 def encoded_store(recorded: EpisodeSource, image_encoder: WorldModel) -> MemoryStore:
-    """All that was recorded, as codes."""
+    """The store of all recorded episodes, as codes."""
     store = MemoryStore()
     if len(recorded):
         store.add(encoded(recorded, image_encoder))
@@ -173,7 +173,7 @@ class RecordedImages(Images):
 
 
 class ImageEncoderTraining:
-    """An image encoder that learns, from all that was recorded until now."""
+    """The training of an image encoder on all images recorded so far."""
 
     def __init__(
         self, image_encoder: WorldModel, recorded: EpisodeSource, config: ImageConfig, seed: int
@@ -190,7 +190,7 @@ class ImageEncoderTraining:
         )
 
     def update(self) -> Metrics:
-        """One step; nats an image."""
+        """Makes one update; the metrics are nats an image."""
         return self.learner.update([as_recordings(next(self.batches))])
 
     def finish(self) -> int:

@@ -1,4 +1,4 @@
-"""Dreams that go on from what was believed of recorded rows."""
+"""Dreams that go on from beliefs about recorded rows."""
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +45,7 @@ class Imagination:
 
     @torch.no_grad()
     def begin(self) -> GenState:
-        """All dreams begin, at different distances from their horizon."""
+        """Begins all dreams, at different distances from their horizon."""
         if self.replay is None:
             return self.core.initial_state(self.batch_size)
         state = self._fresh(self.replay)
@@ -54,7 +54,7 @@ class Imagination:
 
     @torch.no_grad()
     def go_on(self, state: GenState) -> GenState:
-        """The dreams that are not over, and new ones for those that are."""
+        """The dreams that are not over, and new ones in place of the others."""
         over = state.world.ended
         if self.replay is None or not over.any():
             return state
@@ -74,7 +74,7 @@ class Imagination:
 def recorded_beliefs(
     model: WorldModel, replay: Replay, number: int, window: int, from_start: float
 ) -> ModelState:
-    """What `model` believes after recorded rows that did not end an episode, leaves [number, ...].
+    """Beliefs of `model` after recorded rows that did not end an episode, leaves [number, ...].
 
     window, from_start: of the windows that beliefs are inferred from (see `Replay.sample`).
     """
@@ -92,5 +92,5 @@ def recorded_beliefs(
 
 
 def parameters_of(*modules: nn.Module) -> list[nn.Parameter]:
-    """All parameters of some modules."""
+    """The parameters of some modules, all together."""
     return [parameter for module in modules for parameter in module.parameters()]

@@ -1,14 +1,14 @@
-"""Policy gradients: REINFORCE, actor-critic, and every action tried, in whatever world is given.
+"""Policy gradients: REINFORCE, actor-critic, all actions and pathwise, in any world.
 
 The gradient of the expected return is the mean over rows of
 
     sum_a  grad pi(a | thought)  Q(thought, a)             (Sutton et al. 2000, theorem 1)
 
-A world that cannot be rewound shows the consequences of one action only; there the sum is
+A world that cannot be rewound gives the consequences of one action only; there the sum is
 estimated by the score function, grad log pi(a) (R - V): `ActorCritic`. A dream can be forked:
 every action is tried from where the game stands, and the sum is taken as it is written:
 `AllActions`. A dream can be differentiated, too: `PathwiseGradient` follows the return back
-through what the model says. All follow the same two steps, over and over:
+through the model's predictions. All follow the same two steps, over and over:
 
     rollout, state = objective.roll(state)        the agent lives in its GenCore
     trainer.update(rollout)                       one or more steps uphill
@@ -80,7 +80,7 @@ def lambda_returns(rows: Row, values: Tensor, discount: float, lambda_: float) -
         R_t = r_t + discount (1 - terminated_t) ((1 - lambda) V_t + lambda R_{t+1})
 
     with `values[t]` [T, B] the value after row t. At a truncation, where the next row is a first
-    row, and after the last row R_{t+1} is V_t. The entries of first rows, whose action was void,
+    row, and after the last row R_{t+1} is V_t. The entries of first rows, which have no action,
     hold nothing of use.
     """
     returns = []
@@ -95,7 +95,7 @@ def lambda_returns(rows: Row, values: Tensor, discount: float, lambda_: float) -
 
 
 class Rollout(NamedTuple):
-    """The rows whose action had consequences, N of them, in no order that matters."""
+    """The rows whose action had consequences, N of them, in any order."""
 
     thought: Tensor  # [N, F], from which the action was chosen
     action: Tensor  # [N, A], its code
@@ -105,7 +105,7 @@ class Rollout(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """How far returns lie apart, over the updates so far."""
+    """The spread of returns, averaged over the updates so far."""
 
     total: Tensor  # scalar, of the ranges from the 5th to the 95th percentile, decaying
     weight: Tensor  # scalar, of those ranges
@@ -115,7 +115,7 @@ class Spread(NamedTuple):
         return cls(torch.zeros(()), torch.zeros(()))
 
     def after(self, returns: Tensor) -> "Spread":
-        """With the returns [N] of one more rollout."""
+        """The spread updated by the returns [N] of one more rollout."""
         low, high = torch.quantile(
             returns[:MANY].float(), returns.new_tensor([0.05, 0.95]).float()
         )
@@ -144,7 +144,7 @@ class PolicyGradient(ABC):
     ):
         """length: rows a rollout; entropy: the weight of the bonus, in units of returns a nat.
 
-        unit: where it is given, the unit of returns is how far they lie apart (Hafner et al. 2023,
+        unit: if given, the unit of returns is their spread (Hafner et al. 2023,
         https://arxiv.org/abs/2301.04104, eq. 12), or this, if that is larger: one weight of the
         bonus then does for rewards of any scale.
         """
@@ -157,24 +157,24 @@ class PolicyGradient(ABC):
         self.unit = unit
 
     def initial_state(self) -> Spread | tuple[()]:
-        """The spread of returns, where gains are divided by it, is carried along."""
+        """The spread of returns, where gains are divided by it; else nothing."""
         return () if self.unit is None else Spread.none()
 
     def start(self) -> GenState:
-        """Where the first rollout begins."""
+        """The games before the first rollout."""
         return self.gen_core.initial_state(self.batch_size)
 
     @abstractmethod
     def roll(self, state: GenState) -> tuple[Rollout, GenState]:
-        """`length` rows of `batch_size` games from where they stand, without gradients."""
+        """Plays `length` rows of `batch_size` games from their state, without gradients."""
 
     @abstractmethod
     def gain(self, rollout: Rollout, policy: Any, value: Tensor) -> Tensor:
-        """What the policy climbs, [N]."""
+        """The objective that the policy maximises, [N]."""
 
     @abstractmethod
     def target(self, rollout: Rollout, policy: Any) -> Tensor:
-        """What the critic learns, [N]."""
+        """The regression target of the critic, [N]."""
 
     def __call__(self, batch: Rollout, state: Any, step: int) -> tuple[Tensor, Metrics, Any]:
         policy = self.gen_core.agent.policy(batch.thought)
@@ -236,7 +236,7 @@ class ActorCritic(PolicyGradient):
         for _ in range(self.length):
             (row, thought), state = self.gen_core.step(state)
             thoughts.append(thought)
-            rows.append(row._replace(observation=row.reward[:, None][:, :0]))  # nobody reads it
+            rows.append(row._replace(observation=row.reward[:, None][:, :0]))  # never read
         over_time, row = torch.stack(thoughts), nested.stack(rows)
         values = self.value(over_time[1:])
         returns = lambda_returns(row, values, self.discount, self.lambda_)
@@ -257,8 +257,8 @@ class PathwiseGradient(ActorCritic):
     """The gradient of lambda returns through the dream itself: observations, rewards and actions
     are reparametrised (Hafner et al. 2020, https://arxiv.org/abs/1912.01603, eq. 7).
 
-    Actions in numbers have it exactly; those that are chosen among some have it straight through,
-    which is biased. Ends are drawn without: what an action does to their probability is not
+    Actions in numbers have it exactly; discrete ones have it straight through,
+    which is biased. Ends are drawn without: an action's effect on their probability is not
     learned from. A rollout holds its graph, so it serves one update.
     """
 
@@ -289,7 +289,7 @@ class PathwiseGradient(ActorCritic):
 
 @contextmanager
 def frozen(*modules: nn.Module | None) -> Iterator[None]:
-    """What is recorded inside has no gradients for the parameters of these modules."""
+    """Freezes the parameters of these modules: graphs recorded inside give them no gradients."""
     parameters = [p for m in modules if m is not None for p in m.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(False)
@@ -303,7 +303,7 @@ def frozen(*modules: nn.Module | None) -> Iterator[None]:
 class AllActions(PolicyGradient):
     """The policy gradient with nothing sampled but the world: each action tried by a fork.
 
-    The critic learns what the policy expects of the actions tried. Needs a world that can be
+    The critic learns the policy's expectation of the actions tried. Needs a world that can be
     stepped twice from one state (a dream) and actions that can be listed.
     """
 
@@ -370,7 +370,7 @@ def reinforce(
     entropy: Schedule = constant(1e-3),
     unit: float | None = None,
 ) -> ActorCritic:
-    """REINFORCE (Williams 1992): `ActorCritic` with whole returns, whatever `critic` there is."""
+    """REINFORCE (Williams 1992): `ActorCritic` with whole returns; `critic` is ignored."""
     return ActorCritic(gen_core, batch_size, length, None, discount, 1.0, entropy, unit)
 
 

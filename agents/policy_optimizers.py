@@ -1,5 +1,5 @@
-"""How a policy is made better in the dream: by our own policy gradient, or by an algorithm of
-stable-baselines3, which learns as it always does, and takes the dream for its environment."""
+"""Policy optimizers in the dream: our own policy gradient, or an algorithm of stable-baselines3,
+unchanged, with the dream as its environment."""
 
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class PolicyOptimizer(ABC):
-    """Makes a policy better, a rollout in the dream at a time."""
+    """An optimizer of a policy, by one rollout in the dream at a time."""
 
     @abstractmethod
     def begin(self) -> None:
@@ -30,15 +30,15 @@ class PolicyOptimizer(ABC):
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """What the next rollout depends on, for `torch.save`; the policy's weights are not."""
+        """The state that the next rollout depends on besides the policy, for `torch.save`."""
 
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from there."""
+        """Resumes from `state`."""
 
 
 class GradientOptimizer(PolicyOptimizer):
-    """Our own objective, in dreams that go on from one rollout to the next."""
+    """A policy optimizer by our own objective, in dreams that go on between rollouts."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class GradientOptimizer(PolicyOptimizer):
 
     @torch.no_grad()
     def _average(self) -> None:
-        """What acts in reality follows what is learned, and wavers less."""
+        """Updates the average of the policy's weights, which acts in reality."""
         updates = self.trainer.updates
         kept = min(self.ema_decay, updates / (10 + updates))
         pairs = zip(self.acting.parameters(), self.learning.parameters(), strict=True)
@@ -89,9 +89,9 @@ class GradientOptimizer(PolicyOptimizer):
 
 
 class SB3Optimizer(PolicyOptimizer):
-    """An algorithm of stable-baselines3, which is called again and again.
+    """A policy optimizer by an algorithm of stable-baselines3, which is called repeatedly.
 
-    PPO, A2C and RecurrentPPO go on to the last bit after an interruption, games and all. DQN and
+    PPO, A2C and RecurrentPPO resume to the last bit after an interruption, games and all. DQN and
     SAC, whose replay is not kept, refill it from the dream: they go on from the same weights,
     optimizers and games, to other numbers.
     """
@@ -130,5 +130,5 @@ class SB3Optimizer(PolicyOptimizer):
 
 
 def _draw_seed() -> int:
-    """From torch's generator, which checkpoints hold."""
+    """Draws a seed from torch's generator, which checkpoints hold."""
     return int(torch.randint(2**31 - 1, ()))

@@ -1,6 +1,6 @@
 """Algorithms of stable-baselines3, unchanged: they learn in a dream and act in every world.
 
-`Games` is a vector of dreams as they see it, `Head` what they learnt, as the policy of an `Agent`.
+`Games` is a vector of dreams as a `VecEnv`, `Head` their learnt policy, as that of an `Agent`.
 They are imported with this module, which takes two seconds: import it where it is needed.
 """
 
@@ -42,8 +42,8 @@ COUNTS = ("num_timesteps", "_n_updates", "_n_calls", "_episode_num")
 
 
 class Games(VecEnv):
-    """A Gymnasium vector environment, which restarts its games in the same step, as
-    stable-baselines3 sees it."""
+    """A Gymnasium vector environment, which restarts its games in the same step, as a
+    `VecEnv` of stable-baselines3."""
 
     def __init__(self, games: VectorEnv, reward_unit: float = 1.0):
         """reward_unit: what rewards are divided by, for algorithms that want them near one."""
@@ -67,8 +67,8 @@ class Games(VecEnv):
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Where an episode ends the observation is the next one's first, and the last one is the
-        information's `terminal_observation`; `TimeLimit.truncated` asks for bootstrapping."""
+        """Steps all games. At an end the observation is the next episode's first, and the last one
+        is in `terminal_observation` of info; `TimeLimit.truncated` requests bootstrapping."""
         observation, reward, terminated, truncated, info = self.games.step(self._actions)
         ended = terminated | truncated
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
@@ -108,7 +108,7 @@ class Clipped(td.Distribution):
 
     @property
     def mode(self) -> Tensor:
-        """The mean, clipped: what the algorithms do deterministically."""
+        """The clipped mean: the algorithms' deterministic action."""
         return self.normal.mean.clamp(-1, 1)
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
@@ -123,7 +123,7 @@ def _of_actor(algorithm: Any, thought: Tensor) -> Parameters:
 
 
 def _of_remembering_actor(algorithm: Any, thought: Tensor) -> Parameters:
-    """thought: what the memory gives, see `Remembering`."""
+    """thought: the output of the memory, see `Remembering`."""
     policy = algorithm.policy
     latent = policy.mlp_extractor.forward_actor(thought)
     return _as_codes(algorithm, policy._get_action_dist_from_latent(latent).distribution)
@@ -143,7 +143,7 @@ def _as_codes(algorithm: Any, actor: Any) -> Parameters:
 
 
 def _of_values(algorithm: Any, thought: Tensor) -> Parameters:
-    """The best action, or one at random with the algorithm's probability of exploring."""
+    """The epsilon-greedy policy: the best action, or a random one at the exploration rate."""
     best = algorithm.policy.q_net(thought).argmax(-1)
     number, chance = int(algorithm.action_space.n), algorithm.exploration_rate
     probs = (1 - chance) * F.one_hot(best, number) + chance / number
@@ -156,7 +156,7 @@ def _of_squashed_actor(algorithm: Any, thought: Tensor) -> Parameters:
 
 
 class Kind(NamedTuple):
-    """An algorithm: where it is, what it is asked to learn, and for which actions."""
+    """An algorithm: its module, policy class, action spaces, and a reader of its policy."""
 
     module: str
     policy: str
@@ -217,7 +217,7 @@ class Rewards(BaseCallback):
 
 
 class Learner:
-    """An algorithm, by name, that learns in whatever games it is given, a while at a time."""
+    """An algorithm, by name, that learns in the games it is given, some steps at a time."""
 
     def __init__(
         self, name: str, games: VectorEnv, options: Mapping[str, Any], reward_unit: float = 1.0
@@ -234,11 +234,11 @@ class Learner:
 
     @property
     def has_begun(self) -> bool:
-        """Whether it is in the midst of games."""
+        """True if it is in the midst of games."""
         return self.algorithm._last_obs is not None
 
     def begin(self, games: VectorEnv, seed: int) -> None:
-        """Other games, from their beginning; what it remembers of those before is forgotten."""
+        """Begins other games; the algorithm's state of those before is dropped."""
         seen = Games(games, self.reward_unit)
         self.algorithm.set_env(seen, force_reset=True)
         seen.seed(seed)
@@ -246,8 +246,8 @@ class Learner:
             self.algorithm.replay_buffer.reset()
 
     def learn(self, steps: int, share: float, seed: int) -> dict[str, float]:
-        """Goes on for so many steps, all games together, at this share of its learning rate; what
-        the algorithm reports.
+        """Learns for so many steps, all games together, at this share of its learning rate;
+        returns the algorithm's metrics.
 
         Seeds numpy's own generator, from which it draws its batches.
         """
@@ -263,8 +263,8 @@ class Learner:
         return metrics | {"reward": self.reward_unit * rewards.total / rewards.number}
 
     def state_dict(self) -> dict[str, Any]:
-        """What the next `learn` depends on besides games and the policy's weights, as tensors and
-        numbers: optimizers, what else is learnt, counts, what the games showed last.
+        """The state of `learn` besides games and the policy's weights, as tensors and
+        numbers: optimizers, other learnt values, counts, the games' last observations.
 
         The replay of DQN and SAC is not among it.
         """
@@ -285,7 +285,7 @@ class Learner:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes a `state_dict` back; DQN and SAC keep the replay they have."""
+        """Resumes from a `state_dict`; DQN and SAC keep the replay they have."""
         algorithm = self.algorithm
         algorithm.set_parameters(dict(state["optimizers"]), exact_match=False)
         for name, value in state["others"].items():
@@ -300,7 +300,7 @@ class Learner:
 
 
 def constructor_of(name: str) -> Callable[..., BaseAlgorithm]:
-    """The algorithm's own class."""
+    """The class of the algorithm."""
     module = ALGORITHMS[name].module
     try:
         return cast(Callable[..., BaseAlgorithm], getattr(import_module(module), name))
@@ -312,7 +312,7 @@ def constructor_of(name: str) -> Callable[..., BaseAlgorithm]:
 
 
 class Head(DistModule):
-    """What an algorithm has learnt so far: thought [*, F] -> a distribution over action codes."""
+    """The learnt policy of an algorithm: thought [*, F] -> a distribution over action codes."""
 
     def __init__(self, algorithm: BaseAlgorithm):
         super().__init__()
@@ -341,9 +341,9 @@ class Remembered(NamedTuple):
 
 
 class Remembering(AgentWrapper):
-    """Another agent's thoughts, gone through the memory of a RecurrentPPO.
+    """An agent whose thoughts pass through the memory of a RecurrentPPO.
 
-    A thought is what that memory gives, which the algorithm's `Head` reads.
+    A thought is the output of that memory, which the algorithm's `Head` reads.
     """
 
     def __init__(self, agent: Agent, head: Head):
@@ -370,5 +370,5 @@ class Remembering(AgentWrapper):
 
 
 def is_remembering(head: Head) -> bool:
-    """Whether its algorithm has a memory of its own, so that the agent is `Remembering`."""
+    """True if its algorithm has a memory of its own, so that the agent is `Remembering`."""
     return hasattr(head.policy, "lstm_actor")

@@ -1,7 +1,7 @@
 """The training of a world-model agent: collect, learn a world model, train a policy in its dream.
 
 Rounds of up to five stages: collect (at random first, then by the policy so far), encode (a VAE of
-images, where these are what is observed), learn (the world model, from all that was collected),
+images, where these are observed), learn (the world model, from all that was collected),
 improve (the policy, in the dream alone), evaluate (real episodes, for the learning curve).
 """
 
@@ -59,7 +59,7 @@ LONGEST = 27_000  # steps; no game of Atari is longer
 
 
 class World(NamedTuple):
-    """What an agent learns from: a real environment, recorded episodes, or both."""
+    """The sources that an agent learns from: a real environment, recorded episodes, or both."""
 
     observation_space: spaces.Space
     action_space: spaces.Space
@@ -68,7 +68,7 @@ class World(NamedTuple):
     workers: int = 0  # processes that share them
     is_recorded: bool = False  # learned from recorded episodes, instead of playing
     data: EpisodeSource | None = None  # these, until they have been read
-    chosen: np.ndarray | None = None  # those of them that are learned from; None: all
+    chosen: np.ndarray | None = None  # indices of those to learn from; None: all
 
     def environment(
         self,
@@ -109,13 +109,13 @@ class World(NamedTuple):
         return stats
 
     def side_by_side(self, wanted: int) -> int:
-        """As many copies as are wanted and can be made."""
+        """The number of copies: `wanted`, or as many as can be made."""
         most = None if self.source is None else self.source.most_copies
         return wanted if most is None else min(wanted, most)
 
 
 class AgentTraining(Job):
-    """The training of an agent, which can be gone on with for more steps."""
+    """The training of an agent, which can be extended by more steps."""
 
     titles: ClassVar[Mapping[str, Title]] = {
         "collect": Title("playing", "phase"),
@@ -135,7 +135,7 @@ class AgentTraining(Job):
         say: Callable[[str], None] = lambda text: None,
     ):
         """store: where episodes are kept; curve_episodes: real episodes after each round, for the
-        learning curve, 0: none; say: told of what a person may want to know."""
+        learning curve, 0: none; say: called with sentences on the progress."""
         super().__init__(config.seed)
         self.config = config
         self.world = world
@@ -156,7 +156,7 @@ class AgentTraining(Job):
         self._encoding: ImageEncoderTraining | None = None  # while the image encoder learns
 
     def extend(self, steps: int) -> None:
-        """Plans the collection of `steps` more steps, and what is learned from them.
+        """Plans the collection of `steps` more steps, and learning from them.
 
         Stages that are left from before come first.
         """
@@ -170,7 +170,7 @@ class AgentTraining(Job):
             segments.append((sum(units[:begun]), sum(units[begun:])))
 
     def cut(self) -> None:
-        """Ends the current stage where it stands, and forgets those after it."""
+        """Ends the current stage early, and drops those after it."""
         kept = self.stages[: self.stage]
         if self.done:
             kept.append(self.stages[self.stage]._replace(units=self.done))
@@ -273,7 +273,7 @@ class AgentTraining(Job):
         return metrics
 
     def _read(self, stage: Stage) -> Metrics:
-        """Recorded episodes become the agent's own, so that it can go on without their files."""
+        """Copies recorded episodes into the agent's own store, so that their files can go."""
         data = self.world.data
         if data is None:
             raise ValueError(
@@ -315,15 +315,15 @@ class AgentTraining(Job):
         }
 
     def play_greedily(self, episodes: int, seed: int) -> EpisodeStats:
-        """Whole episodes of the greedy agent in the real environment."""
+        """Plays whole episodes of the greedy agent in the real environment."""
         return self.world.play(Greedy(cast(Components, self.components).player), episodes, seed)
 
     def _seeds(self, place: int) -> np.random.SeedSequence:
-        """Of the replay (0), of the image encoder (1), of each round's collection (2 and on)."""
+        """Seeds of the replay (0), of the image encoder (1), of each collection (2 and on)."""
         return np.random.SeedSequence(self.config.seed, spawn_key=(place,))
 
     def _play(self, agent: Agent, stage: Stage, weight: float) -> Metrics:
-        """A round's collection, in environments of its own, stored as episodes end."""
+        """Collects a round's steps, in environments of its own, stored as episodes end."""
         steps = self._collections[stage.round]
         seed = int(self._seeds(2 + stage.round).generate_state(1)[0])
         copies = self.world.side_by_side(min(self.world.num_envs, steps))
@@ -342,7 +342,7 @@ class AgentTraining(Job):
         }
 
     def _newest(self, episodes: int) -> np.ndarray:
-        """The places of the episodes that came last."""
+        """The indices of the newest episodes."""
         return np.arange(max(0, len(self.store) - episodes), len(self.store))
 
     def _statistics(self) -> Statistics:
@@ -364,7 +364,7 @@ class AgentTraining(Job):
                 raise InvalidValueError(f"{error} (--rewards density)") from error
 
     def _standardise(self) -> None:
-        """Sets the scales of numbers and their bounds, by what was recorded."""
+        """Sets the scales of numbers and their bounds, by recorded data."""
         model = cast(Components, self.components).model
         first = self.replay.episodes.typical()
         values = {"observation": first.columns["observation"], "reward": first.rewards}
@@ -373,7 +373,7 @@ class AgentTraining(Job):
             self._meet(part)
 
     def _build(self, statistics: Statistics) -> None:
-        """Makes everything that learns, with new weights."""
+        """Makes all learned components, with new weights."""
         torch.manual_seed(self.config.seed)
         self.statistics = statistics
         world = self.world
@@ -388,7 +388,7 @@ class AgentTraining(Job):
         self.optimizer = optimizer_for(self.components, self.replay, self._rollouts)
 
     def _learned_from(self) -> EpisodeStore:
-        """All that was recorded, as the model reads it."""
+        """The store of all recorded episodes, as the model reads it."""
         encoder = cast(Components, self.components).image_encoder
         return self.store if encoder is None else encoded_store(self.store, encoder)
 

@@ -10,10 +10,10 @@ from worldmodel import Agent, ModelState, Row, action_codec
 
 
 class Uniform(Agent):
-    """Knows nothing; with `persistence` it remembers its last action (else thoughts have size 0).
+    """Acts at random; with `persistence` it remembers its last action (else thoughts have size 0).
 
-    A world that has to be swung or steered for a while before it shows anything new is hardly
-    explored by actions that cancel each other out: a pendulum hanging down, for one.
+    A world that has to be swung or steered for a while before its observations change much is
+    hardly explored by actions that cancel each other out: a pendulum hanging down, for one.
     """
 
     def __init__(self, action_space: spaces.Space, persistence: float = 0.0):
@@ -28,7 +28,7 @@ class Uniform(Agent):
         return ()
 
     def step(self, row: Row, state: Any, shared: ModelState | None = None) -> tuple[Tensor, Any]:
-        """The thought is the action that led to the row, and whether there was one."""
+        """Takes in a row; the thought is the action that led to it, and whether there was one."""
         acted = (~row.first).to(row.action.dtype)[:, None]
         return torch.cat([row.action, acted], -1)[:, : self.thought_size], state
 

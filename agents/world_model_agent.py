@@ -59,7 +59,7 @@ Environment = str | gymnasium.Env | Callable[[], gymnasium.Env]
 
 
 class Progress(NamedTuple):
-    """What a callback is told after each unit of learning."""
+    """The progress of learning, for a callback, after each unit."""
 
     agent: "WorldModelAgent"
     stage: str  # collect, read, encode, learn, improve or evaluate
@@ -116,8 +116,8 @@ class WorldModelAgent:
         config: all options; options: single ones by name, such as core="rssm", hidden_size=64 (see
             `AgentConfig` and its groups; `worldmodel train control --help` lists them, too).
         folder: of a run that is to be written: metrics.jsonl, checkpoints, episodes.
-        data: recorded episodes to learn from instead of playing; `total_timesteps` then tells how
-            much is learned, as if so many steps had been played.
+        data: recorded episodes to learn from instead of playing; `total_timesteps` then sets the
+        amount of learning, as if so many steps had been played.
         num_envs, workers: copies of the environment that are played side by side while collecting,
             and processes that share them (not where `env` is an environment).
         observation_space, action_space: of `data`, where there is no `env`.
@@ -169,7 +169,7 @@ class WorldModelAgent:
 
     @property
     def has_learned(self) -> bool:
-        """Whether there is a model; before, `predict` acts at random."""
+        """True once there is a model; before, `predict` acts at random."""
         return self.training.components is not None
 
     @property
@@ -294,7 +294,7 @@ class WorldModelAgent:
     def evaluate(
         self, episodes: int = 100, deterministic: bool = True, seed: int | None = None
     ) -> EpisodeStats:
-        """Plays whole episodes in the real environment, whose returns, lengths and ends it gives.
+        """Plays whole episodes in the real environment; returns their returns, lengths and ends.
 
         deterministic: acts by the mode of the policy.
         """
@@ -324,7 +324,7 @@ class WorldModelAgent:
 
     @classmethod
     def load(cls, path: str | Path, env: Environment | None = None) -> "WorldModelAgent":
-        """An agent that was saved, or a run of `worldmodel train control` or `toy-game`.
+        """Loads a saved agent, or a run of `worldmodel train control` or `toy-game`.
 
         env: the environment, for agents that were not made with an id, or to go on in another one.
         Without it, the saved id is made when an environment is first needed.
@@ -346,7 +346,7 @@ class WorldModelAgent:
 
 
 class _Callbacks(Watcher):
-    """Tells a user's callbacks how far learning has come."""
+    """Reports the progress of learning to a user's callbacks."""
 
     def __init__(self, agent: WorldModelAgent, callbacks: Sequence[Callback]):
         self.agent = agent
@@ -366,7 +366,7 @@ def _row(agent: Agent, observation: Any, first: Tensor, state: PredictState) -> 
 
 
 def _is_one(observation: Any, space: spaces.Space) -> bool:
-    """Whether an observation is one of `space`, and not several side by side.
+    """True if an observation is one of `space`, and not several side by side.
 
     >>> _is_one(np.zeros((5, 3)), spaces.Box(0, 1, (3,)))
     False
@@ -383,7 +383,7 @@ def _world_of(
     action_space: spaces.Space | None,
     data: EpisodeSource | None,
 ) -> World:
-    """What an agent learns from."""
+    """The world of an agent, from the arguments of `WorldModelAgent`."""
     if env is None:
         if data is None or observation_space is None or action_space is None:
             raise ValueError(
@@ -416,8 +416,8 @@ def world_from(
 
 
 def _new_folder(path: Path, config: AgentConfig, world: World) -> RunFolder:
-    """The folder of a new run of an agent. It has as many steps as its first collection; those
-    that it is told to learn from are in its checkpoints."""
+    """The folder of a new run of an agent. Its configured steps are those of the first collection;
+    later ones are in its checkpoints."""
     source = world.source
     environment: dict[str, Any] = {"num_envs": world.num_envs, "workers": world.workers}
     if source is not None and isinstance(source.env, str):

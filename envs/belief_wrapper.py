@@ -1,4 +1,4 @@
-"""A real environment, seen through a world model's belief."""
+"""A real environment whose observations are a world model's beliefs."""
 
 from typing import Any, cast
 
@@ -17,8 +17,8 @@ from worldmodel.noise import OwnNoise
 class BeliefWrapper(gymnasium.Wrapper):
     """Observations become the thoughts of a `BeliefAgent` of `model`, float32 [F].
 
-    The same numbers as `DreamEnv(dream, observe="belief")` gives of a dream: what is trained
-    there acts here. So does what is trained with `observe="features"`, given `reads="features"`:
+    The same numbers as `DreamEnv(dream, observe="belief")` gives of a dream: a policy trained
+    there acts here. So does one trained with `observe="features"`, given `reads="features"`:
     the filter's features stand for the generator's.
     """
 

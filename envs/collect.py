@@ -1,4 +1,4 @@
-"""Episodes of a real environment, handed over as they end."""
+"""Collection of episodes in a real environment, yielded as they end."""
 
 from collections.abc import Iterator
 
@@ -38,7 +38,7 @@ def collect(
 
 
 def _play(core: GenCore, ticks: int, state: GenState) -> tuple[Row, Tensor, GenState]:
-    """Rows [T, B, ...], and where their first rows cut an episode off, bool [T, B]."""
+    """Rows [T, B, ...], and a mask of first rows that cut an episode off, bool [T, B]."""
 
     def step(_: int, state: GenState) -> tuple[tuple[Row, Tensor], GenState]:
         (row, _thought), state = core.step(state)

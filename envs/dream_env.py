@@ -36,27 +36,27 @@ def belief_space(size: int) -> spaces.Box:
 
 
 class View(Protocol):
-    """What a person is shown of games, from their rows: a recurrence, and a picture of it."""
+    """A display of games from their rows: a recurrence, and a picture of its state."""
 
-    modes: tuple[str, ...]  # that it can draw in, of `rgb_array` and `ansi`
+    modes: tuple[str, ...]  # supported render modes, of `rgb_array` and `ansi`
 
     def initial_state(self, batch_size: int) -> Any: ...
 
     def step(self, row: Row, state: Any) -> Any:
-        """Takes in a row [B, ...]."""
+        """The state after a row [B, ...]."""
 
     def draw(self, state: Any, mode: str) -> list[Any]:
-        """Every game of a state, leaves [B, ...], as `rgb_array` (uint8 [H, W, 3]) or `ansi`
-        (text)."""
+        """Draws every game of a state, leaves [B, ...], as `rgb_array` (uint8 [H, W, 3]) or
+        `ansi` (text)."""
 
 
 class DreamVectorEnv(VectorEnv):
     """Many dreamt games at once: a GenCore whose actions come from outside.
 
-    Observations are those of the real environment (`observe="raw"`), or what a `BeliefAgent`
-    that reads the model's "belief" or "features" would think after the rows so far, float32 [F].
-    Dreamt numbers are shown clipped to the bounds of their space, which a density does not have,
-    and believed as they were drawn. Rewards and ends are as the model tells them; an episode is
+    Observations are those of the real environment (`observe="raw"`), or the thoughts of a
+    `BeliefAgent` that reads the model's "belief" or "features", float32 [F].
+    Observations are clipped to the bounds of their space, which a density does not have,
+    but enter beliefs as they were drawn. Rewards and ends are the model's; an episode is
     truncated at the dream's horizon. Draws its own noise: the same seed and the same number of
     games give the same dreams, and torch's global generator is left alone.
     """
@@ -76,7 +76,7 @@ class DreamVectorEnv(VectorEnv):
         """view: draws the first game where there is a `render_mode`.
 
         begin: so many model states, leaves [n, ...], that new games go on from; by default a game
-        begins with the model's own first row. What happened to get there is believed, not shown.
+        begins with the model's own first row. Beliefs hold the rows before; no picture does.
         """
         _check(dream, observe, autoreset_mode, render_mode, view, begin)
         self.dream = dream
@@ -97,7 +97,7 @@ class DreamVectorEnv(VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._noise: OwnNoise | None = None
-        self._looking = OwnNoise(0)  # of the view: to look at a dream leaves it as it is
+        self._looking = OwnNoise(0)  # of the view: drawing a dream leaves it as it is
         self._shown: Any = None
         self._games: GenState | None = None
         self._pictured: Any = None
@@ -162,22 +162,22 @@ class DreamVectorEnv(VectorEnv):
 
     @property
     def state(self) -> DreamState:
-        """Where the dreams stand."""
+        """The state of the dreams."""
         return cast(DreamState, cast(GenState, self._games).world)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next `step` depends on, once there was a `reset`."""
+        """Everything that the next `step` depends on, after a `reset`."""
         return {"games": nested.leaves(self._games), "noise": cast(OwnNoise, self._noise).state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from there; what the games showed last has to be remembered elsewhere."""
+        """Resumes from `state`; the last observations have to be kept elsewhere."""
         self._games = nested.fill(self.core.initial_state(self.num_envs), state["games"])
         self._noise = OwnNoise(0)
         self._noise.state = state["noise"]
 
     @torch.no_grad()
     def _advance(self, action: Tensor | None = None) -> Row:
-        """One row of every game, after actions (values of the space), or none."""
+        """Takes one row of every game, after actions (values of the space), or none."""
         games = cast(GenState, self._games)
         if action is None:
             code = torch.zeros(self.num_envs, self.core.actions.size)
@@ -189,8 +189,8 @@ class DreamVectorEnv(VectorEnv):
         return row
 
     def _restart(self, chosen: Tensor, shown: Any = None) -> Any:
-        """Begins new episodes in the `chosen` games; the others stand still, and show what they
-        have `shown`."""
+        """Begins new episodes in the `chosen` games; the others stand still, and keep their
+        observations `shown`."""
         games = cast(GenState, self._games)
         if self.begin is not None:
             self._games = self._begun(chosen)
@@ -204,7 +204,7 @@ class DreamVectorEnv(VectorEnv):
 
     @torch.no_grad()
     def _begun(self, chosen: Tensor) -> GenState:
-        """The games, those `chosen` where `begin` puts them."""
+        """The games after a restart; those `chosen` begin where `begin` puts them."""
         games, agent = cast(GenState, self._games), cast(BeliefAgent, self.core.agent)
         with cast(OwnNoise, self._noise)():
             states = cast(Any, self.begin)(int(chosen.sum()))
@@ -224,7 +224,7 @@ class DreamVectorEnv(VectorEnv):
                 self._pictured = self.view.step(nested.index(row, slice(1)), before)
 
     def _observation(self, row: Row | None, old: Any = None, new: Tensor | None = None) -> Any:
-        """What the games show after a row (None: of beliefs alone); where `old` is given, that
+        """The observations after a row (None: of beliefs alone); where `old` is given, that
         except where `new`."""
         raw = self.observe == "raw"
         value = cast(Row, row).observation if raw else cast(GenState, self._games).thought
@@ -246,7 +246,7 @@ def _check(
     view: View | None,
     begin: Any,
 ) -> None:
-    """Refuses what does not fit together, in a sentence."""
+    """Refuses arguments that do not fit together, with a reason in one sentence."""
     if not isinstance(dream, Dream):
         raise ValueError(
             f"a Dream is expected, got a {type(dream).__name__}; pass Dream(model, horizon, "
@@ -277,7 +277,7 @@ def _check(
 
 
 class DreamEnv(gymnasium.Env):
-    """One dreamt game; see `DreamVectorEnv` for what it shows and draws."""
+    """A single dreamt game; see `DreamVectorEnv` for its observations and noise."""
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}  # noqa: RUF012
 

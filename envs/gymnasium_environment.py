@@ -12,7 +12,7 @@ from worldmodel.envs.observations import as_tensors, check_rewards, check_values
 
 
 class Tick(NamedTuple):
-    """Where a real environment stands; it can only be stepped from its latest tick."""
+    """The state of a real environment, which can only be stepped from its latest tick."""
 
     number: Tensor  # int64 [B], rows so far
     ended: Tensor  # bool [B]; the next row is a first row

@@ -1,4 +1,4 @@
-"""Frozen image encoders: images become the codes of a VAE, and are shown again."""
+"""Frozen image encoders: images become the codes of a VAE, and are decoded for display."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from worldmodel.envs.showing import as_picture
 
 class ImageToCode(VectorObservationWrapper):
     """Observations, images [B, H, W, C], become the posterior means of a VAE, float32 [B, Z],
-    all in one go. A model of the world then models codes, and `pixels` shows what they stand for.
+    all in one go. A world model then models codes, and `pixels` decodes them.
     """
 
     def __init__(self, env: VectorEnv, model: WorldModel):
@@ -40,21 +40,21 @@ class ImageToCode(VectorObservationWrapper):
 
     @property
     def render_mode(self) -> str:
-        """What is rendered are the images that were encoded last."""
+        """The render mode: images decoded from the latest codes."""
         return "rgb_array"
 
     def render(self) -> tuple[np.ndarray, ...]:
-        """The images that the latest codes stand for, uint8 [H, W, 3] each."""
+        """Decodes the latest codes, uint8 [H, W, 3] each."""
         return tuple(as_picture(image) for image in self.images)
 
     def pixels(self, codes: np.ndarray) -> np.ndarray:
-        """Codes [*, Z] -> the likelihood's means, uint8 [*, H, W, C]: to be looked at."""
+        """Codes [*, Z] -> images to display, the likelihood's means, uint8 [*, H, W, C]."""
         return decode_images(self.model, torch.as_tensor(codes)).numpy()
 
 
 class CodeView:
-    """Shows games whose observations are codes: what the latest one stands for, the likelihood's
-    means. A `View` of dreams; nothing else decodes a pixel of them."""
+    """Draws games whose observations are codes: the likelihood's means of the latest one.
+    A `View` of dreams; nothing else decodes a pixel of them."""
 
     modes: tuple[str, ...] = ("rgb_array",)
 

@@ -1,4 +1,4 @@
-"""Any Gymnasium environment, from what a command line can say about it."""
+"""Construction of Gymnasium environments, from the options of a command line."""
 
 import difflib
 import functools
@@ -27,7 +27,7 @@ REGISTERED_BY = {
     "MiniGrid-": ("minigrid", "minigrid"),
     "popgym-": ("popgym", "popgym"),
 }
-"""The module whose import registers the ids that begin so, and the extra that installs it."""
+"""The module whose import registers the ids of each prefix, and the extra that installs it."""
 
 
 def make_environment(
@@ -45,18 +45,18 @@ def make_environment(
     render_mode: str | None = None,
     env_path: str | None = None,
 ) -> gymnasium.Env:
-    """One environment.
+    """Makes one environment.
 
     id: Gymnasium's, or `module:id`; the module registers it, and may lie in the current directory.
     arguments: of the environment's own constructor.
     action_repeat: how often each action is played; rewards are summed.
     time_limit: the environment's own steps (repeated actions count) after which an episode is
         truncated, instead of the limit that it is registered with.
-    hide, hidden_velocities: the numbers that a vector is shown without.
-    keys: of a dictionary of observations, those to be shown; by default all.
+    hide, hidden_velocities: the entries of a vector to leave out.
+    keys: of a dictionary of observations, those to keep; by default all.
     pixels: the rendered image, of so many pixels a side, is the observation.
     resize, grayscale: the images among the observations; `resize` is in pixels a side.
-    env_path: a folder where the module is looked for, too, before the current directory, if there
+    env_path: a folder that the module is searched in, before the current directory, if there
         is such a folder. Importing a module runs its code: name folders that you trust.
     """
     if time_limit is not None and time_limit < 1:
@@ -142,7 +142,7 @@ def _registered(
     time_limit: int | None,
     render_mode: str | None,
 ) -> gymnasium.Env:
-    """What Gymnasium makes of an id, whose module has been imported."""
+    """Makes the environment of an id whose module has been imported."""
     if render_mode is not None:
         arguments["render_mode"] = render_mode
     try:
@@ -158,7 +158,7 @@ def _registered(
 
 
 def _imported(id: str, folder: str | None = None) -> str:
-    """The id without its module, which has been imported."""
+    """Imports the module of an id; returns the id without it."""
     module, _, name = id.rpartition(":")
     if module:
         _import(module, f"the module {module!r} of {id!r}", folder=folder)
@@ -210,7 +210,7 @@ def _import(
 
 
 def _unknown(id: str, name: str) -> str:
-    """That there is no such environment, and which may have been meant."""
+    """A sentence on an unknown environment, with similar names."""
     close = difflib.get_close_matches(name, gymnasium.registry, n=3)
     module = id.rpartition(":")[0]
     guess = f"did you mean {' or '.join(close)}?" if close else "ids look like CartPole-v1."
@@ -221,7 +221,7 @@ def _unknown(id: str, name: str) -> str:
 
 
 def _rendering(id: str, name: str, render_mode: str | None) -> str:
-    """The render mode of environments that are seen as images."""
+    """The render mode of environments whose observations are rendered images."""
     if render_mode not in (None, "rgb_array"):
         raise ValueError(f"pixels need the render mode 'rgb_array', got {render_mode!r}")
     spec = gymnasium.registry.get(name)
@@ -238,13 +238,13 @@ def _rendering(id: str, name: str, render_mode: str | None) -> str:
 
 
 def _without_a_screen() -> None:
-    """Spares pygame the search for a screen where there is none, of which it would complain."""
+    """Sets pygame's dummy video driver where there is no screen, to avoid its warnings."""
     if not {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ):
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 
 def _filtered(env: gymnasium.Env, keys: Sequence[str]) -> gymnasium.Env:
-    """Only these keys of a dictionary of observations."""
+    """Keeps only these keys of a dictionary of observations."""
     space = env.observation_space
     known = list(space) if isinstance(space, spaces.Dict) else []
     unknown = [key for key in keys if key not in known]

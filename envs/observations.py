@@ -12,7 +12,7 @@ from worldmodel.codecs.spaces import parts_of
 
 
 class InvalidValueError(ValueError):
-    """An environment gave what it must not, and no model can take in; one sentence."""
+    """A value from an environment that is invalid, and that no model can read; one sentence."""
 
 
 def check_values(space: spaces.Space, values: Any, path: str = "") -> None:
@@ -26,15 +26,15 @@ def check_values(space: spaces.Space, values: Any, path: str = "") -> None:
         return
     array = np.asarray(values)
     if array.dtype.kind == "f":
-        strange = ~np.isfinite(array)
+        invalid = ~np.isfinite(array)
     else:
         low, high = _bounds(space)
-        strange = (array < low) | (array > high)
-    if strange.any():
+        invalid = (array < low) | (array > high)
+    if invalid.any():
         where = f" under the key {path!r}" if path else ""
         raise InvalidValueError(
-            f"the environment showed {array[strange][0]}{where}, which is no value of its "
-            f"observation space {space}: mend the environment, or its space"
+            f"the environment showed {array[invalid][0]}{where}, which is no value of its "
+            f"observation space {space}: fix the environment, or its space"
         )
 
 
@@ -42,7 +42,7 @@ def check_rewards(rewards: np.ndarray) -> None:
     """Refuses rewards [n] that are no numbers."""
     if not np.isfinite(rewards).all():
         raise InvalidValueError(
-            f"the environment gave the reward {rewards[~np.isfinite(rewards)][0]}: mend it, or "
+            f"the environment gave the reward {rewards[~np.isfinite(rewards)][0]}: fix it, or "
             "wrap it in gymnasium.wrappers.TransformReward"
         )
 
@@ -91,7 +91,7 @@ def as_tensors(observation: Any, dtype: torch.dtype) -> Any:
 
 
 def pick(space: spaces.Space, arrays: Any, game: int) -> Any:
-    """One of n members of `space`: arrays even of a single number, where they are a Box."""
+    """Member `game` of n members of `space`: arrays even of a single number, where a Box."""
     if isinstance(space, spaces.Dict):
         return {key: pick(part, arrays[key], game) for key, part in space.items()}
     if isinstance(space, spaces.Tuple):

@@ -1,8 +1,8 @@
-"""How games are shown to people: pictures of rows, whether they were seen or dreamt.
+"""Rendering of games from rows, real or dreamt.
 
-A dream has no state that an environment could render. It has observations, though, and from
-these a person can be shown the images among them, a renderer that is set to the state that they
-tell of, or their numbers as bars over time.
+A dream has no state that an environment could render, but it has observations. From these come
+pictures: the images among them, a renderer that is set to the state that they describe, or
+their numbers as bars over time.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -46,7 +46,7 @@ POSES: dict[str, Callable[[Any, NDArray[np.floating]], None]] = {
     "MountainCar": _as_it_is,
     "MountainCarContinuous": _as_it_is,
 }
-"""How an environment is set to the state that an observation tells of, by the name (without
+"""The setters of an environment's state from an observation, by the name (without
 version) of its spec: Gymnasium's classic control, as its sources read `state` when they render."""
 
 ACTION_NAMES: dict[str, tuple[str, ...]] = {
@@ -59,14 +59,14 @@ ACTION_NAMES: dict[str, tuple[str, ...]] = {
     "Taxi": ("down", "up", "right", "left", "pick up", "drop"),
     "Blackjack": ("stick", "hit"),
 }
-"""What discrete actions are called, by the name of an environment's spec, as their documentation
-lists them. An environment of one's own says so by a method `get_action_meanings`, as those of
+"""The names of discrete actions, by the name of an environment's spec, as their documentation
+lists them. An environment of one's own names them by a method `get_action_meanings`, as those of
 Atari do."""
 
 
 def action_names(env: gymnasium.Env) -> tuple[str, ...]:
-    """What the actions of an environment are called, in lower case and in their order; () where
-    nobody says.
+    """The names of an environment's actions, in lower case and in their order; () where they
+    are unknown.
 
     >>> action_names(gymnasium.make("CartPole-v1"))
     ('left', 'right')
@@ -78,7 +78,7 @@ def action_names(env: gymnasium.Env) -> tuple[str, ...]:
 
 
 class PoseView:
-    """Shows vectors by the environment's own renderer, set to the state that they tell of.
+    """Draws vectors by the environment's own renderer, set to the state that they describe.
 
     A `View` of rows (see `View`), whose state is the last observation, [B, n];
     before the first row it is zero.
@@ -87,7 +87,7 @@ class PoseView:
     modes: tuple[str, ...] = ("rgb_array",)
 
     def __init__(self, env: gymnasium.Env):
-        """env: of one's own, with the render mode rgb_array; `can_pose` says whether it fits."""
+        """env: of one's own, with the render mode rgb_array; `can_pose` checks whether it fits."""
         if not can_pose(env):
             raise ValueError(
                 f"how {name_of(env)} is drawn from what it shows is not known (it is for "
@@ -105,7 +105,7 @@ class PoseView:
         return cast(Tensor, row.observation)
 
     def draw(self, state: Tensor, mode: str) -> list[Frame]:
-        """Every game, uint8 [H, W, 3]."""
+        """Draws every game, uint8 [H, W, 3]."""
         _check_mode(self, mode)
         return [self._drawn(observation) for observation in state.double().numpy()]
 
@@ -117,8 +117,8 @@ class PoseView:
 
 
 def can_pose(env: gymnasium.Env) -> bool:
-    """Whether it is known how to set `env` to the state that one of its observations tells of:
-    nothing but `HideEntries` changes what it shows."""
+    """True if `env` can be set to the state that one of its observations describes: it is
+    registered here, and no wrapper but `HideEntries` changes its observations."""
     if _spec_name(env) not in POSES or env.render_mode != "rgb_array":
         return False
     hidden = _hidden(env)
@@ -150,7 +150,7 @@ SIDE = 128  # pixels, at least, of an image beside bars
 
 
 class Number(NamedTuple):
-    """One of the numbers of an observation."""
+    """A number of an observation, with its label and range."""
 
     label: str
     low: float  # of its strip
@@ -158,23 +158,23 @@ class Number(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What an `ObservationView` remembers."""
+    """The state of an `ObservationView`."""
 
     images: tuple[Tensor, ...]  # [B, H, W, C] each
     numbers: Tensor  # [B, REMEMBERED, N], the newest last
 
 
 class ObservationView:
-    """Shows observations of any space: the images among them side by side, and below, labelled,
-    each number as a strip of bars over the last rows. One image alone is shown as it is.
+    """Draws observations of any space: the images among them side by side, and below, labelled,
+    each number as a strip of bars over the last rows. One image alone is drawn as it is.
 
     A `View` of rows, whose state holds the images of the last row and the numbers of the last
     `REMEMBERED` rows; those that are not there are NaN.
     """
 
     def __init__(self, space: spaces.Space, clamp: Clamp | None = None):
-        """clamp: of the model (`Percepts.clamp`): how far the numbers went in reality, which is
-        what strips span; without it, or where it does not know, the bounds of the space."""
+        """clamp: of the model (`Percepts.clamp`): the range of numbers in real data, which strips
+        span; without it, or where it has none, the bounds of the space."""
         self.space = space
         self.images = {path: part for path, part in _ends(space) if is_image(part)}
         self.numbers = tuple(_numbers(space, clamp))
@@ -201,7 +201,7 @@ class ObservationView:
         return Shown(images, torch.cat([before, now], 1))
 
     def draw(self, state: Shown, mode: str) -> list[Any]:
-        """Every game."""
+        """Draws every game."""
         _check_mode(self, mode)
         games = range(len(state.numbers))
         if mode == "ansi":
@@ -228,7 +228,7 @@ class ObservationView:
 
 
 def meter(value: float, number: Number, width: int = 24) -> str:
-    """Where a value lies between the ends of its number's strip, as text.
+    """A value between the ends of its number's strip, as text.
 
     >>> meter(0.5, Number("x", 0.0, 1.0), width=9)
     '────●────'
@@ -253,7 +253,7 @@ def _check_mode(view: Any, mode: str) -> None:
 
 
 def _ends(space: spaces.Space) -> Iterator[tuple[str, spaces.Space]]:
-    """The spaces that are made of no others, by key path."""
+    """The spaces without parts, by key path."""
     return (
         (path, part)
         for path, part in by_path(space).items()
@@ -320,7 +320,7 @@ def _bars(numbers: Sequence[Number], values: NDArray[np.floating]) -> Image.Imag
 def _draw_strip(
     pen: ImageDraw.ImageDraw, above: int, number: Number, values: NDArray[np.floating]
 ) -> None:
-    """One number's line: values [t] from zero, or from the end that is nearer to it."""
+    """Draws one number's line: values [t] from zero, or from the end that is nearer to it."""
     top, bottom = above + 3, above + LINE - 4
     middle, width = (top + bottom) // 2, STRIP // REMEMBERED
     pen.text((LABELS - 8, middle), _shortened(number.label), INK, font(13), anchor="rm")
@@ -362,7 +362,7 @@ def _enlarged(picture: Frame) -> Image.Image:
 
 
 def _stacked(parts: Sequence[Image.Image]) -> Frame:
-    """Pictures one below another; of nothing, an empty one."""
+    """Pictures one below another; an empty one if there are none."""
     if not parts:
         return np.full((LINE, LABELS + STRIP + VALUES, 3), PAPER, np.uint8)
     width = max(part.width for part in parts)

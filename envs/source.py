@@ -1,4 +1,4 @@
-"""Where environments come from: an id, an environment, or a function that makes one."""
+"""Sources of environments: an id, an environment, or a function that makes one."""
 
 import functools
 import warnings
@@ -46,13 +46,13 @@ class EnvironmentSource:
 
     @property
     def most_copies(self) -> int | None:
-        """How many can be made; None: any number."""
+        """The number of copies that can be made; None: any number."""
         return 1 if isinstance(self.env, gymnasium.Env) else None
 
     @functools.cached_property
     def time_limit(self) -> int | None:
         """Steps after which an episode is truncated, repeated actions counting once; None where
-        nobody says."""
+        no limit is given."""
         env = self.one()
         limit = None if env.spec is None else env.spec.max_episode_steps
         limit = limit or getattr(env.unwrapped, "time_limit", None)
@@ -60,7 +60,7 @@ class EnvironmentSource:
         return limit and -(-limit // self.options.get("action_repeat", 1))
 
     def one(self, render_mode: str | None = None) -> gymnasium.Env:
-        """One environment. render_mode: for ids alone."""
+        """Makes one environment. render_mode: for ids alone."""
         if isinstance(self.env, str):
             return make_environment(
                 self.env, self.arguments, render_mode=render_mode, **self.options
@@ -68,7 +68,7 @@ class EnvironmentSource:
         return _Borrowed(self.env) if isinstance(self.env, gymnasium.Env) else self.env()
 
     def shown(self) -> gymnasium.Env:
-        """One environment that renders images, if it can."""
+        """Makes one environment that renders images, if it can."""
         env = self.one()
         modes = env.metadata.get("render_modes") or ()
         if env.render_mode == RENDERED or RENDERED not in modes or not isinstance(self.env, str):
@@ -85,8 +85,8 @@ class EnvironmentSource:
     ) -> VectorEnv:
         """`copies` side by side, for a `GymEnvironment`.
 
-        workers: processes that share the copies, 0: this one; report: told of workers that had to
-        be replaced.
+        workers: processes that share the copies, 0: this one; report: called with a sentence for
+        each worker that is replaced.
         """
         if isinstance(self.env, str):
             return make_vector_env(

@@ -1,7 +1,7 @@
-"""A ring of numbers and a player who sees one at a time: a small game that rewards memory.
+"""A ring of numbers and a player who observes one at a time: a small game that rewards memory.
 
 The player stands on one cell of a ring of `width` numbers in 0..classes-1, starts on cell 0, and
-sees only the number under its feet. It stays, moves right or left around the ring, or turns the
+observes only the number on its cell. It stays, moves right or left around the ring, or turns the
 number up or down, modulo `classes`.
 
     free     a world without reward or end, for predicting only
@@ -35,7 +35,7 @@ RENDER_MODES = ("ansi", "rgb_array")
 
 
 class Action(IntEnum):
-    """What a player can do, in the order of the action space."""
+    """The actions of a player, in the order of the action space."""
 
     NOOP = 0
     RIGHT = 1
@@ -69,7 +69,7 @@ def number_from_ring(ring: NDArray[np.int64], classes: int) -> NDArray[np.int64]
 
 
 def is_solved(ring: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether all cells of each ring [..., width] are equal, [...]."""
+    """True where all cells of a ring [..., width] are equal, [...]."""
     return (ring == ring[..., :1]).all(-1)
 
 
@@ -91,7 +91,7 @@ def play(
 
 
 def check_game(width: int, classes: int, task: str) -> None:
-    """Raise a ValueError that says what is wrong with a game's parameters, if anything is."""
+    """Raise a ValueError if a game's parameters are invalid."""
     if width < 2:
         raise ValueError(f"a ring has at least 2 cells, but width={width}")
     if classes < 2:
@@ -139,10 +139,10 @@ def _draw_start(generator: np.random.Generator, width: int, classes: int, task: 
 
 
 class ToyGame(gymnasium.Env[np.int64, np.int64]):
-    """One player, one ring, one visible cell.
+    """The game: one player, one ring, one visible cell.
 
     `observation` is the value of the player's cell, Discrete(classes); `action` is an `Action`,
-    Discrete(5). Rewards are -1 a step (0 in task "free"). `info` holds the whole truth, for
+    Discrete(5). Rewards are -1 a step (0 in task "free"). `info` holds the full state, for
     drawing and for tests: "ring", [width], and "position". The environment counts its own steps
     and truncates after `time_limit` of them: by default 100, and never in task "free". A game
     solved by its last step is terminated and not truncated.
@@ -177,7 +177,7 @@ class ToyGame(gymnasium.Env[np.int64, np.int64]):
         self._steps = 0
 
     def get_action_meanings(self) -> list[str]:
-        """What the actions are called, in their order."""
+        """The names of the actions, in their order."""
         return [action.name for action in Action]
 
     def reset(
@@ -207,7 +207,7 @@ class ToyGame(gymnasium.Env[np.int64, np.int64]):
         return self._observation(), reward, terminated, truncated, self._info()
 
     def render(self) -> Frame | None:  # type: ignore[override]
-        """The whole ring with what the player sees set apart: an image [H, W, 3] or a text."""
+        """The whole ring with the player's cell set apart: an image [H, W, 3] or a text."""
         if self._ring is None:
             raise RuntimeError("the game has not begun; call reset() before render()")
         return _render(
@@ -224,7 +224,7 @@ class ToyGame(gymnasium.Env[np.int64, np.int64]):
 
 
 class ToyGameVector(VectorEnv[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]):
-    """Many games in one batch: what a SyncVectorEnv of single games gives, bit for bit, and fast.
+    """Many games in one batch: equal to a SyncVectorEnv of single games, bit for bit, but fast.
 
     Every copy owns its generator; `reset(seed=7)` seeds copy i with 7 + i. Copies that ended
     begin anew at the next step, which ignores their action and gives reward 0 (gymnasium's
@@ -270,7 +270,7 @@ class ToyGameVector(VectorEnv[NDArray[np.int64], NDArray[np.int64], NDArray[Any]
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
-        """Each copy's own generator."""
+        """The generator of each copy."""
         return tuple(self._generator(copy) for copy in range(self.num_envs))
 
     @property
@@ -322,7 +322,7 @@ class ToyGameVector(VectorEnv[NDArray[np.int64], NDArray[np.int64], NDArray[Any]
         return self._observations(), rewards, terminated, truncated, infos
 
     def render(self) -> tuple[Frame | None, ...]:  # type: ignore[override]
-        """One frame for each copy, as `ToyGame.render` gives it."""
+        """Draws one frame for each copy, as `ToyGame.render` gives it."""
         if self._ring is None:
             raise RuntimeError("the games have not begun; call reset() before render()")
         truth = zip(self._ring, self._position.tolist(), self._steps.tolist(), strict=True)
@@ -336,7 +336,7 @@ class ToyGameVector(VectorEnv[NDArray[np.int64], NDArray[np.int64], NDArray[Any]
         return generator
 
     def _begin(self, mask: NDArray[np.bool_]) -> None:
-        """New games in the copies of the mask [B]; the only loop, one draw for each of them."""
+        """Begins games in the copies of the mask [B]; the only loop, one draw for each of them."""
         numbers = [
             _draw_start(self._generator(copy), self.width, self.classes, self.task)
             for copy in np.flatnonzero(mask).tolist()
@@ -364,7 +364,7 @@ class ToyGameVector(VectorEnv[NDArray[np.int64], NDArray[np.int64], NDArray[Any]
         return self._ring[np.arange(self.num_envs), self._position]
 
     def _infos(self, mask: NDArray[np.bool_]) -> dict[str, Any]:
-        """Only copies of the mask tell; the others are zero, as in SyncVectorEnv."""
+        """Infos of the copies of the mask; the others are zero, as in SyncVectorEnv."""
         assert self._ring is not None
         return {
             "ring": self._ring * mask[:, None],
@@ -462,7 +462,7 @@ def draw_ring(
 def ring_text(probabilities: NDArray[np.floating], position: int, caption: str = "") -> str:
     """A ring that may be uncertain, for a terminal; the player's cell stands in brackets.
 
-    `probabilities`: [width, classes]. A certain cell shows its digit, an uncertain one a little
+    `probabilities`: [width, classes]. A certain cell has its digit, an uncertain one a little
     bar for each value.
 
     >>> print(ring_text(np.array([[0, 0, 1], [1, 0, 0], [0.5, 0.5, 0]]), position=1))
@@ -508,7 +508,7 @@ def _cell_text(row: NDArray[np.float64]) -> str:
 
 @cache
 def _loop(top: int, size: tuple[int, int]) -> Image.Image:
-    """A thin line around the back, which says that the last cell is the first one's neighbour."""
+    """A thin line around the back: the last cell is the first one's neighbour."""
     image = Image.new("RGB", size, PAPER)
     box = (MARGIN // 2, top + CELL // 2, size[0] - MARGIN // 2 - 1, top + CELL + MARKER + 8)
     pen = ImageDraw.Draw(image)
@@ -517,8 +517,8 @@ def _loop(top: int, size: tuple[int, int]) -> Image.Image:
 
 
 def _edges(probabilities: NDArray[np.float64]) -> list[tuple[int, ...]]:
-    """Where the bands of cells [width, classes] end, in pixels from the top, and where each begins
-    that follows; heights in proportion to the probabilities."""
+    """The ends of the bands of cells [width, classes], in pixels from the top, which are the
+    beginnings of the next; heights in proportion to the probabilities."""
     below = np.cumsum(probabilities / probabilities.sum(1, keepdims=True), 1)
     return [tuple(row) for row in np.rint(below * CELL).astype(int).tolist()]
 
@@ -566,5 +566,5 @@ def _mix(colour: ArrayLike, paper: float) -> tuple[int, int, int]:
 
 @cache
 def font(size: int) -> Any:
-    """What pictures are written in, of so many pixels."""
+    """The font of pictures, in pixels."""
     return ImageFont.load_default(size)

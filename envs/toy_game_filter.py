@@ -1,4 +1,4 @@
-"""The exact Bayes filter of the toy game: what a perfect world model would believe and predict.
+"""The exact Bayes filter of the toy game: the belief and predictions of a perfect world model.
 
 A belief gives every ring its probability; the position is always known. No model can have a
 higher expected log-likelihood than this filter's, so its loss is the floor for all of them.
@@ -7,7 +7,7 @@ higher expected log-likelihood than this filter's, so its loss is the floor for 
                                + log p(reward_t      | the same, observation_t)
                                + log p(terminated_t  | the same, observation_t, reward_t)
 
-Truncation is the referee's doing, not the world's, and is not modelled.
+Truncation is a time limit, no part of the world, and is not modelled.
 """
 
 from typing import NamedTuple
@@ -28,7 +28,7 @@ LogProbs = dict[str, NDArray[np.float64]]
 
 
 class FilterState(NamedTuple):
-    """What is believed in B games about S = classes**width rings, numbered as in `toy_game`."""
+    """Beliefs in B games about S = classes**width rings, numbered as in `toy_game`."""
 
     belief: NDArray[np.float64]  # [B, S], rows sum to 1
     position: NDArray[np.int64]  # [B], in 0..width-1
@@ -66,9 +66,9 @@ class ToyGameFilter:
     def predict(
         self, action: NDArray[np.int64], first: NDArray[np.bool_], state: FilterState
     ) -> FilterState:
-        """What is believed after `action` [B] and before anything is seen.
+        """The belief after `action` [B], before the observation.
 
-        Where `first` [B], an episode begins: back to the prior, whatever the action.
+        Where `first` [B], an episode begins: back to the prior, for any action.
         """
         action = np.where(first, Action.NOOP, action)
         source = self._source[state.position, action]  # [B, S]
@@ -90,7 +90,7 @@ class ToyGameFilter:
         terminated: NDArray[np.bool_],
         state: FilterState,
     ) -> tuple[LogProbs, FilterState]:
-        """Score one row of B games and believe it.
+        """Score one row of B games and update the belief.
 
         Arguments are [B]. Returns log probabilities, nats, [B], of "observation", "reward" and
         "terminated", each given those before, and the state after the row. A first row has no
@@ -131,7 +131,7 @@ class ToyGameFilter:
         return {key: np.stack([score[key] for score in scores]) for key in scores[0]}
 
     def ring_probabilities(self, state: FilterState) -> NDArray[np.float64]:
-        """Probability of each value of each cell, [B, width, classes]: what `draw_ring` draws."""
+        """Probability of each value of each cell, [B, width, classes]: input of `draw_ring`."""
         cells = [self._marginal(state.belief, value[None]) for value in self._value]
         return np.stack(cells, axis=1)
 

@@ -1,6 +1,6 @@
-"""How well the toy game can be played: the best player with a memory, without one, and at random.
+"""Solutions of the toy game: the best player with a memory, without one, and at random.
 
-With a memory: a player's belief is all it needs to know. It consists of the cells that were seen
+With a memory: a player's belief is all it needs. It consists of the cells that were seen
 (their values are known from then on), the position, and what "not solved yet" rules out: unseen
 cells are uniform over all combinations, but while all seen cells equal v and the game goes on,
 "all unseen cells are v" is impossible, and stays so until one of them turns out to be another
@@ -33,7 +33,7 @@ USEFUL = (Action.RIGHT, Action.LEFT, Action.UP, Action.DOWN)
 
 
 class Belief(NamedTuple):
-    """What a player of B games remembers."""
+    """The memory of a player of B games."""
 
     cells: NDArray[np.int64]  # [B, width], the value of a cell, or `classes` where unseen
     position: NDArray[np.int64]  # [B], in 0..width-1
@@ -66,7 +66,7 @@ class Solution:
         self.expected_steps = float(values[self._find(start)[0]])
 
     def initial_state(self, batch_size: int) -> Belief:
-        """Nothing seen: what is believed before the first row."""
+        """The belief before the first row: no cell has been observed."""
         return Belief(
             np.full((batch_size, self.width), self.classes),
             np.zeros(batch_size, np.int64),
@@ -82,8 +82,8 @@ class Solution:
     ) -> tuple[NDArray[np.int64], Belief]:
         """The best next action [B] after a row, and the state that goes with it.
 
-        `first` [B] tells where a game begins (its action is ignored), `action` [B] what was
-        played, `observation` [B] what was seen then. The answer to a row that ended its game is
+        `first` [B]: a game begins here (its action is ignored); `action` [B]: the one played;
+        `observation` [B]: the one after it. The answer to a row that ended its game is
         NOOP.
         """
         fresh = self.initial_state(len(first))
@@ -174,7 +174,7 @@ def _begun(first: NDArray[np.bool_], fresh: Belief, state: Belief) -> Belief:
 
 
 def _played(state: Belief, action: NDArray[np.int64], classes: int, task: str) -> Belief:
-    """Beliefs after the actions [B], before anything is seen and if the game goes on."""
+    """Beliefs after the actions [B], before any observation and if the game goes on."""
     rows = np.arange(len(action))
     turn = TURNS[action]
     if task == "copy":
@@ -206,7 +206,7 @@ def _not_solved(state: Belief, classes: int) -> Belief:
 
 
 def _all_known_equal(cells: NDArray[np.int64], classes: int) -> NDArray[np.bool_]:
-    """Whether every seen cell (and there is one) has this value, [B, classes]."""
+    """True where every seen cell (and there is one) has this value, [B, classes]."""
     known = cells < classes
     values = np.arange(classes)[:, None]
     agree = (cells[:, None] == values) | ~known[:, None]  # [B, classes, width]
@@ -214,7 +214,7 @@ def _all_known_equal(cells: NDArray[np.int64], classes: int) -> NDArray[np.bool_
 
 
 def _canonical(state: Belief, classes: int, task: str) -> Belief:
-    """One representative of all beliefs that are the same up to the game's symmetries.
+    """A canonical representative of beliefs that are equal up to the game's symmetries.
 
     Only differences of values matter, so the reference cell becomes 0. In "equal" all places are
     alike too, so the player's cell becomes cell 0 and the reference; in "copy" home is both.
@@ -231,7 +231,7 @@ def _canonical(state: Belief, classes: int, task: str) -> Belief:
 
 
 def _key(state: Belief, classes: int) -> NDArray[np.int64]:
-    """One number [B] for each belief, and another one for another belief."""
+    """A number [B] for each belief, unique to it."""
     key = number_from_ring(state.cells, classes + 1)
     key = key * state.cells.shape[1] + state.position
     return key * 2**classes + state.excluded @ 2 ** np.arange(classes)
@@ -240,7 +240,7 @@ def _key(state: Belief, classes: int) -> NDArray[np.int64]:
 def _outcomes(
     state: Belief, action: int, classes: int, task: str
 ) -> tuple[NDArray[np.float64], list[Belief]]:
-    """What an action may lead to: probabilities [N, classes] and beliefs, by the value seen.
+    """The outcomes of an action: probabilities [N, classes] and beliefs, by the value observed.
 
     The probability that is missing to 1 is that of the end.
     """
@@ -268,7 +268,7 @@ def _end_probability(before: Belief, after: Belief, classes: int) -> NDArray[np.
 def _explore(
     start: Belief, classes: int, task: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """All beliefs that can follow from `start`, breadth first.
+    """The beliefs that can follow from `start`, all of them, breadth first.
 
     Returns their keys [N], sorted, and for each belief, useful action and value seen the index
     of the next belief and its probability, both [N, actions, classes].
@@ -293,7 +293,7 @@ def _explore(
 def _expand(
     state: Belief, classes: int, task: str
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], Belief]:
-    """Keys and probabilities [N, actions, classes] of what follows, and the beliefs, flat."""
+    """Keys and probabilities [N, actions, classes] of the outcomes, and the beliefs, flat."""
     outcomes = [_outcomes(state, action, classes, task) for action in USEFUL]
     probability = np.stack([chances for chances, _ in outcomes], axis=1)
     beliefs = [belief for _, following in outcomes for belief in following]

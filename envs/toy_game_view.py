@@ -1,7 +1,7 @@
-"""What a world model believes of a toy game's ring, read out by asking it.
+"""A world model's belief about a toy game's ring, read out by queries of the model.
 
-The model holds no ring. But it can be asked: standing where the player stands, what would be
-seen here, what one step to the right, and so on around? The answers are the ring that it
+The model holds no ring, but it can be queried: its predictions of the observation at the
+player's cell, one step to the right, and so on around give the ring that it
 believes in, for a dream and for the real game alike.
 """
 
@@ -40,8 +40,8 @@ class ToyGameView:
         return RingBelief(self.model.initial_state(batch_size), position)
 
     def step(self, row: Row, state: RingBelief) -> RingBelief:
-        """Takes in a row [B, ...]. Ends are left unsaid: of what comes after them no model has
-        seen anything, and the ring is still there to be asked for."""
+        """The state after a row [B, ...]. Ends are left out: no training data come after them,
+        and the ring can still be queried."""
         unsaid = row._replace(terminated=torch.zeros_like(row.terminated))
         mind = self.model.observe(unsaid, state.mind)
         moves = row.action[:, Action.RIGHT] - row.action[:, Action.LEFT]
@@ -76,13 +76,13 @@ class ToyGameView:
         return around[torch.arange(batch_size)[:, None], columns]
 
     def draw(self, state: RingBelief, mode: str) -> list[Any]:
-        """A picture (`rgb_array`) or text (`ansi`) of every game."""
+        """Draws every game as a picture (`rgb_array`) or text (`ansi`)."""
         draw = draw_ring if mode == "rgb_array" else ring_text
         rings, positions = self.ring(state).numpy(), state.position.tolist()
         return [draw(ring, position) for ring, position in zip(rings, positions, strict=True)]
 
     def real(self, info: dict[str, Any], mode: str) -> Any:
-        """The true ring, from the `info` of one real game."""
+        """Draws the true ring, from the `info` of one real game."""
         draw = draw_ring if mode == "rgb_array" else ring_text
         return draw(np.eye(self.classes)[info["ring"][0]], int(info["position"][0]))
 

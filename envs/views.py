@@ -1,4 +1,4 @@
-"""Views by the ids of environments: what a person is shown of dreams."""
+"""Views of dreams by the ids of environments."""
 
 from collections.abc import Callable
 
@@ -26,8 +26,8 @@ def _of_observations(model: WorldModel, space: spaces.Space, env: gymnasium.Env 
 VIEWS: Registry[ViewMaker] = Registry(
     "view", {"observation": _of_observations, "worldmodel/ToyGame-v0": _of_toy_game}
 )
-"""By name, or by the id of the environment whose dreams they show: makes a view from the world
-model, the space of observations as it reads them, and one real environment, if there is one."""
+"""Makers of views, by name or by the id of the environment whose dreams they draw: (world model,
+space of observations as it reads them, one real environment, if there is one) -> view."""
 
 
 def register_view(name: str, make: ViewMaker) -> None:
@@ -38,8 +38,8 @@ def register_view(name: str, make: ViewMaker) -> None:
 
 def view_for(model: WorldModel, space: spaces.Space, env: gymnasium.Env | None) -> View:
     """The view of dreams of observations of `space`: the one that is registered for the
-    environment's id; else states as the environment renders them, where it is known how to set it
-    to one; else observations as they are."""
+    environment's id; else the environment's own rendering, where `can_pose` is true;
+    else observations as they are."""
     id = "" if env is None or env.spec is None else env.spec.id
     if id in VIEWS:
         return VIEWS[id](model, space, env)

@@ -28,7 +28,7 @@ Maker = Callable[[], gymnasium.Env]
 
 
 class Outcome(NamedTuple):
-    """What one environment gave."""
+    """The result of a reset or step of one environment."""
 
     observation: Any
     reward: float
@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
 
 
 class Order(NamedTuple):
-    """What a worker is told: actions of its copies, or the seeds to reset them with."""
+    """A command to a worker: actions of its copies, or the seeds to reset them with."""
 
     actions: list[Any] | None
     seeds: Sequence[int | None] = ()
@@ -46,7 +46,7 @@ class Order(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """The last words of a worker whose environment raised an error."""
+    """The failure of a worker: its reason and its traceback."""
 
     reason: str
     trace: str
@@ -57,8 +57,8 @@ class WorkerVectorEnv(VectorEnv):
     gives for the same seeds.
 
     A worker that is killed, raises an error or does not answer is replaced. Its copies begin new
-    episodes at this very step, with reward 0 and `info["restarted"]` (bool [n]) set; whoever kept
-    the rows of their unfinished episodes has to drop them, as `collect` does.
+    episodes at this very step, with reward 0 and `info["restarted"]` (bool [n]) set; a caller that
+    stored the rows of their unfinished episodes has to drop them, as `collect` does.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class WorkerVectorEnv(VectorEnv):
         """makers: one a copy.
 
         patience: seconds that a worker may take to step, or to make and reset, all its copies.
-        report: is told of each death in a sentence.
+        report: called with a sentence for each death.
         context: how `multiprocessing` starts processes: "fork", "spawn", "forkserver"; None: its
             default here.
         """
@@ -114,7 +114,7 @@ class WorkerVectorEnv(VectorEnv):
         return self._observations(outcomes), self._infos(outcomes)
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """One step of every copy; those whose episodes had ended begin anew."""
+        """Takes one step of every copy; those whose episodes had ended begin anew."""
         each = list(iterate(self.action_space, actions))
         orders = {w: Order([each[c] for c in w.copies]) for w in self._workers}
         begun = self._ended.copy()
@@ -136,7 +136,7 @@ class WorkerVectorEnv(VectorEnv):
             worker.stop()
 
     def _exchange(self, orders: dict["Worker", Order]) -> tuple[list[Outcome], np.ndarray]:
-        """What the copies [n] answer, and which of them [n] have a new worker."""
+        """The outcomes of the copies [n], and a mask of those [n] with a new worker."""
         answers: dict[int, Outcome] = {}
         restarted = np.zeros(self.num_envs, np.bool_)
         while orders:
@@ -159,7 +159,7 @@ class WorkerVectorEnv(VectorEnv):
     def _answers(
         self, orders: dict["Worker", Order]
     ) -> Iterator[tuple["Worker", list[Outcome] | Failure]]:
-        """Gives the orders, and yields what workers answer as they do."""
+        """Sends the orders, and yields the answers of workers as they come."""
         pending = {worker.send(order): worker for worker, order in orders.items()}
         deadline = time.monotonic() + self.patience
         while pending:
@@ -173,14 +173,14 @@ class WorkerVectorEnv(VectorEnv):
             yield worker, Failure(f"no answer for {self.patience:g} seconds", "")
 
     def _bury(self, worker: "Worker", failure: Failure) -> None:
-        """Says what a worker died of and what is lost; the next order begins a new process."""
+        """Reports the death of a worker and what is lost; the next order begins a new process."""
         worker.stop(after=0.0)
         worker.deaths += 1
         worker.restarts += 1
         if worker.deaths == DEATHS:
             error = RuntimeError(
                 f"worker {worker.number} died {DEATHS} times without a step in between, now of "
-                f"this: {failure.reason}; restarting does not mend it"
+                f"this: {failure.reason}; restarting does not fix it"
             )
             error.add_note(failure.trace)
             raise error
@@ -223,7 +223,7 @@ class WorkerVectorEnv(VectorEnv):
 
 
 class Worker:
-    """A process that steps some of the copies, seen from outside; it starts when first needed."""
+    """A handle of a process that steps some of the copies; it starts when first needed."""
 
     def __init__(
         self, number: int, copies: list[int], makers: Sequence[Maker], context: str | None
@@ -238,10 +238,10 @@ class Worker:
         self._pipe: Any = None
 
     def send(self, order: Order) -> Connection:
-        """Gives an order; the pipe that the answer will come from."""
+        """Sends an order; returns the pipe that the answer will come from."""
         if self._process is None:
             self._start()
-        with suppress(OSError):  # of one that died meanwhile, `receive` will tell
+        with suppress(OSError):  # of one that died meanwhile, `receive` raises
             self._pipe.send(order)
         return self._pipe
 
@@ -253,7 +253,7 @@ class Worker:
             return Failure(f"exit code {self._process.exitcode}", "")
 
     def dismiss(self) -> None:
-        """Asks it to close its environments and end."""
+        """Requests that it close its environments and end."""
         if self._process is not None:
             with suppress(OSError):
                 self._pipe.send(None)
@@ -280,7 +280,7 @@ class Worker:
 
 
 def _dropped(lengths: list[str]) -> str:
-    """What becomes of unfinished episodes of these numbers of steps."""
+    """A clause on the unfinished episodes, of the given numbers of steps, that are dropped."""
     if not lengths:
         return "nothing is dropped"
     if len(lengths) == 1:
@@ -289,7 +289,7 @@ def _dropped(lengths: list[str]) -> str:
 
 
 def serve(pipe: Connection, others: Connection, makers: CloudpickleWrapper) -> None:
-    """The life of a worker. It ends with its parent, whose Ctrl-C is not its own."""
+    """The loop of a worker. It ends with its parent, whose Ctrl-C it ignores."""
     others.close()
     torch.set_num_threads(1)  # a forked process that used the threads of its parent would hang
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -308,7 +308,7 @@ def serve(pipe: Connection, others: Connection, makers: CloudpickleWrapper) -> N
 def _obeyed(
     order: Order, copies: list["Copy"], makers: Sequence[Maker]
 ) -> list[Outcome] | Failure:
-    """What the copies give, which are made at the first order."""
+    """The outcomes of an order in all copies, which are made at the first one."""
     try:
         if not copies:
             copies += [Copy(make()) for make in makers]
@@ -323,7 +323,7 @@ def _obeyed(
 
 
 class Copy:
-    """One environment that restarts itself at the step after an end."""
+    """An environment that restarts itself at the step after an end."""
 
     def __init__(self, env: gymnasium.Env):
         self.env = env

@@ -1,4 +1,4 @@
-"""What a user asks of an environment that has it otherwise: wrappers around one Gymnasium game."""
+"""Wrappers around one Gymnasium game: action repeat, hidden entries, resized images."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, SupportsFloat, cast
@@ -17,7 +17,7 @@ VELOCITIES = {
     "MountainCar": (1,),
     "MountainCarContinuous": (1,),
 }
-"""Which numbers of an observation are velocities, by the name (without version) of the
+"""The indices of velocities in observations, by the name (without version) of the
 environment's spec: Gymnasium's classic control, as its documentation lists them."""
 
 
@@ -37,8 +37,8 @@ def velocities_of(env: gymnasium.Env) -> tuple[int, ...]:
 
 
 class ActionRepeat(gymnasium.Wrapper):
-    """Plays every action `times` times, or until the episode ends: the rewards are summed, what
-    lies between is not seen."""
+    """Plays every action `times` times, or until the episode ends: the rewards are summed, only
+    the last observation is returned."""
 
     def __init__(self, env: gymnasium.Env, times: int):
         super().__init__(env)
@@ -82,7 +82,7 @@ class HideEntries(gymnasium.ObservationWrapper):
         return observation[self.kept]
 
     def restored(self, observation: np.ndarray) -> np.ndarray:
-        """A vector of what is shown, with zeros where numbers are hidden."""
+        """A full vector from an observation, with zeros where numbers are hidden."""
         space = cast(spaces.Box, self.env.observation_space)
         whole = np.zeros(space.shape, observation.dtype)
         whole[self.kept] = observation
@@ -128,7 +128,7 @@ class Images(gymnasium.ObservationWrapper):
 
 
 def is_picture(space: spaces.Space) -> bool:
-    """Whether its values are images, [H, W, C] with 1, 3 or 4 channels, or images [H, W]."""
+    """True if its values are images, [H, W, C] with 1, 3 or 4 channels, or images [H, W]."""
     if not isinstance(space, spaces.Box):
         return False
     if len(space.shape) == 2:
@@ -185,5 +185,5 @@ def _same(value: Any) -> Any:
 
 
 def name_of(env: gymnasium.Env) -> str:
-    """What to call an environment: its id, where it has one."""
+    """The name of an environment: its id, where it has one."""
     return str(env.unwrapped if env.spec is None else env.spec.id)

@@ -44,17 +44,17 @@ class Agent(ABC):
         """The distribution of the next action's code [*, A], given a thought [*, F]."""
 
     def reads_of(self, model: WorldModel) -> Reads | None:
-        """What of this very model's states its thoughts are made of; None: nothing."""
+        """The part of this model's states that the agent reads; None: it reads no state."""
         return None
 
     def expected_reward(self, row: Row, state: Any) -> Tensor:
-        """The reward [B] that is expected of a row whose reward nobody tells; the mind is
-        that before the row. Agents without a model expect none."""
+        """The expected reward [B] of a row whose reward is not given; the mind is that before
+        the row. Agents without a model expect none."""
         return torch.zeros(len(row.first))
 
 
 class AgentWrapper(Agent):
-    """Another agent; what a subclass does not alter is as it was."""
+    """A wrapper of another agent; methods that a subclass does not override are the other's."""
 
     def __init__(self, agent: Agent):
         self.agent = agent
@@ -81,8 +81,8 @@ class BeliefAgent(Agent):
 
     It reads the model's "belief", which is a function of rows and of nothing else, or the
     "features" of its state, as Dreamer's actor does. In a dream those are the generator's own.
-    They are privileged: they hold the latent that was drawn, which no row tells, so the agent
-    knows more in the dream than it will in reality, where the filter's features stand for them.
+    They are privileged: they hold the latent that was drawn, which is no function of rows, so the
+    agent has more information in the dream than in reality, where the filter's features stand in.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class BeliefAgent(Agent):
         return self.thought(state), state
 
     def thought(self, state: ModelState) -> Tensor:
-        """What it thinks after rows that brought the model to `state`: [*, F]."""
+        """The thought [*, F] after rows that brought the model to `state`."""
         if self.reads == "belief":
             return self.model.belief(state)
         return self.model.core.features(state.core)
@@ -128,7 +128,7 @@ class BeliefAgent(Agent):
 
 
 def no_action(thought: Tensor) -> Distribution:
-    """The policy of who is not asked: actions of size 0, [*, 0], whatever is thought."""
+    """The policy of an agent without actions: their size is 0, [*, 0], for any thought."""
     return Deterministic(thought[..., :0])
 
 
@@ -171,8 +171,8 @@ class NullAgent(Agent):
 
 
 class Metronome(Agent):
-    """Counts the rows of a piece: its actions say where in its bar the next row lies, and no row
-    changes them. A first row is the first of a bar, which nobody has to be told.
+    """Counts the rows of a piece: its actions give the place of the next row in its bar, and no
+    row changes them. A first row is the first of a bar.
     """
 
     def __init__(self, steps: int, beats: int):

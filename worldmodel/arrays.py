@@ -17,7 +17,7 @@ class GrowingArray:
 
     @property
     def array(self) -> np.ndarray:
-        """What is in it now: a view, until the next change."""
+        """The current content: a view, until the next change."""
         return self._memory[self._begin : self._end]
 
     def append(self, values: np.ndarray) -> None:

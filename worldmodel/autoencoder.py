@@ -50,7 +50,7 @@ def autoencoder_for(
 
 
 def image_space(model: WorldModel) -> spaces.Box | spaces.MultiBinary:
-    """What images a VAE of `autoencoder_for` is of."""
+    """The space of the images that a VAE of `autoencoder_for` reads."""
     head = _head(model)
     if head.likelihood == "bernoulli":
         return spaces.MultiBinary(head.shape)
@@ -58,7 +58,7 @@ def image_space(model: WorldModel) -> spaces.Box | spaces.MultiBinary:
 
 
 def as_recordings(images: Tensor) -> Sequences:
-    """Images [B, H, W, C] as sequences [1, B, ...] in which nobody acts."""
+    """Images [B, H, W, C] as sequences [1, B, ...] without actions."""
     nothing = torch.zeros(1, len(images), device=images.device)
     first = torch.ones_like(nothing, dtype=torch.bool)
     return Sequences.whole(Row(first, nothing[..., None][..., :0], images[None], nothing, ~first))
@@ -72,17 +72,17 @@ def encode_images(model: WorldModel, images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def decode_images(model: WorldModel, codes: Tensor) -> Tensor:
-    """Codes [*, Z] as images to be looked at, the likelihood's means: uint8 [*, H, W, C]."""
+    """Codes [*, Z] -> images to display, the likelihood's means: uint8 [*, H, W, C]."""
     means = model.percepts.predict(codes).observation.mean
     return (means * (WHITE / _head(model).high)).round().clamp(0, WHITE).to(torch.uint8)
 
 
 @torch.no_grad()
 def prune_inactive(model: WorldModel, images: Tensor, nats: float = 0.1) -> int:
-    """Numbers of a code that tell less than `nats` of an image [B, H, W, C] on average are 0 from
-    now on, their posterior the prior: who models codes need not model their remains.
+    """Prunes inactive latents: those whose mean KL divergence over images [B, H, W, C] is below
+    `nats` get the prior as their posterior, mean 0, so that a model of codes need not model them.
 
-    Returns how many there are. Learning may wake them again.
+    Returns how many there are. Further training may reactivate them.
     """
     prepared = _prepared(model, images)
     mean, std = prepared.mean[0], prepared.std[0]

@@ -26,7 +26,7 @@ PREFIX = "checkpoint-"
 
 
 class Checkpoint(NamedTuple):
-    """What a checkpoint held."""
+    """The content of a checkpoint."""
 
     weights: dict[str, torch.Tensor]
     state: dict[str, Any]
@@ -87,7 +87,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Reads a checkpoint; a `DamagedCheckpointError` says what is wrong with it."""
+    """Reads a checkpoint; raises a `DamagedCheckpointError` that describes any damage."""
     try:
         description = json.loads((path / "checkpoint.json").read_text())
         version = description["schema_version"]
@@ -109,7 +109,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def load_newest(folder: Path) -> tuple[Checkpoint, list[str]]:
-    """The newest checkpoint that can be read, and what was wrong with newer ones.
+    """The newest readable checkpoint, and the errors of newer ones.
 
     Raises FileNotFoundError where there is none.
     """

@@ -1,14 +1,14 @@
 """Whole episodes on disk: as many as fit there, in bounded memory, safe against a kill.
 
     STORE/
-        store.json          types and shapes of the columns, and how nested ones hang together
+        store.json          types and shapes of the columns, and the nesting of structures
         lock                held by the process that writes
         000000000000/       a shard, named after the number of its first episode
             index           a record for each episode: number, start, length, weight, checksum
             action, observation.camera, reward, ...       rows, one after another, bare
 
-Rows are written and synced before the records that speak of them. So a record that is whole
-speaks of rows that are whole, whenever the process (or the machine) dies: opening cuts off what
+Rows are written and synced before the records that refer to them. So a record that is whole
+refers to rows that are whole, whenever the process (or the machine) dies: opening cuts off what
 lies behind the last such record, and no episode that `add` has returned from is lost.
 
 Rows are read with `pread`, run by run, and nothing of a file stays in the process. Mapping the
@@ -136,7 +136,7 @@ class DiskStore(EpisodeStore):
                 self._shards.pop(0).delete()
 
     def _read(self) -> None:
-        """Reads what is there; the writer cuts off what was never wholly written."""
+        """Reads the store; the writer cuts off rows and records that are incomplete."""
         self._clear()
         self._shards: list[_Shard] = []
         if not self._description.exists():
@@ -195,7 +195,7 @@ class _Shard:
         return (self.end - self.start) * sum(self._row_bytes)
 
     def open(self) -> np.ndarray:
-        """Finds out how far its files are whole; the records of the whole episodes."""
+        """Finds how much of the files is intact; returns the records of the whole episodes."""
         records = _whole_records(self.index, self.number)
         if len(records):
             self.start, self.end = int(records["start"][0]), int(_ends(records)[-1])
@@ -218,7 +218,7 @@ class _Shard:
                 leaf[here] = read.reshape(len(places), *leaf.shape[here.ndim :])[back]
 
     def append(self, columns: Columns, records: np.ndarray) -> None:
-        """Writes rows, then the records that speak of them."""
+        """Writes rows, then the records that refer to them."""
         self.folder.mkdir(exist_ok=True)
         self._cut_index()
         rows = self.end - self.start
@@ -239,7 +239,7 @@ class _Shard:
         return int(_ends(records[: added - self.number])[-1])
 
     def truncate(self, added: int) -> None:
-        """Forgets what does not belong to the store's first `added` episodes."""
+        """Removes what does not belong to the store's first `added` episodes."""
         if added <= self.number:
             self.delete()
             return
@@ -333,7 +333,7 @@ def _write_description(file: Path, like: Columns) -> None:
 
 
 def _read_description(file: Path) -> Columns:
-    """Columns of no rows, as store.json tells them."""
+    """Columns of no rows, as store.json describes them."""
     try:
         description = json.loads(file.read_text())
         version = description["schema_version"]

@@ -31,8 +31,8 @@ class Environment(ABC):
         """The state after `row` [B, ...] has happened: re-sync, or a prompt."""
 
     def shared(self, state: Any, agent: Agent) -> ModelState | None:
-        """The state of the agent's own model [B, ...] after the latest row, if the world holds
-        one that reading is no peeking: it spares the agent the work. None: there is none."""
+        """The state of the agent's own model [B, ...] after the latest row, if the environment
+        holds one that the agent may read instead of inferring it. None: there is none."""
         return None
 
 
@@ -57,9 +57,9 @@ class Dream(Environment):
         """horizon: steps after which a dreamt episode is truncated; temperature: that
         observations, rewards and ends are drawn at (see `tempered`).
 
-        draw_observations: False saves the work where nobody reads them, neither an agent (one
-        that reads features does not) nor the model itself (`WorldModel.reads_observations`):
-        observations then have size 0.
+        draw_observations: False saves the work where observations are not read, neither by an
+        agent (one that reads features does not) nor by the model itself
+        (`WorldModel.reads_observations`): observations then have size 0.
         """
         if horizon < 1:
             raise ValueError(f"a dream's horizon is at least one step, got {horizon}")
@@ -78,7 +78,7 @@ class Dream(Environment):
         self.draw_observations = draw_observations
 
     def initial_state(self, batch_size: int) -> DreamState:
-        """All B games begin with the model's own first row."""
+        """The state before the model's own first row, in all B games."""
         model = self.model.initial_state(batch_size)
         ended = torch.ones(batch_size, dtype=torch.bool, device=model.history.device)
         return self.start(model, ended)
@@ -97,7 +97,7 @@ class Dream(Environment):
         return self._tick(row, self.model.observe(row, state.model), state.clock)
 
     def shared(self, state: DreamState, agent: Agent) -> ModelState | None:
-        """Its model's state, for an agent of this very model that reads features (see
+        """Its model's state, for an agent of this model that reads features (see
         `BeliefAgent`), or a belief that no latent enters: that of the generator is then the one
         that rows alone give."""
         reads = agent.reads_of(self.model)

@@ -20,10 +20,10 @@ Columns = dict[str, Any]  # the KEYS; arrays [N, ...], "observation" a nested st
 
 
 class EpisodeSource(ABC):
-    """Where whole episodes are kept: in memory or on disk, actions in the space's own terms.
+    """A source of whole episodes, in memory or on disk, actions as values of their space.
 
     Rows are numbered, those of an episode one after another. The first row of an episode holds
-    the reset observation; its action, reward and end are void.
+    the reset observation; its action, reward and end are placeholders.
     """
 
     @property
@@ -38,19 +38,19 @@ class EpisodeSource(ABC):
 
     @abstractmethod
     def gather(self, rows: np.ndarray) -> Columns:
-        """What the rows of the given numbers hold: int64 [*] -> arrays [*, ...]."""
+        """The columns of the rows of the given numbers: int64 [*] -> arrays [*, ...]."""
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     @property
     def rows(self) -> int:
-        """All rows, first rows among them."""
+        """The number of all rows, first rows among them."""
         return int(self.starts[-1] + self.lengths[-1] - self.starts[0]) if len(self) else 0
 
     @property
     def steps(self) -> int:
-        """Rows that are no first rows: steps of the environment."""
+        """The number of rows that are no first rows: steps of the environment."""
         return self.rows - len(self)
 
     def select(self, chosen: np.ndarray) -> "Episodes":
@@ -152,7 +152,7 @@ class Episodes(EpisodeSource):
 
     @property
     def rewards(self) -> np.ndarray:
-        """All rewards [N], those of first rows, which are placeholders, left out."""
+        """The rewards of all rows [N] but first rows, where they are placeholders."""
         return np.delete(self.columns["reward"], self.starts)
 
     def gather(self, rows: np.ndarray) -> Columns:
@@ -185,7 +185,7 @@ class Episodes(EpisodeSource):
         """Writes an .npz, under a temporary name first.
 
         Leaves of a nested observation are arrays named after their place, as in
-        "observation.camera"; "structure", JSON, says how they hang together.
+        "observation.camera"; "structure", JSON, describes their nesting.
         """
         names = nested.names(self.columns)
         arrays = dict(zip(nested.leaves(names), nested.leaves(self.columns), strict=True))
@@ -241,12 +241,12 @@ class EpisodeStore(EpisodeSource):
 
     @property
     def weights(self) -> np.ndarray:
-        """How often each episode's rows are drawn, relative to one another, [episodes]."""
+        """Sampling weights of each episode's rows, relative to one another, [episodes]."""
         return self._weights.array
 
     @property
     def added(self) -> int:
-        """Episodes that ever came."""
+        """The number of episodes ever added."""
         return self.dropped + len(self)
 
     def add(self, episodes: Episodes, weight: float = 1.0) -> None:
@@ -263,10 +263,10 @@ class EpisodeStore(EpisodeSource):
 
     @abstractmethod
     def rewind(self, added: int) -> None:
-        """Forgets all but the first `added` episodes that ever came, and is as it was then."""
+        """Removes all but the first `added` episodes ever added; restores the state of then."""
 
     def _check(self, columns: Columns) -> None:
-        """All rows are alike: those of the first episodes tell what the others have to be."""
+        """Refuses columns unlike those of the first episodes: all rows have one structure."""
         if not self._like:
             self._like = nested.map(lambda leaf: leaf[:0].copy(), columns)
         expected, came = describe(self._like), describe(columns)
@@ -282,13 +282,13 @@ class EpisodeStore(EpisodeSource):
         self._weights.append(weights)
 
     def _trim(self) -> None:
-        """Drops what is too much."""
+        """Drops the oldest episodes beyond the capacity."""
         if self.capacity is not None and self.rows > self.capacity:
             surplus = np.searchsorted(self.starts, self.starts[0] + self.rows - self.capacity)
             self._drop(min(int(surplus), len(self) - 1))
 
     def _drop(self, number: int) -> None:
-        """Forgets the oldest episodes."""
+        """Removes the oldest episodes."""
         for array in (self._starts, self._lengths, self._weights):
             array.drop(number)
         self.dropped += number
@@ -333,7 +333,7 @@ class MemoryStore(EpisodeStore):
 
 
 def describe(columns: Columns) -> dict[str, str]:
-    """What a row holds, by name.
+    """The types and shapes of a row's columns, by name.
 
     >>> describe({"observation": {"camera": np.zeros((9, 64, 64, 3), np.uint8)}})
     {'observation.camera': 'uint8 [64, 64, 3]'}

@@ -1,4 +1,4 @@
-"""What an agent achieves in a world: whole episodes, played and counted."""
+"""Evaluation of an agent in a world: returns and lengths of whole episodes."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from worldmodel.gen_core import GenCore
 
 
 class EpisodeStats(NamedTuple):
-    """What n episodes were worth."""
+    """Returns, lengths and ends of n episodes."""
 
     returns: np.ndarray  # float64 [n], sums of rewards
     lengths: np.ndarray  # int64 [n], steps

@@ -17,7 +17,7 @@ from worldmodel.sequences import Row, Sequences
 
 
 class GenState(NamedTuple):
-    """Where world and agent stand. To try another action, replace `action`."""
+    """The states of world and agent between rows. To try another action, replace `action`."""
 
     world: Any
     mind: Any
@@ -55,7 +55,7 @@ class GenCore:
         )
 
     def step(self, state: GenState) -> tuple[tuple[Row, Tensor], GenState]:
-        """One row of B games, the thought that it caused, and the action drawn from that.
+        """Takes one step of B games: the row, the thought that it caused, and its action.
 
         Where gradients are recorded, draws have them as far as their distributions do.
         """
@@ -75,7 +75,7 @@ class GenCore:
         return Sequences.whole(rows), thoughts, state
 
     def observe(self, row: Row, state: GenState) -> GenState:
-        """World and mind take in a row [B, ...] that happened elsewhere."""
+        """The state after world and mind have observed a row [B, ...] that happened elsewhere."""
         world = self.environment.observe(row, state.world)
         thought, mind = self.agent.step(row, state.mind)
         action = self.agent.policy(thought).sample()

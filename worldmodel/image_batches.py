@@ -20,7 +20,7 @@ class Images(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many."""
+        """The number of images."""
 
     @abstractmethod
     def read_into(self, found: np.ndarray, rows: np.ndarray, indices: np.ndarray) -> None:
@@ -108,7 +108,7 @@ class Batches:
         seed: int = 0,
         truth: Binarisation | None = None,
     ):
-        """weights: by the name of a file, or the end of it; of others 1."""
+        """weights: by the name of a file, or its ending; 1 for others."""
         self.datasets = list(datasets)
         self.shape = common_shape(datasets)
         self.batch = batch

@@ -1,4 +1,4 @@
-"""Long work in stages of units, which can be stopped, saved and gone on with between any two."""
+"""Long work in stages of units, which can be stopped, saved and resumed between any two."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -41,10 +41,10 @@ class Watcher:
         """Called after a stage."""
 
     def stop(self, job: "Job") -> None:
-        """Called when a job stops before its end, after the unit at which a watcher said so."""
+        """Called when a job stops before its end, after the unit at which a watcher stopped it."""
 
     def close(self) -> None:
-        """Called when `Job.run` is left, however that comes."""
+        """Called when `Job.run` is left, in any way."""
 
 
 class Job(ABC):
@@ -74,7 +74,7 @@ class Job(ABC):
         """Does one unit; returns its metrics, numbers (or lists of them) by name."""
 
     def note(self, stage: Stage, metrics: Metrics) -> str:
-        """A few words about a unit, for people."""
+        """A short report on a unit, as text."""
         return ""
 
     def end_stage(self, stage: Stage) -> None:  # noqa: B027 (most leave nothing)
@@ -82,14 +82,14 @@ class Job(ABC):
 
     @abstractmethod
     def tensors(self) -> dict[str, Any]:
-        """What the next unit depends on besides the weights, for `torch.save`."""
+        """Tensors that the next unit depends on besides the weights, for `torch.save`."""
 
     @abstractmethod
     def values(self) -> dict[str, Any]:
-        """What the next unit depends on besides, for JSON."""
+        """Plain values that the next unit depends on besides, for JSON."""
 
     def build(self, values: Mapping[str, Any]) -> None:  # noqa: B027 (most are built at once)
-        """Makes the modules that saved `values` tell of, before their weights are loaded."""
+        """Makes the modules that saved `values` describe, before their weights are loaded."""
 
     @abstractmethod
     def load(self, tensors: Mapping[str, Any], values: Mapping[str, Any]) -> None:
@@ -97,16 +97,16 @@ class Job(ABC):
 
     @property
     def rounds(self) -> int:
-        """Rounds of stages, finished ones too."""
+        """The number of rounds of stages, finished ones too."""
         return 1 + max((stage.round for stage in self.stages), default=0)
 
     @property
     def is_done(self) -> bool:
-        """Whether no stage is left."""
+        """True once no stage is left."""
         return self.stage >= len(self.stages)
 
     def run(self, *watchers: Watcher) -> bool:
-        """Does what is left; stops after a unit if a watcher says so. Returns `is_done`."""
+        """Does what is left; stops after a unit if a watcher returns False. Returns `is_done`."""
         with self.noise():
             self._is_running = True
             try:

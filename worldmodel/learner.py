@@ -18,7 +18,7 @@ WARM_UP, TIMED = 3, 20  # updates, by which the speed is measured
 
 
 class BatchReader(Protocol):
-    """Batches without end, whose place can be gone back to."""
+    """An endless iterator of batches whose position can be saved and restored."""
 
     def __next__(self) -> Any: ...
 
@@ -63,12 +63,12 @@ class Learner:
 
     @property
     def updates(self) -> int:
-        """Updates that were made."""
+        """The number of updates so far."""
         return self.trainer.updates
 
     @property
     def modules(self) -> dict[str, nn.Module]:
-        """What has weights besides the model, by name."""
+        """The modules with weights besides the model, by name."""
         return {} if self.average is None else {"average": self.average}
 
     @property
@@ -77,7 +77,7 @@ class Learner:
         return self.model if self.average is None else cast(WorldModel, self.average.module)
 
     def update(self, batch: Any) -> Metrics:
-        """One step of the optimizer on a batch; the objective's metrics."""
+        """Takes one step of the optimizer on a batch; returns the objective's metrics."""
         self.model.train()
         metrics = self.trainer.update(batch)
         self.model.eval()
@@ -91,7 +91,7 @@ class Learner:
         updates: int,
         note: Callable[[int, Metrics], None] = lambda done, metrics: None,
     ) -> WorldModel:
-        """Makes so many updates, and returns the model with the average of its weights.
+        """Makes `updates` updates; returns the model with the average of its weights.
 
         note: called with the updates that are done and the metrics of the last one.
         """
@@ -105,7 +105,7 @@ class Learner:
         batches: BatchReader,
         batch_of: Callable[[Any], Any] = lambda batch: batch,
     ) -> int:
-        """How many updates take so long, by the speed of some that a copy makes: the learner, the
+        """The number of updates that fit into `minutes`, timed on a copy: the learner, the
         batches and torch's noise stay as they are.
 
         batch_of: turns one of `batches` into what `update` takes.
@@ -127,7 +127,7 @@ class Learner:
         return self.model
 
     def state_dict(self) -> dict[str, Any]:
-        """All that `update` depends on but the weights of the model and of `modules`."""
+        """Everything that `update` depends on but the weights of the model and of `modules`."""
         return self.trainer.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -135,8 +135,8 @@ class Learner:
 
 
 def rising_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """An average of weights that forgets the first ones early, so that short runs have one, too:
-    after n updates its decay is (1 + n) / (10 + n), `decay` at the most."""
+    """An average of weights whose decay after n updates is (1 + n) / (10 + n), at most `decay`:
+    the first weights lose their share early, so short runs have a useful average, too."""
 
     def average(averaged: Any, current: Any, number: Any) -> None:
         kept = min(decay, (1 + int(number)) / (10 + int(number)))

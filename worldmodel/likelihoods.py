@@ -1,4 +1,4 @@
-"""What is reported of models: bounds on the likelihood, and estimates that are unbiased.
+"""Reported likelihoods of models: lower bounds, and unbiased estimates.
 
 All give nats by key [T, B], which add up to the bound of a whole sequence: the entry of a row and
 key is what the bound of everything up to it exceeds the bound of everything before it by. The
@@ -7,7 +7,7 @@ for continuous ones. Rows that are not scored give 0. No weight or schedule of a
 
 Sequences of more than `LONGEST` rows are read in pieces, with states that are carried, so that
 memory does not grow with them. To filters that makes no difference; a smoother's posterior does
-not foresee what comes after a piece, and what it gives is a bound as well, hardly a looser one.
+not read rows after a piece, and what it gives is a bound as well, hardly a looser one.
 """
 
 import math
@@ -185,6 +185,6 @@ BOUNDS: Registry[Callable[[WorldModel, Sequences, int], dict[str, Tensor]]] = Re
 def register_bound(
     name: str, bound: Callable[[WorldModel, Sequences, int], dict[str, Tensor]]
 ) -> None:
-    """Adds what can be reported to `BOUNDS`: (model, sequences [T, B, ...], particles) -> nats by
+    """Adds a reportable bound to `BOUNDS`: (model, sequences [T, B, ...], particles) -> nats by
     key [T, B], which add up to the bound."""
     BOUNDS.register(name, bound)

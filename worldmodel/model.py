@@ -39,7 +39,7 @@ def context_size(action_size: int, encoding_size: int, feedback: bool, history: 
 
 
 class Reading(NamedTuple):
-    """What a core reads of sequences [T, B, ...]."""
+    """The inputs of a core for sequences [T, B, ...]."""
 
     contexts: Tensor  # [T, B, C]
     evidence: Tensor  # [T, B, E]
@@ -95,8 +95,8 @@ class WorldModel(nn.Module):
 
     @property
     def reads_observations(self) -> bool:
-        """Whether what it generates depends on the observations that it draws: by feedback, or
-        by reward and end, unless they are `separate`."""
+        """True if generation depends on the observations that are drawn: by feedback, or by
+        reward and end, unless they are `separate`."""
         return self.feedback or not self.percepts.separate
 
     def initial_state(self, batch_size: int) -> ModelState:
@@ -145,8 +145,8 @@ class WorldModel(nn.Module):
     def infer(
         self, sequences: Sequences, state: ModelState | None = None, particles: int = 1
     ) -> tuple[Inference, ModelState]:
-        """Explains sequences [T, B, ...] from the states before their first rows, by default the
-        initial one.
+        """Infers latents of sequences [T, B, ...] from the states before their first rows, by
+        default the initial one.
 
         Only row 0 of a column may be a first row. With K particles the latents are drawn K times
         and B becomes K * B, particle after particle.
@@ -159,19 +159,19 @@ class WorldModel(nn.Module):
         return inference, ModelState(core, reading.last_history.repeat(particles, 1, 1))
 
     def states(self, sequences: Sequences, state: ModelState | None = None) -> ModelState:
-        """The model's states after every row that `infer` explains, leaves [T, B, ...]."""
+        """The model's states after every row, as `infer` gives them, leaves [T, B, ...]."""
         reading = self.read(sequences, state)
         return ModelState(self._infer(reading)[0].states, reading.histories[1:])
 
     def observe(self, row: Row, state: ModelState) -> ModelState:
-        """The state after one more row that really happened: `infer` over it, on the state's
+        """The state after one more row of the environment: `infer` over it, on the state's
         device (reality is on the CPU)."""
         device = state.history.device
         sequences = Sequences.whole(nested.map(lambda leaf: leaf.to(device)[None], row))
         return self.infer(sequences, state)[1]
 
     def belief(self, state: ModelState) -> Tensor:
-        """What an agent may know after the last row: [*, belief_size], a function of rows."""
+        """The belief after the last row, [*, belief_size]: a function of rows alone."""
         return torch.cat([self.core.belief(state.core), state.history[..., -1, :]], -1)
 
     def log_probs(self, states: Any, sequences: Sequences) -> dict[str, Tensor]:
@@ -182,7 +182,7 @@ class WorldModel(nn.Module):
         return self.percepts.scores(self.core.features(states), sequences, regressed=False)[0]
 
     def read(self, sequences: Sequences, state: ModelState | None = None) -> Reading:
-        """What the core reads of sequences, from the states before their first rows."""
+        """The core's inputs for sequences, from the states before their first rows."""
         rows, mask, _ = self.percepts.fill(sequences)
         if rows.first[1:].any():
             raise ValueError(
@@ -242,7 +242,7 @@ def model_for(
     where the default is not wanted; spare_rewards: values that rewards may take besides, when they
     come (`FiniteHead.extend`); core_options: the core's own. With
     `recurrence="skip-gru"` heads of observations read the core's features behind the decoder's
-    units, and with them what the core hears; their Gaussians begin with the observation before.
+    units, and with them the context; their Gaussians begin with the observation before.
     """
     if core not in CORES:
         raise ValueError(f"there is no core {core!r}; there are {', '.join(CORES)}")
@@ -255,9 +255,9 @@ def model_for(
     shown = sequence_core.feature_size if skip else 0
     observation = decoder_for(observation_space, decoder_hidden + shown, head)
     if skip and feedback:
-        heard = decoder_hidden + hidden  # where the columns of the context begin
+        begin = decoder_hidden + hidden  # where the columns of the context begin
         begin_as_before(
-            observation, percept_encoder.observation, heard + contexts - percept_encoder.size
+            observation, percept_encoder.observation, begin + contexts - percept_encoder.size
         )
     decoder = PerceptDecoder(
         sequence_core.feature_size,

@@ -13,7 +13,7 @@ from worldmodel.registry import Registry, UnknownNameError
 
 
 class NameOf(NamedTuple):
-    """What an option names."""
+    """The registry of names that an option takes, and words that are allowed besides."""
 
     registry: str  # module:variable
     also: tuple[str, ...] = ()  # words that are no names, such as "auto"
@@ -46,7 +46,7 @@ BOUND_NAMES = ("elbo", "iwae", "fivo")  # those of the library
 
 
 def check_names(config: Any) -> None:
-    """Refuses a configuration, or a command that holds some, with a name that nothing has."""
+    """Refuses a configuration, or a command that holds some, with a name not in its registry."""
     for name, hint, value in _options(config):
         for note in _notes(hint):
             for one in value if isinstance(value, tuple) else [value]:
@@ -65,7 +65,7 @@ def _options(config: Any) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _notes(hint: Any) -> list[NameOf]:
-    """What a type says of names: `Annotated[str, NameOf(...)]`, or a tuple of those."""
+    """The `NameOf` of a type: `Annotated[str, NameOf(...)]`, or a tuple of those."""
     if get_origin(hint) is tuple:
         return _notes(get_args(hint)[0])
     return [note for note in getattr(hint, "__metadata__", ()) if isinstance(note, NameOf)]

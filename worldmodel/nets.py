@@ -1,4 +1,4 @@
-"""The networks that everything is made of."""
+"""The networks that models are built from."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -58,19 +58,19 @@ class Recurrence(nn.Module, ABC):
     output_size: int  # H
     projected_size: int  # D
     skip_size: int = (
-        0  # the last numbers of a projected, which are no gates' but shown as they are
+        0  # the last numbers of a projected input, which skip the gates (see `SkipGRU`)
     )
 
     @abstractmethod
     def projected(self, inputs: Tensor) -> Tensor:
-        """What the gates hear of the inputs, [*, I] -> [*, D]."""
+        """The input projection of the gates, [*, I] -> [*, D]."""
 
     @abstractmethod
     def cell(self, projected: Tensor, state: Tensor) -> Tensor:
-        """One step, [B, D], [B, S] -> [B, S]."""
+        """Computes one step, [B, D], [B, S] -> [B, S]."""
 
     def step(self, inputs: Tensor, state: Tensor) -> Tensor:
-        """One step from the inputs themselves, [B, I], [B, S] -> [B, S]."""
+        """Computes one step from the inputs themselves, [B, I], [B, S] -> [B, S]."""
         return self.cell(self.projected(inputs), state)
 
     def output(self, state: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class Recurrence(nn.Module, ABC):
         return state[..., : self.output_size]
 
     def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
-        """All steps, [T, B, I], [B, S] -> states [T, B, S]."""
+        """Computes all steps, [T, B, I], [B, S] -> states [T, B, S]."""
         states = []
         for projected in self.projected(inputs).unbind(0):
             state = self.cell(projected, state)
@@ -87,7 +87,7 @@ class Recurrence(nn.Module, ABC):
 
 
 def hear(weight: Tensor, others: int = 0) -> None:
-    """Draws weights [D, I] by which inputs are heard, beside `others` that the same units hear.
+    """Initialises input weights [D, I] from N(0, s^2), s = min(0.5, 2 / sqrt(I + others)).
 
     PyTorch's default draws all weights of a recurrence within 1 / sqrt(hidden): inputs of which
     few are not zero (one-hot codes) then hardly move the state, and what must be remembered is
@@ -97,13 +97,13 @@ def hear(weight: Tensor, others: int = 0) -> None:
 
 
 def remember(weight: Tensor) -> None:
-    """Draws an orthogonal matrix for each gate of a recurrence's weights [G * H, H]."""
+    """Initialises recurrent weights [G * H, H]: an orthogonal matrix for each of G gates."""
     for gate in weight.data.split(weight.shape[1]):
         nn.init.orthogonal_(gate)
 
 
 class FusedRecurrence(Recurrence):
-    """One of PyTorch's recurrences: a fused kernel, orthogonal weights, inputs that are heard."""
+    """A recurrence of PyTorch: a fused kernel, orthogonal weights, larger input weights."""
 
     def __init__(self, kind: Callable[[int, int], nn.RNNBase], input_size: int, hidden: int):
         super().__init__()
@@ -120,7 +120,7 @@ class FusedRecurrence(Recurrence):
 
     @property
     def weights(self) -> list[Tensor]:
-        """As PyTorch's kernels take them."""
+        """The weights in the order of PyTorch's kernels."""
         return [self.from_input, self.from_hidden, self.input_bias, self.hidden_bias]
 
 
@@ -167,12 +167,12 @@ class _GRUOverTime(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
         inputs, hiddens, from_input, from_hidden, input_bias, hidden_bias = ctx.saved_tensors
         before = hiddens[:-1]
-        heard = torch.addmm(input_bias, inputs.flatten(0, 1), from_input.t())
+        projected = torch.addmm(input_bias, inputs.flatten(0, 1), from_input.t())
         recalled = torch.addmm(hidden_bias, before.flatten(0, 1), from_hidden.t())
         size = from_hidden.shape[1]
-        gates = (heard[:, : 2 * size] + recalled[:, : 2 * size]).sigmoid_()
+        gates = (projected[:, : 2 * size] + recalled[:, : 2 * size]).sigmoid_()
         reset, update = gates.split(size, -1)
-        new = tanh(torch.addcmul(heard[:, 2 * size :], reset, recalled[:, 2 * size :]))
+        new = tanh(torch.addcmul(projected[:, 2 * size :], reset, recalled[:, 2 * size :]))
         # what a change of h does to r, z and n before their nonlinearities, and to g_n
         to_new = (1 - update) * (1 - new.square())
         to_update = (before.flatten(0, 1) - new) * update * (1 - update)
@@ -190,13 +190,13 @@ class _GRUOverTime(torch.autograd.Function):
             carried = torch.addmm(total * kept[t], of_gates, from_hidden)
         totals = torch.stack(of_hidden[::-1]).flatten(0, 1)
         of_recalled = (totals[:, None] * to_recalled).flatten(1)  # [T * B, 3 H]
-        of_heard = torch.cat([of_recalled[:, : 2 * size], totals * to_new], 1)
+        of_projected = torch.cat([of_recalled[:, : 2 * size], totals * to_new], 1)
         return (
-            (of_heard @ from_input).unflatten(0, shape) if ctx.needs_input_grad[0] else None,
+            (of_projected @ from_input).unflatten(0, shape) if ctx.needs_input_grad[0] else None,
             carried[None],
-            of_heard.t() @ inputs.flatten(0, 1),
+            of_projected.t() @ inputs.flatten(0, 1),
             of_recalled.t() @ before.flatten(0, 1),
-            of_heard.sum(0),
+            of_projected.sum(0),
             of_recalled.sum(0),
         )
 
@@ -239,7 +239,7 @@ class LSTM(FusedRecurrence):
         return torch.cat([outputs, torch.stack(memories)], -1)
 
     def _gates(self, gates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What is written to the memory, and the gates of forgetting and of the output."""
+        """The values to write, [*, H], and the forget and output gates, [*, H]."""
         written, forget, new, output = gates.chunk(4, -1)
         return written.sigmoid() * tanh(new), forget.sigmoid(), output.sigmoid()
 
@@ -308,7 +308,7 @@ class Layers(Recurrence):
 
 
 class SkipGRU(Recurrence):
-    """A GRU that shows its input beside its memory: state and output are [memory, input].
+    """A GRU with a skip connection of its input: state and output are [memory, input].
 
     What reads it need not fetch the present out of a memory that was made to keep the past.
     """
@@ -324,8 +324,8 @@ class SkipGRU(Recurrence):
         return torch.cat([self.memory.projected(inputs), inputs], -1)
 
     def cell(self, projected: Tensor, state: Tensor) -> Tensor:
-        heard, inputs = projected.split([self.memory.projected_size, self.skip_size], -1)
-        return torch.cat([self.memory.cell(heard, self.memory.output(state)), inputs], -1)
+        gates, inputs = projected.split([self.memory.projected_size, self.skip_size], -1)
+        return torch.cat([self.memory.cell(gates, self.memory.output(state)), inputs], -1)
 
     def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
         remembered = self.memory(inputs, self.memory.output(state).contiguous())
@@ -340,7 +340,7 @@ RECURRENCES: Registry[Callable[[int, int], Recurrence]] = Registry(
 
 def register_recurrence(name: str, make: Callable[[int, int], Recurrence]) -> None:
     """Adds a recurrence to `RECURRENCES`, (input_size, hidden) -> Recurrence: from now on cores
-    remember by it where their `recurrence` is `name`."""
+    whose `recurrence` is `name` use it."""
     RECURRENCES.register(name, make)
 
 

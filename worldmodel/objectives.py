@@ -1,7 +1,7 @@
-"""What models are trained on.
+"""Training objectives of world models.
 
 An objective is `(batch, carried state, step) -> (loss, metrics, carried state)`. Weights and
-schedules change a loss; `likelihoods`, which is what gets reported, knows none of them.
+schedules change a loss; the reported `likelihoods` depend on none of them.
 """
 
 import math
@@ -31,12 +31,12 @@ class Objective(Protocol):
 
 
 def _scored_rows(batch: list[Sequences]) -> Tensor:
-    """How many rows a batch of blocks scores, one at least: what a loss is divided by."""
+    """The number of scored rows in a batch of blocks, at least one: the divisor of a loss."""
     return torch.stack([block.loss_mask.sum() for block in batch]).sum().clamp(min=1)
 
 
 class Bound:
-    """What the bounds share: a model, K particles, and what is carried between updates.
+    """The base of bounds: a model, K particles, and a state carried between updates.
 
     With `carries`, a batch is one block of windows that go on from those of the batch before (see
     `SequentialBatches`): each column begins with the state that it ended with, and so does each
@@ -64,11 +64,11 @@ class Bound:
         return self.model.initial_state(0) if self.carries else ()
 
     def _fill(self, batch: list[Sequences]) -> list[Sequences]:
-        """The blocks as the model reads and scores them."""
+        """The blocks with placeholders, as the model reads and scores them."""
         return [self.model.percepts.fill(block) for block in batch]
 
     def _explain(self, batch: list[Sequences], state: Any) -> tuple[list[Inference], Any]:
-        """What the core infers of each block, and what is carried on."""
+        """The core's inference of each block, and the state to carry."""
         if not self.carries:
             infer = self.model.infer
             return [infer(block, particles=self.particles)[0] for block in batch], state
@@ -128,7 +128,7 @@ class ELBO(Bound):
     def loss(
         self, batch: list[Sequences], inferences: list[Inference], step: int
     ) -> tuple[Tensor, Metrics]:
-        """The loss of blocks that `WorldModel.infer` has explained."""
+        """The loss of blocks that `WorldModel.infer` has inferred."""
         rows = _scored_rows(batch)
         sums: dict[str, Tensor] = {}
         regressions: dict[str, Tensor] = {}
@@ -153,7 +153,7 @@ class ELBO(Bound):
         return loss, metrics | {"nats": negative.item()}
 
     def _penalty(self, kl: Tensor, inference: Inference) -> Tensor:
-        """What stands for the divergence in the loss, [T, K * B] nats before its weight."""
+        """The divergence term of the loss, [T, K * B] nats before its weight."""
         if self.kl_balance is not None:
             drawn = nested.map(torch.Tensor.detach, (inference.states, inference.posterior))
             of_prior = self.kl(self.model.core, Inference(*drawn, inference.prior))
@@ -203,7 +203,7 @@ class FIVO(Bound):
     The metric `nats` is minus the bound.
 
     It wants a filtering posterior: with a smoother it is still a bound, but resampling discards
-    particles for what they foresaw.
+    particles for information on later rows.
     """
 
     def __init__(
@@ -265,7 +265,7 @@ def make_objective(name: str, model: WorldModel, particles: int = 1, **options: 
 
 
 def objective_from(model: WorldModel, options: Mapping[str, Any]) -> Objective:
-    """The objective that options tell, by the names that they have everywhere.
+    """The objective of the given options, under the names that they have everywhere.
 
     objective, num_particles; kl_weight, kl_warmup, kl_cycle, kl_delay (see `kl_schedule`);
     free_nats, kl_balance, carries. An objective gets those that it takes; other options are left

@@ -94,7 +94,7 @@ def _replaced(settings: Any, group: str, part: Any) -> Any:
 
 
 def _places(settings: Any) -> Iterator[tuple[str, str]]:
-    """Each option's name and its group's; "" for options outside the groups."""
+    """The name of each option and of its group; "" for options outside the groups."""
     for place in fields(settings):
         part = getattr(settings, place.name)
         if is_dataclass(part):
@@ -104,7 +104,7 @@ def _places(settings: Any) -> Iterator[tuple[str, str]]:
 
 
 def _python_words(text: str, known: Mapping[str, str]) -> str:
-    """An error of the command line's in a program's words: `hidden_size`, not --hidden-size."""
+    """An error of the command line in Python's terms: `hidden_size`, not --hidden-size."""
     for name in sorted(known, key=len, reverse=True):
         text = text.replace(f"--{name.replace('_', '-')}", name)
     return text

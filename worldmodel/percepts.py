@@ -1,4 +1,4 @@
-"""How rows are seen and predicted: what stands between percepts and the numbers of a core."""
+"""Encoding and prediction of percepts: the layer between the values of rows and a core."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -13,7 +13,7 @@ from worldmodel.sequences import PERCEPT_KEYS, Row, Sequences
 
 
 class Filled(Sequences):
-    """Sequences that hold a value of its support wherever there is nothing to read."""
+    """Sequences with a value of its support wherever there is nothing to read."""
 
     __slots__ = ()
 
@@ -32,7 +32,7 @@ class Percepts(nn.Module):
 
     @property
     def separate(self) -> bool:
-        """Whether reward and end do not depend on the observation, given the features."""
+        """True if reward and end do not depend on the observation, given the features."""
         return self.decoder.separate
 
     @property
@@ -55,13 +55,13 @@ class Percepts(nn.Module):
         return row_of(first, action, drawn | {"observation": self.clamp(drawn["observation"])})
 
     def draw_unseen(self, prediction: Prediction, first: Tensor, action: Tensor) -> Row:
-        """The same without the observation, which has size 0."""
+        """A row [*] of a percept drawn without its observation, which has size 0."""
         drawn = draw(prediction.alone())
         return row_of(first, action, drawn | {"observation": action[..., :0]})
 
     def fill(self, sequences: Sequences) -> Filled:
         """The sequences, with a value of its support wherever there is nothing to read: padding,
-        and what is void on first rows."""
+        and placeholders of first rows."""
         if isinstance(sequences, Filled):
             return sequences
         rows, mask = sequences.rows, sequences.mask
@@ -105,7 +105,7 @@ class Percepts(nn.Module):
 
 
 def row_of(first: Tensor, action: Tensor, percept: Mapping[str, Any]) -> Row:
-    """A row [B] of a percept; void on first rows, zero where a world has no such key."""
+    """A row [B] of a percept; placeholders on first rows, zero where a world has no such key."""
     nothing = action.new_zeros(len(first))
     reward = percept.get("reward", nothing).to(action.dtype)
     terminated = percept.get("terminated", nothing.bool())

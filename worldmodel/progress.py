@@ -1,4 +1,4 @@
-"""The progress of long jobs: what is done now, how fast, and how long it will still take."""
+"""The progress of long jobs: units done, speed, and time left."""
 
 import time
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ class Reporter:
         self.console.print(text, markup=False, soft_wrap=True)
 
     def note(self, what: str, done: int, total: int) -> None:
-        """Says how far something has come: when it begins, when it ends, and now and then."""
+        """Prints how far something has come: when it begins, when it ends, and now and then."""
         now, (noted, how_far, at) = time.monotonic(), self._noted
         is_worth_it = what != noted or done == total or now - at > QUIET_SECONDS
         if is_worth_it and (what, done) != (noted, how_far):
@@ -32,7 +32,7 @@ class Reporter:
 
     @contextmanager
     def stage(self, title: str, total: int, done: int, unit: str) -> Iterator["StageProgress"]:
-        """A stage of `total` units, `done` of which are done already."""
+        """Opens a stage of `total` units, `done` of which are done already."""
         if not self.console.is_terminal:
             yield StageProgress(self, title, total, done, unit, None)
             return
@@ -48,7 +48,7 @@ class Reporter:
 
 
 class StageProgress:
-    """One stage in progress."""
+    """The progress of one stage."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class StageProgress:
             reporter.say(f"{title}: {total} {unit}")
 
     def update(self, done: int, note: str = "") -> None:
-        """`done` units are done by now."""
+        """Sets the number of units done."""
         now = time.monotonic()
         rate = (done - self.done_before) / max(now - self.begun, 1e-9)
         text = f"{rate:.4g} {self.unit}/s  {note}"
@@ -111,7 +111,7 @@ class ProgressReport(Watcher):
 
 
 class UpdatesReport(Watcher):
-    """Reports the updates of a job as one stage, whatever it does between them."""
+    """Reports the updates of a job as one stage, across its other stages."""
 
     def __init__(self, progress: StageProgress):
         self.progress = progress

@@ -1,4 +1,4 @@
-"""The record of a job in its run folder: metrics as it works, checkpoints between units."""
+"""The record of a job in its run folder: metrics of every unit, checkpoints between units."""
 
 import time
 from collections.abc import Callable
@@ -21,14 +21,14 @@ class Recorder(Watcher):
 
     @property
     def seconds(self) -> float:
-        """Spent on the run so far, interruptions left out."""
+        """Seconds spent on the run so far, interruptions left out."""
         return self.seconds_before + time.monotonic() - self.begun
 
     def restore(self, job: Job, say: Callable[[str], None] = lambda text: None) -> None:
         """Puts a new job where the newest checkpoint that can be read left it; without one, writes
         the first.
 
-        say: told of checkpoints that cannot be read.
+        say: called with a sentence about each checkpoint that cannot be read.
         """
         try:
             checkpoint, problems = load_newest(self.folder.checkpoints)

@@ -1,4 +1,4 @@
-"""Things by name: cores, heads, bounds and their like, to which a program adds its own."""
+"""Registries by name: cores, heads, bounds and their like, which a program can extend."""
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
@@ -51,7 +51,7 @@ triangle; did you mean 'square'?
 
 
 def options_taken(make: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `options` that a function or a class takes by name.
+    """The options that a function or a class takes by name.
 
     >>> options_taken(sorted, {"key": len, "size": 3})
     {'key': <built-in function len>}

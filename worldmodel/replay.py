@@ -11,7 +11,7 @@ from worldmodel.sequences import Sequences
 
 
 class Drawn(NamedTuple):
-    """A block of windows, and where they are from."""
+    """A block of windows, and the episodes that they are from."""
 
     sequences: Sequences  # [T, B, ...]
     episodes: np.ndarray  # int64 [B], numbers of episodes: that of the first ever added is 0
@@ -22,7 +22,7 @@ class Priorities:
     """Episodes are drawn in proportion to priority ** exponent: proportional prioritised replay
     (Schaul et al. 2016, https://arxiv.org/abs/1511.05952), of episodes instead of transitions.
 
-    A priority is what the learner says, such as the loss of a window of the episode. So what is
+    A priority is set by the learner, such as the loss of a window of the episode. So what is
     drawn depends on losses, which depend on whole episodes, also on what comes after a row: a
     model of how episodes go on becomes biased, unless each window's loss is multiplied by its
     ratio (`Drawn.ratios`). New episodes have the highest priority so far.
@@ -37,7 +37,7 @@ class Priorities:
         self._begin = 0  # the number of the episode that the first value is of
 
     def follow(self, begin: int, end: int) -> None:
-        """Keeps the priorities of episodes `begin` to `end`, those that there are."""
+        """Keeps the priorities of the existing episodes from `begin` to `end`."""
         kept = self._values.array
         gone = min(begin - self._begin, len(kept))
         self._values.drop(gone)
@@ -49,7 +49,7 @@ class Priorities:
         self._values.array[episodes - self._begin] = priorities
 
     def factors(self, episodes: np.ndarray) -> np.ndarray:
-        """How much more often the episodes of these numbers are drawn than others, [n]."""
+        """Sampling factors of the episodes of these numbers, relative to others, [n]."""
         return self._values.array[episodes - self._begin] ** self.exponent
 
     def state_dict(self) -> dict:
@@ -77,7 +77,7 @@ class Replay:
         episodes: EpisodeStore | None = None,
         priorities: Priorities | None = None,
     ):
-        """episodes: where they are kept; in memory by default."""
+        """episodes: the store to draw from; in memory by default."""
         self.priorities = priorities
         self.actions = actions
         self.random = np.random.default_rng(seed)
@@ -90,7 +90,7 @@ class Replay:
 
     @property
     def steps(self) -> int:
-        """Steps of the environment that are stored."""
+        """The number of steps of the environment that are stored."""
         return self.episodes.steps
 
     def sample(
@@ -108,7 +108,7 @@ class Replay:
     def draw(
         self, length: int, rows: int, from_start: float = 0.0, burn_in: int = 0
     ) -> list[Drawn]:
-        """The windows of `sample`, and where they are from."""
+        """Draws the windows of `sample`, with the episodes that they are from."""
         if not len(self.episodes):
             raise ValueError("the replay is empty: add episodes before sampling")
         self._follow(length)
@@ -136,7 +136,7 @@ class Replay:
 
     def prioritise(self, episodes: np.ndarray, priorities: np.ndarray) -> None:
         """Sets the priorities [n], positive, of the episodes of the given numbers [n]; those that
-        have been dropped since they were drawn are passed over."""
+        have been dropped since they were drawn are ignored."""
         if self.priorities is None:
             raise ValueError("this replay has no priorities: make it with Replay(priorities=...)")
         if not (np.isfinite(priorities) & (priorities > 0)).all():
@@ -161,11 +161,11 @@ class Replay:
 
     def _forget_odds(self) -> None:
         self._length = 0
-        self._begin = self._end = self.episodes.dropped  # the episodes whose odds are known
+        self._begin = self._end = self.episodes.dropped  # episodes with known probabilities
         self._odds = Sums(4 if self.priorities is None else 6, self._begin)
 
     def _follow(self, length: int) -> None:
-        """Brings the odds of windows of `length` rows up to date with the episodes."""
+        """Updates the probabilities of windows of `length` rows to the current episodes."""
         if length != self._length or self.episodes.added < self._end:
             self._forget_odds()
             self._length = length
@@ -194,7 +194,7 @@ class Replay:
         return state
 
     def load_state_dict(self, state: dict) -> None:
-        """Goes on from there; episodes that a store on disk has got since then are forgotten."""
+        """Resumes from `state`; episodes that a store on disk has got since then are removed."""
         self.episodes.rewind(state["episodes"])
         self.random.bit_generator.state = state["random"]
         if self.priorities is not None:
@@ -203,8 +203,8 @@ class Replay:
 
 
 def _odds(lengths: np.ndarray, weights: np.ndarray, length: int) -> np.ndarray:
-    """For windows of up to `length` rows that begin at an episode's first row, and at any row: how
-    often it is drawn, and times that, the rows that they hold on average, [4, episodes]."""
+    """Sampling rates, and those times the mean rows of a window, of windows of up to `length` rows
+    that begin at an episode's first row, and at any row, [4, episodes]."""
     capped = np.minimum(lengths, length)
     held = (capped + 1) / 2 * capped / lengths + (1 - capped / lengths) * length
     by_row = weights * lengths
@@ -212,7 +212,7 @@ def _odds(lengths: np.ndarray, weights: np.ndarray, length: int) -> np.ndarray:
 
 
 def split_by_length(lengths: np.ndarray) -> list[np.ndarray]:
-    """One or two blocks of indices: the split by length [B] that leaves least padding.
+    """Indices in one or two blocks: the split by length [B] that leaves least padding.
 
     >>> split_by_length(np.array([9, 2, 8, 1]))
     [array([3, 1]), array([2, 0])]

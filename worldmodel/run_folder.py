@@ -1,4 +1,4 @@
-"""Run folders: what a run was asked to do, what it measured, where it stands."""
+"""Run folders: the configuration, metrics and checkpoints of a run."""
 
 import json
 import os
@@ -11,11 +11,11 @@ SCHEMA_VERSION = 2
 
 
 class RunError(Exception):
-    """Something about a run that its user has to know or can fix; one sentence."""
+    """A fault of a run that its user has to know or can fix; one sentence."""
 
 
 class Description(NamedTuple):
-    """What config.json says."""
+    """The content of config.json."""
 
     experiment: str  # its name in the registry of experiments
     config: dict[str, Any]  # as JSON has it
@@ -55,7 +55,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
-        """An existing run."""
+        """Opens an existing run."""
         folder = cls(path)
         if not path.is_dir():
             raise RunError(f"there is no run at {path}")
@@ -65,7 +65,7 @@ class RunFolder:
 
     @cached_property
     def description(self) -> Description:
-        """What config.json says, read once."""
+        """The content of config.json, read once."""
         try:
             read = json.loads(self.config_file.read_text())
             version = read["schema_version"]
@@ -101,13 +101,13 @@ class RunFolder:
         return self.metrics_file.stat().st_size
 
     def truncate_metrics(self, size: int) -> None:
-        """Forgets what was logged after the checkpoint that the run goes on from."""
+        """Removes the metrics logged after the checkpoint that the run resumes from."""
         if self.metrics_file.exists():
             os.truncate(self.metrics_file, size)
 
 
 def _other_schema(path: Path, version: object) -> str:
-    """Refuses a run of another version of the package, and says what to do."""
+    """Refuses a run of another version of the package, with advice in one sentence."""
     if version == 1:
         return (
             f"{path} was made by version 0.1 of this package, whose runs have schema 1 (this one "

@@ -12,7 +12,7 @@ def constant(value: float) -> Schedule:
 
 
 def linear(start: float, end: float, steps: int) -> Schedule:
-    """From `start` to `end` within `steps`, then `end`.
+    """A line from `start` to `end` within `steps`, then `end`.
 
     >>> [linear(0.0, 1.0, 4)(step) for step in (0, 2, 9)]
     [0.0, 0.5, 1.0]
@@ -21,7 +21,7 @@ def linear(start: float, end: float, steps: int) -> Schedule:
 
 
 def half_life(start: float, steps: float) -> Schedule:
-    """From `start`, halved every `steps`.
+    """A value that begins at `start` and is halved every `steps`.
 
     >>> [half_life(1.0, 4)(step) for step in (0, 4, 8)]
     [1.0, 0.5, 0.25]
@@ -30,7 +30,7 @@ def half_life(start: float, steps: float) -> Schedule:
 
 
 def cosine(start: float, end: float, steps: int) -> Schedule:
-    """From `start` to `end` within `steps` along half a cosine, then `end`."""
+    """Half a cosine from `start` to `end` within `steps`, then `end`."""
 
     def schedule(step: int) -> float:
         return end if step >= steps else end + (start - end) * _half_cosine(step / steps)
@@ -39,7 +39,7 @@ def cosine(start: float, end: float, steps: int) -> Schedule:
 
 
 def cyclical(target: float, half_cycle: int, freeze: int = 0) -> Schedule:
-    """Zero for `freeze` steps; then, over and over, from 0 to `target` in a line within
+    """A cycle: zero for `freeze` steps; then, over and over, from 0 to `target` in a line within
     `half_cycle` steps and `target` for as many (Fu et al. 2019, https://arxiv.org/abs/1903.10145).
 
     >>> [cyclical(1.0, 2, freeze=1)(step) for step in range(7)]
@@ -60,7 +60,7 @@ def cyclical(target: float, half_cycle: int, freeze: int = 0) -> Schedule:
 
 
 def in_segments(make: Callable[[int], Schedule], segments: Sequence[tuple[int, int]]) -> Schedule:
-    """A schedule for each segment of a training that is gone on with: `make(length)`, from the
+    """A schedule for each segment of a resumed training: `make(length)`, from the
     step on at which the segment begins.
 
     segments: (first step, length) each, in order.
@@ -78,5 +78,5 @@ def in_segments(make: Callable[[int], Schedule], segments: Sequence[tuple[int, i
 
 
 def _half_cosine(x: float) -> float:
-    """From 1 at x = 0 to 0 at x = 1."""
+    """Half a cosine, from 1 at x = 0 to 0 at x = 1."""
     return 0.5 * (1 + math.cos(math.pi * x))

@@ -1,4 +1,4 @@
-"""Rows and sequences of rows: the two structures that every part of the package trades in."""
+"""Rows (time steps) and sequences of rows: the two structures that the package exchanges."""
 
 from typing import Any, NamedTuple
 
@@ -11,8 +11,8 @@ PERCEPT_KEYS = ("observation", "reward", "terminated")
 class Row(NamedTuple):
     """An action and what it led to, for a batch of B games.
 
-    On a first row there was no action: action, reward and terminated are void (zero), and the
-    observation is the one that a reset gives. An end without `terminated` is a truncation.
+    On a first row there was no action: action, reward and terminated are placeholders (zero), and
+    the observation is the one that a reset gives. An end without `terminated` is a truncation.
     """
 
     first: Tensor  # bool [B]
@@ -23,12 +23,12 @@ class Row(NamedTuple):
 
     @property
     def percept(self) -> dict[str, Any]:
-        """What the agent perceives: observation, reward, terminated."""
+        """The percept: observation, reward, terminated."""
         return {key: getattr(self, key) for key in PERCEPT_KEYS}
 
 
 class Sequences(NamedTuple):
-    """Rows over time, with what is valid and what is scored."""
+    """Rows over time, with masks of those that are valid and of those that are scored."""
 
     rows: Row  # [T, B, ...]
     mask: Tensor  # bool [T, B]; the valid rows, a prefix of each column
@@ -36,11 +36,11 @@ class Sequences(NamedTuple):
 
     @classmethod
     def whole(cls, rows: Row) -> "Sequences":
-        """All rows [T, B, ...] valid and scored."""
+        """Sequences of rows [T, B, ...] that are all valid and scored."""
         everything = torch.ones_like(rows.first)
         return cls(rows, everything, everything)
 
     @property
     def lengths(self) -> Tensor:
-        """Valid rows a column, int64 [B]."""
+        """The number of valid rows of each column, int64 [B]."""
         return self.mask.sum(0)

@@ -24,7 +24,7 @@ class SequentialBatches:
     from its beginning to its end, in windows that a carried state connects (`Bound.carries`).
 
     Recordings longer than a piece are cut, elsewhere in every epoch. The first row of a piece is a
-    first row: whoever reads begins anew there.
+    first row: the model's state restarts there.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ def cut(lengths: np.ndarray, piece: int, random: np.random.Generator) -> Pieces:
 
 
 def _begin(sequences: Sequences) -> Sequences:
-    """The same windows, their first row a first row."""
+    """The same windows with their first row marked as a first row."""
     rows = sequences.rows
     first = rows.first.clone()
     first[0] = True

@@ -1,4 +1,4 @@
-"""Gymnasium spaces as JSON, so that recorded episodes say by themselves what they are of."""
+"""Gymnasium spaces as JSON, so that recorded episodes carry their own description."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One objective, one optimizer."""
+"""A trainer: one objective, one optimizer."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -45,7 +45,7 @@ class Trainer:
         self.updates = 0
 
     def update(self, batch: Any = None) -> Metrics:
-        """One step downhill on a batch; what the objective reports, and the gradient's norm."""
+        """Takes one step on a batch; returns the objective's metrics, and the gradient's norm."""
         device = self.parameters[0].device.type
         with using_matmul_precision(self.matmul_precision):
             with torch.autocast(device, torch.bfloat16, enabled=self.autocast):
@@ -80,7 +80,7 @@ class Trainer:
 
 @contextmanager
 def using_matmul_precision(precision: MatmulPrecision) -> Iterator[None]:
-    """Products of float32 matrices inside, as `torch.set_float32_matmul_precision` has it.
+    """Sets the precision of float32 products inside (`torch.set_float32_matmul_precision`).
 
     On a CPU "medium" computes them by oneDNN, which rounds what goes in to bfloat16 where the
     processor has units for it (AMX). On processors without such units it is as accurate and, for

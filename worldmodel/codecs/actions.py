@@ -36,12 +36,12 @@ class ActionCodec(ABC):
 
     @abstractmethod
     def uniform(self, batch_shape: Sequence[int]) -> td.Distribution:
-        """All codes alike: a distribution with batch shape [*]."""
+        """The uniform distribution over codes, with batch shape [*]."""
 
     @property
     @abstractmethod
     def choices(self) -> Tensor:
-        """Every action's code [n, size]; n = 0 where they cannot be listed."""
+        """The code of every action, [n, size]; n = 0 where they cannot be listed."""
 
 
 class DiscreteActions(ActionCodec):

@@ -1,7 +1,7 @@
-"""How far dreams go: numbers stay within the bounds of their space, and near what has been seen.
+"""Clamps of generated observations to the bounds of their space and to the observed range.
 
-A Gaussian draws any number, and a model that is asked what follows on a number that it has never
-seen anything like answers with one farther out. What is learned in such a dream is worth nothing.
+A Gaussian draws any number, and a model extrapolates from a number outside its training data to
+one farther out. A policy learned in such a dream is worth nothing.
 """
 
 from typing import Any
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from worldmodel.codecs.base import Parts
 
-BEYOND = 0.5  # of the range that was seen, on either side of it
+BEYOND = 0.5  # of the observed range, on either side of it
 
 
 class Clamp(nn.Module):
-    """Values as they are: what is not made of numbers has nowhere else to go."""
+    """The identity: values that are not numbers need no clamp."""
 
     def forward(self, value: Any) -> Any:
         """Values [*, ...], those out of clamp set on its edge."""
@@ -39,7 +39,7 @@ class BoxClamp(Clamp):
         self.space = space
         for name in ("low", "high"):
             self.register_buffer(name, torch.tensor(getattr(space, name)).float())  # a copy
-        # the least and the greatest of each number that was seen, [2, *shape]
+        # the least and the greatest of each number that was observed, [2, *shape]
         nothing = torch.stack([torch.full_like(self.low, s * torch.inf) for s in (1, -1)])
         self.register_buffer("seen", nothing)
 
@@ -52,7 +52,7 @@ class BoxClamp(Clamp):
         greatest = torch.maximum(self.seen[1], greatest)
         self.seen.copy_(torch.stack([least, greatest]))
         beyond = BEYOND * (greatest - least)
-        beyond = torch.where(beyond > 0, beyond, torch.inf)  # who knows how far it will move
+        beyond = torch.where(beyond > 0, beyond, torch.inf)  # constant so far: no bound
         self.low.copy_((least - beyond).clamp(min=torch.as_tensor(self.space.low)))
         self.high.copy_((greatest + beyond).clamp(max=torch.as_tensor(self.space.high)))
 

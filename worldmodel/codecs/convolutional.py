@@ -3,7 +3,7 @@
 Images are [*, H, W, C], uint8 (or truth values) everywhere outside of this module, and brightness
 is scaled here, once. The networks work on n x n pixels, n a power of two: smaller images are
 padded with black in the middle of n x n, and the head cuts the padding off again before anything
-is scored or drawn. `explain_size` says in words what happens to images of a given shape.
+is scored or drawn. `explain_size` describes in words the padding of images of a given shape.
 
 Layers halve (or double) the sides by 4 x 4 kernels of stride two, between n x n and 4 x 4 pixels,
 as in DCGAN (Radford et al. 2016, https://arxiv.org/abs/1511.06434), without its batch
@@ -34,7 +34,7 @@ FEWEST = 8  # pixels a side of what `is_image` calls an image
 
 
 def is_image(space: spaces.Space) -> bool:
-    """Whether values of `space` are images [H, W, C], 8 or more pixels a side: integers of 8 bits
+    """True if values of `space` are images [H, W, C], 8 or more pixels a side: integers of 8 bits
     from 0 to one brightness, or truth values.
 
     >>> is_image(spaces.Box(0, 255, (84, 84, 3), np.uint8)), is_image(spaces.Box(0, 1, (9, 9, 3)))
@@ -72,7 +72,7 @@ def network_size(shape: Sequence[int]) -> int:
 
 
 def explain_size(shape: Sequence[int]) -> str:
-    """What happens to images of `shape` [H, W, C], in words.
+    """Describes in words the padding of images of `shape` [H, W, C].
 
     >>> explain_size((28, 28, 1))
     '28 x 28 images are padded with black to 32 x 32; only their own pixels are scored'
@@ -219,7 +219,7 @@ class ImageHead(DistModule):
         return td.Independent(pixels, 3, validate_args=False)
 
     def _raw(self, features: Tensor) -> Tensor:
-        """What the network says of every real pixel value, [*, H, W, C, numbers]."""
+        """The network's outputs for every real pixel value, [*, H, W, C, numbers]."""
         begin = self.begin(features.reshape(-1, features.shape[-1])).unflatten(
             -1, (LAST, LAST, -1)
         )

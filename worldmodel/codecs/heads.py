@@ -101,9 +101,9 @@ class HierarchicalHead(DistModule):
         return torch.zeros_like(self.pairs[0, 0])
 
     def forward(self, features: Tensor) -> HierarchicalCategorical:
-        said = self.heard, self.said.weight, self.said.bias
+        to_second = self.heard, self.said.weight, self.said.bias
         return HierarchicalCategorical(
-            self.first(features), self.hidden(features), *said, self.pairs, self.of
+            self.first(features), self.hidden(features), *to_second, self.pairs, self.of
         )
 
 
@@ -197,7 +197,7 @@ class BernoulliHead(DistModule):
 class NormalHead(DistModule):
     """A diagonal Gaussian density; value: float [*, *shape].
 
-    Its network speaks of standardised values, its density is that of the values themselves:
+    Its network works on standardised values, its density is that of the values themselves:
     Normal(shift + scale * mean, scale * std).
     """
 
@@ -232,8 +232,8 @@ class NormalHead(DistModule):
 
     @torch.no_grad()
     def begin_with(self, columns: slice) -> None:
-        """At first the mean is nearly what the features hold, standardised, in `columns`: of a
-        world that changes little from row to row, only the change is left to be learned."""
+        """Initialises the mean near the standardised features in `columns`: of a world that
+        changes little from row to row, only the change is left to be learned."""
         size = self.shape.numel()
         means = self.parameters_.weight[:size]
         means.mul_(QUIET)
@@ -466,7 +466,7 @@ class FiniteHead(DistModule):
         return FiniteSupport(logits, self.support.nan_to_num())
 
     def extend(self, values: Tensor) -> None:
-        """Lets the numbers among `values` [N] that are new be possible, too."""
+        """Adds the new numbers among `values` [N] to the support."""
         values = values.to(self.support).unique()
         new = values[~torch.isin(values, self.support)]
         spare = self.support.isnan().nonzero().flatten()
@@ -482,7 +482,7 @@ class NADEHead(DistModule):
     """Truth values that depend on each other (pitches of a chord); value: bool [*, n].
 
     An RNN-NADE (see `NADE`): its two biases are read from the features. At first V = 0, so that
-    the values are independent, and with features zero as probable as `bias` says.
+    the values are independent, and with features zero have the logits `bias`.
     """
 
     def __init__(self, input_size: int, n: int, hidden: int = 64, bias: Tensor | None = None):
@@ -505,8 +505,9 @@ class NADEHead(DistModule):
 
 
 class SubsetHead(DistModule):
-    """How many values are true, and scores that tell which (notes of a chord); value: bool [*, n]
-    (see `Subset`). With features zero, values are independent and as probable as `bias` says."""
+    """The number of true values, and which given their number (notes of a chord); value: bool
+    [*, n] (see `Subset`). With features zero, values are independent, with the logits
+    `bias`."""
 
     def __init__(self, input_size: int, n: int, bias: Tensor | None = None):
         """bias: the logits [n] that each value begins with, such as those of its marginal in the
@@ -590,7 +591,7 @@ class FrameHead(DistModule):
         self.standard.fit(values)
 
     def _convolve(self, x: Tensor, steering: Tensor, first: int, stop: int) -> Tensor:
-        """What is heard before the samples first..stop-1, [*, stop - first, channels]."""
+        """Context of the samples first..stop-1 by convolutions, [*, stop - first, channels]."""
         last = F.pad(x, (1, 0))[..., first:stop, None]  # at every position, the sample before it
         hidden = self.heard(last) + self.position[first:stop]
         layers = zip(self.taps, self.dilations, steering.chunk(len(self.taps), -1), strict=True)

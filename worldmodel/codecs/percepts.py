@@ -19,7 +19,7 @@ from worldmodel.nets import mlp
 class PerceptEncoder(Encoder):
     """A percept -> [*, E]: the encoded observation, then the reward and the end, if any.
 
-    On first rows reward and end are void and encoded as zero.
+    On first rows reward and end are placeholders, encoded as zero.
     """
 
     def __init__(self, observation: Encoder, rewards: bool = True):
@@ -60,7 +60,7 @@ class PerceptModule(DistModule):
 class PerceptDecoder(PerceptModule):
     """features [*, F] -> p(observation) p(reward | observation) p(end | observation).
 
-    Reward and end see the observation too: the goal that is seen and the end that it brings are
+    Reward and end read the observation too: the goal that it shows and the end that it brings are
     one event. Rewards that take few values have a categorical over `reward_support`, others
     (`None`) a Gaussian density. With `separate` they read the features alone, as Dreamer's do: the
     three are then independent. With `reward_regression` there is a `TwoHotRegression` of the

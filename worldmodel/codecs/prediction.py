@@ -1,4 +1,4 @@
-"""What a world model predicts of a row: an observation, then what it says of reward and end."""
+"""Predictions of a world model: an observation, then reward and end given the observation."""
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -35,8 +35,8 @@ def nothing(observation: Any) -> Consequences:
 class Prediction(td.Distribution):
     """p(observation) p(reward, end | observation) of rows [*]; value: a percept.
 
-    What an observation shows (the goal reached) and what the game says of it (the end) are one
-    event; independent heads would give it the product of two probabilities.
+    That an observation shows the goal and that the game ends are one event;
+    independent heads would give it the product of two probabilities.
     """
 
     arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
@@ -110,7 +110,7 @@ class Prediction(td.Distribution):
         return {"observation": observation} | self.consequences(observation).sample()
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> dict[str, Any]:  # type: ignore[override]
-        """With gradients, of those parts that have them."""
+        """Draws with gradients, of those parts that have them."""
         first = Joint({"observation": self.observation}).rsample(sample_shape)
         return first | self.consequences(first["observation"]).rsample()
 

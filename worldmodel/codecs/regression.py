@@ -22,7 +22,7 @@ def symexp(x: Tensor) -> Tensor:
 
 
 class TwoHot(NamedTuple):
-    """What a `TwoHotRegression` says of numbers [*]."""
+    """A regression of numbers [*]: a softmax over fixed bins."""
 
     logits: Tensor  # [*, n], of weights that add up to one
     bins: Tensor  # [n], n odd, rising, as far below zero as above
@@ -52,7 +52,7 @@ class TwoHot(NamedTuple):
 
 
 class TwoHotRegression(nn.Module):
-    """features [*, F] -> `TwoHot` over numbers [*]; at first it says zero."""
+    """features [*, F] -> `TwoHot` over numbers [*]; its mean is zero at first."""
 
     bins: Tensor
 

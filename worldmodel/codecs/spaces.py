@@ -1,4 +1,4 @@
-"""One encoder and one decoder for each kind of Gymnasium space, and for spaces made of spaces.
+"""Encoders and decoders of each kind of Gymnasium space, and of spaces made of spaces.
 
 A part of a nested space is named by its key path: "camera.left" is `space["camera"]["left"]`,
 "1.speed" is `space[1]["speed"]`, "" is the whole.
@@ -56,7 +56,7 @@ class OneHotEncoder(Encoder):
         self.size = self.layout.size
         offsets = self.layout.rows[:, 0] - torch.tensor(start.tolist()).flatten()
         self.register_buffer("offsets", offsets, persistent=False)
-        self.register_buffer("like", torch.zeros(()), persistent=False)  # knows dtype and device
+        self.register_buffer("like", torch.zeros(()), persistent=False)  # holds dtype and device
 
     def forward(self, x: Tensor) -> Tensor:
         leading = x.shape[: x.dim() - self.dimensions]
@@ -113,7 +113,7 @@ class JointEncoder(Encoder):
 
 
 class Kind(NamedTuple):
-    """What a kind of space is encoded and decoded by, if nothing else is asked for."""
+    """A kind of space, with its default encoder and head."""
 
     holds: Callable[[Any], bool]
     encoder: Callable[[Any], Encoder]  # (space)
@@ -125,8 +125,8 @@ def _is(*kinds: type) -> Callable[[Any], bool]:
 
 
 def _scale(space: spaces.Box) -> tuple[Any, Any]:
-    """The shift and scale that numbers begin with: bounded integers are within -1 and 1; how far
-    other numbers go, only data can tell."""
+    """The shift and scale that numbers begin with: bounded integers are within -1 and 1; the
+    range of other numbers only follows from data."""
     if not (np.issubdtype(space.dtype, np.integer) and space.is_bounded()):
         return 0.0, 1.0
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
@@ -273,7 +273,7 @@ def decoder_for(
 
 
 def begin_as_before(head: DistModule, encoder: Encoder, start: int) -> None:
-    """Lets a decoder's Gaussians begin with what the observation before was: its encoding by
+    """Initialises a decoder's Gaussians at the observation before: its encoding by
     `encoder` stands in the features that `head` reads, from the column `start` on."""
     if isinstance(head, JointHead) and isinstance(encoder, JointEncoder):
         for key, part in encoder.parts.items():
@@ -290,7 +290,7 @@ def _assemble(
     chosen: Mapping[str, Any],
     path: str = "",
 ) -> Any:
-    """What `make` gives for the parts of a space that have no parts or are `chosen`, joined."""
+    """Joins the results of `make` for the parts of a space without parts or `chosen`."""
     parts = parts_of(space)
     if path in chosen or not parts:
         with _named(path):
@@ -324,7 +324,7 @@ def _kind(space: spaces.Space, what: str) -> Kind:
 
 
 def _chosen(space: spaces.Space, given: Any) -> dict[str, Any]:
-    """What is given for the whole or for parts of a space, by key path."""
+    """The choices for the whole or for parts of a space, by key path."""
     if given is None:
         return {}
     chosen = dict(given) if isinstance(given, Mapping) else {"": given}
@@ -342,7 +342,7 @@ def _below(path: str, key: Any) -> str:
 
 @contextmanager
 def _named(path: str) -> Iterator[None]:
-    """Errors name the key that they are about."""
+    """Prefixes errors with the key that they are about."""
     try:
         yield
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Numbers of any scale, seen as numbers near zero: (x - shift) / scale, set once from data."""
+"""Standardisation of numbers of any scale: (x - shift) / scale, set once from data."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,8 +10,8 @@ CONSTANT = 1e-6  # a std below that, relative to the numbers, is rounding
 
 
 class Standardisation(nn.Module):
-    """x [*, *shape] -> (x - shift) / scale; the two are learned from data by `fit`, not by
-    gradients, and are stored with the weights. At first they change nothing."""
+    """x [*, *shape] -> (x - shift) / scale; the two are set from data by `fit`, not by
+    gradients, and are stored with the weights. It begins as given."""
 
     shift: Tensor
     scale: Tensor
@@ -24,10 +24,10 @@ class Standardisation(nn.Module):
             self.register_buffer(name, value.expand(torch.Size(shape)).clone())
 
     def fit(self, values: Any) -> None:
-        """From now on `values` [N, *shape] have mean 0 and standard deviation 1, number by number.
+        """Sets shift and scale so that `values` [N, *shape] have mean 0 and std 1, each number.
 
         A number that is the same in all values is shifted to 0 and keeps its own scale, since
-        nobody knows how far it will move when it does.
+        its range is unknown.
         """
         values = torch.as_tensor(values).double()
         if values.shape[1:] != self.shift.shape or not len(values):

@@ -37,7 +37,7 @@ def register_core(name: str, core: Callable[..., SequenceCore]) -> None:
 
 
 def core_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `options` that a core takes, but for its sizes and `hidden`, and for the value
+    """The options that a core takes, but for its sizes and `hidden`, and for the value
     "default", which leaves an option to the core.
 
     >>> core_options("vrnn", {"hidden": 8, "latent": 4, "smoothing": True, "layers": "default"})

@@ -29,7 +29,7 @@ class Gaussian(NamedTuple):
 
     @classmethod
     def from_raw(cls, raw: Tensor) -> "Gaussian":
-        """From unconstrained numbers [*, 2 Z]."""
+        """Parameters from unconstrained numbers [*, 2 Z]."""
         mean, scale = raw.chunk(2, -1)
         return cls(mean, F.softplus(scale.contiguous()) + MINIMUM_STD)  # strided: ten times slower
 
@@ -46,8 +46,8 @@ class OneHots(NamedTuple):
 
     @classmethod
     def from_raw(cls, raw: Tensor, unimix: float) -> "OneHots":
-        """From unconstrained numbers [*, C, V]; `unimix`: the share that is uniform, which keeps
-        the KL divergence finite."""
+        """Parameters from unconstrained numbers [*, C, V]; `unimix`: the share that is uniform,
+        which keeps the KL divergence finite."""
         if not unimix:
             return cls(F.log_softmax(raw, -2))
         return cls(torch.log((1 - unimix) * F.softmax(raw, -2) + unimix / raw.shape[-2]))
@@ -70,7 +70,7 @@ class OneHots(NamedTuple):
 
 
 class Inference(NamedTuple):
-    """What `infer` finds: the states that explain the rows, and how their latents were drawn."""
+    """The result of `infer`: states, and the distributions that their latents were drawn by."""
 
     states: Any  # [T, B, ...]
     posterior: Any  # parameters [T, B, ...] of q(z_t | ...)
@@ -82,7 +82,7 @@ class SequenceCore(nn.Module, ABC):
 
     The context of row t [B, C] holds what led to it (its action and, with feedback, the encoding
     of the percept before); the evidence of row t [B, E] is the encoding of its own percept.
-    A core neither knows where an episode begins (the model hands it `initial_state`) nor decodes.
+    A core does not decode, nor detect where an episode begins: the model passes `initial_state`.
     """
 
     context_size: int
@@ -99,14 +99,14 @@ class SequenceCore(nn.Module, ABC):
 
     @abstractmethod
     def step(self, context: Tensor, state: Any) -> Any:
-        """Generates: the state of the next row, its latent drawn from the prior.
+        """Takes one step of the prior: the state of the next row, its latent drawn from the prior.
 
         context [B, C], state leaves [B, ...] -> state leaves [B, ...]
         """
 
     @abstractmethod
     def prepare(self, contexts: Tensor, evidence: Tensor, mask: Tensor, state: Any) -> Any:
-        """All that the posterior needs and no latent enters, fused over time.
+        """Computes everything that the posterior needs and no latent enters, fused over time.
 
         contexts [T, B, C], evidence [T, B, E], mask bool [T, B] (a prefix of each column),
         state leaves [B, ...] -> a NamedTuple with leaves [T, B, ...]
@@ -114,7 +114,7 @@ class SequenceCore(nn.Module, ABC):
 
     @abstractmethod
     def posterior_step(self, prepared: Any, state: Any) -> tuple[Any, Any, Any]:
-        """One step of the posterior.
+        """Takes one step of the posterior.
 
         prepared leaves [B, ...], state leaves [B, ...] -> (posterior parameters, prior
         parameters, state), the state's latent drawn from the posterior.
@@ -122,15 +122,15 @@ class SequenceCore(nn.Module, ABC):
 
     @abstractmethod
     def features(self, state: Any) -> Tensor:
-        """What the decoder reads, [*, F], from state leaves [*, ...]."""
+        """The inputs of the decoder, [*, F], from state leaves [*, ...]."""
 
     @abstractmethod
     def belief(self, state: Any) -> Tensor:
-        """What an agent may know, [*, belief_size]: a function of rows up to now only."""
+        """The belief, [*, belief_size]: a function of rows up to now only."""
 
     def compile_steps(self, backend: str = "inductor") -> None:
-        """Compiles what loops run, by torch.compile: needs a C++ compiler, and a minute at first
-        (not with the backend "eager", which compiles nothing).
+        """Compiles the methods that loops run, by torch.compile: needs a C++ compiler, and a
+        minute at first (not with the backend "eager", which compiles nothing).
 
         An RSSM learns several times as fast on a processor; cores whose loops are fused or written
         by hand gain nothing. Do it after copying a model, not before: a copy would run the
@@ -148,7 +148,7 @@ class SequenceCore(nn.Module, ABC):
     def infer(
         self, contexts: Tensor, evidence: Tensor, mask: Tensor, state: Any, particles: int = 1
     ) -> tuple[Inference, Any]:
-        """Explains rows: `prepare`, then one loop over `posterior_step`.
+        """Infers latents of rows: `prepare`, then one loop over `posterior_step`.
 
         With K particles the latents are drawn K times: the loop runs on [K * B], particle after
         particle. `state` has B rows (or K * B, from an earlier chunk).
@@ -189,14 +189,14 @@ class LatentState(NamedTuple):
 
 
 class LatentPrepared(NamedTuple):
-    context: Any  # leaves [T, B, ...], what the recurrence hears of the context
-    evidence: Tensor  # [T, B, M], what the evidence gives to the posterior's hidden layer
+    context: Any  # leaves [T, B, ...], input projections of the context
+    evidence: Tensor  # [T, B, M], the evidence's projection to the posterior's hidden layer
 
 
 class LatentRecurrence(SequenceCore):
-    """A recurrence that hears its own latents, with p(z_t | h_t) and q(z_t | h_t, evidence_t).
+    """A recurrence that reads its own latents, with p(z_t | h_t) and q(z_t | h_t, evidence_t).
 
-    What VRNN and RSSM share; each says what is heard, and builds the networks.
+    The base of VRNN and RSSM, which define its inputs and build the networks.
     """
 
     filtering = True
@@ -210,11 +210,11 @@ class LatentRecurrence(SequenceCore):
 
     @abstractmethod
     def hear(self, contexts: Tensor) -> Any:
-        """What the recurrence hears of contexts [*, C], leaves [*, ...]."""
+        """Input projections of contexts [*, C] for the recurrence, leaves [*, ...]."""
 
     @abstractmethod
     def advance_hidden(self, heard: Any, state: LatentState) -> Tensor:
-        """One step of the recurrence: what `hear` gave [B, ...], the state before -> [B, S]."""
+        """Takes one step of the recurrence: `heard`, leaves [B, ...], state before -> [B, S]."""
 
     def parameters_of(self, raw: Tensor) -> Any:
         """A distribution's parameters from unconstrained numbers [*, P]."""
@@ -245,7 +245,7 @@ class LatentRecurrence(SequenceCore):
     def posterior_all(
         self, prepared: LatentPrepared, state: LatentState, particles: int
     ) -> Inference:
-        """The loop leaves the priors out, since no latent waits for them."""
+        """Infers without priors in the loop, since no latent depends on them."""
 
         def step(prepared_t: LatentPrepared, state: LatentState) -> tuple[Any, LatentState]:
             posterior, state = self._posterior_step(nested.repeat(prepared_t, particles), state)
@@ -258,7 +258,7 @@ class LatentRecurrence(SequenceCore):
         return torch.cat([self.recurrence.output(state.hidden), state.latent], -1)
 
     def belief(self, state: LatentState) -> Tensor:
-        """(h, z) of the filter."""
+        """The filter's (h, z)."""
         return self.features(state)
 
     def _posterior_step(
@@ -275,7 +275,7 @@ class LatentRecurrence(SequenceCore):
 
 
 def noise_of_steps(steps: int, latent: Tensor) -> Tensor:
-    """What `steps` draws of a latent [B, Z] would use, one after another: [T, B, Z]."""
+    """The noise of `steps` successive draws of a latent [B, Z]: [T, B, Z]."""
     return torch.stack([standard_normal(latent) for _ in range(steps)])
 
 

@@ -112,7 +112,7 @@ class Independent(SequenceCore):
     def posterior_all(
         self, prepared: IndependentPrepared, state: IndependentState, particles: int
     ) -> Inference:
-        """All at once: no posterior depends on another latent."""
+        """Draws all latents at once: no posterior depends on another latent."""
         prepared = nested.map(lambda leaf: leaf.repeat(1, particles, 1), prepared)
         posterior = Gaussian.from_raw(prepared.raw)
         noise = noise_of_steps(len(prepared.raw), state.latent)
@@ -125,7 +125,7 @@ class Independent(SequenceCore):
         return self.recurrence.output(state.hidden)
 
     def belief(self, state: IndependentState) -> Tensor:
-        """d of the filter; a smoother's d has read its latents, and those the future: f."""
+        """The filter's d; for a smoother f, since its d has read latents, and those the future."""
         return self.recurrence.output(state.hidden) if self.filtering else state.forward
 
     def _recur(self, contexts: Tensor, latents: Tensor, hidden: Tensor) -> Tensor:

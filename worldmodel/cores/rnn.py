@@ -66,7 +66,7 @@ class RNN(SequenceCore):
         return nothing, nothing, RNNState(prepared.hidden, state.latent)
 
     def posterior_all(self, prepared: RNNPrepared, state: RNNState, particles: int) -> Inference:
-        """All at once: no latent is carried from row to row."""
+        """Infers all rows at once: no latent is carried from row to row."""
         hidden = prepared.hidden.repeat(1, particles, 1)  # [T, K * B, S]
         states = RNNState(hidden, hidden[..., :0])
         nothing = Gaussian(states.latent, states.latent)

@@ -61,7 +61,7 @@ class RSSM(LatentRecurrence):
         parameters = self.latent_size if latent_classes else 2 * latent
         self.input_context = nn.Linear(context_size, latent_hidden, bias=False)
         self.input_latent = nn.Linear(self.latent_size, latent_hidden, bias=False)
-        self.input_latent.weight.data.mul_(QUIET)  # latents that are loud early are in the way
+        self.input_latent.weight.data.mul_(QUIET)  # large latents early on delay learning
         self.input_norm = nn.LayerNorm(latent_hidden)
         self.recurrence = recurrence_of(recurrence, context_size + latent_hidden, hidden, layers)
         output = self.recurrence.output_size
@@ -72,7 +72,7 @@ class RSSM(LatentRecurrence):
         self.posterior_out = nn.Linear(latent_hidden, parameters)
 
     def hear(self, contexts: Tensor) -> tuple[Tensor, Tensor]:
-        """The contexts [*, C], and what they give to g [*, M]."""
+        """The contexts [*, C], and their projection to g [*, M]."""
         return contexts, self.input_context(contexts)
 
     def advance_hidden(self, heard: tuple[Tensor, Tensor], state: LatentState) -> Tensor:

@@ -94,9 +94,9 @@ class SRNN(SequenceCore):
 
     @torch.no_grad()
     def reset_latents(self) -> None:
-        """At first the latents say little: posterior and prior are nearly the same, and features
-        hardly hear them. Loud latents are learned from first, and unlearned later, which delays
-        what the recurrence has to remember (in the toy game by some 300 updates)."""
+        """Initialises latents with little weight: posterior and prior are nearly the same, and
+        features hardly depend on them. Large ones are learned first, and unlearned later, which
+        delays what the recurrence has to remember (in the toy game by some 300 updates)."""
         self.from_latent.weight.mul_(QUIET)
         self.out.mul_(QUIET * self.latent_hidden**-0.5)
         if self.res_q:
@@ -133,7 +133,7 @@ class SRNN(SequenceCore):
         return posterior, prior, SRNNState(prepared.hidden, posterior.draw())
 
     def posterior_all(self, prepared: SRNNPrepared, state: SRNNState, particles: int) -> Inference:
-        """The loop with its way back written by hand, where there is one."""
+        """Runs the loop with its backward pass written by hand, where there is one."""
         if not torch.is_grad_enabled():
             return super().posterior_all(prepared, state, particles)
         projected = prepared.projected.repeat(1, particles, 1)

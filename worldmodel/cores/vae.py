@@ -7,7 +7,7 @@ Graph:      z_t -> x_t
     x_t ~ p(x_t | z_t)
     q(z_t | evidence_t) = N(mu_q, sigma_q)
 
-A collection of images is a set of recordings of one row each, in a world that nobody steers.
+A collection of images is a set of recordings of one row each, without actions.
 """
 
 from typing import NamedTuple
@@ -25,7 +25,7 @@ class VAEState(NamedTuple):
 
 
 class VAE(SequenceCore):
-    """Standard normal latents and nothing else; contexts are not heard. `hidden` units stand
+    """Standard normal latents and nothing else; contexts are ignored. `hidden` units stand
     between the evidence and the posterior."""
 
     filtering = True
@@ -56,7 +56,7 @@ class VAE(SequenceCore):
         return prepared, self._prior(prepared.mean), VAEState(prepared.draw())
 
     def posterior_all(self, prepared: Gaussian, state: VAEState, particles: int) -> Inference:
-        """All at once: no posterior depends on another latent."""
+        """Draws all latents at once: no posterior depends on another latent."""
         posterior = nested.map(lambda leaf: leaf.repeat(1, particles, 1), prepared)
         noise = noise_of_steps(len(posterior.mean), state.latent)
         states = VAEState(torch.addcmul(posterior.mean, posterior.std, noise))
@@ -66,7 +66,7 @@ class VAE(SequenceCore):
         return state.latent
 
     def belief(self, state: VAEState) -> Tensor:
-        """Nothing, [*, 0]: rows before the last one say nothing of the next."""
+        """An empty belief, [*, 0]: rows before the last one carry no information on the next."""
         return state.latent[..., :0]
 
     def _prior(self, like: Tensor) -> Gaussian:

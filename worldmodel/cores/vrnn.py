@@ -1,6 +1,6 @@
 """The variational recurrent network of Chung et al., 2015 (https://arxiv.org/abs/1506.02216).
 
-Graph: latents are part of the recurrence, so what was drawn is remembered.
+Graph: latents are part of the recurrence, so the state holds what was drawn.
 
     context_t -> h_t <- z_{t-1}     h_t = GRU(h_{t-1}, [context_t, z_{t-1}])
                   |                 p(z_t | h_t) = N(mu_p, sigma_p)
@@ -20,7 +20,7 @@ from worldmodel.nets import hear, mlp, recurrence as recurrence_of
 
 
 class VRNN(LatentRecurrence):
-    """A recurrence that hears its own latents: a GRU, or another of `nets.RECURRENCES`, in
+    """A recurrence that reads its own latents: a GRU, or another of `nets.RECURRENCES`, in
     `layers`. Prior and posterior have one hidden layer each."""
 
     def __init__(
@@ -50,7 +50,7 @@ class VRNN(LatentRecurrence):
         self.posterior_out = nn.Linear(latent_hidden, 2 * latent)
 
     def hear(self, contexts: Tensor) -> Tensor:
-        """The contexts' share of the gates, [*, D]."""
+        """The input projection of contexts to the gates, [*, D]."""
         return self.recurrence.projected(contexts)
 
     def advance_hidden(self, heard: Tensor, state: LatentState) -> Tensor:

@@ -1,4 +1,4 @@
-"""Parts that depend on each other: each is drawn given those before it, all are scored at once."""
+"""Autoregressive distributions: parts drawn one after another, all scored at once."""
 
 from collections.abc import Callable
 
@@ -46,7 +46,7 @@ class NADE(td.Distribution):
 
     @property
     def mode(self) -> Tensor:
-        """Each at its more probable value given those before it: not always the likeliest row."""
+        """The more probable value of each given those before it: not always the likeliest row."""
         with torch.no_grad():
             return self._one_by_one(lambda logits: logits > 0, torch.Size())
 
@@ -61,9 +61,9 @@ class NADE(td.Distribution):
         activation = self.hidden_bias.expand(sample_shape + self.hidden_bias.shape)
         chosen = []
         parts = zip(self.visible_bias.unbind(-1), self.heard, self.said, strict=True)
-        for bias, heard, said in parts:
-            chosen.append(choose(bias + activation.sigmoid() @ said))
-            activation = activation + chosen[-1][..., None] * heard
+        for bias, weights_in, weights_out in parts:
+            chosen.append(choose(bias + activation.sigmoid() @ weights_out))
+            activation = activation + chosen[-1][..., None] * weights_in
         return torch.stack(chosen, -1)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -72,8 +72,8 @@ class NADE(td.Distribution):
 
     def _score(self, value: Tensor, hidden_bias: Tensor, visible_bias: Tensor) -> Tensor:
         """The log probability of rows, [R, n] given [R, H] and [R, n] -> [R]."""
-        heard = value[:, :-1, None] * self.heard[:-1]  # [R, n - 1, H]
-        activations = torch.cat([hidden_bias[:, None], heard], 1).cumsum(1)  # [R, n, H]
+        inputs = value[:, :-1, None] * self.heard[:-1]  # [R, n - 1, H]
+        activations = torch.cat([hidden_bias[:, None], inputs], 1).cumsum(1)  # [R, n, H]
         logits = visible_bias + (activations.sigmoid() * self.said).sum(-1)
         return F.logsigmoid(torch.where(value > 0, logits, -logits)).sum(-1)
 

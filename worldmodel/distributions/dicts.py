@@ -8,7 +8,7 @@ from torch import Tensor, distributions as td
 
 
 def draw(distribution: td.Distribution) -> Any:
-    """A sample; with gradients where they are recorded, and where the distribution has them."""
+    """Draws a sample; with gradients where they are recorded and the distribution has them."""
     if torch.is_grad_enabled() and distribution.has_rsample:
         return distribution.rsample()
     return distribution.sample()
@@ -40,14 +40,14 @@ class Joint(td.Distribution):
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]
-        """Whether any part has draws with gradients."""
+        """True if any part has draws with gradients."""
         return any(part.has_rsample for part in self.parts.values())
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Any:
         return self._each(lambda part: part.sample(sample_shape))
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Any:
-        """With gradients, of those parts that have them."""
+        """Draws with gradients, of those parts that have them."""
 
         def drawn(part: td.Distribution) -> Any:
             return part.rsample(sample_shape) if part.has_rsample else part.sample(sample_shape)

@@ -1,4 +1,4 @@
-"""Masses: categoricals, finite supports, truth values, certainty."""
+"""Masses: categoricals, finite supports, Bernoullis, deterministic values."""
 
 from collections.abc import Sequence
 
@@ -87,7 +87,7 @@ class OneHot(Categorical):
 
 
 class ConcatLayout(nn.Module):
-    """Where V variables of n_1, n_2, ... values each are among S = n_1 + n_2 + ... numbers."""
+    """The layout of V variables of n_1, n_2, ... values each in S = n_1 + n_2 + ... numbers."""
 
     rows: Tensor
     places: Tensor
@@ -275,7 +275,7 @@ class Bits(td.Distribution):
 
 
 class Deterministic(td.Distribution):
-    """One value [*, ...], always."""
+    """A distribution of one value [*, ...], of probability one."""
 
     arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
 
@@ -339,7 +339,7 @@ class DiscretisedLogistics(td.Distribution):
             return self.low + self.step * drawn.round().clamp(0, self.last).to(self.low.dtype)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Of the levels nearest to the values.
+        """The log mass of the levels nearest to the values.
 
         sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)), which is exact far
         out in the tails, where the difference would be zero.

@@ -12,8 +12,8 @@ class HierarchicalCategorical(td.Distribution):
 
         p(c) = p(a) p(b | a),   p(b | a) ~ exp(V_b tanh(h + E_a) + v_b) where (a, b) is a class
 
-    It costs what a + b classes cost, not a times b, and what is known of a value serves all pairs
-    that it is part of.
+    It costs what a + b classes cost, not a times b, and the parameters of a value are shared by
+    all pairs that it is part of.
     """
 
     arg_constraints = {}  # noqa: RUF012 (nothing is validated here)

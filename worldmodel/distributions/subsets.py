@@ -1,4 +1,4 @@
-"""Truth values of which first is drawn how many are true, then which."""
+"""Sets of true values: first their number is drawn, then which."""
 
 import torch
 from torch import Tensor, distributions as td
@@ -9,7 +9,7 @@ NEVER = -1e300  # log of 0, with finite gradients
 
 
 class Subset(td.Distribution):
-    """A number of true values, and scores that tell which; value: bool (or 0 and 1) [*, n].
+    """A number of true values, and scores of which; value: bool (or 0 and 1) [*, n].
 
         p(v) = p(k) exp(sum of the scores of true values) / e_k,   k = how many are true,
 
@@ -44,7 +44,7 @@ class Subset(td.Distribution):
             return order.argsort(-1) < count
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
-        """Values are decided on from the last to the first, given how many are still to come."""
+        """Draws values from the last to the first, given how many are still to come."""
         with torch.no_grad():
             shape = torch.Size(sample_shape)
             left = td.Categorical(logits=self.counts, validate_args=False).sample(shape)[..., None]

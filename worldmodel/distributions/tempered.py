@@ -1,4 +1,4 @@
-"""Distributions at a temperature: below 1 nearer to the mode, above 1 wilder."""
+"""Distributions at a temperature: below 1 nearer to the mode, above 1 flatter."""
 
 import math
 from functools import singledispatch

@@ -1,1 +1,1 @@
-"""Models of sequences in which nobody acts: numbers, classes, truth values, text."""
+"""Models of sequences without actions: numbers, classes, truth values, text."""

@@ -19,9 +19,9 @@ class SequenceModelConfig:
     hidden_size: int = 128
     """Units of the recurrence."""
     layers: int = 1
-    """Of the recurrence."""
+    """Layers of the recurrence."""
     recurrence: RecurrenceName = "default"
-    """Of the core, by its name in `worldmodel.RECURRENCES`; "default": the core's own."""
+    """Recurrence of the core, by its name in `worldmodel.RECURRENCES`, or default: its own."""
     latent: int = 32
     """Size of a frame's latent (not rnn)."""
     latent_hidden: int = 64
@@ -35,7 +35,7 @@ class SequenceModelConfig:
     """The last layer, by its name in `worldmodel.HEADS`, such as normal, mixture, full-normal or
     autoregressive for numbers, and bernoulli, subset or nade for truth values."""
     head_options: str = "{}"
-    """The head's own, as JSON."""
+    """Options of the head, as JSON."""
     decoder_hidden: int = 128
     """Units of the decoder, which reads the recurrence and the latent."""
     input_dropout: float = 0.0
@@ -56,9 +56,9 @@ class SequenceLearningConfig:
     updates: int = 5_000
     """Updates of the model."""
     minutes: float = 0.0
-    """Learn for about so long instead, at the speed that is measured at first."""
+    """Minutes of learning, instead of `updates`, by the speed measured at first; 0: `updates`."""
     objective: ObjectiveName = "elbo"
-    """By its name in `worldmodel.OBJECTIVES` (without latents all are the likelihood)."""
+    """Objective, by its name in `worldmodel.OBJECTIVES` (all the likelihood without latents)."""
     num_particles: int = 1
     """Draws of each window's latents."""
     batch_size: int = 32
@@ -69,9 +69,9 @@ class SequenceLearningConfig:
     piece: int = 2_048
     """Frames that are read in order, at most, before another place is begun at."""
     learning_rate: float = 0.003
-    """Adam's, at first; it falls along a cosine to a fiftieth."""
+    """Initial learning rate of Adam; it falls along a cosine to a fiftieth."""
     weight_decay: float = 0.0
-    """Adam's, decoupled."""
+    """Decoupled weight decay of Adam."""
     clip_norm: float = 1.0
     """Norm that the gradient is clipped to."""
     ema_decay: float = 0.99
@@ -85,17 +85,17 @@ class SequenceLearningConfig:
     kl_delay: int = 0
     """Updates before the first cycle, with a weight of 0."""
     free_nats: float = 0.0
-    """A frame's KL divergence below this is not made smaller."""
+    """KL divergence of a frame, in nats, below which it is not made smaller."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of large products while learning; weights and recurrent states are float32 anyway."""
+    """Precision of large products while learning; weights and recurrent states stay float32."""
     matmul_precision: Literal["highest", "medium"] = "medium"
-    """Of products of float32 matrices while learning, as PyTorch has it: medium is twice as fast
+    """Precision of float32 matrix products while learning, as in PyTorch: medium is twice as fast
     on processors of AMD, and rounds to bfloat16 where a processor has units for that. Scores are
     always computed by the highest."""
     validations: int = 20
-    """How often the average is validated; the best is kept."""
+    """Validations of the average of the weights; the best is kept."""
     validation_rows: int = 50_000
-    """Frames that it is validated on, at most."""
+    """Frames of a validation, at most."""
 
     def __post_init__(self) -> None:
         positive(self, "updates", "num_particles", "batch_size", "window", "piece")
@@ -112,7 +112,7 @@ class SequenceConfig:
     model: SequenceModelConfig = field(default_factory=SequenceModelConfig)
     learning: SequenceLearningConfig = field(default_factory=SequenceLearningConfig)
     seed: int = 0
-    """Of everything that is random."""
+    """Seed of everything that is random."""
 
     def __post_init__(self) -> None:
         not_negative(self, "seed")

@@ -1,4 +1,4 @@
-"""Recordings that a model dreams, from a prompt or from nothing."""
+"""Generation of recordings by a model, from a prompt or from nothing."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +28,7 @@ def dream(
     """Observations of `samples` recordings, numpy leaves [T, ...]: the prompt, leaves [P, ...],
     and `length` frames that go on from it.
 
-    note: told of the frames that are done.
+    note: called with the number of frames that are done.
     """
     prompts = [] if prompt is None else _rows(modality, prompt, samples)
     horizon = len(prompts) + length + 1

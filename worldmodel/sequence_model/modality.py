@@ -1,4 +1,4 @@
-"""Modalities: what sequences are of, and the first and last layers of their models."""
+"""Modalities: the data of sequences, and the first and last layers of their models."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class Modality(ABC):
 
     @property
     def has_density(self) -> bool:
-        """Whether losses are of densities: a frame has real numbers."""
+        """True if losses are of densities: a frame has real numbers."""
         return any(map(_is_real, by_path(self.observation_space).values()))
 
     def agent(self) -> Agent:
@@ -41,7 +41,7 @@ class Modality(ABC):
         return NullAgent()
 
     def actions(self, length: int) -> np.ndarray:
-        """The agent's actions in a recording of `length` frames, [T, ...]; the first is void."""
+        """The agent's actions over `length` frames, [T, ...]; entry 0 is a placeholder."""
         return np.zeros((length, 0), np.float32)
 
     def encoder(self) -> Encoder:
@@ -69,7 +69,7 @@ class Modality(ABC):
 
 
 class Characters(Modality):
-    """Text: strings, character by character. What was never learned is one symbol, the first."""
+    """Text: strings, character by character. Unknown characters are one symbol, the first."""
 
     frame = "character"
 
@@ -106,8 +106,8 @@ class Arrays(Modality):
     """
 
     def __init__(self, space: spaces.Space, dtype: str | None = None):
-        """dtype: of the user's arrays, to which samples are converted; None: they are as the space
-        says."""
+        """dtype: of the user's arrays, to which samples are converted; None: that of the
+        space."""
         self.space = space
         self.dtype = dtype
 
@@ -175,7 +175,7 @@ def described(modality: Modality) -> dict[str, Any]:
 
 
 def modality_from(saved: dict[str, Any]) -> Modality:
-    """The modality that `described` has described."""
+    """The modality whose description `described` gives."""
     if "symbols" in saved:
         return Characters(saved["symbols"])
     return Arrays(from_json(saved["space"]), saved["dtype"])

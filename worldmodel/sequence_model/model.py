@@ -44,7 +44,7 @@ EXPERIMENT = "sequences"  # of saved models
 
 
 class FitProgress(NamedTuple):
-    """How far `fit` has come, for a callback."""
+    """The progress of `fit`, for a callback."""
 
     model: "SequenceModel"
     stage: str  # "learn" or "validate"
@@ -58,7 +58,7 @@ Callback = Callable[[FitProgress], Any]
 
 
 class SequenceModel:
-    """Learns to predict sequences, dreams new ones, and says how likely others are.
+    """A model of sequences that can be fitted, sampled from, and used to score recordings.
 
     model = SequenceModel(seed=0, core="srnn", hidden_size=64)
     model.fit(recordings, updates=1_000, progress_bar=True)
@@ -103,12 +103,12 @@ class SequenceModel:
 
     @property
     def updates(self) -> int:
-        """Updates that were made."""
+        """The number of updates so far."""
         return 0 if self._training is None else self._training.updates
 
     @property
     def training(self) -> SequenceTraining:
-        """What learns the model."""
+        """The training job of the model."""
         if self._training is None:
             raise ValueError("this model has learned nothing yet: call fit(data)")
         return self._training
@@ -120,7 +120,7 @@ class SequenceModel:
 
     @property
     def modality(self) -> Modality:
-        """What the sequences are of."""
+        """The modality of the sequences."""
         return self.training.modality
 
     def fit(
@@ -210,7 +210,7 @@ class SequenceModel:
 
     @classmethod
     def load(cls, path: str | Path) -> "SequenceModel":
-        """A model that was saved."""
+        """Loads a saved model."""
         folder = RunFolder.open(Path(path))
         if folder.experiment != EXPERIMENT:
             raise RunError(
@@ -227,7 +227,7 @@ class SequenceModel:
         return RunFolder.create(path, EXPERIMENT, saved)
 
     def _modality_of(self, data: Any) -> Modality:
-        """What data are of."""
+        """The modality of data."""
         if isinstance(data, EpisodeSource):
             return Arrays(self._space or space_of(_extremes(data)))
         recordings = recordings_of(data)
@@ -244,7 +244,7 @@ class SequenceModel:
 
 
 class _Callbacks(Watcher):
-    """Tells a user's callbacks how far learning has come."""
+    """Reports the progress of learning to a user's callbacks."""
 
     def __init__(self, model: SequenceModel, callbacks: Sequence[Callback]):
         self.model = model

@@ -36,7 +36,7 @@ def row_log_probs(model: WorldModel, sequences: Sequences, bound: str, particles
 
 
 def has_latents(model: WorldModel) -> bool:
-    """Whether a model has latents: without them every bound is the likelihood."""
+    """True if a model has latents: without them every bound is the likelihood."""
     return bool(model.initial_state(1).core.latent.shape[-1])
 
 
@@ -51,7 +51,7 @@ def scored(
     """A bound on the likelihood of whole recordings, their first rows too, those of about the same
     length side by side.
 
-    note: told of rows that are scored, and of all.
+    note: called with the numbers of rows that are scored, and of all.
     """
     actions = action_codec(modality.action_space)
     drawn = particles if has_latents(model) else 1

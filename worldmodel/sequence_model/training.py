@@ -33,9 +33,9 @@ LAST_RATE = 1 / 50  # of the learning rate, relative to the first
 
 
 class SequenceTraining(Job):
-    """The training of a model of sequences, which can be gone on with for more updates.
+    """The training of a model of sequences, which can be extended by more updates.
 
-    `learn_from` says what is learned from, `extend` for how long.
+    `learn_from` sets the data, `extend` the number of updates.
     """
 
     titles: ClassVar[Mapping[str, Title]] = {
@@ -59,7 +59,7 @@ class SequenceTraining(Job):
         self.config = config
         self.modality = modality
         seeds = np.random.SeedSequence(config.seed).generate_state(3)
-        self.seeds: list[int] = seeds.tolist()  # of reading, of validation, of what is shown
+        self.seeds: list[int] = seeds.tolist()  # of reading, of validation, of samples
         self._segments: list[tuple[int, int]] = []  # of updates, see `in_segments`
         with self.noise():
             self.model = model_of(modality, config.model).eval()
@@ -78,17 +78,17 @@ class SequenceTraining(Job):
 
     @property
     def updates(self) -> int:
-        """Updates that were made."""
+        """The number of updates so far."""
         return self.learner.updates
 
     @property
     def kept(self) -> WorldModel:
-        """The model that did best in validation; as long as there was none, the average of the
+        """The model with the best validation so far; before the first, the average of the
         weights."""
         return self.best if math.isfinite(self.best_nats) else self.learner.averaged
 
     def learn_from(self, train: EpisodeSource, valid: EpisodeSource | None = None) -> None:
-        """Says what is learned from and, if the best is to be kept, validated on."""
+        """Sets the recordings of training and, if the best is to be kept, of validation."""
         config = self.config.learning
         if not self.updates:
             standardise(self.model, examples(train))
@@ -125,7 +125,7 @@ class SequenceTraining(Job):
         self._plan(updates)
 
     def _plan(self, updates: int) -> None:
-        """Learning, and after each part of it a look at the held-out recordings."""
+        """Plans stages of learning, each followed by a validation on the held-out recordings."""
         self.stages, self.stage, self.done = [], 0, 0
         number = self.config.learning.validations if self.score is not None else 1
         for part in np.array_split(np.arange(updates), min(updates, number)):
@@ -148,7 +148,7 @@ class SequenceTraining(Job):
         )
 
     def _learn(self) -> Metrics:
-        """One update; `nats`: the loss of a frame, of the values that figures are of."""
+        """Makes one update; `nats`: the loss a frame, in the units of the data's own values."""
         assert self.passages is not None
         block = next(self.passages)
         metrics = self.learner.update([block])
@@ -217,7 +217,7 @@ def learner_for(
     segments: list[tuple[int, int]],
     objective: Objective | None = None,
 ) -> Learner:
-    """What learns the model; states are carried from window to window where the objective does so.
+    """The learner of a model; windows carry states on where the objective does so.
 
     segments: the updates within which the learning rate falls, each time that learning goes on.
     """
@@ -240,7 +240,7 @@ def standardise(model: WorldModel, observations: Any) -> None:
 
 
 def examples(source: EpisodeSource) -> Any:
-    """Observations that show how far numbers vary, evenly from all recordings however long they
-    are, leaves [N, ...]."""
+    """Observations to set scales by, evenly from all recordings of any length, leaves
+    [N, ...]."""
     places = np.linspace(0, source.rows - 1, min(source.rows, PORTION)).round()
     return source.gather(source.starts[0] + places.astype(np.int64))["observation"]

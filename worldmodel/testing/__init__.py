@@ -1,8 +1,8 @@
-"""Laws of cores, heads, environments and agents, for whoever adds one.
+"""Laws of cores, heads, environments and agents, as tests for new ones.
 
     check_core(partial(MyCore, hidden=2))
 
-raises a `LawError` at the first law that is broken: which one, in which numbers, what to look at.
+raises a `LawError` at the first law that is broken: its name, its setting, and the numbers found.
 """
 
 from worldmodel.testing.agent_laws import AGENT_LAWS, AgentCase

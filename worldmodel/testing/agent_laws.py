@@ -26,7 +26,7 @@ class AgentCase:
     observation_space: spaces.Space
     action_space: spaces.Space
     dtype: torch.dtype = torch.float32
-    """Of actions and rewards."""
+    """Type of actions and rewards."""
     name: str = ""
 
     def __str__(self) -> str:
@@ -77,7 +77,7 @@ AGENT_LAWS = Laws()
 
 @AGENT_LAWS.add()
 def an_agent_gives_back_the_structure_of_its_mind(case: AgentCase) -> None:
-    """And thoughts [B, thought_size] that are finite."""
+    """The mind keeps its structure, and thoughts [B, thought_size] are finite."""
     state, rows = case.agent.initial_state(BATCH), case.rows()
     with torch.no_grad():
         thought, after = case.agent.step(nested.index(rows, 0), state)
@@ -91,8 +91,8 @@ def an_agent_gives_back_the_structure_of_its_mind(case: AgentCase) -> None:
 
 @AGENT_LAWS.add()
 def what_it_thinks_follows_from_rows_and_mind_alone(case: AgentCase) -> None:
-    """Nothing is kept on the agent: the same rows, from the same mind and under the same noise,
-    cause the same thoughts, whatever was thought in between."""
+    """No state is kept on the agent: the same rows, from the same mind and under the same noise,
+    cause the same thoughts, after any other thoughts in between."""
     rows = case.rows()
     thoughts, mind = case.thoughts(rows)
     case.thoughts(case.rows(seed=7))
@@ -120,7 +120,7 @@ def a_mind_restarts_on_first_rows(case: AgentCase) -> None:
 
 @AGENT_LAWS.add()
 def thoughts_of_a_batch_are_strangers(case: AgentCase) -> None:
-    """What happens in one game changes no thought in another."""
+    """No game's rows change another game's thoughts."""
     rows, others = case.rows(), case.rows(seed=2)
     mine = torch.tensor([True, False, False])
 
@@ -136,7 +136,7 @@ def thoughts_of_a_batch_are_strangers(case: AgentCase) -> None:
 
 @AGENT_LAWS.add()
 def thoughts_do_not_peek(case: AgentCase) -> None:
-    """The thought about row t is the same, whatever comes after."""
+    """The thought about row t does not depend on later rows."""
     rows, others = case.rows(), case.rows(seed=2)
     for t in range(1, TIME):
         begun = nested.concatenate(
@@ -166,7 +166,7 @@ def a_policy_draws_actions_of_the_space(case: AgentCase, leading: tuple[int, ...
 
 @AGENT_LAWS.add()
 def a_policy_reads_the_thought_alone(case: AgentCase) -> None:
-    """The same thought gives the same distribution, whatever was thought in between, and each
+    """The same thought gives the same distribution, after any other thoughts in between, and each
     thought of a batch its own."""
     thoughts = case.thoughts(case.rows())[0][-1]
     draws = []

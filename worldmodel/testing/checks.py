@@ -1,4 +1,4 @@
-"""Checks of what keeps a contract of this package: a law that is broken raises, and says so."""
+"""Checks of components against the contracts of this package; a broken law raises."""
 
 import copy
 from collections.abc import Callable
@@ -26,11 +26,11 @@ def check_core(
     fixed_prior: bool = False,
     thorough: bool = True,
 ) -> None:
-    """Checks every law of cores; raises a `LawError` that says which one is broken.
+    """Checks every law of cores; raises a `LawError` that names a broken one.
 
     make: (context_size, evidence_size) -> a core, small (some units), such as
-    `partial(MyCore, hidden=2)`; deaf: no context reaches it, and it remembers nothing;
-    fixed_prior: no context moves the prior of its latents; thorough: checks what is estimated by
+    `partial(MyCore, hidden=2)`; deaf: the core ignores contexts, and has no memory;
+    fixed_prior: no context moves the prior of its latents; thorough: checks laws estimated by
     sampling, too, which takes some minutes.
     """
     case = CoreCase(make, name, deaf, fixed_prior)

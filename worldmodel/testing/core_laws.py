@@ -56,20 +56,20 @@ CONTEXT, EVIDENCE = 3, 2  # sizes that cores are checked with
 
 @dataclass(frozen=True)
 class CoreCase:
-    """A core to be checked, and what laws cannot find out by themselves."""
+    """A core to be checked, and properties that laws cannot infer."""
 
     make: Callable[[int, int], SequenceCore]
     """(context_size, evidence_size) -> a core, small: laws run it many times."""
     name: str = ""
     deaf: bool = False
-    """No context reaches it: it remembers nothing, as a VAE."""
+    """The core ignores contexts and has no memory, as a VAE."""
     fixed_prior: bool = False
-    """No context moves the prior of its latents."""
+    """The prior of its latents does not depend on contexts."""
     fits: tuple[tuple[float, int], ...] = ((1.0, 100), (0.4, 100), (0.1, 100))
-    """Weights of the divergence, and updates, of which the first is taken with which its latents
-    come to say something."""
+    """Weights of the divergence, and updates; the first is taken with which its latents become
+    informative."""
     says: float = 0.001
-    """Nats a row that they then say at least."""
+    """Nats a row of the latents' divergence, at least, once they are informative."""
 
     def __str__(self) -> str:
         return self.name or getattr(self.make, "__name__", repr(self.make))
@@ -91,7 +91,7 @@ class CoreCase:
 
     @property
     def latents(self) -> int:
-        """How many numbers its latent has."""
+        """The size of its latent."""
         return self.core().initial_state(1).latent.shape[-1]
 
 
@@ -123,7 +123,7 @@ def inputs(time: int, batch: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def sizes(tree: Any) -> set[int]:
-    """How long leaves are."""
+    """The sizes of leaves."""
     return {len(leaf) for leaf in nested.leaves(tree)}
 
 
@@ -187,7 +187,7 @@ def a_model_gives_back_the_structure_of_its_state(
 
 @CORE_LAWS.add()
 def no_part_normalises_over_the_batch(case: CoreCase) -> None:
-    """Batch normalisation would couple the rows of a batch, which are strangers."""
+    """Batch normalisation would couple the rows of a batch, which are independent."""
     kinds = {type(module).__name__ for module in case.model().modules()}
     batched = [kind for kind in kinds if "BatchNorm" in kind]
     demand(not batched, f"modules {batched}; use layer normalisation")
@@ -195,7 +195,7 @@ def no_part_normalises_over_the_batch(case: CoreCase) -> None:
 
 @CORE_LAWS.add()
 def a_core_of_another_size_is_refused(case: CoreCase) -> None:
-    """`context_size` and `evidence_size` are attributes, and say what the core was built for."""
+    """`context_size` and `evidence_size` are attributes, the sizes that the core was built for."""
     model = case.model()
     parts = (model.percepts, model.core)
     evidence, contexts = model.percepts.size, model.core.context_size
@@ -225,8 +225,8 @@ def a_core_of_another_size_is_refused(case: CoreCase) -> None:
 
 @CORE_LAWS.add()
 def latents_are_drawn_from_the_noise_alone(case: CoreCase) -> None:
-    """By `Gaussian.draw` or `OneHots.draw`, in `step` and in `posterior_step`, once a row: whoever
-    feeds the noise knows what will be drawn, and other noise draws another latent."""
+    """Draws are by `Gaussian.draw` or `OneHots.draw`, in `step` and in `posterior_step`, once a
+    row: fixed noise fixes what is drawn, and other noise draws another latent."""
     core, batch = case.core(), 3
     contexts, evidence, mask = inputs(1, batch)
     state = core.initial_state(batch)
@@ -250,7 +250,7 @@ def latents_are_drawn_from_the_noise_alone(case: CoreCase) -> None:
 
 @CORE_LAWS.add(AROUND)
 def dream_follows_the_model(case: CoreCase, feedback: bool, history: int) -> None:
-    """A posterior that is the prior explains a dream by the very states that dreamt it, and scores
+    """A posterior that is the prior infers the very states that generated a dream, and scores
     every row by the distribution that it was drawn from. So `step` does with a context what
     `prepare` and `posterior_step` do with it."""
     time, batch = 5, 3
@@ -303,7 +303,7 @@ def fused_inference_equals_the_loop_over_posterior_steps(case: CoreCase) -> None
     with fed(noise):
         inference, _ = core.infer(contexts, evidence, mask, state, particles)
     close(inference, looped, "`infer` beside the loop")
-    for t in range(time):  # and the loop is what it says: one `posterior_step` after another
+    for t in range(time):  # and the loop is one `posterior_step` after another
         one = nested.map(lambda leaf: torch.cat([leaf[t]] * particles), prepared)  # noqa: B023
         with fed(noise[t : t + 1]):
             posterior, prior, states = core.posterior_step(one, states)
@@ -317,7 +317,7 @@ def the_way_back_written_by_hand_is_that_of_autograd(case: CoreCase, particles: 
     parameters have one."""
     core, time, batch = case.core(), 5, 3
     torch.manual_seed(0)
-    with torch.no_grad():  # quiet first weights would hide a mistake
+    with torch.no_grad():  # small first weights would hide a mistake
         for parameter in core.parameters():
             parameter.copy_(0.5 * torch.randn_like(parameter))
     contexts = torch.randn(time, batch, CONTEXT).double().requires_grad_()
@@ -409,8 +409,8 @@ def steps_can_be_compiled(case: CoreCase) -> None:
 def thoughts_row_by_row_equal_beliefs_all_at_once(
     case: CoreCase, feedback: bool, history: int
 ) -> None:
-    """An agent that observes row after row believes what inference over all rows believes. For
-    smoothers too: what they foresee is in the latent, which a belief does not read."""
+    """An agent that observes row after row has the beliefs of inference over all rows. For
+    smoothers too: later rows enter the latent alone, which a belief does not read."""
     time, batch = 6, 3
     model = case.model(feedback, history)
     rows = random_rows(time, batch)
@@ -484,12 +484,12 @@ def a_mind_and_a_model_restart_on_first_rows(case: CoreCase, feedback: bool, his
     close(mixed, nested.where(some, fresh, going), "a batch of which some rows are first")
 
 
-# Strangers, padding, void.
+# Independence of columns, padding, placeholders.
 
 
 @CORE_LAWS.add(PARTICLES)
 def rows_of_a_batch_are_strangers(case: CoreCase, particles: int) -> None:
-    """No column of a batch depends on another one; each depends on its own rows."""
+    """Columns of a batch do not depend on one another; each depends on its own rows."""
     time, batch = 4, 3
     model = case.model(history=2, observations=PLANE, rewards=None)
     rows = random_rows(time, batch, PLANE, rewards=None)
@@ -511,21 +511,21 @@ def rows_of_a_batch_are_strangers(case: CoreCase, particles: int) -> None:
         for key, source in sources.items():
             reached = jacobian(total, source)
             unreached(reached[:, others], f"column {b} depends on the {key} of others")
-            heard = (reached[:, b] != 0).any() or (key == "action" and case.deaf)
-            demand(heard, f"column {b} does not depend on its own {key}")
+            depends = (reached[:, b] != 0).any() or (key == "action" and case.deaf)
+            demand(depends, f"column {b} does not depend on its own {key}")
     with fed(noise_for(model, 1, batch)):
         _, after = model.step(rows.first[0], rows.action[0], state)
     for b in range(batch):
         reached = jacobian(nested.index(after, b), rows.action)
         others = torch.arange(batch) != b
         unreached(reached[0, others], f"dream {b} depends on the actions of others")
-        heard = bool((reached[0, b] != 0).any())
-        demand(heard != case.deaf, f"dream {b} depends on its own action: {heard}")
+        depends = bool((reached[0, b] != 0).any())
+        demand(depends != case.deaf, f"dream {b} depends on its own action: {depends}")
 
 
 @CORE_LAWS.add(cross(AROUND, KINDS))
 def padding_never_leaks(case: CoreCase, feedback: bool, history: int, density: bool) -> None:
-    """Whatever stands in padded rows, NaN as well, changes no state, no loss and no gradient; each
+    """Values in padded rows, even NaN, change no state, no loss and no gradient; each
     column is what it is alone, without padding."""
     time, lengths = 5, [5, 3, 1]
     kind: dict[str, Any] = {"observations": PLANE, "rewards": None} if density else {}
@@ -562,11 +562,11 @@ def padding_never_leaks(case: CoreCase, feedback: bool, history: int, density: b
 
 @CORE_LAWS.add()
 def a_column_without_rows_keeps_its_state(case: CoreCase) -> None:
-    """Where no row is valid, the state goes on as it was."""
+    """A column without valid rows keeps its state."""
     model = case.model(history=2)
     state = nested.map(lambda leaf: leaf + 0.3, model.initial_state(2))
     rows = random_rows(3, 2)
-    rows = rows._replace(first=torch.tensor([[False, True]] * 3))  # padding may say anything
+    rows = rows._replace(first=torch.tensor([[False, True]] * 3))  # padding may hold anything
     _, last = model.infer(padded(rows, [3, 0]), state)
     same(nested.index(last, 1), nested.index(state, 1), "the state of an empty column")
 
@@ -575,8 +575,8 @@ def a_column_without_rows_keeps_its_state(case: CoreCase) -> None:
 def on_a_first_row_action_reward_and_end_are_void(
     case: CoreCase, feedback: bool, history: int, density: bool
 ) -> None:
-    """What stands in them, NaN as well, is neither encoded nor scored; a dream's first row has
-    none."""
+    """Placeholders, even NaN, are neither encoded nor scored; those of a dream's first row
+    are zero."""
     time, batch = 3, 2
     kind: dict[str, Any] = {"rewards": None} if density else {}
     model = case.model(feedback, history, **kind)
@@ -634,11 +634,11 @@ def rows_that_are_not_scored_count_for_nothing_but_what_follows_them(case: CoreC
             demand((value[:2] == 0).all(), f"rows that are not scored have {key}: {value[:2]}")
 
 
-# No peeking.
+# No dependence on later rows.
 
 
 def plane_rows(time: int) -> tuple[Row, dict[str, Tensor]]:
-    """Rows of numbers [T, 2, ...], and what of them gradients are asked for."""
+    """Rows of numbers [T, 2, ...], and those of their tensors that record gradients."""
     rows = random_rows(time, 2, PLANE, rewards=None)
     sources = {key: getattr(rows, key) for key in ("action", "observation", "reward")}
     for source in sources.values():
@@ -662,16 +662,19 @@ def beliefs_do_not_peek(case: CoreCase, feedback: bool, history: int) -> None:
         for key, source in sources.items():
             for what in (belief[t], thoughts[t]):
                 reached = jacobian(what, source)
-                unreached(reached[t + 1 :], f"the belief after row {t} knows a later {key}")
-            unheard = t == 0 or (key == "action" and case.deaf)
-            demand(unheard or (reached[t] != 0).any(), f"it knows no {key} of row {t}")
+                unreached(reached[t + 1 :], f"the belief after row {t} depends on a later {key}")
+            exempt = t == 0 or (key == "action" and case.deaf)
+            demand(
+                exempt or (reached[t] != 0).any(),
+                f"the belief after row {t} does not depend on its {key}",
+            )
         seen = (jacobian(thoughts[t], rows.observation)[t] != 0).any()
-        demand(seen, f"the belief after row {t} does not know its observation")
+        demand(seen, f"the belief after row {t} does not depend on its observation")
 
 
 @CORE_LAWS.add(AROUND, is_filter)
 def filters_do_not_peek(case: CoreCase, feedback: bool, history: int) -> None:
-    """Where `filtering` is true, nothing that is inferred of row t depends on a row after t."""
+    """If `filtering` is true, no inferred state of row t depends on a row after t."""
     time = 4
     model = case.model(feedback, history, observations=PLANE, rewards=None)
     rows, sources = plane_rows(time)
@@ -682,14 +685,14 @@ def filters_do_not_peek(case: CoreCase, feedback: bool, history: int) -> None:
     for t in range(time):
         for key, source in sources.items():
             reached = jacobian(nested.index((inference, log_probs), t), source)
-            unreached(reached[t + 1 :], f"what is inferred of row {t} knows a later {key}")
+            unreached(reached[t + 1 :], f"what is inferred of row {t} depends on a later {key}")
 
 
 @CORE_LAWS.add()
 def the_prior_of_a_row_reads_neither_its_evidence_nor_the_future(case: CoreCase) -> None:
-    """Given the latent before it: that one may have been drawn by a smoother. The posterior reads
-    the row's evidence, and later evidence only where `filtering` is false; contexts reach the
-    belief, and the prior."""
+    """The prior is given the latent before it, which a smoother may have drawn. The posterior
+    reads the row's evidence, and later evidence only where `filtering` is false; contexts reach
+    the belief, and the prior."""
     time, batch = 4, 2
     core = case.core()
     contexts, evidence, mask = inputs(time, batch)
@@ -710,8 +713,8 @@ def the_prior_of_a_row_reads_neither_its_evidence_nor_the_future(case: CoreCase)
             unreached(later, f"the {what} of row {t} reads later evidence")
             later = jacobian(output, contexts)[t + 1 :]
             unreached(later, f"the {what} of row {t} reads later contexts")
-        heard = bool((jacobian(belief, contexts)[: t + 1] != 0).any())
-        demand(heard != case.deaf, f"contexts reach the belief after row {t}: {heard}")
+        reaches = bool((jacobian(belief, contexts)[: t + 1] != 0).any())
+        demand(reaches != case.deaf, f"contexts reach the belief after row {t}: {reaches}")
         ahead = bool((jacobian(posterior, evidence)[t + 1 :] != 0).any())
         smooths = not core.filtering and t + 1 < time
         demand(
@@ -772,7 +775,7 @@ def a_chunk_carries_the_state_of_its_last_valid_rows(case: CoreCase, history: in
 
 @CORE_LAWS.add(AROUND)
 def particles_equal_separate_runs(case: CoreCase, feedback: bool, history: int) -> None:
-    """K particles are folded into the batch, particle after particle: each is what it is alone."""
+    """K particles are folded into the batch, particle after particle, without interaction."""
     time, batch, particles = 4, 3, 3
     model = case.model(feedback, history)
     sequences = padded(random_rows(time, batch), [4, 2, 3])
@@ -796,8 +799,8 @@ def particles_equal_separate_runs(case: CoreCase, feedback: bool, history: int) 
 
 @CORE_LAWS.add()
 def contexts_can_be_empty(case: CoreCase) -> None:
-    """Neither actions nor feedback: the latents alone carry what was seen, as in a deep Markov
-    model. `context_size` is then 0."""
+    """Without actions and feedback, latents alone carry information on the past, as in a deep
+    Markov model. `context_size` is then 0."""
     model = case.model(feedback=False, observations=spaces.Discrete(2), silent=True, actions=0)
     demand(model.core.context_size == 0, f"context_size {model.core.context_size}, expected 0")
     rows = random_rows(4, 3, spaces.Discrete(2), actions=2)
@@ -812,7 +815,7 @@ def contexts_can_be_empty(case: CoreCase) -> None:
 
 @CORE_LAWS.add()
 def a_dream_goes_on_from_inferred_states(case: CoreCase) -> None:
-    """With the clock at zero; ended games begin anew, and know nothing of what was before."""
+    """The clock begins at zero; ended games restart, without any memory of the past."""
     model = case.model()
     world = Dream(model, 3, SYMBOLS, spaces.Discrete(2))
     states = nested.map(lambda leaf: leaf + 0.4, model.initial_state(4))

@@ -15,7 +15,7 @@ from worldmodel.environment import Environment
 from worldmodel.sequences import Row
 from worldmodel.testing.law import Laws, alike, close, demand, finite, same
 
-ROWS = 40  # that are lived through
+ROWS = 40  # rows of a run
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,11 +23,11 @@ class EnvironmentCase:
     """An environment to be checked."""
 
     make: Callable[[], Environment]
-    """Makes one that begins as each other one does."""
+    """Makes an environment that begins as each other one does."""
     batch_size: int = 4
-    """Of games side by side."""
+    """Games side by side."""
     dtype: torch.dtype = torch.float32
-    """Of the codes of actions."""
+    """Type of the codes of actions."""
     name: str = ""
 
     def __str__(self) -> str:
@@ -62,7 +62,7 @@ ENVIRONMENT_LAWS = Laws()
 
 @ENVIRONMENT_LAWS.add()
 def an_environment_gives_back_the_structure_of_its_state(case: EnvironmentCase) -> None:
-    """And rows of B games: observations as the space has them, numbers that are finite."""
+    """Rows of B games have observations of the space's structure, and numbers that are finite."""
     environment = case.make()
     draw, state = case.actions(environment), environment.initial_state(case.batch_size)
     first_row, after = environment.step(draw(), state)
@@ -83,7 +83,7 @@ def an_environment_gives_back_the_structure_of_its_state(case: EnvironmentCase) 
 
 @ENVIRONMENT_LAWS.add()
 def observations_lie_in_their_space(case: EnvironmentCase) -> None:
-    """Every one that is shown is a value of `observation_space` (floats may leave the bounds of
+    """Each observation is a value of `observation_space` (floats may leave the bounds of
     their Box, as in many environments they do)."""
     environment = case.make()
     observation = case.lived(environment, 10).observation
@@ -110,7 +110,7 @@ def _lies_in(space: spaces.Space, value: Any, path: str) -> None:
 
 @ENVIRONMENT_LAWS.add()
 def a_game_begins_with_a_first_row(case: EnvironmentCase) -> None:
-    """The first `step` after `initial_state` resets every game, whatever the action."""
+    """The first `step` after `initial_state` resets every game, for any action."""
     rows = case.lived(case.make(), 2)
     demand(rows.first[0].all(), f"first rows are {rows.first[0].tolist()} in the beginning")
 
@@ -127,7 +127,7 @@ def after_an_end_comes_a_first_row(case: EnvironmentCase) -> None:
 
 @ENVIRONMENT_LAWS.add()
 def on_a_first_row_action_and_reward_are_void(case: EnvironmentCase) -> None:
-    """Nothing led to it: the code of its action, and its reward, are zero. Every other row holds
+    """On a first row the code of the action, and the reward, are zero. Every other row holds
     the action that it was given."""
     environment = case.make()
     draw, state = case.actions(environment), environment.initial_state(case.batch_size)
@@ -142,8 +142,8 @@ def on_a_first_row_action_and_reward_are_void(case: EnvironmentCase) -> None:
 
 @ENVIRONMENT_LAWS.add()
 def living_twice_is_living_once(case: EnvironmentCase) -> None:
-    """Environments that are made alike, under the same actions and noise, show the same rows; and
-    nothing is remembered of another one's games."""
+    """Environments that are made alike, under the same actions and noise, give the same rows; and
+    keep no state of another one's games."""
     one = case.lived(case.make())
     environment = case.make()
     same(case.lived(environment), one, "two lives under the same actions")
@@ -172,7 +172,7 @@ def a_game_can_be_cut_anywhere(case: EnvironmentCase) -> None:
 
 @ENVIRONMENT_LAWS.add()
 def games_are_strangers(case: EnvironmentCase) -> None:
-    """What is done in one game changes no other, as long as none draws more noise for it: the
+    """Actions in one game change no other, as long as none draws more noise for it: the
     rows of the others are the same until then."""
     environment, other = case.make(), case.make()
     draw = case.actions(environment)
@@ -193,7 +193,7 @@ def games_are_strangers(case: EnvironmentCase) -> None:
 
 
 def is_rewound(case: EnvironmentCase) -> bool:
-    """Whether it can be stepped twice from one state, which a dream can."""
+    """True if it can be stepped twice from one state, as a dream can."""
     environment = case.make()
     draw, state = case.actions(environment), environment.initial_state(case.batch_size)
     with torch.random.fork_rng(devices=[]):
@@ -207,8 +207,8 @@ def is_rewound(case: EnvironmentCase) -> bool:
 
 @ENVIRONMENT_LAWS.add(concerns=is_rewound)
 def a_fork_leaves_no_trace(case: EnvironmentCase) -> None:
-    """Where a state can be stepped from twice, doing so gives the same row, under the same noise;
-    where it cannot, an old state is refused by a ValueError."""
+    """A second step from one state gives the same row, under the same noise; an environment that
+    cannot be rewound refuses an old state by a ValueError."""
     environment = case.make()
     draw, state = case.actions(environment), environment.initial_state(case.batch_size)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Laws of heads: what they give is a distribution, and the right one."""
+"""Laws of heads: their outputs are distributions, normalised and sampled as scored."""
 
 import copy
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ class HeadCase:
     """A head to be checked, and points on which its probabilities add up."""
 
     head: DistModule
-    """Of features [*, input_size], in float64, none of its parameters zero (see `excite`)."""
+    """A head of features [*, input_size], in float64, no parameter zero (see `excite`)."""
     points: Any
     """Leaves [N, ...]: every value, or the middles of cells of one size that fill its support."""
     volume: float = 1.0
-    """Of a cell."""
+    """Volume of a cell."""
     atol: float = 1e-6
-    """How far a sum over cells may be from the integral."""
+    """Tolerance of a sum over cells against the integral."""
     input_size: int = 4
-    """F, of the features."""
+    """Size F of the features."""
     is_greedy: bool = False
     """Its mode is one part after another, each given those before: not the most probable."""
     name: str = ""
@@ -65,7 +65,7 @@ def statistics(value: Any, dimensions: int) -> Tensor:
 
 @HEAD_LAWS.add()
 def heads_are_normalised(case: HeadCase) -> None:
-    """The probabilities of all values add up to one, whatever the features (and the points that
+    """The probabilities of all values add up to one, for any features (and the points that
     the law is given leave out none that matters)."""
     head = case.copied()
     for features in case.features(3):
@@ -92,7 +92,7 @@ def heads_draw_what_they_score(case: HeadCase) -> None:
 
 @HEAD_LAWS.add()
 def the_mean_is_that_of_the_probabilities(case: HeadCase) -> None:
-    """Or there is none: a distribution without a `mean` raises NotImplementedError."""
+    """The mean is that of the probabilities, or a distribution raises NotImplementedError."""
     distribution = case.copied()(case.features())
     try:
         mean = distribution.mean
@@ -104,7 +104,7 @@ def the_mean_is_that_of_the_probabilities(case: HeadCase) -> None:
 
 @HEAD_LAWS.add(concerns=lambda case: not case.is_greedy)
 def nothing_is_more_probable_than_the_mode(case: HeadCase) -> None:
-    """Or there is none: a distribution without a `mode` raises NotImplementedError."""
+    """The mode is the most probable value, or a distribution raises NotImplementedError."""
     distribution = case.copied()(case.features())
     try:
         mode = distribution.mode
@@ -163,7 +163,7 @@ def a_head_reads_every_row_alone(case: HeadCase) -> None:
 
 @HEAD_LAWS.add([{"dtype": torch.float32}, {"dtype": torch.float64}])
 def gradients_are_finite_even_for_extreme_features(case: HeadCase, dtype: torch.dtype) -> None:
-    """Features of 1,000, and values that are drawn from quite other ones."""
+    """Gradients are finite at features of 1,000, and values drawn from quite other ones."""
     head = case.copied().to(dtype)
     for scale in (1.0, 1e3, -1e3):
         features = (scale * case.features(20)).to(dtype).requires_grad_()
@@ -190,20 +190,20 @@ def single_precision_gives_the_same(case: HeadCase) -> None:
 
 @HEAD_LAWS.add()
 def what_a_head_gives_can_be_printed(case: HeadCase) -> None:
-    """By the name of its class."""
+    """The printed form holds the name of its class."""
     head = case.copied()
-    kind, said = type(head(case.features(2))).__name__, repr(head(case.features()))
-    demand(kind in said, f"{said} does not name {kind}")
+    kind, printed = type(head(case.features(2))).__name__, repr(head(case.features()))
+    demand(kind in printed, f"{printed} does not name {kind}")
 
 
 @HEAD_LAWS.add()
 def draws_carry_gradients_where_they_say_so(case: HeadCase) -> None:
-    """`sample` never does; `rsample` where `has_rsample` is true, and the gradient is finite."""
+    """Draws of `sample` have no gradients; those of `rsample`, if `has_rsample`, finite ones."""
     features = case.features(3).requires_grad_()
     distribution = case.copied()(features)
     recorded = any(leaf.requires_grad for leaf in nested.leaves(distribution.sample()))
     demand(not recorded, "`sample` records a gradient")
-    is_chain = isinstance(distribution, Prediction)  # cannot know of parts to come
+    is_chain = isinstance(distribution, Prediction)  # reads no later part
     if distribution.has_rsample and not is_chain:
         leaves = nested.leaves(distribution.rsample())
         drawn = torch.stack([leaf.sum() for leaf in leaves]).sum()

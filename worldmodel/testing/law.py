@@ -13,7 +13,7 @@ SIGMAS = 4  # standard errors that a mean may be from what it is compared with
 
 
 class LawError(AssertionError):
-    """A law that is broken: by whom, which one, in which numbers, and what it says."""
+    """A broken law: its subject, its name, its setting, the numbers found, and its text."""
 
 
 class Law(NamedTuple):
@@ -29,7 +29,7 @@ class Law(NamedTuple):
         return self.function.__name__
 
     def __call__(self, subject: Any, **setting: Any) -> None:
-        """Checks it in one setting. Random numbers drawn meanwhile disturb nobody's."""
+        """Checks it in one setting; torch's global random state is left as it was."""
         try:
             with torch.random.fork_rng(devices=[]):
                 self.function(subject, **setting)
@@ -80,7 +80,7 @@ class Laws(list[Law]):
 
 
 def cross(*settings: Sequence[Setting]) -> list[Setting]:
-    """All combinations of settings.
+    """The combinations of settings.
 
     >>> cross([{"time": 1}, {"time": 4}], [{"batch": 3}])
     [{'time': 1, 'batch': 3}, {'time': 4, 'batch': 3}]
@@ -91,30 +91,30 @@ def cross(*settings: Sequence[Setting]) -> list[Setting]:
     return combined
 
 
-# What laws say of numbers. `what` names them in the sentence of a broken law.
+# Assertions on numbers. `what` names them in the sentence of a broken law.
 
 
 def demand(condition: Any, found: str) -> None:
-    """Raises what was found where a condition does not hold."""
+    """Raises `found` where a condition does not hold."""
     if not condition:
         raise AssertionError(found)
 
 
 def close(found: Any, expected: Any, what: str, atol: float = 1e-12) -> None:
-    """Structures of one type with equal leaves."""
+    """Requires structures of one type with equal leaves."""
     alike = type(found) is type(expected)
     demand(alike, f"{what}: a {type(found).__name__}, not a {type(expected).__name__}")
 
     def compare(a: Any, b: Any) -> None:
         torch.testing.assert_close(
-            a, b, rtol=atol, atol=atol, equal_nan=True, msg=lambda said: f"{what}: {said}"
+            a, b, rtol=atol, atol=atol, equal_nan=True, msg=lambda message: f"{what}: {message}"
         )
 
     nested.map(compare, found, expected)
 
 
 def same(found: Any, expected: Any, what: str) -> None:
-    """Structures that are equal to the last bit."""
+    """Requires structures that are equal to the last bit."""
     close(found, expected, what, atol=0)
 
 
@@ -128,7 +128,7 @@ def structure(tree: Any) -> Any:
 
 
 def alike(found: Any, expected: Any, what: str) -> None:
-    """Structures of the same names, shapes but for the batch, and dtypes."""
+    """Requires structures of the same names, shapes but for the batch, and dtypes."""
     demand(
         structure(found) == structure(expected),
         f"{what} is {structure(found)}, expected {structure(expected)}",
@@ -136,14 +136,14 @@ def alike(found: Any, expected: Any, what: str) -> None:
 
 
 def finite(tree: Any, what: str) -> None:
-    """Leaves without NaN and infinity."""
+    """Requires leaves without NaN and infinity."""
     for leaf in nested.leaves(tree):
         bad = int((~torch.as_tensor(leaf).isfinite()).sum())
         demand(not bad, f"{what}: {bad} of {torch.as_tensor(leaf).numel()} numbers are not finite")
 
 
 def agree(draws: Tensor, expected: Any, what: str, error: Any = None) -> None:
-    """Draws [N, ...] whose mean is what is expected, within `SIGMAS` standard errors.
+    """Requires draws [N, ...] with the expected mean, within `SIGMAS` standard errors.
 
     error: the standard error, where it is not that of the draws.
     """
@@ -167,7 +167,7 @@ def jacobian(output: Any, source: Tensor) -> Tensor:
 
 
 def unreached(gradient: Tensor, what: str) -> None:
-    """A gradient that is zero: nothing leads from there to here."""
+    """Requires a gradient that is zero: no dependence."""
     if gradient.numel() and gradient.any():
         place = tuple(gradient.nonzero()[0].tolist())
         raise AssertionError(

@@ -28,7 +28,7 @@ from worldmodel.testing.material import (
 from worldmodel.trainer import Trainer
 
 LIKELIHOOD_LAWS = Laws()
-# Of a decoder's weights, of which the first is taken with which estimates are precise: latents
+# The weights of a decoder, the first of which is taken that gives precise estimates: latents
 # matter much, and all rows are possible.
 STRENGTHS = (3.0, 2.0, 1.0, 0.5)
 
@@ -38,8 +38,8 @@ def has_none(case: CoreCase) -> bool:
 
 
 def all_sequences(time: int, rewards: Sequence[float] = (-1.0, 0.0), seed: int = 0) -> Sequences:
-    """Every percept sequence of `time` rows over two symbols, two rewards and ends, for actions
-    drawn once."""
+    """The sequences of all percepts of `time` rows over two symbols, two rewards and ends, for
+    actions drawn once."""
     steps = list(itertools.product((0, 1), rewards, (False, True)))
     sequences = [
         [(start, 0.0, False), *rest]
@@ -56,7 +56,7 @@ def all_sequences(time: int, rewards: Sequence[float] = (-1.0, 0.0), seed: int =
 
 
 def repeated(one: Sequences, times: int) -> Sequences:
-    """One sequence [T, 1, ...], many times side by side."""
+    """Copies of a sequence [T, 1, ...], side by side."""
     return nested.map(lambda leaf: leaf.expand(-1, times, *leaf.shape[2:]), one)
 
 
@@ -71,7 +71,7 @@ def scale(module: torch.nn.Module, factor: float) -> None:
 def probabilities_of_all_sequences_sum_to_one(
     case: CoreCase, feedback: bool, history: int, time: int
 ) -> None:
-    """Of a core without latents, exactly."""
+    """Checked for a core without latents, exactly."""
     model = case.model(feedback, history, observations=BITS, rewards=(-1.0, 0.0))
     for seed in range(3):
         sequences = all_sequences(time, seed=seed)
@@ -118,8 +118,8 @@ def gentle_model(case: CoreCase, **options: object) -> WorldModel:
 
 @cache
 def fitted_model(case: CoreCase) -> WorldModel:
-    """A model whose latents matter, and whose posteriors know what to look for."""
-    said = []
+    """A model with latents that matter, and posteriors that are fitted to them."""
+    divergences = []
     for weight, updates in case.fits:
         model = gentle_model(case, observations=BITS, rewards=(-1.0, 0.0))
         scale(model.percepts.decoder, 3.0)
@@ -127,12 +127,12 @@ def fitted_model(case: CoreCase) -> WorldModel:
         objective = ELBO(model, kl_weight=constant(weight))
         trainer = Trainer(objective, model.core.parameters(), learning_rate=0.03)
         metrics = [trainer.update([all_sequences(3)]) for _ in range(updates)]
-        said.append(metrics[-1]["kl_nats"])
-        if said[-1] > case.says:
+        divergences.append(metrics[-1]["kl_nats"])
+        if divergences[-1] > case.says:
             return model
     raise AssertionError(
         f"trained in the ways {case.fits} (a KL weight, and updates), its latents say only "
-        f"{', '.join(f'{nats:.4f}' for nats in said)} nats a row, not {case.says}"
+        f"{', '.join(f'{nats:.4f}' for nats in divergences)} nats a row, not {case.says}"
     )
 
 
@@ -147,7 +147,7 @@ LENGTHS = [
 def estimated_probabilities_of_all_sequences_sum_to_one(
     case: CoreCase, time: int, particles: int
 ) -> None:
-    """By importance sampling, within standard errors. Without the latents' weights the sums of a
+    """Checked by importance sampling, within standard errors. Without latents' weights sums of a
     fitted model lie between 1.3 and 7: prior, posterior and their densities belong together."""
     model = fitted_model(case)
     sequences = all_sequences(time)

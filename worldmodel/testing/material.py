@@ -1,4 +1,4 @@
-"""What laws are checked with: small models, rows drawn at random, noise fed by hand."""
+"""Fixtures of laws: small models, rows drawn at random, noise fed by hand."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -137,7 +137,7 @@ def spoil(rows: Row, where: Tensor, keys: Iterable[str] = tuple(ILLEGAL)) -> Row
 
 
 def noise_size(core: SequenceCore) -> int:
-    """How many numbers a core draws a row: one for each Gaussian or categorical of its latent."""
+    """Normal numbers a core draws a row: one for each Gaussian or categorical of its latent."""
     sizes: list[int] = []
 
     def draw(like: Tensor) -> Tensor:
@@ -188,12 +188,12 @@ def core_states(inference: Any) -> Any:
 
 
 def sum_of(parts: Mapping[str, Tensor]) -> Tensor:
-    """Over keys."""
+    """The sum over keys."""
     return torch.stack(list(parts.values())).sum(0)
 
 
 def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
-    """Of all parameters, by name; zeros where there is none."""
+    """Gradients of all parameters, by name; zeros where there is none."""
     model.zero_grad()
     loss.backward()
     return {
@@ -203,7 +203,7 @@ def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
 
 
 class Blind(SequenceCore):
-    """A core whose posterior is its prior: it explains without looking at the evidence."""
+    """A core whose posterior is its prior: inference ignores the evidence."""
 
     def __init__(self, core: SequenceCore):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Yardsticks: chains whose likelihood is known, cores set to them by hand, plain loops."""
+"""References: chains whose likelihood is known, cores set to them by hand, plain loops."""
 
 from worldmodel.testing.exact.by_hand import (
     BY_HAND,

@@ -1,4 +1,4 @@
-"""Every core with weights set by hand to a linear-Gaussian chain, by the package's own classes.
+"""Cores with weights set by hand to a linear-Gaussian chain, by the package's own classes.
 
 The networks are made linear where they are nearly so, or exactly:
 
@@ -8,7 +8,7 @@ The networks are made linear where they are nearly so, or exactly:
     sigmoid(40) = 1, tanh(40) = 1       in float64: gates that are open, units that are constant
 
 A GRU of which every unit is written anew at each row is then a linear recurrence. Two of its
-units tell the first row, whose latent has another variance: `one` is 1 from the first row on,
+units mark the first row, whose latent has another variance: `one` is 1 from the first row on,
 `later` from the second on.
 """
 
@@ -71,7 +71,7 @@ def model_by_hand(chain: Chain, core: str, smoothing: bool | None = None) -> Wor
 
 
 def expected_gap(chain: Chain, core: str, smoothing: bool | None, length: int) -> float:
-    """What the ELBO of `model_by_hand` loses in expectation, nats for `length` rows."""
+    """The expected gap between likelihood and ELBO of `model_by_hand`, nats for `length` rows."""
     if core == "rnn":
         return 0.0
     kind = NoisePosterior if core == "independent" else ChainPosterior
@@ -98,7 +98,7 @@ def _set_vrnn(core: VRNN, chain: Chain) -> tuple[Tensor, Tensor]:
 
 
 def _set_rssm(core: RSSM, chain: Chain) -> tuple[Tensor, Tensor]:
-    """As the VRNN, through layer norms."""
+    """h: as the VRNN's, through layer norms."""
     hidden = core.recurrence.output_size
     _set_pairs(core.input_latent, TINY * _eye(core.latent_size))
     _set_norm(core.input_norm)
@@ -109,7 +109,7 @@ def _set_rssm(core: RSSM, chain: Chain) -> tuple[Tensor, Tensor]:
 
 
 def _set_heads(core: VRNN | RSSM, chain: Chain) -> None:
-    """Prior and posterior of what h and the observation tell."""
+    """Sets the prior and posterior given h and the observation."""
     hidden = core.recurrence.output_size
     _set_mlp(core.prior, *_prior(chain, hidden))
     on_hidden, on_evidence, bias = _posterior(chain, hidden)
@@ -233,7 +233,7 @@ def _set_gru(recurrence: GRU, from_input: Tensor, from_hidden: Tensor | None = N
     """h_t = tanh(from_input u_t + from_hidden h_{t-1}), [N, I] and [N, N or H], in the first N
     units; the last two are `one` and `later`."""
     size = recurrence.output_size
-    recurrence.input_bias[:size] = SATURATED  # what is recalled is heard
+    recurrence.input_bias[:size] = SATURATED  # reset gates open: the state is read
     recurrence.input_bias[size : 2 * size] = -SATURATED  # and written anew
     recurrence.input_bias[3 * size - 2] = SATURATED
     recurrence.from_hidden[3 * size - 1, size - 2] = SATURATED
@@ -298,7 +298,7 @@ def _columns(size: int, *blocks: tuple[int, Tensor]) -> Tensor:
 
 
 def _means(size: int) -> Tensor:
-    """Of a Gaussian's raw parameters [2 Z], the means, from as many numbers [2 Z, Z]."""
+    """The means' rows of a Gaussian's raw parameters [2 Z], from as many numbers [2 Z, Z]."""
     return _eye(2 * size, size)
 
 
@@ -312,5 +312,5 @@ def _biases(variance: Tensor, minimum: float = MINIMUM_STD) -> Tensor:
 
 
 def _raw(variance: Tensor, minimum: float = MINIMUM_STD) -> Tensor:
-    """What softplus(raw) + minimum makes the standard deviation of."""
+    """The raw number whose softplus plus `minimum` is the standard deviation."""
     return torch.log(torch.expm1(variance.sqrt() - minimum))

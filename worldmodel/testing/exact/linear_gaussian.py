@@ -69,7 +69,7 @@ class Chain(NamedTuple):
         return torch.stack(increments)
 
     def latent_covariance(self, length: int) -> Tensor:
-        """Of z_1 ... z_T, [T Z, T Z], row by row."""
+        """The covariance of z_1 ... z_T, [T Z, T Z], row by row."""
         spread = torch.cat([self.start, self.noise.repeat(length - 1)])
         path = recursion(self.transition, length)
         return path * spread @ path.T
@@ -121,7 +121,7 @@ class Filter(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What the rows from t on say of z_t, as a steady recurrence from the end:
+    """The likelihood of z_t given the rows from t on, as a steady recurrence from the end:
 
         log p(x_t, x_{t+1}, ... | z_t) = - z_t^T precision z_t / 2 + z_t^T message_t + constant
         message_t = information x_t + backward message_{t+1}
@@ -201,10 +201,12 @@ class NoisePosterior(NamedTuple):
         reading = Reading.of(chain, smoothing)
         before = (1 / chain.start).diag()
         belief = torch.linalg.inv(before + reading.precision)  # of z_t, its covariance
-        heard = (chain.noise.sqrt() / chain.start)[:, None]  # the noise's part of a surprise
-        from_filter = heard * (belief @ before - torch.eye(len(before), dtype=torch.float64))
+        share = (chain.noise.sqrt() / chain.start)[
+            :, None
+        ]  # the share of the noise in an innovation
+        from_filter = share * (belief @ before - torch.eye(len(before), dtype=torch.float64))
         precision = 1 + chain.noise * _observability(chain).diag()
-        return cls(reading, from_filter, heard * belief, 1 / precision)
+        return cls(reading, from_filter, share * belief, 1 / precision)
 
     def gap(self, chain: Chain, length: int) -> float:
         """The expected log p(x) - ELBO of `length` rows, nats."""
@@ -231,7 +233,7 @@ def _observability(chain: Chain, rows: int = 2_000) -> Tensor:
 def expected_divergence(
     prior: Tensor, emission: Tensor, observation_noise: Tensor, mean: Tensor, covariance: Tensor
 ) -> float:
-    """E KL(q(z | x) || p(z | x)) over x ~ p: what a bound by q loses, in nats.
+    """E KL(q(z | x) || p(z | x)) over x ~ p: the expected gap of a bound by q, in nats.
 
     z ~ N(0, prior [N, N]), x = emission [M, N] z + noise (variances [n], for every row of x),
     q(z | x) = N(mean [N, M] x, covariance [N, N]).

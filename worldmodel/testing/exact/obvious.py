@@ -40,7 +40,7 @@ class ObviousELBO:
         return loss, {"nats": loss.item()}, state
 
     def terms(self, batch: Sequences) -> Iterator[Tensor]:
-        """What the rows lose, [] nats each."""
+        """The loss terms of the rows, [] nats each."""
         model = self.model
         encodings, contexts = [], []
         before = batch.rows.action.new_zeros(batch.mask.shape[1], model.percepts.size)
@@ -64,7 +64,7 @@ Steps = Iterator[tuple[Tensor, Any, Any]]  # features, posterior and prior of ea
 
 
 def cell(recurrence: Recurrence, inputs: Tensor, state: Tensor) -> Tensor:
-    """One step of a recurrence, [B, I], [B, S] -> [B, S], as PyTorch's cells take it."""
+    """Computes one step of a recurrence, [B, I], [B, S] -> [B, S], as PyTorch's cells do."""
     if isinstance(recurrence, GRU):
         return torch.gru_cell(inputs, state, *recurrence.weights)
     if isinstance(recurrence, LSTM):
@@ -143,13 +143,13 @@ def srnn(core: Any, contexts: list[Tensor], encodings: list[Tensor], draw: Draw)
 
 
 def vrnn(core: Any, contexts: list[Tensor], encodings: list[Tensor], draw: Draw) -> Steps:
-    """A recurrence that hears its own latents."""
+    """A recurrence that reads its own latents."""
     hidden, latent = core.initial_state(len(contexts[0]))
     recurrence = core.recurrence
-    heard = torch.cat([recurrence.from_input, core.latent_drive.weight], 1)
+    from_inputs = torch.cat([recurrence.from_input, core.latent_drive.weight], 1)
     for context, encoding in zip(contexts, encodings, strict=True):
         inputs = torch.cat([context, latent], -1)
-        hidden = torch.gru_cell(inputs, hidden, heard, *recurrence.weights[1:])
+        hidden = torch.gru_cell(inputs, hidden, from_inputs, *recurrence.weights[1:])
         prior = normal(*core.prior(hidden).chunk(2, -1))
         layer = F.silu(core.posterior_hidden(hidden) + core.posterior_evidence(encoding))
         posterior = normal(*core.posterior_out(layer).chunk(2, -1))
@@ -161,8 +161,8 @@ def rssm(core: Any, contexts: list[Tensor], encodings: list[Tensor], draw: Draw)
     """A normalised recurrence around Gaussian latents."""
     hidden, latent = core.initial_state(len(contexts[0]))
     for context, encoding in zip(contexts, encodings, strict=True):
-        heard = core.input_norm(core.input_context(context) + core.input_latent(latent))
-        hidden = cell(core.recurrence, torch.cat([context, F.silu(heard)], -1), hidden)
+        projected = core.input_norm(core.input_context(context) + core.input_latent(latent))
+        hidden = cell(core.recurrence, torch.cat([context, F.silu(projected)], -1), hidden)
         prior = normal(*core.prior(hidden).chunk(2, -1))
         layer = F.silu(core.posterior_hidden(hidden) + core.posterior_evidence(encoding))
         posterior = normal(*core.posterior_out(layer).chunk(2, -1))
