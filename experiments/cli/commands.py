@@ -35,7 +35,7 @@ class Command(NamedTuple):
 
     @property
     def about(self) -> str:
-        """The help: the first paragraph of the settings' docstring."""
+        """The help; its first paragraph is the summary."""
         return self.settings_class.__doc__
 
 
@@ -61,7 +61,7 @@ class TrainCommand(NamedTuple):
 
     @property
     def about(self) -> str:
-        """The help: the first paragraph of the settings' docstring."""
+        """The help; its first paragraph is the summary."""
         if self.preset is not None:
             return self.preset.about
         return config_class(self.experiment).__doc__ or ""

@@ -12,7 +12,7 @@ from worldmodel.run_folder import RunError, RunFolder
 
 
 class Mean(NamedTuple):
-    """Mean return of an agent in a world."""
+    """Mean score of an agent in a world."""
 
     mean: float
     interval: tuple[float, float]  # 95 %
@@ -20,7 +20,7 @@ class Mean(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """Returns of an agent in reality and in its dreams, and other figures to compare."""
+    """Scores of an agent in reality and in its dreams, and other figures to compare."""
 
     unit: str
     more_is_better: bool

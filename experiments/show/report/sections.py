@@ -403,7 +403,7 @@ def configuration(config: Any) -> Html:
     groups: dict[str, list[Setting]] = {}
     for setting in sorted(
         options, key=lambda setting: "." not in setting.path
-    ):  # the experiment's own settings last
+    ):  # settings of no group last
         groups.setdefault(setting.path.rpartition(".")[0] or "run", []).append(setting)
     return section(
         CONFIGURATION,
