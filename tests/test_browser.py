@@ -25,7 +25,7 @@ from worldmodel.experiments import load  # noqa: E402
 from worldmodel.experiments.runs.processor import resident  # noqa: E402
 from worldmodel.experiments.show.config import PlayConfig  # noqa: E402
 from worldmodel.experiments.show.play import browser, server  # noqa: E402
-from worldmodel.experiments.show.play.game import Game, Input, encoded, places  # noqa: E402
+from worldmodel.experiments.show.play.game import Game, Input, encoded, snapshots  # noqa: E402
 from worldmodel.experiments.show.play.panels import difference_picture  # noqa: E402
 from worldmodel.experiments.show.play.player import Player  # noqa: E402
 from worldmodel.progress import Reporter  # noqa: E402
@@ -48,10 +48,10 @@ def at(parts):
 def alone(parts, seed, keys):
     """What a visitor is to be told, who plays these keys."""
     player = Player(parts, "both", seed)
-    config = [(places(player), player.moment.action)]
+    config = [(snapshots(player), player.moment.action)]
     for name in keys:
         player.press(name)
-        config.append((places(player), player.moment.action))
+        config.append((snapshots(player), player.moment.action))
     player.close()
     return config
 
@@ -98,7 +98,7 @@ def test_there_is_room_for_so_many(parts):
         with pytest.raises(websockets.exceptions.ConnectionClosedOK):
             second.frame()
         first.leave()
-        assert eventually(lambda: not at.house.visits)
+        assert eventually(lambda: not at.sessions.visits)
         again = Visitor(at)
         assert (again.frame()["worlds"], "") == alone(parts, 4, [])[0]
         again.leave()
@@ -110,7 +110,7 @@ def test_idle_visitors_are_told_and_leave(parts):
         assert visitor.frame()["type"] == "state"
         config = visitor.frame()
         assert (config["type"], "key" in config["text"]) == ("idle", True)
-        assert eventually(lambda: not at.house.visits)
+        assert eventually(lambda: not at.sessions.visits)
 
 
 # Games.
@@ -135,11 +135,11 @@ def test_games_of_visitors_are_strangers(parts):
 def test_pictures_are_those_of_the_player(parts, at):
     visitor = Visitor(at)
     visitor.frame()
-    number = at.house.came - 1
+    number = at.sessions.came - 1
     for name in ("right", "up", "x", "down"):
         visitor.press(name)
         player = Player(parts, "both", number)
-    game = at.house.workers.all[0].table.games[number]
+    game = at.sessions.workers.all[0].registry.games[number]
     for side in ("real", "dream"):
         assert visitor.pictures[side] == encoded(game.player.picture(side))
     visitor.leave()
@@ -152,7 +152,7 @@ def test_who_does_not_look_misses_frames_but_no_step(at):
     for _ in range(20):
         visitor.say({"type": "press", "key": "1"})
     seen = [visitor.frame(acknowledged=False)]
-    game = at.house.workers.all[0].table.games[at.house.came - 1]
+    game = at.sessions.workers.all[0].registry.games[at.sessions.came - 1]
     assert eventually(lambda: game.happened == 21)
     visitor.say({"type": "got", "number": seen[-1]["number"]})
     newest = visitor.frame()
@@ -226,7 +226,7 @@ STRANGE_BUT_FINE = [
 
 def test_what_is_no_message_is_left_alone(parts, at):
     visitor, other = Visitor(at), Visitor(at)
-    number = at.house.came - 2
+    number = at.sessions.came - 2
     visitor.frame()
     other.frame()
     for turn in range(server.STRANGE):
@@ -247,34 +247,34 @@ def test_who_says_too_much_at_once_is_shut_out(at):
     visitor.say("x" * 100_000)
     with pytest.raises(websockets.exceptions.ConnectionClosedError):
         visitor.frame()
-    assert eventually(lambda: not at.house.visits)
+    assert eventually(lambda: not at.sessions.visits)
 
 
 def test_who_vanishes_leaves_nothing_behind(at):
-    before = set(at.house.folder.iterdir())
-    table = at.house.workers.all[0].table
+    before = set(at.sessions.folder.iterdir())
+    registry = at.sessions.workers.all[0].registry
     closed = []
     for _ in range(3):
         visitor = Visitor(at)
         visitor.frame()
         assert visitor.press("v")["recording"]
-        game = list(table.games.values())[-1]
+        game = list(registry.games.values())[-1]
         close = game.player.environment.close
         game.player.environment.close = lambda c=close, g=game: (closed.append(g), c())
         for _ in range(5):
             visitor.say({"type": "press", "key": "1"})
         visitor.vanish()
-    assert eventually(lambda: not at.house.visits)
+    assert eventually(lambda: not at.sessions.visits)
     assert len(closed) == 3
-    assert not table.games
-    assert set(at.house.folder.iterdir()) == before
+    assert not registry.games
+    assert set(at.sessions.folder.iterdir()) == before
 
 
 def test_a_game_that_breaks_is_told_and_harms_nobody(at, capsys):
     visitor, other = Visitor(at), Visitor(at)
     visitor.frame()
     other.frame()
-    game = at.house.workers.all[0].table.games[at.house.came - 2]
+    game = at.sessions.workers.all[0].registry.games[at.sessions.came - 2]
     game.player.step = lambda: 1 / 0
     config = visitor.press("1")
     assert (config["type"], "division" in config["text"]) == ("broken", True)
@@ -302,7 +302,7 @@ def test_memory_is_flat(parts):
 def test_a_recording_is_what_was_shown(parts, at, tmp_path):
     visitor = Visitor(at)
     visitor.frame()
-    game = at.house.workers.all[0].table.games[at.house.came - 1]
+    game = at.sessions.workers.all[0].registry.games[at.sessions.came - 1]
     assert visitor.press("v")["recording"]
     frames = [game.player.frame()]
     for name in ("right", "up", "left"):
@@ -463,7 +463,7 @@ class Page:
 
 def solution(at, number):
     """The keys that make all cells of a visitor's ring equal home."""
-    ring = at.house.workers.all[0].table.games[number].player.environment.info["ring"][0]
+    ring = at.sessions.workers.all[0].registry.games[number].player.environment.info["ring"][0]
     turns = [["right"] + ["up"] * int((ring[0] - value) % 3) for value in ring[1:]]
     keys = [key for turn in turns for key in turn]
     while keys[-1] == "right":
@@ -474,7 +474,7 @@ def solution(at, number):
 @in_a_browser
 def test_a_whole_toy_game_in_a_browser(chrome, parts, at, tmp_path):
     page = Page(chrome, at)
-    number = at.house.came - 1
+    number = at.sessions.came - 1
     keys = solution(at, number)
     config = [page.ask("state"), *map(page.press, keys)]
     assert [(t["worlds"], t["action"]) for t in config] == alone(parts, number, keys)
@@ -541,7 +541,7 @@ def test_who_is_one_too_many_is_told_and_tries_again(chrome, parts):
         )
         assert "no room" in chrome.find_element("id", "why").text.lower()
         first.leave()
-        assert eventually(lambda: not at.house.visits)
+        assert eventually(lambda: not at.sessions.visits)
         chrome.find_element("css selector", "#over button").click()
         assert eventually(lambda: chrome.execute_script("return state !== null"))
         assert not chrome.execute_script("return document.querySelector('#over').open")
@@ -580,7 +580,7 @@ def test_a_whole_episode_of_pixels_in_a_browser(chrome, pixels_run):
             state = page.press("right")
         assert (state["worlds"], state["action"]) == alone(pixels, 0, keys)[-1]
         real, dream = page.pixels("real"), page.pixels("dream")
-        game = at.house.workers.all[0].table.games[0]
+        game = at.sessions.workers.all[0].registry.games[0]
         assert (real == game.player.picture("real")).all()
         assert (dream == game.drawn["dream"]).all()
         apart = difference_picture(real, dream)
@@ -594,7 +594,7 @@ def test_a_whole_episode_of_pixels_in_a_browser(chrome, pixels_run):
         assert page.press("right")["worlds"]["real"]["step"] == 0
         page.assert_quiet()
         chrome.get("about:blank")
-        assert eventually(lambda: not at.house.visits)
+        assert eventually(lambda: not at.sessions.visits)
 
 
 @in_a_browser
@@ -614,4 +614,4 @@ def test_a_pointer_on_the_picture_steers_numbers(chrome):
             assert eventually(lambda near=near: float(page.ask("state.action") or 9) == near)
         page.assert_quiet()
         chrome.get("about:blank")
-        assert eventually(lambda: not at.house.visits)
+        assert eventually(lambda: not at.sessions.visits)

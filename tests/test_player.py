@@ -103,23 +103,32 @@ def test_the_real_game_is_the_one_played_by_hand(world):
     player = Player(toy_run("srnn"), world, seed=5)
     game = ToyGame()
     observation, info = game.reset(seed=5)
-    place = player.moment.real
-    assert (place.first, place.step, place.observation) == (True, 0, observation)
+    snapshot = player.moment.real
+    assert (snapshot.first, snapshot.step, snapshot.observation) == (True, 0, observation)
     total, ended = 0.0, False
     for action in [Action.RIGHT, Action.UP, Action.NOOP, Action.LEFT, Action.DOWN] * 50:
         player.press(str(int(action)))
-        moment, place = player.moment, player.moment.real
+        moment, snapshot = player.moment, player.moment.real
         if ended:
             observation, info = game.reset()
             total, ended = 0.0, False
-            assert (place.first, place.step, moment.action, place.reward) == (True, 0, "", 0)
+            assert (snapshot.first, snapshot.step, moment.action, snapshot.reward) == (
+                True,
+                0,
+                "",
+                0,
+            )
         else:
             observation, reward, terminated, truncated, info = game.step(action)
             total, ended = total + reward, terminated or truncated
             assert moment.action == action.name.lower()
-            assert (place.reward, place.first) == (reward, False)
-            assert (place.terminated, place.truncated) == (terminated, truncated)
-        assert (place.observation, place.total, place.ended) == (observation, total, ended)
+            assert (snapshot.reward, snapshot.first) == (reward, False)
+            assert (snapshot.terminated, snapshot.truncated) == (terminated, truncated)
+        assert (snapshot.observation, snapshot.total, snapshot.ended) == (
+            observation,
+            total,
+            ended,
+        )
         assert (player.environment.info["ring"][0] == info["ring"]).all()
 
 
@@ -132,9 +141,9 @@ def test_after_an_end_comes_a_first_row(parts, world):
         assert player.moment.lead.first == ended
         if player.moment.lead.ended:
             break
-    place = player.moment.lead
-    assert place.ended
-    assert place.truncated == (place.step == 100 and not place.terminated)
+    snapshot = player.moment.lead
+    assert snapshot.ended
+    assert snapshot.truncated == (snapshot.step == 100 and not snapshot.terminated)
     player.press("up")
     assert player.moment.lead.first
     player.press("up")
@@ -216,12 +225,12 @@ def test_the_resynced_dream_goes_on_from_what_the_model_believes(parts):
     rows = seen_by(player)
     player.reset()
     presses(player, ["1", "3", "1", "y"])
-    world, real = player.strands["dream"].game.world.world, player.strands["real"].game
+    world, real = player.states["dream"].game.world.world, player.states["real"].game
     assert player.moment.watching
     assert player.moment.dream == player.moment.real
     assert same(world.model, real.mind)
     assert int(world.clock) == 3
-    assert same(player.strands["dream"].game.thought, real.thought)
+    assert same(player.states["dream"].game.thought, real.thought)
     believed = player.model.initial_state(1)
     with torch.no_grad():
         for row in rows:
@@ -234,7 +243,7 @@ def test_the_resynced_dream_goes_on_from_what_the_model_believes(parts):
 def test_a_fork_leaves_reality_where_it_stands_and_comes_back(parts):
     player = Player(parts, "both", seed=4)
     presses(player, ["1", "3"])
-    before, strands, belief = player.moment, dict(player.strands), player.belief
+    before, states, belief = player.moment, dict(player.states), player.belief
     tick = player.environment._tick.number.clone()
     presses(player, ["f", "1", "2", "f", "3"])
     assert len(player.forks) == 2
@@ -245,8 +254,8 @@ def test_a_fork_leaves_reality_where_it_stands_and_comes_back(parts):
     assert player.forks == []
     assert player.moment == before
     assert same(player.belief, belief)
-    for side, strand in strands.items():
-        assert same(player.strands[side].game, strand.game)
+    for side, state in states.items():
+        assert same(player.states[side].game, state.game)
     assert torch.equal(player.environment._tick.number, tick)
     player.press("1")
     assert player.moment.real.step == before.real.step + 1
@@ -280,7 +289,7 @@ def test_the_agent_takes_over_with_the_mode_of_its_policy_and_hands_back():
     assert (player.pilot, player.running) == ("agent", True)
     for _ in range(12):
         with torch.no_grad():
-            mode = greedy.policy(other.strands["real"].game.thought).sample()
+            mode = greedy.policy(other.states["real"].game.thought).sample()
         player.tick()
         other.press(str(int(mode.argmax())))
         assert player.moment.real == other.moment.real
@@ -372,7 +381,7 @@ def wrong_model(task: str) -> WorldModel:
 
 def tell_the_truth(player: Player) -> None:
     """The dream is given the true ring as its state."""
-    dream = player.strands["dream"]
+    dream = player.states["dream"]
     ring = player.environment.info["ring"][0]
     number = int(ring @ 3 ** np.arange(3, -1, -1))
     model = dream.game.world.world.model
@@ -382,7 +391,7 @@ def tell_the_truth(player: Player) -> None:
     watched = dream.game.world
     world = watched._replace(world=watched.world._replace(model=config))
     game = dream.game._replace(world=world)
-    player.strands["dream"] = dream._replace(game=game)
+    player.states["dream"] = dream._replace(game=game)
 
 
 @pytest.mark.parametrize(("task", "number"), [("free", 1_000), ("copy", 200)])
@@ -467,7 +476,7 @@ def test_the_real_ring_is_hidden_until_the_end_or_until_it_is_asked_for():
 def test_a_recording_holds_every_moment(tmp_path):
     player = Player(toy_run("srnn"), "both", seed=1)
     player.press("v")
-    assert "where recordings go" in player.message
+    assert "no folder for recordings" in player.message
     player.new_film = lambda: Film(tmp_path / "film.webp", 4)
     player.press("v")
     frames = [player.frame()]

@@ -23,8 +23,8 @@ TOKEN = "a-token"
 class Hosted:
     """A server, and where it is."""
 
-    def __init__(self, house: Any, port: int):
-        self.house, self.port = house, port
+    def __init__(self, sessions: Any, port: int):
+        self.sessions, self.port = sessions, port
         self.netloc = f"127.0.0.1:{port}"
         self.address = f"http://{self.netloc}/?token={TOKEN}"
 
@@ -38,14 +38,16 @@ def hosted(parts: Any, **settings: Any) -> Iterator[Hosted]:
     config = PlayConfig(view="browser", port=0, **settings)
     begun = threading.Event()
     with browser.bound(config) as listener, tempfile.TemporaryDirectory() as folder:
-        house = server.House(server.Workers(parts, config), config, Path(folder) / "games")
-        app = server.application(house, TOKEN, "a run")
+        sessions = server.SessionManager(
+            server.Workers(parts, config), config, Path(folder) / "games"
+        )
+        app = server.application(sessions, TOKEN, "a run")
         serving = server.Server(app, begun.set)
         thread = threading.Thread(target=serving.run, args=([listener],))
         thread.start()
         try:
             assert begun.wait(60)
-            yield Hosted(house, listener.getsockname()[1])
+            yield Hosted(sessions, listener.getsockname()[1])
         finally:
             serving.should_exit = True
             thread.join(60)

@@ -1,10 +1,10 @@
-"""Stable-baselines3 in real environments: what model-free algorithms make of as many steps.
+"""Stable-baselines3 in real environments: the returns of model-free algorithms by real steps.
 
     worldmodel bench control --env CartPole-v1 --algorithm PPO --out RUN
 
 Evaluated as `worldmodel train control` evaluates: greedily, on the same seeds, in the same lines
-of metrics.jsonl, so that curves of both can be drawn into one picture. What to expect stands in
-docs/results.md.
+of metrics.jsonl, so that curves of both can be drawn into one picture. docs/results.md lists
+expected results.
 """
 
 import time
@@ -73,13 +73,14 @@ ZOO = {
         },
     ),
 }
-"""By algorithm and environment, from https://github.com/DLR-RM/rl-baselines3-zoo, hyperparams/
-ppo.yml, ppo_lstm.yml and sac.yml (RecurrentPPO's CartPole is CartPoleNoVel-v1 there)."""
+"""Recipes by algorithm and environment, from https://github.com/DLR-RM/rl-baselines3-zoo,
+hyperparams/ppo.yml, ppo_lstm.yml and sac.yml (RecurrentPPO's CartPole is CartPoleNoVel-v1
+there)."""
 
 
 class Seen(Encoder):
-    """Observations as an algorithm sees them: a vector, normalised if it learns so, of classes
-    one-hot codes."""
+    """Encodes observations as the algorithm reads them: vectors, normalised if it was trained so,
+    and one-hot codes of classes."""
 
     def __init__(self, games: VecEnv, shown: spaces.Space):
         """shown: the space of the real environment's observations."""
@@ -96,7 +97,7 @@ class Seen(Encoder):
 
 
 class Evaluations(BaseCallback):
-    """Evaluates every so many steps; stops the learning when it has had enough of them."""
+    """Evaluates every `every` steps; stops training after `steps`."""
 
     def __init__(self, evaluate: Callable[[int], None], every: int, steps: int):
         super().__init__()
@@ -113,7 +114,7 @@ class Evaluations(BaseCallback):
 
 
 def baseline(folder: RunFolder, reporter: Reporter) -> None:
-    """Trains, and writes evaluations to the folder's metrics.jsonl."""
+    """Trains the baseline; writes evaluations to the folder's metrics.jsonl."""
     config: BaselineConfig = config_of(folder)
     torch.set_num_threads(config.threads)
     recipe = ZOO.get((config.algorithm, env_of(config)), Recipe(config.steps, 1, {}))
@@ -184,7 +185,7 @@ def learner(config: BaselineConfig, recipe: Recipe) -> tuple[BaseAlgorithm, VecE
 
 
 def agent_of(algorithm: BaseAlgorithm, games: VecEnv, shown: spaces.Space) -> Agent:
-    """What the algorithm has learnt so far, as an agent that sees as it does, and is greedy.
+    """A greedy agent of the algorithm's current policy, with the algorithm's own encoding.
 
     shown: the space of the real environment's observations."""
     head = sb3.Head(algorithm)
@@ -193,7 +194,7 @@ def agent_of(algorithm: BaseAlgorithm, games: VecEnv, shown: spaces.Space) -> Ag
 
 
 def real_returns(config: BaselineConfig, agent: Agent) -> np.ndarray:
-    """The returns of an evaluation's episodes, [episodes]: always of the same games."""
+    """Returns of evaluation episodes, [episodes]; the same seeds each time."""
     seed = evaluation_seeds(config.seed)[0]
     copies = min(config.episodes, SIDE_BY_SIDE)
     environment = GymEnvironment(source_of(config.environment).vector(copies), seed)
@@ -204,12 +205,12 @@ def real_returns(config: BaselineConfig, agent: Agent) -> np.ndarray:
 
 
 def _falling(value: float) -> Callable[[float], float]:
-    """A schedule of stable-baselines3: linear in what remains of the steps."""
+    """A schedule of stable-baselines3: linear in the remaining share of the steps."""
     return lambda remaining: remaining * value
 
 
 def run(settings: ControlSettings, reporter: Reporter) -> None:
-    """A new run of a baseline, to its end."""
+    """Makes a new run of a baseline and trains it to its end."""
     folder = new_run(settings.out, settings.config)
     baseline(folder, reporter)
     reporter.say(f"written: {folder.metrics_file}")

@@ -1,11 +1,11 @@
-"""How fast the cores learn and dream, beside the obvious loop and the processor's limit.
+"""Speed of the cores in training and dreaming, beside a plain loop and the processor's limit.
 
     worldmodel bench cores [--json]
 
 Models of vectors (16 numbers, diagonal Gaussian; a Gaussian reward; an end) under 4 discrete
 actions, with one hidden layer before the heads. A training update is everything that
 `Trainer.update` does; a dream step is `WorldModel.step`, the drawn percept and its encoding
-included. The arithmetic is that of all matrix products (counted by PyTorch in the obvious loop);
+included. The arithmetic is that of all matrix products (counted by PyTorch in the plain loop);
 the rate that it is compared with is the best that any product reached in the same run. Everything
 is measured with both kinds of products (`runs.processor.products`), and the faster counts.
 """
@@ -39,7 +39,7 @@ LEAST = 0.5  # seconds for which a call is repeated
 
 
 def bench_model(core: str, hidden: int, latent: int) -> WorldModel:
-    """The model that is measured; every core of the package has one."""
+    """The model that is measured, for any core of the package."""
     sizes = {"latent": latent, "latent_hidden": hidden}
     return model_for(OBSERVATION, ACTIONS, core, hidden, **core_options(core, sizes))
 
@@ -56,7 +56,8 @@ def bench_rows(time: int, batch_size: int, dtype: torch.dtype = torch.float32) -
 
 
 def seconds(function: Callable[[], Any], least: float | None = None) -> float:
-    """The shortest time of a call: after a first one, for `least` seconds and three calls."""
+    """The shortest time of a call in seconds: after a warm-up call, at least three calls and
+    `least` seconds."""
     least = LEAST if least is None else least
     wait = torch.cuda.synchronize if torch.get_default_device().type == "cuda" else lambda: None
     function()
@@ -72,7 +73,7 @@ def seconds(function: Callable[[], Any], least: float | None = None) -> float:
 
 
 def fastest(function: Callable[[], Any]) -> tuple[float, Products]:
-    """The shortest time of a call with either kind of products, and which one that was."""
+    """The shortest time of a call over both kinds of products, seconds, and the faster kind."""
 
     def measured(kind: Products) -> tuple[float, Products]:
         with products(kind):
@@ -90,7 +91,7 @@ def arithmetic(function: Callable[[], Any]) -> int:
 
 @torch.no_grad()
 def product_rate(rows: int, inputs: int, outputs: int) -> tuple[float, Products]:
-    """Operations a second of [rows, inputs] x [inputs, outputs], and by which kind of product."""
+    """Operations a second of [rows, inputs] x [inputs, outputs], and the faster kind."""
     x, weight = torch.randn(rows, inputs), torch.randn(outputs, inputs)
     taken, kind = fastest(lambda: torch.nn.functional.linear(x, weight))
     return 2 * rows * inputs * outputs / taken, kind
@@ -109,7 +110,7 @@ def product_rates(sizes: Sequence[int], batches: Sequence[int]) -> list[dict[str
 def learning_row(
     core: str, hidden: int, latent: int, limit: float, compiled: bool
 ) -> dict[str, Any]:
-    """A training update of a core, beside the obvious loop where there is one of it.
+    """Figures of a training update of a core, beside a plain loop where that core has one.
 
     limit: the best rate, operations a second; compiled: measures the compiled steps, too.
     """
@@ -148,7 +149,7 @@ def learning_row(
 def dream_row(
     core: str, hidden: int, latent: int, batch_size: int, limit: float
 ) -> dict[str, Any]:
-    """A step of dreams side by side, over `DREAM_STEPS` of them."""
+    """Figures of a dream step in a batch, averaged over `DREAM_STEPS` steps."""
     torch.manual_seed(0)
     release_memory()
     model = bench_model(core, hidden, latent)
@@ -177,7 +178,7 @@ def dream_row(
 
 
 def growth_row(core: str, what: str, value: int) -> dict[str, Any]:
-    """An update where one number differs from 64 rows, 16 columns, 64 hidden units, 1 particle."""
+    """Time of an update; all but one of 64 rows, 16 columns, 64 units, 1 particle are kept."""
     torch.manual_seed(0)
     config = {"time": TIME, "batch": BATCH, "hidden": 64, "particles": 1} | {what: value}
     model = bench_model(core, config["hidden"], SIZES[64])

@@ -1,10 +1,10 @@
-"""Agents that learn in one and the same dream: that of a finished run.
+"""Agents that learn in the same dream: the world model of a finished run.
 
     worldmodel bench dream RUN --agents own sb3:PPO
 
-Each begins anew and learns in the dream of the run's world model, which stays as it is. Then it
-plays whole episodes greedily, in that dream and in reality. What to expect stands in
-docs/results.md.
+Each is trained from scratch in the dream of the run's world model, which is not trained further.
+Then it plays whole episodes greedily, in that dream and in reality. docs/results.md lists
+expected results.
 """
 
 import time
@@ -29,7 +29,7 @@ from worldmodel.noise import OwnNoise
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
 
-LEARNED = ("model", "image_encoder")  # the modules that are the run's own; agents begin anew
+LEARNED = ("model", "image_encoder")  # modules loaded from the run; agents are initialised anew
 
 
 def run(settings: DreamSettings, reporter: Reporter) -> list[dict[str, Any]]:
@@ -57,8 +57,8 @@ def run(settings: DreamSettings, reporter: Reporter) -> list[dict[str, Any]]:
 def new_agent(
     folder: RunFolder, name: str, settings: DreamSettings
 ) -> tuple[Run, int, PolicyOptimizer]:
-    """A new agent for the world model of a run, the real steps that this was learned from, and
-    what trains the agent."""
+    """A new agent for the world model of a run, the number of real steps that the model was
+    trained on, and the agent's optimiser."""
     run, checkpoint = load_run(folder)
     arguments = "{}" if name == "own" else settings.agent_arguments
     policy = replace(run.config.agent.policy, agent=name, agent_arguments=arguments, method="auto")
@@ -79,7 +79,7 @@ def new_agent(
 
 
 def _learn(optimizer: PolicyOptimizer, name: str, rollouts: int, reporter: Reporter) -> float:
-    """Trains an agent; how many seconds it took."""
+    """Trains an agent; returns the seconds that it took."""
     begun = time.monotonic()
     optimizer.begin()
     with reporter.stage(f"{name}, dreaming", rollouts, 0, "rollouts") as progress:

@@ -58,7 +58,7 @@ DISCOUNT = 0.997
 
 
 def dreamer_model() -> WorldModel:
-    """The world model: no feedback, so that the latents alone carry what was perceived."""
+    """The world model: no feedback, so that only the latents carry information of percepts."""
     actions = action_codec(ACTIONS).size
     encoder = PerceptEncoder(encoder_for(OBSERVATION))
     core = RSSM(actions, encoder.size, HIDDEN, LATENTS, UNITS, CLASSES)
@@ -74,7 +74,7 @@ def dreamer_model() -> WorldModel:
 
 
 class ExplainedELBO(Objective):
-    """The ELBO, which leaves behind the states that it has inferred, to dream on from."""
+    """The ELBO; keeps the inferred states, from which dreams start."""
 
     def __init__(self, elbo: ELBO):
         self.elbo = elbo
@@ -114,15 +114,15 @@ class Dreamer:
         self.improver = Trainer(self.dreams, [*policy.parameters(), *critic.parameters()], 3e-5)
 
     def update(self, batch: Sequences) -> Metrics:
-        """The model learns from a batch [T, B, ...]; actor and critic from the dreams that go on
-        from each of its rows."""
+        """Trains the model on a batch [T, B, ...], and actor and critic on dreams that start from
+        each of its rows."""
         metrics = self.learner.update(batch)
         rollout, _ = self.dreams.roll(self.start(batch))
         return metrics | self.improver.update(rollout)
 
     @torch.no_grad()
     def start(self, batch: Sequences) -> GenState:
-        """Where the dreams begin: T * B games, each at a row of the batch."""
+        """Initial states of the dreams: T * B games, one for each row of the batch."""
         core = self.explained.states
         model = self.model.initial_state(batch.mask.numel())._replace(core=core)
         gen_core = self.dreams.gen_core
@@ -132,7 +132,7 @@ class Dreamer:
 
 
 def bench_dreamer(compiled: bool = False, reporter: Reporter | None = None) -> dict[str, Any]:
-    """Whole updates a second, the world model's alone, and steps of dreams with their actor.
+    """Figures of whole updates, of the world model's alone, and of dream steps with their actor.
 
     compiled: measures the whole updates with compiled steps, too.
     """

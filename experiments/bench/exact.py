@@ -1,14 +1,14 @@
-"""Every core beside an exact likelihood: what its bounds lose, and what its training leaves.
+"""Cores beside exact likelihoods: gaps of their bounds, and gaps that remain after training.
 
     worldmodel bench exact [--on chain] [--core vrnn srnn] [--json]
 
-bound gap   weights set by hand to a linear-Gaussian chain: what is lost is the bound's alone,
-            and theory says how much (`expected`, of the ELBO).
+bound gap   weights set by hand to a linear-Gaussian chain: the gap is the bound's alone,
+and theory predicts it (`expected`, of the ELBO).
 fit gap     learned from fresh sequences of that chain, beside its Kalman filter.
 toy game    learned from the fresh play of a uniform agent, beside the exact Bayes filter.
 
-Nothing is seen twice, so nothing can be learned by heart: a gap is the core's, the bound's or the
-optimizer's. What to expect stands in docs/results.md.
+No sequence is used twice, so models cannot overfit: a gap is the core's, the bound's or the
+optimizer's. docs/results.md lists expected results.
 """
 
 import time
@@ -61,10 +61,10 @@ from worldmodel.testing.exact import (
     model_by_hand,
 )
 
-EMA_DECAY = 0.99  # of the weights: what is scored
-PHASE_UPDATES = 50  # of play of 512 games: some 50,000 rows, each seen about once
+EMA_DECAY = 0.99  # of the weights; the average is scored
+PHASE_UPDATES = 50  # of play of 512 games: some 50,000 rows, each used about once
 GAMES = 512
-QUIET_UPDATES = 400  # a KL weight above 1: latents that are loud early drown what must be recalled
+QUIET_UPDATES = 400  # of a KL weight above 1: early noise of latents impedes learning to remember
 
 SCORES = (("elbo", 1), ("iwae", 10), ("iwae", 100), ("fivo", 10))
 GAME_SCORES = (("elbo", 1), ("iwae", 100))
@@ -76,14 +76,14 @@ class Figure(NamedTuple):
     what: str  # bound gap, fit gap or toy game
     core: str
     length: int  # rows a sequence, at most
-    trained_by: str | None  # the bound that was maximised; None: set by hand
-    bound: str  # what is reported, "exact" of a core without latents
+    trained_by: str | None  # the bound that was maximised; None: weights set by hand
+    bound: str  # the reported bound, "exact" for a core without latents
     particles: int
     exact: float
     value: float
     gap: float
     se: float
-    expected: float | None  # the gap that theory says, where it does
+    expected: float | None  # the gap that theory predicts, if it does
     seconds: float  # of training
     updates: int
 
@@ -94,11 +94,11 @@ class Task(NamedTuple):
     what: str
     sequences: Sequences
     exact: Tensor  # [T, B], nats
-    counted: Tensor  # bool [T, B], the rows that a gap is the mean of
+    counted: Tensor  # bool [T, B], the rows that a gap is averaged over
 
 
 def run(settings: ExactSettings, reporter: Reporter) -> list[dict[str, Any]]:
-    """All figures, or at Ctrl-C those that there are."""
+    """All figures; after Ctrl-C those measured so far."""
     figures: list[dict[str, Any]] = []
     with stoppable(reporter):
         for figure in exact(quick_exact(settings) if settings.quick else settings, reporter):
@@ -117,7 +117,7 @@ def exact(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]:
 
 
 def variants(config: ExactSettings) -> Iterator[tuple[str, str, bool | None]]:
-    """A name, the core, and whether its posterior reads the rows to come (None: it cannot)."""
+    """(name, core, whether its posterior reads future rows; None: not an option of the core)."""
     for core in config.core:
         if core_options(core, {"smoothing": True}):
             yield f"{core} filtering", core, False
@@ -132,7 +132,7 @@ def the_chain(config: ExactSettings) -> Chain:
 
 
 def held_out_rows(config: ExactSettings, chain: Chain, what: str, length: int) -> Task:
-    """Sequences of the chain that nothing learns from, float64."""
+    """Held-out sequences of the chain, float64."""
     torch.manual_seed(config.seed + 1)
     observations = chain.sample(length, config.sequences)[1]
     sequences = as_sequences(observations)
@@ -140,12 +140,12 @@ def held_out_rows(config: ExactSettings, chain: Chain, what: str, length: int) -
 
 
 def bound_gaps(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]:
-    """What bounds lose where the model is true."""
+    """Gaps of the bounds of models that equal the chain."""
     chain = the_chain(config)
     for length in config.lengths:
         task = held_out_rows(config, chain, "bound gap", length)
         for name, core, smoothing in variants(config):
-            if core not in BY_HAND:  # somebody else's
+            if core not in BY_HAND:  # a core of a plugin
                 continue
             reporter.say(f"bounds of {name}, set by hand, {length} rows")
             model = model_by_hand(chain, core, smoothing)
@@ -157,7 +157,7 @@ def bound_gaps(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]:
 
 
 def fit_gaps(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]:
-    """What is lost after training on fresh sequences."""
+    """Gaps after training on fresh sequences."""
     chain, updates = the_chain(config), config.fit_updates
     task = held_out_rows(config, chain, "fit gap", max(config.lengths))
     task = task._replace(sequences=_float(task.sequences))
@@ -180,7 +180,7 @@ def fit_gaps(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]:
 
 
 def toy_game_gaps(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]:
-    """What is lost on whole episodes of the toy game, the rows after the first."""
+    """Gaps on whole episodes of the toy game, over the rows after the first."""
     game = ToyGame()
     for core in config.core:
         torch.manual_seed(config.seed + 2)
@@ -198,7 +198,7 @@ def toy_game_gaps(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]
 
 
 def real_games(copies: int, seed: int) -> GymEnvironment:
-    """Games side by side."""
+    """A batch of games."""
     return GymEnvironment(gymnasium.make_vec("worldmodel/ToyGame-v0", copies), seed)
 
 
@@ -245,7 +245,7 @@ def learn(
     title: str,
     reporter: Reporter,
 ) -> float:
-    """Ends with the average of the last weights; the seconds that it took."""
+    """Trains the model and loads its averaged weights; returns the seconds that it took."""
     begun = time.monotonic()
     rate = cosine(learning_rate, learning_rate / 20, updates)
     learner = Learner(model, objective, rate, 0.05, clip_norm=0.3, ema_decay=EMA_DECAY)
@@ -261,7 +261,7 @@ def learn(
 def scores(
     model: WorldModel, task: Task, name: str, asked: tuple[tuple[str, int], ...]
 ) -> Iterator[Figure]:
-    """The model's bounds beside the exact likelihood; one alone where there are no latents."""
+    """The model's bounds beside the exact likelihood; a single one without latents."""
     latents = model.initial_state(1).core.latent.shape[-1]
     for bound, particles in asked if latents else (("exact", 1),):
         by_key = model_log_prob(model, task.sequences, bound if latents else "elbo", particles)
@@ -286,12 +286,12 @@ def scores(
 
 
 def _float(sequences: Sequences) -> Sequences:
-    """The same in float32."""
+    """Sequences in float32."""
     return nested.map(lambda x: x.float() if x.is_floating_point() else x, sequences)
 
 
 def tables(figures: list[dict[str, Any]]) -> list[Table]:
-    """The tables of `bench exact`, one for each thing that was learned."""
+    """The tables of `bench exact`, one for each gap."""
 
     def cells(row: dict[str, Any]) -> tuple[str, ...]:
         return (

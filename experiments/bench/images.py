@@ -1,11 +1,11 @@
-"""Images on disk: how fast they are drawn, and how little memory it takes.
+"""Images on disk: throughput and resident memory of drawing batches.
 
     worldmodel bench images --gigabytes 4.4
 
 Writes files of random images (.npy, and an uncompressed .npz), draws batches from them as
 `worldmodel train vae` does, and then as many by numpy alone, from the same files mapped into
-memory. What is resident is what the system says of this process at its highest before numpy's
-turn, whose mapped pages would count.
+memory. Resident memory is the process's peak as the system reports it, read before numpy's turn,
+whose mapped pages would count.
 """
 
 import resource
@@ -30,7 +30,7 @@ from worldmodel.run_folder import RunError
 
 SHAPE = (64, 64, 3)
 FILES = 8
-PIECE = 512  # images that are written at once
+PIECE = 512  # images that are written at a time
 BATCH, SUPER_BATCH = 128, 4_096
 
 
@@ -75,7 +75,7 @@ def _write_array(out: IO[bytes], seed: int, number: int) -> None:
 
 
 def measure(folder: Path, samples: int) -> dict[str, Any]:
-    """Draws `samples` images from the files of a folder, by us and by numpy."""
+    """Draws `samples` images from the files of a folder, by this package and by numpy."""
     paths = sorted(folder.iterdir())
     before = resident()
     batches = Batches(open_images(folder), BATCH, SUPER_BATCH)
@@ -85,7 +85,7 @@ def measure(folder: Path, samples: int) -> dict[str, Any]:
     random = np.random.default_rng(0)
 
     def by_numpy() -> int:
-        """A super-batch across the files that numpy can map."""
+        """Draws a super-batch across the files that numpy can map."""
         drawn = [
             array[random.integers(len(array), size=SUPER_BATCH // len(arrays))] for array in arrays
         ]
@@ -103,7 +103,7 @@ def measure(folder: Path, samples: int) -> dict[str, Any]:
 
 
 def rate(samples: int, draw: Callable[[], int]) -> float:
-    """Images a second, of `draw`, which says how many it drew; until `samples` were."""
+    """Images a second of `draw`, which returns how many it drew; called until `samples` were."""
     begun, drawn = time.perf_counter(), 0
     while drawn < samples:
         drawn += draw()
@@ -111,7 +111,7 @@ def rate(samples: int, draw: Callable[[], int]) -> float:
 
 
 def resident() -> int:
-    """The most that was resident of this process so far, in bytes."""
+    """Peak resident memory of this process so far, bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -5,8 +5,8 @@
 A VRNN learns the Bach chorales by the ELBO of one draw, by the mean of five (VAE_5), by the
 importance-weighted bound of five (IWAE_5, Burda et al. 2016, https://arxiv.org/abs/1509.00519),
 and by the weights that github.com/szcom/nips2015_vrnn gave them, whose finding that IWAE does not
-help is what is asked about. IWAE has to sample the divergence of posterior and prior, so VAE_5
-does it both ways. docs/iwae.md has the answer.
+help is tested here. IWAE has to sample the divergence of posterior and prior, so VAE_5 does it
+both ways. docs/iwae.md has the answer.
 """
 
 import time
@@ -66,11 +66,11 @@ class InvertedIWAE(Bound):
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to spend five draws."""
+    """An arm of the comparison: an objective of five draws."""
 
     objective: Callable[[WorldModel], Objective]
     batches: int = 1
-    """Recordings of a batch, as a multiple of what the others take."""
+    """Recordings of a batch, as a multiple of the other arms'."""
 
 
 K = 5
@@ -87,8 +87,8 @@ ARMS = {
 
 
 def run(settings: IWAESettings, reporter: Reporter) -> dict[str, Any]:
-    """Every arm with every seed, on JSB and one thread; the arms of a seed begin with the same
-    weights."""
+    """Figures of every arm with every seed, on JSB and one thread; the arms of a seed share their
+    initial weights."""
     if settings.plot is not None:
         check_picture(settings.plot, "--plot")
     torch.set_num_threads(1)
@@ -119,7 +119,7 @@ def measure(
     particles: int,
     reporter: Reporter,
 ) -> dict[str, Any]:
-    """One arm with one seed."""
+    """Figures of one arm with one seed."""
     arm = ARMS[name]
     recipe = quick_recordings(RECIPE) if quick else RECIPE
     learning = replace(recipe.learning, batch_size=arm.batches * recipe.learning.batch_size)
@@ -155,7 +155,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
-    """Validation by update, and the test set by bound; needs matplotlib."""
+    """Draws validation losses by update, and test losses by bound; needs matplotlib."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")

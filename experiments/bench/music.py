@@ -1,13 +1,13 @@
-"""Polyphonic music: what cores and bounds make of piano rolls, beside what was published.
+"""Polyphonic music: losses of cores and bounds on piano rolls, beside published figures.
 
     worldmodel bench music --set JSB --data FOLDER
 
 The protocol of Maddison et al. 2017 (FIVO, https://arxiv.org/abs/1705.09279): every frame is
 scored, the first too; a figure is a loss, minus the total log likelihood over the total of frames
-(lower is better; they publish its negative); what pitches do on average in the training set is
-subtracted from the inputs and initialises the outputs. When to stop is decided on the validation
-set (if it is large, on whole recordings of some 5,000 frames); the test set is scored once, by
-three bounds. What to expect stands in docs/results.md.
+(lower is better; they publish its negative); the mean of each pitch in the training set is
+subtracted from the inputs and initialises the outputs. Early stopping uses the validation set
+(if it is large, whole recordings of some 5,000 frames of it); the test set is scored once, by
+three bounds. docs/results.md lists expected results.
 """
 
 import time
@@ -89,15 +89,15 @@ RECIPES = {
 
 
 class Music(NamedTuple):
-    """A set of recordings as it was published."""
+    """A data set with its published splits."""
 
     name: str
-    modality: Midi  # that knows how often pitches sound in the training set
+    modality: Midi  # with the pitches' frequencies in the training set
     splits: dict[Split, Episodes]
 
 
 def read(folder: Path, name: str) -> Music:
-    """The set `name`; what is wrong with its file is said in a sentence."""
+    """Reads the set `name`; raises an error that says what is wrong with its file."""
     path = folder / FILES[name]
     if not path.is_file():
         raise RunError(
@@ -120,15 +120,15 @@ def read(folder: Path, name: str) -> Music:
 
 
 def marginal_nats(music: Music, split: Split) -> float:
-    """The loss on a split if every pitch sounded by itself, as often as it does in the
-    training set; nats a frame."""
+    """The loss on a split of independent Bernoulli pitches with their frequencies in the training
+    set, nats a frame."""
     frames, rates = music.splits[split].columns["observation"], music.modality.rates
     return -float(np.where(frames, np.log(rates), np.log1p(-rates)).sum() / len(frames))
 
 
 def some(source: Episodes, rows: int) -> Episodes:
-    """Whole recordings, drawn by chance that is always the same, until they have so many rows; all
-    of them, if they have fewer."""
+    """Whole recordings, drawn with a fixed seed until they have that many rows; all of them if
+    they have fewer."""
     drawn = np.random.default_rng(0).permutation(len(source))
     before = source.lengths[drawn].cumsum() - source.lengths[drawn]
     return source.select(np.sort(drawn[before < rows]))
@@ -143,8 +143,8 @@ def learn_music(
     reporter: Reporter,
     objective: Callable[[WorldModel], Objective] | None = None,
 ) -> Learned:
-    """Learns from the training set; whole recordings of the validation set decide, by the bound
-    `chosen_by`. objective: of the model, instead of the recipe's."""
+    """Trains on the training set; selects weights by the bound `chosen_by` of whole recordings of
+    the validation set. objective: of the model, instead of the recipe's."""
     valid = some(music.splits["valid"], recipe.learning.validation_rows)
 
     def nats(model: WorldModel) -> float:
@@ -156,10 +156,10 @@ def learn_music(
 
 
 def run(settings: MusicSettings, reporter: Reporter) -> list[dict[str, Any]]:
-    """Trains models on some sets, on one thread, and scores them; figures of each set."""
+    """Trains models on some sets, on one thread, and scores them; returns figures of each set."""
     torch.set_num_threads(1)
     seed, bounds = settings.seed, settings.bound
-    every = [read(settings.data, name) for name in settings.set]  # before any is learned
+    every = [read(settings.data, name) for name in settings.set]  # before training
     particles = 4 if settings.quick else settings.bound_particles
     rows: dict[str, list[dict[str, Any]]] = {music.name: [] for music in every}
     with stoppable(reporter):
@@ -176,7 +176,7 @@ def run(settings: MusicSettings, reporter: Reporter) -> list[dict[str, Any]]:
 
 
 def in_words(row: dict[str, Any], name: str) -> str:
-    """A row, as it is said once it is there: a bench that is stopped has not been in vain."""
+    """Reports a row as soon as it is measured, so that an interrupted bench has shown it."""
     played = row["generated"]
     return (
         f"{row['model']} on {name}: loss {row['test_nats']:.3f} nats per frame of the test set "
@@ -188,7 +188,7 @@ def in_words(row: dict[str, Any], name: str) -> str:
 
 
 def figures(music: Music, seed: int, particles: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Our rows of one set, beside what was published."""
+    """Our rows of one set, beside published ones."""
     return {
         "set": music.name,
         "seed": seed,
@@ -219,7 +219,8 @@ def measure(
     particles: int,
     reporter: Reporter,
 ) -> dict[str, Any]:
-    """One row: a model trained by a recipe, what it makes of the test set, and what it plays."""
+    """One row: a model trained by a recipe, its losses on the test set, and statistics of its
+    generated music."""
     begun = (time.monotonic(), time.process_time())
     title = f"{name} on {music.name}"
     learned = learn_music(title, recipe, music, seed, recipe.learning.objective, reporter)
@@ -244,8 +245,8 @@ def measure(
 
 
 def generated(model: WorldModel, modality: Midi, seed: int) -> dict[str, float]:
-    """What a model plays by itself, beside the training set; `pitch_class_tv`: how far apart the
-    histograms of pitch classes are, in total variation."""
+    """Statistics of generated music, beside the training set; `pitch_class_tv`: total variation
+    distance of the histograms of pitch classes."""
     with OwnNoise(seed)():
         notes, apart = modality.beside(dream(model, modality, DREAMT_FRAMES, DREAMS))
     return {
@@ -261,8 +262,8 @@ def tables(result: list[dict[str, Any]]) -> list[Table]:
 
 
 def tables_of(result: dict[str, Any]) -> list[Table]:
-    """The tables of a set: ours beside what was published, ours in detail, and
-    the music that they make."""
+    """The tables of a set: our figures beside published ones, ours in detail, and generated
+    music."""
     particles = result["particles"]
     ours = [
         (row["model"], f"{row['test_nats']:.3f}", bound_name(row["best"], particles))

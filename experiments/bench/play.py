@@ -1,12 +1,12 @@
-"""How fast a game is played and shown: one at a time, as a person plays it.
+"""Speed of playing and showing a single game, as a person plays it.
 
     worldmodel bench play [RUN]
 
 A *dream step* is one row of the dream alone, of one game. A *row* is one of both worlds, the real
-one and the dream, with all that is told of it: what the model expected, how much it was
-surprised, how far the dream is off. A *frame* is a row and its pictures, encoded as the browser
-gets them. Without a run, models that have learned nothing play CartPole-v1 from images of 64 x 64
-pixels: speed does not depend on what was learned. What to expect stands in docs/results.md.
+one and the dream, with everything that is shown of it: the model's expectation, its surprise, the
+distance of the two worlds. A *frame* is a row and its pictures, encoded as for the browser.
+Without a run, untrained models play CartPole-v1 from images of 64 x 64 pixels: speed does not
+depend on training. docs/results.md lists expected results.
 """
 
 import tempfile
@@ -36,12 +36,12 @@ from worldmodel.options import with_options
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunFolder
 
-WARM = 20  # steps before any is timed
+WARM = 20  # warm-up steps before timing
 PIXELS = 64
 
 
 def untrained() -> Iterator[tuple[str, Playable]]:
-    """CartPole from images, as codes of a VAE and learned jointly, by models of default sizes."""
+    """CartPole from images, encoded by a VAE or jointly, by untrained models of default sizes."""
     for vae in ("frozen", "joint"):
         agent = with_options(AgentConfig(), {"vae": vae})
         environment = EnvironmentConfig(env="CartPole-v1", pixels=PIXELS)
@@ -55,7 +55,7 @@ def untrained() -> Iterator[tuple[str, Playable]]:
 
 
 def run(settings: PlaySettings, reporter: Reporter) -> list[dict[str, Any]]:
-    """A row of figures for each game: milliseconds (median, and of 99 %), and frames a second."""
+    """A row of figures for each game: milliseconds (median, 99th percentile), frames a second."""
     torch.set_num_threads(settings.threads)
     games = untrained() if settings.path is None else of_run(settings.path)
     return [measure(name, parts, settings.steps, reporter) for name, parts in games]
@@ -103,7 +103,7 @@ def _code(space: spaces.Space) -> torch.Tensor:
 
 
 def frames(parts: Playable, steps: int, drawn: bool) -> list[float]:
-    """Seconds of each row of a game that chance plays, with what is shown of it if `drawn`."""
+    """Seconds of each row of a game under random actions, with its pictures if `drawn`."""
     with tempfile.TemporaryDirectory() as folder:
         game = Game(parts, PlayConfig(), 0, Path(folder) / "game")
         game.play([Input("press", "u")], tick=False, wanted=False)

@@ -1,6 +1,6 @@
-"""What others published of polyphonic music, to stand beside our own figures.
+"""Published figures of polyphonic music, for comparison with our own.
 
-They published log likelihoods; here stand losses, minus these: lower is better.
+The papers publish log likelihoods; these are losses, minus log likelihoods: lower is better.
 """
 
 from typing import NamedTuple
@@ -14,12 +14,12 @@ FILES = {  # of Boulanger-Lewandowski et al. 2012 (https://arxiv.org/abs/1206.63
 
 
 class Published(NamedTuple):
-    """A figure of others: its loss by set, nats a frame."""
+    """A published figure: its loss by set, nats a frame."""
 
     name: str
     scored: str
     nats: dict[str, float]
-    checked: bool  # computed, or read where it was published; else quoted from memory
+    checked: bool  # computed, or read in the publication; else quoted from memory
 
 
 def _published(name: str, scored: str, *nats: float | None, checked: bool = False) -> Published:

@@ -1,9 +1,9 @@
-"""What a replay on disk costs as it grows: resident memory, and microseconds a batch.
+"""Costs of a replay on disk as it grows: resident memory, and microseconds a batch.
 
     worldmodel bench replay --rows 10000000      about a minute; writes 300 MB, and removes them
 
 Rows as small as CartPole's, in episodes of 10 to 89 rows. Each size is measured in a process of
-its own, which writes, closes, opens again and samples, as a run that is resumed would.
+its own, which writes, closes, opens again and samples, as a resumed run would.
 """
 
 import multiprocessing
@@ -31,7 +31,7 @@ ROUNDS, BATCHES = 10, 20
 
 
 def run(settings: ReplaySettings, reporter: Reporter) -> list[dict[str, Any]]:
-    """The costs at so many rows, and at a tenth and a hundredth of them, smallest first."""
+    """The costs at `rows` rows, and at a tenth and a hundredth of them, smallest first."""
     sizes = sorted({max(1, settings.rows // part) for part in (100, 10, 1)})
     results = []
     context = multiprocessing.get_context("spawn")
@@ -44,7 +44,7 @@ def run(settings: ReplaySettings, reporter: Reporter) -> list[dict[str, Any]]:
 
 
 def measure(path: Path, rows: int) -> dict[str, Any]:
-    """What a store of `rows` rows costs to write, to open and to sample from."""
+    """Costs of writing, opening and sampling from a store of `rows` rows."""
     torch.set_num_threads(1)
     before = resident()
     store = DiskStore(path)
@@ -82,7 +82,7 @@ def _seconds_a_batch(replay: Replay) -> float:
 
 
 def random_episodes(rows: int) -> Iterator[Episodes]:
-    """Episodes of 10 to 89 rows of noise, `rows` rows in all, some at a time."""
+    """Episodes of 10 to 89 rows of noise, `rows` rows in all, in batches."""
     random = np.random.default_rng(0)
     for begin in range(0, rows, ROWS_AT_ONCE):
         count = min(ROWS_AT_ONCE, rows - begin)

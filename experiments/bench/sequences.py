@@ -1,4 +1,4 @@
-"""Models of sequences in benches: learned by a recipe, chosen by validation, scored by bounds."""
+"""Sequence models in benches: trained by a recipe, selected by validation, scored by bounds."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,22 +25,22 @@ from worldmodel.noise import OwnNoise
 from worldmodel.progress import Reporter, UpdatesReport
 from worldmodel.sequence_model.scoring import frame_nats, has_latents, scored
 
-ELBO_DRAWS = 16  # at most: more of them do not change what it is in expectation
+ELBO_DRAWS = 16  # at most: more of them do not change the expectation
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model, and how it learns."""
+    """A model and its training settings."""
 
     model: SequenceModelConfig
     learning: SequenceLearningConfig
 
 
 class Learned(NamedTuple):
-    """A model that has learned, and how that went, in nats a frame."""
+    """A trained model and its training record, nats a frame."""
 
-    model: WorldModel  # with the average of its weights that did best in validation
-    update: int  # that it is from
+    model: WorldModel  # with the averaged weights that were best in validation
+    update: int  # of these weights
     updates: int
     nats: float  # of the validation set
     train_nats: float  # of the updates before the last validation
@@ -59,8 +59,8 @@ def learn(
     score: Callable[[WorldModel], float] | None = None,
     at_most: bool = False,
 ) -> Learned:
-    """Learns from the training set; the validation set decides. All that is random comes from the
-    seed, whatever was learned before.
+    """Trains on the training set; the validation set selects the weights. All randomness comes
+    from the seed, whatever was trained before.
 
     objective, score: see `SequenceTraining`; at_most: minutes allow no more updates than those of
     the recipe.
@@ -79,12 +79,12 @@ def learn(
 
 
 def planned(job: Job) -> int:
-    """The updates of a job."""
+    """Number of updates of a job."""
     return sum(stage.units for stage in job.stages if stage.kind == "learn")
 
 
 class _Losses(Watcher):
-    """Keeps the losses of the last stage of learning."""
+    """Records the losses of the last training stage."""
 
     def __init__(self) -> None:
         self.round, self.nats = -1, [0.0]

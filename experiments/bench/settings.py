@@ -22,19 +22,19 @@ class ToyGameSettings:
     """Train another algorithm on the real toy game, and count its steps as `evaluate` does."""
 
     algorithm: Literal["ppo", "recurrent-ppo"] = "ppo"
-    """Of stable-baselines3 or sb3-contrib."""
+    """Algorithm of stable-baselines3 or sb3-contrib."""
     steps: int = 50_000
     """Steps of the real game."""
     last_action: bool = False
-    """Let the algorithm see its last action, too."""
+    """Include the last action in observations."""
     width: int = 4
     """Cells of the ring."""
     classes: int = 3
     """Values that a cell can have."""
     task: Literal["copy", "equal"] = "copy"
-    """What is to be done in the game."""
+    """Task of the game."""
     seed: int = 0
-    """Of everything that is random."""
+    """Seed of everything that is random."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -61,15 +61,15 @@ class DreamSettings:
     agents: tuple[AgentName, ...] = ("own", "sb3:PPO")
     """Our own (the toy game's as its run left it), and algorithms of stable-baselines3."""
     agent_arguments: str = "{}"
-    """Of the algorithms' own constructors, as JSON, instead of those chosen here."""
+    """Arguments of the algorithms' constructors, as JSON, instead of those chosen here."""
     rollouts: int = 1_000
-    """For each, of the run's size."""
+    """Rollouts to train each agent on, of the run's size."""
     episodes: int = 100
-    """Dreamt and real ones, played greedily in the end."""
+    """Episodes of the final evaluation, in the dream and in reality; agents are greedy."""
     horizon: int = 200
-    """Steps after which these dreamt episodes are over."""
+    """Steps after which the dreamt episodes are truncated."""
     seed: int = 0
-    """Of what the agents begin with and draw."""
+    """Seed of the agents' initial weights and random draws."""
     json: bool = False
     """Print one JSON list and nothing else."""
 
@@ -81,9 +81,9 @@ class DreamSettings:
 
 @dataclass(frozen=True)
 class ExactSettings:
-    """Measure what bounds and training lose, for every core, where the likelihood is known.
+    """Measure the gaps of bounds and of training, for every core, to exact likelihoods.
 
-    Ctrl-C shows what was measured until then.
+    Ctrl-C shows the figures measured so far.
     """
 
     on: Literal["chain", "toy-game", "all"] = "all"
@@ -91,33 +91,33 @@ class ExactSettings:
     core: tuple[CoreName, ...] = ("rnn", "independent", "vrnn", "srnn", "rssm")
     """The sequence cores."""
     lengths: tuple[int, ...] = (10, 100)
-    """Rows of the chain's sequences; what was learned is scored on the longest."""
+    """Rows of the chain's sequences; trained models are scored on the longest."""
     sequences: int = 400
     """Held-out sequences of the chain."""
     learning_bounds: tuple[ObjectiveName, ...] = BOUND_NAMES
-    """What is maximised to learn the chain (the toy game is learned by the ELBO)."""
+    """Objectives of training on the chain (models of the toy game are trained by the ELBO)."""
     learning_particles: int = 4
     """K of the IWAE and of FIVO in training."""
     fit_updates: int = 800
     """Updates of a model of the chain, each on 1,024 fresh rows."""
     fit_rate: float = 0.005
-    """Adam's learning rate there, at first; it falls along a cosine."""
+    """Adam's initial learning rate for the chain; cosine decay."""
     fit_hidden: int = 32
     """Units of a model of the chain."""
     game_updates: int = 2_000
     """Updates of a model of the toy game, each on 1,024 fresh rows."""
     game_rate: float = 0.015
-    """Adam's learning rate there, at first; it falls along a cosine."""
+    """Adam's initial learning rate for the toy game; cosine decay."""
     game_hidden: int = 128
     """Units of a model of the toy game."""
     episodes: int = 400
     """Held-out episodes of the toy game."""
     seed: int = 0
-    """Of everything that is random."""
+    """Seed of everything that is random."""
     threads: int = 1
     """Threads of the processor."""
     quick: bool = False
-    """Make everything so small that it ends within seconds: to try an installation."""
+    """Make everything so small that it ends within seconds, to try an installation."""
     json: bool = False
     """Print one JSON list and nothing else."""
 
@@ -139,7 +139,7 @@ class ExactSettings:
 
 
 def quick_exact(config: ExactSettings) -> ExactSettings:
-    """The same bench made so small that it ends within seconds and learns next to nothing."""
+    """Settings so small that the bench ends within seconds; models learn next to nothing."""
     return replace(
         config,
         lengths=(5,),
@@ -154,23 +154,23 @@ def quick_exact(config: ExactSettings) -> ExactSettings:
 
 @dataclass(frozen=True)
 class CoresSettings:
-    """Measure how fast the cores learn and dream, beside the obvious loop and matrix products.
+    """Measure the cores' speed in training and dreaming, beside a plain loop and matrix products.
 
     Takes about four minutes; let nothing else run. With --preset, whole updates of an agent.
     """
 
     core: Annotated[str, NameOf("worldmodel:CORES", ("all",))] = "all"
-    """Which core, or all."""
+    """The core, or all."""
     preset: Literal["none", "dreamerv3-1m"] = "none"
-    """dreamerv3-1m: instead, the update of a world model and an actor-critic of those sizes."""
+    """dreamerv3-1m: instead, the update of a world model and an actor-critic of these sizes."""
     growth: bool = True
-    """Measure, too, how the cost grows with rows, columns, hidden units and particles."""
+    """Also measure how the cost grows with rows, columns, hidden units and particles."""
     compile: bool = False
-    """Measure, too, what torch.compile makes of the cores' steps (some minutes more)."""
+    """Also measure the cores' steps under torch.compile (some minutes more)."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where to compute."""
+    """Device to compute on."""
     threads: int = 2
-    """Of the processor."""
+    """Threads of the processor."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -187,7 +187,7 @@ class MusicSettings:
     """
 
     set: tuple[Literal["JSB", "Nottingham", "MuseData", "Piano-midi"], ...] = ("JSB",)
-    """Of Boulanger-Lewandowski et al. 2012, one or more; the recipes were found on JSB."""
+    """Data sets of Boulanger-Lewandowski et al. 2012; the recipes were tuned on JSB."""
     models: tuple[
         Literal[
             "rnn",
@@ -210,19 +210,19 @@ class MusicSettings:
         "srnn-elbo",
         "srnn-fivo",
     )
-    """What to train, and by which bound."""
+    """Models to train, each with its bound."""
     data: Path = Path("data/polymusic")
-    """The folder that holds JSB_Chorales.npz and its like."""
+    """The folder that holds JSB_Chorales.npz and the other sets' files."""
     seed: int = 0
-    """Of everything that is random."""
+    """Seed of everything that is random."""
     bound: tuple[BoundName, ...] = BOUND_NAMES
-    """What models with latents are scored by; the best counts."""
+    """Bounds that models with latents are scored by; the best counts."""
     bound_particles: int = 128
     """K of those bounds."""
     minutes: float = 0.0
-    """Learn for about so long each, at most; 0: all the updates that were found good."""
+    """Minutes of training of each model, at most; 0: all updates of its recipe."""
     quick: bool = False
-    """Make everything so small that it ends within seconds: to try an installation."""
+    """Make everything so small that it ends within seconds, to try an installation."""
     json: bool = False
     """Print one JSON list, of the sets, and nothing else."""
 
@@ -243,11 +243,11 @@ class IWAESettings:
     data: Path = Path("data/polymusic")
     """The folder that holds JSB_Chorales.npz."""
     seeds: int = 3
-    """How many, from 0 on."""
+    """Number of seeds, from 0 on."""
     plot: Path | None = None
     """A picture to write (.png, .svg); needs matplotlib."""
     quick: bool = False
-    """Make everything so small that it ends within seconds: to try an installation."""
+    """Make everything so small that it ends within seconds, to try an installation."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -265,17 +265,17 @@ class VAESettings:
     data: Path = Path("data/mnist")
     """The folder that holds mnist.npz, with the arrays x_train and x_test."""
     models: tuple[Literal["vae", "vae-5", "iwae-5"], ...] = ("vae", "vae-5", "iwae-5")
-    """One draw, the mean of five bounds, the importance-weighted bound of five."""
+    """Models: one draw, the mean of five bounds, the importance-weighted bound of five."""
     seeds: int = 3
-    """How many, from 0 on."""
+    """Number of seeds, from 0 on."""
     seed: int | None = None
-    """This one alone."""
+    """A single seed instead."""
     minutes: float = 10.0
-    """That each model learns for; to score it takes some minutes more."""
+    """Minutes of training of each model; scoring takes some minutes more."""
     threads: int = 2
-    """Of the processor."""
+    """Threads of the processor."""
     quick: bool = False
-    """Make everything so small that it ends within seconds: to try an installation."""
+    """Make everything so small that it ends within seconds, to try an installation."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -290,7 +290,7 @@ class VAESettings:
 
     @property
     def chosen_seeds(self) -> Sequence[int]:
-        """All that are to be tried."""
+        """The seeds to run."""
         return range(self.seeds) if self.seed is None else [self.seed]
 
 
@@ -307,7 +307,7 @@ SpeechModel = Literal[
 
 @dataclass(frozen=True)
 class SpeechSettings:
-    """Train cores with several heads on spoken digits, beside Gaussians that are fitted at once.
+    """Train cores with several heads on spoken digits, beside Gaussians fitted in closed form.
 
     Each model takes some minutes a seed on one thread.
     """
@@ -315,17 +315,17 @@ class SpeechSettings:
     data: Path = Path("data/fsdd")
     """The folder that holds fsdd.npz, with the arrays wave, length, index and rate."""
     models: tuple[SpeechModel, ...] = get_args(SpeechModel)
-    """Which core, and which head."""
+    """Models to train: core and head."""
     seeds: int = 3
-    """How many, from 0 on."""
+    """Number of seeds, from 0 on."""
     seed: int | None = None
-    """This one alone."""
+    """A single seed instead."""
     minutes: float = 0.0
-    """Learn for about so long each, instead of the updates that were found good."""
+    """Minutes of training of each model; 0: all updates of its recipe."""
     bound: tuple[BoundName, ...] = BOUND_NAMES
-    """What models with latents are scored by; the best counts."""
+    """Bounds that models with latents are scored by; the best counts."""
     quick: bool = False
-    """Make everything so small that it ends within seconds: to try an installation."""
+    """Make everything so small that it ends within seconds, to try an installation."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -339,23 +339,23 @@ class SpeechSettings:
 
     @property
     def chosen_seeds(self) -> Sequence[int]:
-        """All that are to be tried."""
+        """The seeds to run."""
         return range(self.seeds) if self.seed is None else [self.seed]
 
 
 @dataclass(frozen=True)
 class ImagesSettings:
-    """Draw images from files larger than memory: how fast, beside numpy, and how much is resident.
+    """Draw images from files larger than memory: throughput, beside numpy, and resident memory.
 
     The files are made first, and removed again.
     """
 
     dir: Path | None = None
-    """Where to make them; a temporary folder by default."""
+    """Folder for the files; a temporary one by default."""
     gigabytes: float = 4.4
-    """How much of them."""
+    """Total size of the files, GB."""
     samples: int = 200_000
-    """Images that are drawn."""
+    """Images to draw."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -369,13 +369,13 @@ class ImagesSettings:
 
 @dataclass(frozen=True)
 class PlaySettings:
-    """Play and show one game, as a person does: how long a step and a frame take."""
+    """Measure how long a step and a frame of one game take, as a person plays it."""
 
     path: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
-    """A run's folder; without it, CartPole from images of 64 x 64 pixels, by models that have
-    learned nothing."""
+    """A run's folder; without it, CartPole from images of 64 x 64 pixels, by untrained
+    models."""
     steps: int = 500
-    """That are timed."""
+    """Steps to time."""
     threads: int = 1
     """Threads of the processor; `play` takes one."""
     json: bool = False
@@ -387,15 +387,15 @@ class PlaySettings:
 
 @dataclass(frozen=True)
 class ReplaySettings:
-    """Measure what a replay on disk costs as it grows: resident memory, and time a batch.
+    """Measure the costs of a replay on disk as it grows: resident memory, and time a batch.
 
-    Takes about a minute and 30 bytes of disk a row, which are given back.
+    Takes about a minute and 30 bytes of disk a row, freed at the end.
     """
 
     rows: int = 10_000_000
-    """Small rows, at most; a tenth and a hundredth of them are measured, too."""
+    """Small rows of the largest store; a tenth and a hundredth of them are measured, too."""
     folder: Path | None = None
-    """Where to write; a temporary place by default."""
+    """Folder to write to; a temporary one by default."""
     json: bool = False
     """Print one JSON list and nothing else."""
 
@@ -406,8 +406,8 @@ class ReplaySettings:
 
 @dataclass(frozen=True)
 class VisitorsSettings:
-    """Let many visitors play a run's game in the browser's face at once; how soon each sees what
-    a key has done, in how much memory, and whether any game touches another's.
+    """Let many visitors play a run's game in the browser's face at once; measure the latency from
+    key to frame and the memory, and check that no game affects another.
 
     Takes about a minute; let nothing else run.
     """
@@ -415,11 +415,11 @@ class VisitorsSettings:
     path: RunPath
     """The run's folder."""
     visitors: int = 20
-    """How many."""
+    """Number of visitors."""
     seconds: float = 20.0
-    """That they play for."""
+    """Seconds of play."""
     rate: float = 5.0
-    """Keys a second of each."""
+    """Keys a second of each visitor."""
     json: bool = False
     """Print one JSON object and nothing else."""
 

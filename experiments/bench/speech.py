@@ -1,4 +1,4 @@
-"""Spoken digits: what cores and heads make of sound, beside Gaussians that are fitted at once.
+"""Spoken digits: losses of cores and heads on sound, beside Gaussians fitted in closed form.
 
     worldmodel bench speech --data FOLDER --seeds 3
 
@@ -8,9 +8,8 @@ say, 5-7 validated on, the rest learned from. Integers are dequantised by fixed 
 standardised by the training set, every frame is scored, the first too; a rest shorter than a frame
 is left out. The models are those of Chung et al. 2015 (VRNN, https://arxiv.org/abs/1506.02216) and
 Fraccaro et al. 2016 (SRNN, https://arxiv.org/abs/1605.07571), and two heads whose samples depend
-on each other within a frame (Lai et al. 2019, https://arxiv.org/abs/1902.01388). When to stop is
-decided on the validation set; the test set is scored once. What to expect stands in
-docs/results.md.
+on each other within a frame (Lai et al. 2019, https://arxiv.org/abs/1902.01388). Early stopping
+uses the validation set; the test set is scored once. docs/results.md lists expected results.
 """
 
 import time
@@ -39,7 +38,7 @@ FILE = "fsdd.npz"
 ARRAYS = ("wave", "length", "index", "rate")
 FULL_SCALE = 2**15
 FRAME = 200
-TESTED, VALIDATED = 5, 8  # the numbers of recordings that are below: 0-4 and 5-7
+TESTED, VALIDATED = 5, 8  # exclusive upper bounds of recordings' numbers: 0-4 and 5-7
 LAGS = 16
 PARTICLES = 100
 
@@ -66,12 +65,12 @@ RECIPES = {
 class Speech(NamedTuple):
     """The recordings."""
 
-    modality: Audio  # that knows mean and standard deviation of the training set
+    modality: Audio  # with mean and standard deviation of the training set
     splits: dict[str, Episodes]  # train, valid, test
 
 
 def read(folder: Path) -> Speech:
-    """The recordings of a folder; what is wrong with its file is said in a sentence."""
+    """Reads the recordings of a folder; raises an error that says what is wrong with its file."""
     path = folder / FILE
     if not path.is_file():
         raise RunError(
@@ -142,9 +141,9 @@ def _checked(
 
 
 def floors(speech: Speech) -> dict[str, float]:
-    """The losses on the test set of Gaussians that are fitted to the training set at once, in nats
-    a frame: of whole frames, alone or linear in the frame before (a zero one before the first),
-    and of samples, linear in the `LAGS` samples before (zeros before the first)."""
+    """Test losses of Gaussians fitted to the training set in closed form, nats a frame: of whole
+    frames, alone or linear in the previous frame (zero before the first), and of samples, linear
+    in the `LAGS` previous samples (zeros before the first)."""
     train, test = (_standard(speech, split) for split in ("train", "test"))
     frames = np.concatenate(train), np.concatenate(test)
     changes = _residuals((_before(train), _before(test)), frames)
@@ -163,14 +162,14 @@ Pair = tuple[np.ndarray, np.ndarray]  # of the training set, and of the test set
 
 
 def _standard(speech: Speech, split: str) -> list[np.ndarray]:
-    """Its recordings, standardised by the training set, float64 [T, FRAME] each."""
+    """The recordings of a split, standardised by the training set, float64 [T, FRAME] each."""
     episodes, known = speech.splits[split], speech.modality.statistics
     frames = (episodes.columns["observation"].astype(np.float64) - known["mean"]) / known["std"]
     return np.split(frames, episodes.starts[1:])
 
 
 def _lagged(recordings: list[np.ndarray]) -> Pair:
-    """The samples before every sample, [N, LAGS], and every sample, [N, 1]."""
+    """The previous samples of every sample, [N, LAGS], and every sample, [N, 1]."""
     padded = (np.concatenate([np.zeros(LAGS), recording.ravel()]) for recording in recordings)
     windows = [np.lib.stride_tricks.sliding_window_view(part, LAGS + 1) for part in padded]
     whole = np.concatenate(windows)
@@ -178,28 +177,28 @@ def _lagged(recordings: list[np.ndarray]) -> Pair:
 
 
 def _before(recordings: list[np.ndarray]) -> np.ndarray:
-    """The frame before each, [frames, FRAME]."""
+    """The previous frame of each, [frames, FRAME]."""
     nothing = np.zeros((1, FRAME))
     return np.concatenate([np.concatenate([nothing, each[:-1]]) for each in recordings])
 
 
 def _residuals(inputs: Pair, outputs: Pair) -> Pair:
-    """What is left of outputs [N, O] by least squares from inputs [N, I] of the training set."""
+    """Residuals of outputs [N, O] after least squares on inputs [N, I] of the training set."""
     train, test = (np.concatenate([x, np.ones((len(x), 1))], 1) for x in inputs)
     weights = np.linalg.solve(train.T @ train, train.T @ outputs[0])
     return outputs[0] - train @ weights, outputs[1] - test @ weights
 
 
 def _diagonal(train: np.ndarray, test: np.ndarray) -> float:
-    """The mean of minus the log density of rows [N, D], of a Gaussian with the moments of others
-    [M, D]."""
+    """Mean negative log density of rows [N, D] under a diagonal Gaussian with the moments of other
+    rows [M, D]."""
     variance = train.var(0)
     nats = 0.5 * (np.log(2 * np.pi * variance) + (test - train.mean(0)) ** 2 / variance)
     return float(nats.sum(1).mean())
 
 
 def _full(train: np.ndarray, test: np.ndarray) -> float:
-    """The same with their covariances, too."""
+    """Mean negative log density under a Gaussian with full covariance; see `_diagonal`."""
     covariance = np.cov(train.T, bias=True)
     apart = test - train.mean(0)
     distance = (apart * np.linalg.solve(covariance, apart.T).T).sum(1)
@@ -208,8 +207,8 @@ def _full(train: np.ndarray, test: np.ndarray) -> float:
 
 
 def run(settings: SpeechSettings, reporter: Reporter) -> dict[str, Any]:
-    """Trains models with each of the seeds, for as many updates as their recipes say or for about
-    so many minutes each, on one thread, and scores them."""
+    """Trains models with each of the seeds, for the updates of their recipes or for about
+    `minutes` each, on one thread, and scores them."""
     torch.set_num_threads(1)
     speech, models, bounds = read(settings.data), settings.models, settings.bound
     particles = 4 if settings.quick else PARTICLES
@@ -248,7 +247,7 @@ def measure(
     particles: int,
     reporter: Reporter,
 ) -> dict[str, Any]:
-    """One row: a model that learned by a recipe, and what it makes of the test set."""
+    """One row: a model trained by a recipe, and its losses on the test set."""
     title = f"{name}, seed {seed}"
     begun = (time.monotonic(), time.process_time())
     splits = speech.splits

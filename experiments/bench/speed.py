@@ -1,4 +1,4 @@
-"""`bench cores`: how fast the cores are by themselves, or a preset's whole updates."""
+"""`bench cores`: speed of the cores alone, or of a preset's whole updates."""
 
 from typing import Any
 

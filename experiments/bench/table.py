@@ -16,12 +16,12 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
 
 
 def rate_of(value: float | None) -> str:
-    """A number a second, if it was measured."""
+    """A rate per second; empty if it was not measured."""
     return "" if value is None else f"{value:.2f}"
 
 
 def bound_name(name: str, particles: int) -> str:
-    """How a bound is written: exact, ELBO, IWAE-128."""
+    """The name of a bound: exact, ELBO, IWAE-128."""
     if name == "exact":
         return name
     return name.upper() if name == "elbo" else f"{name.upper()}-{particles}"

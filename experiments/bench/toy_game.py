@@ -1,10 +1,9 @@
-"""Stable-baselines3 on the real toy game: what model-free algorithms make of as many steps.
+"""Stable-baselines3 on the real toy game: the success of model-free algorithms by real steps.
 
     worldmodel bench toy-game --algorithm recurrent-ppo --steps 60000
 
-PPO sees one number and remembers nothing; RecurrentPPO has an LSTM, which can be shown its own
-last action too (`last_action`), as the world model is. What to expect of each stands in
-docs/results.md.
+PPO is memoryless and observes one number; RecurrentPPO has an LSTM, which can also observe the
+last action (`last_action`), as the world model does. docs/results.md lists expected results.
 """
 
 import time
@@ -28,8 +27,8 @@ from worldmodel.experiments.measure.scores import returns_of
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError
 
-COPIES = 16  # games side by side
-GAMES = 2_000  # fresh ones, in the end
+COPIES = 16  # parallel games
+GAMES = 2_000  # fresh ones, in the final evaluation
 ROLLOUT = 125  # steps of each between updates: 2,000 together, so round numbers come out even
 
 
@@ -65,7 +64,7 @@ class GreedyBaseline(Agent):
     """A trained algorithm of stable-baselines3, acting by its mode; a thought is the action."""
 
     def __init__(self, algorithm: Any, game: ToyGame, last_action: bool):
-        """algorithm: whatever has stable-baselines3's `predict`."""
+        """algorithm: an object with stable-baselines3's `predict`."""
         self.algorithm = algorithm
         self.actions = action_codec(game.action_space)
         self.values = _size(game.observation_space)
@@ -73,7 +72,7 @@ class GreedyBaseline(Agent):
         self.thought_size = self.actions.size
 
     def initial_state(self, batch_size: int) -> Any:
-        """The recurrent state; stable-baselines3 begins with None."""
+        """The recurrent state; None initially, as in stable-baselines3."""
         return None
 
     def step(self, row: Row, state: Any, shared: ModelState | None = None) -> tuple[Tensor, Any]:
@@ -86,7 +85,7 @@ class GreedyBaseline(Agent):
         return Deterministic(thought)
 
     def _observation(self, row: Row) -> np.ndarray:
-        """What `LastAction` shows, or the numbers as they are."""
+        """Observations as `LastAction` encodes them, or unchanged."""
         if not self.last_action:
             return row.observation.numpy()
         seen = torch.eye(self.values)[row.observation]
@@ -141,7 +140,7 @@ def run(settings: ToyGameSettings, reporter: Reporter, games: int = GAMES) -> di
 
 
 def tables(result: dict[str, Any]) -> list[Table]:
-    """Its figures."""
+    """The table of `bench toy-game`."""
     return [table("", ("", ""), ((key, str(value)) for key, value in result.items()))]
 
 
@@ -160,7 +159,7 @@ def _algorithm(settings: ToyGameSettings, game: ToyGame) -> Any:
         "device": "cpu",
         "n_steps": rollout,
         "batch_size": rollout * COPIES // 8,
-        "ent_coef": 0.01,  # without it the first way of walking in circles is kept
+        "ent_coef": 0.01,  # without it PPO keeps the first way of walking in circles
     }
     if settings.algorithm == "ppo":
         from stable_baselines3 import PPO
@@ -178,6 +177,6 @@ def _algorithm(settings: ToyGameSettings, game: ToyGame) -> Any:
 
 
 def _size(space: spaces.Space) -> int:
-    """How many values a Discrete space has."""
+    """Number of values of a Discrete space."""
     assert isinstance(space, spaces.Discrete)
     return int(space.n)

@@ -1,12 +1,12 @@
-"""The convolutional VAE on MNIST: VAE_K against IWAE_K, beside what was published.
+"""The convolutional VAE on MNIST: VAE_K against IWAE_K, beside published figures.
 
     worldmodel bench vae --data FOLDER --seeds 3
 
 Burda et al. 2016 (https://arxiv.org/abs/1509.00519), one layer of 50 latents: digits of 28 x 28
-pixels, binarised anew each time they are seen, all 784 pixels scored. Every model learns from the
-60,000 training digits for the same time; the test digits are binarised once. The negative ELBO is
-that of all 10,000 of them, the negative log-likelihood that of digits drawn among them, by
-importance sampling with K draws. What to expect stands in docs/results.md.
+pixels, binarised anew in each batch, all 784 pixels scored. Every model is trained on the 60,000
+training digits for the same time; the test digits are binarised once. The negative ELBO is over
+all 10,000 of them, the negative log-likelihood over digits drawn among them, by importance
+sampling with K draws. docs/results.md lists expected results.
 """
 
 import time
@@ -39,8 +39,8 @@ RECIPES = {
     "iwae-5": replace(LEARNING, num_particles=5, objective="iwae"),
 }
 PUBLISHED = {"vae-5": 86.47, "iwae-5": 85.54}  # table 1, one layer, k = 5: nats
-TOGETHER = 8  # digits whose likelihood is estimated at once
-AT_ONCE = 4_096  # draws of them that memory holds
+TOGETHER = 8  # digits whose likelihood is estimated in one batch
+AT_ONCE = 4_096  # draws in memory at a time
 
 
 def run(settings: VAESettings, reporter: Reporter) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 def learn(
     title: str, learning: VAELearningConfig, images: np.ndarray, seed: int, reporter: Reporter
 ) -> tuple[WorldModel, int]:
-    """A model that has learned, and its updates."""
+    """A trained model and its number of updates."""
     training = training_on(images, MODEL, learning, seed)
     training.extend()
     updates = training.stages[0].units
@@ -131,7 +131,7 @@ def _elbo(model: WorldModel, images: Tensor) -> Tensor:
 def negative_log_likelihood(
     model: WorldModel, images: Tensor, particles: int, stage: StageProgress
 ) -> Tensor:
-    """By importance sampling, of images [B, H, W, C], [B] nats."""
+    """Log-likelihood by importance sampling of images [B, H, W, C], [B] nats."""
     found: list[Tensor] = []
     for part in images.split(TOGETHER):
         nats = log_prob(model, as_recordings(part), particles, AT_ONCE)["observation"][0]
@@ -146,7 +146,7 @@ def _error(values: Tensor) -> float:
 
 
 def tables(result: dict[str, Any]) -> list[Table]:
-    """The tables of `bench vae`: means over seeds beside what was published, then every run."""
+    """The tables of `bench vae`: means over seeds beside published figures, then every run."""
     rows = result["rows"]
     models = dict.fromkeys(row["model"] for row in rows)
     means = (

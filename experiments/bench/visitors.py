@@ -1,10 +1,10 @@
-"""Many visitors at once: how soon each sees what a key has done, and in how much memory.
+"""Many visitors at once: latency from key to frame, and memory.
 
     worldmodel bench visitors RUN --visitors 20      about a minute; let nothing else run
 
-A server in a process of its own, and visitors who press keys at a steady pace, whether or not
-they have seen what the last one did. In the end each game is compared with one that was played
-alone: nobody's game touches another's.
+A server in a process of its own, and visitors who press keys at a steady rate, without waiting
+for frames. At the end each game is compared with one that was played alone: games do not affect
+each other.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from worldmodel.experiments.runs.processor import resident
 from worldmodel.experiments.runs.registry import offered
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.play import browser
-from worldmodel.experiments.show.play.game import places, text
+from worldmodel.experiments.show.play.game import snapshots, text
 from worldmodel.experiments.show.play.player import Playable, new_player
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
@@ -40,7 +40,7 @@ PATIENCE = 60.0  # seconds, for a frame
 
 
 def run(settings: VisitorsSettings, reporter: Reporter) -> dict[str, Any]:
-    """Many visitors at once play a run's game, which each of them then plays alone."""
+    """Lets visitors play a run's game at once, then replays each of their games alone."""
     path, visitors, rate = settings.path, settings.visitors, settings.rate
     count = max(1, round(settings.seconds * rate))  # keys of each visitor
     config = PlayConfig(view="browser", port=0, visitors=visitors)
@@ -87,7 +87,7 @@ def playable(path: Path) -> Playable:
 
 @contextmanager
 def served(path: Path, config: PlayConfig) -> Iterator[tuple[str, int]]:
-    """The address of a run's games, and the number of the process that serves them."""
+    """The address of a run's games, and the id of the process that serves them."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(path, config, there))
@@ -110,13 +110,13 @@ def _serve(path: Path, config: PlayConfig, there: Connection) -> None:
 
 
 def family(process: int) -> list[int]:
-    """A process and those that it has started, and so on."""
+    """A process and all its descendants."""
     listed = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     return [process, *(member for child in map(int, listed) for member in family(child))]
 
 
 def processor_seconds(process: int) -> float:
-    """That a process has had of the processor."""
+    """CPU seconds of a process."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -125,20 +125,20 @@ def processor_seconds(process: int) -> float:
 
 
 class Visitor:
-    """Presses keys, and takes in frames as the page does."""
+    """Presses keys and receives frames as the page does."""
 
     def __init__(self, socket: Any, number: int):
         self.socket, self.number = socket, number
         self.actions: list[str] = []
         self.keys: list[str] = []
-        self.pressed: list[float] = []  # seconds, by the clock
+        self.pressed: list[float] = []  # times, seconds
         self.latencies: list[float] = []  # seconds from each key to the frame that shows its row
-        self.seen: dict[int, Any] = {}  # worlds, by the number of rows that led there
+        self.seen: dict[int, Any] = {}  # worlds, by the number of rows so far
         self.frames = 0
-        self.seconds = 0.0  # that it played
+        self.seconds = 0.0  # of play
 
     async def arrive(self) -> None:
-        """Until the game has begun."""
+        """Waits until the game has begun."""
         hello = json.loads(await self.socket.recv())
         if hello["type"] != "hello":
             raise RunError(f"a visitor was not let in: {hello['text']}")
@@ -146,7 +146,7 @@ class Visitor:
         await self._frame()
 
     async def play(self, count: int, rate: float) -> None:
-        """Presses that many keys, and waits until the last one has been answered."""
+        """Presses that many keys and waits for the answer to the last one."""
         random = np.random.default_rng(self.number)
         self.keys = random.choice(self.actions, count).tolist()
         begun = time.perf_counter()
@@ -184,7 +184,7 @@ class Visitor:
 async def _play(
     address: str, visitors: int, count: int, rate: float, note: Callable[[], None]
 ) -> list[Visitor]:
-    """All visitors at once; note: called when all have come, and when all have played."""
+    """Runs all visitors at once; note: called when all are connected, and when all are done."""
     parts = urlsplit(address)
     where, origin = f"ws://{parts.netloc}/play?{parts.query}", f"http://{parts.netloc}"
     async with AsyncExitStack() as stack:
@@ -200,7 +200,7 @@ async def _play(
 
 
 def is_as_alone(parts: Playable, config: PlayConfig, visitor: Visitor) -> bool:
-    """Whether all that a visitor saw is what a player sees who plays the same keys alone."""
+    """True if a visitor received the same worlds as a player who plays the same keys alone."""
     player = new_player(parts, config, config.seed + visitor.number)
     agrees = True
     for row, key in enumerate(["", *visitor.keys], 1):
@@ -208,7 +208,7 @@ def is_as_alone(parts: Playable, config: PlayConfig, visitor: Visitor) -> bool:
             player.press(key)
             player.release(key)
         if row in visitor.seen:
-            agrees &= json.loads(text(places(player))) == visitor.seen[row]
+            agrees &= json.loads(text(snapshots(player))) == visitor.seen[row]
     player.close()
     return agrees
 

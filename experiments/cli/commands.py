@@ -2,7 +2,7 @@
 
 To add one, write a frozen dataclass in a module without torch (its docstrings are the help), a
 module with `run(settings, reporter) -> result` and, if there is a result to show, with
-`tables(result)`, and a line below. What `train` knows comes from the registry of experiments.
+`tables(result)`, and a line below. The commands of `train` come from the registry of experiments.
 """
 
 import dataclasses
@@ -22,11 +22,11 @@ from worldmodel.experiments.runs.registry import (
 
 
 class Command(NamedTuple):
-    """A command, as strings: what they stand for is imported when it is needed."""
+    """A command, as strings that name modules, which are imported when needed."""
 
     settings: str  # "module:Class", a frozen dataclass
     run: str  # "module:function", of settings and a reporter
-    extra: str = ""  # of the distribution, that its module needs
+    extra: str = ""  # the extra of the distribution that its module needs
 
     @property
     def settings_class(self) -> Any:
@@ -35,12 +35,12 @@ class Command(NamedTuple):
 
     @property
     def about(self) -> str:
-        """What it does; the first paragraph in short."""
+        """The help; its first paragraph is the summary."""
         return self.settings_class.__doc__
 
 
 class TrainCommand(NamedTuple):
-    """The command that trains runs of an experiment."""
+    """A command that trains runs of an experiment."""
 
     experiment: str
     preset: Preset | None = None
@@ -54,14 +54,14 @@ class TrainCommand(NamedTuple):
 
     @property
     def default(self) -> Any:
-        """The settings of a preset, but for the folder; without one dataclasses.MISSING."""
+        """The settings of the preset except the folder; dataclasses.MISSING without a preset."""
         if self.preset is None:
             return dataclasses.MISSING
         return self.settings_class(out=tyro.MISSING, config=named(self.preset.config))
 
     @property
     def about(self) -> str:
-        """What it does; the first paragraph in short."""
+        """The help; its first paragraph is the summary."""
         if self.preset is not None:
             return self.preset.about
         return config_class(self.experiment).__doc__ or ""
@@ -109,7 +109,7 @@ GROUPS = {
 
 
 def commands(group: str = "") -> Mapping[str, Command | TrainCommand]:
-    """The commands of a group by name, or those that are in none."""
+    """The commands of a group by name, or those without a group."""
     if group == "bench":
         return BENCHES
     if group == "train":

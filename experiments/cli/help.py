@@ -1,6 +1,6 @@
-"""The help of commands: options in titled groups, those that one needs first before all others.
+"""The help of commands: options in titled groups, the most needed ones first.
 
-Written from the settings: docstrings of classes are titles, those of fields say what options do.
+Written from the settings: docstrings of classes are titles, those of fields describe options.
 """
 
 import ast
@@ -21,40 +21,40 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-# What one needs first, if a command has it: the first six of these.
+# The most needed options; a command's help begins with the first six of these that it has.
 FIRST = (
     *("out", "env", "images", "corpus", "data", "quick"),
     *("steps", "minutes", "updates", "seed", "threads", "core"),
 )
-SIX, FEW = 6, 15  # options are grouped where there are more than a few
+SIX, FEW = 6, 15  # more options than a few are grouped
 OPTIONS = "options"
-NAMES = 30  # columns for what is typed
+NAMES = 30  # columns of options' names
 WORDS: dict[Any, str] = {int: "INT", float: "NUMBER", str: "TEXT", Path: "PATH"}
 HELP = ("-h", "--help")
 
 
 class Option(NamedTuple):
-    """An option, or what is given without one."""
+    """An option or a positional argument."""
 
     name: str  # "--time-limit", "--no-growth", "RUN"
-    value: str  # what follows it; "" of a switch
+    value: str  # placeholder of its value; "" for a switch
     text: str
     group: str
     is_required: bool
 
     @property
     def usage(self) -> str:
-        """As it is typed."""
+        """The option as typed."""
         return f"{self.name} {self.value}".rstrip()
 
 
 def options_of(
     settings: Any, default: Any = MISSING, group: str = OPTIONS, depth: int = 0
 ) -> Iterator[Option]:
-    """All options of a dataclass, and of those within it.
+    """All options of a dataclass and of nested dataclasses.
 
-    default: of these settings, where there is one; depth: of settings within settings, whose own
-    settings come under titles of theirs.
+    default: of these settings, if there is one; depth: of nested settings, whose options come
+    under titles of their own.
     """
     kind = get_origin(settings) or settings
     variables = dict(zip(getattr(kind, "__parameters__", ()), get_args(settings), strict=True))
@@ -63,7 +63,7 @@ def options_of(
         hint, notes = _unannotated(hints[field.name])
         hint = variables.get(hint, hint)
         value = getattr(default, field.name, _default(field))
-        value = MISSING if value is tyro.MISSING else value  # of a preset, what has to be given
+        value = MISSING if value is tyro.MISSING else value  # required settings of a preset
         if is_dataclass(hint):
             title = _title(hint) if depth else group
             yield from options_of(hint, value, title, depth + 1)
@@ -101,7 +101,7 @@ def _option(
 
 
 def _told(note: Any) -> Iterator[tuple[str, str]]:
-    """What an annotation says of an option: its name, what follows it, what it does."""
+    """(attribute, text) of an option's annotation: its name, its placeholder, its help."""
     for key in ("name", "metavar", "help"):
         word = getattr(note, key, None)
         if isinstance(word, str):
@@ -109,7 +109,7 @@ def _told(note: Any) -> Iterator[tuple[str, str]]:
 
 
 def _values(hint: Any) -> tuple[str, str]:
-    """What follows an option, and between what one may choose."""
+    """The placeholder of an option's value, and its choices in words."""
     origin, parts = get_origin(hint), [part for part in get_args(hint) if part is not NoneType]
     if hint is bool:
         return "", ""
@@ -126,7 +126,7 @@ def _values(hint: Any) -> tuple[str, str]:
 
 
 def _shown(default: Any) -> str:
-    """The default, where there is one that can be typed."""
+    """The default as typed; "" if there is none."""
     if default is MISSING:
         return "(required)"
     if default is None or isinstance(default, bool) or default in ((), "", {}):
@@ -137,7 +137,7 @@ def _shown(default: Any) -> str:
 
 
 def in_words(text: str) -> str:
-    """A docstring for people who type: Python's None is an option that is not given.
+    """A docstring as help: Python's None becomes an option that is not given.
 
     >>> in_words("Steps; None: as it is registered. None: all.")
     'Steps; if not given: as it is registered. If not given: all.'
@@ -148,7 +148,7 @@ def in_words(text: str) -> str:
 
 @cache
 def field_docs(kind: type) -> dict[str, str]:
-    """The docstrings of a dataclass's fields, in one line each; none without its source."""
+    """The docstrings of a dataclass's fields, in one line each; {} without its source."""
     found: dict[str, str] = {}
     for base in filter(is_dataclass, reversed(kind.__mro__)):
         try:
@@ -164,12 +164,12 @@ def field_docs(kind: type) -> dict[str, str]:
 
 
 def in_short(docstring: str) -> str:
-    """The first paragraph of a docstring, in a line."""
+    """The first paragraph of a docstring, in one line."""
     return " ".join(docstring.split("\n\n")[0].split())
 
 
 def grouped(options: Iterable[Option]) -> list[tuple[str, list[Option]]]:
-    """Titles and options; where there are many, those that one needs first are a group."""
+    """Titles and options; if there are many, the most needed ones are a group."""
     options = list(options)
     first: list[Option] = []
     if len(options) > FEW:
@@ -183,7 +183,7 @@ def grouped(options: Iterable[Option]) -> list[tuple[str, list[Option]]]:
 
 
 def print_command(program: str, settings: Any, about: str, default: Any = MISSING) -> None:
-    """Prints the help of a command. about: what it does."""
+    """Prints the help of a command. about: its description."""
     options = list(options_of(settings, default))
     given = [o.usage for o in options if o.is_required or not o.name.startswith("-")]
     console = Console(highlight=False)
@@ -195,7 +195,7 @@ def print_command(program: str, settings: Any, about: str, default: Any = MISSIN
 
 
 def print_commands(program: str, about: str, groups: Mapping[str, Mapping[str, Any]]) -> None:
-    """Prints what commands there are. groups: by title, commands by name."""
+    """Prints the list of commands. groups: by title, commands by name."""
     console = Console(highlight=False)
     _say(console, f"usage: {program} COMMAND ...")
     _say(console, about)

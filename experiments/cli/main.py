@@ -1,4 +1,4 @@
-"""The command line, `worldmodel VERB ...`: parses, runs, prints; what it knows is a table.
+"""The command line, `worldmodel VERB ...`: parses, runs, prints.
 
 `worldmodel --help` lists the commands (`worldmodel.experiments.cli.commands`).
 """
@@ -31,18 +31,18 @@ ABOUT = (
     "Learn a game, dream it, train in the dream, play it, film it. `--version` says which version "
     "this is; `--plugin MODULE` imports a module of your own that registers experiments."
 )
-# What PyTorch, safetensors and HDF5 say when the system will not write, each in its own way.
+# Messages of PyTorch, safetensors and HDF5 when the system refuses to write.
 UNWRITTEN = ("inline_container", "os error", "ref count", "No space left", "Read-only file system")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs a command; what a user can fix ends with one sentence and exit code 2."""
+    """Runs a command; errors that a user can fix end with one sentence and exit code 2."""
     try:
         try:
             _run(list(sys.argv[1:] if arguments is None else arguments))
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:  # nobody reads on, as in `... --help | head`
+    except BrokenPipeError:  # the reader has closed the pipe, as in `... --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except KeyboardInterrupt:
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def sentence_of(error: Exception) -> str | None:
-    """What a user can fix, in a sentence; None: a fault of the program, which shows where."""
+    """A sentence for an error that a user can fix; None for a bug, which shows its traceback."""
     if isinstance(error, RunError | UnknownNameError | FloatingPointError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
@@ -91,7 +91,7 @@ def _run(arguments: list[str]) -> None:
 
 
 def look_in(folder: Path) -> None:
-    """Lets the modules of environments be found in a folder, before all that runs remember."""
+    """Puts a folder first on the search path of environments' modules, before folders of runs."""
     from worldmodel.envs.make import look_in
 
     if not folder.is_dir():
@@ -100,7 +100,7 @@ def look_in(folder: Path) -> None:
 
 
 def show(result: Any, tables: Any, as_json: bool) -> None:
-    """Prints what was measured: as one JSON value, or as tables."""
+    """Prints the result: as one JSON value, or as tables."""
     if as_json:
         print(json.dumps(result, indent=2))
     else:
@@ -108,7 +108,7 @@ def show(result: Any, tables: Any, as_json: bool) -> None:
 
 
 def parse(arguments: list[str]) -> tuple[Command | TrainCommand, Any]:
-    """The command that is asked for, and its settings."""
+    """The command of the arguments, and its settings."""
     arguments = _without_plugins(arguments)
     if arguments[:1] == ["--version"]:
         print(f"{PROGRAM} {worldmodel.__version__}")
@@ -128,7 +128,7 @@ def _parse_one_of(
     about: str,
     listed: Mapping[str, Mapping[str, Command | TrainCommand]],
 ) -> tuple[Command | TrainCommand, Any]:
-    """The command that the first word names. about, listed: what help says of all of them."""
+    """The command that the first word names. about, listed: the help of all of them."""
     if not arguments or arguments[0] in helps.HELP:
         titles = {f"{PROGRAM} {group}".rstrip(): of_group for group, of_group in listed.items()}
         helps.print_commands(program, about, titles)
@@ -140,7 +140,7 @@ def _parse_one_of(
 
 
 def _refuse(word: str, program: str, listed: Mapping[str, Mapping[str, Any]]) -> NoReturn:
-    """Says that there is no such command, and which one may have been meant."""
+    """Raises the error of an unknown command, with the nearest one."""
     at_top = program == PROGRAM
     whole = {n: f"{group} {n}".strip() for group in reversed([*listed]) for n in listed[group]}
     whole |= {group: group for group in GROUPS if at_top}
@@ -153,7 +153,7 @@ def _refuse(word: str, program: str, listed: Mapping[str, Mapping[str, Any]]) ->
 
 
 def _settings(command: Command | TrainCommand, program: str, arguments: list[str]) -> Any:
-    """The settings of a command; its help, if that is asked for."""
+    """Parses the settings of a command; prints its help if asked for."""
     kind: Any = command.settings_class
     default = command.default if isinstance(command, TrainCommand) else dataclasses.MISSING
     if kind is Evaluate:
@@ -171,7 +171,7 @@ def _settings(command: Command | TrainCommand, program: str, arguments: list[str
 
 
 def _evaluation(arguments: list[str]) -> tuple[Any, Any]:
-    """The settings that the experiment of a run is evaluated by, and those of this run."""
+    """The evaluation settings of the run's experiment, with the run's own defaults."""
     runs = [argument for argument in arguments if (Path(argument) / "config.json").is_file()]
     if not runs:
         return Evaluate[NoSettings], dataclasses.MISSING
@@ -183,7 +183,7 @@ def _evaluation(arguments: list[str]) -> tuple[Any, Any]:
 
 
 def _without_plugins(arguments: list[str]) -> list[str]:
-    """The arguments without `--plugin MODULE`; what they name is imported."""
+    """The arguments without `--plugin MODULE`; imports these modules."""
     left, modules = [], []
     words = iter(arguments)
     for word in words:

@@ -1,4 +1,4 @@
-"""Options that have other names by now: whoever types an old one is told the new one."""
+"""Renamed options: the error for an old name gives the new one."""
 
 _MODEL = {
     "--hidden": "--hidden-size (of the recurrence; --decoder-hidden is the decoder's)",
@@ -80,5 +80,5 @@ RENAMED: dict[str, dict[str, str]] = {
 
 
 def new_name(command: str, argument: str) -> str | None:
-    """What an option is called now; None if it is still called so, or is none."""
+    """The new name of an option; None if it was not renamed."""
     return RENAMED.get(command, {}).get(argument.partition("=")[0])

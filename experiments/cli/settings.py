@@ -29,7 +29,7 @@ class Train(Generic[Config]):
     """The run's folder, to be made."""
     config: tyro.conf.OmitArgPrefixes[Config]
     quick: bool = False
-    """Make everything so small that it ends within seconds: to try something out."""
+    """Make everything so small that it ends within seconds, to try something out."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Resume:
     path: RunPath
     """The run's folder."""
     steps: int | None = None
-    """Steps of the real environment that are played, and learned from, after those of the run;
-    runs of `worldmodel train control` and `toy-game` only."""
+    """Additional steps of the real environment to play and to learn from; runs of
+    `worldmodel train control` and `toy-game` only."""
     env_path: Path | None = None
     """Folder of the environment's module, if it has moved since the training."""
 
@@ -51,7 +51,7 @@ class Resume:
 
 @dataclass(frozen=True)
 class NoSettings:
-    """Nothing but the run."""
+    """The run alone."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Evaluate(Generic[Settings]):
 
 @dataclass(frozen=True)
 class Generate:
-    """Dream recordings from what a run has learned, from nothing or from a prompt."""
+    """Generate recordings from a run's model, unconditionally or from a prompt."""
 
     path: RunPath
     """The run's folder."""
@@ -83,13 +83,13 @@ class Generate:
 class Plot:
     """Draw learning curves: real returns over real steps, as they were evaluated in training.
 
-    Runs that differ in their seeds alone are one curve, their mean and the range of all.
+    Runs that differ only in their seeds are one curve: their mean and range.
     """
 
     paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN...")]
     """The runs' folders."""
     out: Path
-    """The picture to be written: .png, .svg or .pdf."""
+    """The picture to write: .png, .svg or .pdf."""
     threshold: tuple[float, ...] = ()
     """Returns that are drawn as dashed lines."""
 
@@ -100,23 +100,23 @@ class Plot:
 
 @dataclass(frozen=True)
 class Report:
-    """Write one page that shows a run: how it learned, what agent and dream are worth, how far the
-    model can be taken at its word, films, settings.
+    """Write one page that shows a run: learning curves, returns in reality and in dreams,
+    calibration and errors of the model, films, settings.
 
-    The page needs nothing but itself. Runs of the toy game and of control have one.
+    The page is self-contained. Runs of the toy game and of control have one.
     """
 
     path: RunPath
     """The run's folder."""
     out: Path | None = None
-    """The page to be written; report.html in the run's folder by default."""
+    """The page to write; report.html in the run's folder by default."""
     env_path: Path | None = None
     """Folder of the environment's module, if it has moved since the training."""
 
 
 @dataclass(frozen=True)
 class Play:
-    """Step inside: reality, the dream of it, and where the two differ, under the same keys.
+    """Play reality, the dream of it, or both side by side under the same keys.
 
     Arrow keys and digits act; every face lists its keys. Re-sync the dream, fork it and come back,
     let the trained agent take over, record a film.
@@ -144,7 +144,7 @@ class Video:
 
 @dataclass(frozen=True)
 class Export:
-    """Write a run's episodes for others: a new folder that says by itself what it holds.
+    """Export a run's episodes: a new folder with its own description of the data.
 
     A Minari data set, named like games/mine-v0, is found by its id, mine-v0, where
     MINARI_DATASETS_PATH=games.
@@ -153,6 +153,6 @@ class Export:
     path: RunPath
     """The run's folder, or any folder of episodes."""
     out: Path
-    """The folder to be made."""
+    """The folder to make."""
     format: Literal["minari", "npz"] = "npz"
     """minari needs the extra: pip install 'worldmodel-gym[minari]'."""

@@ -1,6 +1,6 @@
-"""What the verbs of the command line do with runs, whatever their experiment is.
+"""The verbs of the command line, for runs of any experiment.
 
-A verb asks the registry for what the experiment of a run offers, and knows no experiment by name.
+A verb gets the functions of a run's experiment from the registry, and names no experiment.
 """
 
 import json
@@ -26,7 +26,7 @@ from worldmodel.run_folder import RunError, RunFolder, write_text
 
 
 def train(settings: of.Train[Any], reporter: Reporter) -> None:
-    """A new run, to its end."""
+    """Makes a new run and trains it to its end."""
     config, name = settings.config, registry.experiment_of(settings.config)
     experiment = registry.implementation(name)
     if settings.quick:
@@ -43,14 +43,14 @@ def train(settings: of.Train[Any], reporter: Reporter) -> None:
 
 
 def resume(settings: of.Resume, reporter: Reporter) -> None:
-    """An interrupted run, to its end; with more steps, beyond it."""
+    """Resumes an interrupted run to its end, or beyond it with more steps."""
     _go_on(RunFolder.open(settings.path), reporter, settings.steps)
 
 
 def _go_on(folder: RunFolder, reporter: Reporter, steps: int | None = None) -> None:
-    """Trains a run to its end, evaluates it, and does what else its experiment has to do.
+    """Trains a run to its end, evaluates it, and calls its experiment's `finish`.
 
-    steps: to be added before.
+    steps: to add first.
     """
     hint = f"worldmodel resume {shlex.quote(str(folder.path))}"
     begin = offered(folder, "training", "resume")
@@ -78,7 +78,7 @@ def _go_on(folder: RunFolder, reporter: Reporter, steps: int | None = None) -> N
 
 
 def _extend(training: Any, steps: int, folder: RunFolder) -> None:
-    """Adds steps to what is left of a run, if its experiment knows of steps."""
+    """Adds steps to a run, if its experiment counts steps."""
     extend = getattr(training, "extend", None)
     if extend is None or not extend(steps):
         raise RunError(
@@ -88,7 +88,7 @@ def _extend(training: Any, steps: int, folder: RunFolder) -> None:
 
 
 def _film(folder: RunFolder, reporter: Reporter) -> None:
-    """A first film of a run that has learned."""
+    """Films a trained run for the first time."""
     from worldmodel.experiments.show.video import write_film
 
     files = [folder.videos / f"film{suffix}" for suffix in (".mp4", ".gif")]
@@ -96,13 +96,13 @@ def _film(folder: RunFolder, reporter: Reporter) -> None:
 
 
 def evaluation_settings(folder: RunFolder) -> Any:
-    """How a run is evaluated unless something else is asked for."""
+    """The default evaluation settings of a run."""
     offered(folder, "evaluate")
     return offered(folder, "settings", "evaluate")(config_of(folder))
 
 
 def evaluate(settings: of.Evaluate[Any], reporter: Reporter) -> None:
-    """Scores a run; the result is also kept as evaluation.json, and in metrics.jsonl."""
+    """Scores a run; the result is also written to evaluation.json and to metrics.jsonl."""
     folder = RunFolder.open(settings.path)
     _evaluate(folder, settings.settings, reporter, settings.json)
 
@@ -116,14 +116,14 @@ def _evaluate(folder: RunFolder, settings: Any, reporter: Reporter, as_json: boo
 
 
 class Quiet(Reporter):
-    """Says nothing of progress."""
+    """Discards progress."""
 
     def note(self, what: str, done: int, total: int) -> None:
-        """Nothing."""
+        """Does nothing."""
 
 
 def _evaluated(folder: RunFolder, settings: Any, reporter: Reporter) -> dict[str, Any]:
-    """All figures of a run, which are kept in its folder, too."""
+    """All figures of a run, also written to its folder."""
     result = offered(folder, "evaluate")(folder, settings, reporter.note)
     write_text(folder.path / "evaluation.json", json.dumps(result, indent=2) + "\n")
     folder.log({"stage": "final"} | result)
@@ -131,14 +131,14 @@ def _evaluated(folder: RunFolder, settings: Any, reporter: Reporter) -> dict[str
 
 
 def generate(settings: of.Generate, reporter: Reporter) -> None:
-    """Dreamt recordings, written for people."""
+    """Writes generated recordings as files."""
     folder = RunFolder.open(settings.path)
     for file in offered(folder, "generate")(folder, settings.config, reporter):
         reporter.say(f"written: {file}")
 
 
 def plot(settings: of.Plot, reporter: Reporter) -> None:
-    """Learning curves of runs, as a picture."""
+    """Draws learning curves of runs."""
     from worldmodel.experiments.show import curves
 
     check_picture(settings.out, "--out")
@@ -148,7 +148,7 @@ def plot(settings: of.Plot, reporter: Reporter) -> None:
 
 
 def report(settings: of.Report, reporter: Reporter) -> None:
-    """One page that shows all of a run."""
+    """Writes one page that shows a run."""
     folder = RunFolder.open(settings.path)
     spec = registry.experiment_named(folder.experiment).report
     if not spec:
@@ -169,7 +169,7 @@ def report(settings: of.Report, reporter: Reporter) -> None:
 
 
 def play(settings: of.Play, reporter: Reporter) -> None:
-    """A run's worlds, with a person at the controls."""
+    """Plays a run's worlds, controlled by a person."""
     folder = RunFolder.open(settings.path)
     parts = _playable(folder, "play", settings.config.picture)
     face = import_module(f"worldmodel.experiments.show.play.{settings.config.view}")
@@ -177,7 +177,7 @@ def play(settings: of.Play, reporter: Reporter) -> None:
 
 
 def video(settings: of.Video, reporter: Reporter) -> None:
-    """A film of a run's worlds, with an agent at the controls."""
+    """Films a run's worlds, controlled by an agent."""
     folder = RunFolder.open(settings.path)
     parts = _playable(folder, "video", settings.config.picture)
     from worldmodel.experiments.show.video import write_film
@@ -186,15 +186,15 @@ def video(settings: of.Video, reporter: Reporter) -> None:
 
 
 def _playable(folder: RunFolder, verb: str, picture: str = "auto") -> Any:
-    """A run's worlds, for verbs that show them, on one thread: one game is too little work for
-    more. picture: the view that draws the dream."""
+    """The worlds of a run to show, on one thread: a single game is too little work for more.
+    picture: the view that draws the dream."""
     load = offered(folder, "playable", verb)
     torch.set_num_threads(1)
     return load(folder, picture)
 
 
 def export(settings: of.Export, reporter: Reporter) -> None:
-    """The episodes of a run, written for others."""
+    """Exports the episodes of a run."""
     from worldmodel.experiments.data import datasets
 
     data = datasets.open_data(settings.path)

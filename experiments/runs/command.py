@@ -1,4 +1,4 @@
-"""The command that a configuration stands for, as somebody would have typed it."""
+"""The command of a configuration, as typed."""
 
 import shlex
 from collections.abc import Iterator, Mapping
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 from worldmodel.experiments.runs.registry import EXPERIMENTS, PRESETS, experiment_of, named
 
-NEEDED = MISSING  # in place of the default of a setting that has none
+NEEDED = MISSING  # default of a required setting
 
 
 class Setting(NamedTuple):
@@ -17,11 +17,11 @@ class Setting(NamedTuple):
     path: str  # "world.memory"
     option: str  # "--memory"
     value: Any
-    default: Any  # `NEEDED` where there is none
+    default: Any  # `NEEDED` if there is none
 
     @property
     def differs(self) -> bool:
-        """Whether it has to be given to get what there is."""
+        """True if the setting is required, or its value differs from the default."""
         return self.default is NEEDED or self.value != self.default
 
 
@@ -49,14 +49,14 @@ def _default(field: Field) -> Any:
 
 
 def _name(name: str, kind: Any) -> str:
-    """What the command line calls a field: an annotation may say so."""
+    """The command line's name of a field, which an annotation may set."""
     config = (getattr(note, "name", None) for note in getattr(kind, "__metadata__", ()))
     return next((other for other in config if other), name)
 
 
 def arguments_of(config: Any, out: Path | str) -> list[str]:
-    """What follows `worldmodel`: only what differs from the defaults, or from those of the preset
-    that is nearest."""
+    """The arguments of `worldmodel`: only those that differ from the defaults, or from the nearest
+    preset."""
     name = experiment_of(config)
     bases = [(EXPERIMENTS[name].command or f"train {name}", NEEDED)]
     presets = [(key, preset) for key, preset in PRESETS.items() if preset.experiment == name]
@@ -80,7 +80,7 @@ def _words(option: str, value: Any) -> list[str]:
     elif not isinstance(value, tuple):
         value = [value]
     given = [str(part) for part in value]
-    if given and given[0].startswith("-"):  # no option of its own
+    if given and given[0].startswith("-"):  # a positional argument first
         return [f"{option}={given[0]}", *given[1:]]
     return [option, *given]
 
@@ -93,6 +93,6 @@ def command_of(config: Any, out: Path | str = "RUN") -> str:
     >>> command_of(replace(TOY_GAME, threads=1), "runs/my game")
     "worldmodel train toy-game --threads 1 --out 'runs/my game'"
 
-    Paths in a run's configuration are absolute: where the run was made matters no more.
+    Paths in a run's configuration are absolute: the command works in any folder.
     """
     return shlex.join(["worldmodel", *arguments_of(config, out)])

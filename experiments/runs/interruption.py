@@ -1,4 +1,4 @@
-"""Interruption: what Ctrl-C does to long work."""
+"""Interruption of long work by Ctrl-C."""
 
 import signal
 import sys
@@ -10,13 +10,13 @@ from worldmodel.progress import Reporter
 
 
 class Interrupted(Exception):  # noqa: N818 (an order, not an error)
-    """Somebody pressed Ctrl-C, and what had to be saved is saved."""
+    """Raised after Ctrl-C, when everything is saved."""
 
 
 @contextmanager
 def stoppable(reporter: Reporter) -> Iterator[None]:
-    """What is entered may be left by Ctrl-C, or because a gradient is no number: what was found
-    until then counts."""
+    """Context manager that ends at Ctrl-C or at a gradient that is not finite; results so far are
+    kept."""
     try:
         yield
     except KeyboardInterrupt:
@@ -26,7 +26,7 @@ def stoppable(reporter: Reporter) -> Iterator[None]:
 
 
 class InterruptFlag:
-    """While it is entered, Ctrl-C (or SIGTERM) is noted, not obeyed at once; twice ends anyway."""
+    """Context manager that defers Ctrl-C and SIGTERM; a second one ends at once."""
 
     def __init__(self) -> None:
         self.raised = False

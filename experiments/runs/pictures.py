@@ -1,4 +1,4 @@
-"""Pictures to be written: checked before long work."""
+"""Checks of picture files before long work."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,7 +7,7 @@ from worldmodel.run_folder import RunError
 
 
 def check_picture(path: Path, option: str) -> None:
-    """Says at once what drawing would say in the end."""
+    """Raises the errors of drawing before the work."""
     if find_spec("matplotlib") is None:
         raise RunError(f"{option} needs matplotlib: pip install 'worldmodel-gym[plots]'")
     if path.suffix not in (".png", ".svg", ".pdf") or not path.parent.is_dir():

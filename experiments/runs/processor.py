@@ -1,4 +1,4 @@
-"""What a program tells the processor before it computes."""
+"""Process-level settings: glibc's allocator, matmul precision, resident memory."""
 
 import ctypes
 import gc
@@ -12,15 +12,15 @@ from worldmodel.trainer import using_matmul_precision
 Products = Literal["exact", "fast"]
 PRODUCTS: tuple[Products, ...] = get_args(Products)
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from glibc's malloc.h
 NEVER = 2**31 - 1  # bytes
 
 
 def keep_memory() -> None:
-    """Lets freed memory be used again instead of giving it back to the system.
+    """Reuses freed memory instead of returning it to the system.
 
     glibc asks the system for each large array anew, and the system clears it page by page: in a
-    dream of 1,024 games that takes as long as all matrix products. Without glibc nothing happens.
+    dream of 1,024 games that takes as long as all matrix products. No effect without glibc.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -31,7 +31,7 @@ def keep_memory() -> None:
 
 
 def release_memory() -> None:
-    """Gives all freed memory back: what is measured next does not inherit a crumbled heap."""
+    """Returns all freed memory, so that a measurement does not begin with a fragmented heap."""
     gc.collect()
     try:
         ctypes.CDLL(None).malloc_trim(0)
@@ -46,7 +46,7 @@ def products(kind: Products) -> AbstractContextManager[None]:
 
 
 def resident(process: int | None = None) -> int:
-    """Bytes of a process, this one by default, that are in memory."""
+    """Resident memory of a process, this one by default, bytes."""
     number = os.getpid() if process is None else process
     lines = Path(f"/proc/{number}/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))

@@ -1,4 +1,4 @@
-"""The registry of experiments: what can be run, by name; each is imported when it is needed."""
+"""The registry of experiments by name; each is imported when it is needed."""
 
 import importlib
 import os
@@ -19,29 +19,29 @@ PLUGINS_VARIABLE = "WORLDMODEL_PLUGINS"  # modules, separated by commas
 
 
 class Experiment(NamedTuple):
-    """An experiment: where its configuration is declared, and where it is implemented.
+    """An experiment: the modules of its configuration and of its implementation.
 
     The module of the configuration imports no torch, so that help answers at once. The module of
-    the implementation offers functions by these names, all of them optional; a verb of the
-    command line whose function is missing says so.
+    the implementation has functions of these names, all optional; a verb of the command line whose
+    function is missing raises a RunError.
 
-    - training(folder, reporter) -> Training: what `train` and `resume` run to its end
-    - quick(config) -> config: the same made so small that it ends within seconds
-    - absolute(config) -> config: the same with absolute paths, so that a run can be moved
+    - training(folder, reporter) -> Training: the job that `train` and `resume` run to its end
+    - quick(config) -> config: so small that the run ends within seconds
+    - absolute(config) -> config: with absolute paths, so that a run can be moved
     - check(config): raises a RunError before a folder is made
-    - remember(config) -> config: the same with what was found out while checking
-    - load(folder) -> what the newest checkpoint holds, for scripts
-    - playable(folder, picture) -> Playable: what `play` and `video` show, dreams by the view
-      `picture` of `worldmodel.envs.VIEWS` (auto: its own)
+    - remember(config) -> config: with facts found while checking
+    - load(folder) -> the contents of the newest checkpoint, for scripts
+    - playable(folder, picture) -> Playable: the worlds that `play` and `video` show, dreams by
+      the view `picture` of `worldmodel.envs.VIEWS` (auto: its own)
     - settings(config) -> settings, evaluate(folder, settings, note) -> result, tables(result)
     - generate(folder, settings, reporter) -> files
-    - finish(folder, reporter): what is left to do when a run is trained and evaluated
+    - finish(folder, reporter): called when a run is trained and evaluated
     """
 
     config: str  # "module:Class", a frozen dataclass
     implementation: str  # "module"
-    command: str = ""  # that starts a run; none: `train NAME`
-    report: str = ""  # "module:SPEC", what sets its reports apart (see `show.report`)
+    command: str = ""  # starts a run; "": `train NAME`
+    report: str = ""  # "module:SPEC", the texts of its reports (see `show.report`)
 
 
 _HERE = "worldmodel.experiments"
@@ -65,7 +65,7 @@ EXPERIMENTS: dict[str, Experiment] = {
 
 
 class Preset(NamedTuple):
-    """A command `train NAME` of its own, for an experiment that begins with other defaults."""
+    """A command `train NAME` for an experiment with other defaults."""
 
     experiment: str
     config: str  # "module:CONSTANT", a configuration of the experiment
@@ -83,7 +83,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def register_experiment(name: str, experiment: Experiment) -> None:
-    """Adds an experiment under a new name (to register the same one again changes nothing).
+    """Adds an experiment under a new name (registering the same one again has no effect).
 
     In a module of your own, which `worldmodel --plugin MODULE` imports (so do the environment
     variable WORLDMODEL_PLUGINS and an entry point of the group `worldmodel.plugins`):
@@ -96,7 +96,7 @@ def register_experiment(name: str, experiment: Experiment) -> None:
 
 
 def experiment_named(name: str) -> Experiment:
-    """An experiment; plugins are asked for what is not known yet."""
+    """An experiment by name; plugins are imported if it is not registered yet."""
     if name not in EXPERIMENTS:
         load_plugins()
     if name not in EXPERIMENTS:
@@ -113,7 +113,7 @@ def config_class(name: str) -> type:
 
 
 def experiment_of(config: Any) -> str:
-    """The name of the experiment that a configuration is of."""
+    """The name of a configuration's experiment."""
     kind = type(config)
     path = f"{kind.__module__}:{kind.__qualname__}"
     found = [name for name, experiment in EXPERIMENTS.items() if experiment.config == path]
@@ -123,7 +123,7 @@ def experiment_of(config: Any) -> str:
 
 
 def new_run(path: Path, config: Any) -> RunFolder:
-    """Makes the folder of a new run of the experiment that `config` is of."""
+    """Makes the folder of a new run of `config`'s experiment."""
     return RunFolder.create(path, experiment_of(config), cattrs.unstructure(config))
 
 
@@ -144,12 +144,12 @@ def implementation(name: str) -> ModuleType:
 
 
 def offers(folder: RunFolder, *names: str) -> bool:
-    """Whether the experiment of a run implements all of these functions."""
+    """True if the experiment of a run implements all of these functions."""
     return all(hasattr(implementation(folder.experiment), name) for name in names)
 
 
 def offered(folder: RunFolder, name: str, verb: str = "") -> Callable[..., Any]:
-    """A function of the experiment that a run is of, which the command `verb` needs."""
+    """A function of a run's experiment, which the command `verb` needs."""
     function = getattr(implementation(folder.experiment), name, None)
     if function is None:
         raise RunError(
@@ -159,7 +159,7 @@ def offered(folder: RunFolder, name: str, verb: str = "") -> Callable[..., Any]:
 
 
 def named(path: str) -> Any:
-    """What "module:name" stands for."""
+    """The object that "module:name" names."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
 
@@ -167,8 +167,8 @@ def named(path: str) -> Any:
 def load_plugins(modules: Iterable[str] = ()) -> None:
     """Imports the modules that register experiments from outside the package.
 
-    modules: some of them; those of the environment variable and of entry points are others.
-    Processes that this one starts import the same.
+    modules: besides those of the environment variable and of entry points. Child processes import
+    the same.
     """
     listed = [*os.environ.get(PLUGINS_VARIABLE, "").split(","), *modules]
     names = list(dict.fromkeys(name.strip() for name in listed if name.strip()))

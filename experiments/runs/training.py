@@ -1,4 +1,4 @@
-"""Runs in progress: a job in its run folder, shown to a person, stopped by Ctrl-C."""
+"""Runs in progress: a job in its run folder, with progress reports, stopped by Ctrl-C."""
 
 from collections.abc import Callable, Sequence
 
@@ -22,7 +22,7 @@ class Training:
         checkpoint_seconds: float = 30.0,
         watchers: Sequence[Watcher] = (),
     ):
-        """watchers: of the job, besides those that record and report it."""
+        """watchers: of the job, besides those for metrics and progress."""
         self.job = job
         self.reporter = reporter
         self.watchers = watchers
@@ -33,7 +33,7 @@ class Training:
         self.recorder.restore(self.job, self.reporter.say)
 
     def extend(self, steps: int) -> bool:
-        """Adds steps to what is left of the job, and saves the plan; whether that can be done."""
+        """Adds steps to the job and saves the plan; False if the job cannot have more."""
         extend = getattr(self.job, "extend", None)
         if extend is None:
             return False
@@ -42,7 +42,7 @@ class Training:
         return True
 
     def run(self, stop_after: Callable[[Job], bool] = lambda job: False) -> None:
-        """Goes on to the end. Ctrl-C, or `stop_after` (asked after every unit), saves and raises
+        """Runs to the end. Ctrl-C or `stop_after` (called after every unit) saves and raises
         `Interrupted`."""
         with InterruptFlag() as flag:
             stopping = _Stopping(lambda: flag.raised or stop_after(self.job))
@@ -52,12 +52,12 @@ class Training:
 
     @property
     def seconds(self) -> float:
-        """Spent on this run so far, interruptions left out."""
+        """Seconds of this run so far, without interruptions."""
         return self.recorder.seconds
 
 
 class _Stopping(Watcher):
-    """Stops a job after the unit at which it is to stop."""
+    """Stops a job after the unit at which a stop is requested."""
 
     def __init__(self, is_due: Callable[[], bool]):
         self.is_due = is_due
@@ -67,7 +67,7 @@ class _Stopping(Watcher):
 
 
 def newest_checkpoint(folder: RunFolder) -> Checkpoint:
-    """A run as it last was."""
+    """The newest readable checkpoint of a run."""
     try:
         return load_newest(folder.checkpoints)[0]
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""What playing and filming can be told; see `worldmodel.options`."""
+"""Settings of playing and filming; see `worldmodel.options`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +12,7 @@ ViewName = Literal["terminal", "window", "browser"]
 
 @dataclass(frozen=True)
 class PlayConfig:
-    """Which game, and what shows it."""
+    """The game, and the interface that shows it."""
 
     view: ViewName = "terminal"
     """terminal: text, and pictures in coloured half blocks. window: needs a desktop and the extra
@@ -22,16 +22,16 @@ class PlayConfig:
     """Reality and the dream of it under the same keys, or one of them; None: both, where the run
     has a real environment."""
     seed: int = 0
-    """Of the game."""
+    """Seed of the game."""
     speed: float = 4.0
     """Steps a second, while time runs."""
     picture: PictureName = "auto"
-    """What draws the dream: its run's own view (auto), its observations as they are
+    """View that draws the dream: its run's own (auto), its observations as they are
     (observation), or a view of a plugin."""
     temperature: float = 1.0
-    """Of the dream: below 1 nearer to what is most probable, above 1 wilder."""
+    """Temperature of the dream's distributions: below 1 less random, above 1 more random."""
     horizon: int | None = None
-    """Steps after which a dreamt game is over; None: as in reality."""
+    """Steps after which a dreamt game is truncated; None: as in reality."""
     keys: tuple[str, ...] = ()
     """Keys of your own for discrete actions, such as left=0 space=2."""
     host: str = "127.0.0.1"
@@ -39,7 +39,7 @@ class PlayConfig:
     port: int = 8000
     """Its port; 0: any that is free."""
     visitors: int = 8
-    """How many may play at once, each a game of their own."""
+    """Maximum number of simultaneous visitors, each with a game of their own."""
     idle: float = 600.0
     """Seconds without a key after which a visitor's game is ended."""
 
@@ -57,7 +57,7 @@ class PlayConfig:
 
     @property
     def places(self) -> dict[str, int]:
-        """The keys of one's own, and the places of their actions."""
+        """The user's keys, and the indices of their actions."""
         return {key.partition("=")[0]: int(key.partition("=")[2]) for key in self.keys}
 
 
@@ -66,34 +66,34 @@ Kind = Literal["real", "dream", "both", "open-loop", "grid"]
 
 @dataclass(frozen=True)
 class VideoConfig:
-    """What is filmed, and for how long."""
+    """The kind of film, and its length."""
 
     kind: Kind | None = None
-    """real. dream. both: real | dream | difference under the same actions; the dream sees the
-    first row of each real game only. open-loop: the same, but the dream watches for some rows
-    before it goes on alone, again and again. grid: many dreams that go on from one start. None:
-    both, where the run has a real environment, and otherwise dream."""
+    """real. dream. both: real | dream | difference under the same actions; the dream observes the
+    first row of each real game only. open-loop: the same, but the dream observes some rows
+    before it goes on alone, again and again. grid: many dreams that continue from one start. None:
+    both, if the run has a real environment, and otherwise dream."""
     steps: int | None = None
-    """Frames; None: ten seconds of them, and 60 at least."""
+    """Number of frames; None: ten seconds, at least 60 frames."""
     agent: Literal["policy", "uniform"] = "policy"
-    """Who acts: the trained policy, greedily, or chance."""
+    """Agent that acts: the trained policy, greedily, or uniformly random actions."""
     seed: int = 0
-    """Of the games."""
+    """Seed of the games."""
     picture: PictureName = "auto"
-    """What draws the dream: its run's own view (auto), its observations as they are
+    """View that draws the dream: its run's own (auto), its observations as they are
     (observation), or a view of a plugin."""
     fps: float | None = None
-    """Frames a second; None: 2 where each step is a decision, and otherwise as the environment is
+    """Frames a second; None: 2 if each step is a decision, and otherwise as the environment is
     rendered, at most 30."""
     temperature: float = 1.0
-    """Of the dream: below 1 nearer to what is most probable, above 1 wilder."""
+    """Temperature of the dream's distributions: below 1 less random, above 1 more random."""
     observed: int | None = None
-    """Real rows that the dream watches first (open-loop and grid; 0, in a grid: it begins with the
-    model's own first row); None: 5, in a grid 1."""
+    """Real rows that the dream observes first (open-loop and grid; 0, in a grid: it begins with
+    the model's own first row); None: 5, in a grid 1."""
     dreams: int | None = None
-    """How many there are in a grid; None: 16."""
+    """Number of dreams in a grid; None: 16."""
     horizon: int | None = None
-    """Steps after which a dreamt game is over; open-loop and grid: dreamt rows after which
+    """Steps after which a dreamt game is truncated; open-loop and grid: dreamt rows after which
     everything begins anew. None: as in reality; a third of the film."""
 
     def __post_init__(self) -> None:

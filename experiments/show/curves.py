@@ -10,7 +10,7 @@ import numpy as np
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.run_folder import RunError, RunFolder
 
-# What runs of one curve may differ in: it says nothing of what is done.
+# Settings in which runs of one curve may differ: they do not change the experiment.
 LEAVES_ALONE = {
     "seed",
     "agent.seed",
@@ -20,11 +20,11 @@ LEAVES_ALONE = {
     "environment.env_path",
 }
 
-SHOWN = 3  # settings that a curve is called by
+SHOWN = 3  # settings in a curve's label
 
 
 class Curve(NamedTuple):
-    """Some runs that differ in their seeds."""
+    """Runs that differ only in their seeds."""
 
     label: str
     steps: np.ndarray  # [n], of the real environment
@@ -32,11 +32,11 @@ class Curve(NamedTuple):
 
 
 def curves_of(folders: Sequence[RunFolder]) -> list[Curve]:
-    """The curves of runs: those that only differ in their seeds are one."""
+    """The curves of runs; runs that differ only in their seeds are one curve."""
     groups: dict[str, list[RunFolder]] = {}
     config: dict[str, dict[str, Any]] = {}
     for folder in folders:
-        kind = getattr(config_of(folder), "algorithm", folder.experiment)  # what a baseline is of
+        kind = getattr(config_of(folder), "algorithm", folder.experiment)  # a baseline's algorithm
         settings = dict(_flat({"experiment": kind} | _unstructured(folder)))
         settings = {key: value for key, value in settings.items() if key not in LEAVES_ALONE}
         groups.setdefault(str(settings), []).append(folder)
@@ -68,7 +68,7 @@ def _points(folder: RunFolder) -> np.ndarray:
 
 
 def _labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A name for each, of what tells it from the others of its experiment.
+    """A label for each, of the settings in which it differs from others of its experiment.
 
     >>> _labels([{"experiment": "x", "a.b": 1, "c": 2}, {"experiment": "x", "a.b": 3, "c": 2}])
     ['b=1', 'b=3']
@@ -98,8 +98,8 @@ def _flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def plot(folders: Sequence[RunFolder], path: Path, thresholds: Sequence[float] = ()) -> None:
-    """Draws each curve's mean, and from the least to the greatest of its runs a band; thresholds
-    are dashed lines. Needs matplotlib."""
+    """Draws each curve's mean, and the range of its runs as a band; thresholds are dashed lines.
+    Needs matplotlib."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")

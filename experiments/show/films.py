@@ -1,4 +1,4 @@
-"""Films as files: frames in, an .mp4, .gif or .webp out, whole or not at all."""
+"""Films as files: frames in, an .mp4, .gif or .webp out, complete or not at all."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -20,7 +20,7 @@ CRF = "18"  # x264's constant quality, visually lossless
 
 
 class Writer(Protocol):
-    """Frames on their way into a file of one format."""
+    """A writer of frames into a file of one format."""
 
     def write(self, frame: Frame) -> None: ...
 
@@ -106,7 +106,7 @@ class GIF(Pictures):
 
 
 class WebP(Pictures):
-    """All colours, lossless."""
+    """WebP: all colours, lossless."""
 
     format = "WEBP"
 
@@ -118,7 +118,7 @@ FORMATS: dict[str, type[MP4] | type[Pictures]] = {".mp4": MP4, ".gif": GIF, ".we
 
 
 class Film:
-    """A film being written; its file appears when it is closed, whole, or not at all.
+    """A film being written; its file appears, complete, when it is closed, or not at all.
 
     `with Film(path, fps) as film: film.write(frame)`; an exception leaves no file.
     """
@@ -143,7 +143,7 @@ class Film:
         self.frames += 1
 
     def close(self) -> None:
-        """Ends the film; without a frame there is none."""
+        """Ends the film; writes no file if there is no frame."""
         try:
             self._writer.close()
             if self.frames:
@@ -154,7 +154,7 @@ class Film:
             self._temporary.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Ends it, and leaves no file."""
+        """Ends the film and leaves no file."""
         if isinstance(self._writer, MP4):  # others have written nothing yet
             self._writer.close()
         self._temporary.unlink(missing_ok=True)
@@ -180,7 +180,7 @@ def _fitted(frame: Frame, size: tuple[int, int]) -> Frame:
 
 
 def check_film(path: Path, fps: float) -> None:
-    """Says at once what writing would say in the end."""
+    """Raises the errors of writing before the work."""
     if path.suffix.lower() not in FORMATS:
         raise RunError(f"a film is a {', '.join(FORMATS)} file, but {path} is none of these")
     if not path.parent.is_dir():

@@ -1,13 +1,13 @@
 """Films of a run: the player, with an agent at the controls, frame by frame.
 
-    real        the real game
-    dream       a game that the model dreams
-    both        real | dream | difference: the dream sees the first row of each real game only
-    open-loop   the same, but the dream watches for some rows, and then goes on alone
-    grid        many dreams that go on from one start, each by draws of its own
+real        the real game
+dream       a game that the model dreams
+both        real | dream | difference: the dream observes the first row of each real game only
+open-loop   the same, but the dream observes some rows, and then goes on alone
+grid        many dreams that continue from one start, each with random draws of its own
 
-In all of them the agent in the leading world acts, and the dream hears the same actions. Only in a
-grid an agent acts in each dream, by what it believes there.
+In all of them the agent acts in the leading world, and the dream gets the same actions. Only in
+a grid an agent acts in each dream, by its own belief.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -25,23 +25,23 @@ from worldmodel import GenCore, Row, nested
 from worldmodel.experiments.show.config import Kind, VideoConfig
 from worldmodel.experiments.show.films import Film, Frame, check_film
 from worldmodel.experiments.show.play.commands import Pilot
-from worldmodel.experiments.show.play.moments import Place, place_after
+from worldmodel.experiments.show.play.moments import Snapshot, snapshot_after
 from worldmodel.experiments.show.play.panels import Cell, Panel, compose_grid
-from worldmodel.experiments.show.play.player import Playable, Player, World, WorldStrand, warm
+from worldmodel.experiments.show.play.player import Playable, Player, World, WorldState, warm
 from worldmodel.noise import OwnNoise
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError
 
 DECISIONS = 5.0  # rows a second, at most, of an environment in which each step is a decision
-SLOW, FAST, UNKNOWN = 2.0, 30.0, 10.0  # frames a second: of those, at most, where nobody says
-SECONDS, STEPS = 10, 60  # how long a film is, unless told: the longer of the two
-OBSERVED: dict[Kind, int] = {"open-loop": 5, "grid": 1}  # real rows, unless told
+SLOW, FAST, UNKNOWN = 2.0, 30.0, 10.0  # frames a second: with decisions, at most, if unspecified
+SECONDS, STEPS = 10, 60  # default length of a film: the longer of the two
+OBSERVED: dict[Kind, int] = {"open-loop": 5, "grid": 1}  # real rows, by default
 DREAMS = 16
-STARTS = 3  # that are seen in a film of an open loop or of a grid, unless a horizon is told
-PATIENCE = 30  # games, in search of one that is long enough to be watched
+STARTS = 3  # in a film of an open loop or of a grid, by default
+PATIENCE = 30  # games, in search of one that is long enough
 
-WATCHES = (0, 114, 178)  # the colour around a dream that sees the real game,
-ALONE = (230, 159, 0)  # and of one that does not
+WATCHES = (0, 114, 178)  # colour around a dream that observes the real game,
+ALONE = (230, 159, 0)  # and around one that does not
 
 OPTIONS: dict[str, tuple[Kind, ...]] = {
     "temperature": ("dream", "both", "open-loop", "grid"),
@@ -49,11 +49,11 @@ OPTIONS: dict[str, tuple[Kind, ...]] = {
     "observed": ("open-loop", "grid"),
     "dreams": ("grid",),
 }
-"""The kinds of films that an option is for, where these are not all."""
+"""Kinds of films that an option is for, if not all."""
 
 
 class Plan(NamedTuple):
-    """What is filmed, with everything filled in that was not told."""
+    """Settings of a film, with defaults filled in."""
 
     kind: Kind
     steps: int  # frames
@@ -67,7 +67,7 @@ class Plan(NamedTuple):
 
 
 def plan_of(parts: Playable, config: VideoConfig) -> Plan:
-    """What was told, for a run; a RunError says what does not fit."""
+    """The plan of a film of a run; raises a RunError for settings that do not fit."""
     kind = config.kind or ("both" if parts.has_environment else "dream")
     _check(parts, config, kind)
     fps = config.fps or fps_for(parts.pace)
@@ -76,7 +76,7 @@ def plan_of(parts: Playable, config: VideoConfig) -> Plan:
     observed *= parts.has_environment
     horizon = config.horizon
     if horizon is None and kind in ("open-loop", "grid"):
-        watched = observed if kind == "open-loop" else 1  # a grid shows its start only
+        watched = observed if kind == "open-loop" else 1  # a grid observes its start only
         horizon = max(1, ceil(steps / STARTS) - watched)
     return Plan(
         kind=kind,
@@ -108,8 +108,7 @@ def _check(parts: Playable, config: VideoConfig, kind: Kind) -> None:
 
 
 def fps_for(pace: float | None) -> float:
-    """How many frames of a film are shown a second, where an environment is to be shown at so
-    many rows a second.
+    """Frames a second of a film of an environment that is rendered at `pace` rows a second.
 
     >>> fps_for(4.0), fps_for(15.0), fps_for(50.0)
     (2.0, 15.0, 30.0)
@@ -125,11 +124,11 @@ def film(
     files: Sequence[Path],
     note: Callable[[int], None] = lambda done: None,
 ) -> None:
-    """Writes the same frames to files, whose suffixes are of `films.FORMATS`. note: told how many
-    frames are done."""
+    """Writes the same frames to files, whose suffixes are of `films.FORMATS`. note: called with
+    the number of frames written."""
     check_files(files, plan.fps)
     with closing(frames(parts, plan)) as made, ExitStack() as stack:
-        first = next(made)  # what is wrong with a run is said before there are files
+        first = next(made)  # errors of a run are raised before there are files
         films = [stack.enter_context(Film(file, plan.fps)) for file in files]
         for done, frame in enumerate(islice(chain([first], made), plan.steps), start=1):
             for writer in films:
@@ -140,7 +139,7 @@ def film(
 def write_film(
     parts: Playable, config: VideoConfig, files: Sequence[Path], videos: Path, reporter: Reporter
 ) -> None:
-    """Films a run as it was asked for, and says where; without files, into the folder `videos`."""
+    """Films a run and reports the files; by default in the folder `videos`."""
     plan = plan_of(parts, config)
     files = files or [videos / f"{plan.kind}{suffix}" for suffix in (".mp4", ".gif")]
     check_files(files, plan.fps)
@@ -151,7 +150,7 @@ def write_film(
 
 
 def check_files(files: Sequence[Path], fps: float) -> None:
-    """Says what is wrong with the files to be written, before there are frames."""
+    """Raises the errors of the files to write, before there are frames."""
     for file in files:
         check_film(file, fps)
     if len({file.resolve() for file in files}) < len(files):
@@ -159,7 +158,7 @@ def check_files(files: Sequence[Path], fps: float) -> None:
 
 
 def frames(parts: Playable, plan: Plan) -> Generator[Frame, None, None]:
-    """Frames without end, all of one size, the same for the same plan."""
+    """Endless frames of one size, reproducible for a plan."""
     horizon = None if plan.kind in ("open-loop", "grid") else plan.horizon
     player = Player(parts, world_of(plan), plan.seed, plan.pilot, horizon=horizon)
     try:
@@ -170,7 +169,7 @@ def frames(parts: Playable, plan: Plan) -> Generator[Frame, None, None]:
 
 
 def world_of(plan: Plan) -> World:
-    """What the player plays."""
+    """The worlds of the player."""
     if plan.kind == "grid":
         return "real" if plan.observed else "dream"
     return "both" if plan.kind == "open-loop" else plan.kind
@@ -180,7 +179,7 @@ def world_of(plan: Plan) -> World:
 
 
 def games(player: Player, plan: Plan) -> Iterator[Frame]:
-    """Game after game."""
+    """Frames of game after game."""
     while True:
         player.revealed = True
         yield player.frame()
@@ -188,8 +187,8 @@ def games(player: Player, plan: Plan) -> Iterator[Frame]:
 
 
 def open_loops(player: Player, plan: Plan) -> Iterator[Frame]:
-    """The dream watches for `plan.observed` rows of a game, goes on alone for `plan.horizon`, and
-    then there is a new game."""
+    """Frames of games: the dream observes `plan.observed` rows, then goes on alone for
+    `plan.horizon` rows, then a new game begins."""
     watched, alone = 1, 0  # rows
     while True:
         player.revealed = True
@@ -207,7 +206,7 @@ def open_loops(player: Player, plan: Plan) -> Iterator[Frame]:
 
 
 def told_alone(watched: int, alone: int, plan: Plan) -> Callable[[Panel], Panel]:
-    """Says of the dream whether it watches or goes on alone."""
+    """Marks the dream's panel: it observes the real game, or goes on alone."""
 
     def said(panel: Panel) -> Panel:
         if panel.title != "dream":
@@ -220,11 +219,11 @@ def told_alone(watched: int, alone: int, plan: Plan) -> Callable[[Panel], Panel]
 
 
 def grid(player: Player, plan: Plan) -> Iterator[Frame]:
-    """Many dreams at once; they begin anew when all have ended, or after `plan.horizon` rows."""
+    """Frames of a grid of dreams, restarted when all have ended or after `plan.horizon` rows."""
     dreams = Dreams(player, start_of(player, plan.observed), plan)
     while True:
         yield dreams.frame()
-        if dreams.rows == plan.horizon or all(place.ended for place in dreams.places):
+        if dreams.rows == plan.horizon or all(snapshot.ended for snapshot in dreams.snapshots):
             dreams.restart()
         else:
             dreams.step()
@@ -239,25 +238,25 @@ KINDS: dict[Kind, Callable[[Player, Plan], Iterator[Frame]]] = {
 }
 
 
-def start_of(player: Player, observed: int) -> WorldStrand:
-    """Where the dreams of a grid begin: after so many rows of a real game that still goes on, or,
-    without one, after the model's first row."""
+def start_of(player: Player, observed: int) -> WorldState:
+    """A player at the start of the dreams of a grid: after `observed` rows of a real game that has
+    not ended, or, without a real game, after the model's first row."""
     games = 0
     while games < PATIENCE:
-        place = player.moment.lead
-        if place.step == max(1, observed) - 1 and not place.ended:
-            strand = player.strands[player.leader]
-            world = strand.game.world.world if player.leader == "dream" else player.belief
-            return strand._replace(game=strand.game._replace(world=world))
-        games += place.ended
+        snapshot = player.moment.lead
+        if snapshot.step == max(1, observed) - 1 and not snapshot.ended:
+            state = player.states[player.leader]
+            world = state.game.world.world if player.leader == "dream" else player.belief
+            return state._replace(game=state.game._replace(world=world))
+        games += snapshot.ended
         player.step()
     raise RunError(f"no game lasts longer than the --observed {observed} rows: watch fewer")
 
 
 class Dreams:
-    """Many dreams that go on from one place; those that have ended stand still."""
+    """Many dreams that continue from one state; those that have ended do not move."""
 
-    def __init__(self, player: Player, start: WorldStrand, plan: Plan):
+    def __init__(self, player: Player, start: WorldState, plan: Plan):
         self.player, self.start, self.count = player, start, plan.dreams
         self.core = GenCore(player.dreaming, player.human)
         self.policy = player.policies[player.pilot]
@@ -267,19 +266,19 @@ class Dreams:
         self.restart()
 
     def restart(self) -> None:
-        """Back to the start."""
+        """Returns to the start."""
         self.rows = 0  # dreamt
         self.games, self.pictured = nested.repeat(
             (self.start.game, self.start.pictured), self.count
         )
-        self.places = [cast(Place, self.start.place)] * self.count
+        self.snapshots = [cast(Snapshot, self.start.snapshot)] * self.count
         self.actions = [""] * self.count
         self.pictures = self._first * self.count
 
     @torch.inference_mode()
     def step(self) -> None:
-        """One row of each dream that goes on."""
-        going = torch.tensor([not place.ended for place in self.places])
+        """Takes one row of each dream that has not ended."""
+        going = torch.tensor([not snapshot.ended for snapshot in self.snapshots])
         with self._noise():
             action = self.policy(self.games.thought).sample()
             (row, _), self.games = self.core.step(self.games._replace(action=action))
@@ -293,9 +292,9 @@ class Dreams:
             self._take_in(number, nested.index(row, slice(number, number + 1)), picture)
 
     def _take_in(self, number: int, row: Row, picture: Frame) -> None:
-        """One row [1, ...] of one dream."""
+        """Takes one row [1, ...] of one dream."""
         ended = self.games.world.ended[number]
-        self.places[number] = place_after(row, ended, self.places[number])
+        self.snapshots[number] = snapshot_after(row, ended, self.snapshots[number])
         (action,) = self.core.actions.decode(row.action).numpy()
         self.actions[number] = self.player.controls.describe(action)
         self.pictures[number] = picture
@@ -306,20 +305,20 @@ class Dreams:
             return self.player.view.draw(pictured, "rgb_array")
 
     def frame(self) -> Frame:
-        """The dreams side by side, each with what its agent did and got."""
-        going = sum(not place.ended for place in self.places)
+        """The dreams in a grid, each with its agent's return and last action."""
+        going = sum(not snapshot.ended for snapshot in self.snapshots)
         config = f"{going} of {self.count} dreams go on" if self.rows else "one start for all"
-        step = cast(Place, self.start.place).step + self.rows
+        step = cast(Snapshot, self.start.snapshot).step + self.rows
         cells = [
-            Cell(words_of(action, place), picture, place.ended)
-            for action, place, picture in zip(
-                self.actions, self.places, self.pictures, strict=True
+            Cell(words_of(action, snapshot), picture, snapshot.ended)
+            for action, snapshot, picture in zip(
+                self.actions, self.snapshots, self.pictures, strict=True
             )
         ]
         return compose_grid(f"step {step}    {config}", self.player.state_line, cells)
 
 
-def words_of(action: str, place: Place) -> str:
-    """What is said below one dream of many."""
-    end = "the end" * place.terminated + "time is up" * place.truncated
-    return f"return {place.total:.4g}   {end or action}".rstrip()
+def words_of(action: str, snapshot: Snapshot) -> str:
+    """The caption of one dream of a grid."""
+    end = "the end" * snapshot.terminated + "time is up" * snapshot.truncated
+    return f"return {snapshot.total:.4g}   {end or action}".rstrip()

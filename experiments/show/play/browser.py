@@ -1,4 +1,4 @@
-"""The browser's face: serves a page on which everybody who knows its address plays.
+"""The browser's face: serves a page on which each visitor with its address plays.
 
 worldmodel play RUN --view browser            prints the address
 ssh -L 8000:localhost:8000 THERE              before that, where RUN is on another machine
@@ -45,7 +45,7 @@ def serve(
 ) -> None:
     """Serves until Ctrl-C, which raises a KeyboardInterrupt when all has been tidied up.
 
-    title: what the page is headed by; listening: told the address.
+    title: the page's heading; listening: called with the address.
     """
     server = _server()
     check(parts, config)
@@ -53,18 +53,18 @@ def serve(
         token = secrets.token_urlsafe(16)
         workers = server.Workers(parts, config)
         workers.wait()
-        house = server.House(workers, config, Path(folder))
-        app = server.application(house, token, html.escape(title))
+        sessions = server.SessionManager(workers, config, Path(folder))
+        app = server.application(sessions, token, html.escape(title))
         server.run(app, listener, lambda: listening(address(listener, token)))
 
 
 def check(parts: Playable, config: PlayConfig) -> None:
-    """Says at once what the first visitor would have been told."""
+    """Raises the errors that the first visitor would get, before serving."""
     new_player(parts, config, config.seed).close()
 
 
 def bound(config: PlayConfig) -> socket.socket:
-    """A socket at the address that was asked for."""
+    """A socket at the configured address."""
     try:
         found = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)
         family, kind, protocol, _, where = found[0]
@@ -85,7 +85,7 @@ def bound(config: PlayConfig) -> socket.socket:
 
 
 def address(listener: socket.socket, token: str) -> str:
-    """What to open."""
+    """The address to open."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     host = f"[{host}]" if ":" in host else host

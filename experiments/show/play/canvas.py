@@ -1,4 +1,4 @@
-"""What a window shows, as one picture: worlds side by side, and what the model thinks below."""
+"""A window's contents as one picture: worlds side by side, the model's predictions below."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -25,8 +25,8 @@ from worldmodel.experiments.show.play.player import Player
 LEAST = (320, 240)  # pixels, of a window that is drawn
 MARGIN = 20
 HEAD, TITLE, LINE, FOOT = 48, 34, 24, 36  # heights, of a strip above, a title, words, and keys
-LABEL = 130  # the width of a thought's name
-BARS = 6  # values that have one, and the one that is seen
+LABEL = 130  # width of a prediction's name
+BARS = 6  # values with a bar, besides the observed one
 BAR = 260  # the width of one for probability 1
 THOUGHTS = 3  # lines
 PLOT = (320, 72)  # surprise over time, at most
@@ -37,7 +37,7 @@ Pen = ImageDraw.ImageDraw
 
 
 class Box(NamedTuple):
-    """A place in a window, in pixels."""
+    """A rectangle in a window, pixels."""
 
     left: int
     top: int
@@ -53,11 +53,11 @@ class Box(NamedTuple):
         return self.top + self.height
 
     def holds(self, x: float, y: float) -> bool:
-        """Whether a point lies in it."""
+        """True if a point lies in the box."""
         return self.left <= x < self.right and self.top <= y < self.bottom
 
     def share(self, x: float, y: float) -> tuple[float, float]:
-        """Where a point lies in it: from -1 to 1 each, y upwards.
+        """Coordinates of a point in the box, from -1 to 1 each, y upwards.
 
         >>> Box(10, 10, 100, 50).share(60, 10)
         (0.0, 1.0)
@@ -68,7 +68,7 @@ class Box(NamedTuple):
 def drawn(
     player: Player, surprises: Surprises, size: tuple[int, int], help_is_open: bool
 ) -> tuple[Image.Image, list[Box]]:
-    """The picture, of that size or the least there is, and where in it the pictures are."""
+    """The picture, of the given size or the least one, and the boxes of the worlds in it."""
     image = Image.new("RGB", (max(size[0], LEAST[0]), max(size[1], LEAST[1])), PAPER)
     pen = ImageDraw.Draw(image)
     whole = Box(0, 0, *image.size)
@@ -95,7 +95,7 @@ def _draw_head(pen: Pen, whole: Box, player: Player) -> None:
 def _draw_panels(
     image: Image.Image, pen: Pen, box: Box, panels: Sequence[Panel], leader: str
 ) -> list[Box]:
-    """Side by side, the one that leads underlined; where the pictures are."""
+    """Draws the worlds side by side, the leading one underlined; returns the pictures' boxes."""
     width = box.width // len(panels)
     boxes = []
     for number, panel in enumerate(panels):
@@ -127,7 +127,7 @@ def _draw_picture(image: Image.Image, room: Box, panel: Panel) -> Box:
 def _draw_mind(
     pen: Pen, box: Box, player: Player, expected: Sequence[Chance], surprises: Surprises
 ) -> None:
-    """What had been expected to be seen, then thoughts, then what a person is to know."""
+    """Draws the predicted observation, then the model's predictions in words, then the status."""
     pen.line((0, box.top, box.right, box.top), RULE)
     top = box.top + LINE // 2
     if expected:
@@ -150,7 +150,7 @@ def _draw_mind(
 
 
 def _draw_chance(pen: Pen, left: int, top: int, chance: Chance) -> None:
-    """A bar of the value's colour; the one that is seen is framed."""
+    """Draws a bar in the value's colour; the observed value is framed."""
     middle = top + LINE // 2
     colour = tuple(PALETTE[chance.value % len(PALETTE)].tolist())
     end = left + 30 + round(BAR * chance.probability)
@@ -161,7 +161,7 @@ def _draw_chance(pen: Pen, left: int, top: int, chance: Chance) -> None:
 
 
 def _draw_surprises(pen: Pen, box: Box, surprises: Surprises) -> None:
-    """A bar for each of the last rows, below the line where what happened was dense."""
+    """Draws the surprise of the last rows as bars, below the line if negative (densities)."""
     pen.text((box.left, box.top - 6), "surprise (loss) over time", FADED, font(14), anchor="ls")
     zero, *shares = (box.bottom - round(s * box.height) for s in surprises.shares_with_zero)
     pen.line((box.left, zero, box.right, zero), RULE)
@@ -172,7 +172,7 @@ def _draw_surprises(pen: Pen, box: Box, surprises: Surprises) -> None:
 
 
 def _draw_foot(pen: Pen, box: Box, player: Player) -> None:
-    """The keys that there is room for."""
+    """Draws the keys that fit."""
     pen.line((0, box.top, box.right, box.top), RULE)
     middle = box.top + FOOT // 2
     last = f"{HELP} or F1: all keys     {QUIT}: quit"
@@ -185,7 +185,7 @@ def _draw_foot(pen: Pen, box: Box, player: Player) -> None:
 
 
 def _draw_help(pen: Pen, whole: Box, player: Player) -> None:
-    """Every key, in the middle, over all the rest."""
+    """Draws all keys, in the middle, over everything else."""
     others = [(f"{HELP} F1", "these keys"), (f"{QUIT} escape", "quit")]
     if isinstance(player.controls.space, spaces.Box):
         others.insert(0, ("pointer", "pressed on a picture: from least to most"))

@@ -1,4 +1,4 @@
-"""What keys do besides actions, the same in every face."""
+"""Commands of keys besides actions, the same in every face."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,14 +15,14 @@ TEMPERATURES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0)
 
 
 class Commanded(Protocol):
-    """What commands command: see `worldmodel.experiments.show.play.Player`."""
+    """The player that commands act on; see `worldmodel.experiments.show.play.Player`."""
 
     running: bool
     speed: float
     pilot: Pilot
     revealed: bool
     forks: Any
-    strands: Any
+    states: Any
     dreaming: Dream
     film: Film | None
     new_film: Callable[[], Film] | None
@@ -48,11 +48,11 @@ class Commanded(Protocol):
 
 
 class Command(NamedTuple):
-    """What a key does."""
+    """The command of a key."""
 
     name: str
     words: str  # for a list of keys
-    do: Callable[[Commanded], str]  # -> what is said about it
+    do: Callable[[Commanded], str]  # -> a message
 
 
 def run(player: Commanded) -> str:
@@ -72,14 +72,14 @@ def restart(player: Commanded) -> str:
 
 
 def sync(player: Commanded) -> str:
-    if len(player.strands) < 2:
+    if len(player.states) < 2:
         return "there is one world only: play both to re-sync the dream"
     player.sync()
     return "the dream is where reality is"
 
 
 def fork(player: Commanded) -> str:
-    if "dream" not in player.strands:
+    if "dream" not in player.states:
         return "there is no dream here: play the dream, or both"
     player.fork()
     return "what if? the dream goes on alone, b comes back"
@@ -93,7 +93,7 @@ def back(player: Commanded) -> str:
 
 
 def take_turns(pilot: Pilot, words: str) -> Callable[[Commanded], str]:
-    """Hands the controls over, and time runs; or takes them back, and it stands still."""
+    """Hands the controls over and starts time; or takes them back and stops it."""
 
     def do(player: Commanded) -> str:
         over = player.pilot != pilot
@@ -145,7 +145,7 @@ def record(player: Commanded) -> str:
         if player.film is not None:
             return f"recorded: {player.stop_recording()}"
         if player.new_film is None:
-            return "nobody has said where recordings go"
+            return "no folder for recordings was given"
         player.record(player.new_film())
     except RunError as error:
         return str(error)
@@ -168,4 +168,4 @@ COMMANDS = {
     "x": Command("reveal", "reveal the truth", reveal),
     "v": Command("record", "record, stop", record),
 }
-"""By key; a key of an action comes first, where a person has said so."""
+"""Commands by key; a user's own key of an action takes precedence."""

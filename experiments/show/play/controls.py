@@ -1,6 +1,6 @@
-"""What a person's keys and pointer do: from names of keys to values of any action space.
+"""Keys and pointer as actions: from names of keys to values of any action space.
 
-A face (a terminal, a window, a browser) knows keys by the names used here: "left", "right", "up",
+A face (a terminal, a window, a browser) names keys as here: "left", "right", "up",
 "down", "space", "enter", digits and letters.
 """
 
@@ -11,15 +11,15 @@ import numpy as np
 from gymnasium import spaces
 
 ARROWS = ("left", "right", "up", "down")
-WORDS = (*ARROWS, "fire")  # that the names of actions are made of ("upleftfire")
-FIRST_WORD = {"space": "fire"}  # a key for a word that is no key's name
+WORDS = (*ARROWS, "fire")  # words that compose names of actions ("upleftfire")
+FIRST_WORD = {"space": "fire"}  # keys of words that are not names of keys
 
 
 class Controls:
-    """Holds the action that comes next, and changes it key by key.
+    """Holds the next action, and changes it key by key.
 
-    Discrete: an action each for a digit, and for the key that its name says; several keys held
-    together play the action that is named after all of them. Box: left and right set one number
+    Discrete: an action for each digit, and for the key in its name; several keys held together
+    play the action that is named after all of them. Box: left and right set one number
     to the ends of its range, up and down the one after it, a digit chooses which (from 1), and a
     pointer sets both to where it is. MultiDiscrete: a digit chooses a number, left and right
     change it. MultiBinary: a digit turns a truth value. Space or enter play what is set.
@@ -31,19 +31,19 @@ class Controls:
         names: Sequence[str] = (),
         keys: Mapping[str, int] | None = None,
     ):
-        """names: of discrete actions, in lower case; keys: of one's own, to the places of discrete
-        actions, counted from 0."""
+        """names: of discrete actions, in lower case; keys: of the user, to the indices of discrete
+        actions, from 0 on."""
         self.space = space
         self.names = tuple(names)
         self.held: list[str] = []  # keys, in the order in which they were pressed
-        self.chosen = 0  # which number the arrows change
+        self.chosen = 0  # index of the number that the arrows change
         if keys and not isinstance(space, spaces.Discrete):
             raise ValueError(f"keys are given to discrete actions, but actions are {space}")
         self.places = self._places(dict(keys or {}))
         self.action = self.idle = self._idle()
 
     def _places(self, keys: dict[str, int]) -> dict[str, int]:
-        """Of discrete actions, by key."""
+        """Indices of discrete actions, by key."""
         if not isinstance(self.space, spaces.Discrete):
             return {}
         count = int(self.space.n)
@@ -56,12 +56,12 @@ class Controls:
             places |= {key: named[key] for key in ARROWS if key in named}
             places |= {key: named[word] for key, word in FIRST_WORD.items() if word in named}
             places |= {"space": named["noop"]} if "space" not in places and "noop" in named else {}
-        elif count <= 3:  # nobody knows what they do, but they are likely to lie in a row
+        elif count <= 3:  # unnamed actions: probably ordered from left to right
             places |= {"left": 0, "right": count - 1}
         return places | keys
 
     def _idle(self) -> Any:
-        """What is played while no key is held."""
+        """The action while no key is held."""
         if isinstance(self.space, spaces.Discrete):
             place = self.names.index("noop") if "noop" in self.names else 0
             return self.space.start + place
@@ -75,7 +75,7 @@ class Controls:
 
     @property
     def help(self) -> list[tuple[str, str]]:
-        """Keys and what they do, to be shown."""
+        """Keys and their effects, for display."""
         if isinstance(self.space, spaces.Discrete):
             keys: dict[int, list[str]] = {}
             for key, place in self.places.items():
@@ -90,7 +90,7 @@ class Controls:
         return [("1-9", "turn"), ("space", "play")]
 
     def name_of(self, place: int) -> str:
-        """What a discrete action is called, by its place."""
+        """The name of a discrete action, by its index."""
         return self.names[place] if place < len(self.names) else f"action {place}"
 
     def describe(self, action: Any) -> str:
@@ -100,13 +100,13 @@ class Controls:
         return " ".join(f"{value:.3g}" for value in np.asarray(action, float).ravel())
 
     def knows(self, key: str) -> bool:
-        """Whether a key is one of actions."""
+        """True if a key belongs to actions."""
         if isinstance(self.space, spaces.Discrete):
             return key in self.places
         return key in (*ARROWS, "space", "enter") or (key.isdigit() and key != "0")
 
     def press(self, key: str) -> bool:
-        """Takes in a key that it `knows`; whether an action has been chosen by it."""
+        """Handles a key that it `knows`; True if the key chose an action."""
         if key not in self.held:
             self.held.append(key)
         if isinstance(self.space, spaces.Discrete):
@@ -134,10 +134,10 @@ class Controls:
         return False
 
     def release(self, key: str | None = None) -> None:
-        """A key is held no more; None: none of them is, as on a terminal, which does not tell.
+        """Releases a key; None: all keys, as on a terminal, which does not report releases.
 
-        Where nothing is held, what comes next is to do nothing; without such an action, or where
-        one is put together of many, it stays as it is.
+        If no key is held, the next action is the no-op; without one, or if an action is set number
+        by number, it stays as it is.
         """
         self.held = [] if key is None else [other for other in self.held if other != key]
         if isinstance(self.space, spaces.Discrete):
@@ -149,7 +149,7 @@ class Controls:
             self.action = self.idle
 
     def point(self, x: float, y: float) -> bool:
-        """The pointer is at (x, y), each from -1 to 1, y upwards; whether that chose an action."""
+        """Moves the pointer to (x, y), from -1 to 1, y upwards; True if it chose an action."""
         if not isinstance(self.space, spaces.Box):
             return False
         for place, share in ((self.chosen, x), (self.chosen + 1, y)):
@@ -160,7 +160,7 @@ class Controls:
         return True
 
     def _place(self, key: str) -> int:
-        """Of the discrete action of a key, together with those that are held."""
+        """Index of the discrete action of a key together with the held ones."""
         word_of = {**{arrow: arrow for arrow in ARROWS}, **FIRST_WORD}
         words = {word_of[other] for other in self.held if other in word_of}
         for place, name in enumerate(self.names):
@@ -181,7 +181,7 @@ class Controls:
 
 
 def _words(name: str) -> set[str]:
-    """Of the name of an action of Atari's.
+    """Words in the name of an Atari action.
 
     >>> sorted(_words("upleftfire")), _words("noop")
     (['fire', 'left', 'up'], set())

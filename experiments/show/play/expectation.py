@@ -1,4 +1,4 @@
-"""What a world model expects of the next row of a game, and how much a row surprises it."""
+"""Predictions of a world model for the next row of a game, and its surprise at the row."""
 
 import math
 from typing import NamedTuple
@@ -15,9 +15,9 @@ CONSEQUENCES = ("reward", "terminated")
 
 
 class Expectation(NamedTuple):
-    """What the model expects of the next percept, before it happens."""
+    """The model's prediction of the next percept."""
 
-    observation: list[float]  # the probability of each value of a Discrete; of others empty
+    observation: list[float]  # the probability of each value of a Discrete; [] for other spaces
     reward: float  # the expected one
     terminated: float  # the probability of the end
 
@@ -25,11 +25,11 @@ class Expectation(NamedTuple):
 def expect(
     model: WorldModel, mind: ModelState, action: Tensor, row: Row, particles: int = PARTICLES
 ) -> tuple[Expectation, dict[str, float]]:
-    """What the model expected of a row of one game, and how much the row surprised it, in nats.
+    """The model's prediction of a row of one game, and its surprise at the row, in nats.
 
     mind: the model's state before the row, leaves [1, ...]; action: the code [1, A] that led to
-    the row. Both are averages over K latents: p(x) = E p(x | z). What is void on a first row is
-    neither expected nor surprising.
+    the row. Both are averages over K latents: p(x) = E p(x | z). Placeholders of a first row are
+    neither predicted nor scored.
     """
     prediction = _predicted(model, mind, action, row, particles)
     expected = _expectation(prediction)
@@ -64,8 +64,8 @@ def _expectation(prediction: Prediction) -> Expectation:
 
 
 def _surprise(prediction: Prediction, row: Row, particles: int) -> dict[str, float]:
-    """From log p(key | keys before, z) [K]: the latents are averaged over first. After what could
-    not happen nothing is a surprise."""
+    """Surprise from log p(key | keys before, z) [K], with the latents averaged over first. After
+    an event of probability 0 all further surprises are 0."""
     log_probs = prediction.log_probs(nested.repeat(row.percept, particles))
     config = ("observation",) if row.first else tuple(log_probs)
     so_far = torch.stack([log_probs[key] for key in config]).cumsum(0)  # [keys, K]

@@ -1,4 +1,4 @@
-"""What faces share: keys by their names, words for what the model thought, recordings' names."""
+"""Helpers of all faces: names of keys, predictions in words, names of recordings."""
 
 from contextlib import suppress
 from itertools import count
@@ -12,26 +12,26 @@ from worldmodel.experiments.measure.scores import DENSITIES
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.films import Film
 from worldmodel.experiments.show.play.commands import COMMANDS
-from worldmodel.experiments.show.play.moments import Moment, Place, odds_of
+from worldmodel.experiments.show.play.moments import Moment, Snapshot, odds_of
 from worldmodel.experiments.show.play.player import Playable, Player, new_player
 from worldmodel.progress import Reporter
 
 QUIT, HELP = "q", "?"
 ALIASES = {"return": "enter", "keypad enter": "enter"}
-REMEMBERED = 64  # rows over which surprise is drawn
-LEAST = 1e-6  # of an expected reward: less is nothing
+REMEMBERED = 64  # rows of the plot of surprise
+LEAST = 1e-6  # of an expected reward: less is shown as 0
 TO_BOTH, TO_DREAM = {"y"}, {"y", "f", "b", "]", "["}  # commands that need two worlds, or a dream
 
 
 def opened(parts: Playable, config: PlayConfig, videos: Path) -> Player:
-    """A player as it was asked for, whose recordings go to the folder `videos`."""
+    """A player by its configuration, whose recordings go to the folder `videos`."""
     player = new_player(parts, config, config.seed)
     player.new_film = lambda: new_film(videos, player.speed)
     return player
 
 
 def closed(player: Player) -> None:
-    """Ends the game, and a recording, of which it says where it is."""
+    """Ends the game and a recording, and prints the path of the recording."""
     try:
         path = player.stop_recording()
         if path is not None:
@@ -41,16 +41,15 @@ def closed(player: Player) -> None:
 
 
 def new_film(folder: Path, fps: float) -> Film:
-    """A film of a name that nobody has: played-1.mp4, played-2.mp4 and so on."""
-    with suppress(OSError):  # what is wrong with the folder, the film tells
+    """A film of a new name: played-1.mp4, played-2.mp4 and so on."""
+    with suppress(OSError):  # the film raises errors of the folder
         folder.mkdir(parents=True, exist_ok=True)
     names = (folder / f"played-{number}.mp4" for number in count(1))
     return Film(next(name for name in names if not name.exists()), fps)
 
 
 def key_name(name: str, character: str | None) -> str:
-    """What a key is called by `Player.press`: by the character that it types, if it is one to be
-    seen, or else by its name.
+    """The name of a key for `Player.press`: its character, if it is printable, or else its name.
 
     >>> key_name("full_stop", "."), key_name("X", "X"), key_name("return", "\\r")
     ('.', 'x', 'enter')
@@ -61,11 +60,11 @@ def key_name(name: str, character: str | None) -> str:
 
 
 def keys_of(player: Player) -> list[tuple[str, str]]:
-    """Keys that make a difference in what is played, and what they do; actions come first."""
+    """Keys with an effect on this player, and their effects; actions come first."""
     useless = set(player.controls.places)
-    if len(player.strands) < 2:
+    if len(player.states) < 2:
         useless |= TO_BOTH
-    if "dream" not in player.strands:
+    if "dream" not in player.states:
         useless |= TO_DREAM
     if not player.truth_is_hidden:
         useless |= {"x"}
@@ -77,7 +76,7 @@ def keys_of(player: Player) -> list[tuple[str, str]]:
 
 
 def thoughts(player: Player) -> list[tuple[str, str]]:
-    """What the model had thought of what happened last: (about what, its thought)."""
+    """The model's predictions of the last row, in words: (subject, prediction)."""
     moment = player.moment
     surprise = surprise_of(moment) + f" ({DENSITIES})" * bool(player.densities)
     config = [("expected", expected(moment)), ("surprise", surprise)]
@@ -87,7 +86,7 @@ def thoughts(player: Player) -> list[tuple[str, str]]:
 
 
 def dream_odds(moment: Moment) -> str:
-    """What the dream gave to what really happened, where the worlds differ."""
+    """The dream's probability of the real row in words, if the worlds differ."""
     if moment.watching:
         return "none: the dream watches"
     if moment.difference is None:
@@ -98,7 +97,7 @@ def dream_odds(moment: Moment) -> str:
 
 
 def expected(moment: Moment) -> str:
-    """The reward, and how probable the end was."""
+    """The expected reward and the probability of the end, in words."""
     if not surprise_is_whole(moment):
         return "a first row: no reward, no end"
     end = f"{moment.predicted.terminated:.1%}".replace("%", " %")
@@ -106,13 +105,13 @@ def expected(moment: Moment) -> str:
 
 
 def expected_reward(moment: Moment) -> float:
-    """The reward that was expected; 0 where what is left may be an error of rounding."""
+    """The expected reward; 0 below `LEAST`, which may be a rounding error."""
     reward = moment.predicted.reward
     return 0.0 if abs(reward) < LEAST else reward
 
 
 def surprise_of(moment: Moment) -> str:
-    """The model's loss, nats, the whole of it and its parts."""
+    """The model's loss in words, nats, in total and by key."""
     nats = f"loss {total_surprise(moment):z.2f} nats"
     if len(moment.surprise) < 2:
         return nats
@@ -124,43 +123,43 @@ def total_surprise(moment: Moment) -> float:
 
 
 def surprise_is_whole(moment: Moment) -> bool:
-    """Whether rewards and ends were expected too, as they are on all rows but first ones."""
+    """True if reward and end were predicted too, as on all rows but first ones."""
     return len(moment.surprise) > 1
 
 
 def status(player: Player) -> str:
-    """What a person is to know now: the latest message, or how the game has ended."""
-    place = now(player)
-    if player.message or not place.ended:
+    """The status line: the latest message, or the end of the game."""
+    snapshot = now(player)
+    if player.message or not snapshot.ended:
         return player.message
-    how = "the end" if place.terminated else "time is up"
-    return f"{how}, after {place.step} steps; any action, or r, begins a new game"
+    how = "the end" if snapshot.terminated else "time is up"
+    return f"{how}, after {snapshot.step} steps; any action, or r, begins a new game"
 
 
 def state(player: Player) -> str:
-    """How the game goes on, whether time runs, and whether it is recorded."""
+    """The player's state in words: its state line, its speed while time runs, recording."""
     words = [player.state_line]
     words += [f"{player.speed:.3g} steps a second"] * player.running
     words += ["recording"] * (player.film is not None)
     return "   ".join(filter(None, words))
 
 
-def now(player: Player) -> Place:
-    """Where the one at the controls is."""
-    return cast(Place, player.strands[player.leader].place)
+def now(player: Player) -> Snapshot:
+    """The snapshot of the leading world."""
+    return cast(Snapshot, player.states[player.leader].snapshot)
 
 
 class Chance(NamedTuple):
     """One of the values of a Discrete observation."""
 
     value: int
-    probability: float  # that the model had given it
-    seen: bool  # whether it came to be
+    probability: float  # predicted by the model
+    seen: bool  # observed
 
 
 def chances(player: Player, most: int) -> list[Chance]:
-    """What the model had expected to see: every value, or the `most` probable ones and the one
-    that is seen; [] where observations are not a few values."""
+    """The model's predicted values: all, or the `most` probable ones and the observed one; [] if
+    observations are not Discrete."""
     probabilities = np.array(player.moment.predicted.observation)
     if not len(probabilities):
         return []
@@ -174,13 +173,13 @@ def chances(player: Player, most: int) -> list[Chance]:
 
 
 class Surprises:
-    """How surprised the model was, row by row; where a fork is left, as before it."""
+    """The model's surprise, row by row; after leaving a fork, as before it."""
 
     def __init__(self) -> None:
         self._moments: list[Moment] = []
 
     def note(self, moment: Moment) -> None:
-        """Takes in what happened last, as often as one likes."""
+        """Records the latest moment; idempotent."""
         for place, known in enumerate(self._moments):
             if known.surprise is moment.surprise:
                 del self._moments[place + 1 :]
@@ -189,17 +188,17 @@ class Surprises:
 
     @property
     def nats(self) -> list[float]:
-        """At most `REMEMBERED`, the latest last."""
+        """Surprises of at most `REMEMBERED` rows, the latest last."""
         return [total_surprise(moment) for moment in self._moments]
 
     @property
     def shares(self) -> list[float]:
-        """The same, from 0 to 1 between the least and the greatest of them and 0."""
+        """Surprises scaled to [0, 1] between the least and the greatest of them and 0."""
         return self.shares_with_zero[1:]
 
     @property
     def shares_with_zero(self) -> list[float]:
-        """The share of no surprise, then the others; of an endless one, that of the greatest."""
+        """The share of surprise 0, then `shares`; infinite ones have the share of the greatest."""
         nats = np.array([0.0, *self.nats])
         finite = nats[np.isfinite(nats)]
         low, high = finite.min(), finite.max()

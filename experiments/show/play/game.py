@@ -1,7 +1,7 @@
-"""One visitor's game, as a page shows it: messages in, JSON and pictures out.
+"""One visitor's game for a page: messages in, JSON and pictures out.
 
-Nothing in here knows of a network. All that comes in and goes out is plain data, so that a game
-can live in a thread or in a process of its own; `show.play.server` says where.
+Independent of any network. Inputs and outputs are plain data, so that a game can run in a thread
+or in a process of its own; `show.play.server` chooses.
 """
 
 import io
@@ -21,21 +21,21 @@ from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.films import Film, Frame
 from worldmodel.experiments.show.play.commands import COMMANDS
 from worldmodel.experiments.show.play.faces import chances, expected_reward, keys_of
-from worldmodel.experiments.show.play.moments import Difference, Place, odds_of
+from worldmodel.experiments.show.play.moments import Difference, Snapshot, odds_of
 from worldmodel.experiments.show.play.player import Playable, Player, Side, new_player
 from worldmodel.run_folder import RunError
 
-SMALL = 128  # pixels: pictures up to here are sent as they are, larger ones as photographs
-QUALITY = 90  # of these
-VALUES = 24  # of a discrete observation, the most probable ones, that are told
-TRAIL = 256  # surprises that are remembered
+SMALL = 128  # pixels: pictures up to this size are sent as PNG, larger ones as JPEG
+QUALITY = 90  # of the JPEGs
+VALUES = 24  # of a discrete observation that are sent, the most probable ones
+TRAIL = 256  # surprises that are kept
 FILM_FRAMES = 5_000  # after which a recording ends by itself
 FILMS = 5  # of one visitor that are kept
 LETTERS: dict[Side, bytes] = {"real": b"r", "dream": b"d"}
 
 
 class Input(NamedTuple):
-    """What a visitor did."""
+    """An input of a visitor."""
 
     kind: Literal["press", "release", "point"]
     key: str | None = None  # None: of a release, every key
@@ -44,32 +44,32 @@ class Input(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What came of it."""
+    """The reply to inputs."""
 
     messages: list[str | bytes]  # a frame: pictures, then the state; empty where nothing changed
     running: bool
     speed: float  # rows a second
-    films: dict[str, Path]  # that can be had, by name
+    films: dict[str, Path]  # available for download, by name
 
 
 class Game:
-    """A player, and what its visitor has been shown of it."""
+    """A player, and the state that its page has already received."""
 
     def __init__(self, parts: Playable, config: PlayConfig, seed: int, folder: Path):
-        """folder: of one's own, to be made; holds recordings, and is removed in the end."""
+        """folder: to be made, for this game's recordings; removed when the game ends."""
         self.folder = folder
         self.films: dict[str, Path] = {}
         self.player = new_player(parts, config, seed, self._new_film)
         folder.mkdir(parents=True)
         self.frames = 0
         self.trail: list[dict[str, float]] = []  # surprises, the latest last
-        self.happened = self.known = 0  # rows that led here, and how many of these the page knows
+        self.happened = self.known = 0  # rows so far, and how many of them the page has
         self.drawn: dict[Side, Frame] = {}
         self.sent: dict[str, Any] = {}
         self._note()
 
     def play(self, given: Sequence[Input], tick: bool, wanted: bool) -> Reply:
-        """Takes in what the visitor did, and time, if it is due; shows the game where `wanted`."""
+        """Handles inputs and, if `tick`, a step of time; replies with a frame if `wanted`."""
         try:
             for each in given:
                 self._take(each)
@@ -86,7 +86,7 @@ class Game:
         return Reply(messages, self.player.running, self.player.speed, self.films)
 
     def hello(self) -> str:
-        """What does not change while the game goes on, as JSON."""
+        """The constants of the game, as JSON."""
         player = self.player
         useful = {key for key, _ in keys_of(player)}
         return text(
@@ -106,7 +106,7 @@ class Game:
         )
 
     def shown(self) -> list[str | bytes]:
-        """What has changed since it was shown last: pictures first, then the state."""
+        """Changes since the last frame: pictures first, then the state."""
         pictures = self._pictures()
         state = self._state()
         if not pictures and state == self.sent:
@@ -118,7 +118,7 @@ class Game:
         return [*pictures, text({"type": "state", "number": self.frames} | state | surprises)]
 
     def close(self) -> None:
-        """Ends the real game; a recording that has not been ended is lost, as all others are."""
+        """Ends the real game; discards all recordings, including an unfinished one."""
         self._drop_film()
         self.player.close()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -136,7 +136,7 @@ class Game:
                 self._keep(film.path)
 
     def _note(self) -> None:
-        """What happened last, which may be what had happened before a fork."""
+        """Records the latest moment, which may be the one before a fork."""
         surprise = self.player.moment.surprise
         for back, known in enumerate(reversed(self.trail)):
             if known is surprise:
@@ -167,12 +167,12 @@ class Game:
         if film is not None:
             film.discard()
 
-    # What is shown.
+    # Frames.
 
     def _pictures(self) -> list[bytes]:
-        """Those that have changed, each after the letter of its world."""
+        """Changed pictures, each after the letter of its world."""
         changed = []
-        for side in self.player.strands:
+        for side in self.player.states:
             picture, before = self.player.picture(side), self.drawn.get(side)
             self.drawn[side] = picture
             if before is not picture and not (before is not None and same(before, picture)):
@@ -182,7 +182,7 @@ class Game:
     def _state(self) -> dict[str, Any]:
         player, moment = self.player, self.player.moment
         return {
-            "worlds": places(player),
+            "worlds": snapshots(player),
             "leader": player.leader,
             "action": moment.action,
             "predicted": {
@@ -207,20 +207,20 @@ class Game:
         }
 
 
-def places(player: Player) -> dict[str, Any]:
-    """Where each world stands, without what its picture says."""
-    found = {side: strand.place for side, strand in player.strands.items()}
-    return {side: _told(place) for side, place in found.items() if place is not None}
+def snapshots(player: Player) -> dict[str, Any]:
+    """Snapshots of the worlds, without observations."""
+    found = {side: state.snapshot for side, state in player.states.items()}
+    return {side: _told(snapshot) for side, snapshot in found.items() if snapshot is not None}
 
 
-def _told(place: Place) -> dict[str, Any]:
-    end = "the end" if place.terminated else "time is up" if place.truncated else ""
-    reward = None if place.first else place.reward
-    return {"step": place.step, "reward": reward, "total": place.total, "end": end}
+def _told(snapshot: Snapshot) -> dict[str, Any]:
+    end = "the end" if snapshot.terminated else "time is up" if snapshot.truncated else ""
+    reward = None if snapshot.first else snapshot.reward
+    return {"step": snapshot.step, "reward": reward, "total": snapshot.total, "end": end}
 
 
 def apart(difference: Difference | None) -> str:
-    """Whether the worlds are: "" (nobody knows), "no" or "yes"."""
+    """The worlds differ: "yes", "no" or "" (unknown)."""
     return "" if difference is None else "yes" if difference.is_seen else "no"
 
 
@@ -229,7 +229,7 @@ def same(one: Frame, other: Frame) -> bool:
 
 
 def buttons(player: Player) -> list[tuple[str, str]]:
-    """Keys of actions that a page without a keyboard needs, and what they do."""
+    """Keys of actions for a page without a keyboard, and their effects."""
     controls, space = player.controls, player.controls.space
     if isinstance(space, spaces.Discrete):
         keys: dict[int, str] = {}
@@ -247,7 +247,7 @@ def buttons(player: Player) -> list[tuple[str, str]]:
 
 
 def encoded(picture: Frame) -> bytes:
-    """A PNG where it is small, a JPEG where it is not."""
+    """The picture as a PNG if it is small, or else as a JPEG."""
     file = io.BytesIO()
     image = Image.fromarray(np.ascontiguousarray(picture))
     if max(picture.shape[:2]) <= SMALL:
@@ -258,7 +258,7 @@ def encoded(picture: Frame) -> bytes:
 
 
 def text(message: Mapping[str, Any]) -> str:
-    """JSON as pages read it: what is no number, or too great, is null."""
+    """JSON with null in place of numbers that are not finite."""
     return json.dumps(_finite(message), allow_nan=False, separators=(",", ":"))
 
 

@@ -1,4 +1,4 @@
-"""What is told of a game, row by row: where its worlds stand, how far they are apart."""
+"""Records of a game, row by row: snapshots of its worlds, and their difference."""
 
 from typing import Any, NamedTuple, cast
 
@@ -9,8 +9,8 @@ from worldmodel import Row, nested
 from worldmodel.experiments.show.play.expectation import Expectation
 
 
-class Place(NamedTuple):
-    """Where a world stands after a row, in plain numbers."""
+class Snapshot(NamedTuple):
+    """A world after a row, in plain numbers."""
 
     step: int  # 0 on a first row
     observation: Any  # arrays, nested as the observation space is
@@ -22,22 +22,22 @@ class Place(NamedTuple):
 
     @property
     def ended(self) -> bool:
-        """Whether a new game comes next."""
+        """True if the next row begins a new game."""
         return self.terminated or self.truncated
 
 
 class Difference(NamedTuple):
-    """How far the dream is from reality, and how probable it had held what really happened."""
+    """The distance of dream and reality, and the dream's log probability of the real row."""
 
     distance: float  # the greatest, in the encoding that the model reads: numbers in standard
     # deviations, classes and truth values 0 or 1
-    log_prob: dict[str, float]  # nats that the dream gave to what really happened, by key; empty
-    # where the difference is too small to be noticed
-    densities: frozenset[str]  # keys that have no probability, but a density
+    log_prob: dict[str, float]  # the dream's log probability of the real row by key, nats; empty
+    # if the distance is below `NOTICEABLE`
+    densities: frozenset[str]  # keys with densities instead of probabilities
 
     @property
     def is_seen(self) -> bool:
-        """Whether there is one worth telling."""
+        """True if the distance is noticeable."""
         return self.distance > NOTICEABLE
 
 
@@ -45,27 +45,27 @@ NOTICEABLE = 0.1  # of a distance
 
 
 class Moment(NamedTuple):
-    """What happened last."""
+    """A record of the latest row."""
 
-    action: str  # that led here, in words; empty on a first row
-    real: Place | None
-    dream: Place | None
-    predicted: Expectation  # of the world that leads
+    action: str  # action of the row, in words; "" on a first row
+    real: Snapshot | None
+    dream: Snapshot | None
+    predicted: Expectation  # of the leading world
     surprise: dict[str, float]  # -log p of that by key, nats, each given the keys before it
-    difference: Difference | None  # None where there are not two worlds that moved together
-    watching: bool  # the dream has just been put where reality is
+    difference: Difference | None  # None unless two worlds moved together
+    watching: bool  # the dream has just been synchronised with reality
 
     @property
-    def lead(self) -> Place:
-        """The world that the player is in: the real one, where there is one."""
-        return cast(Place, self.real or self.dream)
+    def lead(self) -> Snapshot:
+        """The snapshot of the real world, if there is one, or else of the dream."""
+        return cast(Snapshot, self.real or self.dream)
 
 
-def place_after(row: Row, ended: Tensor, before: Place | None) -> Place:
-    """Where a world stands after one more row [1, ...]; ended: bool [1], a new game comes next."""
+def snapshot_after(row: Row, ended: Tensor, before: Snapshot | None) -> Snapshot:
+    """The snapshot of a world after a row [1, ...]; ended: bool [1], a new game comes next."""
     first, terminated, reward = bool(row.first), bool(row.terminated), float(row.reward)
     step, total = (0, 0.0) if first or before is None else (before.step + 1, before.total)
-    return Place(
+    return Snapshot(
         step=step,
         observation=nested.map(lambda leaf: leaf[0].numpy(), row.observation),
         reward=reward,
@@ -79,17 +79,17 @@ def place_after(row: Row, ended: Tensor, before: Place | None) -> Place:
 # In words.
 
 
-def config(place: Place) -> list[str]:
-    """A world's reward and return, and what is seen of it where a number says it all."""
-    end = "the end" * place.terminated + "time is up" * place.truncated
-    reward = "none yet" if place.first else f"{place.reward:.4g}"
-    seen = place.observation
+def config(snapshot: Snapshot) -> list[str]:
+    """A world's reward and return in words, and its observation if that is a single number."""
+    end = "the end" * snapshot.terminated + "time is up" * snapshot.truncated
+    reward = "none yet" if snapshot.first else f"{snapshot.reward:.4g}"
+    seen = snapshot.observation
     sees = f"sees {seen}   " if isinstance(seen, np.ndarray) and seen.ndim == 0 else ""
-    return [f"{sees}reward {reward}   return {place.total:.5g}   {end}".rstrip()]
+    return [f"{sees}reward {reward}   return {snapshot.total:.5g}   {end}".rstrip()]
 
 
 def told_apart(moment: Moment, waits: bool) -> list[str]:
-    """What the dream had thought of what really happened."""
+    """The dream's log probabilities of the real row, in words."""
     if moment.difference is None:
         return ["the dream has ended" if waits else "the dream watches"]
     if not moment.difference.is_seen:
@@ -102,7 +102,7 @@ def told_apart(moment: Moment, waits: bool) -> list[str]:
 
 
 def odds_of(moment: Moment) -> dict[str, str]:
-    """What the dream gave to what really happened, by key."""
+    """The dream's probability of the real row in words, by key."""
     apart = moment.difference
     if apart is None:
         return {}
@@ -110,7 +110,7 @@ def odds_of(moment: Moment) -> dict[str, str]:
 
 
 def odds(log_prob: float, is_density: bool = False) -> str:
-    """A log probability in words: a percentage, or of a density, which has none, the loss.
+    """A log probability in words: a percentage; of a density, the loss.
 
     >>> odds(-0.5), odds(2.0, is_density=True), odds(-123.4, is_density=True)
     ('60.7 %', 'loss -2.0 nats', 'loss 123 nats')

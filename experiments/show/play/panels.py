@@ -1,5 +1,5 @@
-"""What a frame of a film shows: panels side by side, each with a title, some words, a picture; or
-many small pictures in a grid."""
+"""Frames of films: panels side by side, each with a title, some words and a picture; or many small
+pictures in a grid."""
 
 from collections.abc import Sequence
 from math import ceil, log
@@ -12,8 +12,8 @@ from worldmodel.envs.toy_game import INK, PAPER, font
 from worldmodel.experiments.show.films import Frame
 
 RULE = (200, 200, 196)
-HEAT = np.array((178, 24, 43))  # where two pictures differ
-NOTED = (0, 100, 75)  # what is said on the right
+HEAT = np.array((178, 24, 43))  # colour of differences
+NOTED = (0, 100, 75)  # colour of the text on the right
 
 MARGIN = 20  # pixels
 GAP = 30  # at least, between the two texts of a headline
@@ -26,7 +26,7 @@ FRAME = 6  # the width of a coloured border
 GRID = 1280  # a grid's width, about
 CELL = 190  # the least width of one of its cells: room for its words
 FAINT = (255 - (765 - np.arange(766)) / 12).round().astype(np.uint8)  # by red + green + blue
-FADED = 0.3  # of its colours is left to a picture that is over
+FADED = 0.3  # share of the colours that the picture of an ended game keeps
 
 
 class Panel(NamedTuple):
@@ -48,7 +48,7 @@ class Cell(NamedTuple):
 
 def compose(headline: str, noted: str, panels: Sequence[Panel], lines: int = 1) -> Frame:
     """Panels below a headline, uint8 [H, W, 3] with even sides: the same size for pictures of the
-    same sizes, whatever is said. lines: for which there is room below each title."""
+    same sizes, whatever the words. lines: of words below each title."""
     drawn = [_panel(panel, lines) for panel in panels]
     width, height = sum(image.width for image in drawn), max(image.height for image in drawn)
     image, top = _page(headline, noted, width, height)
@@ -76,7 +76,7 @@ def compose_grid(headline: str, noted: str, cells: Sequence[Cell]) -> Frame:
 
 
 def columns_for(count: int, width: int, height: int) -> int:
-    """Of a grid of `count` pictures, so that it is wider than high and has few empty places.
+    """Number of columns of a grid of `count` pictures: wider than high, with few empty cells.
 
     >>> columns_for(16, 64, 64), columns_for(16, 600, 400), columns_for(3, 64, 64)
     (4, 4, 3)
@@ -113,8 +113,7 @@ def sized(picture: Frame, large: int = LARGE) -> Image.Image:
 
 
 def fitted(picture: Frame, width: int, height: int) -> Frame:
-    """A picture as large as there is room for: larger by whole numbers, pixel by pixel, or
-    smaller, each pixel a mean."""
+    """A picture scaled to the available size: enlarged by a whole number, or averaged."""
     share = min(max(1, width) / picture.shape[1], max(1, height) / picture.shape[0])
     if share >= 1:
         return picture.repeat(int(share), 0).repeat(int(share), 1)
@@ -124,8 +123,8 @@ def fitted(picture: Frame, width: int, height: int) -> Frame:
 
 
 def difference_picture(one: Frame, other: Frame) -> Frame | None:
-    """Where two pictures differ: the first, faint, and red as far as the other is off; None where
-    their sizes differ. uint8 [H, W, 3] each."""
+    """The difference of two pictures: the first, faint, with red for differences; None if their
+    sizes differ. uint8 [H, W, 3] each."""
     if one.shape != other.shape:
         return None
     off = np.maximum(one, other) - np.minimum(one, other)
@@ -140,7 +139,7 @@ def difference_picture(one: Frame, other: Frame) -> Frame | None:
 
 
 def _page(headline: str, noted: str, width: int, height: int) -> tuple[Image.Image, int]:
-    """An empty page below a headline, and where it begins."""
+    """An empty page with a headline, and the vertical offset of its contents."""
     is_narrow = width < NARROW
     top, middle, room = HEADLINE + LINE * is_narrow, HEADLINE // 2, width - 2 * MARGIN
     image = Image.new("RGB", (width + width % 2, top + height + (top + height) % 2), PAPER)

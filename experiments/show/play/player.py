@@ -1,12 +1,12 @@
-"""Games in the real world, in the dream of it, or in both, with somebody at the controls.
+"""Games in the real world, in the dream of it, or in both, controlled by a person or an agent.
 
-There is no user interface in here: faces (a terminal, a window, a browser) press keys and show
-moments and pictures. Films are made by the same player, with an agent at the controls.
+There is no user interface here: faces (a terminal, a window, a browser) press keys and show
+moments and pictures. Films are made by the same player, controlled by an agent.
 
-Both worlds hear the same actions, and the one that leads is the real one. The dream takes in the
-first row of each real game and goes on alone from there. To re-sync it is to put it where the
-model, which watches all along, believes that the real game is. To fork it (what if?) is to leave
-reality where it stands, and to come back to this very place later.
+Both worlds get the same actions; the real one leads. The dream observes the first row of each
+real game and goes on alone from there. Re-syncing sets the dream to the model's current belief of
+the real game, which is filtered throughout. Forking (what if?) pauses reality until `back`
+restores both worlds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -47,9 +47,9 @@ from worldmodel.experiments.show.play.moments import (
     NOTICEABLE,
     Difference,
     Moment,
-    Place,
+    Snapshot,
     config,
-    place_after,
+    snapshot_after,
     told_apart,
 )
 from worldmodel.experiments.show.play.panels import Panel, compose, difference_picture
@@ -60,11 +60,11 @@ from worldmodel.run_folder import RunError
 World = Literal["both", "real", "dream"]
 Side = Literal["real", "dream"]
 
-OF_IMAGES = 4  # draws over which the model's expectation is averaged where images are decoded
+OF_IMAGES = 4  # draws of the model's expectation if images are decoded
 
 
 class Playable(Protocol):
-    """What a run holds, for those who play or film it."""
+    """The parts of a run that playing and filming need."""
 
     @property
     def model(self) -> WorldModel: ...
@@ -88,50 +88,50 @@ class Playable(Protocol):
 
     @property
     def hides(self) -> bool:
-        """Whether the real game's picture would give away what the player is to find out."""
+        """True if the real game's picture reveals hidden state."""
 
     @property
     def action_names(self) -> tuple[str, ...]:
-        """Of discrete actions, in lower case; () where nobody says."""
+        """Names of discrete actions, in lower case; () if unknown."""
 
     @property
     def pace(self) -> float | None:
-        """Rows a second at which the real environment is to be shown; None where nobody says."""
+        """Rows a second at which the real environment is rendered; None if unspecified."""
 
     def shown_environment(self, seed: int) -> GymEnvironment:
-        """One real game that can be drawn, where that is possible."""
+        """One real game, with rendering if possible."""
 
     def dream(self, horizon: int | None = None) -> Dream: ...
 
     def view(self) -> View:
-        """Draws dreams."""
+        """The view that draws dreams."""
 
     def picture(self, environment: GymEnvironment, mode: str) -> Any:
-        """The real game as it is; None where it cannot be drawn in that mode."""
+        """The real game's own rendering; None if it has none in that mode."""
 
 
-class WorldStrand(NamedTuple):
-    """A world in progress: all that its next row depends on, and what is shown of it."""
+class WorldState(NamedTuple):
+    """A world in progress: the state that its next row depends on, and its latest snapshot."""
 
     game: Any  # a GenState, leaves [1, ...]
     pictured: Any  # the view's state
-    place: Place | None = None  # None before the first row
+    snapshot: Snapshot | None = None  # None before the first row
 
 
 class Fork(NamedTuple):
-    """Where to come back to."""
+    """The state that `back` restores."""
 
-    dream: WorldStrand
+    dream: WorldState
     moment: Moment
 
 
 class Player:
-    """One game or two, and somebody at the controls; keys in, moments and pictures out.
+    """One game or two under a person's or an agent's control; keys in, moments and pictures out.
 
     Owns its noise: the same seed and the same keys give the same games, and torch's global
-    generator is left alone. Looking does not disturb: what the model is asked about each row
-    draws from noise of its own, and so do pictures, however often a face asks for them. The real
-    game is the one that the environment gives for the seed.
+    generator is not used. Observation has no side effects: predictions of rows and pictures draw
+    from noise of their own, however often a face requests them. The real game is the one that the
+    environment gives for the seed.
     """
 
     def __init__(
@@ -143,8 +143,8 @@ class Player:
         keys: Mapping[str, int] | None = None,
         horizon: int | None = None,
     ):
-        """keys: of discrete actions, besides those known; horizon: steps of a dreamt game, by
-        default as many as the real one has at most."""
+        """keys: of discrete actions, besides the default ones; horizon: steps of a dreamt game, by
+        default the real one's time limit."""
         if seed < 0:
             raise RunError(f"--seed must be 0 or more, got {seed}")
         if world != "dream" and not parts.has_environment:
@@ -187,14 +187,14 @@ class Player:
         self.revealed = False
         self.message = ""
         self.film: Film | None = None
-        self.new_film: Callable[[], Film] | None = None  # where `v` records to; a face knows
+        self.new_film: Callable[[], Film] | None = None  # makes the film of `v`; set by a face
         self._begin()
         self.step()
 
-    # What a person does.
+    # Input.
 
     def press(self, key: str) -> bool:
-        """Takes in a key: of an action, or one of `COMMANDS`; whether it was one."""
+        """Handles a key of an action or of `COMMANDS`; False if it is neither."""
         self.message = ""
         if key in COMMANDS and key not in self.controls.places:
             self.message = COMMANDS[key].do(self)
@@ -205,17 +205,17 @@ class Player:
         return True
 
     def release(self, key: str | None = None) -> None:
-        """A key of an action is held no more; None: no key is."""
+        """Releases a key of an action; None: all keys."""
         self.controls.release(key)
 
     def point(self, x: float, y: float) -> None:
-        """The pointer is pressed at (x, y), each from -1 to 1, y upwards."""
+        """Handles the pointer pressed at (x, y), each from -1 to 1, y upwards."""
         if self.controls.point(x, y):
             self.act(True)
 
     def act(self, chosen: bool) -> None:
-        """An action key was pressed: the person is at the controls from now on. Where time stands
-        still, `chosen` takes a step."""
+        """Handles an action key: gives the controls to the person; takes a step if time stands
+        still and an action was `chosen`."""
         if self.pilot != "human":
             self.pilot = "human"
             self.message = "you are at the controls"
@@ -223,18 +223,18 @@ class Player:
             self.step()
 
     def tick(self) -> None:
-        """To be called `speed` times a second: takes a step while time runs."""
+        """Takes a step while time runs; to be called `speed` times a second."""
         if self.running:
             self.step()
 
     def reset(self) -> Moment:
-        """Begins a new game in every world; its first row."""
+        """Begins a new game in every world; returns its first row."""
         self._begin()
         return self.step()
 
     @torch.inference_mode()
     def step(self) -> Moment:
-        """One row of every world that moves, under the action of whoever is at the controls.
+        """Takes one row of every world that moves, under the current pilot's action.
 
         After an end it is the first row of a new game, whatever the action. A dream that has
         ended before the real game waits for it, or to be re-synced.
@@ -242,14 +242,14 @@ class Player:
         self.human.press(self.controls.action)
         leads = self.leader
         with self._noise():
-            action = self.policies[self.pilot](self.strands[leads].game.thought).sample()
-        before = dict(self.strands)
+            action = self.policies[self.pilot](self.states[leads].game.thought).sample()
+        before = dict(self.states)
         believed = self.belief
         row = self._advance(leads, action)
         with self._looking():
             predicted, surprised = expect(self.model, believed.model, action, row, self.particles)
         difference, watching = None, False
-        if leads == "real" and "dream" in self.strands:
+        if leads == "real" and "dream" in self.states:
             if row.first:
                 self._sync_now()
                 watching = True
@@ -262,9 +262,8 @@ class Player:
 
     @torch.inference_mode()
     def sync(self) -> Moment:
-        """Puts the dream where the model believes that the real game is; comes back first, if it
-        is away."""
-        if "real" not in self.strands or "dream" not in self.strands:
+        """Sets the dream to the model's belief of the real game; leaves forks first."""
+        if "real" not in self.states or "dream" not in self.states:
             raise ValueError("there is one world only, and nothing to be re-synced")
         now = self.moment
         if self.forks:
@@ -274,22 +273,23 @@ class Player:
         return self._happened(now.action, now.predicted, now.surprise, None, True)
 
     def fork(self) -> None:
-        """From now on the dream alone goes on, until `back`."""
-        if "dream" not in self.strands:
+        """Lets the dream go on alone until `back`."""
+        if "dream" not in self.states:
             raise ValueError("there is no dream to be forked")
-        self.forks.append(Fork(self.strands["dream"], self.moment))
+        self.forks.append(Fork(self.states["dream"], self.moment))
 
     def back(self) -> Moment:
-        """Where the latest fork was made."""
+        """Restores the latest fork."""
         if not self.forks:
             raise ValueError("nothing was forked")
         fork = self.forks.pop()
-        self.strands["dream"], self.moment = fork
+        self.states["dream"], self.moment = fork
         self._pictures.clear()
         return self.moment
 
     def set_temperature(self, temperature: float) -> None:
-        """Of the dream, from its next row on; refused where its distributions have none."""
+        """Sets the dream's temperature from its next row on; raises a ValueError if its
+        distributions have none."""
         with torch.inference_mode(), self._looking():
             action = torch.zeros(1, self.model.action_size)
             prediction, _ = self.model.predict(action, self.model.initial_state(1))
@@ -297,56 +297,56 @@ class Player:
         self.dreaming.temperature = temperature
 
     def close(self) -> None:
-        """Ends the real game, and a recording."""
+        """Ends the real game and a recording."""
         self.stop_recording()
         if self.environment is not None:
             self.environment.close()
 
-    # What there is to be shown.
+    # Display.
 
     @property
     def leader(self) -> Side:
-        """The world that the one at the controls is in."""
-        return "real" if "real" in self.strands and not self.forks else "dream"
+        """The world that is controlled."""
+        return "real" if "real" in self.states and not self.forks else "dream"
 
     @property
     def belief(self) -> DreamState:
-        """What the model believes of the world that leads."""
-        return cast(DreamState, self.strands[self.leader].game.world.belief)
+        """The model's belief of the leading world."""
+        return cast(DreamState, self.states[self.leader].game.world.belief)
 
     @property
     def truth_is_hidden(self) -> bool:
-        """Whether there is something to reveal."""
+        """True if the real game's picture is withheld until revealed."""
         return self.world != "dream" and self.parts.hides
 
     @property
     def truth_is_told(self) -> bool:
-        """Whether what was hidden is shown: when asked for, and when the real game has ended."""
+        """True if hidden state is shown: on request, and when the real game has ended."""
         if not self.truth_is_hidden:
             return False
-        return self.revealed or cast(Place, self.strands["real"].place).ended
+        return self.revealed or cast(Snapshot, self.states["real"].snapshot).ended
 
     def picture(self, side: Side) -> Frame:
-        """What a world shows, uint8 [H, W, 3]; drawn once, however often it is asked for."""
+        """The picture of a world, uint8 [H, W, 3]; drawn once a moment."""
         return cast(Frame, self._drawn(side, "rgb_array"))
 
     def text(self, side: Side) -> str | None:
-        """The same in text, for a terminal; None where pictures say more."""
+        """The picture of a world as text, for a terminal; None if there is no text view."""
         return cast("str | None", self._drawn(side, "ansi"))
 
     def believed(self, side: Side) -> str | None:
-        """The text of what the player can know of a world, whether or not the truth is told."""
+        """The text view of the belief of a world, also while the truth is shown."""
         return self._viewed("ansi").get(side)
 
     def difference(self) -> Frame | None:
-        """Where the two pictures differ; None where there are not two of the same size."""
-        if len(self.strands) < 2:
+        """The difference of the two pictures; None unless there are two of the same size."""
+        if len(self.states) < 2:
             return None
         return difference_picture(self.picture("real"), self.picture("dream"))
 
     def panels(self) -> list[Panel]:
-        """All that a frame of a film shows, side by side."""
-        panels = [Panel(side, self.lines(side), self.picture(side)) for side in self.strands]
+        """The panels of a frame of a film."""
+        panels = [Panel(side, self.lines(side), self.picture(side)) for side in self.states]
         if len(panels) < 2:
             return panels
         words = self.lines("difference")
@@ -356,31 +356,31 @@ class Player:
         return [real, dream._replace(lines=dream.lines + words)]
 
     def lines(self, title: Side | Literal["difference"]) -> list[str]:
-        """What is said of a world, or of how far the two are apart."""
+        """The words on a world, or on the difference of the two."""
         if title == "difference":
             return told_apart(self.moment, self._dream_waits)
-        return config(cast(Place, getattr(self.moment, title)))
+        return config(cast(Snapshot, getattr(self.moment, title)))
 
     def frame(self) -> Frame:
-        """The panels in one picture, with a headline: a frame of a film."""
+        """A frame of a film: the panels in one picture, with a headline."""
         return self.composed(self.panels())
 
     def composed(self, panels: Sequence[Panel]) -> Frame:
-        """The frame of panels that somebody has altered."""
-        lines = {1: 1, 2: 3, 3: 2}[len(panels)]  # two are told of the difference in the second
+        """A frame of the given panels."""
+        lines = {1: 1, 2: 3, 3: 2}[len(panels)]  # of two, the second has the difference's words
         return compose(self.headline, self.state_line, panels, lines)
 
     @property
     def headline(self) -> str:
-        """What led here, in words."""
+        """The step and its action, in words."""
         moment = self.moment
-        place = self.moment.dream if self.forks else moment.lead
-        step = cast(Place, place).step
+        snapshot = self.moment.dream if self.forks else moment.lead
+        step = cast(Snapshot, snapshot).step
         return f"step {step}    {moment.action or 'a new game begins'}"
 
     @property
     def state_line(self) -> str:
-        """How the game goes on, in words."""
+        """The player's state in words: forks, pilot, temperature, synchronisation."""
         words = []
         if self.forks:
             words.append(f"what if ({len(self.forks)})")
@@ -397,57 +397,57 @@ class Player:
     # Recordings.
 
     def record(self, film: Film) -> None:
-        """From now on every moment is a frame of a film, until `stop_recording`."""
+        """Writes every moment as a frame of a film until `stop_recording`."""
         self.stop_recording()
         self.film = film
         film.write(self.frame())
 
     def stop_recording(self) -> Path | None:
-        """Ends the film, if there is one; where it is."""
+        """Ends the film, if there is one; returns its path."""
         film, self.film = self.film, None
         if film is None:
             return None
         film.close()
         return film.path
 
-    # Inside.
+    # Internals.
 
     def _begin(self) -> None:
-        self.strands: dict[Side, WorldStrand] = {
-            side: WorldStrand(core.initial_state(1), self.view.initial_state(1))
+        self.states: dict[Side, WorldState] = {
+            side: WorldState(core.initial_state(1), self.view.initial_state(1))
             for side, core in self.cores.items()
         }
         self.forks: list[Fork] = []
-        self._pictures: dict[tuple[str, str], Any] = {}  # of this moment, those that were drawn
+        self._pictures: dict[tuple[str, str], Any] = {}  # pictures drawn of this moment
         self.revealed = False
 
     @property
     def _dream_waits(self) -> bool:
-        """For the real game to end, which the dream has outlived."""
-        place = self.strands["dream"].place
-        return place is not None and place.ended and self.leader == "real"
+        """True if the dream has ended before the real game."""
+        snapshot = self.states["dream"].snapshot
+        return snapshot is not None and snapshot.ended and self.leader == "real"
 
     def _advance(self, side: Side, action: Tensor) -> Row:
-        """One row of a world."""
-        strand = self.strands[side]
+        """Takes one row of a world."""
+        state = self.states[side]
         with self._noise():
-            (row, _), game = self.cores[side].step(strand.game._replace(action=action))
+            (row, _), game = self.cores[side].step(state.game._replace(action=action))
         with self._looking():
-            pictured = self.view.step(row, strand.pictured)
-        place = place_after(row, game.world.world.ended, strand.place)
-        self.strands[side] = WorldStrand(game, pictured, place)
+            pictured = self.view.step(row, state.pictured)
+        snapshot = snapshot_after(row, game.world.world.ended, state.snapshot)
+        self.states[side] = WorldState(game, pictured, snapshot)
         return row
 
     def _sync_now(self) -> None:
-        real = self.strands["real"]
+        real = self.states["real"]
         believed = real.game.world.belief
         world = WatchedState(believed, believed)
-        self.strands["dream"] = real._replace(game=real.game._replace(world=world))
+        self.states["dream"] = real._replace(game=real.game._replace(world=world))
 
-    def _difference(self, dream: WorldStrand, action: Tensor, row: Row) -> Difference:
-        """Between the two worlds after a row [1, ...] of the real one; dream: before it."""
-        real, dreamt = (cast(Place, self.strands[side].place) for side in ("real", "dream"))
-        states = self.belief, self.strands["dream"].game.world.world
+    def _difference(self, dream: WorldState, action: Tensor, row: Row) -> Difference:
+        """The difference of the two worlds after a real row [1, ...]; dream: its state before."""
+        real, dreamt = (cast(Snapshot, self.states[side].snapshot) for side in ("real", "dream"))
+        states = self.belief, self.states["dream"].game.world.world
         seen, dreamed = (state.model.history[:, -1] for state in states)
         distance = max(float((seen - dreamed).abs().max()), float(real.ended != dreamt.ended))
         if distance <= NOTICEABLE:
@@ -468,13 +468,13 @@ class Player:
         difference: Difference | None,
         watching: bool,
     ) -> Moment:
-        """Makes it the latest moment."""
+        """Makes and stores the latest moment."""
         self._pictures.clear()
-        places = {side: strand.place for side, strand in self.strands.items()}
+        snapshots = {side: state.snapshot for side, state in self.states.items()}
         self.moment = Moment(
             action,
-            places.get("real"),
-            places.get("dream"),
+            snapshots.get("real"),
+            snapshots.get("dream"),
             predicted,
             surprise,
             difference,
@@ -485,7 +485,7 @@ class Player:
         return self.moment
 
     def _filmed(self, film: Film) -> None:
-        """One more frame. A film that cannot be written ends, and the game goes on."""
+        """Writes a frame. If that fails, the film ends and the game goes on."""
         try:
             film.write(self.frame())
         except RunError as error:
@@ -509,15 +509,15 @@ class Player:
 
     @torch.inference_mode()
     def _viewed(self, mode: str) -> dict[Side, Any]:
-        """The worlds as the view draws them, those that have no better picture; once a moment."""
+        """The view's pictures of worlds without a picture of their own; drawn once a moment."""
         key = ("view", mode)
         if key not in self._pictures:
-            sides = list(self.strands)
+            sides = list(self.states)
             if "real" in sides and not self.parts.hides and self._truth(mode) is not None:
                 sides.remove("real")
             drawn = []
             if sides and mode in self.view.modes:
-                states = nested.concatenate([self.strands[side].pictured for side in sides])
+                states = nested.concatenate([self.states[side].pictured for side in sides])
                 with self._drawing():
                     drawn = self.view.draw(states, mode)
             self._pictures[key] = dict(zip(sides, drawn, strict=False))
@@ -530,8 +530,8 @@ FOREVER = 2**31  # steps
 def new_player(
     parts: Playable, config: PlayConfig, seed: int, new_film: Callable[[], Film] | None = None
 ) -> Player:
-    """A player, as it was asked for; seed: in place of the one that was told. new_film: where
-    recordings go."""
+    """A player by its configuration; seed: in place of the configuration's. new_film: makes the
+    films of recordings."""
     world = config.world or ("both" if parts.has_environment else "dream")
     player = Player(parts, world, seed, "human", config.places, config.horizon)
     player.speed = config.speed
@@ -541,7 +541,7 @@ def new_player(
 
 
 def warm(player: Player, temperature: float) -> None:
-    """Sets the dream's temperature, as it was asked for on the command line."""
+    """Sets the dream's temperature from the command line."""
     if temperature != 1:
         try:
             player.set_temperature(temperature)

@@ -15,9 +15,9 @@ it. Each web socket at `/play?token=...` is a game of its own. Text is JSON, pic
         {"type": "state", "number": 7, ...}     the pictures before it and this are one frame
         {"type": "full" | "idle" | "broken" | "strange", "text": "..."}   why the socket is closed
 
-Only what has changed is sent, and no more than two frames that the page has not got yet: who is
-slow misses frames, and is shown the newest next. Time runs by the server's clock. What is no
-such message is left alone; a page that sends more than `STRANGE` of them is shut out.
+Only changes are sent, and no more than two unacknowledged frames: a slow page misses frames and
+gets the newest next. Time runs by the server's clock. Other messages are ignored; a page that
+sends more than `STRANGE` of them is disconnected.
 """
 
 import asyncio
@@ -48,11 +48,11 @@ from worldmodel.experiments.show.play.game import Input, Reply
 from worldmodel.experiments.show.play.workers import Worker, Workers
 
 PAGE = Path(__file__).with_name("page.html")
-AHEAD = 2  # frames that the page may not have got yet
-INBOX = 64  # messages of a visitor that wait; a page that sends more has to wait itself
+AHEAD = 2  # frames that the page may not have acknowledged yet
+INBOX = 64  # messages of a visitor in the queue; a page that sends more has to wait
 LONGEST = 4_096  # bytes of a message from the page
-FAREWELL = 3  # seconds that open connections are given in the end
-STRANGE = 1_000  # messages that are none, until the visitor is shut out
+FAREWELL = 3  # seconds that open connections get at shutdown
+STRANGE = 1_000  # invalid messages, until the visitor is disconnected
 LOCAL = ("127.0.0.1", "localhost", "::1")
 ANY = ("0.0.0.0", "::", "")
 
@@ -62,7 +62,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class Over(Exception):  # noqa: N818
-    """A visitor's game ends, for a reason that is told on the page."""
+    """Ends a visitor's game, for a reason that the page shows."""
 
     def __init__(self, kind: str, text: str):
         super().__init__(text)
@@ -70,14 +70,14 @@ class Over(Exception):  # noqa: N818
 
 
 class Beat:
-    """When the next row is due: `speed` times a second, none of them made up for."""
+    """Clock of rows: one is due `speed` times a second; late rows are not caught up."""
 
     def __init__(self) -> None:
         self.next = math.inf  # seconds, by the server's clock
         self.speed = 0.0
 
     def follow(self, running: bool, speed: float, now: float) -> None:
-        """Time runs at this speed, or stands still."""
+        """Sets the speed, or stops time."""
         if not running:
             self.next = math.inf
         elif self.next == math.inf or speed != self.speed:
@@ -85,7 +85,7 @@ class Beat:
         self.speed = speed
 
     def due(self, now: float) -> bool:
-        """Whether it is time; if so, when the one after it is due is settled."""
+        """True if a row is due; then schedules the next."""
         if now < self.next:
             return False
         self.next = max(self.next + 1 / self.speed, now)
@@ -101,10 +101,10 @@ class Visit:
         self.inbox: deque[Input] = deque()
         self.woken, self.room = asyncio.Event(), asyncio.Event()
         self.sent = self.got = self.strange = 0
-        self.heard = now()  # a key, last
+        self.heard = now()  # time of the last key
 
     async def go(self, folder: Path) -> None:
-        """Until the visitor leaves, or it is over."""
+        """Runs the game until the visitor leaves or it is over."""
         hello = await self.ask("begin", folder)
         await self.websocket.send_text(hello)
         async with asyncio.TaskGroup() as tasks:
@@ -143,10 +143,10 @@ class Visit:
         self.woken.set()
 
     async def _play(self) -> None:
-        beat, behind = Beat(), True  # behind: there may be something that was not shown
+        beat, behind = Beat(), True  # behind: there may be changes that were not sent
         while True:
             if now() >= self.heard + self.idle:
-                raise Over("idle", "nobody has touched a key for a while")
+                raise Over("idle", "no key was pressed for a while")
             tick = beat.due(now())
             wanted = self.sent - self.got < AHEAD
             if not (self._acted or tick or (behind and wanted)):
@@ -163,12 +163,12 @@ class Visit:
 
     @property
     def _acted(self) -> bool:
-        """Whether there is more to take in than some keys that went up, which can wait."""
+        """True if the queue holds more than a few releases, which can wait."""
         many = len(self.inbox) > INBOX // 2
         return many or any(given.kind != "release" for given in self.inbox)
 
     def _taken(self) -> Iterator[Input]:
-        """The keys that went up, and what was done next."""
+        """Releases, up to and including the next other input."""
         while self.inbox:
             given = self.inbox.popleft()
             yield given
@@ -176,7 +176,7 @@ class Visit:
                 return
 
     async def _wait(self, until: float) -> None:
-        """For a message, or a moment of the clock."""
+        """Waits for a message or for a time of the clock."""
         self.woken.clear()
         over = self.heard + self.idle
         try:
@@ -192,18 +192,18 @@ class Visit:
             await self.websocket.send_bytes(message)
 
 
-class House:
-    """All visits."""
+class SessionManager:
+    """The visits in progress: admits visitors and assigns them to workers."""
 
     def __init__(self, workers: Workers, config: PlayConfig, folder: Path):
-        """folder: for recordings; theirs alone."""
+        """folder: for recordings only."""
         self.workers, self.config, self.folder = workers, config, folder
         self.visits: set[Visit] = set()
         self.tasks: set[asyncio.Task[Any]] = set()
         self.came = 0
 
     async def receive(self, websocket: WebSocket) -> None:
-        """A visitor has come: plays, or is told why not."""
+        """Serves a visitor: a game, or the reason for refusal."""
         await websocket.accept()
         if len(self.visits) >= self.config.visitors:
             text = f"{self.config.visitors} are playing, and there is room for no more"
@@ -242,7 +242,7 @@ class House:
         self.visits.discard(visit)
 
     async def _tell(self, websocket: WebSocket, over: Over) -> None:
-        with suppress(WebSocketDisconnect, RuntimeError):  # it has left
+        with suppress(WebSocketDisconnect, RuntimeError):  # the visitor has left
             await websocket.send_text(json.dumps({"type": over.kind, "text": over.text}))
             await websocket.close(1000)
 
@@ -252,7 +252,7 @@ class House:
         return next((path for path in found if path is not None), None)
 
     def close(self) -> None:
-        """Ends all games, and forgets all recordings."""
+        """Ends all games and removes all recordings."""
         self.workers.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -270,8 +270,8 @@ def now() -> float:
 
 
 def understood(text: Any) -> Input | int | None:
-    """A message from the page: what was done, or the number of a frame that it got; None where it
-    is neither.
+    """A message from the page: an input, or the number of a frame that it got; None if it is
+    neither.
 
     >>> understood('{"type": "press", "key": "left"}')
     Input(kind='press', key='left', x=0.0, y=0.0)
@@ -303,10 +303,10 @@ def _is_finite(value: Any) -> bool:
 
 
 class Guard:
-    """Lets in who knows the token and asks for us by a name that is ours, from a page of ours.
+    """Admits requests with the token, a Host header of this server and an Origin of its own page.
 
-    The name matters since the page of a stranger may have had its own name led to this address
-    (DNS rebinding); the token alone would do, and this is the second lock.
+    The Host matters since a foreign page may resolve its own name to this address (DNS rebinding);
+    the token alone would suffice, and this is a second check.
     """
 
     def __init__(self, app: Any, token: str, host: str):
@@ -340,8 +340,8 @@ def _netloc(origin: str) -> str:
 
 
 def is_ours(asked: str, host: str) -> bool:
-    """Whether a Host header names us, who listen at `host`. The port is left out: there may be a
-    tunnel.
+    """True if a Host header names this server, which listens at `host`. The port is ignored: there
+    may be a tunnel.
 
     >>> is_ours("localhost:8000", "127.0.0.1"), is_ours("evil.example:8000", "127.0.0.1")
     (True, False)
@@ -376,7 +376,7 @@ open the whole address that <code>worldmodel play</code> has printed, up to its 
 
 
 def page(text: str, status: int = 200) -> Response:
-    """A page that may ask its own server and nobody else."""
+    """A page that may connect to its own server only."""
     nonce = secrets.token_urlsafe(12)
     rules = (
         f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
@@ -396,15 +396,15 @@ def page(text: str, status: int = 200) -> Response:
     )
 
 
-def application(house: House, token: str, title: str) -> Any:
-    """What the server runs. title: of the run."""
+def application(sessions: SessionManager, token: str, title: str) -> Any:
+    """The ASGI application. title: of the run."""
     shown = PAGE.read_text(encoding="utf-8").replace("TITLE", title)
 
     async def index(request: Request) -> Response:
         return page(shown)
 
     async def recording(request: Request) -> Response:
-        path = house.film(request.path_params["name"])
+        path = sessions.film(request.path_params["name"])
         if path is None:
             return page("<!doctype html><title>Gone</title>This recording is no more.", 404)
         return FileResponse(path, media_type="video/mp4", filename=path.name)
@@ -412,18 +412,18 @@ def application(house: House, token: str, title: str) -> Any:
     @asynccontextmanager
     async def life(app: Starlette) -> AsyncIterator[None]:
         yield
-        await asyncio.to_thread(house.close)
+        await asyncio.to_thread(sessions.close)
 
     routes = [
         Route("/", index),
         Route("/recording/{name}", recording),
-        WebSocketRoute("/play", house.receive),
+        WebSocketRoute("/play", sessions.receive),
     ]
-    return Guard(Starlette(routes=routes, lifespan=life), token, house.config.host)
+    return Guard(Starlette(routes=routes, lifespan=life), token, sessions.config.host)
 
 
 class Server(uvicorn.Server):
-    """Says when it listens."""
+    """A uvicorn server that calls `listening` once it listens."""
 
     def __init__(self, app: Any, listening: Callable[[], None]):
         config = uvicorn.Config(

@@ -1,4 +1,4 @@
-"""The terminal's face of a game: text, or pictures in half blocks, and what the model thinks."""
+"""The terminal's face of a game: text, or pictures in half blocks, and predictions."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ from worldmodel.run_folder import RunError
 
 SYMBOLS = {"left": "←", "right": "→", "up": "↑", "down": "↓"}
 BAR = 28  # characters of a bar for probability 1
-BARS = 7  # values that have one, and the one that is seen
+BARS = 7  # values with a bar, besides the observed one
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 HEIGHTS = "▁▂▃▄▅▆▇█"
 PANE = 40  # columns of a world, at least: two of them on a terminal of 80
@@ -53,7 +53,7 @@ LABEL = 14  # columns
 
 
 def play(parts: Any, config: PlayConfig, videos: Path) -> None:
-    """Lets the person at the terminal play, until they quit."""
+    """Lets a person play at the terminal until they quit."""
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         raise RunError(
             "playing in a terminal needs one, but standard input, output or error is redirected; "
@@ -67,7 +67,7 @@ def play(parts: Any, config: PlayConfig, videos: Path) -> None:
 
 
 class PlayApp(App[None]):
-    """The worlds side by side, and below them what the model had expected."""
+    """The worlds side by side, and the model's predictions below."""
 
     ENABLE_COMMAND_PALETTE = False
     CSS = """
@@ -99,9 +99,9 @@ class PlayApp(App[None]):
         super().__init__()
         self.player = player
         self.surprises = Surprises()
-        self.turned = 0  # panes before the first one that is shown
+        self.turned = 0  # panes before the first visible one
         self.clock: Timer | None = None
-        self.beat = (False, 0.0)  # whether time runs, and how fast, as the clock knows
+        self.beat = (False, 0.0)  # (time runs, speed) of the clock
         self.head, self.worlds = Static(id="head"), Horizontal(id="worlds")
         self.panes = [Pane(), Pane(), Pane()]
         self.bars, self.thoughts = Static(id="bars"), Static(id="thoughts")
@@ -122,7 +122,7 @@ class PlayApp(App[None]):
         self._show()
 
     def on_key(self, event: events.Key) -> None:
-        """Keys of the player first: somebody may have given them to actions."""
+        """Handles keys of the player first: the user may have assigned them to actions."""
         event.stop()
         key = key_name(event.key, event.character)
         if self.help.display:
@@ -138,7 +138,7 @@ class PlayApp(App[None]):
             self.exit()
 
     def action_turn(self) -> None:
-        """The next world comes first."""
+        """Moves the next world to the front."""
         self.turned += 1
         self._show()
 
@@ -169,7 +169,7 @@ class PlayApp(App[None]):
         self.keys.update(foot(player, max(self.size.width - 2, 1), hidden))
 
     def _show_worlds(self, shown: "list[View]") -> bool:
-        """As many as there is room for; whether there are others."""
+        """Shows as many panes as fit; True if there are others."""
         widest = max(view.width for view in shown)
         room = max(1, self.size.width // max(PANE, widest + EDGES))
         turn = self.turned % len(shown)
@@ -187,17 +187,17 @@ class PlayApp(App[None]):
 
 
 class View(NamedTuple):
-    """What is shown of a world, or of how far the two are apart."""
+    """The contents of a world's pane, or of the difference of the two."""
 
     title: str
-    leads: bool  # whether the player is in it
+    leads: bool  # the leading world
     lines: list[str]
     text: str = ""
-    frame: Frame | None = None  # in place of a text
+    frame: Frame | None = None  # instead of a text
 
     @property
     def width(self) -> int:
-        """Columns that its text takes."""
+        """Width of its text, columns."""
         return max(map(len, self.text.splitlines()), default=0)
 
 
@@ -222,7 +222,7 @@ class Pane(Vertical):
 
 
 class Picture(Widget):
-    """A picture in half blocks, as large as there is room for."""
+    """A picture in half blocks, scaled to the available size."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -245,7 +245,7 @@ class Picture(Widget):
 
 
 def half_blocks(pair: Frame) -> Iterator[Segment]:
-    """One row of characters for two rows of pixels, or for a last one, [2 or 1, W, 3]."""
+    """One row of characters for two rows of pixels, or for the last one, [2 or 1, W, 3]."""
     colours = [tuple(map(hexadecimal, column)) for column in pair.swapaxes(0, 1)]
     for (upper, *lower), alike in groupby(colours):
         yield Segment(
@@ -262,8 +262,8 @@ def hexadecimal(colour: Sequence[int]) -> str:
 
 
 def views(player: Player) -> list[View]:
-    """Each world, in text where there is one, and how far the two are apart in pictures."""
-    texts = {side: text_of(player, side) for side in player.strands}
+    """A pane for each world, in text if there is one, and for the difference of pictures."""
+    texts = {side: text_of(player, side) for side in player.states}
     if any(text is None for text in texts.values()):
         return [
             View(panel.title, panel.title == player.leader, panel.lines, frame=panel.picture)
@@ -276,7 +276,7 @@ def views(player: Player) -> list[View]:
 
 
 def text_of(player: Player, side: Side) -> str | None:
-    """The truth, once it is told, stands above what the model believes."""
+    """The text of a world; a revealed truth above the model's belief."""
     text = player.text(side)
     if side == "dream" or not player.truth_is_told or text is None:
         return text
@@ -286,7 +286,7 @@ def text_of(player: Player, side: Side) -> str | None:
 
 
 def headline(player: Player) -> Table:
-    """What led here, and how the game goes on."""
+    """The headline: the latest step, and the player's state."""
     table = Table.grid(expand=True)
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
@@ -323,7 +323,7 @@ def colour(value: int) -> str:
 
 
 def config(player: Player, surprises: Surprises) -> Text:
-    """What the model thought, a line each, and its surprise over the last rows."""
+    """The model's predictions, one a line, and its surprise over the last rows."""
     lines = [*thoughts(player), ("over time", sparkline(surprises.shares))]
     text = Text("\n", no_wrap=True)
     return text.join(Text.assemble((f"{name:{LABEL}}", "dim"), words) for name, words in lines)
@@ -338,7 +338,7 @@ def sparkline(shares: Sequence[float]) -> str:
 
 
 def foot(player: Player, width: int, hidden: bool) -> Text:
-    """The keys that there is room for, and those that show the others."""
+    """The keys that fit, and the key that shows the others."""
     last = [("tab", "next view")] * hidden + [(HELP, "all keys"), (QUIT, "quit")]
     lines: list[list[tuple[str, str]]] = [[]]
     for pair in keys_of(player):
@@ -358,7 +358,7 @@ def columns(pairs: Sequence[tuple[str, str]]) -> int:
 
 
 def written(pairs: Sequence[tuple[str, str]]) -> Text:
-    """Keys, each with what it does."""
+    """Keys with their effects."""
     parts = [Text.assemble((symbols(keys), "bold"), " ", words) for keys, words in pairs]
     return Text("  ").join(parts)
 

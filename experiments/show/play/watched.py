@@ -1,4 +1,4 @@
-"""A world that a world model watches, row by row."""
+"""A world whose rows a world model filters."""
 
 from typing import Any, NamedTuple
 
@@ -8,21 +8,21 @@ from worldmodel import Agent, Dream, DreamState, Environment, ModelState, Row
 
 
 class WatchedState(NamedTuple):
-    """Where a world stands, and where the model believes that it stands."""
+    """The state of a world, and the model's belief of it."""
 
-    world: Any  # a state of the world that is watched
-    belief: DreamState  # leaves [B, ...]; what a dream of this very world would go on from
+    world: Any  # state of the wrapped world
+    belief: DreamState  # leaves [B, ...]; from which a dream of this world can continue
 
 
 class Watched(Environment):
-    """A world whose state tells what a model has come to believe of its rows.
+    """Wraps a world so that its state includes a model's belief given its rows.
 
-    An agent that reads the same model shares the belief, which it would come to by itself: it is
-    the filter's, also where the world is a dream.
+    An agent that reads the same model shares the belief instead of computing it again; it is the
+    filter's, also if the world is a dream.
     """
 
     def __init__(self, world: Environment, dream: Dream):
-        """dream: of the model that watches."""
+        """dream: of the filtering model."""
         self.world = world
         self.dream = dream
         self.observation_space = world.observation_space

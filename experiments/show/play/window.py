@@ -1,4 +1,4 @@
-"""The window's face of a game: pictures as large as there is room for, keys and a pointer."""
+"""The window's face of a game: pictures scaled to the window, keys and a pointer."""
 
 import os
 from pathlib import Path
@@ -12,12 +12,12 @@ from worldmodel.experiments.show.play.player import Player
 from worldmodel.run_folder import RunError
 
 SIZE = (1280, 720)  # pixels, at first: three pictures of the toy game fit as they are
-RATE = 60  # turns a second
-UNSEEN = ("offscreen", "dummy")  # drivers that SDL falls back to where there is no desktop
+RATE = 60  # iterations a second
+UNSEEN = ("offscreen", "dummy")  # drivers that SDL falls back to without a desktop
 
 
 def play(parts: Any, config: PlayConfig, videos: Path) -> None:
-    """Opens a window and lets a person play, until they close it."""
+    """Opens a window and lets a person play until they close it."""
     pygame = with_display()
     player = opened(parts, config, videos)
     try:
@@ -48,7 +48,7 @@ def with_display() -> ModuleType:
 
 
 class Window:
-    """A window, drawn anew whenever something has happened."""
+    """A window, redrawn after every event."""
 
     def __init__(self, player: Player, pygame: ModuleType):
         self.player, self.pygame = player, pygame
@@ -56,21 +56,21 @@ class Window:
         self.surface = pygame.display.set_mode(SIZE, pygame.RESIZABLE)
         pygame.display.set_caption("worldmodel")
         self.clock = pygame.time.Clock()
-        self.due = 0.0  # milliseconds, when the next row is
+        self.due = 0.0  # milliseconds, time of the next row
         self.pressed: dict[int, str] = {}  # keys that are held, by pygame's numbers
         self.places: list[Box] = []  # of the pictures
         self.help = False
-        self.stale = True  # whether it is to be drawn anew
+        self.stale = True  # to be redrawn
         self.quitting = False
 
     def run(self) -> None:
-        """Until somebody quits."""
+        """Runs until the person quits."""
         while not self.quitting:
             self.turn()
             self.clock.tick(RATE)
 
     def turn(self) -> None:
-        """Takes in what was done, lets time run, and shows it."""
+        """Handles events, advances time, and redraws."""
         for event in self.pygame.event.get():
             self.take(event)
         self._tick(self.pygame.time.get_ticks())
@@ -78,7 +78,7 @@ class Window:
             self._draw()
 
     def take(self, event: Any) -> None:
-        """Takes in an event."""
+        """Handles an event."""
         pygame = self.pygame
         takers = {
             pygame.QUIT: self._quit,
@@ -94,7 +94,7 @@ class Window:
         self.stale = self.stale or event.type != pygame.MOUSEMOTION
 
     def _tick(self, now: float) -> None:
-        """A row, if it is time for one; rows that are late are not made up for."""
+        """Takes a row if one is due; late rows are not caught up."""
         if self.player.running and now >= self.due:
             pause = 1000 / self.player.speed
             self.due = (self.due if self.due + pause > now else now) + pause
@@ -105,7 +105,7 @@ class Window:
         self.quitting = True
 
     def _down(self, event: Any) -> None:
-        """Keys of the player first: somebody may have given them to actions."""
+        """Handles keys of the player first: the user may have assigned them to actions."""
         pygame, speed = self.pygame, self.player.speed
         key = key_name(pygame.key.name(event.key), event.unicode)
         if self.help:
@@ -126,13 +126,14 @@ class Window:
             self.player.release(self.pressed.pop(event.key))
 
     def _point(self, event: Any) -> None:
-        """Pressed on a picture: (-1, -1) is its lower left corner, (1, 1) its upper right one."""
+        """Handles a press on a picture: (-1, -1) is its lower left corner, (1, 1) its upper
+        right."""
         for box in self.places:
             if event.button == 1 and box.holds(*event.pos):
                 self.player.point(*box.share(*event.pos))
 
     def _drag(self, event: Any) -> None:
-        """While time stands still, each row is pressed for."""
+        """Handles dragging while time runs; otherwise each row needs a press of its own."""
         if event.buttons[0] and self.player.running:
             for box in self.places:
                 if box.holds(*event.pos):

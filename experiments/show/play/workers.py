@@ -1,7 +1,7 @@
-"""Where games are played: in a thread of this process, or in a few processes of their own.
+"""Workers that run games: a thread of this process, or a few processes.
 
 Players swap torch's global generator in and out, so that within a process only one of them may
-move at a time: each worker does one job after another.
+move at a time: each worker runs one call after another.
 """
 
 import multiprocessing
@@ -23,13 +23,13 @@ from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.play.game import Game, Input, Reply
 from worldmodel.experiments.show.play.player import Playable, new_player
 
-ENOUGH = 8  # visitors that one process serves; more are dealt out to as many as there are cores
+ENOUGH = 8  # visitors that one process serves; more are distributed over one process a core
 MOST = 4  # processes
 
 Result = TypeVar("Result")
 
 
-class Table:
+class GameRegistry:
     """The games of one worker, by the numbers of their visitors."""
 
     def __init__(self, parts: Playable, config: PlayConfig):
@@ -37,7 +37,7 @@ class Table:
         self.games: dict[int, Game] = {}
 
     def begin(self, number: int, folder: Path) -> str:
-        """A new game; what it says of itself."""
+        """Begins a game; returns its `hello`."""
         game = Game(self.parts, self.config, self.config.seed + number, folder)
         self.games[number] = game
         return game.hello()
@@ -51,41 +51,41 @@ class Table:
 
 
 class Worker:
-    """Does jobs at a table, one after another."""
+    """Calls methods of a game registry, one after another."""
 
     def __init__(self, parts: Playable, config: PlayConfig, apart: bool):
-        """apart: in a process of its own."""
+        """apart: runs in a process of its own."""
         self.visitors: set[int] = set()
-        self.table = None if apart else Table(parts, config)
+        self.registry = None if apart else GameRegistry(parts, config)
         self._executor: Executor
         if apart:
             context = multiprocessing.get_context("spawn")
-            told_to = (parts, config)
-            self._executor = ProcessPoolExecutor(1, context, _init_worker, told_to)
+            arguments = (parts, config)
+            self._executor = ProcessPoolExecutor(1, context, _init_worker, arguments)
         else:
             self._executor = ThreadPoolExecutor(1)
         self.started = self._executor.submit(os.getpid)
 
     def submit(self, verb: str, number: int, *arguments: Any) -> Any:
-        """A future of what the table's `verb` gives."""
-        if self.table is not None:
-            return self._executor.submit(getattr(self.table, verb), number, *arguments)
+        """A future of the registry's method `verb`."""
+        if self.registry is not None:
+            return self._executor.submit(getattr(self.registry, verb), number, *arguments)
         return self._executor.submit(_call, verb, number, *arguments)
 
     def shut_down(self) -> None:
-        """Ends all of its games; does not wait for it."""
+        """Ends all games of the worker, without waiting."""
         with suppress(BrokenProcessPool):
             for number in list(self.visitors):
                 self.submit("end", number)
         self._executor.shutdown(wait=False)
 
     def close(self) -> None:
-        """Waits until all have ended."""
+        """Waits until all calls have ended."""
         self._executor.shutdown()
 
 
 class Workers:
-    """Deals games out to workers."""
+    """Distributes games over workers."""
 
     def __init__(self, parts: Playable, config: PlayConfig):
         count = min(os.cpu_count() or 1, MOST) if config.visitors > ENOUGH else 1
@@ -93,18 +93,18 @@ class Workers:
         self.all = [self.make() for _ in range(count)]
 
     def wait(self) -> None:
-        """Until all are there."""
+        """Waits until all workers have started."""
         for worker in self.all:
             worker.started.result()
 
     def choose(self, number: int) -> Worker:
-        """The one with the fewest games takes another."""
+        """Assigns a visitor to the worker with the fewest games."""
         chosen = min(self.all, key=lambda worker: len(worker.visitors))
         chosen.visitors.add(number)
         return chosen
 
     def replace(self, broken: Worker) -> None:
-        """A process has died, with all of its games; another one takes its place."""
+        """Replaces a worker whose process has died, with all its games."""
         if broken in self.all:
             self.all[self.all.index(broken)] = self.make()
 
@@ -117,16 +117,16 @@ class Workers:
 
 # In a process of its own.
 
-_table: Table | None = None
+_registry: GameRegistry | None = None
 
 
 def _init_worker(parts: Playable, config: PlayConfig) -> None:
-    global _table
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started it
+    global _registry
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     torch.set_num_threads(1)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    new_player(parts, config, config.seed).close()  # the first one takes longer than others
-    _table = Table(parts, config)
+    new_player(parts, config, config.seed).close()  # warm-up: the first one takes longer
+    _registry = GameRegistry(parts, config)
 
 
 def _leave_with_parent() -> None:
@@ -137,4 +137,4 @@ def _leave_with_parent() -> None:
 
 
 def _call(verb: str, number: int, *arguments: Any) -> Any:
-    return getattr(_table, verb)(number, *arguments)
+    return getattr(_registry, verb)(number, *arguments)

@@ -1,4 +1,4 @@
-"""Reports: one page that shows what a run learned, and how far it can be believed."""
+"""Reports: one page that shows a run's results and their reliability."""
 
 from worldmodel.experiments.show.report.kinds import RL, ReportSpec
 from worldmodel.experiments.show.report.writing import check_page, evaluated, write_report

@@ -1,6 +1,6 @@
 """Drawings as SVG inside of a page: they take the page's colours and its type.
 
-matplotlib draws them (the extra `plots`); without it there are none, and `MISSING` says so.
+matplotlib draws them (the extra `plots`); without it there are none, and the page shows `MISSING`.
 """
 
 import io
@@ -22,7 +22,7 @@ MISSING = "The drawings are left out: they need matplotlib, pip install 'worldmo
 SIZE = (3.7, 2.8)  # inches: three of them fill a page's width
 POINTS = 200  # of a line, at most
 
-# What is drawn in these colours has the page's own, light or dark.
+# These colours are replaced by the page's own, light or dark.
 INK, MUTED, RULE = "#010101", "#010102", "#010103"
 REAL, DREAM = "#010104", "#010105"
 NAMES = {INK: "ink", MUTED: "muted", RULE: "rule", REAL: "real", DREAM: "dream"}
@@ -55,14 +55,14 @@ Floats = NDArray[np.float64]
 
 
 def available() -> bool:
-    """Whether there are drawings."""
+    """True if matplotlib is installed."""
     return find_spec("matplotlib") is not None
 
 
 def _drawn(
     name: str, alt: str, draw: Callable[["Axes"], None], size: tuple[float, float] = SIZE
 ) -> Html:
-    """What `draw` draws. name: of its own in the page; alt: the picture in words."""
+    """The drawing of `draw`. name: unique in the page; alt: the picture in words."""
     if not available():
         return Html("")
     from matplotlib import rc_context
@@ -77,7 +77,7 @@ def _drawn(
 
 
 def _inline(svg: str, name: str, alt: str) -> Html:
-    """Of a file of matplotlib's what belongs into a page."""
+    """The part of matplotlib's SVG file that belongs into a page."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)  # a page has many drawings
     for colour, variable in NAMES.items():
@@ -89,7 +89,7 @@ def _inline(svg: str, name: str, alt: str) -> Html:
 
 
 class Line(NamedTuple):
-    """A curve with a name."""
+    """A named curve."""
 
     name: str
     x: Sequence[float]
@@ -142,8 +142,8 @@ def _count(axes: "Axes") -> None:
 
 
 def blocks(values: Sequence[float], number: int = POINTS) -> tuple[Floats, Floats, Floats, Floats]:
-    """Many values in few blocks of equal size: their last places (from 1 on), their means, least
-    and greatest values, [blocks] each.
+    """Many values in few blocks of equal size: their last indices (from 1 on), means, minima and
+    maxima, [blocks] each.
 
     >>> [part.tolist() for part in blocks([1, 3, 5, 9], 2)]
     [[2.0, 4.0], [2.0, 7.0], [1.0, 5.0], [3.0, 9.0]]
@@ -157,7 +157,7 @@ def blocks(values: Sequence[float], number: int = POINTS) -> tuple[Floats, Float
 def updates(
     name: str, alt: str, title: str, labels: tuple[str, str], values: Sequence[float], colour: str
 ) -> Html:
-    """What was measured at each update: means of blocks, and the range of each."""
+    """Draws measurements of each update: means of blocks, and the range of each."""
 
     def draw(axes: "Axes") -> None:
         ends, mean, low, high = blocks(values)
@@ -166,7 +166,7 @@ def updates(
         axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
         axes.margins(x=0.01)
         _count(axes)
-        if len(mean) > 20:  # what comes first may be far away
+        if len(mean) > 20:  # the first blocks may be far off
             inner = np.concatenate([low, high])[len(low) // 20 :]
             bottom, top = np.quantile(inner, (0.002, 0.998))
             axes.set_ylim(bottom - 0.05 * (top - bottom), top + 0.05 * (top - bottom) + 1e-9)

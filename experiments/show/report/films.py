@@ -1,4 +1,4 @@
-"""Films that lie inside of a page."""
+"""Films embedded in a page."""
 
 import io
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from worldmodel.experiments.show.films import Film, Frame
 from worldmodel.experiments.show.play.panels import compose
 from worldmodel.experiments.show.play.player import Playable, Player, World
 
-FRAMES, FPS = 36, 4.0  # small: they all lie in one file
+FRAMES, FPS = 36, 4.0  # small: all are embedded in one file
 DREAMS = 3
 
 
 class Shown(NamedTuple):
-    """A film and what is seen in it."""
+    """A film and its description."""
 
     words: str
     mp4: bytes
@@ -52,7 +52,7 @@ def film(parts: Playable, world: World, seed: int, words: str) -> Shown:
 
 
 def _frame(player: Player) -> Frame:
-    """Who plays is said beside the film: above one panel there is no room for it."""
+    """A frame; above a single, narrow panel without the agent, which is named beside the film."""
     if player.world == "both":
         return player.frame()
     return compose(player.headline, "", player.panels())

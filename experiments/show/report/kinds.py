@@ -1,4 +1,4 @@
-"""Reports of reinforcement learning: what they say of a run."""
+"""Reports of reinforcement learning: the texts and figures of a run."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
@@ -12,7 +12,7 @@ from worldmodel.run_folder import RunError, RunFolder
 
 
 class Mean(NamedTuple):
-    """What an agent reaches in a world."""
+    """Mean score of an agent in a world."""
 
     mean: float
     interval: tuple[float, float]  # 95 %
@@ -20,7 +20,7 @@ class Mean(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """What an agent reaches in reality and in its dreams, and what else may be compared."""
+    """Scores of an agent in reality and in its dreams, and other figures to compare."""
 
     unit: str
     more_is_better: bool
@@ -28,11 +28,11 @@ class Reached(NamedTuple):
     dreamt: Mean
     marks: dict[str, float]
     episodes: int
-    said: str = ""  # of the figures, besides
+    said: str = ""  # additional text on the figures
 
 
 class Curve(NamedTuple):
-    """How an agent became better."""
+    """Learning curve of an agent."""
 
     label: str  # of `values`
     steps: list[float]  # of the real environment
@@ -40,12 +40,12 @@ class Curve(NamedTuple):
 
 
 class ReportSpec(NamedTuple):
-    """What an experiment whose runs have reports says of them."""
+    """Report functions of an experiment."""
 
-    what: Callable[[Any], str]  # of a configuration: what the run is, in a sentence
+    what: Callable[[Any], str]  # of a configuration: a sentence on the run
     curve: Callable[[RunFolder], Curve | None]
-    reached: Callable[[Mapping[str, Any]], Reached]  # of what `evaluate` found
-    whose: Callable[[Any], str]  # of a configuration: what was held out, in words
+    reached: Callable[[Mapping[str, Any]], Reached]  # of the result of `evaluate`
+    whose: Callable[[Any], str]  # of a configuration: the held-out episodes in words
 
 
 def held_out(folder: RunFolder, run: Run) -> Sequences:

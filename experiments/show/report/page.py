@@ -1,4 +1,4 @@
-"""A page of HTML that needs nothing but itself: elements, numbers, tables, figures, films."""
+"""A self-contained page of HTML: elements, numbers, tables, figures, films."""
 
 import base64
 import html
@@ -13,7 +13,7 @@ class Html(str):
     __slots__ = ()
 
 
-# What a page may fetch: nothing.
+# The page may fetch nothing.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:"
 MINUS = "\N{MINUS SIGN}"
 VOID = {"meta", "br", "img"}
@@ -46,7 +46,7 @@ def joined(parts: Iterable[Any]) -> Html:
 
 
 def number(value: float | None, digits: int = 4) -> Html:
-    """A number to be read, with the whole of it for machines; a dash where there is none.
+    """A rounded number, with all its digits as machine-readable value; a dash for None.
 
     >>> number(0.0123456), number(12345)
     ('<data value="0.0123456">0.01235</data>', '<data value="12345">12,345</data>')
@@ -57,7 +57,7 @@ def number(value: float | None, digits: int = 4) -> Html:
 
 
 def in_words(value: float, digits: int = 4) -> str:
-    """A number to be read.
+    """A rounded number in text.
 
     >>> in_words(123456.0), in_words(0.0123456), in_words(-2) == MINUS + "2"
     ('123,456', '0.01235', True)
@@ -80,7 +80,7 @@ def paragraph(*content: Any, **attributes: Any) -> Html:
 
 
 def section(title: str, *content: Any) -> Html:
-    """A part of the page, which `contents` finds."""
+    """A section of the page, which `contents` lists."""
     name = anchor(title)
     heading = element("h2", title, id=f"{name}-heading")
     return element("section", heading, *content, id=name, aria_labelledby=f"{name}-heading")
@@ -113,26 +113,26 @@ def table(caption: Any, head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> H
 
 
 def facts(pairs: Iterable[tuple[Any, Any]]) -> Html:
-    """Names with what they stand for."""
+    """A list of names and values."""
     rows = (element("div", element("dt", name), element("dd", what)) for name, what in pairs)
     return element("dl", *rows)
 
 
 def figure(picture: Html, caption: Any, class_: str | None = None) -> Html:
-    """A picture with words below it; nothing, where there is no picture."""
+    """A picture with a caption; empty if there is no picture."""
     if not picture:
         return Html("")
     return element("figure", picture, element("figcaption", caption), class_=class_)
 
 
 def side_by_side(figures: Iterable[Html]) -> Html:
-    """Some, as many beside each other as there is room for."""
+    """Elements side by side, as many in a line as fit."""
     there = [one for one in figures if one]
     return element("div", *there, class_="beside") if there else Html("")
 
 
 def video(film: bytes, poster: bytes, size: tuple[int, int], words: str) -> Html:
-    """An .mp4 with a .png that stands for it. size: width and height, pixels."""
+    """An .mp4 with a .png as its poster. size: width and height, pixels."""
     return element(
         "video",
         words,
@@ -168,5 +168,5 @@ def page(title: str, *body: Any) -> str:
 
 
 def style() -> str:
-    """How pages look."""
+    """The style sheet."""
     return (files("worldmodel.experiments.show.report") / "page.css").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The parts of a report, each from what was found."""
+"""The sections of a report, each from results."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ CALIBRATION, DREAMS, CONFIGURATION = "Calibration", "Dreams", "Configuration"
 TITLES = (LEARNING, RETURNS, OPEN_LOOP, CALIBRATION, DREAMS, CONFIGURATION)
 
 UNBROKEN = 60  # letters of an option in the command
-CHANCE = 2.0  # an error is told from chance from so many times the error by chance on
+CHANCE = 2.0  # errors above this multiple of the error by chance are significant
 
 
 # Learning.
@@ -41,7 +41,7 @@ CHANCE = 2.0  # an error is told from chance from so many times the error by cha
 def learning(
     curve: Curve | None, metrics: Sequence[Mapping[str, Any]], densities: Collection[str]
 ) -> Html:
-    """How model and agent became better. densities: keys whose losses are of densities."""
+    """Learning curves of model and agent. densities: keys whose losses are of densities."""
     pictures = [_curve(curve)] if curve else []
     losses = _of_stage(metrics, "learn", "loss")
     values = _of_stage(metrics, "improve", "value")
@@ -103,7 +103,7 @@ def _values(values: Sequence[float]) -> Html:
 
 
 def returns(reached: Reached) -> Html:
-    """What the agent reaches in reality and in its dreams."""
+    """Returns of the agent in reality and in its dreams."""
     worlds = {"real": reached.real, "dreamt": reached.dreamt}
     rows = [_row_of_mean(name, mean) for name, mean in worlds.items()]
     rows += [(name, number(value), "", "") for name, value in reached.marks.items()]
@@ -135,12 +135,12 @@ def _row_of_mean(name: str, mean: Mean | None) -> tuple[Any, ...]:
 
 
 def gap_in_words(reached: Reached) -> str:
-    """What the distance between reality and dream says."""
+    """Conclusion from the difference of the returns in reality and in the dream."""
     real, dreamt = reached.real, reached.dreamt
     if real is None:
         return (
             f"In its dreams the agent reaches a mean {reached.unit} of {in_words(dreamt.mean)}. "
-            "There is no real environment, so nobody can tell how much of it is real."
+            "There is no real environment, so it is unknown how much of it is real."
         )
     gap = dreamt.mean - real.mean
     half = (_half(real) ** 2 + _half(dreamt) ** 2) ** 0.5
@@ -164,7 +164,7 @@ def _half(mean: Mean) -> float:
 
 
 def foresight(found: Mapping[str, Any]) -> Html:
-    """How far the model is off when it goes on alone."""
+    """Open-loop errors of the model."""
     steps, by_key = found["steps"], found["by_key"]
     words = [f"{step} step{'s' * (step > 1)}" for step in steps]
     return section(
@@ -187,7 +187,7 @@ def foresight(found: Mapping[str, Any]) -> Html:
 
 
 def _foresight_in_words(found: Mapping[str, Any]) -> Iterator[str]:
-    """Of each key, as far as any episode went."""
+    """Figures of the errors of each key, up to the longest episode."""
     for key, errors in found["by_key"].items():
         triples = zip(found["steps"], errors["error"], errors["error_as_before"], strict=True)
         known = [triple for triple in triples if triple[1] is not None]
@@ -214,7 +214,7 @@ def _of_key(place: int, key: str, steps: Sequence[int], errors: Mapping[str, Any
             x, y = zip(*there, strict=True)
             curves.append(Line(name, x, y, colour, style))
     if not any(value for curve in curves for value in curve.y):
-        return Html("")  # nothing was ever off
+        return Html("")  # all errors are zero
     picture = charts.lines(
         f"open-loop-{place}",
         f"Error of {key} over the steps that the model goes on alone, as in the table below",
@@ -238,7 +238,7 @@ def _rows_of_errors(found: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
 
 
 def calibration(found: Calibration, whose: str) -> Html:
-    """How far the model can be taken at its word."""
+    """Calibration of the model."""
     return section(
         CALIBRATION,
         paragraph(
@@ -397,13 +397,13 @@ def dreams(shown: Sequence[Shown], has_environment: bool) -> Html:
 
 
 def configuration(config: Any) -> Html:
-    """All that the run was told, and the command that tells it."""
+    """All settings of the run, and its command."""
     options = list(settings(config))
     differing = sum(setting.differs for setting in options)
     groups: dict[str, list[Setting]] = {}
     for setting in sorted(
         options, key=lambda setting: "." not in setting.path
-    ):  # the run's own last
+    ):  # settings of no group last
         groups.setdefault(setting.path.rpartition(".")[0] or "run", []).append(setting)
     return section(
         CONFIGURATION,
@@ -430,7 +430,7 @@ def configuration(config: Any) -> Html:
 
 
 def _command(text: str) -> Html:
-    """With line breaks between options, not inside of them."""
+    """The command with line breaks between options only."""
     options = re.split(r" (?=--)", text)
     parts = (element("span", o, class_="option") if len(o) < UNBROKEN else o for o in options)
     return Html(" ".join(map(escaped, parts)))

@@ -1,4 +1,4 @@
-"""Gathers what a report shows, and writes it."""
+"""Gathers the contents of a report and writes it."""
 
 import json
 from collections.abc import Mapping
@@ -32,11 +32,11 @@ from worldmodel.experiments.show.report.page import (
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder, write_text
 
-EPISODES = 200  # that the model's probabilities are judged on, at most
+EPISODES = 200  # at most, for the calibration
 
 
 def check_page(path: Path) -> None:
-    """Says at once what writing would say in the end."""
+    """Raises the errors of writing before the work."""
     if path.is_dir():
         raise RunError(
             f"--out is the page to be written, such as report.html, but {path} is a folder"
@@ -46,8 +46,8 @@ def check_page(path: Path) -> None:
 
 
 def evaluated(folder: RunFolder, checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """What `evaluate` found of a checkpoint; None if it has not been asked since, or if the
-    episodes are gone that it held out."""
+    """The result of `evaluate` for this very checkpoint; None if there is none, or if its held-out
+    episodes are gone."""
     try:
         found = json.loads((folder.path / "evaluation.json").read_text())
         of = found["real_steps_used"], found["wall_seconds"]
@@ -67,8 +67,8 @@ def write_report(
     out: Path,
     reporter: Reporter,
 ) -> None:
-    """Writes the report of a run to `out`, whole or not at all. parts: what the run holds; result:
-    what `evaluate` found of its checkpoint."""
+    """Writes the report of a run to `out`, complete or not at all. parts: of the run; result: of
+    `evaluate` for its checkpoint."""
     config = config_of(folder)
     torch.set_num_threads(config.threads)
     reporter.say("dreaming on without looking")
@@ -95,7 +95,7 @@ def write_report(
 
 
 def header(title: str, what: str, folder: RunFolder, checkpoint: Checkpoint) -> Html:
-    """What the page is of."""
+    """The page's header: facts of the run."""
     values = checkpoint.values
     return element(
         "header",
