@@ -28,8 +28,8 @@ class EnvironmentConfig:
     action_repeat: int = 1
     """Steps that each action is repeated for; rewards are summed."""
     time_limit: int | None = None
-    """Steps of the environment itself (repeated actions count) after which an episode is truncated;
-    by default as it is registered."""
+    """Steps of the environment itself (repeated actions count) after which an episode is
+    truncated; by default as it is registered."""
     hide: tuple[int, ...] = ()
     """Indices of numbers that are left out of a vector of observations."""
     hidden_velocities: bool = False
