@@ -1,8 +1,8 @@
 """Images on disk, more than memory holds: opened lazily, drawn at random, file by file.
 
 Only images that are drawn are read. Arrays are not mapped into memory, since mapped pages would
-count as resident: each image is read from its place. Compressed arrays are unpacked first, piece by
-piece, into a temporary file.
+count as resident: each image is read from its place. Compressed arrays are unpacked first, piece
+by piece, into a temporary file.
 """
 
 import os
@@ -138,7 +138,7 @@ class Header(NamedTuple):
 
 
 def read_header(name: str, file: Any) -> Header:
-    """Reads the header of a .npy of images, up to its numbers. Raises RunError if it is another."""
+    """Reads the header of a .npy of images, up to its numbers. Raises RunError for others."""
     try:
         version = npy.read_magic(file)
         read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]

@@ -95,8 +95,8 @@ class StrokesDataConfig(FilesConfig):
     exact: bool = False
     """Offsets are whole numbers, and each has a probability, not a density."""
     growth: float = 0.0
-    """Width of a class of offsets, relative to its distance from 0 (with --exact); the offsets of a
-    class share its probability evenly."""
+    """Width of a class of offsets, relative to its distance from 0 (with --exact); the offsets of
+    a class share its probability evenly."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

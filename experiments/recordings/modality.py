@@ -54,7 +54,7 @@ class FileModality(Modality):
 
     @abstractmethod
     def write(self, samples: list[Any], stem: Path, report: Report) -> list[Path]:
-        """Writes samples, leaves [T, ...] each, to files that people can open; returns the files."""
+        """Writes samples, leaves [T, ...] each, in common formats; returns the files."""
 
     def write_beside(
         self, samples: list[Any], real: list[Any], stem: Path, report: Report

@@ -87,7 +87,7 @@ class Strokes(FileModality):
         return _dequantised(drawing.observation, noise)
 
     def prompt(self, given: str, length: int, report: Report) -> Any:
-        """The first steps of a drawing; its end becomes the end of a stroke, so that it goes on."""
+        """The first steps of a drawing; its end becomes the end of a stroke, to be continued."""
         drawing = next(_drawings([given], read_strokes, "stop", report))
         offset, pen = (drawing.observation[key][:length] for key in ("offset", "pen"))
         begun = {"offset": offset, "pen": np.minimum(pen, STROKE_END)}
