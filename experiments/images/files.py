@@ -230,6 +230,6 @@ def _choose(path: Path, archive: zipfile.ZipFile, array: str) -> str:
 
 
 def images_of(config: ImagesConfig) -> list[Prepared]:
-    """The images that the options name, resized and converted to grey as they ask."""
+    """The images that the options name, resized and converted to grey accordingly."""
     found = open_images(Path(config.images), config.array)
     return [Prepared(images, config.size, config.grayscale) for images in found]

@@ -14,9 +14,10 @@ ones.
 A probability is calibrated if, of all events that were given it, that share happened: a
 reliability diagram (DeGroot and Fienberg 1983) draws the two beside each other, by bins, and the
 expected calibration error is the mean distance between them (Naeini et al. 2015). Densities are
-judged by the rank of the observed value among K draws, ties broken at random, (rank + u) / (K + 1):
-this probability integral transform is uniform if the density is right (Dawid 1984), whatever K is.
-Even the true model has an error in a finite sample; its expectation stands beside each error.
+judged by the rank of the observed value among K draws, ties broken at random,
+(rank + u) / (K + 1): this probability integral transform is uniform if the density is right (Dawid
+1984), whatever K is. Even the true model has an error in a finite sample; its expectation stands
+beside each error.
 """
 
 from collections.abc import Callable

@@ -70,7 +70,7 @@ class _Table:
     def probabilities(
         self, contexts: np.ndarray, codes: np.ndarray, lower: np.ndarray
     ) -> np.ndarray:
-        """Probabilities of the classes after their contexts, float64 [T]. lower: by the order below."""
+        """Probabilities of the classes in their contexts, float64 [T]. lower: of order n - 1."""
         times, kinds = (_found(self.contexts, x, contexts) for x in (self.times, self.kinds))
         counts = _found(self.pairs, self.counts, contexts * self.classes + codes)
         weighed = (counts + kinds * lower) / np.maximum(times + kinds, 1)

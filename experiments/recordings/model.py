@@ -77,8 +77,8 @@ class RecordingsModel(SequenceModel):
         return self
 
     def log_prob(self, data: Any = None, bound: str = "iwae", num_particles: int = 16) -> Any:
-        asked = for_scoring(self.stores) if data is None else data
-        return super().log_prob(asked, bound, num_particles)
+        recordings = for_scoring(self.stores) if data is None else data
+        return super().log_prob(recordings, bound, num_particles)
 
     def _source(self, data: Any) -> Any:
         return data if isinstance(data, EpisodeStore) else super()._source(data)

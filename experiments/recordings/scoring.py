@@ -101,11 +101,11 @@ def counted(
     modality: FileModality, train: EpisodeSource, store: EpisodeSource
 ) -> dict[str, float]:
     """The losses of n-gram models on the same recordings, nats per frame, by order."""
-    learned, asked = (list(_codes(source)) for source in (train, store))
+    learned, others = (list(_codes(source)) for source in (train, store))
     classes = cast(spaces.Discrete, modality.observation_space).n.item()
     order = min(modality.orders, most_in_a_row(classes))
     ngrams = Ngrams(classes, order, learned)
-    nats = ngram_nats(ngrams, asked, [modality.correction(codes) for codes in asked])
+    nats = ngram_nats(ngrams, others, [modality.correction(codes) for codes in others])
     return {f"{n}-gram": value for n, value in enumerate(nats, 1)}
 
 
