@@ -97,8 +97,7 @@ class VAELearningConfig:
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """Train a convolutional variational autoencoder on images; draw its reconstructions and
-    samples."""
+    """Train a convolutional variational autoencoder on images; draw its reconstructions."""
 
     data: ImagesConfig
     model: VAEModelConfig = field(default_factory=VAEModelConfig)
