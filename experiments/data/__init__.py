@@ -1,1 +1,1 @@
-"""Data sets: episodes and spaces as files, and the files of others."""
+"""Data sets: files of episodes and spaces, and readers of published formats."""

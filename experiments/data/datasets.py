@@ -1,9 +1,9 @@
-"""Recorded episodes: what there is to learn from where there is no environment.
+"""Recorded episodes: data to learn from without an environment.
 
 `open_data` reads, and `export` writes, a folder that is one of
 
     episode files       *.npz, as `Episodes.save` writes them, and spaces.json
-    a store             what `DiskStore` writes, and spaces.json
+    a store             a folder of a `DiskStore`, and spaces.json
     a Minari data set   data/metadata.json and its like (https://minari.farama.org)
 
 `open_data` reads the episodes of a run, too, given the run's folder.
@@ -33,7 +33,7 @@ from worldmodel.space_json import read_spaces, write_spaces
 
 
 class Data(NamedTuple):
-    """Episodes, and what they are of."""
+    """Episodes and their spaces."""
 
     episodes: EpisodeStore
     observation_space: spaces.Space
@@ -71,7 +71,7 @@ def export(
     path: Path,
     format: Literal["minari", "npz"],
 ) -> int:
-    """Writes episodes to a new folder, some at a time; how many.
+    """Writes episodes to a new folder, some at a time; returns how many.
 
     minari: a data set whose id is the folder's name (with -v0 at its end, if it has no version);
     episodes of no step are left out, since Minari has none.
@@ -104,9 +104,9 @@ def _open_minari(path: Path) -> Data:
 def _from_minari(
     episode: Any, observation_space: spaces.Space, action_space: spaces.Space
 ) -> Episodes:
-    """One episode, of the types that rows of a real environment have.
+    """One episode, of the types of a real environment's rows.
 
-    The action that a first row does not have is the second row's.
+    The placeholder of the first row's action is the second row's.
     """
     actions, codec = _of_space(episode.actions, action_space), action_codec(action_space)
     decoded = codec.decode(codec.encode(torch.from_numpy(actions[:1]))).numpy()

@@ -12,21 +12,21 @@ class ImagesConfig:
     """Images on disk, of which there may be more than memory holds."""
 
     images: str
-    """A folder of .npy, .npz, .png, .jpg (or of folders of them), or one such file."""
+    """Folder of .npy, .npz, .png, .jpg (or of folders of them), or one such file."""
     array: str = ""
-    """The name of the array in .npz files that hold several arrays of images."""
+    """Name of the array in .npz files that hold several arrays of images."""
     size: int = 0
     """Resize to so many pixels a side, 16 to 256; 0: leave them as they are, padded to the next
     power of two inside of the networks."""
     grayscale: bool = False
     """Make images of three channels grey."""
     binarise: Literal["dynamic", "threshold"] = "dynamic"
-    """How a pixel becomes 0 or 1 (bernoulli only): 1 with a probability that is its brightness,
-    drawn anew each time, or if it is brighter than 127 of 255."""
+    """Binarisation of pixels (bernoulli only). dynamic: 1 with a probability that is the
+    brightness, drawn anew each time; threshold: 1 if brighter than 127 of 255."""
     super_batch: int = 4_096
     """Images that are drawn across all files at once, and then gone through in batches."""
     weights: dict[str, float] = field(default_factory=dict)
-    """How likely the images of a file are, by its name, relative to others (1)."""
+    """Sampling weights of the images of a file, by its name, relative to others (1)."""
 
     def __post_init__(self) -> None:
         positive(self, "super_batch")
@@ -41,17 +41,18 @@ class VAEModelConfig:
     """The convolutional variational autoencoder."""
 
     vae_latent: int = 50
-    """Numbers of a code."""
+    """Size of a code."""
     vae_hidden: int = 256
     """Units between convolutions and code, both ways."""
     vae_width: int = 16
     """Channels at the highest resolution; they double with each halving, up to four times."""
     vae_likelihood: Literal["mse", "bernoulli", "discretised-logistic"] = "discretised-logistic"
-    """Of pixels: a Gaussian of fixed scale, truth values, or a mass over the 256 levels."""
+    """Likelihood of pixels: a Gaussian of fixed scale, Bernoulli, or a probability of each of 256
+    levels."""
     vae_std: float = 0.1
-    """Of mse, as a share of the full brightness."""
+    """Scale of mse, as a share of the full brightness."""
     first_activation: bool = True
-    """Put a nonlinearity behind the first layer, too."""
+    """Apply the nonlinearity after the first layer, too."""
 
     def __post_init__(self) -> None:
         positive(self, "vae_latent", "vae_hidden", "vae_width", "vae_std")
@@ -59,7 +60,7 @@ class VAEModelConfig:
 
 @dataclass(frozen=True)
 class VAELearningConfig:
-    """How a variational autoencoder learns."""
+    """Learning of the variational autoencoder."""
 
     updates: int = 20_000
     """Updates of the model."""
@@ -68,24 +69,24 @@ class VAELearningConfig:
     batch_size: int = 128
     """Images of an update."""
     learning_rate: float = 0.003
-    """Adam's, at first; it falls along a cosine to a fiftieth."""
+    """Adam's learning rate, at first; it falls along a cosine to a fiftieth."""
     objective: ObjectiveName = "elbo"
-    """By its name in `worldmodel.OBJECTIVES`: the mean of the particles' bounds (elbo), or their
-    importance-weighted one (iwae)."""
+    """Objective, by its name in `worldmodel.OBJECTIVES`: the mean of the particles' bounds (elbo),
+    or their importance-weighted one (iwae)."""
     num_particles: int = 1
-    """Draws of each image's code."""
+    """Draws of each image's code, K."""
     kl_weight: float = 1.0
     """Weight of the KL divergence (elbo only, as all that follow; no metric contains it)."""
     kl_warmup: int = 0
-    """Updates within which that weight rises from 0, in a line."""
+    """Updates over which that weight rises linearly from 0."""
     kl_cycle: int = 0
-    """Updates within which it rises, and for as many is flat, over and over; 0: it rises once."""
+    """Updates over which it rises, then is constant for as many, repeatedly; 0: it rises once."""
     kl_delay: int = 0
     """Updates before the first cycle, with a weight of 0."""
     ema_decay: float = 0.998
     """Decay of an average of the weights, which learning ends with; 0: none."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of large products while learning; weights are float32 anyway."""
+    """Precision of large products in training; weights are float32 anyway."""
 
     def __post_init__(self) -> None:
         positive(self, "updates", "batch_size", "learning_rate", "num_particles")
@@ -96,13 +97,13 @@ class VAELearningConfig:
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """Train a convolutional variational autoencoder on images; show what it makes of them."""
+    """Train a convolutional variational autoencoder on images; draw its reconstructions."""
 
     data: ImagesConfig
     model: VAEModelConfig = field(default_factory=VAEModelConfig)
     learning: VAELearningConfig = field(default_factory=VAELearningConfig)
     seed: int = 0
-    """Of everything that is random."""
+    """Seed of everything that is random."""
     threads: int = 2
     """Threads of the processor; the same number gives the same bits."""
     checkpoint_seconds: float = 30.0

@@ -1,4 +1,4 @@
-"""Images as an experiment: the functions that the registry promises of it."""
+"""Images as an experiment: the functions that the registry expects of it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,12 +23,12 @@ def training(folder: RunFolder, reporter: Reporter) -> Training:
 
 
 def absolute(config: VAEConfig) -> VAEConfig:
-    """The same with an absolute path of its images."""
+    """The options with an absolute path of the images."""
     images = str(Path(config.data.images).resolve())
     return replace(config, data=replace(config.data, images=images))
 
 
 def quick(config: VAEConfig) -> VAEConfig:
-    """The same made so small that it ends within seconds and learns next to nothing."""
+    """The options of a run so small that it ends within seconds and learns next to nothing."""
     model = replace(config.model, vae_latent=4, vae_hidden=8, vae_width=2)
     return replace(config, model=model, learning=replace(config.learning, updates=6, batch_size=8))

@@ -1,8 +1,8 @@
 """Images on disk, more than memory holds: opened lazily, drawn at random, file by file.
 
-Nothing is read but what is drawn. Arrays are not mapped into memory, whose pages would count as
-resident: rows are read where they lie. What is compressed is unpacked first, piece by piece, into
-a temporary file.
+Only images that are drawn are read. Arrays are not mapped into memory, since mapped pages would
+count as resident: each image is read from its place. Compressed arrays are unpacked first, piece
+by piece, into a temporary file.
 """
 
 import os
@@ -30,11 +30,11 @@ LOCAL_HEADER = 30  # bytes of a zip member's header before its name
 class ArrayImages(Images):
     """An array [N, H, W] or [N, H, W, C], uint8 or bool, that lies in a file as it is.
 
-    Bernoulli values become 0 and 255.
+    Values of bool become 0 and 255.
     """
 
     def __init__(self, name: str, file: Any, offset: int):
-        """file: open for reading bytes; offset: where in it the .npy begins."""
+        """file: open for reading bytes; offset: of the .npy in it, bytes."""
         self.name = name
         self._file = file
         file.seek(offset)
@@ -48,7 +48,7 @@ class ArrayImages(Images):
         return self._length
 
     def read_into(self, found: np.ndarray, rows: np.ndarray, indices: np.ndarray) -> None:
-        order = np.argsort(indices)  # as they lie on the disk
+        order = np.argsort(indices)  # in the order on disk
         size = int(np.prod(self.shape))
         descriptor, numbers = self._file.fileno(), memoryview(cast(Any, found.reshape(-1)))
         for row, index in zip(rows[order].tolist(), indices[order].tolist(), strict=True):
@@ -60,7 +60,7 @@ class ArrayImages(Images):
 
 
 class Pictures(Images):
-    """Files of one picture each, that are opened when they are drawn."""
+    """Files of one picture each, opened when they are drawn."""
 
     def __init__(self, folder: Path, files: Sequence[Path]):
         self.name = str(folder)
@@ -90,7 +90,8 @@ class Pictures(Images):
 
 
 class Prepared(Images):
-    """Images resized to size x size pixels (0: not at all) or made grey, as they are read."""
+    """Images resized to size x size pixels (0: not at all) or converted to grey, as they are
+    read."""
 
     def __init__(self, images: Images, size: int = 0, grayscale: bool = False):
         self.images = images
@@ -121,7 +122,7 @@ class Prepared(Images):
 
 
 class Header(NamedTuple):
-    """What a .npy says of itself."""
+    """The header of a .npy: shape and type."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -137,7 +138,7 @@ class Header(NamedTuple):
 
 
 def read_header(name: str, file: Any) -> Header:
-    """The header of a .npy, after which its numbers begin; what is wrong is said in a sentence."""
+    """Reads the header of a .npy of images, up to its numbers. Raises RunError for others."""
     try:
         version = npy.read_magic(file)
         read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
@@ -155,7 +156,7 @@ def read_header(name: str, file: Any) -> Header:
 
 
 def open_images(path: Path, array: str = "") -> list[Images]:
-    """What lies at `path`, a file or a folder (and the folders in it), by name.
+    """Opens the images at `path`, a file or a folder (and the folders in it), in order of name.
 
     array: the name of the array in .npz files; by default they hold one array of images.
     """
@@ -186,7 +187,7 @@ def _open_file(path: Path, array: str) -> Images:
 
 
 def _open_archive(path: Path, array: str) -> Images:
-    """The array of a .npz: where it lies, or unpacked into a temporary file."""
+    """The array of a .npz, read in place, or unpacked into a temporary file."""
     try:
         with zipfile.ZipFile(path) as archive:
             member = archive.getinfo(_choose(path, archive, array) + ".npy")
@@ -206,7 +207,7 @@ def _open_archive(path: Path, array: str) -> Images:
 
 
 def _choose(path: Path, archive: zipfile.ZipFile, array: str) -> str:
-    """The name of the array to take."""
+    """The name of the array to read."""
     names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
     if array:
         if array not in names:
@@ -229,6 +230,6 @@ def _choose(path: Path, archive: zipfile.ZipFile, array: str) -> str:
 
 
 def images_of(config: ImagesConfig) -> list[Prepared]:
-    """What a configuration names, resized and made grey as it says."""
+    """The images that the options name, resized and converted to grey accordingly."""
     found = open_images(Path(config.images), config.array)
     return [Prepared(images, config.size, config.grayscale) for images in found]

@@ -14,7 +14,7 @@ READABLE = 64  # pixels a side, below which images are enlarged
 def grid(images: Tensor) -> np.ndarray:
     """Images uint8 [rows, columns, H, W, C] side by side, uint8 [height, width, 1 or 3].
 
-    Of two channels the first is shown, of more than three the first three; small images are
+    Two channels are drawn as the first, more than three as the first three; small images are
     enlarged, pixel by pixel.
     """
     channels = 3 if images.shape[-1] >= 3 else 1
@@ -27,7 +27,7 @@ def grid(images: Tensor) -> np.ndarray:
 
 
 def save_grid(path: Path, images: Tensor) -> Path:
-    """Writes images uint8 [rows, columns, H, W, C]; the path."""
+    """Writes images uint8 [rows, columns, H, W, C] as a grid; returns the path."""
     pixels = grid(images)
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(path)
     return path

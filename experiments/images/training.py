@@ -42,7 +42,7 @@ from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunFolder
 from worldmodel.schedules import in_segments
 
-LAST_RATE = 1 / 50  # of the learning rate, relative to the first
+LAST_RATE = 1 / 50  # final learning rate, relative to the first
 SHOWN = 10  # images a row of a grid
 REACH = 3.0  # standard deviations of the prior, to either side, that a traversal goes through
 
@@ -61,7 +61,7 @@ def model_of(shape: Sequence[int], config: VAEModelConfig) -> WorldModel:
 
 
 class ImagesTraining(Job):
-    """The training of a VAE on batches of images; without files."""
+    """The training of a VAE on batches of images; writes no files."""
 
     titles: ClassVar[Mapping[str, Title]] = {"learn": Title("learning", "updates")}
 
@@ -106,7 +106,7 @@ class ImagesTraining(Job):
         return f"loss {metrics.get('nats', metrics['loss']):.2f} nats per image"
 
     def end_stage(self, stage: Stage) -> None:
-        """Leaves the model with the average of its weights."""
+        """Replaces the model's weights by their average."""
         self.learner.keep_average().eval().requires_grad_(False)
 
     def tensors(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ class ImagesTraining(Job):
 
 
 def as_batch(images: Tensor) -> list[Sequences]:
-    """Images [B, H, W, C] as what objectives take."""
+    """Images [B, H, W, C] as a batch of an objective."""
     return [as_recordings(images)]
 
 
@@ -141,7 +141,7 @@ def train_autoencoder(
     learning: VAELearningConfig | None = None,
     seed: int = 0,
 ) -> WorldModel:
-    """A frozen VAE, trained on images that memory holds, uint8 [N, H, W, C]."""
+    """A frozen VAE, trained on images in memory, uint8 [N, H, W, C]."""
     learning = replace(learning or VAELearningConfig(), updates=updates)
     training = training_on(images, model or VAEModelConfig(), learning, seed)
     training.extend()
@@ -152,7 +152,7 @@ def train_autoencoder(
 def training_on(
     images: np.ndarray, model: VAEModelConfig, learning: VAELearningConfig, seed: int
 ) -> ImagesTraining:
-    """What learns a VAE of images that memory holds, uint8 [N, H, W, C]."""
+    """The training of a VAE on images in memory, uint8 [N, H, W, C]."""
     truth: Binarisation | None = "dynamic" if model.vae_likelihood == "bernoulli" else None
     held = [HeldImages(images)]
     batches = Batches(held, learning.batch_size, len(images), seed=seed, truth=truth)
@@ -160,13 +160,13 @@ def training_on(
 
 
 def training_in(folder: RunFolder, reporter: Reporter) -> ImagesTraining:
-    """What learns in a run's folder."""
+    """The training in a run's folder."""
     config: VAEConfig = config_of(folder)
     batches = batches_of(config)
     count = sum(map(len, batches.datasets))
     reporter.say(f"{count:,} images; {explain_size(batches.shape)}")
     training = ImagesTraining(config.model, config.learning, batches, config.seed)
-    if not list_checkpoints(folder.checkpoints):  # those know their plan
+    if not list_checkpoints(folder.checkpoints):  # those hold their stages
         training.extend()
     return training
 
@@ -204,7 +204,7 @@ def load(folder: RunFolder) -> VAERun:
 
 
 def finish(folder: RunFolder, reporter: Reporter) -> None:
-    """Reconstructions, samples and traversals, as grids in the run's folder."""
+    """Writes reconstructions, samples and traversals, as grids, to the run's folder."""
     config, model = load(folder)
     torch.manual_seed(config.seed)
     images = next(batches_of(config))[: 5 * SHOWN]
@@ -214,20 +214,20 @@ def finish(folder: RunFolder, reporter: Reporter) -> None:
 
 @torch.no_grad()
 def grids(model: WorldModel, images: Tensor) -> dict[str, Tensor]:
-    """What a VAE makes of images [B, H, W, C], as uint8 [rows, columns, H, W, C].
+    """Outputs of a VAE for images [B, H, W, C], as uint8 [rows, columns, H, W, C].
 
-    - reconstructions: rows of images, each above the row of what its codes stand for;
+    - reconstructions: rows of images, each above the row of their reconstructions;
     - samples: of the prior (the likelihood's means);
-    - traversals: the code of the first image, one of its numbers a row from -3 to 3, those first
-      that say most of images.
+    - traversals: the code of the first image, one dimension a row from -3 to 3, those of the
+      largest variance first.
     """
     codes = encode_images(model, images)
     shown = images * 255 if images.dtype == torch.bool else images
     pairs = zip(shown.split(SHOWN), decode_images(model, codes).split(SHOWN), strict=True)
     rows = [row for pair in pairs for row in pair if len(row) == min(SHOWN, len(images))]
-    said = codes.var(0).argsort(descending=True)[:SHOWN]
-    walks = codes[0].repeat(len(said), SHOWN, 1)  # [rows, columns, Z]
-    for walk, number in zip(walks, said.tolist(), strict=True):
+    widest = codes.var(0).argsort(descending=True)[:SHOWN]
+    walks = codes[0].repeat(len(widest), SHOWN, 1)  # [rows, columns, Z]
+    for walk, number in zip(walks, widest.tolist(), strict=True):
         walk[:, number] = torch.linspace(-REACH, REACH, SHOWN)
     return {
         "reconstructions": torch.stack(rows).to(torch.uint8),

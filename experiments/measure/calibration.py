@@ -1,23 +1,23 @@
-"""Whether a world model's probabilities of the next reward and of the next end are frequencies.
+"""Calibration of a world model's probabilities of the next reward and of the next end.
 
-What is judged is what the model holds of a row before it comes: given the rows before it and the
-action, that is
+What is judged is the model's prediction of a row from the rows before it and the action, that is
 
     p(r_t, end_t | x_<t, a_<=t) = E p(r_t, end_t | o_t, z_t)
 
 where the expectation is over the latents z_<t of the filtering posterior (row by row, as an agent
-believes: a smoother, too, knows nothing of what comes), over z_t of the prior, and over the
-observations o_t that the model expects, not the one that came. It is the mean over K particles;
+filters: a smoother, too, reads no later row), over z_t of the prior, and over the observations o_t
+that the model predicts, not the one that was observed. It is the mean over K particles;
 observations of few values are summed over, of others each particle draws one. A mean of K draws is
 itself uncertain, by at most 1 / (2 sqrt(K)), which spreads predictions a little around the true
 ones.
 
 A probability is calibrated if, of all events that were given it, that share happened: a
-reliability diagram (DeGroot and Fienberg 1983) shows the two beside each other, by bins, and the
+reliability diagram (DeGroot and Fienberg 1983) draws the two beside each other, by bins, and the
 expected calibration error is the mean distance between them (Naeini et al. 2015). Densities are
-judged by the rank of what came among K draws, at ties by lot, (rank + u) / (K + 1): this
-probability integral transform is uniform if the density is right (Dawid 1984), whatever K is.
-Even the right model is off by chance in a finite sample; beside each error stands how far.
+judged by the rank of the observed value among K draws, ties broken at random,
+(rank + u) / (K + 1): this probability integral transform is uniform if the density is right (Dawid
+1984), whatever K is. Even the true model has an error in a finite sample; its expectation stands
+beside each error.
 """
 
 from collections.abc import Callable
@@ -39,25 +39,25 @@ MOST, FEWEST = 64, 32  # particles
 OF_IMAGES = 8  # particles where images have to be drawn
 AT_ONCE = 6_400  # predictions that are made together, about
 
-EDGES = (0, 0.01, 0.03, *np.arange(1, 10) / 10, 0.97, 0.99, 1)  # of bins; rare events are the rule
-BINS = 10  # of a transform
+EDGES = (0, 0.01, 0.03, *np.arange(1, 10) / 10, 0.97, 0.99, 1)  # of bins; most events are rare
+BINS = 10  # of the histogram of a transform
 Z = 1.96  # of a 95 % interval
-TRIALS = 200  # by which chance is judged
+TRIALS = 200  # simulations of the error by chance
 
 
 class Predictions(NamedTuple):
-    """What a model held of N rows before they came, and what came."""
+    """A model's predictions of N rows from the rows before them, and the outcomes."""
 
     end: Floats  # [N], the probability of the end
     ended: NDArray[np.bool_]  # [N]
-    reward: Floats  # [N], as it came
-    values: Floats  # [V], that rewards are held to take; V = 0 where they have a density
-    probability: Floats  # [N, V], of each
-    rank: Floats  # [N], of the reward that came among K draws; of a density, else empty
+    reward: Floats  # [N], observed
+    values: Floats  # [V], the support of rewards; V = 0 where they have a density
+    probability: Floats  # [N, V], of each value
+    rank: Floats  # [N], of the observed reward among K draws, of a density; else empty
 
 
 class Bin(NamedTuple):
-    """Predictions that were nearly the same."""
+    """Predictions of nearly the same probability."""
 
     low: float
     high: float
@@ -89,7 +89,7 @@ class Uniformity(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """How far a model's predictions of reward and end can be taken at their word."""
+    """The calibration of a model's predictions of reward and end."""
 
     end: Reliability
     reward: Reliability | None  # of every value, all in one; None where rewards have a density
@@ -106,9 +106,9 @@ def calibration(
     seed: int = 0,
     note: Callable[[int, int], None] = lambda done, total: None,
 ) -> Calibration:
-    """Of a model, on whole held-out episodes [T, B, ...]; see the module's docstring.
+    """The calibration of a model on whole held-out episodes [T, B, ...]; see the module.
 
-    note: told of (rows, all rows) of the longest episode.
+    note: called with (rows, all rows) of the longest episode.
     """
     with OwnNoise(seed)():
         found = predictions(model, sequences, particles, note)
@@ -124,7 +124,7 @@ def calibration(
 
 
 def particles_for(model: WorldModel, space: Any, episodes: int) -> int:
-    """As many as so many episodes side by side allow. space: of observations."""
+    """The number of particles for so many episodes side by side. space: of observations."""
     images = any(map(is_image, by_path(space).values()))
     if images and not model.percepts.separate:
         return OF_IMAGES
@@ -138,7 +138,7 @@ def predictions(
     particles: int,
     note: Callable[[int, int], None] = lambda done, total: None,
 ) -> Predictions:
-    """Of every row of whole episodes [T, B, ...] that is no first row."""
+    """Predictions of every row of whole episodes [T, B, ...] that is no first row."""
     order = sequences.lengths.argsort(descending=True)  # those that are over come last
     sequences = nested.index(sequences, (slice(None), order))
     alive = [count for count in sequences.mask.sum(1).tolist() if count]  # at time t
@@ -165,24 +165,24 @@ def predictions(
 
 
 def _first(state: ModelState, count: int, particles: int) -> ModelState:
-    """Of the first `count` episodes, from leaves [K * B, ...]."""
+    """States of the first `count` episodes, from leaves [K * B, ...]."""
     return nested.map(
         lambda leaf: leaf.unflatten(0, (particles, -1))[:, :count].flatten(0, 1), state
     )
 
 
 class Foreseen(NamedTuple):
-    """What is held of rows [B] before they come; see `Predictions`."""
+    """Predictions of rows [B]; see `Predictions`."""
 
     end: Tensor  # [B]
     probability: Tensor  # [B, V], V = 0 where rewards have a density
-    rank: Tensor  # [B], or none where they have not
-    values: Tensor  # [V], some of them twice, perhaps
+    rank: Tensor  # [B]; empty where they have none
+    values: Tensor  # [V], perhaps with duplicates
 
 
 def foresee(model: WorldModel, row: Row, state: ModelState, particles: int) -> Foreseen:
-    """What a model holds of rows [B] before they come, from states [K * B, ...]: of their percepts
-    nothing is read but the reward, to rank it."""
+    """Predictions of rows [B] from the states before them, [K * B, ...]: of their percepts only
+    the reward is read, to rank it."""
     prediction, _ = model.predict(row.action.repeat(particles, 1), state)
     weights, then = prediction.marginal()  # [n, K * B]
     end = _over_particles((weights * then.parts["terminated"].mean).sum(0), particles)
@@ -200,13 +200,13 @@ def _over_particles(value: Any, particles: int) -> Tensor:
 
 
 def rank_of(value: Tensor, draws: Tensor) -> Tensor:
-    """Where values [B] stand among draws [K, B], from 0 to 1: uniform, if they are drawn alike."""
+    """Ranks of values [B] among draws [K, B], in 0..1: uniform, if they have one distribution."""
     below, ties = (draws < value).sum(0), (draws == value).sum(0)
     return (below + torch.rand(value.shape) * (ties + 1)) / (len(draws) + 1)
 
 
 def _merged(values: Floats, probability: Floats, came: Floats) -> tuple[Floats, Floats]:
-    """The values once each, in their order, with those that came and were held impossible."""
+    """The values without duplicates, sorted, with observed ones of probability 0 among them."""
     if not len(values):
         return values, probability
     merged = np.unique(np.concatenate([values[probability.max(0) > 0], came]))
@@ -215,7 +215,7 @@ def _merged(values: Floats, probability: Floats, came: Floats) -> tuple[Floats, 
 
 
 def reliability_of_rewards(found: Predictions, seed: int = 0) -> Reliability:
-    """Of the probability of each value of each reward: N * V predictions, one of each V true."""
+    """The reliability of the probability of each value of each reward, N * V predictions."""
     summed = found.probability.cumsum(1)[:, :-1]
 
     def draw(random: np.random.Generator) -> NDArray[np.bool_]:
@@ -232,8 +232,8 @@ def reliability(
     seed: int = 0,
     draw: Callable[[np.random.Generator], NDArray[np.bool_]] | None = None,
 ) -> Reliability:
-    """Of predictions [N] of events that happened or did not. draw: such events as the
-    probabilities say, bool [N]; by default each by itself."""
+    """The reliability of predictions [N] of events. draw: samples events of these probabilities,
+    bool [N]; by default independently."""
     place = np.searchsorted(EDGES[1:-1], probability, side="right")
     count = np.bincount(place, minlength=len(EDGES) - 1)
     predicted = np.bincount(place, probability, len(count))  # sums over bins
@@ -264,7 +264,7 @@ def reliability(
 
 
 def binomial_interval(happened: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of a probability, of which `happened` of `count` are known (Wilson 1927).
+    """The 95 % interval of the probability of an event that happened so often (Wilson 1927).
 
     >>> [round(edge, 3) for edge in binomial_interval(0, 10)]
     [0.0, 0.278]
@@ -276,7 +276,7 @@ def binomial_interval(happened: float, count: int) -> tuple[float, float]:
 
 
 def uniformity(rank: Floats) -> Uniformity:
-    """Of a transform [N], from 0 to 1."""
+    """The uniformity of a transform [N], from 0 to 1."""
     counts, _ = np.histogram(rank, BINS, (0, 1))
     from_middle = np.abs(rank - 0.5)
     return Uniformity(

@@ -1,9 +1,9 @@
-"""How far a world model's predictions are off while it hears actions only.
+"""Open-loop errors: those of a world model's predictions from actions alone.
 
-The model takes in the beginning of a recorded episode, then goes on alone under the actions that
-were really played. What it expects is the mean over several dreams (of classes, the most frequent
-one), which are not allowed to end while the real episode goes on. Beside its error stands that of
-expecting that all stays as it was last seen.
+The model observes the beginning of a recorded episode, then goes on without observations, under
+the actions that were really played. Its prediction is the mean over several dreams (of classes,
+the most frequent one), which are not allowed to end while the real episode goes on. Beside its
+error stands that of predicting that nothing changes after the last observation.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,23 +17,23 @@ from worldmodel import ModelState, Prediction, Row, Sequences, WorldModel, neste
 from worldmodel.codecs import Standardisation, is_image
 from worldmodel.codecs.spaces import parts_of
 
-STEPS = (1, 5, 15, 50)  # after the last row that was seen
-OBSERVED = 5  # rows that the model sees at least, where an episode has more
+STEPS = (1, 5, 15, 50)  # after the last observed row
+OBSERVED = 5  # rows that the model observes at least, where an episode has more
 WINDOWS = 100
 DREAMS = 16  # of each window
 REWARD = spaces.Box(-float("inf"), float("inf"), ())
 
 
 class Windows(NamedTuple):
-    """The rows after which the model is left alone, in the order of time."""
+    """The last rows that the model observes, in the order of time."""
 
     time: Tensor  # int64 [W]
     column: Tensor  # int64 [W]
 
     @classmethod
     def of(cls, lengths: Tensor, number: int) -> "Windows":
-        """Up to `number` of all rows that there are in episodes of such lengths [B], evenly; the
-        last row of an episode is left to be foreseen."""
+        """Up to `number` rows of episodes of these lengths [B], evenly spaced; the last row of an
+        episode is left to be predicted."""
         times = torch.arange(int(lengths.max()))[:, None]  # [T, 1]
         fit = (times >= (lengths - 2).clamp(max=OBSERVED - 1)) & (times < lengths - 1)
         column, time = fit.t().nonzero().unbind(1)
@@ -43,13 +43,13 @@ class Windows(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A part of a percept: what is expected of it, and what there is."""
+    """A part of a percept: its prediction and its real value."""
 
     key: str  # "observation", "observation.camera.left", "reward"
     space: spaces.Space
     expected: Tensor  # [W, ...]
     real: Tensor  # [W, ...]
-    before: Tensor  # [W, ...], as it was last seen
+    before: Tensor  # [W, ...], as it was last observed
 
 
 @torch.no_grad()
@@ -58,9 +58,9 @@ def open_loop(
 ) -> dict[str, Any]:
     """The errors of the model's predictions over `STEPS`, by key, on whole episodes [T, B, ...].
 
-    Of numbers the root mean square, in units of how far the numbers `recorded` varied (a pixel's,
-    of all pixels); of classes and truth values the share that is wrong. None where no episode
-    lasted so long. recorded: observations, leaves [N, ...], and rewards [M], by key.
+    For numbers it is the root mean square, in standard deviations of the numbers `recorded` (of
+    all pixels together); for classes and truth values the share that is wrong. None where no
+    episode lasted so long. recorded: observations, leaves [N, ...], and rewards [M], by key.
     """
     windows = Windows.of(sequences.lengths, WINDOWS)
     units = units_of(space, recorded)
@@ -84,9 +84,9 @@ def open_loop(
 
 
 def believe(model: WorldModel, sequences: Sequences, windows: Windows) -> ModelState:
-    """What the model believes at the windows' rows, `DREAMS` times: [DREAMS * W, ...].
+    """The model's beliefs at the windows' rows, `DREAMS` draws: [DREAMS * W, ...].
 
-    Row by row, as an agent does: a smoother, too, knows nothing of what comes.
+    It reads row by row, as an agent does: a smoother, too, reads no later row.
     """
     batch_size = sequences.mask.shape[1]
     state = model.initial_state(batch_size)
@@ -107,7 +107,7 @@ def go_on(
     model: WorldModel, action: Tensor, state: ModelState
 ) -> tuple[Prediction, dict[str, Any], ModelState]:
     """One step of dreams [DREAMS * W] under actions [W, A]: the distribution of their percepts,
-    percepts drawn from it, and the state after these, which does not know of an end."""
+    percepts drawn from it, and the state after these, as if no episode had ended."""
     action = action.repeat(DREAMS, 1)
     prediction, core = model.predict(action, state)
     drawn = prediction.sample()
@@ -144,12 +144,12 @@ def _parts_of_observation(
 
 
 def _over_dreams(leaf: Tensor) -> Tensor:
-    """[DREAMS * W, ...] -> [DREAMS, W, ...]."""
+    """Splits [DREAMS * W, ...] into [DREAMS, W, ...]."""
     return leaf.unflatten(0, (DREAMS, -1))
 
 
 def units_of(space: spaces.Space, recorded: Mapping[str, Any]) -> dict[str, Standardisation]:
-    """How far numbers varied, by key; those of an image have one unit."""
+    """Units of numbers, their standard deviations, by key; all pixels of an image share one."""
     units = {"reward": Standardisation()}
     units["reward"].fit(recorded["reward"])
 
@@ -165,7 +165,7 @@ def units_of(space: spaces.Space, recorded: Mapping[str, Any]) -> dict[str, Stan
 
 
 def error(guess: Tensor, part: Part, unit: Standardisation | None, there: Tensor) -> float | None:
-    """The error of guesses [W, ...], where `there`, bool [W]."""
+    """The error of guesses [W, ...] of the windows `there`, bool [W]; None if there are none."""
     if not there.any():
         return None
     guess, real = guess[there], part.real[there]

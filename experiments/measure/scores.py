@@ -1,6 +1,6 @@
 """Figures that are reported of any model or agent: losses in nats, returns with their intervals.
 
-What is called nats is a loss, minus a log likelihood: lower is better. Functions and fields named
+Nats are losses, minus log likelihoods: lower is better. Functions and fields named
 `log_prob` give the log likelihood itself.
 """
 
@@ -30,7 +30,7 @@ from worldmodel.noise import OwnNoise
 
 CHUNK_ROWS = 200_000  # particles times rows scored at once: bounds the memory
 RESAMPLES = 9_999  # of a bootstrap
-DENSITIES = "densities: may be negative; lower is better"  # said beside losses
+DENSITIES = "densities: may be negative; lower is better"  # printed beside losses
 
 
 def model_log_prob(
@@ -69,7 +69,7 @@ def per_step(losses: Tensor, counted: Tensor) -> tuple[float, float]:
 
 
 def densities_of(model: WorldModel, space: spaces.Space) -> frozenset[str]:
-    """The keys of percepts that have no probability, but a density: observations (of `space`)
+    """The keys of percepts that have a density, no probability: observations (of `space`)
     with floats among them, and rewards of any size."""
     floats = any(
         isinstance(part, spaces.Box) and np.issubdtype(part.dtype, np.floating)
@@ -84,9 +84,9 @@ def densities_of(model: WorldModel, space: spaces.Space) -> frozenset[str]:
 
 
 def returns_of(values: np.ndarray, seed: int) -> dict[str, Any]:
-    """What is reported of the returns of episodes, [n]: their mean, its 95 % bootstrap interval,
-    and the interquartile mean, as Agarwal et al. 2021 (https://arxiv.org/abs/2108.13264) ask
-    for. seed: of the bootstrap."""
+    """Statistics of the returns of episodes, [n]: their mean, its 95 % bootstrap interval, and the
+    interquartile mean, after Agarwal et al. 2021 (https://arxiv.org/abs/2108.13264). seed: of the
+    bootstrap."""
     generator = np.random.default_rng(seed)
     interval = bootstrap(
         (values,),

@@ -1,1 +1,1 @@
-"""Recordings, worlds that nobody steers: text, music, speech and pen strokes."""
+"""Recordings, worlds without control: text, music, speech and pen strokes."""

@@ -15,12 +15,14 @@ from worldmodel.experiments.data.readers.audio_out import draw_spectrogram, writ
 from worldmodel.experiments.data.readers.files import OnError, Recording, files_of, readable
 from worldmodel.experiments.recordings.modality import FileModality, Report
 
-NOISE = 0  # seed of what integers are dequantised by: a file is the same whenever it is read
+NOISE = 0  # seed of the dequantisation noise: a file is the same whenever it is read
 
 
 class Audio(FileModality):
-    """statistics: {"mean", "std"} of the samples that are learned from; figures are of samples
-    that are standardised by them."""
+    """Frames of sound; losses are of standardised samples.
+
+    statistics: {"mean", "std"} of the training samples, which standardise.
+    """
 
     frame = "frame"
     default_head = "autoregressive"

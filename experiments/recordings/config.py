@@ -20,8 +20,8 @@ class FilesConfig:
     data: tuple[str, ...]
     """Files, or folders of them."""
     held_out: float = 0.1
-    """The share of all frames, in whole recordings (of a single one, its end), that is not learned
-    from but validated on (where files do not tell themselves)."""
+    """Share of all frames that is held out for validation, in whole recordings (of a single one,
+    its end); splits that the files define are kept."""
     on_error: OnError = "stop"
     """Stop at a file that cannot be read, or leave it out."""
 
@@ -37,7 +37,7 @@ class TextDataConfig(FilesConfig):
     data: Annotated[tuple[str, ...], tyro.conf.arg(name="corpus")]
     """Text files, or folders of .txt files."""
     held_out: float = 0.1
-    """The last share of each file is not learned from but validated on."""
+    """Share of each file, at its end, that is held out for validation."""
     rare: int = 1
     """Characters that occur fewer times than this become one symbol."""
 
@@ -51,9 +51,9 @@ class AudioDataConfig(FilesConfig):
     """The recordings: .wav and .flac."""
 
     rate: int = 16_000
-    """Samples a second; files of another rate are resampled."""
+    """Samples per second; files of another rate are resampled."""
     frame: int = 200
-    """Samples a frame."""
+    """Samples per frame."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,9 +69,9 @@ class MidiDataConfig(FilesConfig):
     """The recordings: .mid, and piano rolls as .npz, .mat or .json."""
 
     steps_per_beat: int = 4
-    """Steps of the piano roll a quarter note."""
+    """Steps of the piano roll per quarter note."""
     beats: int = 4
-    """Of a bar: a metronome tells the model beat and step; 0: nobody does."""
+    """Beats per bar of the metronome, whose actions give beat and step; 0: no metronome."""
     low: int = 21
     """The lowest pitch, a MIDI number."""
     high: int = 108
@@ -95,8 +95,8 @@ class StrokesDataConfig(FilesConfig):
     exact: bool = False
     """Offsets are whole numbers, and each has a probability, not a density."""
     growth: float = 0.0
-    """With --exact, offsets far from 0 share a class, and the probability of it evenly: its width,
-    as a part of the distance from 0."""
+    """Width of a class of offsets, relative to its distance from 0 (with --exact); the offsets of
+    a class share its probability evenly."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -114,7 +114,7 @@ class RecordingsConfig:
     model: SequenceModelConfig = field(default_factory=SequenceModelConfig)
     learning: SequenceLearningConfig = field(default_factory=SequenceLearningConfig)
     seed: int = 0
-    """Of everything that is random."""
+    """Seed of everything that is random."""
     threads: int = 1
     """Threads of the processor; the same number gives the same bits."""
     checkpoint_seconds: float = 30.0
@@ -183,7 +183,7 @@ class StrokesConfig(RecordingsConfig):
 
 
 def quick_recordings(config: Any) -> Any:
-    """The same made so small that it ends within seconds and learns next to nothing."""
+    """The options of a run so small that it ends within seconds and learns next to nothing."""
     model = replace(config.model, hidden_size=8, latent=4, latent_hidden=8, decoder_hidden=8)
     learning = replace(
         config.learning,
@@ -199,15 +199,15 @@ def quick_recordings(config: Any) -> Any:
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """The evaluation of a run: how likely recordings are."""
+    """The evaluation of a run: the likelihood of recordings."""
 
     data: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--corpus"])] = ()
-    """Other recordings than those that the run held out: files or folders."""
+    """Files or folders to score, instead of the recordings that the run held out."""
     bound: BoundName = "iwae"
-    """What is reported, by its name in `worldmodel.BOUNDS` (without latents all are the
+    """Bound that is reported, by its name in `worldmodel.BOUNDS` (without latents all are the
     likelihood)."""
     bound_particles: int = 16
-    """K of that bound."""
+    """Particles of that bound, K."""
     on_error: OnError = "stop"
     """Stop at a file that cannot be read, or leave it out."""
     each: bool = False
@@ -219,24 +219,24 @@ class ScoreConfig:
 
 @dataclass(frozen=True)
 class GenerateConfig:
-    """Recordings to be dreamt."""
+    """Samples of a run's model."""
 
     length: int = 1_000
-    """Frames (characters of text) of each sample, those of the prompt left out."""
+    """Frames (characters of text) of each sample, without the prompt."""
     samples: int = 4
-    """How many, side by side."""
+    """Samples that are generated, side by side."""
     temperature: float = 1.0
-    """Below 1 nearer to what is most probable, above 1 wilder."""
+    """Temperature of sampling: below 1 closer to the most probable, above 1 more varied."""
     prompt: str | None = None
-    """How each begins: of text the words themselves, of others a file."""
+    """Beginning of each sample: the characters of a text, or else a file."""
     prompt_length: int = 100
-    """Frames of the file that are the prompt, at most (not text)."""
+    """Frames of that file that are the prompt, at most (not text)."""
     beside: bool = False
-    """Show as many of the recordings that were held out, too: of drawings, on the same sheet."""
+    """Write as many of the held-out recordings, too; drawings on the same sheet."""
     seed: int = 0
-    """Of what is drawn."""
+    """Seed of the samples."""
     out: str | None = None
-    """Where to write, without an ending; generated/ in the run's folder by default."""
+    """Path to write to, without an ending; generated/ in the run's folder by default."""
 
     def __post_init__(self) -> None:
         positive(self, "length", "samples", "temperature", "prompt_length")

@@ -1,4 +1,4 @@
-"""What counting knows of recordings of classes: the floors that a model has to beat."""
+"""N-gram baselines for recordings of classes, which a model has to beat."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,13 +9,13 @@ MOST_ROWS = 20_000_000  # that are counted; more would fill the memory
 
 
 class Ngrams:
-    """Classes given those before them, by how often they followed (Witten & Bell 1991,
-    https://doi.org/10.1109/18.87000, method C, interpolated): of n classes in a row,
+    """Interpolated n-gram models (Witten & Bell 1991, https://doi.org/10.1109/18.87000,
+    method C): of n classes in a row,
 
         p_n(c | h) = (count(h, c) + kinds(h) p_(n-1)(c | h')) / (count(h) + kinds(h)),
 
-    where kinds(h) different classes followed h, and h' is h without its first; p_0 is even. What
-    lies before a recording is a class of its own. Each is a probability: they sum to one.
+    where kinds(h) different classes followed h, and h' is h without its first; p_0 is uniform.
+    The padding before a recording is a class of its own. Each p_n sums to one.
     """
 
     def __init__(self, classes: int, order: int, recordings: Iterable[np.ndarray]):
@@ -24,9 +24,9 @@ class Ngrams:
             raise ValueError(f"{order} of {classes} classes in a row are too many to be counted")
         self.classes = classes
         self.order = order
-        seen = [np.asarray(codes, np.int64) for codes in recordings]
-        each = [[self._contexts(codes, n) for codes in seen] for n in range(order)]
-        codes = np.concatenate(seen)
+        arrays = [np.asarray(codes, np.int64) for codes in recordings]
+        each = [[self._contexts(codes, n) for codes in arrays] for n in range(order)]
+        codes = np.concatenate(arrays)
         self._tables = [_Table(np.concatenate(part), codes, classes) for part in each]
 
     def log_probs(self, codes: np.ndarray) -> np.ndarray:
@@ -40,7 +40,7 @@ class Ngrams:
         return np.stack(found)
 
     def _contexts(self, codes: np.ndarray, length: int) -> np.ndarray:
-        """The numbers of the `length` classes before each row, int64 [T]."""
+        """Indices of the `length` classes before each row, int64 [T]."""
         padded = np.concatenate([np.full(length, self.classes), codes[:-1]])
         contexts = np.zeros(len(codes), np.int64)
         for place in range(length):
@@ -49,7 +49,7 @@ class Ngrams:
 
 
 def most_in_a_row(classes: int) -> int:
-    """How many classes in a row have a number each, and with what lies before a recording, too.
+    """The largest n of which all n-grams, with padding among the classes, have an int64 index.
 
     >>> most_in_a_row(65), most_in_a_row(20_000)
     (10, 4)
@@ -58,7 +58,7 @@ def most_in_a_row(classes: int) -> int:
 
 
 class _Table:
-    """How often each class followed each context."""
+    """Counts of each class after each context."""
 
     def __init__(self, contexts: np.ndarray, codes: np.ndarray, classes: int):
         self.classes = classes
@@ -70,7 +70,7 @@ class _Table:
     def probabilities(
         self, contexts: np.ndarray, codes: np.ndarray, lower: np.ndarray
     ) -> np.ndarray:
-        """Of the classes in their contexts, float64 [T]; `lower`: where those say nothing."""
+        """Probabilities of the classes in their contexts, float64 [T]. lower: of order n - 1."""
         times, kinds = (_found(self.contexts, x, contexts) for x in (self.times, self.kinds))
         counts = _found(self.pairs, self.counts, contexts * self.classes + codes)
         weighed = (counts + kinds * lower) / np.maximum(times + kinds, 1)
@@ -78,7 +78,7 @@ class _Table:
 
 
 def _found(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The values of wanted keys, 0 of those that are not there. keys: rising."""
+    """The values of wanted keys, 0 where a key is missing. keys: sorted."""
     places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     return np.where(keys[places] == wanted, values[places], 0)
 
@@ -86,7 +86,7 @@ def _found(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarr
 def ngram_nats(
     ngrams: Ngrams, recordings: Sequence[np.ndarray], corrections: Sequence[np.ndarray | float]
 ) -> list[float]:
-    """The loss of each order, nats a row, corrected as a model's is."""
+    """The loss of each order, nats per row, with the corrections of a model's loss."""
     pairs = zip(recordings, corrections, strict=True)
     scores = [ngrams.log_probs(codes) + correction for codes, correction in pairs]
     return [-float(mean) for mean in np.concatenate(scores, 1).mean(1)]

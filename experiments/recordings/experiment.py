@@ -1,4 +1,4 @@
-"""Text, audio, midi and strokes as experiments: the functions that the registry promises.
+"""Text, audio, midi and strokes as experiments: the functions that the registry expects.
 
 A modality of your own is two files: a `RecordingsConfig` that names it (`modality`) and is
 registered with this module, and a `FileModality`. See docs/recordings.md.
@@ -53,16 +53,16 @@ def load(folder: RunFolder) -> RecordingsModel:
 
 
 def absolute(config: RecordingsConfig) -> RecordingsConfig:
-    """The same with absolute paths of its recordings."""
+    """The options with absolute paths of the recordings."""
     paths = tuple(str(Path(path).resolve()) for path in config.data.data)
     return replace(config, data=replace(config.data, data=paths))
 
 
 def settings(config: RecordingsConfig) -> ScoreConfig:
-    """How a run is evaluated unless something else is asked for."""
+    """The default options of a run's evaluation."""
     return ScoreConfig()
 
 
 def finish(folder: RunFolder, reporter: Reporter) -> None:
-    """Says how to go on."""
+    """Reports the command to run next."""
     reporter.say(f"go on dreaming: worldmodel generate {shlex.quote(str(folder.path))}")

@@ -1,4 +1,4 @@
-"""Recordings that a run's model dreams, written for people."""
+"""Samples of a run's model, written to files."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from worldmodel.sequence_model.generation import dream
 
 
 def generate(folder: RunFolder, config: GenerateConfig, reporter: Reporter) -> list[Path]:
-    """Writes samples of a run's model; the files."""
+    """Writes samples of a run's model; returns the files."""
     torch.set_num_threads(config_of(folder).threads)
     run = RecordingsModel.of_run(folder)
     modality = run.modality
@@ -41,7 +41,7 @@ def generate(folder: RunFolder, config: GenerateConfig, reporter: Reporter) -> l
 
 
 def some_real(store: EpisodeSource, number: int, seed: int) -> list[Any]:
-    """Observations of so many recordings, drawn by chance, leaves [T, ...] each."""
+    """Observations of `number` recordings, drawn at random, leaves [T, ...] each."""
     if len(store) < number:
         raise RunError(
             f"--beside shows as many recordings that were held out as samples, but there are "

@@ -1,4 +1,4 @@
-"""Music, step by step: which pitches sound, while a metronome counts beats and bars."""
+"""Music as piano rolls, step by step, with a metronome that counts beats and bars."""
 
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -33,12 +33,15 @@ from worldmodel.experiments.recordings.modality import FileModality, Report
 from worldmodel.sequence_model.modality import NOBODY
 
 RATE = 22_050  # samples a second of the sound of a score
-WITH_RATES = ("bernoulli", "nade", "subset")  # heads that can begin with how often pitches sound
+WITH_RATES = ("bernoulli", "nade", "subset")  # heads whose bias may be the pitches' rates
 
 
 class Midi(FileModality):
-    """statistics: {"rates"}, how often each pitch sounds a step in what is learned from, [P]; half
-    a step with it and half a one without are counted too, so that no rate is 0 or 1."""
+    """Steps of a piano roll.
+
+    statistics: {"rates"}, the share of training steps in which each pitch sounds, [P]; half a step
+    with it and half a step without are added, so that no rate is 0 or 1.
+    """
 
     frame = "step"
     default_head = "nade"
@@ -115,15 +118,15 @@ class Midi(FileModality):
         return [*files, picture]
 
     def beside(self, samples: list[np.ndarray]) -> tuple[float, float]:
-        """Notes a step, and how far the histogram of pitch classes is from that of what is
-        learned from (total variation)."""
+        """Notes per step, and the total variation distance between the pitch classes of samples
+        and of the training data."""
         found = statistics(samples, self.data.low)
         learned = statistics([self.rates[None]], self.data.low)
         return found.notes_a_frame, total_variation(found.pitch_classes, learned.pitch_classes)
 
 
 class CentredEncoder(Encoder):
-    """A frame less what pitches do on average: bool [*, P] -> float [*, P]."""
+    """Subtracts the pitches' rates from a frame: bool [*, P] -> float [*, P]."""
 
     rates: Tensor
 

@@ -16,55 +16,55 @@ Report = Callable[[str], None]
 
 
 class FileModality(Modality):
-    """Files that are read, a space, first and last layers, and how samples are shown.
+    """Recordings in files: their reader, space, first and last layers, and writer of samples.
 
-    statistics: of the recordings that are learned from, JSON; in a run's folder they make
-    everything that was read independent of the files.
+    statistics: of the training recordings, JSON; a run's folder holds them, and so needs the
+    files no more.
     """
 
-    shown: ClassVar[int] = 300  # frames of the samples that are shown while it learns
-    suffixes: ClassVar[tuple[str, ...]]  # of files that are looked for in folders
+    shown: ClassVar[int] = 300  # frames of the samples that are written in training
+    suffixes: ClassVar[tuple[str, ...]]  # of files that are searched for in folders
 
     def __init__(self, data: Any, statistics: dict[str, Any]):
-        """data: the experiment's own configuration of them."""
+        """data: the experiment's options of the recordings."""
         self.data = data
         self.statistics = statistics
 
     @classmethod
     def first_statistics(cls, data: Any, report: Report) -> dict[str, Any]:
-        """Those that are needed before anything can be read as numbers. Raises RunError where
-        there is nothing to read."""
+        """Statistics that encoding the recordings needs. Raises RunError where there are no
+        files."""
         files_of([Path(path) for path in data.data], cls.suffixes)
         return {}
 
     def statistics_of(self, train: EpisodeSource) -> dict[str, Any]:
-        """Those of all that is learned from, once it was read as numbers."""
+        """Statistics of the encoded training recordings."""
         return {}
 
     @abstractmethod
     def recordings(
         self, paths: Sequence[str], on_error: OnError, report: Report
     ) -> Iterator[Recording]:
-        """All that is in files and folders, as numbers of the space."""
+        """All recordings in files and folders, encoded as elements of the space."""
 
     def learned(self, report: Report) -> Iterator[Recording]:
-        """The recordings that are learned from and validated on; those without a split get one
-        from the caller."""
+        """The recordings for training and validation; the caller assigns a split to those without
+        one."""
         return self.recordings(self.data.data, self.data.on_error, report)
 
     @abstractmethod
     def write(self, samples: list[Any], stem: Path, report: Report) -> list[Path]:
-        """Files for people, of observations with leaves [T, ...] each."""
+        """Writes samples, leaves [T, ...] each, in common formats; returns the files."""
 
     def write_beside(
         self, samples: list[Any], real: list[Any], stem: Path, report: Report
     ) -> list[Path]:
-        """The same, and as many real ones."""
+        """Writes samples, and as many real recordings; returns the files."""
         beside = stem.with_name(f"{stem.name}-real")
         return self.write(samples, stem, report) + self.write(real, beside, report)
 
     def prompt(self, given: str, length: int, report: Report) -> Any:
-        """The beginning of samples, leaves [T, ...]: of a file, its first frames."""
+        """The beginning of samples, leaves [T, ...]: the first frames of a file."""
         recording = next(self.recordings([given], "stop", report))
         return nested.index(recording.observation, slice(0, length))
 
@@ -74,11 +74,11 @@ class FileModality(Modality):
         return 0
 
     def words(self, sample: Any) -> str:
-        """A sample for the log, where it can be read."""
+        """A sample as text for the log; "" where it has none."""
         return ""
 
     def figures(self, nats: float) -> dict[str, float]:
-        """Other figures of a loss, nats a frame."""
+        """Other figures of a loss, by name. nats: per frame."""
         return {}
 
     def parts(self, recording: Recording, nats: np.ndarray) -> Iterator[dict[str, Any]]:
@@ -87,5 +87,5 @@ class FileModality(Modality):
 
 
 def modality_class(config: RecordingsConfig | type[RecordingsConfig]) -> type[FileModality]:
-    """The modality that a configuration names; imported when it is asked for."""
+    """The modality that a configuration names, imported on demand."""
     return named(config.modality)

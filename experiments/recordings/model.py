@@ -34,7 +34,7 @@ class RecordingsModel(SequenceModel):
     """A `SequenceModel` of files, or of a run of `train text`, `audio`, `midi` or `strokes`.
 
     Without data, `fit` learns from the files and `log_prob` is of those that were held out;
-    data of another kind are what the modality says (of text strings, else arrays of frames).
+    other data are as the modality encodes them (strings of text, else arrays of frames).
     """
 
     recordings: RecordingsConfig
@@ -57,7 +57,7 @@ class RecordingsModel(SequenceModel):
 
     @property
     def modality(self) -> FileModality:
-        """What the sequences are of, how files are read and samples written."""
+        """The modality: space of the sequences, reader of files, writer of samples."""
         return cast(FileModality, self.training.modality)
 
     def fit(
@@ -77,14 +77,14 @@ class RecordingsModel(SequenceModel):
         return self
 
     def log_prob(self, data: Any = None, bound: str = "iwae", num_particles: int = 16) -> Any:
-        asked = for_scoring(self.stores) if data is None else data
-        return super().log_prob(asked, bound, num_particles)
+        recordings = for_scoring(self.stores) if data is None else data
+        return super().log_prob(recordings, bound, num_particles)
 
     def _source(self, data: Any) -> Any:
         return data if isinstance(data, EpisodeStore) else super()._source(data)
 
     def _new_folder(self, path: Path) -> RunFolder:
-        """A run, as the command line makes them, with its recordings."""
+        """A run's folder, as of the command line, with the recordings."""
         folder = new_run(path, self.recordings)
         for split, store in self.stores.items():
             with closing(DiskStore(folder.episodes / split)) as target:
@@ -95,7 +95,7 @@ class RecordingsModel(SequenceModel):
 
     @classmethod
     def load(cls, path: str | Path) -> "RecordingsModel":
-        """A model that was saved, or a run, as its newest checkpoint left it."""
+        """A saved model, or the model of a run, as its newest checkpoint left it."""
         load_plugins()
         return cls.of_run(RunFolder.open(Path(path)))
 
@@ -110,13 +110,13 @@ class RecordingsModel(SequenceModel):
 def sequence_model(
     kind: str, files: str | Path | Sequence[str | Path], **options: Any
 ) -> RecordingsModel:
-    """A model of files that has learned nothing yet: text, audio, midi, strokes, or an experiment
+    """An untrained model of files: text, audio, midi, strokes, or an experiment
     of a plugin that is made like these.
 
     model = sequence_model("text", "corpus.txt", hidden_size=128).fit(minutes=5)
     model.sample(200, prompt="Once")
 
-    files: files, or folders of them, read into memory; options: as of the command line, such as
+    files: files, or folders of them, read into memory; options: those of the command line, such as
     rate=8_000 of audio. Nothing is written to disk but by `save`, which makes a run that the
     command line goes on with.
     """

@@ -1,4 +1,4 @@
-"""The evaluation of runs of recordings: how likely recordings are under a model."""
+"""The evaluation of runs of recordings: the likelihood of recordings under a model."""
 
 import math
 import tempfile
@@ -61,7 +61,7 @@ def _evaluated(
     settings: ScoreConfig,
     note: Note,
 ) -> dict[str, Any]:
-    """The same of the recordings in a store, which have names."""
+    """The evaluation on the recordings of a store. names: of the recordings, [N]."""
     model, modality, frame = run.model, run.modality, run.modality.frame
     is_exact, particles = not has_latents(model), settings.bound_particles
 
@@ -100,12 +100,12 @@ def _evaluated(
 def counted(
     modality: FileModality, train: EpisodeSource, store: EpisodeSource
 ) -> dict[str, float]:
-    """The losses of counting on the same recordings, nats a frame, by the order of n-grams."""
-    learned, asked = (list(_codes(source)) for source in (train, store))
+    """The losses of n-gram models on the same recordings, nats per frame, by order."""
+    learned, others = (list(_codes(source)) for source in (train, store))
     classes = cast(spaces.Discrete, modality.observation_space).n.item()
     order = min(modality.orders, most_in_a_row(classes))
     ngrams = Ngrams(classes, order, learned)
-    nats = ngram_nats(ngrams, asked, [modality.correction(codes) for codes in asked])
+    nats = ngram_nats(ngrams, others, [modality.correction(codes) for codes in others])
     return {f"{n}-gram": value for n, value in enumerate(nats, 1)}
 
 
@@ -115,9 +115,9 @@ def _codes(source: EpisodeSource) -> Iterator[np.ndarray]:
 
 
 def tables(result: dict[str, Any]) -> list[Table]:
-    """The same, for people."""
-    said = DENSITIES if result["density"] else None
-    table = Table("figure", "value", caption=said)
+    """The results of `evaluate`, as tables."""
+    caption = DENSITIES if result["density"] else None
+    table = Table("figure", "value", caption=caption)
     frame = result["frame"]
     for key, value in result.items():
         if isinstance(value, float):
@@ -131,7 +131,7 @@ def tables(result: dict[str, Any]) -> list[Table]:
         table.add_row("note", warning)
     if "each" not in result:
         return [table]
-    each = Table("loss, nats", f"per {frame}", f"{frame}s", "of", caption=said)
+    each = Table("loss, nats", f"per {frame}", f"{frame}s", "of", caption=caption)
     for part in result["each"]:
         shown = part.get("text", part.get("name", "")).rstrip("\n")
         per = part["nats"] / part["rows"]
@@ -140,7 +140,8 @@ def tables(result: dict[str, Any]) -> list[Table]:
 
 
 def _in_words(key: str, frame: str) -> str:
-    """
+    """A key of the results, in words.
+
     >>> _in_words("nats_per_step", "step"), _in_words("bound", "step")
     ('loss, nats per step', 'bound')
     """

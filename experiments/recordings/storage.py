@@ -1,5 +1,4 @@
-"""The recordings that are learned from, in memory or in a run's folder: independent of the files
-that they came from."""
+"""Recordings in memory or in a run's folder, independent of the files that they came from."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -22,13 +21,13 @@ TOGETHER = 10_000  # rows that are written at once
 
 
 def import_recordings(folder: RunFolder, reporter: Reporter) -> FileModality:
-    """Reads the files of a run into its folder, once; an interrupted reading begins anew."""
+    """Reads the files of a run into its folder, once; if interrupted, it starts over."""
     if not (folder.episodes / STATISTICS).exists():
         stores = {split: split_store(folder, split, writable=True) for split in SPLITS}
         try:
             modality = read_into(stores, config_of(folder), reporter.say)
         except RunError as error:
-            hint = f"when that is mended: worldmodel resume {folder.path}"
+            hint = f"when that is fixed: worldmodel resume {folder.path}"
             raise RunError(f"{error} ({hint})") from error
         for store in stores.values():
             cast(DiskStore, store).close()
@@ -39,13 +38,13 @@ def import_recordings(folder: RunFolder, reporter: Reporter) -> FileModality:
 def in_memory(
     config: RecordingsConfig, report: Report
 ) -> tuple[FileModality, dict[str, EpisodeStore]]:
-    """The recordings of files, by split."""
+    """The modality of files, and their recordings in memory, by split."""
     stores: dict[str, EpisodeStore] = {split: MemoryStore() for split in SPLITS}
     return read_into(stores, config, report), stores
 
 
 def write_statistics(folder: RunFolder, modality: FileModality) -> None:
-    """Writes what makes a run independent of the files that it read."""
+    """Writes the statistics, without which a run would need its files again."""
     write_text(folder.episodes / STATISTICS, json.dumps(modality.statistics))
 
 
@@ -78,17 +77,17 @@ def split_stores(folder: RunFolder) -> dict[str, EpisodeStore]:
 
 
 def held_out(folder: RunFolder) -> EpisodeStore:
-    """The recordings that a run is scored on: for testing, or else those of its validation."""
+    """The recordings that a run is scored on: the test split, or else the validation split."""
     return for_scoring(split_stores(folder))
 
 
 def for_scoring(stores: Mapping[str, EpisodeStore]) -> EpisodeStore:
-    """Those for testing, or else those of validation."""
+    """The test split, or else the validation split."""
     return stores["test"] if len(stores["test"]) else stores["valid"]
 
 
 class Writer:
-    """Recordings on their way into a store, which takes many at once faster than one by one."""
+    """Writes recordings to a store, many at once, which is faster than one by one."""
 
     def __init__(self, modality: FileModality, store: EpisodeStore):
         self.modality = modality
@@ -97,14 +96,14 @@ class Writer:
         self.waiting: list[Any] = []
 
     def add(self, observation: Any) -> None:
-        """Takes in a recording, leaves [T, ...]."""
+        """Adds a recording, leaves [T, ...]."""
         self.waiting.append(observation)
         self.rows += len(nested.leaves(observation)[0])
         if self.rows >= TOGETHER:
             self.flush()
 
     def flush(self) -> None:
-        """Puts what waits into the store."""
+        """Writes the recordings that were added since to the store."""
         if self.waiting:
             self.store.add(as_episodes(self.modality, self.waiting))
         self.rows, self.waiting = 0, []
@@ -113,7 +112,7 @@ class Writer:
 def read_into(
     stores: Mapping[str, EpisodeStore], config: RecordingsConfig, report: Report
 ) -> FileModality:
-    """Reads files into stores by split, anew; what they are of."""
+    """Reads files into stores by split, which are emptied first; returns their modality."""
     make = modality_class(config)
     modality = make(config.data, make.first_statistics(config.data, report))
     for store in stores.values():
@@ -141,8 +140,8 @@ def read_into(
 
 
 def _assigned(recordings: Iterator[Recording], share: float) -> Iterator[Recording]:
-    """Recordings that no maker put into a split: about a `share` of all rows is validated on,
-    evenly."""
+    """Assigns splits to recordings without one: about a `share` of all rows, evenly spread, to
+    validation."""
     total = valid = 0
     for recording in recordings:
         if recording.split is None:
@@ -154,8 +153,8 @@ def _assigned(recordings: Iterator[Recording], share: float) -> Iterator[Recordi
 
 
 def _hold_out(train: EpisodeStore, valid: EpisodeStore, share: float) -> None:
-    """The last recordings are validated on, where their makers kept some for testing alone or
-    there are few; of a single one, its end."""
+    """Moves the last recordings to validation, where the files define a test split alone or are
+    few; of a single recording, its end."""
     if len(train) == 1:
         _cut(train, valid, int((1 - share) * train.rows))
         return
@@ -168,7 +167,7 @@ def _hold_out(train: EpisodeStore, valid: EpisodeStore, share: float) -> None:
 
 
 def _cut(train: EpisodeStore, valid: EpisodeStore, kept: int) -> None:
-    """All but the first `kept` rows of a single recording go to `valid`."""
+    """Moves all but the first `kept` rows of a single recording to `valid`."""
     if kept:
         columns = train.select(np.array([0])).columns
         train.rewind(0)

@@ -22,11 +22,11 @@ from worldmodel.experiments.data.readers.strokes import (
 )
 from worldmodel.experiments.recordings.modality import FileModality, Report
 
-MOST_CLASSES = 4_096  # that one categorical tells apart; more are pairs of x and the rest
-EMBEDDED = 64  # numbers that stand for a step of so many
+MOST_CLASSES = 4_096  # of one categorical; more are pairs of x and the rest
+EMBEDDED = 64  # size of the embedding of a step of so many classes
 COLUMNS = 8  # of a sheet
-AISLE = 50  # pixels between what was dreamt and what is real
-NOISE = 0  # seed of what whole offsets are dequantised by
+AISLE = 50  # pixels between samples and real drawings
+NOISE = 0  # seed of the dequantisation noise of whole offsets
 
 
 class Strokes(FileModality):
@@ -38,7 +38,7 @@ class Strokes(FileModality):
     https://arxiv.org/abs/1511.01844, section 3.1).
 
     Of more than `MOST_CLASSES` whole offsets, as of Omniglot's, x is drawn first and then the rest
-    (`HierarchicalHead`), and what is heard of a step is what was learned of its x, y and pen.
+    (`HierarchicalHead`), and a step's encoding is the sum of embeddings of its x, y and pen.
 
     statistics: {"edges", "cells"} of the grid, if there is one.
     """
@@ -87,7 +87,7 @@ class Strokes(FileModality):
         return _dequantised(drawing.observation, noise)
 
     def prompt(self, given: str, length: int, report: Report) -> Any:
-        """Where the drawing ends, a stroke ends: what is dreamt goes on from there."""
+        """The first steps of a drawing; its end becomes the end of a stroke, to be continued."""
         drawing = next(_drawings([given], read_strokes, "stop", report))
         offset, pen = (drawing.observation[key][:length] for key in ("offset", "pen"))
         begun = {"offset": offset, "pen": np.minimum(pen, STROKE_END)}
@@ -138,14 +138,14 @@ class Strokes(FileModality):
     def drawing(self, sample: Any) -> dict[str, np.ndarray]:
         """A sample up to its end, as offsets and pens."""
         if self.grid is not None:
-            sample = self.grid.decode(sample, np.random.default_rng(0))  # a sample looks the same
+            sample = self.grid.decode(sample, np.random.default_rng(0))  # the same each time
         ends = np.flatnonzero(sample["pen"] == DRAWING_END)
         length = ends[0] + 1 if len(ends) else len(sample["pen"])
         return {key: value[:length] for key, value in sample.items()}
 
 
 class StepEncoder(Encoder):
-    """What was learned of a step's dx, dy and pen, added up: class int64 [*] -> float [*, E]."""
+    """Sum of embeddings of a step's dx, dy and pen: class int64 [*] -> float [*, E]."""
 
     steps: Tensor
 

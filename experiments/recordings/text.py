@@ -28,7 +28,10 @@ LISTED = 5  # characters that a sentence lists
 
 
 class Text(FileModality):
-    """statistics: {"symbols": the characters that have a number, the first for all others}."""
+    """Characters of text.
+
+    statistics: {"symbols": the characters that have a number, the first for all others}.
+    """
 
     frame = "character"
     default_head = "categorical"
@@ -82,7 +85,7 @@ class Text(FileModality):
             )
 
     def learned(self, report: Report) -> Iterator[Recording]:
-        """The last share of each file is validated on."""
+        """The recordings of each file; its last share is for validation."""
         for file, total in self._files(self.data.data, self.data.on_error, report):
             learned = int(total * (1 - self.data.held_out))
             for done, text in _cut(characters(file), learned):
@@ -92,7 +95,7 @@ class Text(FileModality):
     def _files(
         self, paths: Sequence[str], on_error: OnError, report: Report
     ) -> Iterator[tuple[Path, int]]:
-        """Files that can be read, and how many characters each has."""
+        """Readable files, and the number of characters of each."""
         for file in files_of([Path(path) for path in paths], self.suffixes):
             try:
                 total = sum(map(len, characters(file)))
@@ -135,7 +138,7 @@ class Text(FileModality):
         return {"bits_per_character": nats / math.log(2), "perplexity": math.exp(nats)}
 
     def parts(self, recording: Recording, nats: np.ndarray) -> Iterator[dict[str, Any]]:
-        """Line by line, ends of lines with the lines they end."""
+        """The lines of a recording, with their line breaks."""
         text = self.decode(recording.observation)
         begin = 0
         for line in text.splitlines(keepends=True):
@@ -175,8 +178,8 @@ def _decoded(decoder: Any, block: bytes, final: bool, file: Path, done: int) -> 
 
 
 def _cut(blocks: Iterator[str], learned: int) -> Iterator[tuple[int, str]]:
-    """The same text in pieces of at most `LONGEST` characters, one of which ends after `learned`
-    of them; how many came before each."""
+    """Cuts text into pieces of at most `LONGEST` characters, one of which ends after `learned` of
+    them; yields the number of characters before each, and the piece."""
     waiting, done = "", 0
     for block in blocks:
         waiting += block

@@ -3,7 +3,7 @@
     worldmodel train text --corpus FILE --out RUN
 
 Reads everything once into the run's folder, learns, and from time to time validates the average of
-its weights, keeps the best, and shows what it dreams. What to expect stands in docs/results.md.
+its weights, keeps the best, and writes a sample. Results stand in docs/results.md.
 """
 
 from pathlib import Path
@@ -25,14 +25,14 @@ SHOWN_LOG = 200  # characters of a sample, for the log
 
 
 def check(config: RecordingsConfig) -> None:
-    """Says what is wrong with the recordings or the model, before a run's folder is made."""
+    """Raises RunError if recordings or model cannot be used, before a run's folder is made."""
     make = modality_class(config)
     statistics = make.first_statistics(config.data, lambda line: None)
     training_of(config, make(config.data, statistics))
 
 
 def training_of(config: RecordingsConfig, modality: FileModality) -> SequenceTraining:
-    """What learns a model of recordings; errors as sentences."""
+    """The training of a model of recordings; ValueError and TypeError become RunError."""
     try:
         return SequenceTraining(config.sequence, modality)
     except (ValueError, TypeError) as error:
@@ -40,16 +40,16 @@ def training_of(config: RecordingsConfig, modality: FileModality) -> SequenceTra
 
 
 def training_in(folder: RunFolder, reporter: Reporter) -> SequenceTraining:
-    """What learns in a run's folder, once its recordings have been read into it."""
+    """The training in a run's folder, after its recordings have been read into it."""
     training = training_of(config_of(folder), import_recordings(folder, reporter))
     training.learn_from(split_store(folder, "train"), split_store(folder, "valid"))
-    if not list_checkpoints(folder.checkpoints):  # those know their plan
+    if not list_checkpoints(folder.checkpoints):  # those hold their stages
         training.extend()
     return training
 
 
 class Samples(Watcher):
-    """Writes and reports a dream of the average of the weights after every validation."""
+    """Writes and reports a sample of the averaged weights after every validation."""
 
     def __init__(self, folder: Path, reporter: Reporter):
         self.folder = folder

@@ -1,4 +1,4 @@
-"""What a baseline can be told: an algorithm of stable-baselines3 in the real environment."""
+"""The options of a baseline: an algorithm of stable-baselines3 in the real environment."""
 
 from dataclasses import dataclass
 
@@ -24,9 +24,9 @@ class BaselineConfig:
     every: int = 500
     """Steps between evaluations."""
     episodes: int = 20
-    """Of an evaluation: real ones, played greedily, under seeds of their own."""
+    """Episodes of an evaluation: real ones, played greedily, under seeds of their own."""
     seed: int = 0
-    """Of everything that is random."""
+    """Seed of everything that is random."""
     threads: int = 1
     """Threads of the processor."""
 

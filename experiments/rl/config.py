@@ -19,30 +19,31 @@ class EnvironmentConfig:
     """The real environment."""
 
     env: str | None = None
-    """Its Gymnasium id, or module:id; the module may lie in the current directory."""
+    """Gymnasium id, or module:id; the module may lie in the current directory."""
     env_path: str | None = None
-    """The folder of that module. A run remembers where it was found, and its code is run from
-    there, if the folder still exists."""
+    """Folder of that module. A run records it, and runs the module's code from there, if the
+    folder still exists."""
     arguments: str = "{}"
-    """Of the environment's own constructor, as JSON."""
+    """Arguments of the environment's constructor, as JSON."""
     action_repeat: int = 1
-    """How often each action is played; rewards are summed."""
+    """Steps that each action is repeated for; rewards are summed."""
     time_limit: int | None = None
-    """Its own steps after which an episode is truncated; by default as it is registered."""
+    """Steps of the environment itself (repeated actions count) after which an episode is
+    truncated; by default as it is registered."""
     hide: tuple[int, ...] = ()
-    """Numbers of a vector that are not shown, by their places."""
+    """Indices of numbers that are left out of a vector of observations."""
     hidden_velocities: bool = False
-    """Show positions only, where it is known which numbers are velocities."""
+    """Observe positions only, where it is known which numbers are velocities."""
     keys: tuple[str, ...] = ()
-    """Of a dictionary of observations, those that are shown; by default all."""
+    """Keys of a dictionary of observations that are kept; by default all."""
     pixels: int | None = None
-    """The rendered image, of so many pixels a side, is the observation."""
+    """Observe the rendered image instead, with so many pixels a side."""
     resize: int | None = None
-    """Images among the observations get so many pixels a side."""
+    """Resize images among the observations to so many pixels a side."""
     grayscale: bool = False
-    """Images among the observations lose their colours."""
+    """Convert images among the observations to grey."""
     num_envs: int = 1
-    """Copies that are played side by side while collecting."""
+    """Copies of the environment that are stepped side by side while collecting."""
     workers: int = 0
     """Processes that share the copies; 0: this one."""
 
@@ -63,14 +64,14 @@ class EvaluationConfig:
     episodes: int = 100
     """Real episodes, and dreamt ones, of the greedy agent."""
     held_out: int = 20
-    """Episodes that the world model is scored on: played for that alone, or of --data."""
+    """Held-out episodes that the world model is scored on: played for that alone, or of --data."""
     held_out_agent: str = "exploring"
-    """Who plays them. exploring: the agent as it collects; random: actions at random."""
+    """Agent that plays them. exploring: the agent as it collects; random: actions at random."""
     bound: BoundName = "iwae"
-    """What is reported, by its name in `worldmodel.BOUNDS`: the mean of K bounds (elbo), the
+    """Bound that is reported, by its name in `worldmodel.BOUNDS`: the mean of K bounds (elbo), the
     importance-weighted (iwae) or the filtering one (fivo)."""
     bound_particles: int = 16
-    """K of that bound."""
+    """Particles of that bound, K."""
 
     def __post_init__(self) -> None:
         positive(self, "bound_particles")
@@ -93,11 +94,11 @@ class RLConfig:
 
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     steps: int = 5_000
-    """Steps of the real environment, all in all."""
+    """Steps of the real environment, in total."""
     data: str | None = None
     """Recorded episodes to learn from instead of playing: a Minari data set, a folder of episodes,
-    a store or a run. --env is then needed for the real evaluation only, and --steps tells how much
-    is learned, as if so many steps had been played."""
+    a store or a run. --env is then needed for the real evaluation only, and --steps sets how
+    much is learned, as if so many steps had been played."""
     agent: AgentConfig = field(default_factory=AgentConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     curve_episodes: int = 20
@@ -120,7 +121,7 @@ class RLConfig:
 
 
 def quick(config: RLConfig) -> RLConfig:
-    """The same made so small that it ends within seconds and learns next to nothing."""
+    """The options of a run so small that it ends within seconds and learns next to nothing."""
     agent = config.agent
     return replace(
         config,

@@ -3,8 +3,8 @@
 The agent: the returns of whole episodes that it plays greedily, in the real environment under
 seeds of their own, and in dreams that begin with the model's own first rows. The model: on real
 episodes that were played for it alone (or on recorded ones that were held out), its likelihood,
-and how far it is off when it goes on alone (`measure.open_loop`). Where the exact answers are
-known (`rl.yardsticks`), they stand beside.
+and the errors of its open-loop predictions (`measure.open_loop`). Exact answers, where they are
+known (`rl.yardsticks`), stand beside.
 """
 
 import math
@@ -36,13 +36,13 @@ from worldmodel.noise import OwnNoise
 from worldmodel.run_folder import RunError, RunFolder
 
 Note = Callable[[str, int, int], None]
-HELD_OUT_ROWS = 500  # of each episode that the model is scored on, at most
+HELD_OUT_ROWS = 500  # that are scored of each held-out episode, at most
 
 
 def evaluate(
     folder: RunFolder, settings: EvaluationConfig, note: Note = lambda what, done, total: None
 ) -> dict[str, Any]:
-    """All figures of a run; see the module's docstring. note: told of (what, done, total)."""
+    """All figures of a run; see the module's docstring. note: called with (what, done, total)."""
     run, checkpoint = load_run(folder)
     torch.set_num_threads(run.config.threads)
     seeds = evaluation_seeds(run.config.agent.seed)
@@ -68,7 +68,7 @@ def evaluate(
 
 
 def real_returns(run: Run, episodes: int, seed: int, note: Note) -> dict[str, Any]:
-    """Of the greedy agent; None each, where there is no real environment."""
+    """Real returns of the greedy agent; None each, where there is no real environment."""
     if not run.has_environment:
         return dict.fromkeys(f"real_return_{key}" for key in ("mean", "iqm", "ci95"))
     stats = run.world.play(
@@ -81,7 +81,7 @@ def real_returns(run: Run, episodes: int, seed: int, note: Note) -> dict[str, An
 
 
 def dream_returns(run: Run, episodes: int, horizon: int, seed: int, note: Note) -> dict[str, Any]:
-    """Of the same agent in dreams that begin with the model's own first rows."""
+    """Returns of the same agent in dreams that begin with the model's own first rows."""
     with OwnNoise(seed)():
         stats = play_episodes(
             run.dream(horizon),
@@ -105,7 +105,7 @@ def exact_returns(yardstick: Yardstick) -> dict[str, float]:
 
 
 def held_out_episodes(run: Run, settings: EvaluationConfig, seed: int, note: Note) -> Episodes:
-    """Real episodes that nothing is learned from."""
+    """Real episodes to score the model on, which nothing is learned from."""
     number = settings.held_out
     note("playing episodes to score the model on", 0, number)
     if not run.has_environment:
@@ -125,7 +125,7 @@ def held_out_episodes(run: Run, settings: EvaluationConfig, seed: int, note: Not
 
 
 def as_read(run: Run, episodes: Episodes) -> Episodes:
-    """Recorded episodes, as the model reads them."""
+    """Recorded episodes, their images encoded where the model reads codes."""
     encoder = run.components.image_encoder
     return episodes if encoder is None else encoded(episodes, encoder)
 
@@ -138,11 +138,10 @@ def model_figures(
     seed: int,
     note: Note,
 ) -> dict[str, Any]:
-    """The loss of the model on held-out episodes, by key, and what it loses beside the exact
-    answer.
+    """The loss of the model on held-out episodes, by key, and its gap to the exact answer.
 
-    None where a value came that the model holds to be impossible: a reward that was never seen
-    before, where rewards have a probability each.
+    None where an observed value has probability 0 under the model: a reward that no training
+    episode had, where rewards have a probability each.
     """
     sequences = held_out.sequences(run.components.actions)
     counted = sequences.mask & ~sequences.rows.first
@@ -171,7 +170,7 @@ def model_figures(
 
 
 def _loss(log_prob: Tensor, exact: Tensor | None, counted: Tensor) -> dict[str, float | None]:
-    """Minus log likelihoods [T, B], a step, where `counted`, beside exact ones."""
+    """The mean loss per step over the `counted` rows, bool [T, B], beside the exact one."""
     mean, error = per_step(-log_prob, counted)
     figures: dict[str, float | None] = {"nats_per_step": mean, "nats_per_step_se": error}
     if exact is not None:
@@ -183,8 +182,8 @@ def _loss(log_prob: Tensor, exact: Tensor | None, counted: Tensor) -> dict[str, 
 def open_loop_errors(
     run: Run, held_out: Episodes, recorded: DiskStore, seed: int, note: Note
 ) -> dict[str, Any]:
-    """How far the model is off when it goes on alone in held-out episodes."""
-    note("dreaming on without looking", 0, len(held_out))
+    """Errors of the model's open-loop predictions in held-out episodes."""
+    note("predicting from actions alone", 0, len(held_out))
     seen = as_read(run, recorded.typical())
     values = {"observation": seen.columns["observation"], "reward": seen.rewards}
     sequences = held_out.sequences(run.components.actions)
@@ -193,7 +192,7 @@ def open_loop_errors(
 
 
 def tables(result: dict[str, Any]) -> list[Table]:
-    """The tables of what `evaluate` found."""
+    """The results of `evaluate`, as tables."""
     return [_of_returns(result), _of_likelihoods(result), _of_errors(result)]
 
 

@@ -1,4 +1,4 @@
-"""Reinforcement learning as an experiment: the functions that the registry promises of it."""
+"""Reinforcement learning as an experiment: the functions that the registry expects of it."""
 
 import shlex
 from dataclasses import replace
@@ -40,14 +40,14 @@ def training(folder: RunFolder, reporter: Reporter) -> Training:
 
 
 def absolute(config: RLConfig) -> RLConfig:
-    """The same with an absolute path of its recorded episodes."""
+    """The options with an absolute path of recorded episodes."""
     return (
         config if config.data is None else replace(config, data=str(Path(config.data).resolve()))
     )
 
 
 def remember(config: RLConfig) -> RLConfig:
-    """The same with the folder that its environment's module was found in: so a run works from
+    """The options with the folder of the environment's module, so that a run works from
     anywhere."""
     env = config.environment.env
     found = None if env is None else folder_of(env)
@@ -55,12 +55,12 @@ def remember(config: RLConfig) -> RLConfig:
 
 
 def check(config: RLConfig) -> None:
-    """Says what is wrong with the environment, the data or the algorithm, before a run's folder is
-    made."""
+    """Raises RunError if the environment, the data or the algorithm cannot be used, before a run's
+    folder is made."""
     if config.environment.env is None and config.data is None:
         raise RunError("there is nothing to learn from: give --env ID, --data PATH, or both")
-    shown = recorded(config)[1:] if config.data is not None else spaces_of(config.environment)
-    said(lambda: check_fit(config.agent, *shown))
+    spaces = recorded(config)[1:] if config.data is not None else spaces_of(config.environment)
+    said(lambda: check_fit(config.agent, *spaces))
 
 
 def load(folder: RunFolder) -> Run:
@@ -69,18 +69,18 @@ def load(folder: RunFolder) -> Run:
 
 
 def playable(folder: RunFolder, picture: str = "auto") -> Run:
-    """The same, whose dreams are shown by the view of this name."""
+    """A run whose dreams are drawn by the view of this name."""
     run = load(folder)
     run.picture_name = picture
     return run
 
 
 def settings(config: RLConfig) -> EvaluationConfig:
-    """How a run is evaluated unless something else is asked for."""
+    """The default options of a run's evaluation."""
     return config.evaluation
 
 
 def finish(folder: RunFolder, reporter: Reporter) -> None:
-    """Says how to go on."""
+    """Reports the commands to run next."""
     path = shlex.quote(str(folder.path))
     reporter.say(f"step inside: worldmodel play {path}; all on one page: worldmodel report {path}")

@@ -38,13 +38,13 @@ HELD_OUT = "held-out.npz"  # of a run's folder: the episodes that its model is s
 
 
 class Run:
-    """A run as its newest checkpoint left it, for scripts and for those who play and film it."""
+    """A run as its newest checkpoint left it, for scripts, the player and films."""
 
     def __init__(self, config: RLConfig, world: World, components: Components):
         self.config = config
         self.world = world
         self.components = components
-        self.picture_name = "auto"  # of the view that shows dreams, one of `worldmodel.envs.VIEWS`
+        self.picture_name = "auto"  # the view that draws dreams, of `worldmodel.envs.VIEWS`
 
     def __repr__(self) -> str:
         return run_name(self.config.environment.env or "recorded episodes", self.model)
@@ -56,7 +56,7 @@ class Run:
 
     @property
     def agent(self) -> Agent:
-        """The agent, acting on what the model reads (codes, where images are encoded)."""
+        """The agent, acting on the model's observations (codes, where images are encoded)."""
         return self.components.agent
 
     @property
@@ -70,12 +70,12 @@ class Run:
 
     @property
     def has_environment(self) -> bool:
-        """Whether there is a real one: recorded episodes have none."""
+        """True where there is a real environment; recorded episodes have none."""
         return self.world.source is not None
 
     @property
     def source(self) -> EnvironmentSource:
-        """Where the real environment comes from."""
+        """The source of the real environment."""
         if self.world.source is None:
             raise RunError("what was learned from recorded episodes alone has no real environment")
         return self.world.source
@@ -95,8 +95,8 @@ class Run:
 
     @functools.cached_property
     def one(self) -> gymnasium.Env:
-        """The real environment by itself, to be asked and to draw with; it renders images where it
-        can, and shows what the world model reads before an image encoder does."""
+        """One copy of the real environment, for its metadata and for drawing; it renders images
+        where it can, and its observations are not encoded."""
         return self.source.shown()
 
     @property
@@ -107,27 +107,27 @@ class Run:
 
     @property
     def hides(self) -> bool:
-        """Whether the real game's picture would give away what the player is to find out."""
+        """True if the real game's picture would reveal what the player is to find out."""
         return bool(getattr(self.view(), "hides", False))
 
     @property
     def action_names(self) -> tuple[str, ...]:
-        """The names of the actions, in their order, in lower case; () where nobody says."""
+        """The names of the actions, in their order, in lower case; () where they are unknown."""
         return action_names(self.one) if self.has_environment else ()
 
     @property
     def pace(self) -> float | None:
-        """Rows a second at which the real environment is to be shown; None where nobody says."""
+        """Rows per second at which the real environment is shown; None where it is unknown."""
         fps = self.one.metadata.get("render_fps") if self.has_environment else None
         return fps and fps / self.config.environment.action_repeat
 
     def shown_environment(self, seed: int) -> GymEnvironment:
-        """One real game, which can be drawn if the environment renders images."""
+        """One copy of the real environment, which can be drawn if it renders images."""
         return self.environment(1, seed, render_mode=self.one.render_mode)
 
     def picture(self, environment: GymEnvironment, mode: str) -> Any:
-        """The real game: as its view draws it, or as the environment renders it; None where there
-        is no such picture, and a view of the rows has to do."""
+        """The picture of the real game: drawn by its view, or rendered by the environment; None
+        where neither can, and a view of the rows is used instead."""
         real = getattr(self.view(), "real", None)
         if real is not None:
             return real(environment.info, mode)
@@ -151,7 +151,7 @@ class Run:
 
 
 def source_of(config: EnvironmentConfig) -> EnvironmentSource:
-    """Where the environment of the options comes from."""
+    """The source of the environment that the options name."""
     world = world_from(cattrs.unstructure(config), None, None)  # type: ignore[arg-type]
     if world.source is None:
         raise RunError("there is no environment to play in: give --env ID")
@@ -159,7 +159,7 @@ def source_of(config: EnvironmentConfig) -> EnvironmentSource:
 
 
 def said(function: Callable[[], Any]) -> Any:
-    """A function's result, errors about environments as sentences."""
+    """A function's result; ValueError and TypeError become RunError."""
     try:
         return function()
     except (ValueError, TypeError) as error:
@@ -176,11 +176,11 @@ def recorded(config: RLConfig) -> Data:
             f"from some and to hold out others, it takes {FEWEST} episodes or more, with steps"
         )
     if config.environment.env is not None:
-        shown = spaces_of(config.environment)
-        if shown != data[1:]:
+        spaces = spaces_of(config.environment)
+        if spaces != data[1:]:
             raise RunError(
                 f"{path} holds episodes of the spaces {data[1]} and {data[2]}, but "
-                f"{config.environment.env} has {shown[0]} and {shown[1]}: give the options that "
+                f"{config.environment.env} has {spaces[0]} and {spaces[1]}: give the options that "
                 "the episodes were recorded with, or leave out --env"
             )
     return data
@@ -189,13 +189,13 @@ def recorded(config: RLConfig) -> Data:
 def spaces_of(config: EnvironmentConfig) -> tuple[Any, Any]:
     """The spaces of observations and actions of the real environment."""
     one = said(lambda: source_of(config).one())
-    shown = (one.observation_space, one.action_space)
+    spaces = (one.observation_space, one.action_space)
     one.close()
-    return shown
+    return spaces
 
 
 def training_of(folder: RunFolder, say: Callable[[str], None]) -> AgentTraining:
-    """The job of a run, at its beginning."""
+    """The job of a run, before its first unit."""
     config: RLConfig = config_of(folder)
     data = _data_of(folder, config)
     if data is not None:
@@ -213,7 +213,7 @@ def training_of(folder: RunFolder, say: Callable[[str], None]) -> AgentTraining:
 
 
 def world_of(config: RLConfig, observation_space: Any, action_space: Any) -> World:
-    """What a run learns from, but for recorded episodes themselves."""
+    """The world that a run learns from, without its recorded episodes."""
     environment = cattrs.unstructure(config.environment)
     world = world_from(environment, observation_space, action_space)
     return world._replace(is_recorded=config.data is not None)
@@ -229,7 +229,7 @@ def _data_of(folder: RunFolder, config: RLConfig) -> Data | None:
 
 
 def _hold_out(config: RLConfig, data: EpisodeSource, folder: RunFolder) -> np.ndarray:
-    """Writes some recorded episodes down, for the evaluation; the places of the others."""
+    """Saves some recorded episodes for the evaluation; returns the indices of the others."""
     number = len(data)
     few = min(config.evaluation.held_out, max(2, number // 10))
     held_out = np.linspace(0, number - 1, few).round().astype(int)
@@ -238,17 +238,17 @@ def _hold_out(config: RLConfig, data: EpisodeSource, folder: RunFolder) -> np.nd
 
 
 def load_run(folder: RunFolder) -> tuple[Run, Checkpoint]:
-    """A run as its newest checkpoint left it."""
+    """A run as its newest checkpoint left it, and that checkpoint."""
     config: RLConfig = config_of(folder)
     checkpoint = newest_checkpoint(folder)
     if "statistics" not in checkpoint.values:
         raise RunError(
             f"{folder.path} has learned nothing yet: `worldmodel resume {folder.path}` goes on"
         )
-    shown = read_spaces(folder.episodes)
-    world = world_of(config, *shown)
+    spaces = read_spaces(folder.episodes)
+    world = world_of(config, *spaces)
     statistics = Statistics(**checkpoint.values["statistics"])
-    components = Components(config.agent, statistics, *shown)
+    components = Components(config.agent, statistics, *spaces)
     checkpoint.load(components.modules)
     for module in components.modules.values():
         module.requires_grad_(False)

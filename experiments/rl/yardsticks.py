@@ -13,7 +13,7 @@ from worldmodel.envs import ToyGame, ToyGameFilter, random_policy_steps, solve_t
 
 
 class Yardstick(Protocol):
-    """What can be computed exactly of an environment."""
+    """Exact answers about an environment."""
 
     def log_probs(self, sequences: Sequences) -> dict[str, Tensor]:
         """The exact log likelihood by key, [T, B] nats."""
@@ -57,7 +57,7 @@ def _of_toy_game(env: gymnasium.Env) -> Yardstick:
 YARDSTICKS: Registry[Callable[[gymnasium.Env], Yardstick | None]] = Registry(
     "yardstick", {"worldmodel/ToyGame-v0": _of_toy_game}
 )
-"""By the id of an environment; None where a particular one has no exact answers."""
+"""Functions that make a yardstick, by the id of an environment; None: it has no exact answers."""
 
 
 def register_yardstick(id: str, make: Callable[[gymnasium.Env], Yardstick | None]) -> None:
@@ -73,7 +73,7 @@ def yardstick_for(env: gymnasium.Env) -> Yardstick | None:
 
 
 def _is_plain(env: gymnasium.Env, id: str) -> bool:
-    """Whether an environment has no layers but those that it is registered with."""
+    """True if an environment has no wrappers but those that it is registered with."""
     while isinstance(env, gymnasium.Wrapper):
         if isinstance(env, TimeLimit):
             is_its_own = env._max_episode_steps == gymnasium.spec(id).max_episode_steps

@@ -25,8 +25,8 @@ MOST_CHANNELS = 64
 MOST_CHUNKS = 1_000  # of a .wav, before its samples
 LONGEST_FORMAT = 4_096  # bytes of a .wav's format chunk
 LOUDEST = 8.0  # of a float file, where full scale is 1: 18 dB above it
-NO_LENGTH = 0x7FFF0000  # or more, in a .wav: its writer could not know how long it would be
-NO_FRAMES = 2**36  # or more, of a .flac: what soundfile says if the file does not say
+NO_LENGTH = 0x7FFF0000  # or more, in a .wav: written as a stream, of unknown length
+NO_FRAMES = 2**36  # or more, of a .flac: soundfile's value for an unknown length
 STEP_OF_FLOATS = 2.0**-15
 CONVERT = "convert it (ffmpeg -i IN OUT.wav), or leave it out"
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
@@ -80,12 +80,12 @@ def read_audio(
 
 
 class _Sound(NamedTuple):
-    """An open file: what its header says, and where its samples come from."""
+    """An open file: fields of its header, and a reader of its samples."""
 
     rate: int  # Hz
     channels: int
     step: float  # between neighbouring values, where full scale is -1 to 1
-    length: int | None  # samples of each channel, if the header says
+    length: int | None  # samples of each channel, if the header has it
     read: Callable[[int], np.ndarray]  # that many samples or what is left, float [N, channels]
 
 
@@ -145,7 +145,7 @@ def _mono(
 
 
 def _filled(blocks: Iterator[np.ndarray], noise: np.random.Generator) -> Iterator[np.ndarray]:
-    """The same samples, float32 [N], with noise in bands that held nothing."""
+    """Adds noise to samples, float32 [N], that fills the bands above a lower rate's."""
     for block in blocks:
         yield block + STEP_OF_FLOATS * noise.random(block.shape, np.float32)
 
@@ -168,8 +168,8 @@ def _ratio(path: Path, old: int, new: int) -> tuple[int, int]:
 def resampled(blocks: Iterator[np.ndarray], up: int, down: int) -> Iterator[np.ndarray]:
     """`scipy.signal.resample_poly` of a signal that comes in blocks: float [N] -> float32 [M].
 
-    Each call of it is given enough samples before and after those that are wanted of it, by
-    zeros before the first.
+    Each call of it gets enough samples before and after those that it resamples; before the
+    first they are zeros.
     """
     if up == down:
         yield from (block.astype(np.float32) for block in blocks)
@@ -192,7 +192,7 @@ def resampled(blocks: Iterator[np.ndarray], up: int, down: int) -> Iterator[np.n
 
 
 def _grouped(blocks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    """The same samples, `size` at a time, fewer at the end.
+    """Regroups samples, `size` at a time, fewer at the end.
 
     >>> [len(group) for group in _grouped(iter([np.zeros(3), np.zeros(4)]), 2)]
     [2, 2, 2, 1]
@@ -213,7 +213,7 @@ def _grouped(blocks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
 
 def _wav(path: Path, file: BinaryIO) -> _Sound:
     """WAV: PCM of 8 to 32 bits and floats, with a header of 64-bit lengths (RF64) too; `file`
-    is behind its first four bytes."""
+    is positioned after its first four bytes."""
     header, offset, size = _chunks(path, file)
     tag, channels, rate, _, width, bits = struct.unpack_from("<HHIIHH", header)
     if tag == EXTENSIBLE and len(header) >= 26:
@@ -253,7 +253,7 @@ def _decoded(data: bytes, tag: int, width: int) -> np.ndarray:
 
 
 def _chunks(path: Path, file: BinaryIO) -> tuple[bytes, int, int]:
-    """The format chunk, and where the samples begin, and how many bytes they are said to be."""
+    """The format chunk, the offset of the samples, and their declared size, both in bytes."""
     form, header, long = file.read(8)[4:], b"", None
     for _ in range(MOST_CHUNKS if form == b"WAVE" else 0):
         start = file.read(8)
@@ -279,7 +279,7 @@ def _flac(path: Path) -> Iterator[Any]:
     """The file, opened by soundfile."""
     try:
         import soundfile
-    except (ImportError, OSError) as error:  # OSError: it lacks its library
+    except (ImportError, OSError) as error:  # OSError: no libsndfile
         raise RunError(
             f"reading {path} needs the package soundfile: pip install 'worldmodel-gym[audio]'"
         ) from error

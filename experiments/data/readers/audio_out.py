@@ -1,4 +1,4 @@
-"""Sound that was generated: written as .wav, drawn as spectrograms."""
+"""Generated sound: written as .wav, drawn as spectrograms."""
 
 import wave
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from worldmodel.run_folder import RunError
 
 WINDOW = 0.032  # seconds of one column of a spectrogram, about
 COLUMNS = 2_000  # of a long signal, at most
-RANGE = 80.0  # dB below the loudest that are told apart
+RANGE = 80.0  # dB below the loudest that are distinguished
 
 
 def write_wav(path: Path, samples: np.ndarray, rate: int) -> float:

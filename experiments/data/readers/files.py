@@ -1,4 +1,4 @@
-"""Files that hold recordings: found, read one after another, and told of in a sentence if bad."""
+"""Files of recordings: found, read one after another, and reported in a sentence if bad."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,11 +11,11 @@ Split = Literal["train", "valid", "test"]
 
 
 class Recording(NamedTuple):
-    """What happened, frame after frame."""
+    """A sequence of frames."""
 
     observation: Any  # leaves [T, ...], T >= 1
     name: str  # of the file, and of the place in it if that holds several
-    split: Split | None = None  # that its maker put it into
+    split: Split | None = None  # that the file assigns it to
 
 
 class BadFileError(RunError):
@@ -23,7 +23,7 @@ class BadFileError(RunError):
 
 
 def files_of(paths: Sequence[Path], suffixes: Sequence[str]) -> list[Path]:
-    """Files as they are given, and those with one of `suffixes` anywhere in the given folders, in
+    """The given files, and those with one of `suffixes` anywhere in the given folders, in
     the order of their names.
 
     Raises RunError if something is not there, or a folder holds none.
@@ -51,8 +51,8 @@ def readable(
     on_error: OnError,
     report: Callable[[str], None],
 ) -> Iterator[Recording]:
-    """The recordings of all files; a bad one stops it all (`BadFileError`), or is reported and
-    left out. Of a file that turns out bad in the middle, what came before is kept."""
+    """The recordings of all files; a bad file raises BadFileError, or is reported and left out.
+    Of a file that is bad in the middle, the recordings before are kept."""
     for file in files:
         try:
             yield from read(file)
@@ -63,7 +63,7 @@ def readable(
 
 
 def contents(path: Path, most: int) -> bytes:
-    """All of a file of 1 to `most` bytes."""
+    """The contents of a file of 1 to `most` bytes."""
     try:
         size = path.stat().st_size
         if 0 < size <= most:

@@ -1,9 +1,9 @@
-"""Arrays out of MATLAB's files, as far as recordings need them: matrices in cell arrays.
+"""Arrays of MATLAB's files, as far as recordings need them: matrices in cell arrays.
 
 The format is that of "MAT-File Format" (The MathWorks), level 5, which `save -v7` and
 `scipy.io.savemat` write: elements of a tag (data type, bytes) and data, padded to 8 bytes.
-scipy.io.loadmat is not asked, since it believes sizes before it sees what is there: a damaged
-file of 1.4 kB keeps it busy for five minutes and gigabytes.
+scipy.io.loadmat is not used, since it trusts declared sizes: on a damaged file of 1.4 kB it spends
+five minutes and gigabytes.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-HEADER = 128  # bytes: 124 of text, 2 of version, 2 that tell the order of bytes
+HEADER = 128  # bytes: 124 of text, 2 of version, 2 of byte order
 LEVEL_5 = {b"\x00\x01IM": "<", b"\x01\x00MI": ">"}
 MATRIX, COMPRESSED = 14, 15  # data types that hold others
 NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8"}
@@ -24,11 +24,11 @@ INT32, UINT32 = 5, 6
 
 
 class DamageError(Exception):
-    """What is wrong with a file, after its name: "expects ..., got ...: do ..."."""
+    """Damage of a file, as a message after its name: "expects ..., got ...: do ..."."""
 
 
 class Matrix(NamedTuple):
-    """An array whose content is not looked at yet."""
+    """An array whose content is not parsed yet."""
 
     name: str
     shape: tuple[int, ...]

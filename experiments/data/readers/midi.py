@@ -1,11 +1,11 @@
 """MIDI files as piano rolls, and piano rolls as MIDI files.
 
 A Standard MIDI File (Standard MIDI Files 1.0, MIDI Manufacturers Association 1988, RP-001) is a
-header and tracks of events, each of which waits some ticks for the one before. It is read by
-hand, because of a file only the notes are wanted, and those exactly: mido 1.3 forgets the ticks
-before meta events that it does not know, and takes minutes for 200 kB of 0xFF.
+header and tracks of events, each of which waits some ticks for the one before. It is parsed
+here, because only the notes are needed, and those exactly: mido 1.3 loses the ticks before meta
+events that it does not know, and takes minutes for 200 kB of 0xFF.
 
-A piano roll is a boolean array [T, P]: does pitch `low` + j sound in step t?
+A piano roll is a boolean array [T, P]: true where pitch `low` + j sounds in step t.
 """
 
 import struct
@@ -67,10 +67,10 @@ def read_midi(path: Path, steps_per_beat: int, low: int, high: int) -> Iterator[
 def write_midi(
     path: Path, roll: np.ndarray, low: int, steps_per_beat: int, tempo: float = 120.0
 ) -> None:
-    """A file of one track (format 0). What sounds in steps on end is one note.
+    """Writes a file of one track (format 0). A pitch in consecutive steps is one note.
 
     roll: bool [T, P]; tempo: quarter notes a minute, 4 or more. `read_midi` gives the same roll,
-    but for prune_inactive at its end.
+    but for silence at its end.
     """
     if not 0 <= low <= low + roll.shape[1] <= 128:
         raise ValueError(
@@ -95,7 +95,7 @@ def write_midi(
 
 
 def notes_of(roll: np.ndarray) -> Iterator[Note]:
-    """(column, begin, end) of what sounds in steps on end, column by column.
+    """Notes (column, begin, end) of pitches in consecutive steps, column by column.
 
     >>> list(notes_of(np.array([[1, 0], [1, 1], [0, 1]], bool)))
     [(0, 0, 2), (1, 1, 3)]
@@ -109,7 +109,7 @@ def notes_of(roll: np.ndarray) -> Iterator[Note]:
 def _roll(
     name: str, notes: list[Note], steps_per_beat: int, ticks_per_beat: int, low: int, high: int
 ) -> np.ndarray:
-    """bool [T, high - low + 1] of notes whose times are ticks."""
+    """The piano roll, bool [T, high - low + 1], of notes whose times are ticks."""
     times = [time for _, begin, end in notes for time in (begin, end)]
     steps = [
         (2 * time * steps_per_beat + ticks_per_beat) // (2 * ticks_per_beat) for time in times
@@ -129,7 +129,7 @@ def _roll(
 
 
 def _chunks(path: Path, data: bytes) -> tuple[int, int, list[bytes]]:
-    """The format, the ticks of a quarter note, and what the tracks hold."""
+    """The format, the ticks per quarter note, and the bytes of each track."""
     if data[:4] != b"MThd" or len(data) < 14:
         raise BadFileError(
             f"{path} expects a MIDI file, which begins with MThd, got {data[:4]!r}; convert it"
@@ -161,7 +161,7 @@ def _chunks(path: Path, data: bytes) -> tuple[int, int, list[bytes]]:
 
 
 def _notes(path: Path, number: int, track: bytes) -> list[Note]:
-    """What sounds in a track, but for the drums; times in ticks."""
+    """The notes of a track, without the drums; times in ticks."""
     notes: list[Note] = []
     sounding: dict[tuple[int, int], tuple[int, int]] = {}  # struck first, and last
     time = 0
@@ -191,7 +191,7 @@ def _notes(path: Path, number: int, track: bytes) -> list[Note]:
 
 def _events(track: bytes) -> Iterator[tuple[int, int, int, int]]:
     """(tick, status, first operand, second operand) of each event; raises ValueError or
-    IndexError where there is none. Events that say nothing of notes have operands of 0."""
+    IndexError where there is none. Meta and system events have operands of 0."""
     at = time = running = 0
     while at < len(track):
         wait, at = _number(track, at)
@@ -236,7 +236,7 @@ def _number(track: bytes, at: int) -> tuple[int, int]:
 
 
 def _coded(value: int) -> bytes:
-    """What `_number` reads."""
+    """Encodes a number for `_number`."""
     coded = [value & 0x7F]
     while value := value >> 7:
         coded.insert(0, value & 0x7F | 0x80)

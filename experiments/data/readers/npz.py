@@ -1,7 +1,7 @@
-"""Arrays of .npz files that nobody vouches for: what they claim is checked before it is believed.
+"""Arrays of untrusted .npz files: declared sizes and types are checked before they are used.
 
 Arrays of arrays (drawings of different lengths) are pickled, and a pickle is a program. Here it
-is never run: `pickletools` takes it apart, and what numpy writes into one is put together again.
+is never run: `pickletools` parses it, and only what numpy writes into one is rebuilt.
 """
 
 import io
@@ -19,8 +19,8 @@ from numpy.lib import format as npy
 from worldmodel.experiments.data.readers.files import BadFileError
 
 MOST_TIMES = 100  # a file may be packed to this part of its size,
-SPARE_BYTES = 2**20  # and be this much larger: so small files are not asked
-METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # numpy's; others set memory aside at will
+SPARE_BYTES = 2**20  # and be this much larger: so small files always pass
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # numpy's; others may allocate any memory
 NUMBERS = "iuf"  # kinds of numpy's types
 MOST_DIMENSIONS = 4
 LONGEST_NAME = 80
@@ -31,8 +31,8 @@ Arrays = dict[str, np.ndarray | list[np.ndarray]]
 def read_arrays(path: Path, most: int = 0) -> Arrays:
     """The arrays of numbers of an .npz file by name, and lists of those that are arrays of arrays.
 
-    most: bytes that arrays may have although they are packed uncommonly tight. Truths are read as
-    0 and 1. Raises BadFileError, and nothing else, for whatever is in the file.
+    most: bytes that arrays may have however tightly they are packed. Truth values are read as 0
+    and 1. Raises BadFileError, and nothing else, for whatever is in the file.
     """
     try:
         with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
@@ -50,8 +50,8 @@ def read_arrays(path: Path, most: int = 0) -> Arrays:
 
 
 def cut(path: Path, arrays: Arrays, name: str, lengths_name: str) -> list[np.ndarray]:
-    """The recordings [T, ...] that lie one behind the other in the array `name` [N, ...]; the
-    other array [recordings] is claimed to tell the rows of each, which add up to N."""
+    """The recordings [T, ...] that are concatenated in the array `name` [N, ...]; the array
+    `lengths_name` [recordings] has the rows of each, checked to add up to N."""
     rows, lengths = arrays[name], arrays.get(lengths_name)
     what = f"{path} expects in {lengths_name} the rows of each recording of {name}, one or more"
     if lengths is None:
@@ -72,12 +72,12 @@ def cut(path: Path, arrays: Arrays, name: str, lengths_name: str) -> list[np.nda
 
 
 def reason_of(error: Exception) -> str:
-    """What a library says of a file, on one line of a bearable length."""
+    """The message of a library's error, on one line of at most 200 characters."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _check(path: Path, members: list[zipfile.ZipInfo], most: int) -> None:
-    """Nothing is unpacked that is too large, oddly packed or oddly named."""
+    """Raises BadFileError for arrays that are too large, oddly packed or oddly named."""
     size = path.stat().st_size
     unpacked = sum(member.file_size for member in members)
     if unpacked > max(most, MOST_TIMES * size + SPARE_BYTES):
@@ -101,7 +101,7 @@ def _check(path: Path, members: list[zipfile.ZipInfo], most: int) -> None:
 
 
 def _array(data: bytes) -> np.ndarray | list[np.ndarray]:
-    """The array of one .npy, whose numbers have to be there before any memory is taken."""
+    """The array of one .npy, whose size is checked before any memory is allocated."""
     file = io.BytesIO(data)
     version = npy.read_magic(file)
     read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -113,7 +113,7 @@ def _array(data: bytes) -> np.ndarray | list[np.ndarray]:
 
 
 def _numbers(data: bytes, dtype: np.dtype, shape: tuple[int, ...], fortran: bool) -> np.ndarray:
-    """shape: as claimed."""
+    """An array of numbers, checked. shape: as declared."""
     dtype = np.dtype(np.uint8) if dtype.kind == "b" else dtype
     if dtype.kind not in NUMBERS or dtype.itemsize > 8:
         raise ValueError(f"expected an array of numbers, got one of {dtype}")
@@ -142,7 +142,7 @@ class _Type:
 
 
 class _Array:
-    """Stands for `numpy.ndarray` in a pickle. What it holds is looked at when all is known."""
+    """Stands for `numpy.ndarray` in a pickle. Its content is checked when all is read."""
 
     shape: tuple
     type: _Type
@@ -150,7 +150,7 @@ class _Array:
     data: bytes | str | list = b""  # str: the bytes of Python 2
 
     def __init__(self, arguments: tuple):
-        """arguments: what numpy gives an array that is to be filled, nothing that matters."""
+        """arguments: of numpy's empty array, ignored."""
 
     def build(self, state: tuple) -> None:
         _, self.shape, self.type, self.fortran, self.data = state
@@ -163,7 +163,7 @@ class _Array:
 
 
 def _bytes(arguments: tuple) -> str:
-    """Stands for `codecs.encode`, by which Python 3 says bytes to Python 2."""
+    """Stands for `codecs.encode`, by which Python 3 pickles bytes for Python 2."""
     return arguments[0]
 
 
@@ -178,7 +178,7 @@ CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()
 
 
 def unpickle(data: bytes) -> list[np.ndarray]:
-    """The arrays of numbers in a pickled array of arrays, one behind the other.
+    """The arrays of numbers in a pickled array of arrays, in order.
 
     Raises ValueError (or what any lookup raises) if that is not what is pickled.
     """
@@ -194,7 +194,7 @@ def unpickle(data: bytes) -> list[np.ndarray]:
 
 
 def _rebuild(data: bytes) -> Any:
-    """What a pickle is of, if it says nothing but what numpy writes for arrays."""
+    """The object of a pickle that has only opcodes and names that numpy writes for arrays."""
     stack: list[Any] = []
     below: list[list[Any]] = []  # what lies under each mark
     memo: dict[int, Any] = {}

@@ -1,5 +1,4 @@
-"""What a piano roll (boolean [T, P]; column j is MIDI pitch low + j) is made of, looks like and
-sounds like."""
+"""Statistics, pictures and sound of piano rolls (bool [T, P]; column j is MIDI pitch low + j)."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -23,14 +22,14 @@ LOUDEST = 0.9
 
 
 class Statistics(NamedTuple):
-    """What is compared of generated and recorded music."""
+    """Statistics by which generated and recorded music are compared."""
 
     notes_a_frame: float
     pitch_classes: np.ndarray  # [12], shares from C on, that add up to 1; NaN where nothing sounds
 
 
 def statistics(rolls: Sequence[np.ndarray], low: int) -> Statistics:
-    """Of all frames of all rolls, each [T, P].
+    """Statistics of all frames of all rolls, each [T, P].
 
     >>> statistics([np.eye(2, dtype=bool)], 60).pitch_classes[:3]
     array([0.5, 0.5, 0. ])
@@ -44,8 +43,8 @@ def statistics(rolls: Sequence[np.ndarray], low: int) -> Statistics:
 
 
 def total_variation(p: np.ndarray, q: np.ndarray) -> float:
-    """Half the summed differences of two distributions: the largest difference that they make to
-    the probability of anything.
+    """Total variation distance of two distributions: the largest difference in the probability of
+    any event.
 
     >>> total_variation(np.array([0.5, 0.5]), np.array([1.0, 0.0]))
     0.5
@@ -56,7 +55,7 @@ def total_variation(p: np.ndarray, q: np.ndarray) -> float:
 def draw_rolls(
     path: Path, rolls: Sequence[tuple[str, np.ndarray]], low: int, steps_per_beat: int
 ) -> None:
-    """A picture of labelled rolls under one another: pitch over time in beats, a line at each beat
+    """Draws labelled rolls under one another: pitch over time in beats, a line at each beat
     (each fourth, sixteenth, ... where there are many) and at each C. Needs matplotlib."""
     check_picture(path, "a piano roll's picture")
     from matplotlib.figure import Figure
@@ -74,7 +73,7 @@ def draw_rolls(
         for column, notes in groupby(notes_of(roll), lambda note: note[0]):
             spans = [(b / steps_per_beat, (e - b) / steps_per_beat) for _, b, e in notes]
             axes.broken_barh(spans, (low + column - 0.45, 0.9))
-        axes.axvspan(len(roll) / steps_per_beat, beats, color="0.93")  # it is over
+        axes.axvspan(len(roll) / steps_per_beat, beats, color="0.93")  # after its end
         axes.set(xlim=(0, beats), ylim=(lowest - 0.5, highest + 0.5), axisbelow=True)
         axes.set_xticks(np.arange(0, beats, spacing), minor=True)
         axes.set_xticks(np.arange(0, beats, 4 * spacing))
@@ -101,7 +100,7 @@ def synthesise(
 ) -> np.ndarray:
     """The sound of a roll, float32 [samples] in [-0.9, 0.9]; tempo: quarter notes a minute.
 
-    Each note is a sum of decaying partials (those that the rate can hold), faded in and out.
+    Each note is a sum of decaying partials (those below half the rate), faded in and out.
     """
     seconds = 60 / tempo / steps_per_beat  # a step
     samples = np.zeros(round(len(roll) * seconds * rate) + round(RELEASE * rate), np.float32)
@@ -126,7 +125,7 @@ def _tone(time: np.ndarray, frequency: float, rate: int) -> np.ndarray:
 
 
 def _envelope(time: np.ndarray) -> np.ndarray:
-    """From 0 up to 1 and in the end back to 0, in straight lines."""
+    """Amplitudes that rise linearly from 0 to 1 and at the end fall back to 0."""
     rise = time / ATTACK
     fall = (time[-1] - time) / RELEASE
     return np.minimum(1, np.minimum(rise, fall))

@@ -1,4 +1,4 @@
-"""Piano rolls out of the files that others publish them in: .npz, .mat and .json."""
+"""Piano rolls of published files: .npz, .mat and .json."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ class Found(NamedTuple):
 
 
 def read_rolls(path: Path, low: int, high: int) -> Iterator[Recording]:
-    """Piano rolls, bool [T, high - low + 1]: does pitch low + j sound in step t?
+    """Piano rolls, bool [T, high - low + 1]: true where pitch low + j sounds in step t.
 
     - .npz: `{train,valid,test}_roll` [frames, 88], the recordings of a split one after another,
       and `{train,valid,test}_len` [recordings]; or arrays of any names, each a recording, and
@@ -67,7 +67,7 @@ def _between(roll: np.ndarray, low: int, high: int) -> np.ndarray:
 
 
 def _checked(name: str, roll: np.ndarray) -> np.ndarray:
-    """bool [T, 88 or 128]."""
+    """The roll as bool [T, 88 or 128]. Raises BadFileError for another layout."""
     if roll.ndim != 2 or roll.shape[1] not in FIRST_PITCH or roll.dtype.kind not in "biuf":
         raise BadFileError(
             f"{name} expects 0 and 1 of shape [T, 88] or [T, 128], got {roll.dtype} "
@@ -157,7 +157,7 @@ def _song(name: str, song: Any) -> np.ndarray:
             if type(pitch) is not int or not REST <= pitch < 128:
                 raise BadFileError(
                     f"{name}[{time}] expects pitches of 0 to 127, or {REST} for a rest, "
-                    f"got {shortened(pitch)}; mend it, or leave the file out"
+                    f"got {shortened(pitch)}; fix it, or leave the file out"
                 )
             if pitch != REST:
                 roll[time, pitch] = True
@@ -167,7 +167,7 @@ def _song(name: str, song: Any) -> np.ndarray:
 def _list(name: Path | str, what: str, value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise BadFileError(
-            f"{name} expects a list of {what}, got {shortened(value)}; mend it, or leave the file "
+            f"{name} expects a list of {what}, got {shortened(value)}; fix it, or leave the file "
             "out"
         )
     return value

@@ -1,8 +1,8 @@
 """Pen strokes as classes: exact probabilities of whole offsets, by one categorical a step.
 
-What is exact is the probability of the very offset and pen. A class is a cell, some offsets with
-a pen, among which it chooses evenly; the rare cells together are one class more, the escape. So
-any offset of the box has a probability, and those of all of them add up to one.
+Each offset with its pen has an exact probability. A class is a cell, some offsets with a pen, all
+equally probable; the rare cells together are one class more, the escape. So any offset of the box
+has a probability, and they all add up to one.
 """
 
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ class Grid(NamedTuple):
 
     @property
     def sizes(self) -> np.ndarray:
-        """How many pairs of an offset and a pen each class holds, int64 [classes]."""
+        """Numbers of pairs of an offset and a pen in each class, int64 [classes]."""
         widths = np.diff(self.edges)
         x, y, _ = self._bins(self.cells)
         known = widths[x] * widths[y]
@@ -54,7 +54,7 @@ class Grid(NamedTuple):
         return np.where(known, places, len(self.cells))
 
     def decode(self, codes: np.ndarray, random: np.random.Generator) -> dict[str, np.ndarray]:
-        """Rows of the classes int64 [T], each drawn evenly from what its class holds."""
+        """Rows of the classes int64 [T], each drawn uniformly from its class."""
         cells = self.cells[np.minimum(codes, len(self.cells) - 1)]
         x, y, pen = self._bins(cells)
         escapes = np.flatnonzero(codes == len(self.cells))
@@ -68,16 +68,16 @@ class Grid(NamedTuple):
         return {"offset": offset.astype(np.float32), "pen": pen}
 
     def _numbers(self, x: np.ndarray, y: np.ndarray, pen: np.ndarray) -> np.ndarray:
-        """The cells' numbers of bins and pens, all [T]."""
+        """Indices of the cells of bins and pens, all [T]."""
         return (x * (len(self.edges) - 1) + y) * PENS + pen
 
     def _bins(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The bins of both axes and the pen of cells' numbers, all [T]."""
+        """Bins of both axes and the pen of cells, all [T]. cells: indices."""
         rest, pen = np.divmod(cells, PENS)
         return *np.divmod(rest, len(self.edges) - 1), pen
 
     def _cells(self, drawing: Recording) -> np.ndarray:
-        """The numbers of its rows' cells, int64 [T]."""
+        """Indices of the cells of a drawing's rows, int64 [T]."""
         offset = whole(drawing)
         low, high = self.edges[0], self.edges[-1] - 1
         if offset.min() < low or offset.max() > high:
@@ -94,15 +94,15 @@ def grid_of(drawings: Iterable[Recording], growth: float = 0.0, least: int = 2) 
     """The grid of training drawings.
 
     growth: the width of a bin, as part of its distance from 0; 0 gives each offset its own bin.
-    least: how often a cell has to occur to be a class of its own. With 2 the escape is as frequent
-        in training as what a model has never seen will be later (Good 1953), and is learned.
-        If no cell is so frequent, all are classes.
+    least: occurrences that make a cell a class of its own. With 2 the escape is as frequent in
+        training as unseen cells will be later (Good 1953), and is learned. If no cell is so
+        frequent, all are classes.
 
     The box reaches twice as far as any of their offsets, and one further.
     """
     rows = [np.column_stack([whole(d), d.observation["pen"]]) for d in drawings]
     if not rows:
-        raise RunError("there is no drawing to learn from: give some that are no test's")
+        raise RunError("there is no drawing to learn from: give some outside of the test split")
     steps = np.concatenate(rows)
     edges = _edges(2 * int(np.abs(steps[:, :2]).max()) + 1, growth)
     empty = Grid(edges, np.zeros(0, np.int64))
@@ -113,7 +113,7 @@ def grid_of(drawings: Iterable[Recording], growth: float = 0.0, least: int = 2) 
 
 
 def _edges(reach: int, growth: float) -> np.ndarray:
-    """Of bins that grow with the distance from 0, which has its own, up to `reach` or beyond.
+    """Edges of bins up to `reach` or beyond, growing with the distance from 0, which has its own.
 
     >>> _edges(3, 0.0)
     array([-3, -2, -1,  0,  1,  2,  3,  4])

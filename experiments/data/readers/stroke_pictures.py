@@ -1,4 +1,4 @@
-"""Pen strokes to look at: sheets of drawings side by side, as SVG or as PNG, black on white.
+"""Sheets of drawings side by side, as SVG or as PNG, black on white.
 
 All drawings of a sheet have the same scale, in which the largest fills its square.
 """
@@ -40,8 +40,8 @@ def strokes_of(drawing: Drawing) -> list[np.ndarray]:
 
 
 def place(drawings: Sequence[Drawing], columns: int, aisle: int = 0) -> Iterator[Placed]:
-    """The drawings on squares, row after row, each in the middle of its own; aisle: what is left
-    free between the left half of the columns and the right one, units."""
+    """The drawings on squares, row after row, each in the middle of its own; aisle: the
+    gap between the left half of the columns and the right one, units."""
     all_strokes = [strokes_of(drawing) for drawing in drawings]
     bounds = [(np.min(p, axis=0), np.max(p, axis=0)) for p in map(np.concatenate, all_strokes)]
     extent = max(float((high - low).max()) for low, high in bounds)
@@ -81,7 +81,7 @@ def write_svg(path: Path, drawings: Sequence[Drawing], columns: int, aisle: int 
 
 
 def _path(stroke: np.ndarray) -> str:
-    """A stroke [points, 2] as SVG says it. A single point is a line to itself: a dot.
+    """A stroke [points, 2] as the path of an SVG. A single point is a line to itself: a dot.
 
     >>> _path(np.array([[1.0, 2.0], [3.5, 4.0]]))
     'M1.00 2.00 L3.50 4.00'

@@ -2,7 +2,7 @@
 
 A recording is `{"offset": float32 [T, 2], "pen": int64 [T]}`, a row per point of the pen. The
 offset leads from the point before (that of the first row from the origin), y grows downward; the
-pen says what comes after the point: the line goes on (0), the stroke ends here (1), the drawing
+pen is what comes after the point: the line goes on (0), the stroke ends here (1), the drawing
 ends here (2, in the last row and only there).
 
     stroke-3    dx, dy, end of stroke (Ha and Eck 2017, https://arxiv.org/abs/1704.03477)
@@ -25,7 +25,7 @@ SUFFIXES = (".npz", ".xml")
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 LINE, STROKE_END, DRAWING_END = 0, 1, 2
 LAYOUTS = {3: "stroke-3", 4: "dx, dy, end of stroke, end of drawing", 5: "stroke-5"}
-FARTHEST = 2.0**24  # up to here float32 knows every whole number
+FARTHEST = 2.0**24  # float32 has every whole number up to here
 
 
 def read_strokes(path: Path) -> Iterator[Recording]:
@@ -73,7 +73,7 @@ def _drawing(place: str, rows: np.ndarray) -> dict[str, np.ndarray]:
     if rows.ndim != 2 or not len(rows) or rows.shape[1] not in LAYOUTS:
         raise BadFileError(
             f"{place} expects a point or more of {_any_of(LAYOUTS)} numbers, got "
-            f"{list(rows.shape)}; mend it or leave it out"
+            f"{list(rows.shape)}; fix it or leave it out"
         )
     with np.errstate(all="ignore"):
         rows = rows.astype(np.float64)
@@ -82,7 +82,7 @@ def _drawing(place: str, rows: np.ndarray) -> dict[str, np.ndarray]:
     if len(odd):
         raise BadFileError(
             f"{place} expects 0 or 1 in the columns of the pen ({LAYOUTS[rows.shape[1]]}), got "
-            f"{odd[0]:g}; mend it or leave it out"
+            f"{odd[0]:g}; fix it or leave it out"
         )
     return _observation(place, *READ[rows.shape[1]](place, offset, flags.astype(np.int64)))
 
@@ -102,11 +102,11 @@ def _both_ends(place: str, offset: np.ndarray, flags: np.ndarray) -> tuple[np.nd
 
 
 def _stroke5(place: str, offset: np.ndarray, flags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Without the row that says the end, and the padding after it: their points are not drawn."""
+    """Drops the row of the drawing's end and the padding after it, which are not drawn."""
     if not (flags.sum(1) == 1).all():
         raise BadFileError(
             f"{place} expects one 1 among the three columns of the pen, got "
-            f"{flags[flags.sum(1) != 1][0].tolist()}; mend it or leave it out"
+            f"{flags[flags.sum(1) != 1][0].tolist()}; fix it or leave it out"
         )
     ends = np.flatnonzero(flags[:, 2])
     drawn = ends[0] if len(ends) else len(flags)
@@ -119,12 +119,12 @@ READ = {3: _stroke3, 4: _both_ends, 5: _stroke5}
 
 
 def _observation(place: str, offset: np.ndarray, ends: np.ndarray) -> dict[str, np.ndarray]:
-    """offset: [T, 2]; ends: int [T], 1 where a stroke ends."""
+    """A recording's observation. offset: [T, 2]; ends: int [T], 1 where a stroke ends."""
     odd = offset[~(np.abs(offset) <= FARTHEST)]  # a NaN is odd
     if len(odd):
         raise BadFileError(
             f"{place} expects offsets between ±{FARTHEST:.0f}, got {odd[0]:g}; "
-            f"mend it or leave it out"
+            f"fix it or leave it out"
         )
     pen = ends.astype(np.int64)
     pen[-1] = DRAWING_END
@@ -143,7 +143,7 @@ class _Whiteboard:
 
     def __init__(self) -> None:
         self.points: list[tuple[float, float]] = []
-        self.ends: list[int] = []  # of points, behind the last of each stroke
+        self.ends: list[int] = []  # numbers of points up to the end of each stroke
         self.in_strokes = False
         self.parser = expat.ParserCreate()
         self.parser.StartElementHandler = self.start
@@ -167,9 +167,9 @@ class _Whiteboard:
 
 
 def _handwriting(path: Path) -> dict[str, np.ndarray]:
-    """What an XML file of IAM-OnDB says was written, in steps of the whiteboard.
+    """The handwriting of an XML file of IAM-OnDB, in steps of the whiteboard.
 
-    Where on it the writing begins is left out: the first point is the origin.
+    Its place on the whiteboard is left out: the first point is the origin.
     """
     board = _Whiteboard()
     try:
