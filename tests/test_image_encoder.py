@@ -297,7 +297,7 @@ def test_what_a_vae_cannot_read_is_named():
 
 
 @pytest.mark.parametrize(
-    "told", [{"vae_growth": 1.0}, {"vae_kl_weight": -1.0}, {"vae_updates": 0}]
+    "config", [{"vae_growth": 1.0}, {"vae_kl_weight": -1.0}, {"vae_updates": 0}]
 )
 def test_what_makes_no_sense_is_refused(config):
     with pytest.raises(ValueError, match="--vae-"):
