@@ -30,7 +30,7 @@ LAYERS = [
     {"distributions", "nets"},
     {"codecs", "sequences"},
     {"cores", "percepts", "episodes"},
-    {"model", "replay", "disk_store", "passages"},
+    {"model", "replay", "disk_store", "sequential_batches"},
     {"agent", "likelihoods", "autoencoder"},
     {"environment", "objectives"},
     {"gen_core", "trainer"},

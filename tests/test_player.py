@@ -501,7 +501,7 @@ def test_every_command_is_one_of_the_player():
 
 
 @pytest.mark.parametrize(
-    ("told", "message"),
+    ("config", "message"),
     [
         (PlayConfig(keys=("a=7",)), "actions are 0 to 4, got the keys a=7"),
         (PlayConfig(world="dream", keys=("a=9",)), "actions are 0 to 4"),

@@ -1,9 +1,12 @@
 """What the README says is true: its program runs, its commands exist, its files are there."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from worldmodel.agents import WorldModelAgent
 from worldmodel.experiments.cli.commands import commands
@@ -12,18 +15,22 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
+@pytest.mark.timeout(900)
 def test_the_first_program_runs_as_it_stands(tmp_path):
     program = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
     result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, timeout=230
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,  # where it saves its agent
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert result.returncode == 0, result.stderr
-    said = re.search(r"(\d+) before, (\d+) after (\d+) real steps", result.stdout)
-    before, after, steps = (int(number) for number in said.groups())
-    assert before < 40
-    assert after > 2 * before
-    assert steps == 1_000
-    assert WorldModelAgent.load(tmp_path / "cartpole").num_timesteps == steps
+    words = r"(\d+) before, (\d+) after 1000 real steps"
+    before, after = map(int, re.fullmatch(words, result.stdout.strip()).groups())
+    assert 10 < before < 40
+    assert after > 3 * before
+    assert WorldModelAgent.load(tmp_path / "cartpole").num_timesteps == 1_000
 
 
 def test_the_first_program_stands_near_the_top():
@@ -36,7 +43,7 @@ def test_every_verb_and_file_that_is_named_exists():
     for verb, rest in re.findall(r"^worldmodel (\S+) (\S+)", README, re.MULTILINE):
         assert verb in commands() or rest in commands(verb)
     for file in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / file).exists(), file
+        assert file.startswith("https://") or (ROOT / file).exists(), file
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make (\w+)$", README, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)

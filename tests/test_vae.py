@@ -214,7 +214,7 @@ def test_grids_show_images_beside_what_their_codes_stand_for():
 
 
 @pytest.mark.parametrize(
-    ("told", "words"),
+    ("config", "words"),
     [
         ({"objective": "iwae", "kl_weight": 2.0}, "--objective iwae has no KL divergence"),
         ({"kl_delay": 3}, "give --kl-cycle"),

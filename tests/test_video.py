@@ -404,7 +404,7 @@ def test_a_grid_has_room_for_all(count):
 
 
 @pytest.mark.parametrize(
-    ("run", "told", "message"),
+    ("run", "config", "message"),
     [
         ("recorded", {"kind": "real"}, "no real environment: film --kind dream or grid"),
         ("recorded", {"kind": "open-loop"}, "no real environment: film --kind dream or grid"),
@@ -440,7 +440,7 @@ def test_files_that_cannot_be_are_told_before_anything_is_filmed(tmp_path, runs,
 
 
 @pytest.mark.parametrize(
-    ("told", "message"),
+    ("config", "message"),
     [
         ({"steps": 0}, "--steps must be positive"),
         ({"fps": 0.0}, "--fps must be positive"),

@@ -54,14 +54,14 @@ def open_data(path: Path) -> Data:
         episodes = MemoryStore()
         for file in sorted(path.glob("*.npz")):
             episodes.add(Episodes.load(file))
+        if len(episodes):
+            return Data(episodes, *read_spaces(path))
     except ValueError as error:
         raise RunError(str(error)) from error
-    if not len(episodes):
-        raise RunError(
-            f"{path} holds no episodes: expected .npz files and spaces.json, a store (store.json) "
-            "or a Minari data set (data/metadata.json)"
-        )
-    return Data(episodes, *read_spaces(path))
+    raise RunError(
+        f"{path} holds no episodes: expected .npz files and spaces.json, a store (store.json) "
+        "or a Minari data set (data/metadata.json)"
+    )
 
 
 def export(
