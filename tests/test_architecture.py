@@ -1,6 +1,7 @@
 """Laws of the tree: who imports whom, whose the names are, what is said and what is not."""
 
 import ast
+import graphlib
 import importlib
 import importlib.metadata
 import re
@@ -163,6 +164,22 @@ def test_nothing_is_imported_in_a_circle():
         visit(name)
 
 
+def test_the_rooms_of_experiments_stand_in_layers():
+    rooms = {}
+    for name in MODULES:
+        if root(name) != "experiments" or name.count(".") < 3:
+            continue
+        room = name.split(".")[2]
+        others = {
+            found.split(".")[2]
+            for found in imports(name)
+            if root(found) == "experiments" and found.count(".") >= 3
+        }
+        rooms.setdefault(room, set()).update(others - {room})
+    assert len(rooms) > 5
+    graphlib.TopologicalSorter(rooms).prepare()  # or raises, and names the circle
+
+
 def test_imports_are_absolute():
     for name, file in MODULES.items():
         for node in ast.walk(ast.parse(file.read_text())):
@@ -211,6 +228,18 @@ def test_every_public_class_says_what_it_is(name):
                 isinstance(base, ast.Name) and base.id == "NamedTuple" for base in node.bases
             )
             assert ast.get_docstring(node) or fields, f"{name}.{node.name} has no docstring"
+
+
+def test_no_docstring_begins_with_a_question_word():
+    words = ("What ", "How ", "Whether ", "Where ", "Who ")
+    found = [
+        f"{name}: {text.splitlines()[0]}"
+        for name, file in MODULES.items()
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        if (text := ast.get_docstring(node)) and text.startswith(words)
+    ]
+    assert not found, "\n".join(found)
 
 
 def test_no_file_names_a_machine():

@@ -1,16 +1,15 @@
 """The options of the experiments on recordings; see `worldmodel.options`."""
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import tyro
 
 from worldmodel import SequenceConfig, SequenceLearningConfig, SequenceModelConfig
+from worldmodel.experiments.data.readers.audio import HIGHEST_RATE, LOWEST_RATE
+from worldmodel.experiments.data.readers.files import OnError
 from worldmodel.names import BoundName
 from worldmodel.options import below_one, not_negative, positive
-
-OnError = Literal["stop", "skip"]
-LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz, of sound
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from worldmodel.experiments.data.readers.files import BadFileError, Recording
-from worldmodel.experiments.recordings.config import HIGHEST_RATE, LOWEST_RATE
 from worldmodel.run_folder import RunError
 
 SUFFIXES = (".wav", ".flac")
+LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz
 PIECE = 2**24  # samples of one recording: longer files are several
 BLOCK = 2**16  # samples that are read at a time
 LARGEST_TERM = 20_000  # of the ratio of two rates in lowest terms: the filter is 20 times as long

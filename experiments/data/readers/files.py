@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from worldmodel.experiments.recordings.config import OnError
 from worldmodel.run_folder import RunError
 
 Split = Literal["train", "valid", "test"]
+OnError = Literal["stop", "skip"]  # at a file that cannot be read, or leave it out
 
 
 class Recording(NamedTuple):
