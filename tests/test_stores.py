@@ -275,7 +275,7 @@ def test_killed_fifty_times_at_random_a_store_opens_and_holds_all_that_was_added
     """A process of its own forks the writers, so that the package is imported once."""
     done = subprocess.run(
         [sys.executable, "-c", KILLED_AT_RANDOM, str(tmp_path / "store"), "50"],
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
         timeout=120,

@@ -123,7 +123,7 @@ def test_an_objective(capsys):
         ''',
     )
     put(Path("verse.txt"), VERSE.encode() * 20)
-    worldmodel("--plugin halves train text --corpus verse.txt --bound half --quick --out text")
+    worldmodel("--plugin halves train text --corpus verse.txt --objective half --quick --out text")
     assert configuration("text")["learning"]["bound"] == "half"
     worldmodel("--plugin halves evaluate text --bound half --json")
     worldmodel("--plugin halves train toy-game --objective half --quick --out game")
@@ -174,11 +174,11 @@ def test_a_recurrence():
                 self.state_size = self.output_size = self.projected_size = hidden
                 self.heard = nn.Linear(input_size, hidden)
 
-            def drive(self, inputs):
+            def projected(self, inputs):
                 return self.heard(inputs)
 
-            def cell(self, drive, state):
-                return torch.tanh(drive) + 0.5 * state
+            def cell(self, projected, state):
+                return torch.tanh(projected) + 0.5 * state
 
 
         register_recurrence("fading", Fading)

@@ -462,7 +462,7 @@ def test_numbers_that_make_no_sense_are_refused(config, message):
 
 def test_films_are_named_after_their_kind(tmp_path, runs, monkeypatch):
     folder = new_run(tmp_path / "run", quick(TOY_GAME))
-    monkeypatch.setattr(verbs, "_playable", lambda folder, verb: runs["toy"])
+    monkeypatch.setattr(verbs, "_playable", lambda *arguments: runs["toy"])
 
     def film(config, *files):
         verbs.video(settings.Video(folder.path, files, config), Reporter())
