@@ -124,7 +124,7 @@ def test_an_objective(capsys):
     )
     put(Path("verse.txt"), VERSE.encode() * 20)
     worldmodel("--plugin halves train text --corpus verse.txt --objective half --quick --out text")
-    assert configuration("text")["learning"]["bound"] == "half"
+    assert configuration("text")["learning"]["objective"] == "half"
     worldmodel("--plugin halves evaluate text --bound half --json")
     worldmodel("--plugin halves train toy-game --objective half --quick --out game")
     assert configuration("game")["agent"]["learning"]["objective"] == "half"
