@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal, NamedTuple
 
 from worldmodel.names import AgentName, NameOf, ObjectiveName, RecurrenceName
-from worldmodel.options import below_one, not_negative, positive, shares
+from worldmodel.options import below_one, check_kl, not_negative, positive, shares
 
 
 @dataclass(frozen=True)
@@ -163,12 +163,8 @@ class LearningConfig:
     def __post_init__(self) -> None:
         positive(self, "first_updates", "update_ratio", "window", "batch_size", "learning_rate")
         positive(self, "clip_norm", "num_particles")
-        not_negative(self, "burn_in", "weight_decay", "kl_weight", "free_nats")
-        not_negative(self, "kl_warmup", "kl_cycle", "kl_delay")
-        if self.kl_cycle and self.kl_warmup:
-            raise ValueError("--kl-warmup rises once, --kl-cycle over and over: give one")
-        if self.kl_delay and not self.kl_cycle:
-            raise ValueError("--kl-delay comes before the first cycle: give --kl-cycle, too")
+        not_negative(self, "burn_in", "weight_decay")
+        check_kl(self)
         shares(self, "from_start", "kl_balance")
         below_one(self, "dropout", "ema_decay")
 
