@@ -359,7 +359,7 @@ def test_a_port_that_is_taken_and_an_address_that_is_none():
 
 
 def test_missing_packages_are_named(parts, monkeypatch):
-    import worldmodel.experiments.play
+    import worldmodel.experiments.show.play
 
     monkeypatch.delattr(worldmodel.experiments.show.play, "server")
     monkeypatch.delitem(sys.modules, "worldmodel.experiments.show.play.server")
