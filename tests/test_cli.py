@@ -91,6 +91,20 @@ def test_help_tells_every_option_that_is_understood(words):
     assert all(option.text for option in helps.options_of(kind))
 
 
+def test_help_counts_the_options_of_advanced_groups_and_lists_them_when_asked():
+    short, full = (worldmodel("train", "vae", asked).stdout for asked in ("--help", "--help-all"))
+    assert re.search(r"more, which --help-all lists:.*Learning of the .* options", short, re.DOTALL)
+    assert "--kl-weight" not in short
+    assert "--kl-weight" in full
+    assert "--help-all" not in full
+    listed = 0
+    for words in ALL:
+        with contextlib.redirect_stdout(io.StringIO()) as out, pytest.raises(SystemExit):
+            main([*words, "--help"])
+        listed += len(re.findall(r"^  --", out.getvalue(), re.MULTILINE))
+    assert listed <= 300
+
+
 def test_every_command_can_be_run():
     """What the table names is there: `run`, and `tables` of what can be had as JSON."""
     for group in ("", *GROUPS):
@@ -111,7 +125,7 @@ def test_what_one_needs_first_stands_first():
         shown = worldmodel(*words, "--help").stdout.partition("first of all:")[2]
         assert re.findall(r"^  (--[\w-]+)", shown, re.MULTILINE)[:6] == first
     shown = worldmodel("train", "control", "--help").stdout
-    for title in ("The real environment:", "The world model:", "Learning of the world model:"):
+    for title in ("The real environment:", "The world model ", "Learning of the world model "):
         assert title in shown
     assert "config.agent" not in shown
 

@@ -6,9 +6,12 @@ Nothing here imports torch, so that `worldmodel --help` answers at once.
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 Settings = TypeVar("Settings")
+ADVANCED: Final = object()
+"""Marks a group of options, `Annotated[LearningConfig, ADVANCED]`, that a command's `--help` only
+counts and `--help-all` lists."""
 KL_OPTIONS = ("kl_weight", "kl_warmup", "kl_cycle", "kl_delay", "free_nats")
 
 

@@ -1,5 +1,8 @@
 """The help of commands: options in titled groups, the most needed ones first.
 
+`--help` counts the options of advanced groups (`worldmodel.options.ADVANCED`), `--help-all` lists
+them.
+
 Written from the settings: docstrings of classes are titles, those of fields describe options.
 """
 
@@ -21,16 +24,19 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from worldmodel.options import ADVANCED
+
 # The most needed options; a command's help begins with the first six of these that it has.
 FIRST = (
     *("out", "env", "images", "corpus", "data", "quick"),
     *("steps", "minutes", "updates", "seed", "threads", "core"),
 )
 SIX, FEW = 6, 15  # more options than a few are grouped
-OPTIONS = "options"
+OPTIONS, FIRST_OF_ALL = "options", "first of all"
 NAMES = 30  # columns of options' names
 WORDS: dict[Any, str] = {int: "INT", float: "NUMBER", str: "TEXT", Path: "PATH"}
-HELP = ("-h", "--help")
+HELP_ALL = "--help-all"
+HELP = ("-h", "--help", HELP_ALL)
 
 
 class Option(NamedTuple):
@@ -41,6 +47,7 @@ class Option(NamedTuple):
     text: str
     group: str
     is_required: bool
+    is_advanced: bool
 
     @property
     def usage(self) -> str:
@@ -49,12 +56,16 @@ class Option(NamedTuple):
 
 
 def options_of(
-    settings: Any, default: Any = MISSING, group: str = OPTIONS, depth: int = 0
+    settings: Any,
+    default: Any = MISSING,
+    group: str = OPTIONS,
+    depth: int = 0,
+    is_advanced: bool = False,
 ) -> Iterator[Option]:
     """All options of a dataclass and of nested dataclasses.
 
     default: of these settings, if there is one; depth: of nested settings, whose options come
-    under titles of their own.
+    under titles of their own; is_advanced: whether they are a part of advanced ones.
     """
     kind = get_origin(settings) or settings
     variables = dict(zip(getattr(kind, "__parameters__", ()), get_args(settings), strict=True))
@@ -66,9 +77,11 @@ def options_of(
         value = MISSING if value is tyro.MISSING else value  # required settings of a preset
         if is_dataclass(hint):
             title = _title(hint) if depth else group
-            yield from options_of(hint, value, title, depth + 1)
+            advanced = is_advanced or ADVANCED in notes
+            yield from options_of(hint, value, title, depth + 1, advanced)
         else:
-            yield _option(field.name, hint, notes, texts.get(field.name, ""), value, group)
+            text = texts.get(field.name, "")
+            yield _option(field.name, hint, notes, text, value, group, is_advanced)
 
 
 def _unannotated(hint: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -86,7 +99,13 @@ def _title(kind: Any) -> str:
 
 
 def _option(
-    field: str, hint: Any, notes: Iterable[Any], text: str, default: Any, group: str
+    field: str,
+    hint: Any,
+    notes: Iterable[Any],
+    text: str,
+    default: Any,
+    group: str,
+    is_advanced: bool,
 ) -> Option:
     value, choices = _values(hint)
     config = {key: word for note in notes for key, word in _told(note)}
@@ -94,10 +113,11 @@ def _option(
     text = in_words(text or config.get("help", ""))
     text = " ".join(part for part in (text, choices, _shown(default)) if part)
     if tyro.conf.Positional in notes:
-        return Option(value if default is MISSING else f"[{value}]", "", text, group, False)
+        shown = value if default is MISSING else f"[{value}]"
+        return Option(shown, "", text, group, False, is_advanced)
     name = config.get("name", field).replace("_", "-")
     name = f"--no-{name}" if hint is bool and default is True else f"--{name}"
-    return Option(name, value, text, group, default is MISSING)
+    return Option(name, value, text, group, default is MISSING, is_advanced)
 
 
 def _told(note: Any) -> Iterator[tuple[str, str]]:
@@ -175,23 +195,31 @@ def grouped(options: Iterable[Option]) -> list[tuple[str, list[Option]]]:
     if len(options) > FEW:
         by_name = {option.name.removeprefix("--"): option for option in options}
         first = [by_name[name] for name in FIRST if name in by_name][:SIX]
-    groups: dict[str, list[Option]] = {"first of all": first, OPTIONS: []}
+    groups: dict[str, list[Option]] = {FIRST_OF_ALL: first, OPTIONS: []}
     for option in options:
         if option not in first:
             groups.setdefault(option.group, []).append(option)
     return [(title, group) for title, group in groups.items() if group]
 
 
-def print_command(program: str, settings: Any, about: str, default: Any = MISSING) -> None:
-    """Prints the help of a command. about: its description."""
+def print_command(
+    program: str, settings: Any, about: str, default: Any = MISSING, in_full: bool = False
+) -> None:
+    """Prints the help of a command. about: its description; in_full: with advanced options."""
     options = list(options_of(settings, default))
     given = [o.usage for o in options if o.is_required or not o.name.startswith("-")]
     console = Console(highlight=False)
     _say(console, " ".join(["usage:", program, *given, "[options]"]))
     for paragraph in inspect.cleandoc(about).split("\n\n"):
         _say(console, " ".join(paragraph.split()))
+    more = []
     for title, group in grouped(options):
-        _section(console, title, [(option.usage, option.text) for option in group])
+        if in_full or title == FIRST_OF_ALL or not all(option.is_advanced for option in group):
+            _section(console, title, [(option.usage, option.text) for option in group])
+        else:
+            more.append((title, f"{len(group)} options"))
+    if more:
+        _section(console, f"more, which {HELP_ALL} lists", more)
 
 
 def print_commands(program: str, about: str, groups: Mapping[str, Mapping[str, Any]]) -> None:

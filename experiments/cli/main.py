@@ -159,7 +159,8 @@ def _settings(command: Command | TrainCommand, program: str, arguments: list[str
     if kind is Evaluate:
         kind, default = _evaluation(arguments)
     if any(argument in helps.HELP for argument in arguments):
-        helps.print_command(program, kind, command.about, default)
+        in_full = helps.HELP_ALL in arguments
+        helps.print_command(program, kind, command.about, default, in_full)
         sys.exit(0)
     short = program.removeprefix(f"{PROGRAM} ")
     for argument in arguments:

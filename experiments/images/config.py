@@ -1,10 +1,10 @@
 """The options of the experiment on images; see `worldmodel.options`."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from worldmodel.names import ObjectiveName
-from worldmodel.options import below_one, check_kl, not_negative, positive
+from worldmodel.options import ADVANCED, below_one, check_kl, not_negative, positive
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ class VAEConfig:
     """Train a convolutional variational autoencoder on images; draw its reconstructions."""
 
     data: ImagesConfig
-    model: VAEModelConfig = field(default_factory=VAEModelConfig)
-    learning: VAELearningConfig = field(default_factory=VAELearningConfig)
+    model: Annotated[VAEModelConfig, ADVANCED] = field(default_factory=VAEModelConfig)
+    learning: Annotated[VAELearningConfig, ADVANCED] = field(default_factory=VAELearningConfig)
     seed: int = 0
     """Seed of everything that is random."""
     threads: int = 2

@@ -9,7 +9,7 @@ from worldmodel import SequenceConfig, SequenceLearningConfig, SequenceModelConf
 from worldmodel.experiments.data.readers.audio import HIGHEST_RATE, LOWEST_RATE
 from worldmodel.experiments.data.readers.files import OnError
 from worldmodel.names import BoundName
-from worldmodel.options import below_one, not_negative, positive
+from worldmodel.options import ADVANCED, below_one, not_negative, positive
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ class RecordingsConfig:
 
     modality: ClassVar[str]  # its `FileModality`, "module:Class"
     data: Any
-    model: SequenceModelConfig = field(default_factory=SequenceModelConfig)
-    learning: SequenceLearningConfig = field(default_factory=SequenceLearningConfig)
+    model: Annotated[SequenceModelConfig, ADVANCED] = field(default_factory=SequenceModelConfig)
+    learning: Annotated[SequenceLearningConfig, ADVANCED] = field(default_factory=SequenceLearningConfig)
     seed: int = 0
     """Seed of everything that is random."""
     threads: int = 1
@@ -135,12 +135,12 @@ class TextConfig(RecordingsConfig):
 
     modality: ClassVar[str] = "worldmodel.experiments.recordings.text:Text"
     data: TextDataConfig
-    model: SequenceModelConfig = field(
+    model: Annotated[SequenceModelConfig, ADVANCED] = field(
         default_factory=lambda: SequenceModelConfig(
             hidden_size=512, decoder_hidden=256, dropout=0.25
         )
     )
-    learning: SequenceLearningConfig = field(
+    learning: Annotated[SequenceLearningConfig, ADVANCED] = field(
         default_factory=lambda: SequenceLearningConfig(window=128, ema_decay=0.995)
     )
 
@@ -151,7 +151,7 @@ class AudioConfig(RecordingsConfig):
 
     modality: ClassVar[str] = "worldmodel.experiments.recordings.audio:Audio"
     data: AudioDataConfig
-    model: SequenceModelConfig = field(
+    model: Annotated[SequenceModelConfig, ADVANCED] = field(
         default_factory=lambda: SequenceModelConfig(hidden_size=256, decoder_hidden=256)
     )
 
@@ -162,7 +162,7 @@ class MidiConfig(RecordingsConfig):
 
     modality: ClassVar[str] = "worldmodel.experiments.recordings.midi:Midi"
     data: MidiDataConfig
-    model: SequenceModelConfig = field(
+    model: Annotated[SequenceModelConfig, ADVANCED] = field(
         default_factory=lambda: SequenceModelConfig(input_dropout=0.3, dropout=0.1)
     )
 
@@ -173,10 +173,10 @@ class StrokesConfig(RecordingsConfig):
 
     modality: ClassVar[str] = "worldmodel.experiments.recordings.strokes:Strokes"
     data: StrokesDataConfig
-    model: SequenceModelConfig = field(
+    model: Annotated[SequenceModelConfig, ADVANCED] = field(
         default_factory=lambda: SequenceModelConfig(hidden_size=256, decoder_hidden=128)
     )
-    learning: SequenceLearningConfig = field(
+    learning: Annotated[SequenceLearningConfig, ADVANCED] = field(
         default_factory=lambda: SequenceLearningConfig(batch_size=64)
     )
 

@@ -1,6 +1,7 @@
 """The options of reinforcement learning: an agent, its environment, its evaluation."""
 
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 from worldmodel.agents import AgentConfig
 from worldmodel.agents.config import (
@@ -11,7 +12,7 @@ from worldmodel.agents.config import (
     PolicyConfig,
 )
 from worldmodel.names import BoundName
-from worldmodel.options import not_negative, positive
+from worldmodel.options import ADVANCED, not_negative, positive
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class EnvironmentConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """The evaluation of a run: see `rl.evaluation`."""
+    """The evaluation of a run."""
 
     episodes: int = 100
     """Real episodes, and dreamt ones, of the greedy agent."""
@@ -99,7 +100,7 @@ class RLConfig:
     """Recorded episodes to learn from instead of playing: a Minari data set, a folder of episodes,
     a store or a run. --env is then needed for the real evaluation only, and --steps sets how
     much is learned, as if so many steps had been played."""
-    agent: AgentConfig = field(default_factory=AgentConfig)
+    agent: Annotated[AgentConfig, ADVANCED] = field(default_factory=AgentConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     curve_episodes: int = 20
     """Real episodes after each round, for the learning curve; 0: none."""
