@@ -29,7 +29,7 @@ LAYERS = [
     {"job", "names", "space_json", "image_batches"},
     {"recorder", "progress"},
     {"distributions", "nets"},
-    {"codecs", "sequences"},
+    {"codecs", "sequences", "recurrences"},
     {"cores", "percepts", "episodes"},
     {"model", "replay", "disk_store", "sequential_batches"},
     {"agent", "likelihoods", "autoencoder"},

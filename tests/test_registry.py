@@ -28,8 +28,8 @@ from worldmodel.agents.policy_gradient import make_method
 from worldmodel.experiments.cli.main import main
 from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig
 from worldmodel.names import check_names
-from worldmodel.nets import RECURRENCES
 from worldmodel.options import with_options
+from worldmodel.recurrences import RECURRENCES
 
 REGISTRIES = [
     *(getattr(worldmodel, name) for name in ("CORES", "HEADS", "ENCODERS", "BOUNDS")),

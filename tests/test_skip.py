@@ -9,7 +9,7 @@ from torch import nn
 
 from worldmodel import CORES, Sequences, model_for, nested
 from worldmodel.codecs import NormalHead
-from worldmodel.nets import RECURRENCES, SkipGRU, recurrence
+from worldmodel.recurrences import RECURRENCES, SkipGRU, recurrence
 
 NESTED = spaces.Dict(
     {

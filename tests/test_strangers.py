@@ -15,7 +15,7 @@ from worldmodel import BOUNDS, CORES, ENCODERS, HEADS, OBJECTIVES
 from worldmodel.agents import METHODS
 from worldmodel.envs.views import VIEWS
 from worldmodel.experiments.cli.main import main
-from worldmodel.nets import RECURRENCES
+from worldmodel.recurrences import RECURRENCES
 
 REGISTRIES = [CORES, HEADS, ENCODERS, OBJECTIVES, BOUNDS, METHODS, RECURRENCES, VIEWS]
 PAGE = (Path(__file__).parents[1] / "docs" / "adding-a-core.md").read_text()
@@ -165,7 +165,7 @@ def test_a_recurrence():
         from torch import nn
 
         from worldmodel import register_recurrence
-        from worldmodel.nets import Recurrence
+        from worldmodel.recurrences import Recurrence
 
 
         class Fading(Recurrence):

@@ -75,7 +75,7 @@ from .model import (
     context_size as context_size,
     model_for as model_for,
 )
-from .nets import mlp as mlp, register_recurrence as register_recurrence
+from .nets import mlp as mlp
 from .objectives import (
     ELBO as ELBO,
     FIVO as FIVO,
@@ -86,6 +86,7 @@ from .objectives import (
     objective_from as objective_from,
     register_objective as register_objective,
 )
+from .recurrences import register_recurrence as register_recurrence
 from .registry import (
     Registry as Registry,
     UnknownNameError as UnknownNameError,

@@ -23,8 +23,8 @@ from worldmodel.codecs import (
     encoder_for,
 )
 from worldmodel.cores import CORES, Inference, SequenceCore
-from worldmodel.nets import SkipGRU
 from worldmodel.percepts import Percepts
+from worldmodel.recurrences import SkipGRU
 from worldmodel.sequences import Row, Sequences
 
 

@@ -34,7 +34,7 @@ class NameOf(NamedTuple):
 
 
 CoreName = Annotated[str, NameOf("worldmodel:CORES")]
-RecurrenceName = Annotated[str, NameOf("worldmodel.nets:RECURRENCES", ("default",))]
+RecurrenceName = Annotated[str, NameOf("worldmodel.recurrences:RECURRENCES", ("default",))]
 HeadName = Annotated[str, NameOf("worldmodel:HEADS", ("default",))]
 ObjectiveName = Annotated[str, NameOf("worldmodel:OBJECTIVES")]
 BoundName = Annotated[str, NameOf("worldmodel:BOUNDS")]

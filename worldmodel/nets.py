@@ -1,17 +1,11 @@
-"""The networks that models are built from."""
+"""Feed-forward networks that models are built from."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.amp import custom_bwd, custom_fwd
-from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
-from worldmodel.registry import Registry
+MANY = 2**14  # numbers, from which on a processor's time for them is worth a few calls
 
 
 def mlp(sizes: list[int], norm: bool = False) -> nn.Sequential:
@@ -30,15 +24,6 @@ def mlp(sizes: list[int], norm: bool = False) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
 
 
-ONE_LAYER = (True, 1, 0.0, False, False, False)  # with biases; no dropout; one way; time first
-
-
-# Without these instructions there is no kernel of an LSTM in bfloat16, and it stays float32.
-HAS_BFLOAT16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-MANY = 2**14  # numbers, from which on a processor's time for them is worth a few calls
-
-
 def tanh(x: Tensor) -> Tensor:
     """The hyperbolic tangent. Where nothing is recorded, as 2 sigmoid(2 x) - 1 (to the rounding
     error of one): on processors PyTorch's own takes ten times as long as its sigmoid."""
@@ -47,46 +32,7 @@ def tanh(x: Tensor) -> Tensor:
     return (2 * x).sigmoid_().mul_(2).sub_(1)
 
 
-class Recurrence(nn.Module, ABC):
-    """x_t, s_{t-1} -> s_t, over inputs [*, I] and states [*, S]; what reads it reads `output`.
-
-    The gates read the input through `projected`, which no state enters: it is computed for all
-    rows at once, and whatever else is linear in the gates may be added to it.
-    """
-
-    state_size: int  # S
-    output_size: int  # H
-    projected_size: int  # D
-    skip_size: int = (
-        0  # the last numbers of a projected input, which skip the gates (see `SkipGRU`)
-    )
-
-    @abstractmethod
-    def projected(self, inputs: Tensor) -> Tensor:
-        """The input projection of the gates, [*, I] -> [*, D]."""
-
-    @abstractmethod
-    def cell(self, projected: Tensor, state: Tensor) -> Tensor:
-        """Computes one step, [B, D], [B, S] -> [B, S]."""
-
-    def step(self, inputs: Tensor, state: Tensor) -> Tensor:
-        """Computes one step from the inputs themselves, [B, I], [B, S] -> [B, S]."""
-        return self.cell(self.projected(inputs), state)
-
-    def output(self, state: Tensor) -> Tensor:
-        """The part of a state that others read, [*, S] -> [*, H]: the first H numbers."""
-        return state[..., : self.output_size]
-
-    def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
-        """Computes all steps, [T, B, I], [B, S] -> states [T, B, S]."""
-        states = []
-        for projected in self.projected(inputs).unbind(0):
-            state = self.cell(projected, state)
-            states.append(state)
-        return torch.stack(states)
-
-
-def hear(weight: Tensor, others: int = 0) -> None:
+def init_input_weights(weight: Tensor, others: int = 0) -> None:
     """Initialises input weights [D, I] from N(0, s^2), s = min(0.5, 2 / sqrt(I + others)).
 
     PyTorch's default draws all weights of a recurrence within 1 / sqrt(hidden): inputs of which
@@ -96,260 +42,7 @@ def hear(weight: Tensor, others: int = 0) -> None:
     nn.init.normal_(weight, std=min(0.5, 2 * max(1, weight.shape[1] + others) ** -0.5))
 
 
-def remember(weight: Tensor) -> None:
+def init_recurrent_weights(weight: Tensor) -> None:
     """Initialises recurrent weights [G * H, H]: an orthogonal matrix for each of G gates."""
     for gate in weight.data.split(weight.shape[1]):
         nn.init.orthogonal_(gate)
-
-
-class FusedRecurrence(Recurrence):
-    """A recurrence of PyTorch: a fused kernel, orthogonal weights, larger input weights."""
-
-    def __init__(self, kind: Callable[[int, int], nn.RNNBase], input_size: int, hidden: int):
-        super().__init__()
-        self.output_size = hidden
-        made = kind(max(1, input_size), hidden)  # PyTorch's refuses inputs of size zero
-        parts = [nn.Parameter(part.data) for part in made.parameters()]
-        self.from_input, self.from_hidden, self.input_bias, self.hidden_bias = parts
-        self.from_input = nn.Parameter(self.from_input.data[:, :input_size].clone())
-        self.projected_size = len(self.from_input)
-        hear(self.from_input)
-        remember(self.from_hidden)
-        nn.init.zeros_(self.input_bias)
-        nn.init.zeros_(self.hidden_bias)
-
-    @property
-    def weights(self) -> list[Tensor]:
-        """The weights in the order of PyTorch's kernels."""
-        return [self.from_input, self.from_hidden, self.input_bias, self.hidden_bias]
-
-
-class GRU(FusedRecurrence):
-    """PyTorch's GRU, with a faster way back on processors. Its state is its output."""
-
-    def __init__(self, input_size: int, hidden: int):
-        super().__init__(nn.GRU, input_size, hidden)
-        self.state_size = hidden
-
-    def projected(self, inputs: Tensor) -> Tensor:
-        return F.linear(inputs, self.from_input, self.input_bias).to(self.from_input)
-
-    def cell(self, projected: Tensor, state: Tensor) -> Tensor:
-        recalled = F.linear(state, self.from_hidden, self.hidden_bias).to(state)
-        size = 2 * self.output_size
-        reset, update = (projected[:, :size] + recalled[:, :size]).sigmoid().chunk(2, -1)
-        new = tanh(torch.addcmul(projected[:, size:], reset, recalled[:, size:]))
-        return torch.lerp(new, state, update)
-
-    def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
-        if inputs.device.type == "cpu" and torch.is_grad_enabled():
-            return _GRUOverTime.apply(inputs, state[None], *self.weights)
-        return torch.gru(inputs, state[None], self.weights, *ONE_LAYER)[0]
-
-
-class _GRUOverTime(torch.autograd.Function):
-    """PyTorch's own GRU forward; backward, all that does not wait for the step after is done for
-    all steps at once, and the weights' gradients are one product each.
-
-        h = (1 - z) n + z h',  n = tanh(i_n + r g_n),  r, z = sigmoid(i + g),  g = W_hh h' + b_hh
-    """
-
-    @staticmethod
-    @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
-    def forward(ctx: Any, inputs: Tensor, hidden: Tensor, *weights: Tensor) -> Tensor:
-        output = torch.gru(inputs, hidden, weights, *ONE_LAYER)[0]
-        ctx.save_for_backward(inputs, torch.cat([hidden, output]), *weights)
-        return output
-
-    @staticmethod
-    @custom_bwd(device_type="cpu")
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
-        inputs, hiddens, from_input, from_hidden, input_bias, hidden_bias = ctx.saved_tensors
-        before = hiddens[:-1]
-        projected = torch.addmm(input_bias, inputs.flatten(0, 1), from_input.t())
-        recalled = torch.addmm(hidden_bias, before.flatten(0, 1), from_hidden.t())
-        size = from_hidden.shape[1]
-        gates = (projected[:, : 2 * size] + recalled[:, : 2 * size]).sigmoid_()
-        reset, update = gates.split(size, -1)
-        new = tanh(torch.addcmul(projected[:, 2 * size :], reset, recalled[:, 2 * size :]))
-        # what a change of h does to r, z and n before their nonlinearities, and to g_n
-        to_new = (1 - update) * (1 - new.square())
-        to_update = (before.flatten(0, 1) - new) * update * (1 - update)
-        to_reset = to_new * recalled[:, 2 * size :] * reset * (1 - reset)
-        to_recalled = torch.stack([to_reset, to_update, to_new * reset], 1)
-        shape = gradient.shape[:2]
-        slopes = to_recalled.unflatten(0, shape)  # [T, B, 3, H]
-        kept = update.unflatten(0, shape)
-        of_hidden = []
-        carried = torch.zeros_like(gradient[0])
-        for t in reversed(range(len(gradient))):
-            total = gradient[t] + carried
-            of_hidden.append(total)
-            of_gates = (total[:, None] * slopes[t]).flatten(1)
-            carried = torch.addmm(total * kept[t], of_gates, from_hidden)
-        totals = torch.stack(of_hidden[::-1]).flatten(0, 1)
-        of_recalled = (totals[:, None] * to_recalled).flatten(1)  # [T * B, 3 H]
-        of_projected = torch.cat([of_recalled[:, : 2 * size], totals * to_new], 1)
-        return (
-            (of_projected @ from_input).unflatten(0, shape) if ctx.needs_input_grad[0] else None,
-            carried[None],
-            of_projected.t() @ inputs.flatten(0, 1),
-            of_recalled.t() @ before.flatten(0, 1),
-            of_projected.sum(0),
-            of_recalled.sum(0),
-        )
-
-
-class LSTM(FusedRecurrence):
-    """PyTorch's LSTM, whose forget gates are open at first.
-
-    Its state is (h, c), of which h is the output. The fused kernel gives h of all steps but c of
-    the last one only; c is what the gates, all known then, make of it.
-    """
-
-    def __init__(self, input_size: int, hidden: int):
-        super().__init__(nn.LSTM, input_size, hidden)
-        self.state_size = 2 * hidden
-        nn.init.ones_(self.input_bias.data[hidden : 2 * hidden])
-
-    def projected(self, inputs: Tensor) -> Tensor:
-        bias = self.input_bias + self.hidden_bias
-        return F.linear(inputs, self.from_input, bias).to(self.from_input)
-
-    def cell(self, projected: Tensor, state: Tensor) -> Tensor:
-        hidden, memory = state.chunk(2, -1)
-        written, forget, output = self._gates(torch.addmm(projected, hidden, self.from_hidden.t()))
-        memory = torch.addcmul(written, forget, memory)
-        return torch.cat([output * tanh(memory), memory], -1)
-
-    def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
-        hidden, memory = (part.contiguous() for part in state.chunk(2, -1))
-        begin = [hidden[None], memory[None]]
-        with torch.autocast("cpu", enabled=torch.is_autocast_enabled("cpu") and HAS_BFLOAT16):
-            outputs = torch.lstm(inputs, begin, self.weights, *ONE_LAYER)[0]
-        before = torch.cat([hidden[None], outputs[:-1]])
-        written, forget, _ = self._gates(
-            self.projected(inputs) + F.linear(before, self.from_hidden)
-        )
-        memories = []
-        for t in range(len(inputs)):
-            memory = torch.addcmul(written[t], forget[t], memory)
-            memories.append(memory)
-        return torch.cat([outputs, torch.stack(memories)], -1)
-
-    def _gates(self, gates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The values to write, [*, H], and the forget and output gates, [*, H]."""
-        written, forget, new, output = gates.chunk(4, -1)
-        return written.sigmoid() * tanh(new), forget.sigmoid(), output.sigmoid()
-
-
-class NormalisedGRU(Recurrence):
-    """The layer-normalised GRU of DreamerV3 (https://arxiv.org/abs/2301.04104). The normalisation
-    stands inside the recurrence, so no fused kernel computes it over time: it is a loop."""
-
-    def __init__(self, input_size: int, hidden: int):
-        super().__init__()
-        self.state_size = self.output_size = hidden
-        self.projected_size = 3 * hidden
-        self.gates = nn.Linear(input_size + hidden, 3 * hidden, bias=False)
-        self.norm = nn.LayerNorm(3 * hidden)
-        hear(self.gates.weight.data[:, :input_size])
-        remember(self.gates.weight.data[:, input_size:])
-        nn.init.constant_(self.norm.bias[2 * hidden :], -1.0)  # at first it keeps what it has
-
-    def projected(self, inputs: Tensor) -> Tensor:
-        return F.linear(inputs, self.gates.weight[:, : -self.output_size])
-
-    def cell(self, projected: Tensor, state: Tensor) -> Tensor:
-        recall = self.gates.weight[:, -self.output_size :]
-        return self._remember(torch.addmm(projected, state, recall.t()), state)
-
-    def step(self, inputs: Tensor, state: Tensor) -> Tensor:
-        return self._remember(self.gates(torch.cat([inputs, state], -1)), state)
-
-    def _remember(self, gates: Tensor, state: Tensor) -> Tensor:
-        reset, new, update = self.norm(gates.to(state)).chunk(3, -1)
-        return torch.lerp(state, tanh(reset.sigmoid() * new), update.sigmoid())
-
-
-class Layers(Recurrence):
-    """Recurrences on top of one another; the state holds theirs side by side, the top one first,
-    and the output is the top one's."""
-
-    def __init__(self, layers: Sequence[Recurrence]):
-        super().__init__()
-        self.layers: Any = nn.ModuleList(layers)
-        self.sizes = [layer.state_size for layer in reversed(layers)]
-        self.state_size = sum(self.sizes)
-        self.output_size = layers[-1].output_size
-        self.projected_size, self.skip_size = layers[0].projected_size, layers[0].skip_size
-
-    def projected(self, inputs: Tensor) -> Tensor:
-        return self.layers[0].projected(inputs)
-
-    def cell(self, projected: Tensor, state: Tensor) -> Tensor:
-        lowest, *befores = self._parts(state)
-        states = [self.layers[0].cell(projected, lowest)]
-        for below, layer, before in zip(self.layers, self.layers[1:], befores, strict=False):
-            states.append(layer.cell(layer.projected(below.output(states[-1])), before))
-        return torch.cat(states[::-1], -1)
-
-    def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
-        states: list[Tensor] = []
-        for layer, before in zip(self.layers, self._parts(state), strict=True):
-            states.append(layer(inputs, before))
-            inputs = layer.output(states[-1])
-        return torch.cat(states[::-1], -1)
-
-    def _parts(self, state: Tensor) -> list[Tensor]:
-        """The layers' states, the lowest first."""
-        return list(state.split(self.sizes, -1))[::-1]
-
-
-class SkipGRU(Recurrence):
-    """A GRU with a skip connection of its input: state and output are [memory, input].
-
-    What reads it need not fetch the present out of a memory that was made to keep the past.
-    """
-
-    def __init__(self, input_size: int, hidden: int):
-        super().__init__()
-        self.memory = GRU(input_size, hidden)
-        self.skip_size = input_size
-        self.state_size = self.output_size = hidden + input_size
-        self.projected_size = self.memory.projected_size + input_size
-
-    def projected(self, inputs: Tensor) -> Tensor:
-        return torch.cat([self.memory.projected(inputs), inputs], -1)
-
-    def cell(self, projected: Tensor, state: Tensor) -> Tensor:
-        gates, inputs = projected.split([self.memory.projected_size, self.skip_size], -1)
-        return torch.cat([self.memory.cell(gates, self.memory.output(state)), inputs], -1)
-
-    def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
-        remembered = self.memory(inputs, self.memory.output(state).contiguous())
-        return torch.cat([remembered, inputs], -1)
-
-
-RECURRENCES: Registry[Callable[[int, int], Recurrence]] = Registry(
-    "recurrence",
-    {"gru": GRU, "lstm": LSTM, "normalised-gru": NormalisedGRU, "skip-gru": SkipGRU},
-)
-
-
-def register_recurrence(name: str, make: Callable[[int, int], Recurrence]) -> None:
-    """Adds a recurrence to `RECURRENCES`, (input_size, hidden) -> Recurrence: from now on cores
-    whose `recurrence` is `name` use it."""
-    RECURRENCES.register(name, make)
-
-
-def recurrence(kind: str, input_size: int, hidden: int, layers: int = 1) -> Recurrence:
-    """A recurrence by its name in `RECURRENCES`, of `layers` layers with `hidden` units each."""
-    if layers < 1:
-        raise ValueError(f"a recurrence has one layer or more, got {layers}")
-    built: list[Recurrence] = []
-    for _ in range(layers):
-        built.append(RECURRENCES[kind](input_size, hidden))
-        input_size = built[-1].output_size
-    return built[0] if layers == 1 else Layers(built)

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -66,3 +67,10 @@ class DistModule(nn.Module, ABC):
 
         The likelihood stays one of the values themselves.
         """
+
+
+def begin_with(linear: nn.Linear, bias: Tensor | None) -> None:
+    """Gives a layer a bias [*shape], if there is one."""
+    if bias is not None:
+        with torch.no_grad():
+            linear.bias.copy_(bias.flatten())

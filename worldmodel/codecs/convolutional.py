@@ -22,7 +22,7 @@ from torch import Tensor, distributions as td, nn
 from torch.nn import functional as F
 
 from worldmodel.codecs.base import DistModule, Encoder
-from worldmodel.codecs.heads import MINIMUM_SCALE
+from worldmodel.codecs.heads.bounded import MINIMUM_SCALE
 from worldmodel.distributions import Bernoulli, DiscretisedLogistics
 
 Likelihood = Literal["mse", "bernoulli", "discretised-logistic"]

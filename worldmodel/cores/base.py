@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from worldmodel import nested
 from worldmodel.distributions import OneHotVectors, standard_normal
-from worldmodel.nets import Recurrence
+from worldmodel.recurrences import Recurrence
 
 MINIMUM_STD = 1e-3
 QUIET = 0.1  # of latents' first weights, relative to those of other layers
@@ -209,12 +209,12 @@ class LatentRecurrence(SequenceCore):
     posterior_out: nn.Linear  # [*, M] -> raw parameters
 
     @abstractmethod
-    def hear(self, contexts: Tensor) -> Any:
+    def project_context(self, contexts: Tensor) -> Any:
         """Input projections of contexts [*, C] for the recurrence, leaves [*, ...]."""
 
     @abstractmethod
-    def advance_hidden(self, heard: Any, state: LatentState) -> Tensor:
-        """Takes one step of the recurrence: `heard`, leaves [B, ...], state before -> [B, S]."""
+    def advance_hidden(self, projected: Any, state: LatentState) -> Tensor:
+        """Takes one step of the recurrence: projected leaves [B, ...], state before -> [B, S]."""
 
     def parameters_of(self, raw: Tensor) -> Any:
         """A distribution's parameters from unconstrained numbers [*, P]."""
@@ -228,13 +228,13 @@ class LatentRecurrence(SequenceCore):
         )
 
     def step(self, context: Tensor, state: LatentState) -> LatentState:
-        after = state._replace(hidden=self.advance_hidden(self.hear(context), state))
+        after = state._replace(hidden=self.advance_hidden(self.project_context(context), state))
         return after._replace(latent=self._prior(after).draw())
 
     def prepare(
         self, contexts: Tensor, evidence: Tensor, mask: Tensor, state: LatentState
     ) -> LatentPrepared:
-        return LatentPrepared(self.hear(contexts), self.posterior_evidence(evidence))
+        return LatentPrepared(self.project_context(contexts), self.posterior_evidence(evidence))
 
     def posterior_step(
         self, prepared: LatentPrepared, state: LatentState

@@ -28,7 +28,8 @@ from worldmodel.cores.base import (
     noise_of_steps,
     reverse,
 )
-from worldmodel.nets import GRU, mlp, recurrence as recurrence_of
+from worldmodel.nets import mlp
+from worldmodel.recurrences import GRU, recurrence as recurrence_of
 
 
 class IndependentState(NamedTuple):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from worldmodel.cores.base import Gaussian, Inference, SequenceCore
-from worldmodel.nets import recurrence as recurrence_of
+from worldmodel.recurrences import recurrence as recurrence_of
 
 
 class RNNState(NamedTuple):

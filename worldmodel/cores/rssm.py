@@ -26,7 +26,8 @@ from torch.nn import functional as F
 
 from worldmodel.cores.base import QUIET, Gaussian, LatentRecurrence, LatentState, OneHots
 from worldmodel.distributions import OneHotVectors
-from worldmodel.nets import mlp, recurrence as recurrence_of
+from worldmodel.nets import mlp
+from worldmodel.recurrences import recurrence as recurrence_of
 
 
 class RSSM(LatentRecurrence):
@@ -71,13 +72,13 @@ class RSSM(LatentRecurrence):
         self.posterior_hidden = nn.Linear(output, latent_hidden)
         self.posterior_out = nn.Linear(latent_hidden, parameters)
 
-    def hear(self, contexts: Tensor) -> tuple[Tensor, Tensor]:
+    def project_context(self, contexts: Tensor) -> tuple[Tensor, Tensor]:
         """The contexts [*, C], and their projection to g [*, M]."""
         return contexts, self.input_context(contexts)
 
-    def advance_hidden(self, heard: tuple[Tensor, Tensor], state: LatentState) -> Tensor:
-        context, projected = heard
-        inner = F.silu(self.input_norm(projected + self.input_latent(state.latent)))  # [B, M], g
+    def advance_hidden(self, projected: tuple[Tensor, Tensor], state: LatentState) -> Tensor:
+        context, inner = projected
+        inner = F.silu(self.input_norm(inner + self.input_latent(state.latent)))  # [B, M], g
         return self.recurrence.step(torch.cat([context, inner], -1), state.hidden)
 
     def parameters_of(self, raw: Tensor) -> Gaussian | OneHots:

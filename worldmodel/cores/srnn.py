@@ -33,7 +33,8 @@ from worldmodel.cores.base import (
     noise_of_steps,
     reverse,
 )
-from worldmodel.nets import GRU, mlp, recurrence as recurrence_of, tanh
+from worldmodel.nets import mlp, tanh
+from worldmodel.recurrences import GRU, recurrence as recurrence_of
 
 
 class SRNNState(NamedTuple):
@@ -84,8 +85,8 @@ class SRNN(SequenceCore):
             self.reading: nn.Module = GRU(output + evidence_size, latent_hidden)
         else:
             self.reading = mlp([output + evidence_size, latent_hidden, latent_hidden])
-        self.prior_drive = nn.Linear(output, latent_hidden)
-        self.posterior_drive = nn.Linear(latent_hidden, latent_hidden)
+        self.prior_projection = nn.Linear(output, latent_hidden)
+        self.posterior_projection = nn.Linear(latent_hidden, latent_hidden)
         self.from_latent = nn.Linear(latent, 2 * latent_hidden, bias=False)
         self.out = nn.Parameter(torch.randn(2, latent_hidden, 2 * latent))
         self.out_bias = nn.Parameter(torch.zeros(2, 1, 2 * latent))
@@ -111,7 +112,7 @@ class SRNN(SequenceCore):
     def step(self, context: Tensor, state: SRNNState) -> SRNNState:
         hidden = self.recurrence.step(context, state.hidden)
         from_latent = F.linear(state.latent, self.from_latent.weight[: self.latent_hidden])
-        layer = tanh(self.prior_drive(self.recurrence.output(hidden)) + from_latent)  # [B, M]
+        layer = tanh(self.prior_projection(self.recurrence.output(hidden)) + from_latent)  # [B, M]
         prior = Gaussian.from_raw(layer @ self.out[0] + self.out_bias[0])
         return SRNNState(hidden, prior.draw())
 
@@ -121,7 +122,9 @@ class SRNN(SequenceCore):
         hidden = self.recurrence(contexts, state.hidden)  # [T, B, S]
         output = self.recurrence.output(hidden)  # [T, B, H]
         reading = self._read(torch.cat([output, evidence], -1), mask)  # [T, B, M]
-        projected = torch.cat([self.prior_drive(output), self.posterior_drive(reading)], -1)
+        projected = torch.cat(
+            [self.prior_projection(output), self.posterior_projection(reading)], -1
+        )
         return SRNNPrepared(hidden, projected)
 
     def posterior_step(

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.cores.base import LatentRecurrence, LatentState
-from worldmodel.nets import hear, mlp, recurrence as recurrence_of
+from worldmodel.nets import init_input_weights, mlp
+from worldmodel.recurrences import recurrence as recurrence_of
 
 
 class VRNN(LatentRecurrence):
@@ -40,19 +41,21 @@ class VRNN(LatentRecurrence):
         self.recurrence = recurrence_of(recurrence, context_size, hidden, layers)
         output = self.recurrence.output_size
         self.feature_size = self.belief_size = output + latent
-        self.latent_drive = nn.Linear(latent, self.recurrence.projected_size, bias=False)
-        hear(self.latent_drive.weight, others=context_size)
+        self.latent_projection = nn.Linear(latent, self.recurrence.projected_size, bias=False)
+        init_input_weights(self.latent_projection.weight, others=context_size)
         shown = self.recurrence.projected_size - self.recurrence.skip_size
-        nn.init.zeros_(self.latent_drive.weight.data[shown:])  # at first, contexts as they are
+        nn.init.zeros_(
+            self.latent_projection.weight.data[shown:]
+        )  # at first, contexts as they are
         self.prior = mlp([output, latent_hidden, 2 * latent])
         self.posterior_evidence = nn.Linear(evidence_size, latent_hidden, bias=False)
         self.posterior_hidden = nn.Linear(output, latent_hidden)
         self.posterior_out = nn.Linear(latent_hidden, 2 * latent)
 
-    def hear(self, contexts: Tensor) -> Tensor:
+    def project_context(self, contexts: Tensor) -> Tensor:
         """The input projection of contexts to the gates, [*, D]."""
         return self.recurrence.projected(contexts)
 
-    def advance_hidden(self, heard: Tensor, state: LatentState) -> Tensor:
-        gates = torch.addmm(heard, state.latent, self.latent_drive.weight.t())
+    def advance_hidden(self, projected: Tensor, state: LatentState) -> Tensor:
+        gates = torch.addmm(projected, state.latent, self.latent_projection.weight.t())
         return self.recurrence.cell(gates, state.hidden)

@@ -35,12 +35,15 @@ class NADE(td.Distribution):
 
     has_rsample = False
 
-    def __init__(self, hidden_bias: Tensor, visible_bias: Tensor, heard: Tensor, said: Tensor):
-        """hidden_bias [*, H], c; visible_bias [*, n], b; heard [n, H], W; said [n, H], V."""
+    def __init__(
+        self, hidden_bias: Tensor, visible_bias: Tensor, from_visible: Tensor, to_visible: Tensor
+    ):
+        """hidden_bias [*, H], c; visible_bias [*, n], b; from_visible, W, and to_visible, V,
+        [n, H]."""
         self.hidden_bias = hidden_bias
         self.visible_bias = visible_bias
-        self.heard = heard
-        self.said = said
+        self.from_visible = from_visible
+        self.to_visible = to_visible
         shape = visible_bias.shape
         super().__init__(shape[:-1], shape[-1:], validate_args=False)
 
@@ -60,21 +63,21 @@ class NADE(td.Distribution):
         """Truth values [sample_shape, *, n], each chosen from its logits given those before."""
         activation = self.hidden_bias.expand(sample_shape + self.hidden_bias.shape)
         chosen = []
-        parts = zip(self.visible_bias.unbind(-1), self.heard, self.said, strict=True)
+        parts = zip(self.visible_bias.unbind(-1), self.from_visible, self.to_visible, strict=True)
         for bias, weights_in, weights_out in parts:
             chosen.append(choose(bias + activation.sigmoid() @ weights_out))
             activation = activation + chosen[-1][..., None] * weights_in
         return torch.stack(chosen, -1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        value = value.to(self.heard.dtype)
+        value = value.to(self.from_visible.dtype)
         return _in_chunks(self._score, value, self.hidden_bias, self.visible_bias)
 
     def _score(self, value: Tensor, hidden_bias: Tensor, visible_bias: Tensor) -> Tensor:
         """The log probability of rows, [R, n] given [R, H] and [R, n] -> [R]."""
-        inputs = value[:, :-1, None] * self.heard[:-1]  # [R, n - 1, H]
+        inputs = value[:, :-1, None] * self.from_visible[:-1]  # [R, n - 1, H]
         activations = torch.cat([hidden_bias[:, None], inputs], 1).cumsum(1)  # [R, n, H]
-        logits = visible_bias + (activations.sigmoid() * self.said).sum(-1)
+        logits = visible_bias + (activations.sigmoid() * self.to_visible).sum(-1)
         return F.logsigmoid(torch.where(value > 0, logits, -logits)).sum(-1)
 
 

@@ -24,19 +24,19 @@ class HierarchicalCategorical(td.Distribution):
         self,
         first: Tensor,
         hidden: Tensor,
-        heard: Tensor,
-        said: Tensor,
+        from_first: Tensor,
+        to_second: Tensor,
         bias: Tensor,
         pairs: Tensor,
         of: Tensor,
     ):
-        """first [*, A], logits; hidden [*, H], h; heard [A, H], E; said [B, H], V; bias [B], v;
-        pairs int64 [n, 2], a and b of each class; of int64 [A, B], the class of each pair, -1
-        where there is none."""
+        """first [*, A], logits; hidden [*, H], h; from_first [A, H], E; to_second [B, H], V;
+        bias [B], v; pairs int64 [n, 2], a and b of each class; of int64 [A, B], the class of
+        each pair, -1 where there is none."""
         self.first = Categorical(first)
         self.hidden = hidden
-        self.heard = heard
-        self.said = said
+        self.from_first = from_first
+        self.to_second = to_second
         self.bias = bias
         self.pairs = pairs
         self.of = of
@@ -44,7 +44,9 @@ class HierarchicalCategorical(td.Distribution):
 
     def second(self, first: Tensor) -> Categorical:
         """b given a, int64 [*]."""
-        logits = F.linear(torch.tanh(self.hidden + self.heard[first]), self.said, self.bias)
+        logits = F.linear(
+            torch.tanh(self.hidden + self.from_first[first]), self.to_second, self.bias
+        )
         return Categorical(torch.where(self.of[first] >= 0, logits, IMPOSSIBLE))
 
     @property

@@ -21,8 +21,8 @@ from worldmodel.cores import Inference, SequenceCore
 from worldmodel.environment import Dream
 from worldmodel.likelihoods import log_prob
 from worldmodel.model import WorldModel
-from worldmodel.nets import Recurrence
 from worldmodel.objectives import ELBO
+from worldmodel.recurrences import Recurrence
 from worldmodel.sequences import Row, Sequences
 from worldmodel.testing.law import (
     Laws,

@@ -20,12 +20,13 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from worldmodel.codecs import ObservationDecoder, PerceptEncoder, decoder_for, encoder_for
-from worldmodel.codecs.heads import MINIMUM_STD as MINIMUM_OBSERVATION_STD, NormalHead
+from worldmodel.codecs.heads import NormalHead
+from worldmodel.codecs.heads.gaussian import MINIMUM_STD as MINIMUM_OBSERVATION_STD
 from worldmodel.cores import RNN, RSSM, SRNN, VRNN, Independent, make_core
 from worldmodel.cores.base import MINIMUM_STD
 from worldmodel.model import WorldModel, context_size
-from worldmodel.nets import GRU, NormalisedGRU
 from worldmodel.percepts import Percepts
+from worldmodel.recurrences import GRU, NormalisedGRU
 from worldmodel.registry import Registry
 from worldmodel.testing.exact.linear_gaussian import (
     Chain,
@@ -92,7 +93,7 @@ def _set_vrnn(core: VRNN, chain: Chain) -> tuple[Tensor, Tensor]:
     """h: A z_{t-1}, and what row it is."""
     hidden = core.recurrence.output_size
     _set_gru(cast(GRU, core.recurrence), torch.zeros(0, core.context_size))
-    _put(core.latent_drive.weight, 2 * hidden, 0, SMALL * chain.transition)
+    _put(core.latent_projection.weight, 2 * hidden, 0, SMALL * chain.transition)
     _set_heads(core, chain)
     return _columns(core.feature_size, (hidden, chain.emission)), chain.observation_noise
 
@@ -130,8 +131,8 @@ def _set_srnn(core: SRNN, chain: Chain) -> tuple[Tensor, Tensor]:
         _set_mlp(cast(nn.Sequential, core.reading), from_evidence, SMALL * _eye(units, size))
     else:
         _set_gru(cast(GRU, core.reading), SMALL * from_evidence, reading.backward)
-    _put(core.prior_drive.weight, size, hidden - 1, torch.tensor([[SATURATED]]))
-    _put(core.posterior_drive.weight, 0, 0, posterior.weight)
+    _put(core.prior_projection.weight, size, hidden - 1, torch.tensor([[SATURATED]]))
+    _put(core.posterior_projection.weight, 0, 0, posterior.weight)
     _put(core.from_latent.weight, 0, 0, SMALL * _eye(size))
     start_from = chain.transition if core.res_q else torch.zeros_like(chain.transition)
     _put(core.from_latent.weight, units, 0, SMALL * (posterior.carry - start_from))

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from worldmodel.cores import RNN, RSSM, SRNN, VAE, VRNN, Independent
 from worldmodel.cores.base import MINIMUM_STD
 from worldmodel.model import WorldModel
-from worldmodel.nets import GRU, LSTM, NormalisedGRU, Recurrence
+from worldmodel.recurrences import GRU, LSTM, NormalisedGRU, Recurrence
 from worldmodel.sequences import Sequences
 
 Draw = Callable[[Tensor], Tensor]  # like -> noise of its shape
@@ -132,10 +132,10 @@ def srnn(core: Any, contexts: list[Tensor], encodings: list[Tensor], draw: Draw)
         readings.insert(0, reading)
     of_prior, of_posterior = core.from_latent.weight.chunk(2)
     for hidden, reading in zip(hiddens, readings, strict=True):
-        layer = torch.tanh(core.prior_drive(hidden) + F.linear(latent, of_prior))
+        layer = torch.tanh(core.prior_projection(hidden) + F.linear(latent, of_prior))
         mean, raw = (layer @ core.out[0] + core.out_bias[0]).chunk(2, -1)
         prior = normal(mean, raw)
-        layer = torch.tanh(core.posterior_drive(reading) + F.linear(latent, of_posterior))
+        layer = torch.tanh(core.posterior_projection(reading) + F.linear(latent, of_posterior))
         shift, raw = (layer @ core.out[1] + core.out_bias[1]).chunk(2, -1)
         posterior = normal(mean + shift if core.res_q else shift, raw)
         latent = posterior.mean + posterior.stddev * draw(latent)
@@ -146,7 +146,7 @@ def vrnn(core: Any, contexts: list[Tensor], encodings: list[Tensor], draw: Draw)
     """A recurrence that reads its own latents."""
     hidden, latent = core.initial_state(len(contexts[0]))
     recurrence = core.recurrence
-    from_inputs = torch.cat([recurrence.from_input, core.latent_drive.weight], 1)
+    from_inputs = torch.cat([recurrence.from_input, core.latent_projection.weight], 1)
     for context, encoding in zip(contexts, encodings, strict=True):
         inputs = torch.cat([context, latent], -1)
         hidden = torch.gru_cell(inputs, hidden, from_inputs, *recurrence.weights[1:])

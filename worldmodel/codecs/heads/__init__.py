@@ -1,0 +1,51 @@
+"""Heads: the last layers of decoders, from features [*, F] to the distribution of a value."""
+
+from worldmodel.codecs.heads.autoregressive import (
+    FrameHead,
+    NADEHead,
+)
+from worldmodel.codecs.heads.bounded import (
+    BetaHead,
+    DiscretisedLogisticHead,
+    TanhNormalHead,
+)
+from worldmodel.codecs.heads.discrete import (
+    BernoulliHead,
+    BitsHead,
+    CategoricalHead,
+    FiniteHead,
+    HierarchicalHead,
+    OneHotHead,
+    SubsetHead,
+)
+from worldmodel.codecs.heads.gaussian import (
+    BivariateMixtureHead,
+    FullNormalHead,
+    LowRankNormalHead,
+    MixtureHead,
+    NormalHead,
+)
+from worldmodel.codecs.heads.joint import (
+    JointHead,
+)
+
+__all__ = [
+    "BernoulliHead",
+    "BetaHead",
+    "BitsHead",
+    "BivariateMixtureHead",
+    "CategoricalHead",
+    "DiscretisedLogisticHead",
+    "FiniteHead",
+    "FrameHead",
+    "FullNormalHead",
+    "HierarchicalHead",
+    "JointHead",
+    "LowRankNormalHead",
+    "MixtureHead",
+    "NADEHead",
+    "NormalHead",
+    "OneHotHead",
+    "SubsetHead",
+    "TanhNormalHead",
+]

@@ -1,0 +1,208 @@
+"""Heads of classes, truth values and numbers of a list."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, distributions as td, nn
+from torch.nn import functional as F
+
+from worldmodel.codecs.base import DistModule, begin_with
+from worldmodel.distributions import (
+    IMPOSSIBLE,
+    Bernoulli,
+    Bits,
+    Categorical,
+    ConcatLayout,
+    FiniteSupport,
+    HierarchicalCategorical,
+    OneHot,
+    OneHots,
+    Subset,
+)
+
+MAXIMUM_SCORE = 7.0  # nats, of a value in a subset: `SAFE` there
+IMPROBABLE = -30.0  # nats, of a number of true values that is next to impossible
+
+
+class CategoricalHead(DistModule):
+    """Categoricals over start..start+n-1, one or several of different n; value: int64
+    [*, *shape]."""
+
+    starts: Tensor
+
+    def __init__(self, input_size: int, n: Any, start: Any = 0):
+        """n, start: numbers, or arrays of the shape of a value."""
+        super().__init__()
+        n, start = np.broadcast_arrays(n, start)
+        self.shape = torch.Size(n.shape)
+        self.layout = ConcatLayout(n.flatten().tolist())
+        self.logits = nn.Linear(input_size, self.layout.size)
+        self.register_buffer("starts", torch.tensor(start.tolist()), persistent=False)
+
+    @property
+    def placeholder(self) -> Tensor:
+        return self.starts.clone()
+
+    def forward(self, features: Tensor) -> td.Distribution:
+        logits = self.logits(features)
+        if not self.shape:
+            return Categorical(logits, self.starts)
+        apart = self.layout.apart(logits, IMPOSSIBLE).unflatten(-2, self.shape)
+        parts = Categorical(apart, self.starts)
+        return td.Independent(parts, len(self.shape), validate_args=False)
+
+
+class HierarchicalHead(DistModule):
+    """Very many classes, each of which is a pair of two values, such as an offset's x and y (see
+    `HierarchicalCategorical`); value: int64 [*]. Pairs that are no class have no probability."""
+
+    pairs: Tensor
+    of: Tensor
+
+    def __init__(self, input_size: int, first: Any, second: Any, hidden: int = 128):
+        """first, second: the values of each class, int [n], counted from 0."""
+        super().__init__()
+        pairs = torch.tensor(np.stack([first, second], -1), dtype=torch.int64)
+        sizes = (pairs.max(0).values + 1).tolist()
+        of = torch.full(sizes, -1)
+        of[pairs[:, 0], pairs[:, 1]] = torch.arange(len(pairs))
+        if (of >= 0).sum() < len(pairs):
+            raise ValueError("classes are different pairs, but two of them are the same")
+        self.register_buffer("pairs", pairs, persistent=False)
+        self.register_buffer("of", of, persistent=False)
+        self.first = nn.Linear(input_size, sizes[0])
+        self.hidden = nn.Linear(input_size, hidden)
+        self.from_first = nn.Parameter(torch.randn(sizes[0], hidden) * hidden**-0.5)
+        self.to_second = nn.Linear(hidden, sizes[1])
+
+    @property
+    def placeholder(self) -> Tensor:
+        return torch.zeros_like(self.pairs[0, 0])
+
+    def forward(self, features: Tensor) -> HierarchicalCategorical:
+        to_second = self.from_first, self.to_second.weight, self.to_second.bias
+        return HierarchicalCategorical(
+            self.first(features), self.hidden(features), *to_second, self.pairs, self.of
+        )
+
+
+class OneHotHead(DistModule):
+    """A categorical over one-hot codes [*, n], or several over codes side by side [*, n_1 + n_2 +
+    ...]: a policy over discrete actions."""
+
+    def __init__(self, input_size: int, *n: int):
+        super().__init__()
+        self.layout = ConcatLayout(n)
+        self.logits = nn.Linear(input_size, self.layout.size)
+
+    @property
+    def placeholder(self) -> Tensor:
+        rows = self.layout.rows
+        codes = F.one_hot(torch.zeros_like(rows[:, 0]), rows.shape[-1])
+        return self.layout.beside(codes).to(self.logits.weight)
+
+    def forward(self, features: Tensor) -> OneHot:
+        logits = self.logits(features)
+        return OneHot(logits) if len(self.layout.rows) == 1 else OneHots(logits, self.layout)
+
+
+class BitsHead(DistModule):
+    """Independent truth values as codes, floats 0 and 1, [*, n]: a policy over buttons."""
+
+    def __init__(self, input_size: int, n: int):
+        super().__init__()
+        self.logits = nn.Linear(input_size, n)
+
+    @property
+    def placeholder(self) -> Tensor:
+        return torch.zeros(self.logits.out_features).to(self.logits.weight)
+
+    def forward(self, features: Tensor) -> Bits:
+        return Bits(self.logits(features))
+
+
+class BernoulliHead(DistModule):
+    """Independent truth values; value: bool (or 0 and 1) [*, *shape]."""
+
+    def __init__(self, input_size: int, shape: Sequence[int] = (), bias: Tensor | None = None):
+        """bias: the logits [*shape] that each value begins with."""
+        super().__init__()
+        self.shape = torch.Size(shape)
+        self.logits = nn.Linear(input_size, self.shape.numel())
+        begin_with(self.logits, bias)
+
+    @property
+    def placeholder(self) -> Tensor:
+        return torch.zeros(self.shape, dtype=torch.bool)
+
+    def forward(self, features: Tensor) -> td.Distribution:
+        logits = self.logits(features).unflatten(-1, self.shape or (1,))
+        if not self.shape:
+            return Bernoulli(logits[..., 0])
+        return td.Independent(Bernoulli(logits), len(self.shape), validate_args=False)
+
+
+class FiniteHead(DistModule):
+    """A categorical over given numbers, for rewards that take few values; value: float [*]."""
+
+    support: Tensor
+
+    def __init__(self, input_size: int, support: Sequence[float], spare: int = 0):
+        """spare: how many values more `extend` can add."""
+        super().__init__()
+        if not support:
+            raise ValueError("FiniteHead expects at least one value in its support, got none")
+        values = [*sorted(set(support)), *[float("nan")] * spare]
+        self.logits = nn.Linear(input_size, len(values))
+        self.register_buffer("support", torch.tensor(values))
+
+    @property
+    def placeholder(self) -> Tensor:
+        return self.support[0]
+
+    def forward(self, features: Tensor) -> FiniteSupport:
+        logits = self.logits(features).masked_fill(self.support.isnan(), -torch.inf)
+        return FiniteSupport(logits, self.support.nan_to_num())
+
+    def extend(self, values: Tensor) -> None:
+        """Adds the new numbers among `values` [N] to the support."""
+        values = values.to(self.support).unique()
+        new = values[~torch.isin(values, self.support)]
+        spare = self.support.isnan().nonzero().flatten()
+        if len(new) > len(spare):
+            raise ValueError(
+                f"rewards had few values at first, and now {len(new)} new ones have come, with "
+                f"room for {len(spare)}; let rewards have a density"
+            )
+        self.support[spare[: len(new)]] = new
+
+
+class SubsetHead(DistModule):
+    """The number of true values, and which given their number (notes of a chord); value: bool
+    [*, n] (see `Subset`). With features zero, values are independent, with the logits
+    `bias`."""
+
+    def __init__(self, input_size: int, n: int, bias: Tensor | None = None):
+        """bias: the logits [n] that each value begins with, such as those of its marginal in the
+        training set."""
+        super().__init__()
+        self.scores = nn.Linear(input_size, n)
+        self.counts = nn.Linear(input_size, n + 1)
+        bias = torch.zeros(n) if bias is None else bias
+        middle = (bias.min() + bias.max()) / 2  # whatever is added to all scores changes nothing
+        share = ((bias - middle) / MAXIMUM_SCORE).clamp(-0.99, 0.99)
+        begin_with(self.scores, MAXIMUM_SCORE * share.atanh())
+        counts = F.one_hot(torch.tensor(0), n + 1).double()
+        for prob in bias.double().sigmoid():
+            counts = (1 - prob) * counts + prob * counts.roll(1)
+        begin_with(self.counts, counts.log().clamp(min=IMPROBABLE))
+
+    @property
+    def placeholder(self) -> Tensor:
+        return torch.zeros(self.scores.out_features, dtype=torch.bool)
+
+    def forward(self, features: Tensor) -> Subset:
+        scores = MAXIMUM_SCORE * torch.tanh(self.scores(features) / MAXIMUM_SCORE)
+        return Subset(self.counts(features), scores)
