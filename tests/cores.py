@@ -31,6 +31,7 @@ __all__ = [
     "REWARDS",
     "SMOOTHING",
     "SYMBOLS",
+    "VARIANTS",
     "excite",
     "fed",
     "make_core",
@@ -78,6 +79,8 @@ CORES: dict[str, Callable[..., SequenceCore]] = {
 }
 FILTERING = [name for name in CORES if "smoothing" not in name]
 SMOOTHING = [name for name in CORES if "smoothing" in name]
+RECURRENCES = ("lstm", "skip", "layers", "normalised")
+VARIANTS = [name for name in CORES if name.endswith(RECURRENCES)]  # by their recurrence alone
 LATENT = [name for name in CORES if not name.startswith("rnn")]
 
 # What laws are told of some: the weight of the divergence and the updates with which latents come

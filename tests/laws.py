@@ -5,13 +5,14 @@ import itertools
 import pytest
 
 
-def every_law_of(laws, cases):
+def every_law_of(laws, cases, variants=()):
     """Parameters `law`, `case`, `setting`: each law, of each case that it concerns, in each of its
-    settings. cases: by name."""
+    settings. cases: by name; variants: those which differ from another one in a part alone, and
+    are checked in the last setting."""
     found = []
     for law, case in itertools.product(laws, cases.values()):
         if law.concerns(case):
-            for setting in law.settings:
+            for setting in law.settings[-1:] if str(case) in variants else law.settings:
                 said = [f"{key}={value}" for key, value in setting.items()]
                 names = "-".join([law.name, str(case), *said])
                 found.append(pytest.param(law, case, setting, id=names))

@@ -288,12 +288,12 @@ def test_memory_is_flat(parts):
         visitor = Visitor(at)
         visitor.frame()
         sizes = []
-        for count in (400, 800, 800):
+        for count in (200, 400, 400):
             for turn in range(count):
                 visitor.press("1" if turn % 2 else "2")
             sizes.append(resident())
         visitor.leave()
-    assert sizes[-1] - sizes[0] < 8e6
+    assert sizes[-1] - sizes[0] < 4e6
 
 
 # Recordings.

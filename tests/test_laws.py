@@ -14,6 +14,7 @@ from cores import (
     CORES,
     FILTERING,
     PLANE,
+    VARIANTS,
     fed,
     make_core,
     make_model,
@@ -33,7 +34,7 @@ from worldmodel.testing.core_laws import core_states
 from worldmodel.testing.law import close as nearly, jacobian
 
 
-@every_law_of([*CORE_LAWS, *LIKELIHOOD_LAWS], CASES)
+@every_law_of([*CORE_LAWS, *LIKELIHOOD_LAWS], CASES, VARIANTS)
 def test_every_core_obeys(law, case, setting):
     law(case, **setting)
 

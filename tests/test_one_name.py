@@ -48,11 +48,13 @@ import agents, envs, tests
 from worldmodel import RNN, experiments
 from worldmodel.agents import Uniform
 from worldmodel.envs import DreamEnv
+from worldmodel.experiments.cli.main import main
 
 here = Path.cwd()
 for module in (agents, envs, tests):
     assert Path(module.__file__).parent.parent == here, module
 assert here not in Path(sys.modules["worldmodel"].__file__).parents
+main(["evaluate", "run", "--json"])
 run = experiments.load("run")
 observation, _ = DreamEnv(run.dream()).reset(seed=0)
 assert observation.shape == (2,)
@@ -74,7 +76,16 @@ def wheel(tmp_path_factory):
         (source / name).write_bytes((ROOT / name).read_bytes())
     for name in ("envs", "agents", "experiments"):
         (source / "worldmodel" / name).symlink_to(f"../{name}")
-    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(source)]
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--no-isolation",
+        "--wheel",
+        "--outdir",
+        str(folder),
+        str(source),
+    ]
     built = subprocess.run(command, capture_output=True, text=True)
     if built.returncode:
         pytest.skip(f"no wheel could be built here: {built.stderr[-300:]}")
@@ -105,7 +116,6 @@ def test_a_folder_with_packages_of_the_same_names(way, tmp_path, request):
 
     train = ["train", "control", "--env", "envs.mine:Mine-v0", "--num-envs", "2", "--workers", "2"]
     run("-m", "worldmodel", *train, "--quick", "--out", "run")
-    run("-m", "worldmodel", "evaluate", "run", "--json")
     run("-c", PROGRAM)
     if way == "wheel":
         assert [found.name for found in path.iterdir() if found.suffix != ".dist-info"] == [
