@@ -161,32 +161,30 @@ def _registered(
 def _imported(id: str, folder: str | None) -> str:
     """Imports the module of an id; returns the id without it."""
     module, separator, name = id.rpartition(":")
-    if separator:
-        if not name or not all(part.isidentifier() for part in module.split(".")):
-            raise ValueError(
-                f"expected module:id with a module as Python imports it, such as lamps:Lamps-v0 "
-                f"or games.lamps:Lamps-v0, got {id!r}: --env-path names a folder"
-            )
-        if folder is not None:
-            look_in(folder)
-        places = "among installed packages" if folder is None else f"in {Path(folder).resolve()}"
-        remedy = f"is it {places}? --env-path names another folder"
-        _import(module, f"the module {module!r} of {id!r}", remedy)
-        return name
+    if not separator:
+        _import_known(id)
+        return id
+    if not name or not all(part.isidentifier() for part in module.split(".")):
+        raise ValueError(
+            "expected module:id with a module as Python imports it, such as lamps:Lamps-v0 or "
+            f"games.lamps:Lamps-v0, got {id!r}: --env-path names a folder"
+        )
+    place = None if folder is None else Path(folder).resolve()
+    if place is not None and place.is_dir() and str(place) not in sys.path:
+        sys.path.append(str(place))  # last, so that nothing that is installed is hidden
+    where = "among installed packages" if place is None else f"in {place}"
+    remedy = f"is it {where}? --env-path names another folder"
+    _import(module, f"the module {module!r} of {id!r}", remedy)
+    return name
+
+
+def _import_known(id: str) -> None:
+    """Imports the package that registers an id, if it is known and has not been imported."""
     for beginning, (module, extra) in REGISTERED_BY.items():
         if id.startswith(beginning) and id not in gymnasium.registry:
             remedy = f"run pip install 'worldmodel-gym[{extra}]'"
             with _installed_alone():
                 _import(module, f"{id} is registered by {module!r}, which", remedy)
-    return id
-
-
-def look_in(folder: str) -> None:
-    """Lets modules be imported from a folder, if there is one of that name (after all else, so
-    that nothing that is installed is hidden by a file there)."""
-    place = str(Path(folder).resolve())
-    if place not in sys.path and Path(place).is_dir():
-        sys.path.append(place)
 
 
 def folder_of(id: str) -> str | None:

@@ -138,7 +138,7 @@ def source_from(
     if folder is not None and folder.trust.env not in (None, id):
         raise RunError(
             f"--env {folder.trust.env} was given, but the environment of {folder.path} is "
-            f"{id or 'none'}: give --env as the run has it, or leave it out"
+            f"{id!r}: give --env as the run has it, or leave it out"
         )
     if id is None:
         return None

@@ -317,7 +317,7 @@ def test_the_user_says_whom_to_trust(mine, here, monkeypatch):
         assert opened(**options) is None
     with pytest.raises(RunError, match=rf"was not found; is it in {here}\?"):
         opened(**named)
-    with pytest.raises(RunError, match=r"is lamps:Lamps-v0: give --env as the run has it"):
+    with pytest.raises(RunError, match=r"is 'lamps:Lamps-v0': give --env as the run has it"):
         opened(env="lamps:L-v0")
     for options in ({"trust": True}, named | {"env_path": mine}):
         assert opened(**options) == 9

@@ -31,8 +31,8 @@ class Trust(NamedTuple):
         if ":" in env and self.env is None:
             return (
                 f"{run} was not made here, and making its environment {env!r} runs code: give "
-                f"--trust if you trust whoever made the run, or --env {env} if the module is "
-                "your own (in a script, trust=True)"
+                "--trust if you trust whoever made the run, or the same once more by --env if the "
+                "module is your own (in a script, trust=True)"
             )
         if has_text(arguments):
             return (
