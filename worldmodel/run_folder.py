@@ -126,9 +126,7 @@ def _other_schema(path: Path, version: object) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all; a link in its place is replaced, not followed."""
+    """Writes a file whole or not at all."""
     temporary = path.with_name(path.name + ".part")
-    temporary.unlink(missing_ok=True)  # a rest, or a link that would be written through
-    with open(temporary, "x", encoding="utf-8") as file:
-        file.write(text)
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)

@@ -30,9 +30,9 @@ class Trust(NamedTuple):
             return ""
         if ":" in env and self.env is None:
             return (
-                f"{run} was not made here, and making its environment {env!r} runs code: give "
-                "--trust if you trust whoever made the run, or the same once more by --env if the "
-                "module is your own (in a script, trust=True)"
+                f"{run} was not made here, and its environment {env!r} is code: give --trust if "
+                "you trust whoever made the run, or type it again by --env if the module is your "
+                "own (in a script, trust=True)"
             )
         if has_text(arguments):
             return (
