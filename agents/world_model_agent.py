@@ -40,8 +40,10 @@ from worldmodel.agents.uniform import Uniform
 from worldmodel.checkpoint import load_newest
 from worldmodel.codecs.spaces import parts_of
 from worldmodel.distributions import draw
-from worldmodel.envs import DreamVectorEnv, EnvironmentSource, arguments_from_json
+from worldmodel.envs import DreamVectorEnv, EnvironmentSource
+from worldmodel.envs.make import folder_of
 from worldmodel.envs.observations import as_tensors, check_values
+from worldmodel.envs.source import source_from
 from worldmodel.job import Metrics
 from worldmodel.names import check_names
 from worldmodel.noise import OwnNoise
@@ -50,6 +52,7 @@ from worldmodel.progress import ProgressReport
 from worldmodel.recorder import Recorder
 from worldmodel.run_folder import RunError, RunFolder
 from worldmodel.space_json import read_spaces, write_spaces
+from worldmodel.trust import Trust, remember
 
 EXPERIMENT = "control"  # of saved agents: the command line plays, films and evaluates them
 GIVEN = "the episodes of this folder"  # in place of the path of recorded episodes
@@ -323,16 +326,20 @@ class WorldModelAgent:
         part.rename(target)
 
     @classmethod
-    def load(cls, path: str | Path, env: Environment | None = None) -> "WorldModelAgent":
+    def load(
+        cls, path: str | Path, env: Environment | None = None, trust: bool = False
+    ) -> "WorldModelAgent":
         """Loads a saved agent, or a run of `worldmodel train control` or `toy-game`.
 
         env: the environment, for agents that were not made with an id, or to go on in another one.
         Without it, the saved id is made when an environment is first needed.
+        trust: whether that may run code of a module that the run names, though it was not made
+        here (docs/trust.md); without it whatever needs no environment works.
         """
-        folder = _opened(Path(path))
+        folder = _opened(Path(path), Trust(is_whole=trust))
         saved, checkpoint = folder.description.config, load_newest(folder.checkpoints)[0]
         config = cattrs.structure(saved["agent"], AgentConfig)
-        world = world_from(saved["environment"], *read_spaces(folder.episodes))
+        world = world_from(saved["environment"], *read_spaces(folder.episodes), folder)
         world = world._replace(is_recorded=saved.get("data") is not None)
         if env is not None:
             world = world._replace(source=EnvironmentSource(env))
@@ -399,20 +406,19 @@ def _world_of(
 
 
 def world_from(
-    saved: Mapping[str, Any], observation_space: spaces.Space, action_space: spaces.Space
+    saved: Mapping[str, Any],
+    observation_space: spaces.Space,
+    action_space: spaces.Space,
+    folder: RunFolder | None = None,
 ) -> World:
     """The world of a saved agent; its environment, if it had an id, is not made before it is
     needed.
 
-    saved: an `EnvironmentConfig` as JSON has it.
+    saved: an `EnvironmentConfig` as JSON has it; folder: see `source_from`.
     """
     options = dict(saved)
-    id, arguments = options.pop("env", None), options.pop("arguments", "{}")
     counts = {name: options.pop(name) for name in ("num_envs", "workers") if name in options}
-    source = None
-    if id is not None:
-        source = EnvironmentSource(id, arguments_from_json(arguments), **options)
-    return World(observation_space, action_space, source, **counts)
+    return World(observation_space, action_space, source_from(options, folder), **counts)
 
 
 def _new_folder(path: Path, config: AgentConfig, world: World) -> RunFolder:
@@ -422,7 +428,8 @@ def _new_folder(path: Path, config: AgentConfig, world: World) -> RunFolder:
     environment: dict[str, Any] = {"num_envs": world.num_envs, "workers": world.workers}
     if source is not None and isinstance(source.env, str):
         arguments = json.dumps(dict(source.arguments or {}))
-        environment |= {"env": source.env, "arguments": arguments, **source.options}
+        environment |= {"env": source.env, "arguments": arguments}
+        environment |= {"env_path": folder_of(source.env)} | source.options
     described = {
         "environment": environment,
         "steps": config.collect.prefill,
@@ -431,13 +438,15 @@ def _new_folder(path: Path, config: AgentConfig, world: World) -> RunFolder:
         "curve_episodes": 0,
     }
     folder = RunFolder.create(path, EXPERIMENT, described)
+    if source is None or not source.refusal:
+        remember(folder.config_file)
     write_spaces(folder.episodes, world.observation_space, world.action_space)
     return folder
 
 
-def _opened(path: Path) -> RunFolder:
+def _opened(path: Path, trust: Trust = Trust()) -> RunFolder:
     """The folder of an agent; others are refused."""
-    folder = RunFolder.open(path)
+    folder = RunFolder.open(path, trust)
     if "agent" not in folder.description.config:
         raise RunError(f"{path} is a run of {folder.experiment}, not of an agent")
     return folder

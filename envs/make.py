@@ -8,7 +8,8 @@ import os
 import sys
 import sysconfig
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,11 @@ def make_environment(
     resize: int | None = None,
     grayscale: bool = False,
     render_mode: str | None = None,
-    env_path: str | None = None,
+    env_path: str | None = ".",
 ) -> gymnasium.Env:
     """Makes one environment.
 
-    id: Gymnasium's, or `module:id`; the module registers it, and may lie in the current directory.
+    id: Gymnasium's, or `module:id`, whose module is imported and registers it.
     arguments: of the environment's own constructor.
     action_repeat: how often each action is played; rewards are summed.
     time_limit: the environment's own steps (repeated actions count) after which an episode is
@@ -56,8 +57,8 @@ def make_environment(
     keys: of a dictionary of observations, those to keep; by default all.
     pixels: the rendered image, of so many pixels a side, is the observation.
     resize, grayscale: the images among the observations; `resize` is in pixels a side.
-    env_path: a folder that the module is searched in, before the current directory, if there
-        is such a folder. Importing a module runs its code: name folders that you trust.
+    env_path: the folder that the module is searched in, after packages that are installed; None:
+        none. Importing a module runs its code: name modules and folders that you trust.
     """
     if time_limit is not None and time_limit < 1:
         raise ValueError(f"a time limit is at least one step, got {time_limit}")
@@ -157,24 +158,33 @@ def _registered(
         raise ValueError(f"{id} does not take the arguments {arguments}: {error}") from error
 
 
-def _imported(id: str, folder: str | None = None) -> str:
+def _imported(id: str, folder: str | None) -> str:
     """Imports the module of an id; returns the id without it."""
-    module, _, name = id.rpartition(":")
-    if module:
-        _import(module, f"the module {module!r} of {id!r}", folder=folder)
-        return name
+    module, separator, name = id.rpartition(":")
+    if not separator:
+        _import_known(id)
+        return id
+    if not name or not all(part.isidentifier() for part in module.split(".")):
+        raise ValueError(
+            "expected module:id with a module as Python imports it, such as lamps:Lamps-v0 or "
+            f"games.lamps:Lamps-v0, got {id!r}: --env-path names a folder"
+        )
+    place = None if folder is None else Path(folder).resolve()
+    if place is not None and place.is_dir() and str(place) not in sys.path:
+        sys.path.append(str(place))  # last, so that nothing that is installed is hidden
+    where = "among installed packages" if place is None else f"in {place}"
+    remedy = f"is it {where}? --env-path names another folder"
+    _import(module, f"the module {module!r} of {id!r}", remedy)
+    return name
+
+
+def _import_known(id: str) -> None:
+    """Imports the package that registers an id, if it is known and has not been imported."""
     for beginning, (module, extra) in REGISTERED_BY.items():
         if id.startswith(beginning) and id not in gymnasium.registry:
-            _import(module, f"{id} is registered by {module!r}, which", f"worldmodel-gym[{extra}]")
-    return id
-
-
-def look_in(folder: str) -> None:
-    """Lets modules be imported from a folder, if there is one of that name (after all else, so
-    that nothing that is installed is hidden by a file there)."""
-    place = str(Path(folder).resolve())
-    if place not in sys.path and Path(place).is_dir():
-        sys.path.append(place)
+            remedy = f"run pip install 'worldmodel-gym[{extra}]'"
+            with _installed_alone():
+                _import(module, f"{id} is registered by {module!r}, which", remedy)
 
 
 def folder_of(id: str) -> str | None:
@@ -190,22 +200,24 @@ def folder_of(id: str) -> str | None:
     return None if folder in installed else str(folder)
 
 
-def _import(
-    module: str, subject: str, requirement: str | None = None, folder: str | None = None
-) -> None:
-    """Imports a module, also from a folder and from the current directory."""
-    here = os.getcwd()
-    for place in filter(None, (folder, here)):
-        look_in(place)
+@contextmanager
+def _installed_alone() -> Iterator[None]:
+    """Context manager within which modules are not found in the current directory."""
+    before, here = list(sys.path), Path.cwd()
+    sys.path[:] = [place for place in before if Path(place).resolve() != here]
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def _import(module: str, subject: str, remedy: str) -> None:
+    """Imports a module. remedy: advice, if it is not found."""
     try:
         importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise ValueError(f"{subject} cannot be imported: {error}") from error
-        places = here if folder is None else f"{folder} or {here}"
-        remedy = f"is it in {places}? --env-path names another folder"
-        if requirement is not None:
-            remedy = f"run pip install '{requirement}'"
         raise ValueError(f"{subject} was not found; {remedy}") from error
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from worldmodel.envs.make import make_environment, make_vector_env
+from worldmodel.envs.make import arguments_from_json, make_environment, make_vector_env
 from worldmodel.envs.workers import WorkerVectorEnv
+from worldmodel.run_folder import RunError, RunFolder
 
 RENDERED = "rgb_array"
 
@@ -21,10 +22,13 @@ class EnvironmentSource:
         self,
         env: "str | gymnasium.Env | Callable[[], gymnasium.Env]",
         arguments: Mapping[str, Any] | None = None,
+        *,
+        refusal: str = "",
         **options: Any,
     ):
         """env: a Gymnasium id, `module:id`, an environment, which stays the caller's, or a
-        function that makes one; arguments, options: of `make_environment`, for ids alone."""
+        function that makes one; arguments, options: of `make_environment`, for ids alone.
+        refusal: a sentence on why it may not be made, for the `RunError` of who tries."""
         if isinstance(env, VectorEnv):
             raise TypeError(
                 "expected one environment, its id or a function that makes one, got the vector "
@@ -43,6 +47,12 @@ class EnvironmentSource:
         self.env = env
         self.arguments = arguments
         self.options = options
+        self.refusal = refusal
+
+    def check(self) -> None:
+        """Raises RunError if no environment may be made."""
+        if self.refusal:
+            raise RunError(self.refusal)
 
     @property
     def most_copies(self) -> int | None:
@@ -52,7 +62,9 @@ class EnvironmentSource:
     @functools.cached_property
     def time_limit(self) -> int | None:
         """Steps after which an episode is truncated, repeated actions counting once; None where
-        no limit is given."""
+        no limit is given, or nothing may be made."""
+        if self.refusal:
+            return None
         env = self.one()
         limit = None if env.spec is None else env.spec.max_episode_steps
         limit = limit or getattr(env.unwrapped, "time_limit", None)
@@ -61,6 +73,7 @@ class EnvironmentSource:
 
     def one(self, render_mode: str | None = None) -> gymnasium.Env:
         """Makes one environment. render_mode: for ids alone."""
+        self.check()
         if isinstance(self.env, str):
             return make_environment(
                 self.env, self.arguments, render_mode=render_mode, **self.options
@@ -88,6 +101,7 @@ class EnvironmentSource:
         workers: processes that share the copies, 0: this one; report: called with a sentence for
         each worker that is replaced.
         """
+        self.check()
         if isinstance(self.env, str):
             return make_vector_env(
                 self.env,
@@ -107,6 +121,32 @@ class EnvironmentSource:
         if workers:
             return WorkerVectorEnv([make] * copies, workers, report=report)
         return SyncVectorEnv([make] * copies, autoreset_mode=AutoresetMode.NEXT_STEP)
+
+
+def source_from(
+    described: Mapping[str, Any], folder: RunFolder | None = None
+) -> EnvironmentSource | None:
+    """The source of the environment that options name; None where they name none.
+
+    described: `env`, `arguments` as JSON, and options of `make_environment`; folder: of the run
+    that they were read from, whose module is imported only as far as the run is trusted; None:
+    the user typed them.
+    """
+    options = dict(described)
+    id, arguments = options.pop("env", None), arguments_from_json(options.pop("arguments", "{}"))
+    recorded = options.pop("env_path", None)
+    if folder is not None and folder.trust.env not in (None, id):
+        raise RunError(
+            f"--env {folder.trust.env} was given, but the environment of {folder.path} is "
+            f"{id!r}: give --env as the run has it, or leave it out"
+        )
+    if id is None:
+        return None
+    if folder is None:
+        return EnvironmentSource(id, arguments, env_path=recorded or ".", **options)
+    refusal = folder.trust.refusal(folder.path, id, arguments)
+    place = folder.trust.folder(recorded)
+    return EnvironmentSource(id, arguments, refusal=refusal, env_path=place, **options)
 
 
 class _Borrowed(gymnasium.Wrapper):

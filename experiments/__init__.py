@@ -6,16 +6,20 @@ from typing import Any
 __all__ = ["load", "sequence_model"]
 
 
-def load(path: str | Path) -> Any:
+def load(path: str | Path, trust: bool = False) -> Any:
     """A run as its newest checkpoint left it, for scripts; what it holds is up to its experiment.
 
     run = experiments.load("runs/demo"); run.model, run.agent, run.environment(), run.dream()
     run = experiments.load("runs/songs"); run.model, run.sample(100)
+
+    trust: whether making its environment may run code of a module that the run names, though it
+    was not made here (docs/trust.md).
     """
     from worldmodel.experiments.runs.registry import offered
     from worldmodel.run_folder import RunFolder
+    from worldmodel.trust import Trust
 
-    folder = RunFolder.open(Path(path))
+    folder = RunFolder.open(Path(path), Trust(is_whole=trust))
     return offered(folder, "load")(folder)
 
 

@@ -25,6 +25,7 @@ LIBRARY_MAY_IMPORT = {"torch", "numpy", "gymnasium", "scipy", "safetensors", "la
 
 # Within the library a part imports only from lines above its own.
 LAYERS = [
+    {"trust"},
     {"nested", "noise", "checkpoint", "registry", "schedules", "arrays", "run_folder", "options"},
     {"job", "names", "space_json", "image_batches"},
     {"recorder", "progress"},

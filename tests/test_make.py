@@ -1,5 +1,6 @@
 """Environments are what the options ask for, or one sentence says why not."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -188,11 +189,13 @@ def test_a_module_is_found_in_the_folder_that_is_named(folder, monkeypatch):
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])  # not where we are
-    with pytest.raises(
-        ValueError, match=r"not found; is it in nowhere or .*elsewhere\? --env-path"
-    ):
+    with pytest.raises(ValueError, match=r"not found; is it in .*/nowhere\? --env-path"):
         make_environment("games_of_mine:Mine-v3", env_path="nowhere")
     assert "nowhere" not in " ".join(sys.path)
+    with pytest.raises(
+        ValueError, match=r"not found; is it among installed packages\? --env-path"
+    ):
+        make_environment("games_of_mine:Mine-v3", env_path=None)
     env = make_environment("games_of_mine:Mine-v3", env_path="..")
     assert env.spec.max_episode_steps == 7
     assert folder_of("games_of_mine:Mine-v3") == str(folder.resolve())
@@ -237,6 +240,10 @@ def test_processes_import_the_module_as_well(folder):
             {"id": "nowhere:My-v0"},
             r"the module 'nowhere' of 'nowhere:My-v0' was not found; is it in",
         ),
+        *(
+            ({"id": id}, rf"expected module:id with a module as Python imports it, .*got '{id}'")
+            for id in ("../lamps:My-v0", ".lamps:My-v0", "a b:My-v0", ":My-v0", "lamps:", "a:b:C")
+        ),
         ({"id": "broken_game:My-v0"}, r"cannot be imported: No module named 'no_such_package'"),
         (
             {"id": "games_of_mine:Mine-v4"},
@@ -280,6 +287,17 @@ def test_ids_of_known_packages_name_what_is_missing(monkeypatch):
         ValueError, match=r"'minigrid', which was not found; run pip install 'world"
     ):
         make_environment("MiniGrid-Empty-5x5-v0")
+
+
+def test_known_packages_are_those_that_are_installed(folder, monkeypatch):
+    """No file of the current directory, although it is where Python looks first."""
+    monkeypatch.syspath_prepend("")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "minigrid", raising=False)
+    (folder / "minigrid.py").write_text("raise AssertionError")
+    with contextlib.suppress(ValueError):  # it may be installed
+        make_environment("MiniGrid-Nowhere-v0")
+    assert sys.path[:2] == [str(folder), ""]
 
 
 def test_atari_needs_its_id_alone():

@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from worldmodel.trust import Trust, was_made_here
+
 SCHEMA_VERSION = 2
 
 
@@ -24,8 +26,10 @@ class Description(NamedTuple):
 class RunFolder:
     """config.json, metrics.jsonl, checkpoints/, episodes/, videos/ under one path."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, trust: Trust = Trust()):
+        """trust: in the code that the run names."""
         self.path = path
+        self.trust = trust
         self.config_file = path / "config.json"
         self.metrics_file = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
@@ -41,7 +45,7 @@ class RunFolder:
 
         config: the settings of the experiment, for JSON.
         """
-        folder = cls(path)
+        folder = cls(path, Trust(is_whole=True))
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             hint = (
                 f"go on with it by `worldmodel resume {path}`, or " * folder.config_file.exists()
@@ -54,13 +58,15 @@ class RunFolder:
         return folder
 
     @classmethod
-    def open(cls, path: Path) -> "RunFolder":
-        """Opens an existing run."""
-        folder = cls(path)
+    def open(cls, path: Path, trust: Trust = Trust()) -> "RunFolder":
+        """Opens an existing run. trust: of the user, in runs that were not made here."""
+        folder = cls(path, trust)
         if not path.is_dir():
             raise RunError(f"there is no run at {path}")
         if not folder.config_file.is_file():
             raise RunError(f"{path} is no run: it has no config.json")
+        if was_made_here(folder.config_file):
+            folder.trust = trust._replace(is_whole=True)
         return folder
 
     @cached_property

@@ -34,7 +34,7 @@ LEARNED = ("model", "image_encoder")  # modules loaded from the run; agents are 
 
 def run(settings: DreamSettings, reporter: Reporter) -> list[dict[str, Any]]:
     """A row of figures for each agent."""
-    folder = RunFolder.open(settings.path)
+    folder = settings.trust.open(settings.path)
     config = config_of(folder)
     if not isinstance(config, RLConfig):
         raise RunError(f"{folder.path} is a run of {folder.experiment}, which has no dream")
@@ -60,6 +60,7 @@ def new_agent(
     """A new agent for the world model of a run, the number of real steps that the model was
     trained on, and the agent's optimiser."""
     run, checkpoint = load_run(folder)
+    run.source.check()
     arguments = "{}" if name == "own" else settings.agent_arguments
     policy = replace(run.config.agent.policy, agent=name, agent_arguments=arguments, method="auto")
     config = replace(run.config.agent, policy=policy)

@@ -4,13 +4,14 @@ Nothing here imports torch, so that help answers at once.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import tyro
 
 from worldmodel.experiments.rl.baseline_config import BaselineConfig
+from worldmodel.experiments.runs.trust import TrustConfig
 from worldmodel.names import BOUND_NAMES, AgentName, BoundName, CoreName, NameOf, ObjectiveName
 from worldmodel.options import not_negative, positive
 
@@ -72,6 +73,7 @@ class DreamSettings:
     """Seed of the agents' initial weights and random draws."""
     json: bool = False
     """Print one JSON list and nothing else."""
+    trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)
 
     def __post_init__(self) -> None:
         positive(self, "rollouts", "horizon")

@@ -83,20 +83,9 @@ def _run(arguments: list[str]) -> None:
 
     keep_memory()
     check_names(settings)
-    if getattr(settings, "env_path", None) is not None:
-        look_in(settings.env_path)
     result = getattr(implementation, name)(settings, Reporter())
     if result is not None:
         show(result, implementation.tables, settings.json)
-
-
-def look_in(folder: Path) -> None:
-    """Puts a folder first on the search path of environments' modules, before folders of runs."""
-    from worldmodel.envs.make import look_in
-
-    if not folder.is_dir():
-        raise RunError(f"--env-path names the folder of a module, but there is no {folder}")
-    look_in(str(folder))
 
 
 def show(result: Any, tables: Any, as_json: bool) -> None:

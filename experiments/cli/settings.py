@@ -10,6 +10,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 import tyro
 
 from worldmodel.experiments.recordings.config import GenerateConfig
+from worldmodel.experiments.runs.trust import TrustConfig
 from worldmodel.experiments.show.config import PlayConfig, VideoConfig
 from worldmodel.options import positive
 
@@ -41,8 +42,7 @@ class Resume:
     steps: int | None = None
     """Additional steps of the real environment to play and to learn from; runs of
     `worldmodel train control` and `toy-game` only."""
-    env_path: Path | None = None
-    """Folder of the environment's module, if it has moved since the training."""
+    trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)
 
     def __post_init__(self) -> None:
         if self.steps is not None:
@@ -66,8 +66,7 @@ class Evaluate(Generic[Settings]):
     settings: tyro.conf.OmitArgPrefixes[Settings]
     json: bool = False
     """Print one JSON object and nothing else."""
-    env_path: Path | None = None
-    """Folder of the environment's module, if it has moved since the training."""
+    trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)
 
 
 @dataclass(frozen=True)
@@ -110,8 +109,7 @@ class Report:
     """The run's folder."""
     out: Path | None = None
     """The page to write; report.html in the run's folder by default."""
-    env_path: Path | None = None
-    """Folder of the environment's module, if it has moved since the training."""
+    trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)
 
 
 @dataclass(frozen=True)
@@ -125,8 +123,7 @@ class Play:
     path: RunPath
     """The run's folder."""
     config: tyro.conf.OmitArgPrefixes[PlayConfig] = field(default_factory=PlayConfig)
-    env_path: Path | None = None
-    """Folder of the environment's module, if it has moved since the training."""
+    trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)
 
 
 @dataclass(frozen=True)
@@ -138,8 +135,7 @@ class Video:
     out: tuple[Path, ...] = ()
     """Files to write, .mp4, .gif or .webp; by default videos/<kind>.mp4 and .gif in the run."""
     config: tyro.conf.OmitArgPrefixes[VideoConfig] = field(default_factory=VideoConfig)
-    env_path: Path | None = None
-    """Folder of the environment's module, if it has moved since the training."""
+    trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def train(settings: of.Train[Any], reporter: Reporter) -> None:
 
 def resume(settings: of.Resume, reporter: Reporter) -> None:
     """Resumes an interrupted run to its end, or beyond it with more steps."""
-    _go_on(RunFolder.open(settings.path), reporter, settings.steps)
+    _go_on(settings.trust.open(settings.path), reporter, settings.steps)
 
 
 def _go_on(folder: RunFolder, reporter: Reporter, steps: int | None = None) -> None:
@@ -92,7 +92,7 @@ def _film(folder: RunFolder, reporter: Reporter) -> None:
     from worldmodel.experiments.show.video import write_film
 
     files = [folder.videos / f"film{suffix}" for suffix in (".mp4", ".gif")]
-    write_film(_playable(folder, "video"), VideoConfig(), files, folder.videos, reporter)
+    write_film(_playable(folder, "video", reporter), VideoConfig(), files, folder.videos, reporter)
 
 
 def evaluation_settings(folder: RunFolder) -> Any:
@@ -103,7 +103,7 @@ def evaluation_settings(folder: RunFolder) -> Any:
 
 def evaluate(settings: of.Evaluate[Any], reporter: Reporter) -> None:
     """Scores a run; the result is also written to evaluation.json and to metrics.jsonl."""
-    folder = RunFolder.open(settings.path)
+    folder = settings.trust.open(settings.path)
     _evaluate(folder, settings.settings, reporter, settings.json)
 
 
@@ -149,7 +149,7 @@ def plot(settings: of.Plot, reporter: Reporter) -> None:
 
 def report(settings: of.Report, reporter: Reporter) -> None:
     """Writes one page that shows a run."""
-    folder = RunFolder.open(settings.path)
+    folder = settings.trust.open(settings.path)
     spec = registry.experiment_named(folder.experiment).report
     if not spec:
         raise RunError(
@@ -159,7 +159,7 @@ def report(settings: of.Report, reporter: Reporter) -> None:
 
     out = settings.out or folder.path / "report.html"
     check_page(out)
-    parts, checkpoint = _playable(folder, "report"), newest_checkpoint(folder)
+    parts, checkpoint = _playable(folder, "report", reporter), newest_checkpoint(folder)
     result = evaluated(folder, checkpoint)
     if result is None:
         reporter.say("there is no evaluation of the newest checkpoint: evaluating")
@@ -170,27 +170,30 @@ def report(settings: of.Report, reporter: Reporter) -> None:
 
 def play(settings: of.Play, reporter: Reporter) -> None:
     """Plays a run's worlds, controlled by a person."""
-    folder = RunFolder.open(settings.path)
-    parts = _playable(folder, "play", settings.config.picture)
+    folder = settings.trust.open(settings.path)
+    parts = _playable(folder, "play", reporter, settings.config.picture)
     face = import_module(f"worldmodel.experiments.show.play.{settings.config.view}")
     face.play(parts, settings.config, folder.videos)
 
 
 def video(settings: of.Video, reporter: Reporter) -> None:
     """Films a run's worlds, controlled by an agent."""
-    folder = RunFolder.open(settings.path)
-    parts = _playable(folder, "video", settings.config.picture)
+    folder = settings.trust.open(settings.path)
+    parts = _playable(folder, "video", reporter, settings.config.picture)
     from worldmodel.experiments.show.video import write_film
 
     write_film(parts, settings.config, settings.out, folder.videos, reporter)
 
 
-def _playable(folder: RunFolder, verb: str, picture: str = "auto") -> Any:
+def _playable(folder: RunFolder, verb: str, reporter: Reporter, picture: str = "auto") -> Any:
     """The worlds of a run to show, on one thread: a single game is too little work for more.
     picture: the view that draws the dream."""
     load = offered(folder, "playable", verb)
     torch.set_num_threads(1)
-    return load(folder, picture)
+    parts = load(folder, picture)
+    if refusal := getattr(parts, "refusal", ""):
+        reporter.say(f"the dream alone is shown: {refusal}")
+    return parts
 
 
 def export(settings: of.Export, reporter: Reporter) -> None:

@@ -20,10 +20,10 @@ class EnvironmentConfig:
     """The real environment."""
 
     env: str | None = None
-    """Gymnasium id, or module:id; the module may lie in the current directory."""
+    """Gymnasium id, or module:id; the module is installed, or lies in the current directory."""
     env_path: str | None = None
-    """Folder of that module. A run records it, and runs the module's code from there, if the
-    folder still exists."""
+    """Folder of that module, instead of the current directory. A run records where the module was
+    found, and imports it from there."""
     arguments: str = "{}"
     """Arguments of the environment's constructor, as JSON."""
     action_repeat: int = 1

@@ -44,6 +44,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """All figures of a run; see the module's docstring. note: called with (what, done, total)."""
     run, checkpoint = load_run(folder)
+    if run.refusal:
+        raise RunError(run.refusal)
     torch.set_num_threads(run.config.threads)
     seeds = evaluation_seeds(run.config.agent.seed)
     store = DiskStore(folder.episodes, writable=False)

@@ -69,22 +69,35 @@ class Run:
         return self.components.action_space
 
     @property
+    def absence(self) -> str:
+        """A sentence on why there is no real environment; "" where there is one."""
+        if self.world.source is None:
+            return "this run was learned from recorded episodes and knows no real environment"
+        return self.refusal
+
+    @property
+    def refusal(self) -> str:
+        """A sentence on why the real environment may not be made; "" if it may, or if there is
+        none."""
+        return "" if self.world.source is None else self.world.source.refusal
+
+    @property
     def has_environment(self) -> bool:
-        """True where there is a real environment; recorded episodes have none."""
-        return self.world.source is not None
+        """True where there is a real environment that may be made."""
+        return not self.absence
 
     @property
     def source(self) -> EnvironmentSource:
         """The source of the real environment."""
         if self.world.source is None:
-            raise RunError("what was learned from recorded episodes alone has no real environment")
+            raise RunError(self.absence)
         return self.world.source
 
     def environment(
         self, copies: int = 1, seed: int | None = None, render_mode: str | None = None
     ) -> GymEnvironment:
         """The real environment, `copies` side by side, in this process; images are codes in it."""
-        made = self.source.vector(copies, render_mode=render_mode)
+        made = said(lambda: self.source.vector(copies, render_mode=render_mode))
         encoder = self.components.image_encoder
         return GymEnvironment(made if encoder is None else ImageToCode(made, encoder), seed)
 
@@ -97,13 +110,13 @@ class Run:
     def one(self) -> gymnasium.Env:
         """One copy of the real environment, for its metadata and for drawing; it renders images
         where it can, and its observations are not encoded."""
-        return self.source.shown()
+        return cast(gymnasium.Env, said(self.source.shown))
 
     @property
     def time_limit(self) -> int | None:
         """Steps after which the real environment truncates; None where it does not, or where there
         is none."""
-        return self.world.time_limit
+        return cast(int | None, said(lambda: self.world.time_limit))
 
     @property
     def hides(self) -> bool:
@@ -150,9 +163,12 @@ class Run:
         return view_for(self.model, self.observation_space, one)
 
 
-def source_of(config: EnvironmentConfig) -> EnvironmentSource:
-    """The source of the environment that the options name."""
-    world = world_from(cattrs.unstructure(config), None, None)  # type: ignore[arg-type]
+def source_of(config: EnvironmentConfig, folder: RunFolder | None = None) -> EnvironmentSource:
+    """The source of the environment that the options name.
+
+    folder: of the run that has these options; None, here and below: the user typed them.
+    """
+    world = world_from(cattrs.unstructure(config), None, None, folder)  # type: ignore[arg-type]
     if world.source is None:
         raise RunError("there is no environment to play in: give --env ID")
     return world.source
@@ -166,7 +182,7 @@ def said(function: Callable[[], Any]) -> Any:
         raise RunError(str(error)) from error
 
 
-def recorded(config: RLConfig) -> Data:
+def recorded(config: RLConfig, folder: RunFolder | None = None) -> Data:
     """The recorded episodes that a run learns from; they fit the environment, if there is one."""
     path = Path(cast(str, config.data))
     data = open_data(path)
@@ -176,7 +192,7 @@ def recorded(config: RLConfig) -> Data:
             f"from some and to hold out others, it takes {FEWEST} episodes or more, with steps"
         )
     if config.environment.env is not None:
-        spaces = spaces_of(config.environment)
+        spaces = spaces_of(config.environment, folder)
         if spaces != data[1:]:
             raise RunError(
                 f"{path} holds episodes of the spaces {data[1]} and {data[2]}, but "
@@ -186,9 +202,9 @@ def recorded(config: RLConfig) -> Data:
     return data
 
 
-def spaces_of(config: EnvironmentConfig) -> tuple[Any, Any]:
+def spaces_of(config: EnvironmentConfig, folder: RunFolder | None = None) -> tuple[Any, Any]:
     """The spaces of observations and actions of the real environment."""
-    one = said(lambda: source_of(config).one())
+    one = said(lambda: source_of(config, folder).one())
     spaces = (one.observation_space, one.action_space)
     one.close()
     return spaces
@@ -201,8 +217,10 @@ def training_of(folder: RunFolder, say: Callable[[str], None]) -> AgentTraining:
     if data is not None:
         write_spaces(folder.episodes, *data[1:])
     elif not (folder.episodes / SPACES).exists():
-        write_spaces(folder.episodes, *spaces_of(config.environment))
-    world = world_of(config, *read_spaces(folder.episodes))
+        write_spaces(folder.episodes, *spaces_of(config.environment, folder))
+    world = world_of(config, *read_spaces(folder.episodes), folder)
+    if world.source is not None:
+        world.source.check()
     if data is not None:
         chosen = _hold_out(config, data.episodes, folder)
         world = world._replace(data=data.episodes, chosen=chosen)
@@ -212,10 +230,15 @@ def training_of(folder: RunFolder, say: Callable[[str], None]) -> AgentTraining:
     return job
 
 
-def world_of(config: RLConfig, observation_space: Any, action_space: Any) -> World:
+def world_of(
+    config: RLConfig,
+    observation_space: Any,
+    action_space: Any,
+    folder: RunFolder | None = None,
+) -> World:
     """The world that a run learns from, without its recorded episodes."""
     environment = cattrs.unstructure(config.environment)
-    world = world_from(environment, observation_space, action_space)
+    world = world_from(environment, observation_space, action_space, folder)
     return world._replace(is_recorded=config.data is not None)
 
 
@@ -225,7 +248,7 @@ def _data_of(folder: RunFolder, config: RLConfig) -> Data | None:
         return None
     there = list_checkpoints(folder.checkpoints)
     has_read = there and newest_checkpoint(folder).values["stage"] > 0
-    return None if has_read else recorded(config)
+    return None if has_read else recorded(config, folder)
 
 
 def _hold_out(config: RLConfig, data: EpisodeSource, folder: RunFolder) -> np.ndarray:
@@ -246,7 +269,7 @@ def load_run(folder: RunFolder) -> tuple[Run, Checkpoint]:
             f"{folder.path} has learned nothing yet: `worldmodel resume {folder.path}` goes on"
         )
     spaces = read_spaces(folder.episodes)
-    world = world_of(config, *spaces)
+    world = said(lambda: world_of(config, *spaces, folder))
     statistics = Statistics(**checkpoint.values["statistics"])
     components = Components(config.agent, statistics, *spaces)
     checkpoint.load(components.modules)

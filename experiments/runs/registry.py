@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import cattrs
 
 from worldmodel.run_folder import RunError, RunFolder
+from worldmodel.trust import remember
 
 PLUGINS = "worldmodel.plugins"  # the group of entry points
 PLUGINS_VARIABLE = "WORLDMODEL_PLUGINS"  # modules, separated by commas
@@ -123,8 +124,10 @@ def experiment_of(config: Any) -> str:
 
 
 def new_run(path: Path, config: Any) -> RunFolder:
-    """Makes the folder of a new run of `config`'s experiment."""
-    return RunFolder.create(path, experiment_of(config), cattrs.unstructure(config))
+    """Makes the folder of a new run of `config`'s experiment, and remembers that it is ours."""
+    folder = RunFolder.create(path, experiment_of(config), cattrs.unstructure(config))
+    remember(folder.config_file)
+    return folder
 
 
 @lru_cache(maxsize=16)

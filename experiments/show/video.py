@@ -93,16 +93,13 @@ def plan_of(parts: Playable, config: VideoConfig) -> Plan:
 
 def _check(parts: Playable, config: VideoConfig, kind: Kind) -> None:
     if not parts.has_environment and kind not in ("dream", "grid"):
-        raise RunError(
-            "this run was learned from recorded episodes and knows no real environment: film "
-            f"--kind dream or grid, not {kind}"
-        )
+        raise RunError(f"{parts.absence}: film --kind dream or grid, not {kind}")
     unless_told = {field.name: field.default for field in fields(config)}
     for option, kinds in OPTIONS.items():
         if getattr(config, option) != unless_told[option] and kind not in kinds:
             raise RunError(f"--{option} is for --kind {' or '.join(kinds)}, not for {kind}")
     if config.observed and not parts.has_environment:
-        raise RunError("there is no real environment to be watched: leave --observed out")
+        raise RunError(f"{parts.absence}: leave --observed out")
     if config.observed == 0 and kind == "open-loop":
         raise RunError("in an open loop the dream watches first: --observed must be 1 or more")
 

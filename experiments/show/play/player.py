@@ -83,6 +83,10 @@ class Playable(Protocol):
     def has_environment(self) -> bool: ...
 
     @property
+    def absence(self) -> str:
+        """A sentence on why there is no real environment; "" where there is one."""
+
+    @property
     def time_limit(self) -> int | None:
         """Steps after which the real environment truncates."""
 
@@ -148,10 +152,7 @@ class Player:
         if seed < 0:
             raise RunError(f"--seed must be 0 or more, got {seed}")
         if world != "dream" and not parts.has_environment:
-            raise RunError(
-                "this run was learned from recorded episodes and knows no real environment: "
-                "choose the dream, --world dream"
-            )
+            raise RunError(f"{parts.absence}: choose the dream, --world dream")
         seeds = np.random.SeedSequence(seed).generate_state(3).tolist()
         self._noise, self._looking, self._drawing = map(OwnNoise, seeds)
         self.parts, self.world = parts, world

@@ -373,8 +373,8 @@ def _beside(*parts: Html) -> Html:
 # Dreams.
 
 
-def dreams(shown: Sequence[Shown], has_environment: bool) -> Html:
-    """Films."""
+def dreams(shown: Sequence[Shown], absence: str) -> Html:
+    """Films. absence: why there is no real environment, "" if there is one."""
     films = [
         element(
             "figure",
@@ -383,12 +383,13 @@ def dreams(shown: Sequence[Shown], has_environment: bool) -> Html:
         )
         for film in shown
     ]
-    wide, small = films[: int(has_environment)], films[int(has_environment) :]
+    beside = int(not absence)  # the first film, where there is reality
+    wide, small = films[:beside], films[beside:]
     words = (
-        "The trained agent plays, greedily. Where reality stands beside the dream, the dream has "
-        "seen the first row of each game, then hears the same actions."
-        if has_environment
-        else "The trained agent plays, greedily. There is no real environment to stand beside."
+        f"The trained agent plays, greedily. Reality does not stand beside: {absence}."
+        if absence
+        else "The trained agent plays, greedily. Where reality stands beside the dream, the dream "
+        "has seen the first row of each game, then hears the same actions."
     )
     return section(DREAMS, paragraph(words), *wide, side_by_side(small))
 

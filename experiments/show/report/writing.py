@@ -86,7 +86,7 @@ def write_report(
         sections.returns(spec.reached(result)),
         sections.foresight(off),
         sections.calibration(judged, spec.whose(config)),
-        sections.dreams(shown, parts.has_environment),
+        sections.dreams(shown, parts.absence),
         sections.configuration(config),
     ]
     title = folder.path.resolve().name
