@@ -116,7 +116,7 @@ def _decoded(path: Path, rate: int, block: int) -> Iterator[Any]:
 
 
 def _header(file: Any) -> _Sound:
-    """What libsndfile says of an open file; some of it, in its log alone."""
+    """The header of an open file, some of which libsndfile tells in its log alone."""
     length, log = file.frames, file.extra_info
     declared = re.search(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)", log, re.M)
     if declared and int(declared[1]) < NO_LENGTH:
@@ -157,8 +157,8 @@ def _blocks(path: Path, sound: _Sound, file: Any, size: int) -> Iterator[np.ndar
         yield block
     if length < sound.length:
         raise BadFileError(
-            f"{path} ends after {length} of about {sound.length} samples: it is not whole; copy it "
-            f"again, {CONVERT}"
+            f"{path} ends after {length} of about {sound.length} samples: it is not whole; copy "
+            f"it again, {CONVERT}"
         )
 
 

@@ -9,6 +9,7 @@ from worldmodel.run_folder import RunError
 Split = Literal["train", "valid", "test"]
 OnError = Literal["stop", "skip"]  # at a file that cannot be read, or leave it out
 
+Report = Callable[[str], None]  # of a line to the user
 Found = TypeVar("Found")
 
 
@@ -51,10 +52,10 @@ def readable(
     files: Sequence[Path],
     read: Callable[[Path], Iterator[Found]],
     on_error: OnError,
-    report: Callable[[str], None],
+    report: Report,
 ) -> Iterator[Found]:
-    """The recordings (or whatever `read` finds) of all files; a bad file raises BadFileError, or is
-    reported and left out. Of a file that is bad in the middle, the recordings before are kept."""
+    """The recordings, or whatever `read` finds, of all files; a bad file raises BadFileError, or
+    is reported and left out. Of a file that is bad in the middle, what came before is kept."""
     for file in files:
         try:
             yield from read(file)

@@ -25,7 +25,8 @@ MAX_STEPS = 2**18  # of a recording: nine hours of sixteenth notes at 120 beats 
 DRUMS = 9  # "channel 10", counted from 0
 VELOCITY = 80  # of every note that is written
 TICKS = 480  # a quarter note, about, in files that are written
-FRAMES = {24: 24, 25: 25, 29: Fraction(30_000, 1_001), 30: 30}  # a second, by SMPTE's numbers
+# frames a second, by SMPTE's numbers for them
+FRAMES = {24: Fraction(24), 25: Fraction(25), 29: Fraction(30_000, 1_001), 30: Fraction(30)}
 
 NOTE_OFF, NOTE_ON = 0x8, 0x9  # the upper half of a status byte; the lower is the channel
 ONE_OPERAND = (0xC, 0xD)  # program change and channel pressure; all others have two
@@ -164,7 +165,7 @@ def _chunks(path: Path, data: bytes) -> tuple[int, int | Fraction, list[bytes]]:
         )
     ticks: int | Fraction = division
     if division >= 0x8000:  # SMPTE: minus the frames a second, and the ticks of each
-        ticks = Fraction(FRAMES.get(256 - (division >> 8), 0)) * (division & 0xFF) / 2
+        ticks = FRAMES.get(256 - (division >> 8), Fraction(0)) * (division & 0xFF) / 2
     if not ticks:
         raise BadFileError(
             f"{path} expects times in ticks a quarter note, or in fractions of a second (SMPTE), "
