@@ -18,8 +18,16 @@ from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import AddRenderObservation, FilterObservation
 
+from worldmodel.codecs import by_path
 from worldmodel.envs.workers import WorkerVectorEnv
-from worldmodel.envs.wrappers import ActionRepeat, HideEntries, Images, name_of, velocities_of
+from worldmodel.envs.wrappers import (
+    ActionRepeat,
+    HideEntries,
+    Images,
+    is_misshapen,
+    name_of,
+    velocities_of,
+)
 
 REGISTERED_BY = {
     "ALE/": ("ale_py", "atari"),
@@ -55,7 +63,8 @@ def make_environment(
     hide, hidden_velocities: the entries of a vector to leave out.
     keys: of a dictionary of observations, those to keep; by default all.
     pixels: the rendered image, of so many pixels a side, is the observation.
-    resize, grayscale: the images among the observations; `resize` is in pixels a side.
+    resize, grayscale: the images among the observations; `resize` is in pixels a side. Images
+        [H, W] and [C, H, W] become [H, W, C].
     env_path: a folder that the module is searched in, before the current directory, if there
         is such a folder. Importing a module runs its code: name folders that you trust.
     """
@@ -83,7 +92,8 @@ def make_environment(
             env = AddRenderObservation(env)
     except gymnasium.error.DependencyNotInstalled as error:
         raise ValueError(f"{id} needs a package that is missing: {error}") from error
-    if pixels is not None or resize is not None or grayscale:
+    misshapen = any(map(is_misshapen, by_path(env.observation_space).values()))
+    if pixels is not None or resize is not None or grayscale or misshapen:
         env = Images(env, pixels or resize, grayscale)
     return env
 
