@@ -5,6 +5,7 @@ or make them ask for all memory there is. In a process of its own, none of this 
 bad file. The process waits a while for the next file, since to start one takes a part of a second.
 """
 
+import atexit
 import os
 import resource
 import signal
@@ -59,7 +60,7 @@ def confined(read: Callable[..., Iterator[Any]], path: Path, *arguments: Any) ->
 class _Helper:
     """A process that reads one file after another, and the pipe to it."""
 
-    since: float  # when it has waited for a file
+    since: float  # the time at which it began to wait for the next
 
     def __init__(self) -> None:
         self.pipe, there = Pipe()
@@ -98,6 +99,12 @@ def _helper() -> _Helper:
             return helper
         helper.kill()
     return _Helper()
+
+
+@atexit.register
+def _end_idle() -> None:
+    while _idle:
+        _idle.pop().kill()
 
 
 def serve(pipe: Connection, memory: int) -> None:

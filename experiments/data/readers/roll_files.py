@@ -114,14 +114,15 @@ def _npz(path: Path) -> Iterator[Found]:
 
 
 def _mat(path: Path) -> Iterator[Found]:
-    return confined(_cells, path, contents(path, MAX_BYTES))
+    return confined(_cells, path, MAX_BYTES)
 
 
-def _cells(path: Path, data: bytes) -> Iterator[Found]:
+def _cells(path: Path, most: int) -> Iterator[Found]:
     """The rolls of a MAT-file, each in a cell. On damaged ones scipy takes minutes and gigabytes,
     since it trusts the sizes that they declare, or ends the process."""
     import scipy.io
 
+    data = contents(path, most)
     try:
         variables = scipy.io.loadmat(io.BytesIO(data))
     except Exception as error:  # a dozen kinds
