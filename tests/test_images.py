@@ -171,7 +171,7 @@ LAYOUTS = {
 @pytest.mark.parametrize("save", [np.save, np.savez, np.savez_compressed])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_other_layouts_and_numbers_are_taken_in_and_told(tmp_path, monkeypatch, layout, save):
-    monkeypatch.setattr("worldmodel.experiments.images.files.CONVERTED", 10_000)  # 9 images
+    monkeypatch.setattr("worldmodel.experiments.images.arrays.CONVERTED", 10_000)  # 9 images
     expected, lines = numbered(20, shape=(20, 18, 3)), []
     path = tmp_path / ("a.npy" if save is np.save else "a.npz")
     save(path, LAYOUTS[layout](expected))

@@ -106,7 +106,8 @@ def _decoded(path: Path, rate: int, block: int) -> Iterator[Any]:
 
     try:
         with soundfile.SoundFile(path) as file:
-            yield (sound := _checked(path, _header(file), rate))
+            sound = _checked(path, _header(file), rate)
+            yield sound
             yield from _blocks(path, sound, file, max(1, block * min(sound.rate, rate) // rate))
     except soundfile.SoundFileError as error:
         reason = str(getattr(error, "error_string", error)).strip(" .")
