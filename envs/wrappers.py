@@ -165,6 +165,10 @@ def _resized(image: np.ndarray, size: int | None) -> np.ndarray:
     image = image[..., None] if image.ndim == 2 else image
     if size is None or image.shape[:2] == (size, size):
         return np.ascontiguousarray(image)
+    if (
+        image.shape[2] == 4
+    ):  # whose last Pillow takes for transparency, and weighs the others by it
+        return np.concatenate([_resized(part, size) for part in np.split(image, 4, 2)], 2)
     flat = image[..., 0] if image.shape[2] == 1 else image
     resized = Image.fromarray(np.ascontiguousarray(flat)).resize(
         (size, size), Image.Resampling.BOX

@@ -141,7 +141,7 @@ class Shapes(games.Counting):
 
     observation_space = spaces.Dict(
         gray=spaces.Box(0, 255, (40, 30), np.uint8),
-        stack=spaces.Box(0, 255, (4, 36, 40), np.uint8),
+        stack=spaces.Box(0, 255, (4, 40, 40), np.uint8),
         colours=spaces.Box(0, 255, (3, 40, 36), np.uint8),
         usual=spaces.Box(0, 255, (40, 36, 3), np.uint8),
         board=spaces.Box(0, 9, (9, 9), np.uint8),
@@ -180,7 +180,10 @@ def test_frames_of_a_stack_stay_apart_when_colours_become_gray(shapes):
     assert shown.pop("board") == (20, 20, 1)  # asked for, it is an image
     assert shown.pop("stack") == (20, 20, 4)
     assert set(shown.values()) == {(20, 20, 1)}
-    assert env.observation_space.contains(env.reset(seed=0)[0])
+    after, before = (played(e, [0])[0][1] for e in (env, gymnasium.make(shapes)))
+    assert env.observation_space.contains(after)
+    means = before["stack"].reshape(4, 20, 2, 20, 2).mean((2, 4))
+    np.testing.assert_allclose(after["stack"], np.moveaxis(means, 0, -1), atol=1)
 
 
 def test_keys_choose_what_is_shown():
