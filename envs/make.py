@@ -53,7 +53,7 @@ def make_environment(
     render_mode: str | None = None,
     env_path: str | None = None,
 ) -> gymnasium.Env:
-    """Makes one environment.
+    """Makes one environment; images [H, W] and [C, H, W] among its observations are [H, W, C].
 
     id: Gymnasium's, or `module:id`; the module registers it, and may lie in the current directory.
     arguments: of the environment's own constructor.
@@ -63,8 +63,7 @@ def make_environment(
     hide, hidden_velocities: the entries of a vector to leave out.
     keys: of a dictionary of observations, those to keep; by default all.
     pixels: the rendered image, of so many pixels a side, is the observation.
-    resize, grayscale: the images among the observations; `resize` is in pixels a side. Images
-        [H, W] and [C, H, W] become [H, W, C].
+    resize, grayscale: the images among the observations; `resize` is in pixels a side.
     env_path: a folder that the module is searched in, before the current directory, if there
         is such a folder. Importing a module runs its code: name folders that you trust.
     """
