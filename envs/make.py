@@ -19,8 +19,16 @@ from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import AddRenderObservation, FilterObservation
 
+from worldmodel.codecs import by_path
 from worldmodel.envs.workers import WorkerVectorEnv
-from worldmodel.envs.wrappers import ActionRepeat, HideEntries, Images, name_of, velocities_of
+from worldmodel.envs.wrappers import (
+    ActionRepeat,
+    HideEntries,
+    Images,
+    is_misshapen,
+    name_of,
+    velocities_of,
+)
 
 REGISTERED_BY = {
     "ALE/": ("ale_py", "atari"),
@@ -46,7 +54,7 @@ def make_environment(
     render_mode: str | None = None,
     env_path: str | None = ".",
 ) -> gymnasium.Env:
-    """Makes one environment.
+    """Makes one environment; images [H, W] and [C, H, W] among its observations are [H, W, C].
 
     id: Gymnasium's, or `module:id`, whose module is imported and registers it.
     arguments: of the environment's own constructor.
@@ -84,7 +92,8 @@ def make_environment(
             env = AddRenderObservation(env)
     except gymnasium.error.DependencyNotInstalled as error:
         raise ValueError(f"{id} needs a package that is missing: {error}") from error
-    if pixels is not None or resize is not None or grayscale:
+    misshapen = any(map(is_misshapen, by_path(env.observation_space).values()))
+    if pixels is not None or resize is not None or grayscale or misshapen:
         env = Images(env, pixels or resize, grayscale)
     return env
 

@@ -9,7 +9,9 @@ from gymnasium import spaces
 from PIL import Image
 
 from worldmodel.codecs import by_path, is_image
+from worldmodel.codecs.spaces import MANY_BYTES
 
+CHANNELS = (1, 3, 4)  # of pictures: gray, colours, and colours with transparency or four frames
 VELOCITIES = {
     "CartPole": (1, 3),
     "Pendulum": (2,),
@@ -92,7 +94,9 @@ class HideEntries(gymnasium.ObservationWrapper):
 class Images(gymnasium.ObservationWrapper):
     """Resizes the images among the observations, wherever they are nested, or makes them gray.
 
-    Those without a dimension of channels, [H, W], become [H, W, 1].
+    Channels become last: [H, W] is [H, W, 1], and [C, H, W] is [H, W, C]; C = 4 are a stack of
+    frames, which are gray already. Neither resized nor made gray, only those change that models
+    could not read.
     """
 
     def __init__(self, env: gymnasium.Env, size: int | None = None, grayscale: bool = False):
@@ -103,44 +107,56 @@ class Images(gymnasium.ObservationWrapper):
         self.size = size
         self.grayscale = grayscale
         old = env.observation_space
-        if not any(map(is_picture, by_path(old).values())):
+        self._chosen = is_misshapen if size is None and not grayscale else is_picture
+        if not any(map(self._chosen, by_path(old).values())):
             raise ValueError(
                 f"{name_of(env)} shows no images (uint8, height by width by channels), but {old}: "
                 "nothing can be resized or made gray; pixels show it rendered instead"
             )
         self.observation_space = _map_spaces(self._space, old)
-        self._change = _for_values(lambda s: self._image if is_picture(s) else _same, old)
+        self._change = _for_values(lambda s: self._image if self._chosen(s) else _same, old)
 
     def observation(self, observation: Any) -> Any:
         return self._change(observation)
 
     def _space(self, space: Any) -> spaces.Space:
-        if not is_picture(space):
+        if not self._chosen(space):
             return space
-        height, width, channels = (*space.shape, 1)[:3]
-        if self.size is not None:
-            height = width = self.size
-        shape = (height, width, 1 if self.grayscale else channels)
+        shape = self._image(space.high).shape
         return spaces.Box(0, space.high.max(), shape, np.uint8)
 
     def _image(self, value: np.ndarray) -> np.ndarray:
-        return _resized(_grayed(value) if self.grayscale else value, self.size)
+        image = _channels_last(value)
+        stack = len(value) == 4 == image.shape[2]
+        return _resized(_grayed(image) if self.grayscale and not stack else image, self.size)
 
 
 def is_picture(space: spaces.Space) -> bool:
-    """True if its values are images, [H, W, C] with 1, 3 or 4 channels, or images [H, W]."""
-    if not isinstance(space, spaces.Box):
+    """True if its values are images, [H, W, C] or [C, H, W] with 1, 3 or 4 channels, or [H, W]."""
+    if not isinstance(space, spaces.Box) or space.dtype != np.uint8:
         return False
-    if len(space.shape) == 2:
-        low, high = space.low[..., None], space.high[..., None]
-        space = spaces.Box(low, high, dtype=space.dtype.type)  # type: ignore[arg-type]
-    return is_image(space) and space.shape[2] in (1, 3, 4)
+    image = spaces.Box(_channels_last(space.low), _channels_last(space.high), dtype=np.uint8)
+    return is_image(image) and image.shape[2] in CHANNELS
+
+
+def is_misshapen(space: spaces.Space) -> bool:
+    """True of pictures that models read only with their channels last."""
+    many = space.shape is not None and int(np.prod(space.shape)) >= MANY_BYTES
+    return many and is_picture(space) and not is_image(space)
+
+
+def _channels_last(image: np.ndarray) -> np.ndarray:
+    """[H, W], [C, H, W], if these are many numbers, or [H, W, C] -> [H, W, C]."""
+    if image.ndim == 2:
+        return image[..., None]
+    first = image.ndim == 3 and image.shape[0] in CHANNELS and image.shape[2] not in CHANNELS
+    return np.moveaxis(image, 0, -1) if first and image.size >= MANY_BYTES else image
 
 
 def _grayed(image: np.ndarray) -> np.ndarray:
-    """[H, W, C] or [H, W] -> [H, W]; luma of ITU-R 601, transparency left out."""
-    if image.ndim == 2 or image.shape[2] == 1:
-        return image.reshape(image.shape[:2])
+    """[H, W, C] -> [H, W]; luma of ITU-R 601, transparency left out."""
+    if image.shape[2] == 1:
+        return image[..., 0]
     return np.asarray(Image.fromarray(np.ascontiguousarray(image[..., :3])).convert("L"))
 
 
@@ -149,6 +165,10 @@ def _resized(image: np.ndarray, size: int | None) -> np.ndarray:
     image = image[..., None] if image.ndim == 2 else image
     if size is None or image.shape[:2] == (size, size):
         return np.ascontiguousarray(image)
+    if (
+        image.shape[2] == 4
+    ):  # whose last Pillow takes for transparency, and weighs the others by it
+        return np.concatenate([_resized(part, size) for part in np.split(image, 4, 2)], 2)
     flat = image[..., 0] if image.shape[2] == 1 else image
     resized = Image.fromarray(np.ascontiguousarray(flat)).resize(
         (size, size), Image.Resampling.BOX

@@ -4,10 +4,15 @@ import itertools
 
 import numpy as np
 import pytest
+from mutants import mutant, put
 from PIL import Image
 from scipy import stats
+from test_cli import assert_refused, worldmodel
 
-from worldmodel.experiments.images.files import Prepared, open_images
+from worldmodel.experiments.data.readers.files import BadFileError
+from worldmodel.experiments.images.config import ImagesConfig, VAEConfig
+from worldmodel.experiments.images.files import Prepared, images_of, open_images
+from worldmodel.experiments.images.training import batches_of
 from worldmodel.image_batches import Batches, binarise, common_shape, get_random_samples
 from worldmodel.run_folder import RunError
 
@@ -101,11 +106,17 @@ def test_a_bad_file_gets_one_sentence_that_names_it(tmp_path, suffix, truncated)
 
 @pytest.mark.parametrize(
     "array",
-    [np.zeros((3, 8, 8), np.float32), np.zeros((8, 8), np.uint8), np.zeros((0, 8, 8), np.uint8)],
+    [
+        np.zeros((3, 8, 8), np.int64),
+        np.zeros((8, 8), np.uint8),
+        np.zeros((0, 8, 8), np.uint8),
+        np.zeros((3, 17, 20, 20), np.uint8),
+        np.zeros((3, 8, 8), complex),
+    ],
 )
 def test_an_array_of_something_else_gets_a_sentence(tmp_path, array):
     np.save(tmp_path / "odd.npy", array)
-    with pytest.raises(RunError, match=r"odd\.npy expects images, uint8 or bool \[N, H, W\]"):
+    with pytest.raises(RunError, match=r"odd\.npy expects images \[N, H, W\], .* of uint8"):
         open_images(tmp_path)
 
 
@@ -130,8 +141,158 @@ def test_shapes_have_to_agree_until_they_are_prepared(tmp_path):
     assert get_random_samples(prepared, 5).shape == (5, 16, 16, 1)
     Image.fromarray(numbered(1)[0]).save(tmp_path / "c.png")
     Image.fromarray(numbered(1, shape=(8, 8, 3))[0]).save(tmp_path / "d.png")
-    with pytest.raises(RunError, match=r"d\.png has the shape .*c\.png .*--size"):
+    with pytest.raises(RunError, match=r"d\.png has the shape .*--size and --grayscale"):
         everything(open_images(tmp_path)[-1])
+
+
+def test_pictures_of_any_size_and_colour_are_made_alike(tmp_path):
+    sizes = [(20, 16, 3), (16, 20, 3), (30, 30, 1), (16, 16, 3)]
+    for number, shape in enumerate(sizes):
+        Image.fromarray(numbered(1, shape=shape)[0].squeeze()).save(tmp_path / f"{number}.png")
+    (images,) = images_of(ImagesConfig(str(tmp_path), size=16, grayscale=True), print)
+    assert everything(images).shape == (4, 16, 16, 1)
+    (images,) = images_of(ImagesConfig(str(tmp_path), size=16), print)
+    with pytest.raises(RunError, match=r"\[16, 16, 1\] among those of \[16, 16, 3\].*--grayscale"):
+        everything(images)
+
+
+LAYOUTS = {
+    "channels first": lambda images: np.moveaxis(images, -1, 1),
+    "in Fortran's order": np.asfortranarray,
+    "in Fortran's order, channels first": lambda x: np.asfortranarray(np.moveaxis(x, -1, 1)),
+    "of 16 bits": lambda images: images * np.uint16(257),
+    "of 16 bits, big endian": lambda images: (images * np.uint16(257)).astype(">u2"),
+    "floats of 16 bits": lambda images: (images / 255).astype(np.float16),
+    "floats of 32 bits": lambda images: (images / 255).astype(np.float32),
+    "floats of 64 bits, channels first": lambda images: np.moveaxis(images / 255, -1, 1),
+}
+
+
+@pytest.mark.parametrize("save", [np.save, np.savez, np.savez_compressed])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_other_layouts_and_numbers_are_taken_in_and_told(tmp_path, monkeypatch, layout, save):
+    monkeypatch.setattr("worldmodel.experiments.images.arrays.CONVERTED", 10_000)  # 9 images
+    expected, lines = numbered(20, shape=(20, 18, 3)), []
+    path = tmp_path / ("a.npy" if save is np.save else "a.npz")
+    save(path, LAYOUTS[layout](expected))
+    (images,) = open_images(path, report=lines.append)
+    assert images.shape == (20, 18, 3)
+    order = np.array([13, 0, 19, 0])
+    assert np.array_equal(images.read(order), expected[order])
+    (line,) = lines
+    assert str(path) in line
+    for word in ("channels first", "Fortran", "16 bits, the upper", "floats"):
+        assert (word in line) == (
+            word.split(",")[0] in layout.replace("floats of 16 bits", "floats")
+        )
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8])
+def test_stacks_of_frames_and_single_frames_are_images(tmp_path, dtype):
+    frames = numbered(5, shape=(84, 84, 4)) if dtype == np.uint8 else None
+    if frames is None:
+        frames = np.random.default_rng(0).random((5, 84, 84, 4)) < 0.5
+    np.save(tmp_path / "stacks.npy", np.moveaxis(frames, -1, 1))
+    np.save(tmp_path / "single.npy", frames[..., 0])
+    single, stacks = open_images(tmp_path)
+    assert np.array_equal(
+        everything(stacks), frames.astype(np.uint8) * (255 if dtype is bool else 1)
+    )
+    assert np.array_equal(everything(single), everything(stacks)[..., :1])
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, np.nan, np.inf])
+def test_floats_that_are_no_brightness_get_a_sentence(tmp_path, value):
+    images = np.zeros((3, 9, 9))
+    images[1, 2, 3] = value
+    np.save(tmp_path / "a.npy", images)
+    with pytest.raises(
+        RunError, match=rf"a\.npy expects .* between 0 and 1, got {value:g}; scale"
+    ):
+        open_images(tmp_path)
+
+
+def test_an_array_of_bytes_is_preferred_to_others_in_its_file(tmp_path):
+    expected = numbered(3)
+    np.savez(tmp_path / "a.npz", features=np.zeros((3, 4, 5)), images=expected)
+    (images,) = open_images(tmp_path)
+    assert np.array_equal(everything(images), expected)
+
+
+def test_pictures_of_16_bits_keep_their_upper_half(tmp_path):
+    expected = numbered(1, shape=(9, 8))[0]
+    Image.fromarray(expected * np.uint16(257)).save(tmp_path / "a.png")
+    (images,) = open_images(tmp_path)
+    assert np.array_equal(everything(images)[0, ..., 0], expected)
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Two bad pictures among five, and two bad arrays beside a good one; and their names."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number, image in enumerate(numbered(5)):
+        Image.fromarray(image).save(folder / f"{number}.png")
+    np.save(folder / "good.npy", numbered(10, 100))
+    for name in ("0.png", "3.png"):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: len(content) // 2])
+    (folder / "bad.npz").write_bytes(b"PK no more")
+    (folder / "cut.npy").write_bytes((folder / "good.npy").read_bytes()[:-1])
+    return folder, ["0.png", "3.png", "bad.npz", "cut.npy"]
+
+
+def test_bad_files_stop_or_are_left_out(mixed):
+    folder, bad = mixed
+    with pytest.raises(RunError, match=r"bad\.npz cannot be read"):
+        open_images(folder)
+    lines = []
+    found = open_images(folder, on_error="skip", report=lines.append)
+    assert [len(images) for images in found] == [10, 5]
+    assert names_of(everything(found[1])).tolist() == [1, 1, 2, 4, 4]  # the next comes instead
+    assert names_of(everything(found[1])).tolist() == [1, 1, 2, 4, 4]
+    assert len(lines) == 4
+    assert all(any(name in line and "left out" in line for line in lines) for name in bad)
+
+
+def test_a_folder_of_bad_pictures_holds_no_images(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    (tmp_path / "b.png").write_bytes(b"none either")
+    lines = []
+    with pytest.raises(RunError, match="there are no images in"):
+        open_images(tmp_path, on_error="skip", report=lines.append)
+    assert len(lines) == 3
+    with pytest.raises(RunError, match=r"a\.png cannot be read"):
+        open_images(tmp_path)
+
+
+def test_a_run_stops_at_bad_images_or_leaves_them_out(mixed, tmp_path):
+    folder, bad = mixed
+    run = tmp_path / "run"
+    assert_refused(worldmodel("train", "vae", "--images", folder, "--quick", "--out", run), bad[2])
+    lines = []
+    config = VAEConfig(ImagesConfig(str(folder), on_error="skip", super_batch=64), seed=1)
+    first, second = (batches_of(config, lines.append) for _ in range(2))
+    for _ in range(3):
+        drawn = next(first)
+        assert set(names_of(drawn)) <= {1, 2, 4, *range(100, 110)}
+        assert np.array_equal(drawn, next(second))
+    assert all(any(name in line for line in lines) for name in bad)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_damaged_picture_is_read_or_refused(tmp_path, kind):
+    path = tmp_path / f"a.{kind.lower()}"
+    Image.fromarray(numbered(1, shape=(20, 20, 3))[0]).save(path)
+    data, random, refused = path.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(300):
+        put(path, mutant(data, random))
+        try:
+            (images,) = open_images(tmp_path)
+            assert everything(images).shape == (1, *images.shape)
+        except BadFileError:
+            refused += 1
+    assert 0 < refused < 300
 
 
 def test_resizing_averages_what_a_pixel_covers(tmp_path):

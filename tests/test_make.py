@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from worldmodel.codecs import encoder_for
 from worldmodel.envs import arguments_from_json, make_environment, make_vector_env, velocities_of
 from worldmodel.envs.make import folder_of
 
@@ -134,6 +135,56 @@ def test_a_pixel_is_the_mean_of_what_it_covers():
     means = whole.reshape(4, 3, 4, 2, 3).mean((1, 3))
     np.testing.assert_allclose(env.observation(whole), means, atol=1)  # rounded twice
     gymnasium.registry.pop("Noise-v0")
+
+
+class Shapes(games.Counting):
+    """Images without channels, with channels first, and small boards that are none."""
+
+    observation_space = spaces.Dict(
+        gray=spaces.Box(0, 255, (40, 30), np.uint8),
+        stack=spaces.Box(0, 255, (4, 40, 40), np.uint8),
+        colours=spaces.Box(0, 255, (3, 40, 36), np.uint8),
+        usual=spaces.Box(0, 255, (40, 36, 3), np.uint8),
+        board=spaces.Box(0, 9, (9, 9), np.uint8),
+    )
+
+    def observe(self):
+        random = np.random.default_rng(self.count)
+        return {
+            key: random.integers(int(space.high.max()), size=space.shape, dtype=np.uint8)
+            for key, space in self.observation_space.items()
+        }
+
+
+@pytest.fixture
+def shapes():
+    gymnasium.register("Shapes-v0", Shapes)
+    yield "Shapes-v0"
+    gymnasium.registry.pop("Shapes-v0")
+
+
+def test_images_come_with_their_channels_last(shapes):
+    env = make_environment(shapes)
+    after, before = (played(e, [0])[0][1] for e in (env, gymnasium.make(shapes)))
+    assert env.observation_space.contains(after)
+    np.testing.assert_array_equal(after["gray"], before["gray"][..., None])
+    for key in ("stack", "colours"):
+        np.testing.assert_array_equal(after[key], np.moveaxis(before[key], 0, -1))
+    for key in ("usual", "board"):
+        np.testing.assert_array_equal(after[key], before[key])
+    encoder_for(env.observation_space)
+
+
+def test_frames_of_a_stack_stay_apart_when_colours_become_gray(shapes):
+    env = make_environment(shapes, resize=20, grayscale=True)
+    shown = {key: space.shape for key, space in env.observation_space.items()}
+    assert shown.pop("board") == (20, 20, 1)  # asked for, it is an image
+    assert shown.pop("stack") == (20, 20, 4)
+    assert set(shown.values()) == {(20, 20, 1)}
+    after, before = (played(e, [0])[0][1] for e in (env, gymnasium.make(shapes)))
+    assert env.observation_space.contains(after)
+    means = before["stack"].reshape(4, 20, 2, 20, 2).mean((2, 4))
+    np.testing.assert_allclose(after["stack"], np.moveaxis(means, 0, -1), atol=1)
 
 
 def test_keys_choose_what_is_shown():

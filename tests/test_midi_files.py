@@ -41,6 +41,14 @@ def file(*tracks, kind=1, count=None, division=TICKS):
     return b"MThd" + struct.pack(">IHHH", 6, kind, count, division) + b"".join(tracks)
 
 
+def riff(*chunks):
+    """A RIFF file of (name, bytes)."""
+    body = b"RMID"
+    for name, data in chunks:
+        body += name + struct.pack("<I", len(data)) + data + bytes(len(data) % 2)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
 ONE = track((0, on(60)), (TICKS, off(60)), END)  # a track of one note
 
 
@@ -194,6 +202,24 @@ def test_other_chunks_are_skipped(tmp_path):
     assert len(recordings(tmp_path, data)) == 1
 
 
+def test_a_file_in_a_riff_file_is_read_as_it_is(tmp_path):
+    (wrapped,) = recordings(tmp_path, riff((b"LIST", b"odd"), (b"data", file(LONG))), 4)
+    (plain,) = recordings(tmp_path, file(LONG), 4)
+    assert np.array_equal(wrapped.observation, plain.observation)
+
+
+@pytest.mark.parametrize("frames", [24, 25, 29, 30])
+def test_times_in_seconds_are_beats_of_half_a_second(tmp_path, frames):
+    """Note n begins at the tick next to n halves of a second, of an hour."""
+    ticks = 40 * (30_000 / 1_001 if frames == 29 else frames) / 2  # in half a second
+    begins = [round(n * ticks) for n in range(0, 7200, 2)]
+    waits = np.diff([0, *begins])
+    notes = [event for wait in waits for event in ((wait, on(60)), (0, off(60)))]
+    data = file(track(*notes, END), division=(256 - frames) << 8 | 40)
+    (recording,) = recordings(tmp_path, data)
+    assert np.array_equal(recording.observation[:, 0], np.arange(7199) % 2 == 0)
+
+
 def test_channels_and_tracks_sound_together(tmp_path):
     one = track((0, on(60, 0)), (TICKS, on(60, 1)), (TICKS, off(60, 0)), (TICKS, off(60, 1)), END)
     other = track((2 * TICKS, on(60)), (3 * TICKS, off(60)), END)
@@ -255,7 +281,11 @@ def test_each_track_of_format_2_is_a_recording(tmp_path):
         (file(ONE, kind=3), ["format 3"]),
         (file(), ["0 tracks"]),
         (file(ONE, division=0), ["0x0000"]),
-        (file(ONE, division=0xE728), ["SMPTE", "0xe728"]),
+        (file(ONE, division=0xE628), ["SMPTE", "0xe628"]),  # 26 frames a second
+        (file(ONE, division=0xE700), ["SMPTE", "0xe700"]),
+        (riff((b"LIST", b"odd"), (b"data", file(ONE)[:-1])), ["cut off"]),
+        (riff((b"LIST", b"odd")), ["MThd", "b'RIFF'"]),
+        (riff((b"data", file(ONE)))[:40], ["0 whole"]),
         (file(ONE, count=2), ["2 tracks", "1 whole"]),
         (file(ONE[:-1]), ["cut off"]),
         (file(b"MTrk" + struct.pack(">I", 2**31)), ["0 whole"]),
@@ -311,7 +341,12 @@ def some_events():
 
 
 LONG = track(*some_events())
-SEEDS = [file(LONG, kind=0), file(ONE, LONG, ONE), file(ONE, LONG, kind=2)]
+SEEDS = [
+    file(LONG, kind=0),
+    file(ONE, LONG, ONE),
+    file(ONE, LONG, kind=2),
+    riff((b"LIST", b"odd"), (b"data", file(ONE, LONG, division=0xE728))),
+]
 
 
 def inner_mutant(random):

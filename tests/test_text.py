@@ -114,7 +114,9 @@ def test_what_was_never_learned_is_said(corpus, tmp_path):
         (b"abc\xffdef", "byte 3"),
         (b"ab" * 40_000 + b"\xe4b", "byte 80000"),
         (b"abc\xc3", "byte 3"),
-        ("abc".encode("utf-16"), "byte 0"),
+        ("abc".encode("utf-16")[:-1], "no UTF-16 text: byte 6"),
+        ("abc".encode("utf-16-le"), "UTF-16LE"),
+        ("äbc".encode("utf-16-be"), "UTF-16BE"),
     ],
 )
 def test_bad_files_get_a_sentence(tmp_path, content, said):
@@ -123,6 +125,26 @@ def test_bad_files_get_a_sentence(tmp_path, content, said):
     with pytest.raises(BadFileError, match=said) as error:
         list(characters(file))
     assert str(file) in str(error.value)
+
+
+@pytest.mark.parametrize("code", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be with its mark"])
+def test_a_text_is_the_same_in_every_code_that_its_mark_tells(tmp_path, monkeypatch, code):
+    monkeypatch.setattr("worldmodel.experiments.recordings.text.BLOCK", 7)
+    file = tmp_path / "a.txt"
+    text = VERSE + "🙂ä\n"
+    file.write_bytes(("\ufeff" * code.endswith("mark") + text).encode(code.split()[0]))
+    assert "".join(characters(file)) == text
+
+
+def test_what_cannot_be_opened_is_a_bad_file(tmp_path):
+    with pytest.raises(BadFileError, match=r"cannot be read \(Is a directory\)"):
+        list(characters(tmp_path))
+
+
+def test_a_text_that_is_left_out_adds_no_characters(tmp_path, corpus):
+    bad = tmp_path / "bad.txt"
+    bad.write_bytes(b"xyz" * 40_000 + b"\xff")
+    assert not set("xyz") & set(text_of(corpus, bad, on_error="skip").symbols)
 
 
 def test_a_thousand_mutants_are_read_or_refused(tmp_path):
@@ -152,7 +174,7 @@ def test_a_corpus_of_one_character_is_refused(tmp_path, corpus):
     with pytest.raises(RunError, match="nothing to learn"):
         text_of(same)
     bad = tmp_path / "bad.txt"
-    bad.write_bytes(b"\xff\xfe")
+    bad.write_bytes(b"\xff\xfd")
     with pytest.raises(BadFileError, match="no UTF-8"):
         text_of(corpus, bad)
     lines = []

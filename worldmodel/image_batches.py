@@ -33,6 +33,10 @@ class Images(ABC):
         self.read_into(found, np.arange(len(indices)), indices)
         return found
 
+    def each(self, indices: np.ndarray) -> Iterator[np.ndarray]:
+        """The images int64 [n], one by one, each uint8 [H, W, C], of a shape of its own."""
+        yield from self.read(indices)
+
 
 class HeldImages(Images):
     """Images that memory holds: an array uint8 [N, H, W, C]."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from worldmodel.experiments.data.readers.files import OnError
 from worldmodel.names import ObjectiveName
 from worldmodel.options import ADVANCED, below_one, check_kl, not_negative, positive
 
@@ -12,7 +13,9 @@ class ImagesConfig:
     """Images on disk, of which there may be more than memory holds."""
 
     images: str
-    """Folder of .npy, .npz, .png, .jpg (or of folders of them), or one such file."""
+    """Folder of .npy, .npz, .png, .jpg (or of folders of them), or one such file. Arrays are
+    [N, H, W], [N, H, W, C] or [N, C, H, W], of bytes, of truth values, of 16 bits or of floats of
+    0 to 1."""
     array: str = ""
     """Name of the array in .npz files that hold several arrays of images."""
     size: int = 0
@@ -27,6 +30,8 @@ class ImagesConfig:
     """Images that are drawn across all files at once, and then gone through in batches."""
     weights: dict[str, float] = field(default_factory=dict)
     """Sampling weights of the images of a file, by its name, relative to others (1)."""
+    on_error: OnError = "stop"
+    """Stop at a file that cannot be read, or leave it out."""
 
     def __post_init__(self) -> None:
         positive(self, "super_batch")

@@ -29,6 +29,7 @@ from worldmodel import (
 )
 from worldmodel.checkpoint import list_checkpoints
 from worldmodel.codecs import explain_size
+from worldmodel.experiments.data.readers.files import Report
 from worldmodel.experiments.images.config import VAEConfig, VAELearningConfig, VAEModelConfig
 from worldmodel.experiments.images.files import images_of
 from worldmodel.experiments.images.grids import save_grid
@@ -162,7 +163,7 @@ def training_on(
 def training_in(folder: RunFolder, reporter: Reporter) -> ImagesTraining:
     """The training in a run's folder."""
     config: VAEConfig = config_of(folder)
-    batches = batches_of(config)
+    batches = batches_of(config, reporter.say)
     count = sum(map(len, batches.datasets))
     reporter.say(f"{count:,} images; {explain_size(batches.shape)}")
     training = ImagesTraining(config.model, config.learning, batches, config.seed)
@@ -171,11 +172,11 @@ def training_in(folder: RunFolder, reporter: Reporter) -> ImagesTraining:
     return training
 
 
-def batches_of(config: VAEConfig) -> Batches:
-    """The batches that a run learns from."""
+def batches_of(config: VAEConfig, report: Report) -> Batches:
+    """The batches that a run learns from; what is odd about its files is reported."""
     data = config.data
     return Batches(
-        images_of(data),
+        images_of(data, report),
         config.learning.batch_size,
         data.super_batch,
         data.weights,
@@ -207,7 +208,7 @@ def finish(folder: RunFolder, reporter: Reporter) -> None:
     """Writes reconstructions, samples and traversals, as grids, to the run's folder."""
     config, model = load(folder)
     torch.manual_seed(config.seed)
-    images = next(batches_of(config))[: 5 * SHOWN]
+    images = next(batches_of(config, lambda line: None))[: 5 * SHOWN]
     for name, grid in grids(model, images).items():
         reporter.say(f"written: {save_grid(folder.path / f'{name}.png', grid)}")
 

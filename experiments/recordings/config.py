@@ -31,7 +31,7 @@ class FilesConfig:
 
 @dataclass(frozen=True)
 class TextDataConfig(FilesConfig):
-    """The recordings: UTF-8."""
+    """The recordings: UTF-8, or UTF-16 with a byte order mark."""
 
     data: Annotated[tuple[str, ...], tyro.conf.arg(name="corpus")]
     """Text files, or folders of .txt files."""
@@ -47,7 +47,7 @@ class TextDataConfig(FilesConfig):
 
 @dataclass(frozen=True)
 class AudioDataConfig(FilesConfig):
-    """The recordings: .wav and .flac."""
+    """The recordings: .wav, .flac, .aiff, .mp3, .ogg and others that soundfile reads."""
 
     rate: int = 16_000
     """Samples per second; files of another rate are resampled."""

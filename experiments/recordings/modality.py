@@ -1,18 +1,16 @@
 """Modalities whose recordings come from files."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from worldmodel import EpisodeSource, Modality, nested
-from worldmodel.experiments.data.readers.files import OnError, Recording, files_of
+from worldmodel.experiments.data.readers.files import OnError, Recording, Report, files_of
 from worldmodel.experiments.recordings.config import RecordingsConfig
 from worldmodel.experiments.runs.registry import named
-
-Report = Callable[[str], None]
 
 
 class FileModality(Modality):

@@ -1,4 +1,4 @@
-"""Text, character by character: any UTF-8, with a vocabulary from the corpus."""
+"""Text, character by character: any UTF-8 or UTF-16, with a vocabulary from the corpus."""
 
 import codecs
 import math
@@ -16,6 +16,7 @@ from worldmodel.experiments.data.readers.files import (
     Recording,
     Split,
     files_of,
+    readable,
 )
 from worldmodel.experiments.recordings.modality import FileModality, Report
 from worldmodel.run_folder import RunError, write_text
@@ -24,6 +25,7 @@ from worldmodel.sequence_model.modality import RARE, Characters
 LONGEST = 2**20  # characters of a recording: longer texts are cut
 BLOCK = 2**16  # bytes read at once
 FEWEST = 2  # characters of a file
+MOST_ZEROS = 0.1  # share of the bytes of a text that is no UTF-16
 LISTED = 5  # characters that a sentence lists
 
 
@@ -45,14 +47,9 @@ class Text(FileModality):
     @classmethod
     def first_statistics(cls, data: Any, report: Report) -> dict[str, Any]:
         counts: Counter[str] = Counter()
-        for file in files_of([Path(path) for path in data.data], cls.suffixes):
-            try:
-                for block in characters(file):
-                    counts.update(block)
-            except BadFileError as error:
-                if data.on_error == "stop":
-                    raise
-                report(f"{error}; left out")
+        files = files_of([Path(path) for path in data.data], cls.suffixes)
+        for of_file in readable(files, _counted, data.on_error, report):
+            counts.update(of_file)
         common = sorted(c for c, n in counts.items() if n >= data.rare and c != RARE)
         if len(common) < 2:
             raise RunError(
@@ -96,15 +93,12 @@ class Text(FileModality):
         self, paths: Sequence[str], on_error: OnError, report: Report
     ) -> Iterator[tuple[Path, int]]:
         """Readable files, and the number of characters of each."""
-        for file in files_of([Path(path) for path in paths], self.suffixes):
-            try:
-                total = sum(map(len, characters(file)))
-            except BadFileError as error:
-                if on_error == "stop":
-                    raise
-                report(f"{error}; left out")
-            else:
-                yield file, total
+
+        def measured(file: Path) -> Iterator[tuple[Path, int]]:
+            yield file, sum(map(len, characters(file)))
+
+        files = files_of([Path(path) for path in paths], self.suffixes)
+        return readable(files, measured, on_error, report)
 
     @property
     def orders(self) -> int:
@@ -148,16 +142,20 @@ class Text(FileModality):
 
 
 def characters(file: Path) -> Iterator[str]:
-    """The text of a UTF-8 file, block by block, a byte order mark left out."""
-    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    """The text of a file, block by block, without its byte order mark: UTF-8, or UTF-16 if such a
+    mark says so."""
     found = done = 0
-    with open(file, "rb") as opened:
-        while block := opened.read(BLOCK):
-            text = _decoded(decoder, block, False, file, done)
-            done += len(block)
-            found += len(text)
-            if text:
-                yield text
+    try:
+        with open(file, "rb") as opened:
+            decoder = codecs.getincrementaldecoder(_code(file, opened.peek(BLOCK)))()
+            while block := opened.read(BLOCK):
+                text = _decoded(decoder, block, False, file, done)
+                done += len(block)
+                found += len(text)
+                if text:
+                    yield text
+    except OSError as error:
+        raise BadFileError(f"{file} cannot be read ({error.strerror}); leave it out") from error
     _decoded(decoder, b"", True, file, done)
     if found < FEWEST:
         raise BadFileError(
@@ -165,16 +163,37 @@ def characters(file: Path) -> Iterator[str]:
         )
 
 
+def _code(file: Path, begin: bytes) -> str:
+    """The codec of a text that begins with these bytes."""
+    if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    zeros = [begin[at::2].count(0) for at in (0, 1)]  # at even places, and at odd ones
+    if max(zeros) > len(begin) * MOST_ZEROS:
+        raise BadFileError(
+            f"{file} is no UTF-8 text: many of its bytes are 0, as in UTF-16; convert it, for "
+            f"example by iconv -f UTF-16{'BE' if zeros[0] > zeros[1] else 'LE'} -t UTF-8"
+        )
+    return "utf-8-sig"
+
+
 def _decoded(decoder: Any, block: bytes, final: bool, file: Path, done: int) -> str:
     waiting = len(decoder.getstate()[0])
     try:
         return decoder.decode(block, final)
     except UnicodeDecodeError as error:
+        wide = "16" in error.encoding
         place = done - waiting + error.start
         raise BadFileError(
-            f"{file} is no UTF-8 text: byte {place} ({error.reason}); convert it, for example by "
-            f"iconv -f LATIN1 -t UTF-8"
+            f"{file} is no {'UTF-16' if wide else 'UTF-8'} text: byte {place} ({error.reason}); "
+            + ("copy it again" if wide else "convert it, for example by iconv -f LATIN1 -t UTF-8")
         ) from error
+
+
+def _counted(file: Path) -> Iterator[Counter[str]]:
+    counts: Counter[str] = Counter()
+    for block in characters(file):
+        counts.update(block)
+    yield counts
 
 
 def _cut(blocks: Iterator[str], learned: int) -> Iterator[tuple[int, str]]:

@@ -311,8 +311,8 @@ def _kind(space: spaces.Space, what: str) -> Kind:
     if _is_misshapen_image(space):
         raise ValueError(
             f"no {what} for the space {space}, which looks like an image: images are [H, W, C], "
-            "channels last (also if there is one: gymnasium.wrappers.ReshapeObservation), and "
-            "from 0 to one brightness; pass one of your own if it is none"
+            "channels last (where worldmodel.envs.Images puts them), and from 0 to one "
+            "brightness; pass one of your own if it is none"
         )
     for kind in KINDS:
         if kind.holds(space):

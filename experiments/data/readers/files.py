@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from worldmodel.run_folder import RunError
 
 Split = Literal["train", "valid", "test"]
 OnError = Literal["stop", "skip"]  # at a file that cannot be read, or leave it out
+
+Report = Callable[[str], None]  # of a line to the user
+Found = TypeVar("Found")
 
 
 class Recording(NamedTuple):
@@ -47,12 +50,12 @@ def files_of(paths: Sequence[Path], suffixes: Sequence[str]) -> list[Path]:
 
 def readable(
     files: Sequence[Path],
-    read: Callable[[Path], Iterator[Recording]],
+    read: Callable[[Path], Iterator[Found]],
     on_error: OnError,
-    report: Callable[[str], None],
-) -> Iterator[Recording]:
-    """The recordings of all files; a bad file raises BadFileError, or is reported and left out.
-    Of a file that is bad in the middle, the recordings before are kept."""
+    report: Report,
+) -> Iterator[Found]:
+    """The recordings, or whatever `read` finds, of all files; a bad file raises BadFileError, or
+    is reported and left out. Of a file that is bad in the middle, what came before is kept."""
     for file in files:
         try:
             yield from read(file)
@@ -75,3 +78,8 @@ def contents(path: Path, most: int) -> bytes:
     raise BadFileError(
         f"{path} expects at most {most:,} bytes, got {size:,}; cut it into pieces, or leave it out"
     )
+
+
+def reason_of(error: Exception) -> str:
+    """The message of a library's error, on one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

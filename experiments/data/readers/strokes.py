@@ -18,8 +18,8 @@ from xml.parsers import expat
 
 import numpy as np
 
-from worldmodel.experiments.data.readers.files import BadFileError, Recording, Split
-from worldmodel.experiments.data.readers.npz import Arrays, cut, read_arrays, reason_of
+from worldmodel.experiments.data.readers.files import BadFileError, Recording, Split, reason_of
+from worldmodel.experiments.data.readers.npz import Arrays, cut, read_arrays
 
 SUFFIXES = (".npz", ".xml")
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
