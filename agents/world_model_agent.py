@@ -37,7 +37,6 @@ from worldmodel.agents.config import AgentConfig
 from worldmodel.agents.image_encoder import encoded
 from worldmodel.agents.training import AgentTraining, World, check_fit, evaluation_seeds
 from worldmodel.agents.uniform import Uniform
-from worldmodel.checkpoint import load_newest
 from worldmodel.codecs.spaces import parts_of
 from worldmodel.distributions import draw
 from worldmodel.envs import DreamVectorEnv, EnvironmentSource, arguments_from_json
@@ -330,7 +329,7 @@ class WorldModelAgent:
         Without it, the saved id is made when an environment is first needed.
         """
         folder = _opened(Path(path))
-        saved, checkpoint = folder.description.config, load_newest(folder.checkpoints)[0]
+        saved, checkpoint = folder.description.config, folder.checkpoint()
         config = cattrs.structure(saved["agent"], AgentConfig)
         world = world_from(saved["environment"], *read_spaces(folder.episodes))
         world = world._replace(is_recorded=saved.get("data") is not None)

@@ -111,7 +111,9 @@ class RecordingsConfig:
     modality: ClassVar[str]  # its `FileModality`, "module:Class"
     data: Any
     model: Annotated[SequenceModelConfig, ADVANCED] = field(default_factory=SequenceModelConfig)
-    learning: Annotated[SequenceLearningConfig, ADVANCED] = field(default_factory=SequenceLearningConfig)
+    learning: Annotated[SequenceLearningConfig, ADVANCED] = field(
+        default_factory=SequenceLearningConfig
+    )
     seed: int = 0
     """Seed of everything that is random."""
     threads: int = 1

@@ -11,7 +11,6 @@ import numpy as np
 from gymnasium import spaces
 
 from worldmodel import nested
-from worldmodel.checkpoint import load_newest
 from worldmodel.episodes import Columns, EpisodeSource
 from worldmodel.job import Job, Metrics, Stage, Watcher
 from worldmodel.model import WorldModel
@@ -219,7 +218,7 @@ class SequenceModel:
         saved = folder.description.config
         model = cls(config=_config_from(saved))
         model._training = SequenceTraining(model.config, modality_from(saved["modality"]))
-        model._training.restore(load_newest(folder.checkpoints)[0])
+        model._training.restore(folder.checkpoint())
         return model
 
     def _new_folder(self, path: Path) -> RunFolder:
