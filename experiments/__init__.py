@@ -6,16 +6,18 @@ from typing import Any
 __all__ = ["load", "sequence_model"]
 
 
-def load(path: str | Path) -> Any:
+def load(path: str | Path, checkpoint: str | None = None) -> Any:
     """A run as its newest checkpoint left it, for scripts; what it holds is up to its experiment.
 
     run = experiments.load("runs/demo"); run.model, run.agent, run.environment(), run.dream()
     run = experiments.load("runs/songs"); run.model, run.sample(100)
+
+    checkpoint: the name of an older one to use, such as "checkpoint-000012".
     """
     from worldmodel.experiments.runs.registry import offered
     from worldmodel.run_folder import RunFolder
 
-    folder = RunFolder.open(Path(path))
+    folder = RunFolder.open(Path(path)).at(checkpoint)
     return offered(folder, "load")(folder)
 
 

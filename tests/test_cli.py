@@ -93,7 +93,9 @@ def test_help_tells_every_option_that_is_understood(words):
 
 def test_help_counts_the_options_of_advanced_groups_and_lists_them_when_asked():
     short, full = (worldmodel("train", "vae", asked).stdout for asked in ("--help", "--help-all"))
-    assert re.search(r"more, which --help-all lists:.*Learning of the .* options", short, re.DOTALL)
+    assert re.search(
+        r"more, which --help-all lists:.*Learning of the .* options", short, re.DOTALL
+    )
     assert "--kl-weight" not in short
     assert "--kl-weight" in full
     assert "--help-all" not in full

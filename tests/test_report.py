@@ -24,7 +24,6 @@ from worldmodel.experiments.rl.config import TOY_GAME, EnvironmentConfig, RLConf
 from worldmodel.experiments.rl.run import load_run
 from worldmodel.experiments.runs.command import command_of, settings
 from worldmodel.experiments.runs.registry import new_run
-from worldmodel.experiments.runs.training import newest_checkpoint
 from worldmodel.experiments.show.play.player import Player
 from worldmodel.experiments.show.report import charts, evaluated, films, page, sections
 from worldmodel.experiments.show.report.kinds import Mean, Reached
@@ -76,7 +75,7 @@ class Parsed(HTMLParser):
 
 def test_when_it_learned_stands_in_the_run_not_in_the_times_of_its_files(runs, tmp_path):
     made, _ = runs
-    saved = newest_checkpoint(made["toy"]).values["saved"]
+    saved = made["toy"].values()["saved"]
     copy = tmp_path / "copy"
     shutil.copytree(made["toy"].path, copy)
     for file in copy.rglob("*.json"):
@@ -243,7 +242,7 @@ def copied(run: RunFolder, path: Path) -> Path:
 
 def test_an_evaluation_is_taken_only_if_it_is_of_the_newest_checkpoint(runs, tmp_path):
     run = RunFolder.open(copied(runs[0]["offline"], tmp_path / "run"))
-    file, checkpoint = run.path / "evaluation.json", newest_checkpoint(run)
+    file, checkpoint = run.path / "evaluation.json", run.checkpoint()
     found = json.loads(file.read_text())
     assert evaluated(run, checkpoint) == found
     for damaged in (json.dumps(found | {"wall_seconds": 0.0}), "{", "[]"):

@@ -9,20 +9,20 @@ import sys
 from importlib import import_module
 from typing import Any
 
+import cattrs
 import torch
 from rich.console import Console
 
-from worldmodel.disk_store import StoreInUseError
 from worldmodel.envs.observations import InvalidValueError
 from worldmodel.experiments.cli import settings as of
 from worldmodel.experiments.runs import registry
 from worldmodel.experiments.runs.interruption import Interrupted
 from worldmodel.experiments.runs.pictures import check_picture
 from worldmodel.experiments.runs.registry import config_of, offered, offers
-from worldmodel.experiments.runs.training import newest_checkpoint
 from worldmodel.experiments.show.config import VideoConfig
+from worldmodel.files import write_json
 from worldmodel.progress import Reporter
-from worldmodel.run_folder import RunError, RunFolder, write_text
+from worldmodel.run_folder import RunError, RunFolder
 
 
 def train(settings: of.Train[Any], reporter: Reporter) -> None:
@@ -44,7 +44,15 @@ def train(settings: of.Train[Any], reporter: Reporter) -> None:
 
 def resume(settings: of.Resume, reporter: Reporter) -> None:
     """Resumes an interrupted run to its end, or beyond it with more steps."""
-    _go_on(RunFolder.open(settings.path), reporter, settings.steps)
+    _go_on(_opened(settings, reporter), reporter, settings.steps)
+
+
+def _opened(settings: Any, reporter: Reporter) -> RunFolder:
+    """The run that settings name, as the checkpoint that they name left it."""
+    folder = RunFolder.open(settings.path).at(settings.from_checkpoint)
+    if folder.chosen is not None:
+        reporter.say(f"{folder.path} as {folder.chosen} left it")
+    return folder
 
 
 def _go_on(folder: RunFolder, reporter: Reporter, steps: int | None = None) -> None:
@@ -52,6 +60,21 @@ def _go_on(folder: RunFolder, reporter: Reporter, steps: int | None = None) -> N
 
     steps: to add first.
     """
+    with folder.locked():
+        _train(folder, reporter, steps)
+        folder = folder.at(None)
+        if offers(folder, "evaluate"):
+            result = _evaluated(folder, evaluation_settings(folder), reporter)
+            _save(folder, result)
+            _show(folder, result, as_json=False)
+        if getattr(config_of(folder), "film", False):
+            _film(folder, reporter)
+        if offers(folder, "finish"):
+            offered(folder, "finish")(folder, reporter)
+
+
+def _train(folder: RunFolder, reporter: Reporter, steps: int | None) -> None:
+    """Trains a run to its end."""
     hint = f"worldmodel resume {shlex.quote(str(folder.path))}"
     begin = offered(folder, "training", "resume")
     try:
@@ -63,18 +86,12 @@ def _go_on(folder: RunFolder, reporter: Reporter, steps: int | None = None) -> N
     except Interrupted:
         reporter.say(f"saved; go on with: {hint}")
         sys.exit(130)
-    except (FloatingPointError, InvalidValueError, StoreInUseError) as error:
+    except (FloatingPointError, InvalidValueError) as error:
         raise RunError(f"{folder.path}: {error}") from error
     except KeyboardInterrupt:
         reporter.say(f"stopped; go on from the last checkpoint with: {hint}")
         sys.exit(130)
     reporter.say(f"trained in {training.seconds:.0f} s")
-    if offers(folder, "evaluate"):
-        _evaluate(folder, evaluation_settings(folder), reporter, as_json=False)
-    if getattr(config_of(folder), "film", False):
-        _film(folder, reporter)
-    if offers(folder, "finish"):
-        offered(folder, "finish")(folder, reporter)
 
 
 def _extend(training: Any, steps: int, folder: RunFolder) -> None:
@@ -102,13 +119,17 @@ def evaluation_settings(folder: RunFolder) -> Any:
 
 
 def evaluate(settings: of.Evaluate[Any], reporter: Reporter) -> None:
-    """Scores a run; the result is also written to evaluation.json and to metrics.jsonl."""
-    folder = RunFolder.open(settings.path)
-    _evaluate(folder, settings.settings, reporter, settings.json)
+    """Scores a run; the run is changed only if the result is to be saved."""
+    folder = _opened(settings, reporter)
+    result = _evaluated(folder, settings.settings, Quiet() if settings.json else reporter)
+    if settings.save:
+        with folder.locked():
+            _save(folder, result)
+    _show(folder, result, settings.json)
 
 
-def _evaluate(folder: RunFolder, settings: Any, reporter: Reporter, as_json: bool) -> None:
-    result = _evaluated(folder, settings, Quiet() if as_json else reporter)
+def _show(folder: RunFolder, result: dict[str, Any], as_json: bool) -> None:
+    """Prints an evaluation."""
     if as_json:
         print(json.dumps(result, indent=2))
     else:
@@ -123,16 +144,21 @@ class Quiet(Reporter):
 
 
 def _evaluated(folder: RunFolder, settings: Any, reporter: Reporter) -> dict[str, Any]:
-    """All figures of a run, also written to its folder."""
+    """All figures of a run, and what they are of."""
     result = offered(folder, "evaluate")(folder, settings, reporter.note)
-    write_text(folder.path / "evaluation.json", json.dumps(result, indent=2) + "\n")
+    of = {"checkpoint": folder.checkpoint_path.name, "settings": cattrs.unstructure(settings)}
+    return result | of
+
+
+def _save(folder: RunFolder, result: dict[str, Any]) -> None:
+    """Makes an evaluation the run's own."""
+    write_json(folder.evaluation_file, result)
     folder.log({"stage": "final"} | result)
-    return result
 
 
 def generate(settings: of.Generate, reporter: Reporter) -> None:
     """Writes generated recordings as files."""
-    folder = RunFolder.open(settings.path)
+    folder = _opened(settings, reporter)
     for file in offered(folder, "generate")(folder, settings.config, reporter):
         reporter.say(f"written: {file}")
 
@@ -149,7 +175,7 @@ def plot(settings: of.Plot, reporter: Reporter) -> None:
 
 def report(settings: of.Report, reporter: Reporter) -> None:
     """Writes one page that shows a run."""
-    folder = RunFolder.open(settings.path)
+    folder = _opened(settings, reporter)
     spec = registry.experiment_named(folder.experiment).report
     if not spec:
         raise RunError(
@@ -159,10 +185,10 @@ def report(settings: of.Report, reporter: Reporter) -> None:
 
     out = settings.out or folder.path / "report.html"
     check_page(out)
-    parts, checkpoint = _playable(folder, "report"), newest_checkpoint(folder)
+    parts, checkpoint = _playable(folder, "report"), folder.checkpoint()
     result = evaluated(folder, checkpoint)
     if result is None:
-        reporter.say("there is no evaluation of the newest checkpoint: evaluating")
+        reporter.say("there is no evaluation of this checkpoint: evaluating")
         result = _evaluated(folder, evaluation_settings(folder), reporter)
     write_report(folder, registry.named(spec), parts, checkpoint, result, out, reporter)
     reporter.say(f"written: {out}")
@@ -170,7 +196,7 @@ def report(settings: of.Report, reporter: Reporter) -> None:
 
 def play(settings: of.Play, reporter: Reporter) -> None:
     """Plays a run's worlds, controlled by a person."""
-    folder = RunFolder.open(settings.path)
+    folder = _opened(settings, reporter)
     parts = _playable(folder, "play", settings.config.picture)
     face = import_module(f"worldmodel.experiments.show.play.{settings.config.view}")
     face.play(parts, settings.config, folder.videos)
@@ -178,7 +204,7 @@ def play(settings: of.Play, reporter: Reporter) -> None:
 
 def video(settings: of.Video, reporter: Reporter) -> None:
     """Films a run's worlds, controlled by an agent."""
-    folder = RunFolder.open(settings.path)
+    folder = _opened(settings, reporter)
     parts = _playable(folder, "video", settings.config.picture)
     from worldmodel.experiments.show.video import write_film
 

@@ -27,8 +27,10 @@ from worldmodel import (
     action_codec,
     nested,
 )
+from worldmodel.checkpoint import list_checkpoints
 from worldmodel.envs.observations import as_tensors
-from worldmodel.run_folder import RunError
+from worldmodel.files import DamagedError
+from worldmodel.run_folder import RunError, RunFolder
 from worldmodel.space_json import read_spaces, write_spaces
 
 
@@ -45,7 +47,7 @@ def open_data(path: Path) -> Data:
     if not path.is_dir():
         raise RunError(f"there is no folder of episodes at {path}")
     if (path / "config.json").is_file() and (path / "episodes").is_dir():
-        return open_data(path / "episodes")
+        return _of_run(RunFolder.open(path))
     try:
         if (path / "data" / "metadata.json").is_file():
             return _open_minari(path)
@@ -62,6 +64,19 @@ def open_data(path: Path) -> Data:
         f"{path} holds no episodes: expected .npz files and spaces.json, a store (store.json) "
         "or a Minari data set (data/metadata.json)"
     )
+
+
+def _of_run(folder: RunFolder) -> Data:
+    """The episodes of a run, all that its newest checkpoint speaks of."""
+    data = open_data(folder.episodes)
+    there = list_checkpoints(folder.checkpoints)
+    known = folder.values().get("added", 0) if there else 0
+    if data.episodes.added < known:
+        raise DamagedError(
+            f"{folder.episodes} is damaged: it has had {data.episodes.added} episodes instead of "
+            f"{known}"
+        )
+    return data
 
 
 def export(
