@@ -387,7 +387,8 @@ def _read_runs(file: Path, runs: list[tuple[int, int]], row_bytes: int) -> bytes
 
 def _put(file: Path, offset: int, values: np.ndarray) -> None:
     """Writes values at an offset, where the file then ends, and waits until they are on disk."""
-    with open(os.open(file, os.O_WRONLY | os.O_CREAT, 0o666), "wb") as opened:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+    with open(os.open(file, flags, 0o666), "wb") as opened:
         opened.truncate(offset)
         opened.seek(offset)
         opened.write(values.tobytes())

@@ -7,6 +7,7 @@ import os
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -207,21 +208,24 @@ class Episodes(EpisodeSource):
 
         Raises DamagedError for anything else, FileNotFoundError where there is nothing.
         """
-        try:
-            arrays = _read_npz(path)
-            lengths = arrays.pop("lengths")
-            structure = arrays.pop("structure", None)  # files of flat observations had none once
-            names = nested.from_json(json.loads(str(structure))) if structure else arrays
-            return cls(nested.map(arrays.__getitem__, names) if structure else arrays, lengths)
-        except OSError:
-            raise
-        except Exception as error:
-            raise DamagedError(f"{path} is no file of episodes, or damaged: {error}") from error
+        with reading(path) as file:
+            try:
+                arrays = _read_npz(file)
+                lengths = arrays.pop("lengths")
+                structure = arrays.pop("structure", None)  # flat observations had none once
+                if structure is not None:
+                    names = nested.from_json(json.loads(str(structure)))
+                    arrays = nested.map(arrays.__getitem__, names)
+                return cls(arrays, lengths)
+            except Exception as error:
+                raise DamagedError(
+                    f"{path} is no file of episodes, or damaged: {error}"
+                ) from error
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
+def _read_npz(file: BufferedReader) -> dict[str, np.ndarray]:
     """The arrays of an .npz, after their sizes have been looked at."""
-    with reading(path) as file, zipfile.ZipFile(file) as archive:
+    with zipfile.ZipFile(file) as archive:
         unpacked = sum(part.file_size for part in archive.infolist())
         packed = os.fstat(file.fileno()).st_size
         if unpacked > MOST_UNPACKED and unpacked > MOST_RATIO * packed:

@@ -64,17 +64,16 @@ def write_text(path: Path, text: str) -> None:
 
 def append_line(path: Path, line: str) -> None:
     """Appends a line to a regular file, which is made if there is none."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-    with open(os.open(path, flags, 0o666), "ab") as file:
-        _check_regular(path, file.fileno())
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+    with open(path, "ab", opener=lambda name, _: _open_regular(name, flags)) as file:
         file.write(line.encode() + b"\n")
 
 
 @contextmanager
 def reading(path: Path, most: int | None = None) -> Iterator[BufferedReader]:
     """Opens a regular file of at most `most` bytes for reading; refuses anything else."""
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-        size = _check_regular(path, file.fileno())
+    with open(path, "rb", opener=_open_regular) as file:
+        size = os.fstat(file.fileno()).st_size
         if most is not None and size > most:
             raise DamagedError(
                 f"{path} has {size:,} bytes, more than the {most:,} that such a file can have: it "
@@ -83,12 +82,13 @@ def reading(path: Path, most: int | None = None) -> Iterator[BufferedReader]:
         yield file
 
 
-def _check_regular(path: Path, descriptor: int) -> int:
-    """The size of an open file, bytes; raises a DamagedError unless it is a regular one."""
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode):
-        raise DamagedError(f"{path} is no regular file: it is neither read nor written")
-    return found.st_size
+def _open_regular(name: str, flags: int) -> int:
+    """Opens a file, not waiting for a writer; raises a DamagedError unless it is a regular one."""
+    descriptor = os.open(name, flags | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise DamagedError(f"{name} is no regular file: it is neither read nor written")
+    return descriptor
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@
 """
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -93,8 +94,20 @@ def export(
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RunError(f"{path} already exists: choose another --out")
-    if format == "minari":
-        return _export_minari(episodes, observation_space, action_space, path)
+    write = _export_minari if format == "minari" else _export_npz
+    try:
+        return write(episodes, observation_space, action_space, path)
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)  # it was new
+        raise
+
+
+def _export_npz(
+    episodes: EpisodeSource,
+    observation_space: spaces.Space,
+    action_space: spaces.Space,
+    path: Path,
+) -> int:
     path.mkdir(parents=True, exist_ok=True)
     write_spaces(path, observation_space, action_space)
     for number, part in enumerate(episodes.portions()):
