@@ -18,13 +18,13 @@ import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import safetensors.torch
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from worldmodel.files import MOST_JSON, DamagedError, read_json, reading, sync
+
+if TYPE_CHECKING:  # the command line reads run folders before it waits for PyTorch
+    import torch
+    from torch import nn
 
 SCHEMA_VERSION = 2
 PREFIX = "checkpoint-"
@@ -36,11 +36,11 @@ PART, GONE = ".part", ".gone"  # folders that are being written, and removed
 class Checkpoint(NamedTuple):
     """The content of a checkpoint."""
 
-    weights: dict[str, torch.Tensor]
+    weights: dict[str, "torch.Tensor"]
     state: dict[str, Any]
     values: dict[str, Any]
 
-    def load(self, modules: Mapping[str, nn.Module]) -> None:
+    def load(self, modules: Mapping[str, "nn.Module"]) -> None:
         """Puts the weights back into modules of the same names."""
         for name, module in modules.items():
             prefix = name + "."
@@ -53,7 +53,7 @@ class Checkpoint(NamedTuple):
 def save_checkpoint(
     folder: Path,
     number: int,
-    modules: Mapping[str, nn.Module],
+    modules: Mapping[str, "nn.Module"],
     state: Mapping[str, Any],
     values: Mapping[str, Any],
     keep: int = 2,
@@ -63,6 +63,9 @@ def save_checkpoint(
     Numbers are used once: a folder that is there is not written again (FileExistsError).
     state: tensors, numbers, strings, and dicts, lists, tuples of them; values: for JSON.
     """
+    import safetensors.torch
+    import torch
+
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{PREFIX}{number:06d}"
     if target.exists():
@@ -106,6 +109,8 @@ def _remove(checkpoint: Path) -> None:
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Reads a checkpoint; raises a DamagedError that says what is wrong with it."""
+    import safetensors.torch
+
     values, digests = read_values(path), _digests(path)
     for name in (WEIGHTS, STATE):
         _verify(path / name, digests[name])
@@ -160,7 +165,9 @@ def _sha256(file: Path, most: int | None = None) -> str:
 
 
 def _read_state(file: Path) -> dict[str, Any]:
-    """What `torch.save` wrote; an archive that would unpack to more than it is, is refused."""
+    """The content that `torch.save` wrote; an archive that would unpack to more than it is, is refused."""
+    import torch
+
     with zipfile.ZipFile(file) as archive:
         if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
             raise ValueError(f"{file.name} is compressed, which this program never does")

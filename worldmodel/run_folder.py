@@ -183,7 +183,7 @@ class RunFolder:
         return found
 
     def logged(self, before: Logged = Logged()) -> Logged:
-        """What metrics.jsonl holds, when it is on disk. before: what it held once, which is not
+        """The extent of metrics.jsonl, when it is on disk. before: what it was once, which is not
         read again."""
         if not self.metrics_file.exists():
             return Logged()

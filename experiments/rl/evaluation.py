@@ -128,7 +128,7 @@ def held_out_episodes(
     of recorded ones, or others that are played for it."""
     file = folder.path / HELD_OUT
     if run.config.data in (None, GIVEN):
-        return _played(run, settings, note)
+        return played_for_it(run, settings, note)
     if not file.exists():
         raise DamagedError(f"{file} is missing, the episodes that were held out: put it back")
     return Episodes.load(file)
@@ -143,7 +143,8 @@ def scored_on(config: RLConfig, settings: EvaluationConfig) -> str:
     return "real episodes of the agent as it explores, which nothing was learned from"
 
 
-def _played(run: Run, settings: EvaluationConfig, note: Note) -> Episodes:
+def played_for_it(run: Run, settings: EvaluationConfig, note: Note) -> Episodes:
+    """Real episodes that are played to be scored on; the same ones each time."""
     seed = evaluation_seeds(run.config.agent.seed)[3]
     number = settings.held_out
     note("playing episodes to score the model on", 0, number)
