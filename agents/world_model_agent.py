@@ -47,7 +47,7 @@ from worldmodel.noise import OwnNoise
 from worldmodel.options import with_options
 from worldmodel.progress import ProgressReport
 from worldmodel.recorder import Recorder
-from worldmodel.run_folder import RunError, RunFolder
+from worldmodel.run_folder import RunError, RunFolder, put_in_place
 from worldmodel.space_json import read_spaces, write_spaces
 
 EXPERIMENT = "control"  # of saved agents: the command line plays, films and evaluates them
@@ -318,8 +318,7 @@ class WorldModelAgent:
         with closing(DiskStore(folder.episodes)) as store:
             _copy(self.training.store, store)
         Recorder(folder).save(self.training)
-        shutil.rmtree(target, ignore_errors=True)
-        part.rename(target)
+        put_in_place(part, target)
 
     @classmethod
     def load(cls, path: str | Path, env: Environment | None = None) -> "WorldModelAgent":

@@ -58,10 +58,20 @@ def save_checkpoint(
     values: Mapping[str, Any],
     keep: int = 2,
 ) -> Path:
+    """Writes the weights of modules, and what else is given, as `write_checkpoint` does."""
+    weights = {
+        f"{name}.{key}": value.contiguous()
+        for name, module in modules.items()
+        for key, value in module.state_dict().items()
+    }
+    return write_checkpoint(folder, number, Checkpoint(weights, dict(state), dict(values)), keep)
+
+
+def write_checkpoint(folder: Path, number: int, content: Checkpoint, keep: int = 2) -> Path:
     """Writes `folder`/checkpoint-`number` and removes all but the newest `keep`.
 
     Numbers are used once: a folder that is there is not written again (FileExistsError).
-    state: tensors, numbers, strings, and dicts, lists, tuples of them; values: for JSON.
+    content: tensors, numbers, strings, and dicts, lists, tuples of them; `values`: for JSON.
     """
     import safetensors.torch
     import torch
@@ -74,14 +84,9 @@ def save_checkpoint(
     for left in (part, folder / GONE):
         shutil.rmtree(left, ignore_errors=True)
     part.mkdir()
-    weights = {
-        f"{name}.{key}": value.contiguous()
-        for name, module in modules.items()
-        for key, value in module.state_dict().items()
-    }
-    safetensors.torch.save_file(weights, part / WEIGHTS)
-    torch.save(dict(state), part / STATE)
-    (part / VALUES).write_text(json.dumps(dict(values), indent=1))
+    safetensors.torch.save_file(content.weights, part / WEIGHTS)
+    torch.save(content.state, part / STATE)
+    (part / VALUES).write_text(json.dumps(content.values, indent=1))
     hashes = {name: _sha256(part / name) for name in FILES}
     description = {"schema_version": SCHEMA_VERSION, "sha256": hashes}
     (part / DESCRIPTION).write_text(json.dumps(description, indent=1))
@@ -165,7 +170,7 @@ def _sha256(file: Path, most: int | None = None) -> str:
 
 
 def _read_state(file: Path) -> dict[str, Any]:
-    """The content that `torch.save` wrote; an archive that would unpack to more than it is, is refused."""
+    """The content that `torch.save` wrote; raises ValueError for an archive that is compressed."""
     import torch
 
     with zipfile.ZipFile(file) as archive:

@@ -2,8 +2,9 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +23,15 @@ from worldmodel.files import (
     write_text,
 )
 
-__all__ = ["SCHEMA_VERSION", "Description", "Logged", "RunError", "RunFolder", "write_text"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "Description",
+    "Logged",
+    "RunError",
+    "RunFolder",
+    "put_in_place",
+    "write_text",
+]
 
 SCHEMA_VERSION = 2
 
@@ -166,14 +175,9 @@ class RunFolder:
 
         Raises DamagedError where they are not those that the newest checkpoint speaks of.
         """
-        if list_checkpoints(self.checkpoints):
-            self.check_metrics(logged_in(self.values()))
-        if not self.metrics_file.exists():
-            return []
-        with reading(self.metrics_file) as file:
-            lines = file.read().split(b"\n")[:-1]
+        self.check_logged()
         found = []
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(self._lines(), 1):
             try:
                 found.append(dict(json.loads(line)))
             except (ValueError, TypeError, RecursionError) as error:
@@ -181,6 +185,21 @@ class RunFolder:
                     f"{self.metrics_file} is damaged in line {number}: {error}"
                 ) from error
         return found
+
+    def readable_metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl that can be read, whether or not they are as written."""
+        found = []
+        for line in self._lines():
+            with suppress(ValueError, TypeError, RecursionError):
+                found.append(dict(json.loads(line)))
+        return found
+
+    def _lines(self) -> list[bytes]:
+        """The finished lines of metrics.jsonl."""
+        if not self.metrics_file.exists():
+            return []
+        with reading(self.metrics_file) as file:
+            return file.read().split(b"\n")[:-1]
 
     def logged(self, before: Logged = Logged()) -> Logged:
         """The extent of metrics.jsonl, when it is on disk. before: what it was once, which is not
@@ -191,6 +210,11 @@ class RunFolder:
             os.fsync(file.fileno())
             size = os.fstat(file.fileno()).st_size
         return Logged(size, crc32_of(self.metrics_file, before.size, size, before.crc32))
+
+    def check_logged(self) -> None:
+        """Raises DamagedError unless metrics.jsonl is as the checkpoint says, if there is one."""
+        if list_checkpoints(self.checkpoints):
+            self.check_metrics(logged_in(self.values()))
 
     def check_metrics(self, logged: Logged) -> None:
         """Raises DamagedError unless metrics.jsonl begins with what a checkpoint speaks of."""
@@ -206,7 +230,19 @@ class RunFolder:
             os.truncate(self.metrics_file, size)
 
 
-MEND = ": put it back from a copy, or see what is left by `worldmodel repair`"
+def put_in_place(part: Path, target: Path) -> None:
+    """Makes a finished folder the run at `target`. One that is there is replaced, unless another
+    process writes to it (InUseError)."""
+    gone = target.with_name(f".{target.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    if target.exists():
+        with RunFolder(target).locked():
+            target.rename(gone)
+    part.rename(target)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+MEND = ": put it back from a copy, or see what is left of it by `worldmodel repair RUN`"
 
 
 def logged_in(values: Mapping[str, Any]) -> Logged:

@@ -79,6 +79,7 @@ def _bench(module: str, settings: str, extra: str = "") -> Command:
 
 VERBS = {
     "resume": _verb("resume", "Resume"),
+    "repair": _verb("repair", "Repair"),
     "evaluate": _verb("evaluate", "Evaluate"),
     "generate": _verb("generate", "Generate"),
     "plot": _verb("plot", "Plot"),

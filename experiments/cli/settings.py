@@ -53,6 +53,22 @@ class Resume:
 
 
 @dataclass(frozen=True)
+class Repair:
+    """Leave out episodes and lines of metrics that are not as they were written.
+
+    Says which, and changes nothing without --yes. What is replaced is kept under another name; the
+    run then goes on from a checkpoint that knows of it.
+    """
+
+    path: RunPath
+    """The run's folder."""
+    yes: bool = False
+    """Do it."""
+    from_checkpoint: FromCheckpoint = None
+    """Older checkpoint to go on from, such as checkpoint-000012, if the newest is damaged."""
+
+
+@dataclass(frozen=True)
 class NoSettings:
     """The run alone."""
 

@@ -150,6 +150,23 @@ def _evaluated(folder: RunFolder, settings: Any, reporter: Reporter) -> dict[str
     return result | of
 
 
+def repair(settings: of.Repair, reporter: Reporter) -> None:
+    """Says what of a run is damaged, and leaves it out if that is wanted."""
+    from worldmodel.experiments.runs.repair import damage_of, repair
+
+    folder = _opened(settings, reporter)
+    with folder.locked():
+        damage = damage_of(folder)
+        for sentence in damage.sentences() or ["no episode is damaged, nor are the metrics"]:
+            reporter.say(sentence)
+        if damage and settings.yes:
+            for path in repair(folder, damage):
+                reporter.say(f"left out; what was there is kept as {path}")
+        elif damage:
+            path = shlex.quote(str(folder.path))
+            reporter.say(f"nothing is changed; to leave it out: worldmodel repair {path} --yes")
+
+
 def _save(folder: RunFolder, result: dict[str, Any]) -> None:
     """Makes an evaluation the run's own."""
     write_json(folder.evaluation_file, result)

@@ -1,6 +1,7 @@
 """Recordings in memory or in a run's folder, independent of the files that they came from."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -105,6 +106,19 @@ def held_out(folder: RunFolder) -> EpisodeStore:
 def for_scoring(stores: Mapping[str, EpisodeStore]) -> EpisodeStore:
     """The test split, or else the validation split."""
     return stores["test"] if len(stores["test"]) else stores["valid"]
+
+
+def repaired(
+    folder: RunFolder, values: Mapping[str, Any], counts: Mapping[Path, int]
+) -> dict[str, Any]:
+    """The values of a checkpoint after recordings were left out: the epoch begins anew.
+
+    counts: of those that are left, by the path of their split.
+    """
+    described = _described(folder)
+    described["recordings"] |= {path.name: count for path, count in counts.items()}
+    write_json(folder.episodes / STATISTICS, described)
+    return {**values, "passages": values["passages"] | {"position": 0}}
 
 
 class Writer:

@@ -1,7 +1,7 @@
 """A run of reinforcement learning: its agent, its model, and the worlds that it faces."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -234,6 +234,21 @@ def _hold_out(config: RLConfig, data: EpisodeSource, folder: RunFolder) -> np.nd
     held_out = np.linspace(0, number - 1, few).round().astype(int)
     data.select(held_out).save(folder.path / HELD_OUT)
     return np.setdiff1d(np.arange(number), held_out)
+
+
+def repaired(
+    folder: RunFolder, values: Mapping[str, Any], counts: Mapping[Path, int]
+) -> dict[str, Any]:
+    """The values of a checkpoint after episodes were left out. counts: of those that are left."""
+    if "images" in values:
+        raise RunError(
+            f"{folder.path} cannot be repaired in the midst of learning to encode images: name an "
+            "older checkpoint by --from"
+        )
+    changed = {"added": counts[folder.episodes]}
+    if "replay" in values:
+        changed["replay"] = values["replay"] | {"episodes": counts[folder.episodes]}
+    return {**values, **changed}
 
 
 def load_run(folder: RunFolder) -> tuple[Run, Checkpoint]:

@@ -19,7 +19,7 @@ from worldmodel.noise import OwnNoise
 from worldmodel.options import with_options
 from worldmodel.progress import ProgressReport
 from worldmodel.recorder import Recorder
-from worldmodel.run_folder import RunError, RunFolder
+from worldmodel.run_folder import RunError, RunFolder, put_in_place
 from worldmodel.sequence_model.config import (
     SequenceConfig,
     SequenceLearningConfig,
@@ -204,8 +204,7 @@ class SequenceModel:
         part = target.with_name(f".{target.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         Recorder(self._new_folder(part)).save(self.training)
-        shutil.rmtree(target, ignore_errors=True)
-        part.rename(target)
+        put_in_place(part, target)
 
     @classmethod
     def load(cls, path: str | Path) -> "SequenceModel":
