@@ -18,15 +18,21 @@ from test_cli import Result, worldmodel
 
 from worldmodel import experiments
 from worldmodel.agents import AgentConfig
+from worldmodel.checkpoint import list_checkpoints
 from worldmodel.experiments.images.config import ImagesConfig, VAEConfig
 from worldmodel.experiments.images.experiment import quick as quick_images
-from worldmodel.experiments.rl.config import TOY_GAME, EnvironmentConfig, RLConfig, quick
+from worldmodel.experiments.rl.config import (
+    TOY_GAME,
+    EnvironmentConfig,
+    EvaluationConfig,
+    RLConfig,
+    quick,
+)
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.experiments.show.curves import curves_of
 from worldmodel.run_folder import RunError, RunFolder
 
 Read = Callable[[Path], Any]
-FEW = ("--episodes", 2, "--held-out", 2)
 UNREAD = {"lock", "report.html", "videos", "samples", "generated"}  # nothing is read from them
 
 
@@ -35,11 +41,12 @@ class RefusedError(Exception):
 
 
 def _config(kind: str, place: Path) -> Any:
+    few = EvaluationConfig(episodes=2, held_out=2)
     if kind == "control":
-        agent = AgentConfig(seed=3)
-        return quick(RLConfig(EnvironmentConfig("CartPole-v1"), agent=agent, threads=1))
+        config = quick(RLConfig(EnvironmentConfig("CartPole-v1"), agent=AgentConfig(seed=3)))
+        return replace(config, threads=1, evaluation=few)
     if kind == "toy-game":
-        return quick(replace(TOY_GAME, threads=1, film=False))
+        return replace(quick(TOY_GAME), threads=1, film=False, evaluation=few)
     if kind == "text":
         config = config_for(MADE["text"], write_files(MADE["text"], place / "files"))
         return replace(config, threads=1)
@@ -69,8 +76,8 @@ def _said(result: Result) -> str:
     return result.stdout
 
 
-def _evaluated(*options: object) -> Read:
-    return lambda path: json.loads(_said(worldmodel("evaluate", path, "--json", *options)))
+def _evaluated(path: Path) -> Any:
+    return json.loads(_said(worldmodel("evaluate", path, "--json")))
 
 
 def _exported(path: Path) -> Any:
@@ -102,9 +109,9 @@ def _generated(path: Path) -> Any:
 
 
 READS: dict[str, dict[str, Read]] = {
-    "control": {"evaluate": _evaluated(*FEW), "export": _exported, "plot": _drawn},
-    "toy-game": {"evaluate": _evaluated(*FEW), "export": _exported},
-    "text": {"evaluate": _evaluated(), "generate": _generated},
+    "control": {"evaluate": _evaluated, "export": _exported, "plot": _drawn},
+    "toy-game": {"evaluate": _evaluated, "export": _exported},
+    "text": {"evaluate": _evaluated, "generate": _generated},
     "vae": {"load": _loaded},
 }
 """Reads by kind of run and name."""
@@ -145,9 +152,10 @@ class Fault(NamedTuple):
 
 
 def files_of(run: Path) -> list[Path]:
-    """The files that something may be read from, relative to the run."""
+    """The files that something is read from, relative to the run; of checkpoints the newest's."""
+    older = {path.name for path in list_checkpoints(run / "checkpoints")[:-1]}
     found = (file.relative_to(run) for file in sorted(run.rglob("*")) if file.is_file())
-    return [file for file in found if not UNREAD & {file.name, file.parts[0]}]
+    return [file for file in found if not (UNREAD | older) & {*file.parts}]
 
 
 def faults(
