@@ -160,7 +160,7 @@ class RunFolder:
     def _others(self, unread: Path) -> str:
         """Advice on other checkpoints."""
         others = [p.name for p in list_checkpoints(self.checkpoints) if p != unread]
-        return f"; to use an older one, name it: --from {others[-1]}" if others else ""
+        return f"; to use another one, name it: --from {others[-1]}" if others else ""
 
     def values(self) -> dict[str, Any]:
         """The plain values of `checkpoint`."""

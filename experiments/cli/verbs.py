@@ -13,6 +13,7 @@ import cattrs
 import torch
 from rich.console import Console
 
+from worldmodel.checkpoint import list_checkpoints
 from worldmodel.envs.observations import InvalidValueError
 from worldmodel.experiments.cli import settings as of
 from worldmodel.experiments.runs import registry
@@ -145,9 +146,10 @@ class Quiet(Reporter):
 
 def _evaluated(folder: RunFolder, settings: Any, reporter: Reporter) -> dict[str, Any]:
     """All figures of a run, and what they are of."""
+    if list_checkpoints(folder.checkpoints):
+        folder = folder.at(folder.checkpoint_path.name)  # the same, should the run go on
     result = offered(folder, "evaluate")(folder, settings, reporter.note)
-    of = {"checkpoint": folder.checkpoint_path.name, "settings": cattrs.unstructure(settings)}
-    return result | of
+    return result | {"checkpoint": folder.chosen, "settings": cattrs.unstructure(settings)}
 
 
 def repair(settings: of.Repair, reporter: Reporter) -> None:
@@ -160,8 +162,8 @@ def repair(settings: of.Repair, reporter: Reporter) -> None:
         for sentence in damage.sentences() or ["no episode is damaged, nor are the metrics"]:
             reporter.say(sentence)
         if damage and settings.yes:
-            for path in repair(folder, damage):
-                reporter.say(f"left out; what was there is kept as {path}")
+            for aside in repair(folder, damage):
+                reporter.say(f"left out; what was there is kept as {aside}")
         elif damage:
             path = shlex.quote(str(folder.path))
             reporter.say(f"nothing is changed; to leave it out: worldmodel repair {path} --yes")
