@@ -367,7 +367,7 @@ def test_what_was_read_once_is_not_compared_again(tmp_path):
     store.add(episodes_of([4, 3]))
     (shard,) = store._shards
     sums_of = shard.sums
-    shard.sums = lambda start, lengths: sums.append(len(lengths)) or sums_of(start, lengths)
+    shard.sums = lambda starts, lengths: sums.append(len(starts)) or sums_of(starts, lengths)
     for _ in range(3):
         store.gather(np.array([[0, 1], [5, 2]]))
     assert sums == [2]

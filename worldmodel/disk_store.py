@@ -141,12 +141,11 @@ class DiskStore(EpisodeStore):
         """Those of some episodes, indices int64 [n], rising, whose CRC-32 differs."""
         begins = [shard.start for shard in self._shards]
         of_shard = np.searchsorted(begins, self.starts[episodes], side="right") - 1
-        cuts = np.flatnonzero((np.diff(episodes) != 1) | (np.diff(of_shard) != 0)) + 1
         found = [np.arange(0)]
-        for run in np.split(episodes, cuts) if len(episodes) else []:
-            shard = self._shards[np.searchsorted(begins, self.starts[run[0]], side="right") - 1]
-            sums = shard.sums(int(self.starts[run[0]]), self.lengths[run])
-            found.append(run[sums != self._sums.array[run]])
+        for number in np.unique(of_shard):
+            here = episodes[of_shard == number]
+            sums = self._shards[number].sums(self.starts[here], self.lengths[here])
+            found.append(here[sums != self._sums.array[here]])
         return np.concatenate(found)
 
     def _clear(self) -> None:
@@ -241,20 +240,20 @@ class _Shard:
                 raise DamagedError(f"{file} is damaged: it is shorter than its index says")
         return records
 
-    def sums(self, start: int, lengths: np.ndarray) -> np.ndarray:
-        """The CRC-32 of the rows of episodes that follow one another, uint32 [episodes].
+    def sums(self, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """The CRC-32 of the rows of episodes, uint32 [episodes].
 
-        start: the number of the first one's first row; lengths: int64 [episodes], rows.
+        starts: the numbers of their first rows, lengths: in rows, int64 [episodes].
         """
-        sums = [0] * len(lengths)
+        sums = [0] * len(starts)
+        spans = list(zip((starts - self.start).tolist(), lengths.tolist(), strict=True))
         for file, row_bytes in zip(self._files, self._row_bytes, strict=True):
             with reading(file) as opened:
-                opened.seek((start - self.start) * row_bytes)
-                for place, length in enumerate(lengths.tolist()):
-                    left = length * row_bytes
-                    while left and (piece := opened.read(min(left, PIECE))):
+                for place, (start, length) in enumerate(spans):
+                    at, end = start * row_bytes, (start + length) * row_bytes
+                    while piece := os.pread(opened.fileno(), min(end - at, PIECE), at):
                         sums[place] = zlib.crc32(piece, sums[place])
-                        left -= len(piece)
+                        at += len(piece)
         return np.array(sums, np.uint32)
 
     def read(self, rows: np.ndarray, found: Columns, here: np.ndarray) -> None:
