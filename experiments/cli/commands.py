@@ -79,7 +79,6 @@ def _bench(module: str, settings: str, extra: str = "") -> Command:
 
 VERBS = {
     "resume": _verb("resume", "Resume"),
-    "repair": _verb("repair", "Repair"),
     "evaluate": _verb("evaluate", "Evaluate"),
     "generate": _verb("generate", "Generate"),
     "plot": _verb("plot", "Plot"),
@@ -87,6 +86,7 @@ VERBS = {
     "play": _verb("play", "Play"),
     "video": _verb("video", "Video"),
     "export": _verb("export", "Export"),
+    "repair": _verb("repair", "Repair"),
 }
 BENCHES = {
     "toy-game": _bench("toy_game", "ToyGameSettings"),
