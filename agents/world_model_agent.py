@@ -37,7 +37,6 @@ from worldmodel.agents.config import AgentConfig
 from worldmodel.agents.image_encoder import encoded
 from worldmodel.agents.training import AgentTraining, World, check_fit, evaluation_seeds
 from worldmodel.agents.uniform import Uniform
-from worldmodel.checkpoint import load_newest
 from worldmodel.codecs.spaces import parts_of
 from worldmodel.distributions import draw
 from worldmodel.envs import DreamVectorEnv, EnvironmentSource
@@ -50,7 +49,7 @@ from worldmodel.noise import OwnNoise
 from worldmodel.options import with_options
 from worldmodel.progress import ProgressReport
 from worldmodel.recorder import Recorder
-from worldmodel.run_folder import RunError, RunFolder
+from worldmodel.run_folder import RunError, RunFolder, put_in_place
 from worldmodel.space_json import read_spaces, write_spaces
 from worldmodel.trust import Trust, remember
 
@@ -322,8 +321,7 @@ class WorldModelAgent:
         with closing(DiskStore(folder.episodes)) as store:
             _copy(self.training.store, store)
         Recorder(folder).save(self.training)
-        shutil.rmtree(target, ignore_errors=True)
-        part.rename(target)
+        put_in_place(part, target)
 
     @classmethod
     def load(
@@ -337,7 +335,7 @@ class WorldModelAgent:
         here (docs/trust.md); without it whatever needs no environment works.
         """
         folder = _opened(Path(path), Trust(is_whole=trust))
-        saved, checkpoint = folder.description.config, load_newest(folder.checkpoints)[0]
+        saved, checkpoint = folder.description.config, folder.checkpoint()
         config = cattrs.structure(saved["agent"], AgentConfig)
         world = world_from(saved["environment"], *read_spaces(folder.episodes), folder)
         world = world._replace(is_recorded=saved.get("data") is not None)

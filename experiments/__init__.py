@@ -6,12 +6,13 @@ from typing import Any
 __all__ = ["load", "sequence_model"]
 
 
-def load(path: str | Path, trust: bool = False) -> Any:
+def load(path: str | Path, checkpoint: str | None = None, trust: bool = False) -> Any:
     """A run as its newest checkpoint left it, for scripts; what it holds is up to its experiment.
 
     run = experiments.load("runs/demo"); run.model, run.agent, run.environment(), run.dream()
     run = experiments.load("runs/songs"); run.model, run.sample(100)
 
+    checkpoint: the name of an older one to use, such as "checkpoint-000012".
     trust: whether making its environment may run code of a module that the run names, though it
     was not made here (docs/trust.md).
     """
@@ -19,7 +20,7 @@ def load(path: str | Path, trust: bool = False) -> Any:
     from worldmodel.run_folder import RunFolder
     from worldmodel.trust import Trust
 
-    folder = RunFolder.open(Path(path), Trust(is_whole=trust))
+    folder = RunFolder.open(Path(path), Trust(is_whole=trust)).at(checkpoint)
     return offered(folder, "load")(folder)
 
 

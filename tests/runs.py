@@ -4,7 +4,6 @@ import contextlib
 
 import torch
 
-from worldmodel.checkpoint import load_newest
 from worldmodel.experiments.runs.interruption import Interrupted
 from worldmodel.experiments.runs.registry import offered
 from worldmodel.progress import Reporter
@@ -52,7 +51,7 @@ def at(kind, number, done):
 def outcome(folder: RunFolder) -> tuple[list[dict], dict[str, torch.Tensor]]:
     """What a run measured and learned."""
     metrics = [{k: v for k, v in line.items() if k != "seconds"} for line in folder.metrics()]
-    return metrics, load_newest(folder.checkpoints)[0].weights
+    return metrics, folder.checkpoint().weights
 
 
 def assert_same(one: RunFolder, other: RunFolder) -> None:

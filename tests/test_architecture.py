@@ -25,8 +25,9 @@ LIBRARY_MAY_IMPORT = {"torch", "numpy", "gymnasium", "scipy", "safetensors", "la
 
 # Within the library a part imports only from lines above its own.
 LAYERS = [
-    {"trust"},
-    {"nested", "noise", "checkpoint", "registry", "schedules", "arrays", "run_folder", "options"},
+    {"files", "trust", "nested", "noise", "registry", "schedules", "arrays", "options"},
+    {"checkpoint"},
+    {"run_folder"},
     {"job", "names", "space_json", "image_batches"},
     {"recorder", "progress"},
     {"distributions", "nets"},

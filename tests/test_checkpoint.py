@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,15 @@ from torch import nn
 
 from worldmodel import checkpoint as module
 from worldmodel.checkpoint import (
-    DamagedCheckpointError,
     list_checkpoints,
     load_checkpoint,
-    load_newest,
     next_number,
     save_checkpoint,
+    set_aside,
 )
+from worldmodel.files import DamagedError
 
-FILES = ["weights.safetensors", "state.pt", "checkpoint.json"]
+FILES = ["weights.safetensors", "state.pt", "values.json", "checkpoint.json"]
 
 
 class Odd(nn.Module):
@@ -53,6 +54,10 @@ def save(folder, number, keep=2):
     nn.init.constant_(modules["net"].weight, number)
     state = {"number": torch.tensor(number)}
     return save_checkpoint(folder, number, modules, state, {"number": number}, keep)
+
+
+def newest(folder):
+    return load_checkpoint(list_checkpoints(folder)[-1])
 
 
 def number_of(checkpoint):
@@ -105,8 +110,7 @@ def test_only_the_newest_are_kept(tmp_path):
 def test_the_newest_has_the_highest_number(tmp_path):
     for number in (999_998, 999_999, 1_000_000):
         save(tmp_path, number)
-    checkpoint, _ = load_newest(tmp_path)
-    assert number_of(checkpoint) == 1_000_000
+    assert number_of(newest(tmp_path)) == 1_000_000
 
 
 class Killed(BaseException):
@@ -164,19 +168,18 @@ def killed_everywhere(tmp_path, monkeypatch, before, number):
             else:
                 assert moment > 8  # there were that many steps to be killed at
                 return
-        checkpoint, problems = load_newest(folder)
-        yield number_of(checkpoint), problems
+        yield number_of(newest(folder))
         save(folder, number + 1)  # and a killed save is in nobody's way
-        assert number_of(load_newest(folder)[0]) == number + 1
+        assert number_of(newest(folder)) == number + 1
+        assert not {".part", ".gone"} & {path.name for path in folder.iterdir()}
     raise AssertionError("the save never ended")
 
 
 @pytest.mark.parametrize("before", [[1], [1, 2], [1, 2, 3]])
 def test_a_kill_at_any_moment_leaves_the_one_before(tmp_path, monkeypatch, before):
     found = list(killed_everywhere(tmp_path, monkeypatch, before, 7))
-    assert {number for number, _ in found} == {before[-1], 7}
-    assert [number for number, _ in found] == sorted(number for number, _ in found)
-    assert all(problems == [] for _, problems in found)
+    assert set(found) == {before[-1], 7}
+    assert found == sorted(found)
 
 
 def test_a_number_is_used_once(tmp_path):
@@ -202,33 +205,94 @@ def damage(path, how):
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("how", ["missing", "empty", "truncated"])
-def test_a_damaged_checkpoint_is_passed_over_and_reported(tmp_path, name, how):
-    save(tmp_path, 1)
-    newest = save(tmp_path, 2)
-    damage(newest / name, how)
-    with pytest.raises(DamagedCheckpointError, match="checkpoint-000002"):
-        load_checkpoint(newest)
-    checkpoint, problems = load_newest(tmp_path)
-    assert number_of(checkpoint) == 1
-    assert len(problems) == 1
-    assert "checkpoint-000002" in problems[0]
+def test_a_damaged_checkpoint_is_reported_and_never_removed(tmp_path, name, how):
+    path = save(tmp_path, 1)
+    damage(path / name, how)
+    with pytest.raises(DamagedError, match="checkpoint-000001"):
+        load_checkpoint(path)
+    left = sorted(file.name for file in path.iterdir())
+    for number in (2, 3, 4):
+        save(tmp_path, number)
+    assert [path.name for path in list_checkpoints(tmp_path)] == [
+        *("checkpoint-000001", "checkpoint-000003", "checkpoint-000004")
+    ]
+    assert sorted(file.name for file in path.iterdir()) == left
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "state.pt"])
+@pytest.mark.parametrize("name", FILES[:3])
 def test_a_single_wrong_byte_is_noticed(tmp_path, name):
     path = save(tmp_path, 1)
     damage(path / name, "flipped")
-    with pytest.raises(DamagedCheckpointError, match=rf"{name} is damaged \(its SHA-256 differs"):
+    with pytest.raises(DamagedError, match=rf"{name} is damaged \(its SHA-256 differs"):
         load_checkpoint(path)
 
 
-def test_where_nothing_can_be_read_all_problems_are_told(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no checkpoint in"):
-        load_newest(tmp_path)
-    for number in (1, 2):
-        damage(save(tmp_path, number) / "state.pt", "truncated")
-    with pytest.raises(FileNotFoundError, match=r"checkpoint-000002.*checkpoint-000001"):
-        load_newest(tmp_path)
+def test_where_there_is_no_folder_there_is_no_checkpoint(tmp_path):
+    assert list_checkpoints(tmp_path / "none") == []
+    assert next_number(tmp_path) == 1
+
+
+def test_what_may_not_be_read_is_neither_damaged_nor_absent(tmp_path, monkeypatch):
+    """As it is where files belong to somebody else (root may read everything)."""
+    path = save(tmp_path, 1)
+
+    def refused(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", refused)
+        with pytest.raises(PermissionError):
+            list_checkpoints(tmp_path)
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(PermissionError):
+        load_checkpoint(path)
+
+
+def test_a_checkpoint_that_is_set_aside_is_kept_and_counts_no_longer(tmp_path):
+    for _ in range(2):
+        aside = set_aside(save(tmp_path, 1))
+        assert number_of(load_checkpoint(aside)) == 1
+    assert list_checkpoints(tmp_path) == []
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    "hashes",
+    [{}, {"/dev/zero": "0"}, {name: "0" for name in FILES}, None],
+    ids=["none", "another", "one more", "no object"],
+)
+def test_exactly_the_known_files_are_hashed(tmp_path, hashes):
+    """A list that others have written could switch the comparison off, or name any file."""
+    file = save(tmp_path, 1) / "checkpoint.json"
+    file.write_text(json.dumps({"schema_version": 2, "sha256": hashes}))
+    with pytest.raises(
+        DamagedError, match=r"it has not the SHA-256 of weights\.safetensors, state"
+    ):
+        load_checkpoint(file.parent)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    path = save(tmp_path, 1)
+    (path / name).unlink()
+    os.mkfifo(path / name)
+    with pytest.raises(DamagedError, match=f"{name} is no regular file"):
+        load_checkpoint(path)
+
+
+def sign(path):
+    """Writes a checkpoint's checksums anew, as one who means to deceive does."""
+    hashes = {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in FILES[:3]}
+    (path / "checkpoint.json").write_text(json.dumps({"schema_version": 2, "sha256": hashes}))
+
+
+def test_an_archive_that_unpacks_to_more_than_it_is_is_refused(tmp_path):
+    path = save(tmp_path, 1)
+    with zipfile.ZipFile(path / "state.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(2**20))
+    sign(path)
+    with pytest.raises(DamagedError, match=r"state\.pt is compressed, which this program never"):
+        load_checkpoint(path)
 
 
 def test_another_schema_version_is_named(tmp_path):
@@ -237,7 +301,7 @@ def test_another_schema_version_is_named(tmp_path):
     description = json.loads(file.read_text())
     file.write_text(json.dumps(description | {"schema_version": 99}))
     with pytest.raises(
-        DamagedCheckpointError, match="schema version 99, this program reads 1; use the version"
+        DamagedError, match="schema version 99, this program reads 2; use the version"
     ):
         load_checkpoint(path)
 
@@ -258,11 +322,8 @@ def test_a_pickle_with_code_is_refused(tmp_path, write):
     path, trace = save(tmp_path, 1), tmp_path / "executed"
     with open(path / "state.pt", "wb") as file:
         write({"number": Payload(trace)}, file)
-    description = json.loads((path / "checkpoint.json").read_text())
-    digest = hashlib.sha256((path / "state.pt").read_bytes()).hexdigest()
-    description["sha256"]["state.pt"] = digest
-    (path / "checkpoint.json").write_text(json.dumps(description))
-    with pytest.raises(DamagedCheckpointError, match="cannot be read"):
+    sign(path)
+    with pytest.raises(DamagedError, match="cannot be read"):
         load_checkpoint(path)
     assert not trace.exists()
 

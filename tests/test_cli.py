@@ -275,6 +275,9 @@ def test_missing_and_damaged_runs_get_a_sentence(tmp_path, run):
     description = json.loads((run / "config.json").read_text())
     description["config"]["surprise"] = 1
     (damaged / "config.json").write_text(json.dumps(description))
+    assert_refused(worldmodel("evaluate", damaged), "not as it was written", 'line "checksum"')
+    del description["checksum"]
+    (damaged / "config.json").write_text(json.dumps(description))
     assert_refused(worldmodel("evaluate", damaged), "config.json", "surprise")
     del description["config"]["surprise"]
     (damaged / "config.json").write_text(json.dumps(description))

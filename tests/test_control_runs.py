@@ -18,6 +18,7 @@ from worldmodel.agents import AgentConfig
 from worldmodel.experiments.data.datasets import open_data
 from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig, quick
 from worldmodel.experiments.runs.registry import new_run
+from worldmodel.files import read_json
 from worldmodel.run_folder import RunError, RunFolder
 
 CARTPOLE = quick(RLConfig(EnvironmentConfig("CartPole-v1"), agent=AgentConfig(seed=3)))
@@ -61,10 +62,12 @@ FIGURES = {
 
 def test_a_run_is_evaluated(runs):
     path = runs["CartPole"].path
-    result = worldmodel("evaluate", path, "--json", "--episodes", 3)
+    result = worldmodel("evaluate", path, "--json", "--episodes", 3, "--save")
     assert result.returncode == 0, result.stderr
     figures = json.loads(result.stdout)
     assert figures.keys() >= FIGURES
+    assert figures["settings"]["episodes"] == 3
+    assert figures["scored_on"].startswith("real episodes of the agent")
     assert figures["episodes"] == 3
     assert figures["real_steps_used"] == 90
     assert figures["dream_horizon"] == 500
@@ -73,7 +76,7 @@ def test_a_run_is_evaluated(runs):
     assert 1 <= low <= figures["real_return_mean"] <= high <= 500
     nats = sum(part["nats_per_step"] for part in figures["by_key"].values())
     assert nats == pytest.approx(figures["nats_per_step"])
-    assert json.loads((path / "evaluation.json").read_text()) == figures
+    assert read_json(path / "evaluation.json") == figures
     *_, last = runs["CartPole"].metrics()
     assert last == {"stage": "final"} | figures
     again = json.loads(worldmodel("evaluate", path, "--json", "--episodes", 3).stdout)
@@ -109,7 +112,7 @@ def test_episodes_teach_without_an_environment(data, tmp_path):
     run = RunFolder.open(path)
     kinds = {line["stage"] for line in run.metrics()}
     assert kinds == {"read", "learn", "improve", "final"}
-    figures = json.loads((path / "evaluation.json").read_text())
+    figures = read_json(path / "evaluation.json")
     assert figures.keys() >= FIGURES
     assert figures["real_return_mean"] is None
     assert figures["dream_return_mean"] >= 1
@@ -144,7 +147,7 @@ def test_episodes_and_an_environment_have_to_fit(data, tmp_path):
     assert_refused(worldmodel(*new, "--env", "Pendulum-v1"), "Pendulum-v1 has", "leave out --env")
     result = worldmodel(*new, "--env", "CartPole-v1")
     assert result.returncode == 0, result.stderr
-    figures = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    figures = read_json(tmp_path / "run" / "evaluation.json")
     assert figures["real_return_mean"] >= 1
 
 
@@ -211,7 +214,7 @@ def test_what_is_no_number_is_refused(odd, fault, words, after):
 def test_episodes_of_one_step_teach(odd, tmp_path):
     result = odd("ends at once")
     assert result.returncode == 0, result.stderr
-    figures = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    figures = read_json(tmp_path / "run" / "evaluation.json")
     assert figures["real_return_mean"] == 1.0
     assert figures["open_loop"]["windows"][1:] == [0, 0, 0]
     assert figures["open_loop"]["by_key"]["reward"]["error"][0] is not None

@@ -57,7 +57,7 @@ def test_a_perfect_model_has_no_gap(task):
     """The exact filter beside itself as a world model, on the episodes of `evaluate`."""
     run = toy_run(task=task)
     settings = EvaluationConfig(held_out=5, held_out_agent="random", bound_particles=1)
-    episodes = evaluation.held_out_episodes(run, settings, 7, note)
+    episodes = evaluation.played_for_it(run, settings, note)
     yardstick = yardstick_for(run.one)
     run.components.model = perfect_model(4, 3, task)
     found = evaluation.model_figures(run, settings, episodes, yardstick, 0, note)

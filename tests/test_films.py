@@ -1,5 +1,6 @@
 """Laws of films as files: what is read is what was written, whole or not at all."""
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from films import read
@@ -98,6 +99,22 @@ def test_what_the_disk_refuses_is_told(tmp_path, suffix):
     with pytest.raises(RunError, match="could not be written"):
         write(path, DRAWINGS)
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["at the end", "at once"])
+def test_a_film_that_the_encoder_could_not_write_is_not_there(tmp_path, monkeypatch, reads):
+    """As on a full disk, which some encoders notice at the end only."""
+    encoder = tmp_path / "encoder"
+    encoder.write_text(
+        f"#!/bin/sh\n{'cat > /dev/null' * reads}\necho 'error: No space left' >&2; exit 228\n"
+    )
+    encoder.chmod(0o755)
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(encoder))
+    path = tmp_path / "films" / "film.mp4"
+    path.parent.mkdir()
+    with pytest.raises(RunError, match=r"film\.mp4 could not be written: error: No space left"):
+        write(path, DRAWINGS * 50)
+    assert list(path.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,20 @@
 
 import contextlib
 import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from worldmodel.checkpoint import list_checkpoints, load_newest
+from worldmodel.checkpoint import list_checkpoints
 from worldmodel.experiments.runs.interruption import Interrupted
 from worldmodel.experiments.runs.training import Training
+from worldmodel.files import DamagedError, RunError
 from worldmodel.job import Job, Stage, Title, Watcher
 from worldmodel.noise import get_states
 from worldmodel.progress import ProgressReport, Reporter
@@ -204,7 +210,7 @@ def test_a_recorded_job_stopped_after_every_unit_is_the_one_that_never_was(
     assert state_of(job) == state_of(expected)
     assert metrics(folder) == metrics(whole)
     assert [line["unit"] for line in metrics(whole)] == [1, 2, 3, 1, 1, 2, 3, 4]
-    one, other = (load_newest(f.checkpoints)[0].weights for f in (folder, whole))
+    one, other = (f.checkpoint().weights for f in (folder, whole))
     assert all(torch.equal(one[name], other[name]) for name in other)
     assert set(other) == {"shoes.weight", "shoes.bias"}
 
@@ -228,30 +234,89 @@ def test_a_job_that_was_killed_goes_on_from_its_last_checkpoint(folder, tmp_path
 
 
 def test_a_first_checkpoint_is_written_before_anything_is_done(folder):
-    recorder = Recorder(folder)
-    folder.log({"left": "over"})
-    recorder.restore(Walk())
+    Recorder(folder).restore(Walk())
     assert len(list_checkpoints(folder.checkpoints)) == 1
-    assert not list(folder.metrics())
-    assert load_newest(folder.checkpoints)[0].values["stage"] == 0
+    assert folder.values()["stage"] == 0
 
 
-def test_a_checkpoint_that_cannot_be_read_is_passed_over_and_told_of(folder):
-    expected = go_on(folder)
+def everything_in(folder):
+    """The content of every file of a run."""
+    files = [path for path in sorted(folder.path.rglob("*")) if path.is_file()]
+    return {str(path): path.read_bytes() for path in files}
+
+
+def test_a_run_whose_checkpoint_cannot_be_read_is_not_begun_anew(folder):
+    go_on(folder)
     newest = list_checkpoints(folder.checkpoints)[-1]
     (newest / "state.pt").write_bytes(b"damaged")
+    before = everything_in(folder)
+    with pytest.raises(DamagedError, match=r"state\.pt is damaged.*--from checkpoint-0000"):
+        Recorder(folder).restore(Walk())
+    shutil.rmtree(folder.checkpoints)
+    with pytest.raises(DamagedError, match="is empty, but the run has metrics"):
+        Recorder(folder).restore(Walk())
+    assert {path: before[path] for path in everything_in(folder)} == everything_in(folder)
+
+
+def test_an_older_checkpoint_is_gone_on_from_if_it_is_named(folder):
+    expected = go_on(folder)
+    older, newest = list_checkpoints(folder.checkpoints)
+    (newest / "state.pt").write_bytes(b"damaged")
     said = []
-    job, recorder = Walk(), Recorder(folder)
+    job, recorder = Walk(), Recorder(folder.at(older.name))
     recorder.restore(job, said.append)
     assert len(said) == 1
-    assert "going on from the checkpoint before it" in said[0]
+    assert f"{newest.name} is not used; it is kept as" in said[0]
+    assert (folder.checkpoints / f"aside-1-{newest.name}" / "state.pt").read_bytes() == b"damaged"
     job.run(recorder)
     assert state_of(job) == state_of(expected)
+    with pytest.raises(RunError, match="has no checkpoint 'checkpoint-9', only checkpoint-0000"):
+        folder.at("checkpoint-9")
+
+
+def cut_off(file):
+    os.truncate(file, file.stat().st_size - 1)
+
+
+def other_digit(file):
+    file.write_text(file.read_text().replace('"unit": 1', '"unit": 2', 1))
+
+
+@pytest.mark.parametrize("spoil", [cut_off, other_digit, Path.unlink])
+def test_metrics_are_read_as_they_were_written(folder, spoil):
+    """And no run goes on beside others."""
+    go_on(folder)
+    spoil(folder.metrics_file)
+    before = everything_in(folder)
+    with pytest.raises(DamagedError, match=r"metrics\.jsonl is"):
+        folder.metrics()
+    with pytest.raises(DamagedError, match=r"metrics\.jsonl is"):
+        Recorder(folder).restore(Walk())
+    assert everything_in(folder) == before
+
+
+def test_a_line_that_is_being_written_is_not_read_yet(folder):
+    go_on(folder, Log(("walk", 0, 2)))
+    there = folder.metrics()
+    with open(folder.metrics_file, "a") as file:
+        file.write('{"stage": "wa')
+    assert folder.metrics() == there
+
+
+def test_one_process_writes(folder):
+    program = "import sys; from worldmodel.run_folder import RunFolder; from pathlib import Path\n"
+    program += "with RunFolder(Path(sys.argv[1])).locked(): print('in')"
+    command = [sys.executable, "-c", program, str(folder.path)]
+    root = Path(__file__).parents[1]
+    with folder.locked():
+        second = subprocess.run(command, cwd=root, capture_output=True, text=True)
+        assert "InUseError: another process writes to" in second.stderr
+    assert subprocess.run(command, cwd=root, capture_output=True).stdout == b"in\n"
 
 
 def test_times_add_up_and_tell_when_it_was_saved(folder):
     go_on(folder, Log(("walk", 0, 2)))
-    first = load_newest(folder.checkpoints)[0].values
+    first = folder.values()
     recorder = Recorder(folder)
     recorder.restore(Walk())
     assert recorder.seconds >= first["seconds"] > 0
@@ -312,6 +377,6 @@ def test_progress_is_reported_by_stage_with_its_round(capsys):
 
 def test_values_of_a_checkpoint_are_for_json(folder):
     go_on(folder)
-    values = load_newest(folder.checkpoints)[0].values
+    values = folder.values()
     assert json.loads(json.dumps(values)) == values
     assert {"stage", "done", "legs", "seconds", "saved", "metrics_size"} <= values.keys()

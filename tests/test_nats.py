@@ -1,7 +1,6 @@
 """One sign and one name: every figure in nats that a run reports is a loss, minus a mean log
 likelihood, whatever the run is of. Models without latents, whose likelihood is exact."""
 
-import json
 import math
 
 import numpy as np
@@ -10,10 +9,12 @@ import torch
 from kinds import MADE, write_files
 from test_cli import worldmodel
 
-from worldmodel import Episodes, Sequences, action_codec, experiments, log_prob
+from worldmodel import Sequences, action_codec, experiments, log_prob
 from worldmodel.envs import ToyGameFilter
 from worldmodel.experiments.measure.scores import DENSITIES
 from worldmodel.experiments.recordings.storage import held_out
+from worldmodel.experiments.rl.evaluation import held_out_episodes
+from worldmodel.files import read_json
 from worldmodel.run_folder import RunFolder
 
 GAMES = {"toy-game": (), "control": ("--env", "CartPole-v1")}
@@ -54,13 +55,14 @@ def nats_in(figures, path=()):
 
 
 def evaluation(path):
-    return json.loads((path / "evaluation.json").read_text())
+    return read_json(path / "evaluation.json")
 
 
 def held_out_of_game(path):
     """What a run of games is scored on, and its log likelihood by key, [T, B], where `counted`."""
     run = experiments.load(path)
-    sequences = Episodes.load(path / "held-out.npz").sequences(run.components.actions)
+    scored = held_out_episodes(RunFolder(path), run, run.config.evaluation)
+    sequences = scored.sequences(run.components.actions)
     counted = sequences.mask & ~sequences.rows.first
     by_key = {key: x.double() for key, x in log_prob(run.model, sequences).items()}
     return run, sequences, counted, by_key

@@ -25,6 +25,7 @@ from test_cli import assert_refused, worldmodel
 from worldmodel import (
     BOUNDS,
     CORES,
+    DiskStore,
     Dream,
     GenCore,
     Learner,
@@ -523,7 +524,8 @@ def test_of_a_single_recording_the_end_is_held_out(tmp_path):
     folder = new_run(tmp_path / "run", config_of("midi", files))
     kind = storage.import_recordings(folder, Reporter())
     (whole,) = kind.recordings([str(files)], "stop", print)
-    learned, valid = (storage.split_store(folder, split) for split in ("train", "valid"))
+    stores = storage.split_stores(folder)
+    learned, valid = stores["train"], stores["valid"]
     assert learned.rows == int(0.7 * len(whole.observation))
     parts = [store.gather(np.arange(store.rows))["observation"] for store in (learned, valid)]
     np.testing.assert_array_equal(np.concatenate(parts), whole.observation)
@@ -544,7 +546,7 @@ def test_an_interrupted_reading_begins_anew(name, finished, tmp_path, monkeypatc
         patch.setattr(make, "learned", killed)
         with pytest.raises(KeyboardInterrupt):
             train(folder)
-    assert len(storage.split_store(folder, "train"))
+    assert len(DiskStore(folder.episodes / "train", writable=False))
     assert_refused(worldmodel("evaluate", folder.path), "not read", "worldmodel resume")
     train(folder)
     assert_same(folder, finished(name).folder)

@@ -24,10 +24,10 @@ from worldmodel.experiments.rl.config import TOY_GAME, EnvironmentConfig, RLConf
 from worldmodel.experiments.rl.run import load_run
 from worldmodel.experiments.runs.command import command_of, settings
 from worldmodel.experiments.runs.registry import new_run
-from worldmodel.experiments.runs.training import newest_checkpoint
 from worldmodel.experiments.show.play.player import Player
 from worldmodel.experiments.show.report import charts, evaluated, films, page, sections
 from worldmodel.experiments.show.report.kinds import Mean, Reached
+from worldmodel.files import DamagedError, read_json, write_json
 from worldmodel.run_folder import RunError, RunFolder
 
 FRAMES, DREAMS = 4, 1
@@ -76,7 +76,7 @@ class Parsed(HTMLParser):
 
 def test_when_it_learned_stands_in_the_run_not_in_the_times_of_its_files(runs, tmp_path):
     made, _ = runs
-    saved = newest_checkpoint(made["toy"]).values["saved"]
+    saved = made["toy"].values()["saved"]
     copy = tmp_path / "copy"
     shutil.copytree(made["toy"].path, copy)
     for file in copy.rglob("*.json"):
@@ -222,7 +222,7 @@ def numbers_of(result) -> list[float]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_numbers_are_those_that_were_found(runs, pages, name):
-    result = json.loads((runs[0][name].path / "evaluation.json").read_text())
+    result = json.loads(worldmodel("evaluate", runs[0][name].path, "--json").stdout)
     expected = numbers_of(result)
     assert len(expected) >= 5
     assert set(expected) <= Parsed(pages[name]).numbers
@@ -230,10 +230,11 @@ def test_numbers_are_those_that_were_found(runs, pages, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_evaluation_that_is_missing_is_made(runs, name):
+    """And left to `evaluate --save` to be kept."""
     made, said = runs
     assert "evaluating" in said[name]
-    assert (made[name].path / "evaluation.json").is_file()
-    assert [line["stage"] for line in made[name].metrics()][-1] == "final"
+    assert not (made[name].path / "evaluation.json").exists()
+    assert "final" not in {line["stage"] for line in made[name].metrics()}
 
 
 def copied(run: RunFolder, path: Path) -> Path:
@@ -243,16 +244,17 @@ def copied(run: RunFolder, path: Path) -> Path:
 
 def test_an_evaluation_is_taken_only_if_it_is_of_the_newest_checkpoint(runs, tmp_path):
     run = RunFolder.open(copied(runs[0]["offline"], tmp_path / "run"))
-    file, checkpoint = run.path / "evaluation.json", newest_checkpoint(run)
-    found = json.loads(file.read_text())
-    assert evaluated(run, checkpoint) == found
-    for damaged in (json.dumps(found | {"wall_seconds": 0.0}), "{", "[]"):
-        file.write_text(damaged)
-        assert evaluated(run, checkpoint) is None
-    file.write_text(json.dumps(found))
-    assert evaluated(run, checkpoint) == found
-    (run.path / "held-out.npz").unlink()
+    file, checkpoint = run.path / "evaluation.json", run.checkpoint()
     assert evaluated(run, checkpoint) is None
+    assert worldmodel("evaluate", run.path, "--save").returncode == 0
+    found = read_json(file)
+    assert evaluated(run, checkpoint) == found
+    write_json(file, found | {"wall_seconds": 0.0})
+    assert evaluated(run, checkpoint) is None
+    for damaged in (json.dumps(found)[:-1], "[]"):
+        file.write_text(damaged)
+        with pytest.raises(DamagedError, match=r"evaluation\.json is damaged"):
+            evaluated(run, checkpoint)
 
 
 def test_names_are_escaped(runs, tmp_path):

@@ -16,6 +16,7 @@ from worldmodel.agents import AgentConfig, AgentTraining, WorldModelAgent
 from worldmodel.checkpoint import list_checkpoints
 from worldmodel.experiments.rl.config import TOY_GAME, EnvironmentConfig, RLConfig, quick
 from worldmodel.experiments.runs.registry import new_run
+from worldmodel.files import DamagedError
 from worldmodel.run_folder import RunError, RunFolder
 
 AGENT = AgentConfig(seed=3)
@@ -126,12 +127,14 @@ def test_a_run_that_was_killed_loses_nothing(tmp_path, whole, monkeypatch, name,
     assert_same(folder, whole[name])
 
 
-def test_a_damaged_checkpoint_is_passed_over(tmp_path, whole):
+def test_a_run_goes_on_from_an_older_checkpoint_that_is_named(tmp_path, whole):
     folder = new_run(tmp_path / "run", CONFIGS["CartPole"])
     train(folder, at("learn", 1, 1))
-    newest = list_checkpoints(folder.checkpoints)[-1]
+    older, newest = list_checkpoints(folder.checkpoints)
     (newest / "state.pt").write_bytes(b"damaged")
-    train(folder)
+    with pytest.raises(DamagedError, match=f"{newest.name}.*--from {older.name}"):
+        train(folder)
+    train(folder.at(older.name))
     assert_same(folder, whole["CartPole"])
 
 

@@ -1,5 +1,6 @@
 """Laws of stores of episodes: in memory and on disk alike; on disk, whatever is killed."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from episodes import ACTIONS, episodes_of, everything, rich, same
 
 from worldmodel import DiskStore, Episodes, MemoryStore, Replay, disk_store, nested
 from worldmodel.experiments.bench.replay import resident
+from worldmodel.files import DamagedError, read_json, write_json
 
 SMALL = 300  # bytes of a shard, so that there are many
 
@@ -193,11 +195,11 @@ def test_killed_at_any_write_a_store_opens_and_lost_only_what_was_being_added(
             raise KilledError
         put(file, offset, values)
 
-    def killed_remove(folder):
-        if last():
+    def killed_remove(folder, ignore_errors=False):
+        if Path(folder).is_dir() and last():
             next(Path(folder).iterdir()).unlink()
             raise KilledError
-        remove(folder)
+        remove(folder, ignore_errors)
 
     def killed_sync(path):
         if last():
@@ -317,7 +319,7 @@ def test_damage_is_named(tmp_path):
     (shards[2] / "index").write_bytes(raw)
     os.truncate(shards[0] / "reward", 4 * 5 * 3)
     sizes = [file.stat().st_size for file in sorted(tmp_path.rglob("*"))]
-    with pytest.raises(ValueError, match="is damaged: after episode"):
+    with pytest.raises(DamagedError, match="index is damaged: the record of episode 7 is broken"):
         DiskStore(tmp_path)
     assert [file.stat().st_size for file in sorted(tmp_path.rglob("*"))] == sizes
     shutil.rmtree(shards[2])
@@ -330,6 +332,72 @@ def test_damage_is_named(tmp_path):
     (tmp_path / "store.json").write_text("{")
     with pytest.raises(ValueError, match=r"store\.json is damaged"):
         DiskStore(tmp_path)
+
+
+def flip(file, place):
+    """Changes one bit of a file."""
+    raw = bytearray(file.read_bytes())
+    raw[place] ^= 1
+    file.write_bytes(raw)
+
+
+def test_a_flipped_bit_of_any_column_is_noticed_when_its_episode_is_read(tmp_path):
+    """Not before, and not where others are read."""
+    whole = rich(episodes_of([4, 3, 5]))
+    for number, name in enumerate(nested.leaves(nested.names(whole.columns))):
+        path = tmp_path / str(number)
+        with contextlib.closing(DiskStore(path)) as store:
+            store.add(whole)
+        file = path / "000000000000" / name
+        if not file.stat().st_size:
+            continue
+        flip(file, file.stat().st_size * 5 // 12)  # in the second episode
+        store = DiskStore(path, writable=False)
+        assert same(store.select(np.array([0, 2])), whole.select(np.array([0, 2])))
+        assert store.damaged().tolist() == [1]
+        for _ in range(2):
+            with pytest.raises(DamagedError, match="the rows of episode 1 are not as they were"):
+                store.gather(np.array([5]))
+    assert number > 3
+
+
+def test_what_was_read_once_is_not_compared_again(tmp_path):
+    """So drawing windows from an episode costs one pass over it, however often."""
+    store, sums = DiskStore(tmp_path), []
+    store.add(episodes_of([4, 3]))
+    (shard,) = store._shards
+    sums_of = shard.sums
+    shard.sums = lambda starts, lengths: sums.append(len(starts)) or sums_of(starts, lengths)
+    for _ in range(3):
+        store.gather(np.array([[0, 1], [5, 2]]))
+    assert sums == [2]
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda file: file.write_bytes(b"")])
+def test_rows_without_an_index_are_not_removed(tmp_path, spoil):
+    with contextlib.closing(DiskStore(tmp_path)) as store:
+        store.add(episodes_of([4, 3]))
+    shard = tmp_path / "000000000000"
+    spoil(shard / "index")
+    for writable in (False, True):
+        with pytest.raises(DamagedError, match="is damaged"):
+            DiskStore(tmp_path, writable=writable)
+    assert (shard / "reward").stat().st_size == 7 * 4
+
+
+def test_a_store_of_another_kind_is_refused(tmp_path):
+    with contextlib.closing(DiskStore(tmp_path)) as store:
+        store.add(episodes_of([4, 3]))
+    file = tmp_path / "store.json"
+    described = read_json(file)
+    for change, said in (
+        ({"schema_version": 1}, "schema version 1, this program reads 2"),
+        ({"kinds": described["kinds"] | {"reward": ["|O", []]}}, "Python objects"),
+        ({"kinds": described["kinds"] | {"reward": ["<f4", [2**40]]}}, "a row has more than"),
+    ):
+        write_json(file, described | change)
+        with pytest.raises(DamagedError, match=said):
+            DiskStore(tmp_path, writable=False)
 
 
 def test_a_store_is_not_made_of_something_else(tmp_path):

@@ -3,36 +3,44 @@
     checkpoint-000012/
         weights.safetensors    the parameters of every module, by "module.parameter"
         state.pt               tensors and plain values (optimizers, random states), torch.save
-        checkpoint.json        schema version, plain values, the SHA-256 of the other two
+        values.json            plain values
+        checkpoint.json        schema version, and the SHA-256 of the other three
 
 A checkpoint is written under a temporary name, synced and renamed, so a kill at any moment leaves
-the one before it in place.
+the one before it in place. The newest is read or nothing is: which older one is to be used instead
+is for its user to say. None that cannot be read is ever removed.
 """
 
 import hashlib
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import safetensors.torch
-import torch
-from torch import nn
+from worldmodel.files import MOST_JSON, DamagedError, read_json, reading, sync
 
-SCHEMA_VERSION = 1
+if TYPE_CHECKING:  # the command line reads run folders before it waits for PyTorch
+    import torch
+    from torch import nn
+
+SCHEMA_VERSION = 2
 PREFIX = "checkpoint-"
+WEIGHTS, STATE, VALUES = FILES = ("weights.safetensors", "state.pt", "values.json")
+DESCRIPTION = "checkpoint.json"
+PART, GONE = ".part", ".gone"  # folders that are being written, and removed
 
 
 class Checkpoint(NamedTuple):
     """The content of a checkpoint."""
 
-    weights: dict[str, torch.Tensor]
+    weights: dict[str, "torch.Tensor"]
     state: dict[str, Any]
     values: dict[str, Any]
 
-    def load(self, modules: Mapping[str, nn.Module]) -> None:
+    def load(self, modules: Mapping[str, "nn.Module"]) -> None:
         """Puts the weights back into modules of the same names."""
         for name, module in modules.items():
             prefix = name + "."
@@ -42,106 +50,170 @@ class Checkpoint(NamedTuple):
             module.load_state_dict(own)
 
 
-class DamagedCheckpointError(ValueError):
-    """A checkpoint that cannot be read back."""
-
-
 def save_checkpoint(
     folder: Path,
     number: int,
-    modules: Mapping[str, nn.Module],
+    modules: Mapping[str, "nn.Module"],
     state: Mapping[str, Any],
     values: Mapping[str, Any],
     keep: int = 2,
 ) -> Path:
-    """Writes `folder`/checkpoint-`number` and removes all but the newest `keep`.
-
-    Numbers are used once: a folder that is there is not written again (FileExistsError).
-    state: tensors, numbers, strings, and dicts, lists, tuples of them; values: for JSON.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{PREFIX}{number:06d}"
-    if target.exists():
-        raise FileExistsError(f"{target} is there already; give every checkpoint its own number")
-    temporary = folder / f".{target.name}.part"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    """Writes the weights of modules, and what else is given, as `write_checkpoint` does."""
     weights = {
         f"{name}.{key}": value.contiguous()
         for name, module in modules.items()
         for key, value in module.state_dict().items()
     }
-    safetensors.torch.save_file(weights, temporary / "weights.safetensors")
-    torch.save(dict(state), temporary / "state.pt")
-    hashes = {name: _sha256(temporary / name) for name in ("weights.safetensors", "state.pt")}
-    description = {"schema_version": SCHEMA_VERSION, "sha256": hashes, "values": dict(values)}
-    (temporary / "checkpoint.json").write_text(json.dumps(description, indent=1))
-    for path in temporary.iterdir():
+    return write_checkpoint(folder, number, Checkpoint(weights, dict(state), dict(values)), keep)
+
+
+def write_checkpoint(folder: Path, number: int, content: Checkpoint, keep: int = 2) -> Path:
+    """Writes `folder`/checkpoint-`number` and removes all but the newest `keep`.
+
+    Numbers are used once: a folder that is there is not written again (FileExistsError).
+    content: tensors, numbers, strings, and dicts, lists, tuples of them; `values`: for JSON.
+    """
+    import safetensors.torch
+    import torch
+
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{PREFIX}{number:06d}"
+    if target.exists():
+        raise FileExistsError(f"{target} is there already; give every checkpoint its own number")
+    part = folder / PART
+    for left in (part, folder / GONE):
+        shutil.rmtree(left, ignore_errors=True)
+    part.mkdir()
+    safetensors.torch.save_file(content.weights, part / WEIGHTS)
+    torch.save(content.state, part / STATE)
+    (part / VALUES).write_text(json.dumps(content.values, indent=1))
+    hashes = {name: _sha256(part / name) for name in FILES}
+    description = {"schema_version": SCHEMA_VERSION, "sha256": hashes}
+    (part / DESCRIPTION).write_text(json.dumps(description, indent=1))
+    for path in part.iterdir():
         sync(path)
-    sync(temporary)
-    temporary.rename(target)
+    sync(part)
+    part.rename(target)
     sync(folder)
     for old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+        _remove(old)
     return target
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Reads a checkpoint; raises a `DamagedCheckpointError` that describes any damage."""
+def _remove(checkpoint: Path) -> None:
+    """Removes a checkpoint, unless it cannot be read."""
     try:
-        description = json.loads((path / "checkpoint.json").read_text())
-        version = description["schema_version"]
-        if version != SCHEMA_VERSION:
-            raise DamagedCheckpointError(
-                f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}; "
-                "use the version of the package that wrote it"
-            )
-        for name, digest in description["sha256"].items():
-            if _sha256(path / name) != digest:
-                raise DamagedCheckpointError(f"{path / name} is damaged (its SHA-256 differs)")
-        weights = safetensors.torch.load_file(path / "weights.safetensors")
-        state = torch.load(path / "state.pt", weights_only=True)
-    except DamagedCheckpointError:
+        digests = _digests(checkpoint)
+        for name in FILES:
+            _verify(checkpoint / name, digests[name])
+    except (DamagedError, OSError):
+        return
+    gone = checkpoint.rename(checkpoint.with_name(GONE))
+    shutil.rmtree(gone)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Reads a checkpoint; raises a DamagedError that says what is wrong with it."""
+    import safetensors.torch
+
+    values, digests = read_values(path), _digests(path)
+    for name in (WEIGHTS, STATE):
+        _verify(path / name, digests[name])
+    try:
+        weights = safetensors.torch.load_file(path / WEIGHTS)
+        return Checkpoint(weights, _read_state(path / STATE), values)
+    except OSError:
         raise
     except Exception as error:
-        raise DamagedCheckpointError(f"{path} cannot be read: {error}") from error
-    return Checkpoint(weights, state, description["values"])
+        reason = str(error).partition("\n")[0]
+        raise DamagedError(f"{path} cannot be read: {reason}") from error
 
 
-def load_newest(folder: Path) -> tuple[Checkpoint, list[str]]:
-    """The newest readable checkpoint, and the errors of newer ones.
+def read_values(path: Path) -> dict[str, Any]:
+    """The plain values of a checkpoint; raises a DamagedError where they cannot be read."""
+    file = path / VALUES
+    _verify(file, _digests(path)[VALUES], MOST_JSON)
+    return read_json(file)
 
-    Raises FileNotFoundError where there is none.
-    """
-    problems: list[str] = []
-    for path in reversed(list_checkpoints(folder)):
-        try:
-            return load_checkpoint(path), problems
-        except DamagedCheckpointError as error:
-            problems.append(str(error))
-    raise FileNotFoundError("; ".join(problems) or f"there is no checkpoint in {folder}")
+
+def _digests(path: Path) -> dict[str, str]:
+    """The SHA-256 of a checkpoint's files, by name."""
+    file = path / DESCRIPTION
+    try:
+        described = read_json(file)
+    except FileNotFoundError as error:
+        raise DamagedError(f"{path} cannot be read: it has no {DESCRIPTION}") from error
+    version, digests = described.get("schema_version"), described.get("sha256")
+    if version != SCHEMA_VERSION:
+        raise DamagedError(
+            f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}; use the "
+            "version of the package that wrote it"
+        )
+    if not isinstance(digests, dict) or set(digests) != set(FILES):
+        raise DamagedError(f"{file} is damaged: it has not the SHA-256 of {', '.join(FILES)}")
+    return digests
+
+
+def _verify(file: Path, digest: str, most: int | None = None) -> None:
+    """Raises a DamagedError unless a file is there, regular, and has this SHA-256."""
+    try:
+        found = _sha256(file, most)
+    except FileNotFoundError as error:
+        raise DamagedError(f"{file.parent} cannot be read: it has no {file.name}") from error
+    if found != digest:
+        raise DamagedError(f"{file} is damaged (its SHA-256 differs)")
+
+
+def _sha256(file: Path, most: int | None = None) -> str:
+    with reading(file, most) as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _read_state(file: Path) -> dict[str, Any]:
+    """The content that `torch.save` wrote; raises ValueError for an archive that is compressed."""
+    import torch
+
+    with zipfile.ZipFile(file) as archive:
+        if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+            raise ValueError(f"{file.name} is compressed, which this program never does")
+    try:
+        return torch.load(file, weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"{file.name} holds something else than tensors and plain values, or is cut off"
+        ) from error
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a folder, oldest first."""
-    numbered = [p for p in folder.glob(PREFIX + "*") if p.name.removeprefix(PREFIX).isdigit()]
-    return sorted(numbered, key=lambda path: int(path.name.removeprefix(PREFIX)))
+    """The checkpoints of a folder, oldest first; none, if there is no folder.
+
+    Raises OSError where the folder may not be read.
+    """
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    numbered = [name for name in names if _is_numbered(name)]
+    return [folder / name for name in sorted(numbered, key=_number)]
+
+
+def _is_numbered(name: str) -> bool:
+    return name.startswith(PREFIX) and name.removeprefix(PREFIX).isdecimal()
+
+
+def _number(name: str) -> int:
+    return int(name.removeprefix(PREFIX))
 
 
 def next_number(folder: Path) -> int:
     """A number that no checkpoint of the folder has had."""
     there = list_checkpoints(folder)
-    return 1 + int(there[-1].name.removeprefix(PREFIX)) if there else 1
+    return 1 + _number(there[-1].name) if there else 1
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Waits until a file, or what a folder lists, is on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def set_aside(checkpoint: Path) -> Path:
+    """Renames a checkpoint, so that it counts no longer; returns its new path."""
+    number = 1
+    while (aside := checkpoint.with_name(f"aside-{number}-{checkpoint.name}")).exists():
+        number += 1
+    return checkpoint.rename(aside)

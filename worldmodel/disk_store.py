@@ -4,12 +4,17 @@
         store.json          types and shapes of the columns, and the nesting of structures
         lock                held by the process that writes
         000000000000/       a shard, named after the number of its first episode
-            index           a record for each episode: number, start, length, weight, checksum
+            index           a record for each episode: number, start, length, weight, checksums
             action, observation.camera, reward, ...       rows, one after another, bare
 
 Rows are written and synced before the records that refer to them. So a record that is whole
-refers to rows that are whole, whenever the process (or the machine) dies: opening cuts off what
-lies behind the last such record, and no episode that `add` has returned from is lost.
+refers to rows that are whole, whenever the process (or the machine) dies: what lies behind the
+last such record is overwritten, and no episode that `add` has returned from is lost. A shard gets
+its name with its first episodes.
+
+Damage is another matter: a record that was whole once, or rows whose CRC-32 is not that in their
+record, raise a DamagedError, and nothing is removed. The index is compared when a store is opened,
+an episode when a row of it is read for the first time.
 
 Rows are read with `pread`, run by run, and nothing of a file stays in the process. Mapping the
 columns would be shorter to write, but the pages of a mapping count as resident, so that a replay
@@ -18,8 +23,6 @@ as reading (a page fault for every window and column). What is read often stays 
 cache, which gives way where memory is wanted.
 """
 
-import fcntl
-import json
 import os
 import shutil
 import zlib
@@ -28,24 +31,25 @@ from pathlib import Path
 import numpy as np
 
 from worldmodel import nested
-from worldmodel.checkpoint import sync
+from worldmodel.arrays import GrowingArray
 from worldmodel.episodes import Columns, Episodes, EpisodeStore
+from worldmodel.files import PIECE, DamagedError, lock, read_json, reading, sync, write_json
 
-SCHEMA_VERSION = 1
-OWN_FILES = {"lock", "store.json.part", "spaces.json"}  # of a store that was never added to
+SCHEMA_VERSION = 2
+OWN_FILES = {"lock", "spaces.json"}  # of a store that was never added to
+PART, GONE = ".part", ".gone"  # shards that are being made, and removed
+MOST_ROW = 2**28  # bytes
 RECORD = np.dtype(
     [
         ("number", "<i8"),  # of the episode; the first ever added is 0
         ("start", "<i8"),  # the number of its first row
         ("length", "<i8"),  # rows
         ("weight", "<f8"),
+        ("rows", "<u4"),  # CRC-32 of its rows, column after column
         ("checksum", "<u4"),  # CRC-32 of all before
     ]
 )
-
-
-class StoreInUseError(ValueError):
-    """Another process writes to the store."""
+LAST = RECORD.itemsize - 4  # the place of the checksum in it
 
 
 class DiskStore(EpisodeStore):
@@ -73,6 +77,8 @@ class DiskStore(EpisodeStore):
         self._lock: int | None = None
         if writable:
             self._lock = _lock(path)
+            for left in (PART, GONE):
+                shutil.rmtree(path / left, ignore_errors=True)
         elif not self._description.exists():
             raise FileNotFoundError(f"there is no store of episodes at {path}")
         self._read()
@@ -84,6 +90,7 @@ class DiskStore(EpisodeStore):
             self._lock = None
 
     def gather(self, rows: np.ndarray) -> Columns:
+        self._verify(rows)
         found = nested.map(
             lambda like: np.empty((*rows.shape, *like.shape[1:]), like.dtype), self._like
         )
@@ -96,7 +103,7 @@ class DiskStore(EpisodeStore):
 
     def rewind(self, added: int) -> None:
         if added > self.added:
-            raise ValueError(
+            raise DamagedError(
                 f"{self.path} has had {self.added} episodes, but is to go back to {added}: it is "
                 "older than the checkpoint"
             )
@@ -106,13 +113,49 @@ class DiskStore(EpisodeStore):
         oldest = self._shards[0]
         end = max([shard.end_of(added) for shard in self._shards if shard.number < added] or [0])
         if oldest.number and end - (self.capacity or end) < oldest.start:
-            raise ValueError(
+            raise DamagedError(
                 f"{self.path} cannot go back to {added} episodes: some of those that it held then "
                 "have left the disk; give it more capacity, or write checkpoints more often"
             )
         for shard in reversed(self._shards):
             shard.truncate(added)
         self._read()
+
+    def damaged(self) -> np.ndarray:
+        """The numbers of the episodes whose rows are not as they were written, int64 [n]."""
+        return self.dropped + self._differing(np.arange(len(self)))
+
+    def _verify(self, rows: np.ndarray) -> None:
+        """Compares the episodes of rows with their CRC-32, unless that was done before."""
+        episodes = np.searchsorted(self.starts, rows, side="right") - 1
+        new = np.unique(episodes[~self._verified.array[episodes]])
+        bad = self._differing(new)
+        if len(bad):
+            raise DamagedError(
+                f"{self.path} is damaged: the rows of episode {self.dropped + bad[0]} are not as "
+                "they were written (their CRC-32 differs); `worldmodel repair RUN` leaves it out"
+            )
+        self._verified.array[new] = True
+
+    def _differing(self, episodes: np.ndarray) -> np.ndarray:
+        """Those of some episodes, indices int64 [n], rising, whose CRC-32 differs."""
+        begins = [shard.start for shard in self._shards]
+        of_shard = np.searchsorted(begins, self.starts[episodes], side="right") - 1
+        found = [np.arange(0)]
+        for number in np.unique(of_shard):
+            here = episodes[of_shard == number]
+            sums = self._shards[number].sums(self.starts[here], self.lengths[here])
+            found.append(here[sums != self._sums.array[here]])
+        return np.concatenate(found)
+
+    def _clear(self) -> None:
+        super()._clear()
+        self._sums = GrowingArray(np.empty(0, np.uint32))  # CRC-32 of the rows of each episode
+        self._verified = GrowingArray(np.empty(0, bool))
+
+    def _enter_sums(self, records: np.ndarray) -> None:
+        self._sums.append(records["rows"])
+        self._verified.append(np.zeros(len(records), bool))
 
     def _write(self, episodes: Episodes, weight: float) -> None:
         self._check_writable()
@@ -127,46 +170,40 @@ class DiskStore(EpisodeStore):
         records["start"] = shard.end + episodes.starts
         records["length"] = episodes.lengths
         records["weight"] = weight
+        records["rows"] = _sums(episodes)
         shard.append(episodes.columns, records)
+        self._enter_sums(records)
 
     def _drop(self, number: int) -> None:
         super()._drop(number)
+        self._sums.drop(number)
+        self._verified.drop(number)
         if self.capacity is not None and self._lock is not None:
             while self._shards[0].end + self.capacity < self.starts[0]:
                 self._shards.pop(0).delete()
 
     def _read(self) -> None:
-        """Reads the store; the writer cuts off rows and records that are incomplete."""
+        """Reads the records of the store."""
         self._clear()
         self._shards: list[_Shard] = []
         if not self._description.exists():
             return
         self._like = _read_description(self._description)
-        folders = sorted(path for path in self.path.iterdir() if path.name.isdigit())
-        shards = [_Shard(self.path, self._like, int(folder.name), 0) for folder in folders]
-        empty = []
-        for shard in shards:
-            records = shard.open()
-            if len(records):
-                self._enter_shard(shard, records)
-            else:
-                empty.append(shard)
-        if self._lock is not None:
-            for shard in empty:
-                shard.delete()
-            for shard in self._shards[-1:]:
-                shard.truncate(self.added)
+        for folder in sorted(path for path in self.path.iterdir() if path.name.isdigit()):
+            shard = _Shard(self.path, self._like, int(folder.name), 0)
+            self._enter_shard(shard, shard.open())
         self._trim()
 
     def _enter_shard(self, shard: "_Shard", records: np.ndarray) -> None:
         if not self._shards:
             self.dropped = shard.number
         elif (shard.number, shard.start) != (self.added, self._shards[-1].end):
-            raise ValueError(
+            raise DamagedError(
                 f"{self.path} is damaged: after episode {self.added - 1} comes {shard.number}"
             )
         self._shards.append(shard)
         self._enter(records["start"], records["length"], records["weight"])
+        self._enter_sums(records)
 
     def _check_writable(self) -> None:
         if self._lock is None:
@@ -183,27 +220,41 @@ class _Shard:
         self.number = number
         self.start = self.end = start
         self.episodes = 0
-        names = nested.leaves(nested.names(like))
-        self._files = [self.folder / name for name in names]
+        self._names = nested.leaves(nested.names(like))
+        self._files = [self.folder / name for name in self._names]
         self._like = nested.leaves(like)
-        self._row_bytes = [
-            leaf.dtype.itemsize * int(np.prod(leaf.shape[1:])) for leaf in self._like
-        ]
+        self._row_bytes = _row_bytes(self._like)
 
     @property
     def bytes(self) -> int:
         return (self.end - self.start) * sum(self._row_bytes)
 
     def open(self) -> np.ndarray:
-        """Finds how much of the files is intact; returns the records of the whole episodes."""
-        records = _whole_records(self.index, self.number)
-        if len(records):
-            self.start, self.end = int(records["start"][0]), int(_ends(records)[-1])
-            self.episodes = len(records)
-            for file, row_bytes in zip(self._files, self._row_bytes, strict=True):
-                if not file.exists() or file.stat().st_size < (self.end - self.start) * row_bytes:
-                    raise ValueError(f"{file} is damaged: it is shorter than its index says")
+        """The records of the episodes; raises DamagedError where any of it is damaged or missing,
+        but for what a kill may have left behind the last record."""
+        records = _read_records(self.index, self.number)
+        self.start, self.end = int(records["start"][0]), int(_ends(records)[-1])
+        self.episodes = len(records)
+        for file, row_bytes in zip(self._files, self._row_bytes, strict=True):
+            if not file.exists() or file.stat().st_size < (self.end - self.start) * row_bytes:
+                raise DamagedError(f"{file} is damaged: it is shorter than its index says")
         return records
+
+    def sums(self, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """The CRC-32 of the rows of episodes, uint32 [episodes].
+
+        starts: the numbers of their first rows, lengths: in rows, int64 [episodes].
+        """
+        sums = [0] * len(starts)
+        spans = list(zip((starts - self.start).tolist(), lengths.tolist(), strict=True))
+        for file, row_bytes in zip(self._files, self._row_bytes, strict=True):
+            with reading(file) as opened:
+                for place, (start, length) in enumerate(spans):
+                    at, end = start * row_bytes, (start + length) * row_bytes
+                    while piece := os.pread(opened.fileno(), min(end - at, PIECE), at):
+                        sums[place] = zlib.crc32(piece, sums[place])
+                        at += len(piece)
+        return np.array(sums, np.uint32)
 
     def read(self, rows: np.ndarray, found: Columns, here: np.ndarray) -> None:
         """Puts the rows of the given numbers into `found`, where `here` is true."""
@@ -219,23 +270,31 @@ class _Shard:
 
     def append(self, columns: Columns, records: np.ndarray) -> None:
         """Writes rows, then the records that refer to them."""
-        self.folder.mkdir(exist_ok=True)
-        self._cut_index()
-        rows = self.end - self.start
-        leaves = nested.leaves(columns)
-        for leaf, file, row_bytes in zip(leaves, self._files, self._row_bytes, strict=True):
-            _put(file, rows * row_bytes, np.ascontiguousarray(leaf))
         records["checksum"] = _checksums(records.tobytes())
-        _put(self.index, self.episodes * RECORD.itemsize, records)
-        if not self.episodes:
-            sync(self.folder)
+        if self.episodes:
+            self._cut_index()
+            self._put(self.folder, columns, records)
+        else:
+            part = self.folder.with_name(PART)
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            self._put(part, columns, records)
+            sync(part)
+            part.rename(self.folder)
             sync(self.folder.parent)
         self.episodes += len(records)
         self.end = int(_ends(records)[-1])
 
+    def _put(self, folder: Path, columns: Columns, records: np.ndarray) -> None:
+        rows = self.end - self.start
+        leaves = nested.leaves(columns)
+        for leaf, name, row_bytes in zip(leaves, self._names, self._row_bytes, strict=True):
+            _put(folder / name, rows * row_bytes, np.ascontiguousarray(leaf))
+        _put(folder / self.index.name, self.episodes * RECORD.itemsize, records)
+
     def end_of(self, added: int) -> int:
         """The number of the row after the last one of the store's first `added` episodes."""
-        records = _whole_records(self.index, self.number)
+        records = _read_records(self.index, self.number)
         return int(_ends(records[: added - self.number])[-1])
 
     def truncate(self, added: int) -> None:
@@ -249,26 +308,38 @@ class _Shard:
             os.truncate(file, (self.end - self.start) * row_bytes)
 
     def delete(self) -> None:
-        """Removes the files, first the index: without it they count for nothing."""
-        self.index.unlink(missing_ok=True)
-        shutil.rmtree(self.folder)
+        """Removes the shard: its name first."""
+        gone = self.folder.with_name(GONE)
+        shutil.rmtree(gone, ignore_errors=True)
+        self.folder.rename(gone)
+        shutil.rmtree(gone)
 
     def _cut_index(self) -> None:
         """Removes records that are no longer, or were never, valid."""
-        if self.index.exists():
-            os.truncate(self.index, self.episodes * RECORD.itemsize)
-            sync(self.index)
+        os.truncate(self.index, self.episodes * RECORD.itemsize)
+        sync(self.index)
 
 
-def _whole_records(index: Path, number: int) -> np.ndarray:
-    """The records of an index up to the first that is torn, or does not go on from the last."""
-    raw = index.read_bytes() if index.exists() else b""
-    raw = raw[: len(raw) // RECORD.itemsize * RECORD.itemsize]
-    records = np.frombuffer(raw, RECORD)
-    whole = _checksums(raw) == records["checksum"]
-    whole &= records["number"] == number + np.arange(len(records))
+def _read_records(index: Path, number: int) -> np.ndarray:
+    """The records of an index, of one episode or more, the first of which has this number.
+
+    Raises DamagedError where a record is broken, unless it is behind all whole ones: there it may
+    be one that was not written to its end, because the process was killed, and is left out.
+    """
+    try:
+        with reading(index) as file:
+            raw = file.read()
+    except FileNotFoundError as error:
+        raise DamagedError(f"{index.parent} is damaged: it has no index") from error
+    records = np.frombuffer(raw, RECORD, len(raw) // RECORD.itemsize)
+    intact = _checksums(raw[: records.nbytes]) == records["checksum"]
+    whole = intact & (records["number"] == number + np.arange(len(records)))
+    whole &= records["length"] > 0
     whole[1:] &= records["start"][1:] == _ends(records)[:-1]
-    return records[: np.logical_and.accumulate(whole).sum()]
+    count = int(np.logical_and.accumulate(whole).sum())
+    if not count or intact[count:].any():
+        raise DamagedError(f"{index} is damaged: the record of episode {number + count} is broken")
+    return records[:count]
 
 
 def _ends(records: np.ndarray) -> np.ndarray:
@@ -278,9 +349,26 @@ def _ends(records: np.ndarray) -> np.ndarray:
 
 def _checksums(raw: bytes) -> np.ndarray:
     size = RECORD.itemsize
-    last = RECORD.fields["checksum"][1]  # type: ignore[index]
-    parts = (raw[begin : begin + last] for begin in range(0, len(raw), size))
+    parts = (raw[begin : begin + LAST] for begin in range(0, len(raw), size))
     return np.fromiter((zlib.crc32(part) for part in parts), np.uint32, len(raw) // size)
+
+
+def _sums(episodes: Episodes) -> np.ndarray:
+    """The CRC-32 of the rows of each episode, column after column, uint32 [episodes]."""
+    sums = [0] * len(episodes)
+    for leaf in nested.leaves(episodes.columns):
+        if not leaf.nbytes:
+            continue
+        rows = np.ascontiguousarray(leaf).view(np.uint8).reshape(len(leaf), -1)
+        spans = zip(episodes.starts.tolist(), episodes.lengths.tolist(), strict=True)
+        for place, (start, length) in enumerate(spans):
+            sums[place] = zlib.crc32(rows[start : start + length].data, sums[place])
+    return np.array(sums, np.uint32)
+
+
+def _row_bytes(leaves: list[np.ndarray]) -> list[int]:
+    """Bytes of a row of each column."""
+    return [leaf.dtype.itemsize * int(np.prod(leaf.shape[1:], dtype=object)) for leaf in leaves]
 
 
 def _read_runs(file: Path, runs: list[tuple[int, int]], row_bytes: int) -> bytes:
@@ -290,12 +378,16 @@ def _read_runs(file: Path, runs: list[tuple[int, int]], row_bytes: int) -> bytes
         parts = [os.pread(descriptor, n * row_bytes, at * row_bytes) for at, n in runs]
     finally:
         os.close(descriptor)
-    return b"".join(parts)
+    read = b"".join(parts)
+    if len(read) != sum(n for _, n in runs) * row_bytes:
+        raise DamagedError(f"{file} is damaged: it is shorter than its index says")
+    return read
 
 
 def _put(file: Path, offset: int, values: np.ndarray) -> None:
     """Writes values at an offset, where the file then ends, and waits until they are on disk."""
-    with open(os.open(file, os.O_WRONLY | os.O_CREAT, 0o666), "wb") as opened:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+    with open(os.open(file, flags, 0o666), "wb") as opened:
         opened.truncate(offset)
         opened.seek(offset)
         opened.write(values.tobytes())
@@ -306,17 +398,11 @@ def _put(file: Path, offset: int, values: np.ndarray) -> None:
 def _lock(path: Path) -> int:
     """Makes a store's folder, and keeps other processes from writing there; gone with ours."""
     path.mkdir(parents=True, exist_ok=True)
-    if not (path / "store.json").exists() and not {p.name for p in path.iterdir()} <= OWN_FILES:
+    others = {p.name for p in path.iterdir() if not p.name.startswith(PART)} - OWN_FILES
+    if others and not (path / "store.json").exists():
         raise ValueError(f"{path} holds something else than a store of episodes: choose another")
-    lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise StoreInUseError(
-            f"another process writes to {path}: wait for it, or open the store with writable=False"
-        ) from error
-    return lock
+    said = f"another process writes to {path}: wait for it, or open the store with writable=False"
+    return lock(path / "lock", said)
 
 
 def _write_description(file: Path, like: Columns) -> None:
@@ -324,28 +410,34 @@ def _write_description(file: Path, like: Columns) -> None:
     names = nested.names(like)
     pairs = zip(nested.leaves(names), nested.leaves(like), strict=True)
     kinds = {name: [leaf.dtype.str, list(leaf.shape[1:])] for name, leaf in pairs}
-    description = {"schema_version": SCHEMA_VERSION, "columns": names, "kinds": kinds}
-    temporary = file.with_name(file.name + ".part")
-    temporary.write_text(json.dumps(description, indent=1))
-    sync(temporary)
-    temporary.replace(file)
+    write_json(file, {"schema_version": SCHEMA_VERSION, "columns": names, "kinds": kinds})
     sync(file.parent)
 
 
 def _read_description(file: Path) -> Columns:
     """Columns of no rows, as store.json describes them."""
+    description = read_json(file)
+    version = description.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise DamagedError(
+            f"{file} has schema version {version}, this program reads {SCHEMA_VERSION}; use the "
+            "version of the package that wrote it"
+        )
     try:
-        description = json.loads(file.read_text())
-        version = description["schema_version"]
-        if version == SCHEMA_VERSION:
-            kinds = description["kinds"]
-            return nested.map(
-                lambda name: np.empty((0, *kinds[name][1]), kinds[name][0]),
-                nested.from_json(description["columns"]),
-            )
+        kinds = description["kinds"]
+        like = nested.map(
+            lambda name: np.empty((0, *kinds[name][1]), kinds[name][0]),
+            nested.from_json(description["columns"]),
+        )
+        _check_description(like)
     except Exception as error:
-        raise ValueError(f"{file} is damaged: {error}") from error
-    raise ValueError(
-        f"{file} has schema version {version}, this program reads {SCHEMA_VERSION}; use the "
-        "version of the package that wrote it"
-    )
+        raise DamagedError(f"{file} is damaged: {error}") from error
+    return like
+
+
+def _check_description(like: Columns) -> None:
+    """Raises ValueError for columns that no store has written."""
+    if any(leaf.dtype.hasobject for leaf in nested.leaves(like)):
+        raise ValueError("a column holds Python objects")
+    if max(_row_bytes(nested.leaves(like))) > MOST_ROW:
+        raise ValueError(f"a row has more than {MOST_ROW:,} bytes")

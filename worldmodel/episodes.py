@@ -1,20 +1,29 @@
 """Whole episodes, in memory: columns of rows, and windows cut from them."""
 
+import io
 import json
+import math
+import os
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib import format as npy
 
 from worldmodel import nested
 from worldmodel.arrays import GrowingArray
 from worldmodel.codecs import ActionCodec
+from worldmodel.files import DamagedError, reading, writing
 from worldmodel.sequences import Row, Sequences
 
 PORTION = 10_000  # rows
+MOST_UNPACKED = 2**28  # bytes that any .npz may unpack to
+MOST_RATIO = 400  # what a larger one unpacks to at most, relative to its size
 KEYS = ("action", "observation", "reward", "terminated")
 Columns = dict[str, Any]  # the KEYS; arrays [N, ...], "observation" a nested structure of them
 
@@ -190,25 +199,62 @@ class Episodes(EpisodeSource):
         names = nested.names(self.columns)
         arrays = dict(zip(nested.leaves(names), nested.leaves(self.columns), strict=True))
         structure = np.array(json.dumps(names))
-        temporary = path.with_name(path.name + ".part")
-        with open(temporary, "wb") as file:
+        with writing(path) as part, open(part, "wb") as file:
             np.savez_compressed(file, lengths=self.lengths, structure=structure, **arrays)  # type: ignore[arg-type]
-            file.flush()
-        temporary.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> "Episodes":
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = dict(file)
-            lengths = arrays.pop("lengths")
-            structure = arrays.pop("structure", None)  # files of flat observations had none once
-            names = nested.from_json(json.loads(str(structure))) if structure else arrays
-            return cls(nested.map(arrays.__getitem__, names) if structure else arrays, lengths)
-        except FileNotFoundError:
-            raise
-        except Exception as error:
-            raise ValueError(f"{path} is no file of episodes, or damaged: {error}") from error
+        """Reads what `save` has written; every array is compared with its CRC-32.
+
+        Raises DamagedError for anything else, FileNotFoundError where there is nothing.
+        """
+        with reading(path) as file:
+            try:
+                arrays = _read_npz(file)
+                lengths = arrays.pop("lengths")
+                structure = arrays.pop("structure", None)  # flat observations had none once
+                if structure is not None:
+                    names = nested.from_json(json.loads(str(structure)))
+                    arrays = nested.map(arrays.__getitem__, names)
+                return cls(arrays, lengths)
+            except Exception as error:
+                raise DamagedError(
+                    f"{path} is no file of episodes, or damaged: {error}"
+                ) from error
+
+
+def _read_npz(file: BufferedReader) -> dict[str, np.ndarray]:
+    """The arrays of an .npz, after their sizes have been looked at."""
+    with zipfile.ZipFile(file) as archive:
+        unpacked = sum(part.file_size for part in archive.infolist())
+        packed = os.fstat(file.fileno()).st_size
+        if unpacked > MOST_UNPACKED and unpacked > MOST_RATIO * packed:
+            raise ValueError(
+                f"its {packed:,} bytes would unpack to {unpacked:,}, more than {MOST_RATIO} times "
+                "as many"
+            )
+        return {
+            part.filename.removesuffix(".npy"): _read_array(_unpacked(archive, part))
+            for part in archive.infolist()
+        }
+
+
+def _unpacked(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> bytes:
+    """A part of an archive, no more of it than its header says."""
+    with archive.open(part) as file:
+        return file.read(part.file_size)
+
+
+def _read_array(raw: bytes) -> np.ndarray:
+    """The array of a .npy, whose header says no more than there is."""
+    file = io.BytesIO(raw)
+    version = npy.read_magic(file)
+    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
+    shape, _, dtype = read(file)
+    if math.prod(shape) * dtype.itemsize != len(raw) - file.tell():
+        raise ValueError(f"an array of the shape {list(shape)} and type {dtype} is cut off")
+    file.seek(0)
+    return npy.read_array(file, allow_pickle=False)
 
 
 class EpisodeStore(EpisodeSource):

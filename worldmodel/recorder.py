@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from worldmodel.checkpoint import load_newest, next_number, save_checkpoint
+from worldmodel.checkpoint import list_checkpoints, next_number, save_checkpoint, set_aside
+from worldmodel.files import DamagedError
 from worldmodel.job import Job, Metrics, Stage, Watcher
-from worldmodel.run_folder import RunFolder
+from worldmodel.run_folder import Logged, RunFolder, logged_in
 
 
 class Recorder(Watcher):
@@ -18,6 +19,7 @@ class Recorder(Watcher):
         self.checkpoint_seconds = checkpoint_seconds
         self.seconds_before = 0.0
         self.begun = self.saved = time.monotonic()
+        self._logged = Logged()  # at the last checkpoint
 
     @property
     def seconds(self) -> float:
@@ -25,27 +27,44 @@ class Recorder(Watcher):
         return self.seconds_before + time.monotonic() - self.begun
 
     def restore(self, job: Job, say: Callable[[str], None] = lambda text: None) -> None:
-        """Puts a new job where the newest checkpoint that can be read left it; without one, writes
-        the first.
+        """Puts a new job where the run's checkpoint left it; writes the first one where nothing
+        has been recorded yet.
 
-        say: called with a sentence about each checkpoint that cannot be read.
+        say: called with a sentence about each checkpoint that an older, chosen one comes before:
+        they are kept under other names.
+
+        Raises DamagedError, and changes nothing, if the checkpoint or its metrics cannot be read.
         """
-        try:
-            checkpoint, problems = load_newest(self.folder.checkpoints)
-        except FileNotFoundError:
-            self.folder.truncate_metrics(0)
+        folder = self.folder
+        if not list_checkpoints(folder.checkpoints):
+            if folder.metrics():
+                raise DamagedError(
+                    f"{folder.checkpoints} is empty, but the run has metrics: put its checkpoints "
+                    "back, or train it again"
+                )
+            folder.truncate_metrics(0)
             self.save(job)
             return
-        for problem in problems:
-            say(f"{problem}; going on from the checkpoint before it")
+        checkpoint = folder.checkpoint()
+        self._logged = logged_in(checkpoint.values)
+        folder.check_metrics(self._logged)
         job.restore(checkpoint)
+        self._forget_later(say)
         self.seconds_before, self.begun = checkpoint.values["seconds"], time.monotonic()
-        self.folder.truncate_metrics(checkpoint.values["metrics_size"])
+        folder.truncate_metrics(self._logged.size)
+
+    def _forget_later(self, say: Callable[[str], None]) -> None:
+        """Sets the checkpoints aside that are later than the chosen one."""
+        there, used = list_checkpoints(self.folder.checkpoints), self.folder.checkpoint_path
+        for later in there[there.index(used) + 1 :]:
+            say(f"{later} is not used; it is kept as {set_aside(later)}")
 
     def save(self, job: Job) -> None:
         """Writes a checkpoint."""
         tensors, values = job.state()
-        values |= {"seconds": self.seconds, "metrics_size": self.folder.metrics_size()}
+        self._logged = self.folder.logged(self._logged)
+        values |= {"metrics_size": self._logged.size, "metrics_crc32": self._logged.crc32}
+        values |= {"seconds": self.seconds}
         values |= {"saved": datetime.now(UTC).isoformat("T", "seconds")}
         number = next_number(self.folder.checkpoints)
         save_checkpoint(self.folder.checkpoints, number, job.modules, tensors, values)

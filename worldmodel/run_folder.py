@@ -2,18 +2,39 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from worldmodel.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, read_values
+from worldmodel.files import (
+    DamagedError,
+    RunError,
+    append_line,
+    check_inside,
+    crc32_of,
+    lock,
+    read_json,
+    reading,
+    write_json,
+    write_text,
+)
 from worldmodel.trust import Trust, was_made_here
 
+__all__ = [
+    "SCHEMA_VERSION",
+    "Description",
+    "Logged",
+    "RunError",
+    "RunFolder",
+    "put_in_place",
+    "write_text",
+]
+
 SCHEMA_VERSION = 2
-
-
-class RunError(Exception):
-    """A fault of a run that its user has to know or can fix; one sentence."""
 
 
 class Description(NamedTuple):
@@ -23,15 +44,29 @@ class Description(NamedTuple):
     config: dict[str, Any]  # as JSON has it
 
 
-class RunFolder:
-    """config.json, metrics.jsonl, checkpoints/, episodes/, videos/ under one path."""
+class Logged(NamedTuple):
+    """The beginning of metrics.jsonl that a checkpoint speaks of."""
 
-    def __init__(self, path: Path, trust: Trust = Trust()):
-        """trust: in the code that the run names."""
+    size: int = 0  # bytes
+    crc32: int = 0
+
+
+class RunFolder:
+    """config.json, metrics.jsonl, checkpoints/, episodes/, videos/ under one path.
+
+    One process writes, the one that has it `locked`. Its state is that of the newest checkpoint;
+    an older one has to be chosen by name (`at`).
+    """
+
+    def __init__(self, path: Path, trust: Trust = Trust(), chosen: str | None = None):
+        """trust: in the code that the run names; chosen: the name of the checkpoint whose state is
+        read, instead of the newest."""
         self.path = path
         self.trust = trust
+        self.chosen = chosen
         self.config_file = path / "config.json"
         self.metrics_file = path / "metrics.jsonl"
+        self.evaluation_file = path / "evaluation.json"
         self.checkpoints = path / "checkpoints"
         self.episodes = path / "episodes"
         self.videos = path / "videos"
@@ -54,30 +89,53 @@ class RunFolder:
         for part in (folder.checkpoints, folder.episodes, folder.videos):
             part.mkdir(parents=True, exist_ok=True)
         described = {"schema_version": SCHEMA_VERSION, "experiment": experiment, "config": config}
-        write_text(folder.config_file, json.dumps(described, indent=2) + "\n")
+        write_json(folder.config_file, described)
         return folder
 
     @classmethod
     def open(cls, path: Path, trust: Trust = Trust()) -> "RunFolder":
-        """Opens an existing run. trust: of the user, in runs that were not made here."""
+        """Opens an existing run; one that holds links, pipes or devices is refused.
+
+        trust: of the user, in runs that were not made here.
+        """
         folder = cls(path, trust)
         if not path.is_dir():
             raise RunError(f"there is no run at {path}")
+        check_inside(path)
         if not folder.config_file.is_file():
             raise RunError(f"{path} is no run: it has no config.json")
         if was_made_here(folder.config_file):
             folder.trust = trust._replace(is_whole=True)
         return folder
 
+    def at(self, chosen: str | None) -> "RunFolder":
+        """The same run as a checkpoint of this name left it; None: the newest."""
+        names = [path.name for path in list_checkpoints(self.checkpoints)]
+        if chosen is not None and chosen not in names:
+            raise RunError(
+                f"{self.path} has no checkpoint {chosen!r}, only {', '.join(names) or 'none'}"
+            )
+        return RunFolder(self.path, self.trust, chosen)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from writing to the run."""
+        said = f"another process writes to {self.path}: wait for it, or stop it"
+        held = lock(self.path / "lock", said)
+        try:
+            yield
+        finally:
+            os.close(held)
+
     @cached_property
     def description(self) -> Description:
         """The content of config.json, read once."""
+        read = read_json(self.config_file)
         try:
-            read = json.loads(self.config_file.read_text())
             version = read["schema_version"]
             description = Description(read["experiment"], read["config"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{self.config_file} is damaged: {error}") from error
+        except KeyError as error:
+            raise DamagedError(f"{self.config_file} is damaged: it has no {error}") from error
         if version != SCHEMA_VERSION:
             raise RunError(_other_schema(self.path, version))
         return description
@@ -87,29 +145,117 @@ class RunFolder:
         """The name of the experiment that the run is of."""
         return self.description.experiment
 
+    @property
+    def checkpoint_path(self) -> Path:
+        """The folder of the checkpoint that was chosen, or of the newest."""
+        there = list_checkpoints(self.checkpoints)
+        if not there:
+            raise RunError(
+                f"there is no checkpoint in {self.checkpoints}; `worldmodel resume {self.path}` "
+                "goes on with the run"
+            )
+        return there[-1] if self.chosen is None else self.checkpoints / self.chosen
+
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint that was chosen, or the newest; raises DamagedError if it cannot be
+        read, even where an older one could."""
+        path = self.checkpoint_path
+        try:
+            return load_checkpoint(path)
+        except DamagedError as error:
+            raise DamagedError(f"{error}{self._others(path)}") from error
+
+    def _others(self, unread: Path) -> str:
+        """Advice on other checkpoints."""
+        others = [p.name for p in list_checkpoints(self.checkpoints) if p != unread]
+        return f"; to use another one, name it: --from {others[-1]}" if others else ""
+
+    def values(self) -> dict[str, Any]:
+        """The plain values of `checkpoint`."""
+        return read_values(self.checkpoint_path)
+
     def log(self, record: Mapping[str, Any]) -> None:
         """Appends a line to metrics.jsonl."""
-        with open(self.metrics_file, "a") as file:
-            file.write(json.dumps(record) + "\n")
+        append_line(self.metrics_file, json.dumps(record))
 
-    def metrics(self) -> Iterator[dict[str, Any]]:
-        """The lines of metrics.jsonl."""
-        if self.metrics_file.exists():
-            with open(self.metrics_file) as file:
-                yield from (json.loads(line) for line in file)
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl, but for a last one that is being written.
 
-    def metrics_size(self) -> int:
-        """Bytes of metrics.jsonl, on disk."""
+        Raises DamagedError where they are not those that the newest checkpoint speaks of.
+        """
+        self.check_logged()
+        found = []
+        for number, line in enumerate(self._lines(), 1):
+            try:
+                found.append(dict(json.loads(line)))
+            except (ValueError, TypeError, RecursionError) as error:
+                raise DamagedError(
+                    f"{self.metrics_file} is damaged in line {number}: {error}"
+                ) from error
+        return found
+
+    def readable_metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl that can be read, whether or not they are as written."""
+        found = []
+        for line in self._lines():
+            with suppress(ValueError, TypeError, RecursionError):
+                found.append(dict(json.loads(line)))
+        return found
+
+    def _lines(self) -> list[bytes]:
+        """The finished lines of metrics.jsonl."""
         if not self.metrics_file.exists():
-            return 0
-        with open(self.metrics_file, "rb") as file:
+            return []
+        with reading(self.metrics_file) as file:
+            return file.read().split(b"\n")[:-1]
+
+    def logged(self, before: Logged = Logged()) -> Logged:
+        """The extent of metrics.jsonl, when it is on disk. before: what it was once, which is not
+        read again."""
+        if not self.metrics_file.exists():
+            return Logged()
+        with reading(self.metrics_file) as file:
             os.fsync(file.fileno())
-        return self.metrics_file.stat().st_size
+            size = os.fstat(file.fileno()).st_size
+        return Logged(size, crc32_of(self.metrics_file, before.size, size, before.crc32))
+
+    def check_logged(self) -> None:
+        """Raises DamagedError unless metrics.jsonl is as the checkpoint says, if there is one."""
+        if list_checkpoints(self.checkpoints):
+            self.check_metrics(logged_in(self.values()))
+
+    def check_metrics(self, logged: Logged) -> None:
+        """Raises DamagedError unless metrics.jsonl begins with what a checkpoint speaks of."""
+        there = self.metrics_file.exists() and self.metrics_file.stat().st_size >= logged.size
+        if logged.size and not there:
+            raise DamagedError(f"{self.metrics_file} is cut off, or missing{MEND}")
+        if logged.size and crc32_of(self.metrics_file, 0, logged.size) != logged.crc32:
+            raise DamagedError(f"{self.metrics_file} is damaged (its CRC-32 differs){MEND}")
 
     def truncate_metrics(self, size: int) -> None:
         """Removes the metrics logged after the checkpoint that the run resumes from."""
         if self.metrics_file.exists():
             os.truncate(self.metrics_file, size)
+
+
+def put_in_place(part: Path, target: Path) -> None:
+    """Makes a finished folder the run at `target`. One that is there is replaced, unless another
+    process writes to it (InUseError)."""
+    gone = target.with_name(f".{target.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    if target.exists():
+        with RunFolder(target).locked():
+            target.rename(gone)
+    part.rename(target)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+MEND = ": put it back from a copy, or see what is left of it by `worldmodel repair RUN`"
+
+
+def logged_in(values: Mapping[str, Any]) -> Logged:
+    """The metrics that the values of a checkpoint speak of."""
+    return Logged(values["metrics_size"], values["metrics_crc32"])
 
 
 def _other_schema(path: Path, version: object) -> str:
@@ -123,10 +269,3 @@ def _other_schema(path: Path, version: object) -> str:
         f"{path} has schema version {version!r}, this program reads {SCHEMA_VERSION}: train it "
         "again, or use the version of the package that made it"
     )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

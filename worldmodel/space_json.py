@@ -1,13 +1,12 @@
 """Gymnasium spaces as JSON, so that recorded episodes carry their own description."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
-from worldmodel.run_folder import write_text
+from worldmodel.files import DamagedError, read_json, write_json
 
 SCHEMA_VERSION = 1
 FILE = "spaces.json"
@@ -20,7 +19,7 @@ def write_spaces(folder: Path, observation: spaces.Space, action: spaces.Space) 
         "observation": to_json(observation),
         "action": to_json(action),
     }
-    write_text(folder / FILE, json.dumps(described, indent=1) + "\n")
+    write_json(folder / FILE, described)
 
 
 def read_spaces(folder: Path) -> tuple[spaces.Space, spaces.Space]:
@@ -28,14 +27,14 @@ def read_spaces(folder: Path) -> tuple[spaces.Space, spaces.Space]:
     file = folder / FILE
     if not file.is_file():
         raise ValueError(f"{folder} holds episodes, but no {FILE} that says of which spaces")
+    described = read_json(file)
     try:
-        described = json.loads(file.read_text())
         version = described["schema_version"]
         if version != SCHEMA_VERSION:
             raise ValueError(f"it has schema version {version}, not {SCHEMA_VERSION}")
         return from_json(described["observation"]), from_json(described["action"])
     except Exception as error:
-        raise ValueError(f"{file} cannot be read: {error}") from error
+        raise DamagedError(f"{file} cannot be read: {error}") from error
 
 
 def to_json(space: spaces.Space) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from worldmodel.experiments.bench.settings import IWAESettings
 from worldmodel.experiments.bench.table import bound_name, table
 from worldmodel.experiments.recordings.config import quick_recordings
 from worldmodel.experiments.runs.pictures import check_picture
+from worldmodel.files import writing
 from worldmodel.likelihoods import increments
 from worldmodel.objectives import Bound, Metrics
 from worldmodel.progress import Reporter
@@ -178,7 +179,8 @@ def plot(result: dict[str, Any], path: Path) -> None:
     bounds.set(ylabel="loss, nats per frame, test")
     titles = [bound_name(bound, result["particles"]) for bound in BOUNDS]
     bounds.set_xticks(range(len(titles)), titles)
-    figure.savefig(path, dpi=120)
+    with writing(path) as part:
+        figure.savefig(part, dpi=120)
 
 
 def tables(result: dict[str, Any]) -> list[Table]:

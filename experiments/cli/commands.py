@@ -86,6 +86,7 @@ VERBS = {
     "play": _verb("play", "Play"),
     "video": _verb("video", "Video"),
     "export": _verb("export", "Export"),
+    "repair": _verb("repair", "Repair"),
 }
 BENCHES = {
     "toy-game": _bench("toy_game", "ToyGameSettings"),

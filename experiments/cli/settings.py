@@ -15,6 +15,7 @@ from worldmodel.experiments.show.config import PlayConfig, VideoConfig
 from worldmodel.options import positive
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+FromCheckpoint = Annotated[str | None, tyro.conf.arg(name="from", metavar="CHECKPOINT")]
 Config = TypeVar("Config")
 Settings = TypeVar("Settings")
 
@@ -42,11 +43,29 @@ class Resume:
     steps: int | None = None
     """Additional steps of the real environment to play and to learn from; runs of
     `worldmodel train control` and `toy-game` only."""
+    from_checkpoint: FromCheckpoint = None
+    """Older checkpoint to go on from, such as checkpoint-000012; newer ones are set aside."""
     trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)
 
     def __post_init__(self) -> None:
         if self.steps is not None:
             positive(self, "steps")
+
+
+@dataclass(frozen=True)
+class Repair:
+    """Leave out episodes and lines of metrics that are not as they were written.
+
+    Says which, and changes nothing without --yes. What is replaced is kept under another name; the
+    run then goes on from a checkpoint that knows of it.
+    """
+
+    path: RunPath
+    """The run's folder."""
+    yes: bool = False
+    """Do it."""
+    from_checkpoint: FromCheckpoint = None
+    """Older checkpoint to go on from, such as checkpoint-000012, if the newest is damaged."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +77,8 @@ class NoSettings:
 class Evaluate(Generic[Settings]):
     """Score a run: its model, and its agent in the dream and in reality.
 
-    `worldmodel evaluate RUN --help` lists the options that its experiment has besides.
+    The run is left as it is, unless you --save. `worldmodel evaluate RUN --help` lists the options
+    that its experiment has besides.
     """
 
     path: RunPath
@@ -66,6 +86,10 @@ class Evaluate(Generic[Settings]):
     settings: tyro.conf.OmitArgPrefixes[Settings]
     json: bool = False
     """Print one JSON object and nothing else."""
+    save: bool = False
+    """Make this the run's own evaluation: write it to evaluation.json and metrics.jsonl."""
+    from_checkpoint: FromCheckpoint = None
+    """Older checkpoint to use instead of the newest, such as checkpoint-000012."""
     trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)
 
 
@@ -76,6 +100,8 @@ class Generate:
     path: RunPath
     """The run's folder."""
     config: tyro.conf.OmitArgPrefixes[GenerateConfig] = field(default_factory=GenerateConfig)
+    from_checkpoint: FromCheckpoint = None
+    """Older checkpoint to use instead of the newest, such as checkpoint-000012."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +135,8 @@ class Report:
     """The run's folder."""
     out: Path | None = None
     """The page to write; report.html in the run's folder by default."""
+    from_checkpoint: FromCheckpoint = None
+    """Older checkpoint to use instead of the newest, such as checkpoint-000012."""
     trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)
 
 
@@ -123,6 +151,8 @@ class Play:
     path: RunPath
     """The run's folder."""
     config: tyro.conf.OmitArgPrefixes[PlayConfig] = field(default_factory=PlayConfig)
+    from_checkpoint: FromCheckpoint = None
+    """Older checkpoint to use instead of the newest, such as checkpoint-000012."""
     trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)
 
 
@@ -135,6 +165,8 @@ class Video:
     out: tuple[Path, ...] = ()
     """Files to write, .mp4, .gif or .webp; by default videos/<kind>.mp4 and .gif in the run."""
     config: tyro.conf.OmitArgPrefixes[VideoConfig] = field(default_factory=VideoConfig)
+    from_checkpoint: FromCheckpoint = None
+    """Older checkpoint to use instead of the newest, such as checkpoint-000012."""
     trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)
 
 

@@ -9,20 +9,22 @@ import sys
 from importlib import import_module
 from typing import Any
 
+import cattrs
 import torch
 from rich.console import Console
 
-from worldmodel.disk_store import StoreInUseError
+from worldmodel.checkpoint import list_checkpoints
 from worldmodel.envs.observations import InvalidValueError
 from worldmodel.experiments.cli import settings as of
 from worldmodel.experiments.runs import registry
 from worldmodel.experiments.runs.interruption import Interrupted
 from worldmodel.experiments.runs.pictures import check_picture
 from worldmodel.experiments.runs.registry import config_of, offered, offers
-from worldmodel.experiments.runs.training import newest_checkpoint
+from worldmodel.experiments.runs.trust import TrustConfig
 from worldmodel.experiments.show.config import VideoConfig
+from worldmodel.files import write_json
 from worldmodel.progress import Reporter
-from worldmodel.run_folder import RunError, RunFolder, write_text
+from worldmodel.run_folder import RunError, RunFolder
 
 
 def train(settings: of.Train[Any], reporter: Reporter) -> None:
@@ -44,7 +46,15 @@ def train(settings: of.Train[Any], reporter: Reporter) -> None:
 
 def resume(settings: of.Resume, reporter: Reporter) -> None:
     """Resumes an interrupted run to its end, or beyond it with more steps."""
-    _go_on(settings.trust.open(settings.path), reporter, settings.steps)
+    _go_on(_opened(settings, reporter, settings.trust), reporter, settings.steps)
+
+
+def _opened(settings: Any, reporter: Reporter, trust: TrustConfig = TrustConfig()) -> RunFolder:
+    """The run that settings name, as the checkpoint that they name left it."""
+    folder = trust.open(settings.path).at(settings.from_checkpoint)
+    if folder.chosen is not None:
+        reporter.say(f"{folder.path} as {folder.chosen} left it")
+    return folder
 
 
 def _go_on(folder: RunFolder, reporter: Reporter, steps: int | None = None) -> None:
@@ -52,6 +62,21 @@ def _go_on(folder: RunFolder, reporter: Reporter, steps: int | None = None) -> N
 
     steps: to add first.
     """
+    with folder.locked():
+        _train(folder, reporter, steps)
+        folder = folder.at(None)
+        if offers(folder, "evaluate"):
+            result = _evaluated(folder, evaluation_settings(folder), reporter)
+            _save(folder, result)
+            _show(folder, result, as_json=False)
+        if getattr(config_of(folder), "film", False):
+            _film(folder, reporter)
+        if offers(folder, "finish"):
+            offered(folder, "finish")(folder, reporter)
+
+
+def _train(folder: RunFolder, reporter: Reporter, steps: int | None) -> None:
+    """Trains a run to its end."""
     hint = f"worldmodel resume {shlex.quote(str(folder.path))}"
     begin = offered(folder, "training", "resume")
     try:
@@ -63,18 +88,12 @@ def _go_on(folder: RunFolder, reporter: Reporter, steps: int | None = None) -> N
     except Interrupted:
         reporter.say(f"saved; go on with: {hint}")
         sys.exit(130)
-    except (FloatingPointError, InvalidValueError, StoreInUseError) as error:
+    except (FloatingPointError, InvalidValueError) as error:
         raise RunError(f"{folder.path}: {error}") from error
     except KeyboardInterrupt:
         reporter.say(f"stopped; go on from the last checkpoint with: {hint}")
         sys.exit(130)
     reporter.say(f"trained in {training.seconds:.0f} s")
-    if offers(folder, "evaluate"):
-        _evaluate(folder, evaluation_settings(folder), reporter, as_json=False)
-    if getattr(config_of(folder), "film", False):
-        _film(folder, reporter)
-    if offers(folder, "finish"):
-        offered(folder, "finish")(folder, reporter)
 
 
 def _extend(training: Any, steps: int, folder: RunFolder) -> None:
@@ -102,13 +121,17 @@ def evaluation_settings(folder: RunFolder) -> Any:
 
 
 def evaluate(settings: of.Evaluate[Any], reporter: Reporter) -> None:
-    """Scores a run; the result is also written to evaluation.json and to metrics.jsonl."""
-    folder = settings.trust.open(settings.path)
-    _evaluate(folder, settings.settings, reporter, settings.json)
+    """Scores a run; the run is changed only if the result is to be saved."""
+    folder = _opened(settings, reporter, settings.trust)
+    result = _evaluated(folder, settings.settings, Quiet() if settings.json else reporter)
+    if settings.save:
+        with folder.locked():
+            _save(folder, result)
+    _show(folder, result, settings.json)
 
 
-def _evaluate(folder: RunFolder, settings: Any, reporter: Reporter, as_json: bool) -> None:
-    result = _evaluated(folder, settings, Quiet() if as_json else reporter)
+def _show(folder: RunFolder, result: dict[str, Any], as_json: bool) -> None:
+    """Prints an evaluation."""
     if as_json:
         print(json.dumps(result, indent=2))
     else:
@@ -123,16 +146,39 @@ class Quiet(Reporter):
 
 
 def _evaluated(folder: RunFolder, settings: Any, reporter: Reporter) -> dict[str, Any]:
-    """All figures of a run, also written to its folder."""
+    """All figures of a run, and what they are of."""
+    if list_checkpoints(folder.checkpoints):
+        folder = folder.at(folder.checkpoint_path.name)  # the same, should the run go on
     result = offered(folder, "evaluate")(folder, settings, reporter.note)
-    write_text(folder.path / "evaluation.json", json.dumps(result, indent=2) + "\n")
+    return result | {"checkpoint": folder.chosen, "settings": cattrs.unstructure(settings)}
+
+
+def repair(settings: of.Repair, reporter: Reporter) -> None:
+    """Says what of a run is damaged, and leaves it out if that is wanted."""
+    from worldmodel.experiments.runs.repair import damage_of, repair
+
+    folder = _opened(settings, reporter)
+    with folder.locked():
+        damage = damage_of(folder)
+        for sentence in damage.sentences() or ["no episode is damaged, nor are the metrics"]:
+            reporter.say(sentence)
+        if damage and settings.yes:
+            for aside in repair(folder, damage):
+                reporter.say(f"left out; what was there is kept as {aside}")
+        elif damage:
+            path = shlex.quote(str(folder.path))
+            reporter.say(f"nothing is changed; to leave it out: worldmodel repair {path} --yes")
+
+
+def _save(folder: RunFolder, result: dict[str, Any]) -> None:
+    """Makes an evaluation the run's own."""
+    write_json(folder.evaluation_file, result)
     folder.log({"stage": "final"} | result)
-    return result
 
 
 def generate(settings: of.Generate, reporter: Reporter) -> None:
     """Writes generated recordings as files."""
-    folder = RunFolder.open(settings.path)
+    folder = _opened(settings, reporter)
     for file in offered(folder, "generate")(folder, settings.config, reporter):
         reporter.say(f"written: {file}")
 
@@ -149,7 +195,7 @@ def plot(settings: of.Plot, reporter: Reporter) -> None:
 
 def report(settings: of.Report, reporter: Reporter) -> None:
     """Writes one page that shows a run."""
-    folder = settings.trust.open(settings.path)
+    folder = _opened(settings, reporter, settings.trust)
     spec = registry.experiment_named(folder.experiment).report
     if not spec:
         raise RunError(
@@ -159,10 +205,10 @@ def report(settings: of.Report, reporter: Reporter) -> None:
 
     out = settings.out or folder.path / "report.html"
     check_page(out)
-    parts, checkpoint = _playable(folder, "report", reporter), newest_checkpoint(folder)
+    parts, checkpoint = _playable(folder, "report", reporter), folder.checkpoint()
     result = evaluated(folder, checkpoint)
     if result is None:
-        reporter.say("there is no evaluation of the newest checkpoint: evaluating")
+        reporter.say("there is no evaluation of this checkpoint: evaluating")
         result = _evaluated(folder, evaluation_settings(folder), reporter)
     write_report(folder, registry.named(spec), parts, checkpoint, result, out, reporter)
     reporter.say(f"written: {out}")
@@ -170,7 +216,7 @@ def report(settings: of.Report, reporter: Reporter) -> None:
 
 def play(settings: of.Play, reporter: Reporter) -> None:
     """Plays a run's worlds, controlled by a person."""
-    folder = settings.trust.open(settings.path)
+    folder = _opened(settings, reporter, settings.trust)
     parts = _playable(folder, "play", reporter, settings.config.picture)
     face = import_module(f"worldmodel.experiments.show.play.{settings.config.view}")
     face.play(parts, settings.config, folder.videos)
@@ -178,7 +224,7 @@ def play(settings: of.Play, reporter: Reporter) -> None:
 
 def video(settings: of.Video, reporter: Reporter) -> None:
     """Films a run's worlds, controlled by an agent."""
-    folder = settings.trust.open(settings.path)
+    folder = _opened(settings, reporter, settings.trust)
     parts = _playable(folder, "video", reporter, settings.config.picture)
     from worldmodel.experiments.show.video import write_film
 

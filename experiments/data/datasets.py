@@ -10,6 +10,7 @@
 """
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -27,8 +28,10 @@ from worldmodel import (
     action_codec,
     nested,
 )
+from worldmodel.checkpoint import list_checkpoints
 from worldmodel.envs.observations import as_tensors
-from worldmodel.run_folder import RunError
+from worldmodel.files import DamagedError
+from worldmodel.run_folder import RunError, RunFolder
 from worldmodel.space_json import read_spaces, write_spaces
 
 
@@ -45,7 +48,7 @@ def open_data(path: Path) -> Data:
     if not path.is_dir():
         raise RunError(f"there is no folder of episodes at {path}")
     if (path / "config.json").is_file() and (path / "episodes").is_dir():
-        return open_data(path / "episodes")
+        return _of_run(RunFolder.open(path))
     try:
         if (path / "data" / "metadata.json").is_file():
             return _open_minari(path)
@@ -64,6 +67,19 @@ def open_data(path: Path) -> Data:
     )
 
 
+def _of_run(folder: RunFolder) -> Data:
+    """The episodes of a run, all that its newest checkpoint speaks of."""
+    data = open_data(folder.episodes)
+    there = list_checkpoints(folder.checkpoints)
+    known = folder.values().get("added", 0) if there else 0
+    if data.episodes.added < known:
+        raise DamagedError(
+            f"{folder.episodes} is damaged: it has had {data.episodes.added} episodes instead of "
+            f"{known}"
+        )
+    return data
+
+
 def export(
     episodes: EpisodeSource,
     observation_space: spaces.Space,
@@ -78,8 +94,20 @@ def export(
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RunError(f"{path} already exists: choose another --out")
-    if format == "minari":
-        return _export_minari(episodes, observation_space, action_space, path)
+    write = _export_minari if format == "minari" else _export_npz
+    try:
+        return write(episodes, observation_space, action_space, path)
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)  # it was new
+        raise
+
+
+def _export_npz(
+    episodes: EpisodeSource,
+    observation_space: spaces.Space,
+    action_space: spaces.Space,
+    path: Path,
+) -> int:
     path.mkdir(parents=True, exist_ok=True)
     write_spaces(path, observation_space, action_space)
     for number, part in enumerate(episodes.portions()):

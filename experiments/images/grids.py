@@ -7,6 +7,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from worldmodel.files import writing
+
 GAP = 2  # pixels between images
 READABLE = 64  # pixels a side, below which images are enlarged
 
@@ -29,5 +31,6 @@ def grid(images: Tensor) -> np.ndarray:
 def save_grid(path: Path, images: Tensor) -> Path:
     """Writes images uint8 [rows, columns, H, W, C] as a grid; returns the path."""
     pixels = grid(images)
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(path)
+    with writing(path) as part:
+        Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(part)
     return path

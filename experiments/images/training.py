@@ -35,7 +35,6 @@ from worldmodel.experiments.images.files import images_of
 from worldmodel.experiments.images.grids import save_grid
 from worldmodel.experiments.runs.naming import run_name
 from worldmodel.experiments.runs.registry import config_of
-from worldmodel.experiments.runs.training import newest_checkpoint
 from worldmodel.image_batches import Batches, Binarisation, HeldImages
 from worldmodel.job import Metrics, Title
 from worldmodel.objectives import kl_schedule
@@ -198,7 +197,7 @@ class VAERun(NamedTuple):
 def load(folder: RunFolder) -> VAERun:
     """A run's VAE, for `envs.ImageToCode` and for scripts."""
     config = config_of(folder)
-    checkpoint = newest_checkpoint(folder)
+    checkpoint = folder.checkpoint()
     model = model_of(checkpoint.values["shape"], config.model)
     checkpoint.load({"model": model})
     return VAERun(config, model.eval().requires_grad_(False))

@@ -24,7 +24,6 @@ from worldmodel.experiments.runs.registry import (
     load_plugins,
     new_run,
 )
-from worldmodel.experiments.runs.training import newest_checkpoint
 from worldmodel.options import with_options
 from worldmodel.run_folder import RunError, RunFolder
 from worldmodel.sequence_model.model import Callback
@@ -90,7 +89,7 @@ class RecordingsModel(SequenceModel):
             with closing(DiskStore(folder.episodes / split)) as target:
                 for part in store.portions():
                     target.add(part)
-        write_statistics(folder, self.modality)
+        write_statistics(folder, self.modality, self.stores)
         return folder
 
     @classmethod
@@ -103,7 +102,7 @@ class RecordingsModel(SequenceModel):
     def of_run(cls, folder: RunFolder) -> "RecordingsModel":
         """The model of a run, as its newest checkpoint left it."""
         model = cls(config_of(folder), modality_of_run(folder), split_stores(folder))
-        model.training.restore(newest_checkpoint(folder))
+        model.training.restore(folder.checkpoint())
         return model
 
 

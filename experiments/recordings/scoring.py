@@ -36,7 +36,8 @@ def evaluate(
     if not settings.data:
         store = held_out(folder)
         names = [f"held out {number}" for number in range(len(store))]
-        return _evaluated(run, store, names, settings, note)
+        scored_on = "recordings that were held out"
+        return _evaluated(run, store, names, settings, note) | {"scored_on": scored_on}
     with tempfile.TemporaryDirectory() as place:  # there may be more than memory holds
         store = DiskStore(Path(place))
         writer = Writer(run.modality, store)
@@ -51,7 +52,7 @@ def evaluate(
             raise RunError(f"{', '.join(settings.data)}: nothing of it can be read")
         result = _evaluated(run, store, names, settings, note)
         store.close()
-    return result | {"warnings": warnings}
+    return result | {"scored_on": ", ".join(settings.data), "warnings": warnings}
 
 
 def _evaluated(

@@ -1,18 +1,20 @@
 """Recordings in memory or in a run's folder, independent of the files that they came from."""
 
-import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, cast, get_args
 
 import numpy as np
 
 from worldmodel import DiskStore, Episodes, EpisodeStore, MemoryStore, nested
+from worldmodel.checkpoint import list_checkpoints
 from worldmodel.experiments.data.readers.files import Recording, Split
 from worldmodel.experiments.recordings.config import RecordingsConfig
 from worldmodel.experiments.recordings.modality import FileModality, Report, modality_class
 from worldmodel.experiments.runs.registry import config_of
+from worldmodel.files import DamagedError, RunError, read_json, write_json
 from worldmodel.progress import Reporter
-from worldmodel.run_folder import RunError, RunFolder, write_text
+from worldmodel.run_folder import RunFolder
 from worldmodel.sequence_model.modality import as_episodes
 
 SPLITS: tuple[str, ...] = get_args(Split)
@@ -22,8 +24,10 @@ TOGETHER = 10_000  # rows that are written at once
 
 def import_recordings(folder: RunFolder, reporter: Reporter) -> FileModality:
     """Reads the files of a run into its folder, once; if interrupted, it starts over."""
-    if not (folder.episodes / STATISTICS).exists():
-        stores = {split: split_store(folder, split, writable=True) for split in SPLITS}
+    if not (folder.episodes / STATISTICS).exists() and not list_checkpoints(folder.checkpoints):
+        stores: dict[str, EpisodeStore] = {
+            split: DiskStore(folder.episodes / split) for split in SPLITS
+        }
         try:
             modality = read_into(stores, config_of(folder), reporter.say)
         except RunError as error:
@@ -31,7 +35,7 @@ def import_recordings(folder: RunFolder, reporter: Reporter) -> FileModality:
             raise RunError(f"{error} ({hint})") from error
         for store in stores.values():
             cast(DiskStore, store).close()
-        write_statistics(folder, modality)
+        write_statistics(folder, modality, stores)
     return modality_of_run(folder)
 
 
@@ -43,37 +47,55 @@ def in_memory(
     return read_into(stores, config, report), stores
 
 
-def write_statistics(folder: RunFolder, modality: FileModality) -> None:
-    """Writes the statistics, without which a run would need its files again."""
-    write_text(folder.episodes / STATISTICS, json.dumps(modality.statistics))
+def write_statistics(
+    folder: RunFolder, modality: FileModality, stores: Mapping[str, EpisodeStore]
+) -> None:
+    """Writes the statistics, without which a run would need its files again, and the number of
+    recordings by split."""
+    counts = {split: len(store) for split, store in stores.items()}
+    described = {"statistics": modality.statistics, "recordings": counts}
+    write_json(folder.episodes / STATISTICS, described)
 
 
 def modality_of_run(folder: RunFolder) -> FileModality:
     """The modality of a run's recordings."""
+    config = config_of(folder)
+    return modality_class(config)(config.data, _described(folder)["statistics"])
+
+
+def _described(folder: RunFolder) -> dict[str, Any]:
+    """The content of statistics.json."""
     file = folder.episodes / STATISTICS
-    if not file.exists():
+    try:
+        described = read_json(file)
+    except FileNotFoundError as error:
+        if list_checkpoints(folder.checkpoints):
+            raise DamagedError(f"{file} is missing: put it back from a copy") from error
         raise RunError(
             f"{folder.path} has not read its recordings yet; `worldmodel resume {folder.path}` "
             "goes on with the run"
-        )
-    config = config_of(folder)
-    return modality_class(config)(config.data, json.loads(file.read_text()))
-
-
-def split_store(folder: RunFolder, split: str, writable: bool = False) -> EpisodeStore:
-    """The recordings of one split."""
-    return DiskStore(folder.episodes / split, writable=writable)
+        ) from error
+    if set(described) != {"statistics", "recordings"}:
+        raise DamagedError(f"{file} is damaged: it has not the statistics of recordings")
+    return described
 
 
 def split_stores(folder: RunFolder) -> dict[str, EpisodeStore]:
-    """The recordings of a run by split; a split that was never written is empty."""
-    found: dict[str, EpisodeStore] = {}
-    for split in SPLITS:
-        try:
-            found[split] = split_store(folder, split)
-        except FileNotFoundError:
-            found[split] = MemoryStore()
-    return found
+    """The recordings of a run by split; a split without any is empty."""
+    counts = _described(folder)["recordings"]
+    return {split: _split_store(folder, split, counts[split]) for split in SPLITS}
+
+
+def _split_store(folder: RunFolder, split: str, count: int) -> EpisodeStore:
+    """The recordings of one split, which are `count`."""
+    if not count:
+        return MemoryStore()
+    store = DiskStore(folder.episodes / split, writable=False)
+    if len(store) != count:
+        raise DamagedError(
+            f"{store.path} is damaged: it has {len(store)} recordings instead of {count}"
+        )
+    return store
 
 
 def held_out(folder: RunFolder) -> EpisodeStore:
@@ -84,6 +106,19 @@ def held_out(folder: RunFolder) -> EpisodeStore:
 def for_scoring(stores: Mapping[str, EpisodeStore]) -> EpisodeStore:
     """The test split, or else the validation split."""
     return stores["test"] if len(stores["test"]) else stores["valid"]
+
+
+def repaired(
+    folder: RunFolder, values: Mapping[str, Any], counts: Mapping[Path, int]
+) -> dict[str, Any]:
+    """The values of a checkpoint after recordings were left out: the epoch begins anew.
+
+    counts: of those that are left, by the path of their split.
+    """
+    described = _described(folder)
+    described["recordings"] |= {path.name: count for path, count in counts.items()}
+    write_json(folder.episodes / STATISTICS, described)
+    return {**values, "passages": values["passages"] | {"position": 0}}
 
 
 class Writer:

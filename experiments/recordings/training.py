@@ -13,7 +13,7 @@ from worldmodel import Job, SequenceTraining, Stage, Watcher
 from worldmodel.checkpoint import list_checkpoints
 from worldmodel.experiments.recordings.config import RecordingsConfig
 from worldmodel.experiments.recordings.modality import FileModality, modality_class
-from worldmodel.experiments.recordings.storage import import_recordings, split_store
+from worldmodel.experiments.recordings.storage import import_recordings, split_stores
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.job import Metrics
 from worldmodel.noise import OwnNoise
@@ -42,7 +42,8 @@ def training_of(config: RecordingsConfig, modality: FileModality) -> SequenceTra
 def training_in(folder: RunFolder, reporter: Reporter) -> SequenceTraining:
     """The training in a run's folder, after its recordings have been read into it."""
     training = training_of(config_of(folder), import_recordings(folder, reporter))
-    training.learn_from(split_store(folder, "train"), split_store(folder, "valid"))
+    stores = split_stores(folder)
+    training.learn_from(stores["train"], stores["valid"])
     if not list_checkpoints(folder.checkpoints):  # those hold their stages
         training.extend()
     return training

@@ -1,5 +1,7 @@
 """The evaluation of a run: its agent in reality and in the dream, and its model's errors.
 
+Nothing of the run is changed.
+
 The agent: the returns of whole episodes that it plays greedily, in the real environment under
 seeds of their own, and in dreams that begin with the model's own first rows. The model: on real
 episodes that were played for it alone (or on recorded ones that were held out), its likelihood,
@@ -19,6 +21,8 @@ from worldmodel import Agent, DiskStore, Episodes, Greedy, play_episodes
 from worldmodel.agents import Uniform
 from worldmodel.agents.image_encoder import encoded
 from worldmodel.agents.training import evaluation_seeds
+from worldmodel.agents.world_model_agent import GIVEN
+from worldmodel.checkpoint import Checkpoint
 from worldmodel.experiments.measure.open_loop import open_loop
 from worldmodel.experiments.measure.scores import (
     DENSITIES,
@@ -29,9 +33,10 @@ from worldmodel.experiments.measure.scores import (
     per_step,
     returns_of,
 )
-from worldmodel.experiments.rl.config import EvaluationConfig
+from worldmodel.experiments.rl.config import EvaluationConfig, RLConfig
 from worldmodel.experiments.rl.run import HELD_OUT, Run, load_run
 from worldmodel.experiments.rl.yardsticks import Yardstick, yardstick_for
+from worldmodel.files import DamagedError
 from worldmodel.noise import OwnNoise
 from worldmodel.run_folder import RunError, RunFolder
 
@@ -48,13 +53,10 @@ def evaluate(
         raise RunError(run.refusal)
     torch.set_num_threads(run.config.threads)
     seeds = evaluation_seeds(run.config.agent.seed)
-    store = DiskStore(folder.episodes, writable=False)
+    store = episodes_of(folder, checkpoint)
     horizon = run.time_limit or int(store.lengths.max()) - 1
     yardstick = yardstick_for(run.one) if run.has_environment else None
-    file = folder.path / HELD_OUT
-    if not run.world.is_recorded or not file.exists():
-        held_out_episodes(run, settings, seeds[3], note).save(file)
-    held_out = as_read(run, Episodes.load(file))
+    held_out = as_read(run, held_out_episodes(folder, run, settings, note))
     return {
         **real_returns(run, settings.episodes, seeds[1], note),
         **dream_returns(run, settings.episodes, horizon, seeds[2], note),
@@ -66,7 +68,19 @@ def evaluate(
         "wall_seconds": checkpoint.values["seconds"],
         "seed": run.config.agent.seed,
         "episodes": settings.episodes,
+        "scored_on": scored_on(run.config, settings),
     }
+
+
+def episodes_of(folder: RunFolder, checkpoint: Checkpoint) -> DiskStore:
+    """The episodes of a run, all that its checkpoint speaks of."""
+    store = DiskStore(folder.episodes, writable=False)
+    if store.added < checkpoint.values["added"]:
+        raise DamagedError(
+            f"{store.path} is damaged: it has had {store.added} episodes instead of "
+            f"{checkpoint.values['added']}"
+        )
+    return store
 
 
 def real_returns(run: Run, episodes: int, seed: int, note: Note) -> dict[str, Any]:
@@ -106,8 +120,34 @@ def exact_returns(yardstick: Yardstick) -> dict[str, float]:
     return {f"{name}_return": value for name, value in yardstick.returns().items()}
 
 
-def held_out_episodes(run: Run, settings: EvaluationConfig, seed: int, note: Note) -> Episodes:
-    """Real episodes to score the model on, which nothing is learned from."""
+def held_out_episodes(
+    folder: RunFolder,
+    run: Run,
+    settings: EvaluationConfig,
+    note: Note = lambda what, done, total: None,
+) -> Episodes:
+    """Real episodes to score the model on, which nothing is learned from: those that were held out
+    of recorded ones, or others that are played for it."""
+    file = folder.path / HELD_OUT
+    if run.config.data in (None, GIVEN):
+        return played_for_it(run, settings, note)
+    if not file.exists():
+        raise DamagedError(f"{file} is missing, the episodes that were held out: put it back")
+    return Episodes.load(file)
+
+
+def scored_on(config: RLConfig, settings: EvaluationConfig) -> str:
+    """The episodes that a run's model is scored on, in words."""
+    if config.data not in (None, GIVEN):
+        return "recorded episodes that nothing was learned from"
+    if settings.held_out_agent == "random":
+        return "real episodes of random actions, which nothing was learned from"
+    return "real episodes of the agent as it explores, which nothing was learned from"
+
+
+def played_for_it(run: Run, settings: EvaluationConfig, note: Note) -> Episodes:
+    """Real episodes that are played to be scored on; the same ones each time."""
+    seed = evaluation_seeds(run.config.agent.seed)[3]
     number = settings.held_out
     note("playing episodes to score the model on", 0, number)
     if not run.has_environment:
@@ -215,7 +255,7 @@ def _of_returns(result: dict[str, Any]) -> Table:
 
 
 def _of_likelihoods(result: dict[str, Any]) -> Table:
-    title = f"{result['held_out_episodes']} held-out episodes"
+    title = f"{result['held_out_episodes']} held-out episodes: {result['scored_on']}"
     is_exact = "gap_nats_per_step" in result
     names = ("loss, nats per step", result["bound"], *(("exact", "gap") if is_exact else ()))
     table = Table(*names, title=title, caption=DENSITIES if result["densities"] else None)

@@ -10,7 +10,15 @@ from worldmodel.agents.training import check_fit
 from worldmodel.envs.make import folder_of
 from worldmodel.experiments.rl.config import EvaluationConfig, RLConfig, quick
 from worldmodel.experiments.rl.evaluation import evaluate, tables
-from worldmodel.experiments.rl.run import Run, load_run, recorded, said, spaces_of, training_of
+from worldmodel.experiments.rl.run import (
+    Run,
+    load_run,
+    recorded,
+    repaired,
+    said,
+    spaces_of,
+    training_of,
+)
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.runs.training import Training
 from worldmodel.progress import Reporter
@@ -25,6 +33,7 @@ __all__ = [
     "playable",
     "quick",
     "remember",
+    "repaired",
     "settings",
     "tables",
     "training",

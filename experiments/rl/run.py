@@ -1,7 +1,7 @@
 """A run of reinforcement learning: its agent, its model, and the worlds that it faces."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,7 +29,6 @@ from worldmodel.experiments.data.datasets import Data, open_data
 from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig
 from worldmodel.experiments.runs.naming import run_name
 from worldmodel.experiments.runs.registry import config_of
-from worldmodel.experiments.runs.training import newest_checkpoint
 from worldmodel.run_folder import RunError, RunFolder
 from worldmodel.space_json import FILE as SPACES, read_spaces, write_spaces
 
@@ -216,7 +215,7 @@ def training_of(folder: RunFolder, say: Callable[[str], None]) -> AgentTraining:
     data = _data_of(folder, config)
     if data is not None:
         write_spaces(folder.episodes, *data[1:])
-    elif not (folder.episodes / SPACES).exists():
+    elif not (folder.episodes / SPACES).exists() and not list_checkpoints(folder.checkpoints):
         write_spaces(folder.episodes, *spaces_of(config.environment, folder))
     world = world_of(config, *read_spaces(folder.episodes), folder)
     if world.source is not None:
@@ -247,7 +246,7 @@ def _data_of(folder: RunFolder, config: RLConfig) -> Data | None:
     if config.data is None:
         return None
     there = list_checkpoints(folder.checkpoints)
-    has_read = there and newest_checkpoint(folder).values["stage"] > 0
+    has_read = there and folder.values()["stage"] > 0
     return None if has_read else recorded(config, folder)
 
 
@@ -260,10 +259,25 @@ def _hold_out(config: RLConfig, data: EpisodeSource, folder: RunFolder) -> np.nd
     return np.setdiff1d(np.arange(number), held_out)
 
 
+def repaired(
+    folder: RunFolder, values: Mapping[str, Any], counts: Mapping[Path, int]
+) -> dict[str, Any]:
+    """The values of a checkpoint after episodes were left out. counts: of those that are left."""
+    if "images" in values:
+        raise RunError(
+            f"{folder.path} cannot be repaired in the midst of learning to encode images: name an "
+            "older checkpoint by --from"
+        )
+    changed = {"added": counts[folder.episodes]}
+    if "replay" in values:
+        changed["replay"] = values["replay"] | {"episodes": counts[folder.episodes]}
+    return {**values, **changed}
+
+
 def load_run(folder: RunFolder) -> tuple[Run, Checkpoint]:
     """A run as its newest checkpoint left it, and that checkpoint."""
     config: RLConfig = config_of(folder)
-    checkpoint = newest_checkpoint(folder)
+    checkpoint = folder.checkpoint()
     if "statistics" not in checkpoint.values:
         raise RunError(
             f"{folder.path} has learned nothing yet: `worldmodel resume {folder.path}` goes on"

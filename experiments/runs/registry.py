@@ -36,6 +36,8 @@ class Experiment(NamedTuple):
       the view `picture` of `worldmodel.envs.VIEWS` (auto: its own)
     - settings(config) -> settings, evaluate(folder, settings, note) -> result, tables(result)
     - generate(folder, settings, reporter) -> files
+    - repaired(folder, values, counts) -> the values of a checkpoint, after episodes were left out;
+      counts: of those that are left, by the path of their store
     - finish(folder, reporter): called when a run is trained and evaluated
     """
 

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Sequence
 
 from worldmodel import Job, Stage, Watcher
-from worldmodel.checkpoint import Checkpoint, load_newest
 from worldmodel.experiments.runs.interruption import Interrupted, InterruptFlag
 from worldmodel.job import Metrics
 from worldmodel.progress import ProgressReport, Reporter
 from worldmodel.recorder import Recorder
-from worldmodel.run_folder import RunError, RunFolder
+from worldmodel.run_folder import RunFolder
 
 
 class Training:
@@ -29,7 +28,7 @@ class Training:
         self.recorder = Recorder(folder, checkpoint_seconds)
 
     def restore(self) -> None:
-        """Goes back to the newest checkpoint that can be read; without one, writes the first."""
+        """Goes back to the run's checkpoint; where there is none yet, writes the first."""
         self.recorder.restore(self.job, self.reporter.say)
 
     def extend(self, steps: int) -> bool:
@@ -64,13 +63,3 @@ class _Stopping(Watcher):
 
     def unit(self, job: Job, stage: Stage, metrics: Metrics) -> bool:
         return not self.is_due()
-
-
-def newest_checkpoint(folder: RunFolder) -> Checkpoint:
-    """The newest readable checkpoint of a run."""
-    try:
-        return load_newest(folder.checkpoints)[0]
-    except FileNotFoundError as error:
-        raise RunError(
-            f"{error}; `worldmodel resume {folder.path}` goes on with the run"
-        ) from error

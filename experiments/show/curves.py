@@ -8,6 +8,7 @@ import cattrs
 import numpy as np
 
 from worldmodel.experiments.runs.registry import config_of
+from worldmodel.files import writing
 from worldmodel.run_folder import RunError, RunFolder
 
 # Settings in which runs of one curve may differ: they do not change the experiment.
@@ -117,7 +118,8 @@ def plot(folders: Sequence[RunFolder], path: Path, thresholds: Sequence[float] =
         axes.set_title(environments.pop())
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", frameon=False)
-    figure.savefig(path, dpi=120)
+    with writing(path) as part:
+        figure.savefig(part, dpi=120)
 
 
 def _environment(folder: RunFolder) -> str:

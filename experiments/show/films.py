@@ -1,15 +1,18 @@
 """Films as files: frames in, an .mp4, .gif or .webp out, complete or not at all."""
 
-from collections.abc import Generator
+import subprocess
+import tempfile
+from contextlib import ExitStack, suppress
+from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol, cast
 
 import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from worldmodel.run_folder import RunError
+from worldmodel.files import RunError, writing
 
 Frame = NDArray[np.uint8]  # [H, W, 3], even sides, the same in all frames of a film
 
@@ -24,7 +27,11 @@ class Writer(Protocol):
 
     def write(self, frame: Frame) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends the file; raises an OSError unless all of it was written."""
+
+    def abandon(self) -> None:
+        """Ends writing, whatever becomes of the file."""
 
 
 class MP4:
@@ -32,25 +39,47 @@ class MP4:
 
     def __init__(self, path: Path, fps: float):
         self.path, self.fps = path, fps
-        self.pipe: Generator[None, Frame | None, None] | None = None
+        self.encoder: subprocess.Popen[bytes] | None = None
 
     def write(self, frame: Frame) -> None:
-        if self.pipe is None:
-            parameters = ["-crf", CRF, "-movflags", "+faststart", "-f", "mp4"]
-            self.pipe = imageio_ffmpeg.write_frames(
-                str(self.path),
-                (frame.shape[1], frame.shape[0]),
-                fps=self.fps,
-                macro_block_size=1,
-                ffmpeg_log_level="error",
-                output_params=parameters,
+        if self.encoder is None:
+            self.said = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the encoder)
+            self.encoder = subprocess.Popen(
+                self._command(*frame.shape[:2]),
+                stdin=subprocess.PIPE,
+                stderr=self.said,
+                process_group=0,  # Ctrl-C is ours to answer
             )
-            self.pipe.send(None)
-        self.pipe.send(np.ascontiguousarray(frame))
+        self._input.write(np.ascontiguousarray(frame).data)
+
+    def _command(self, height: int, width: int) -> list[str]:
+        return [
+            *(imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y"),
+            *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"),
+            *("-r", str(Fraction(self.fps).limit_denominator()), "-i", "-"),
+            *("-vcodec", "libx264", "-pix_fmt", "yuv420p", "-crf", CRF),
+            *("-movflags", "+faststart", "-f", "mp4", str(self.path)),
+        ]
+
+    @property
+    def _input(self) -> IO[bytes]:
+        return cast(IO[bytes], cast(subprocess.Popen, self.encoder).stdin)
 
     def close(self) -> None:
-        if self.pipe is not None:
-            self.pipe.close()
+        if self.encoder is None:
+            return
+        with suppress(BrokenPipeError):  # it has ended already, and says why
+            self._input.close()
+        if self.encoder.wait():
+            self.said.seek(0)
+            raise OSError(self.said.read().decode(errors="replace").strip().rpartition("\n")[2])
+
+    def abandon(self) -> None:
+        if self.encoder is not None:
+            self.encoder.kill()
+            with suppress(OSError):
+                self._input.close()
+            self.encoder.wait()
 
 
 class Pictures:
@@ -80,6 +109,9 @@ class Pictures:
                 loop=0,
                 **self.options(),
             )
+
+    def abandon(self) -> None:
+        """Does nothing: nothing has been written yet."""
 
     def options(self) -> dict[str, object]:
         return {}
@@ -129,8 +161,9 @@ class Film:
         self.path = path
         self.frames = 0
         self._size: tuple[int, int] | None = None
-        self._temporary = path.with_name(path.name + ".part")
-        self._writer: Writer = FORMATS[path.suffix.lower()](self._temporary, fps)
+        self._file = ExitStack()
+        part = self._file.enter_context(writing(path))
+        self._writer: Writer = FORMATS[path.suffix.lower()](part, fps)
 
     def write(self, frame: Frame) -> None:
         """Appends a frame, uint8 [H, W, 3]; one that is not of the first one's size is cut, or
@@ -144,20 +177,20 @@ class Film:
 
     def close(self) -> None:
         """Ends the film; writes no file if there is no frame."""
+        if not self.frames:
+            self.discard()
+            return
         try:
-            self._writer.close()
-            if self.frames:
-                self._temporary.replace(self.path)
+            with self._file:
+                self._writer.close()
         except OSError as error:
             raise self._failure(error) from error
-        finally:
-            self._temporary.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Ends the film and leaves no file."""
-        if isinstance(self._writer, MP4):  # others have written nothing yet
-            self._writer.close()
-        self._temporary.unlink(missing_ok=True)
+        self._writer.abandon()
+        with suppress(_Discarded), self._file:
+            raise _Discarded
 
     def __enter__(self) -> "Film":
         return self
@@ -166,7 +199,19 @@ class Film:
         self.close() if kind is None else self.discard()
 
     def _failure(self, error: OSError) -> RunError:
-        return RunError(f"the film {self.path} could not be written: {error}")
+        """The error of a film that could not be written; the encoder's own words, where it has
+        ended."""
+        reason: OSError = error
+        if isinstance(error, BrokenPipeError):
+            try:
+                self._writer.close()
+            except OSError as said:
+                reason = said
+        return RunError(f"the film {self.path} could not be written: {reason.strerror or reason}")
+
+
+class _Discarded(Exception):  # noqa: N818 (an order, not an error)
+    """Leaves a file unwritten."""
 
 
 def _fitted(frame: Frame, size: tuple[int, int]) -> Frame:

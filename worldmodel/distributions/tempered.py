@@ -118,8 +118,8 @@ def _(distribution: HierarchicalCategorical, temperature: float) -> Hierarchical
     return HierarchicalCategorical(
         distribution.first.logits / temperature,
         distribution.hidden,
-        distribution.heard,
-        distribution.said / temperature,
+        distribution.from_first,
+        distribution.to_second / temperature,
         distribution.bias / temperature,
         distribution.pairs,
         distribution.of,
@@ -131,8 +131,8 @@ def _(distribution: NADE, temperature: float) -> NADE:
     return NADE(
         distribution.hidden_bias,
         distribution.visible_bias / temperature,
-        distribution.heard,
-        distribution.said / temperature,
+        distribution.from_visible,
+        distribution.to_visible / temperature,
     )
 
 

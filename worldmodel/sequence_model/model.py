@@ -11,7 +11,6 @@ import numpy as np
 from gymnasium import spaces
 
 from worldmodel import nested
-from worldmodel.checkpoint import load_newest
 from worldmodel.episodes import Columns, EpisodeSource
 from worldmodel.job import Job, Metrics, Stage, Watcher
 from worldmodel.model import WorldModel
@@ -20,7 +19,7 @@ from worldmodel.noise import OwnNoise
 from worldmodel.options import with_options
 from worldmodel.progress import ProgressReport
 from worldmodel.recorder import Recorder
-from worldmodel.run_folder import RunError, RunFolder
+from worldmodel.run_folder import RunError, RunFolder, put_in_place
 from worldmodel.sequence_model.config import (
     SequenceConfig,
     SequenceLearningConfig,
@@ -205,8 +204,7 @@ class SequenceModel:
         part = target.with_name(f".{target.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         Recorder(self._new_folder(part)).save(self.training)
-        shutil.rmtree(target, ignore_errors=True)
-        part.rename(target)
+        put_in_place(part, target)
 
     @classmethod
     def load(cls, path: str | Path) -> "SequenceModel":
@@ -219,7 +217,7 @@ class SequenceModel:
         saved = folder.description.config
         model = cls(config=_config_from(saved))
         model._training = SequenceTraining(model.config, modality_from(saved["modality"]))
-        model._training.restore(load_newest(folder.checkpoints)[0])
+        model._training.restore(folder.checkpoint())
         return model
 
     def _new_folder(self, path: Path) -> RunFolder:

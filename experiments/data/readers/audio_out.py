@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from worldmodel.experiments.runs.pictures import check_picture
-from worldmodel.run_folder import RunError
+from worldmodel.files import RunError, writing
 
 WINDOW = 0.032  # seconds of one column of a spectrogram, about
 COLUMNS = 2_000  # of a long signal, at most
@@ -23,13 +23,11 @@ def write_wav(path: Path, samples: np.ndarray, rate: int) -> float:
     if not np.isfinite(samples).all():
         raise RunError(f"{path} is not written: its samples are not all finite numbers")
     integers = np.clip(np.floor(samples * 32768.0), -32768, 32767).astype("<i2")
-    temporary = path.with_name(path.name + ".part")
-    with wave.open(str(temporary), "wb") as file:
+    with writing(path) as part, wave.open(str(part), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate)
         file.writeframes(integers.tobytes())
-    temporary.replace(path)
     return float(np.mean(np.abs(samples) > 1)) if len(samples) else 0.0
 
 
@@ -60,9 +58,8 @@ def draw_spectrogram(path: Path, signals: Sequence[tuple[str, np.ndarray]], rate
         axes.set(title=label, ylabel="frequency, kHz", xlim=(0, longest))
     rows[-1].set_xlabel("time, s")
     figure.colorbar(image, ax=rows, label="power, dB")
-    temporary = path.with_name(path.name + ".part")
-    figure.savefig(temporary, dpi=120, format=path.suffix[1:])
-    temporary.replace(path)
+    with writing(path) as part:
+        figure.savefig(part, dpi=120)
 
 
 def decibels(samples: np.ndarray, rate: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from worldmodel.experiments.data.readers.files import BadFileError, Recording, contents
+from worldmodel.files import writing
 
 MIDI_SUFFIXES = (".mid", ".midi", ".rmi", ".kar")
 MAX_BYTES = 2**23  # of a file; an hour of piano has less than 2**20
@@ -98,7 +99,8 @@ def write_midi(
         before = time
     track += _coded((len(roll) - before) * step) + bytes([META, END_OF_TRACK, 0])
     header = struct.pack(">4sIHHH", b"MThd", 6, 0, 1, step * steps_per_beat)
-    path.write_bytes(header + struct.pack(">4sI", b"MTrk", len(track)) + track)
+    with writing(path) as part:
+        part.write_bytes(header + struct.pack(">4sI", b"MTrk", len(track)) + track)
 
 
 def notes_of(roll: np.ndarray) -> Iterator[Note]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from worldmodel.experiments.data.readers.midi import notes_of
 from worldmodel.experiments.runs.pictures import check_picture
+from worldmodel.files import writing
 
 OCTAVE = 12
 MOST_LINES = 64  # across a picture, of beats
@@ -82,7 +83,8 @@ def draw_rolls(
         axes.grid(color="0.75", linewidth=0.6)
         axes.set_title(label, loc="left", fontsize="medium")
     all_axes[-1].set_xlabel("beats")
-    figure.savefig(path, dpi=120)
+    with writing(path) as part:
+        figure.savefig(part, dpi=120)
 
 
 def _range(rolls: Sequence[np.ndarray], low: int) -> tuple[int, int]:

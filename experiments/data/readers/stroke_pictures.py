@@ -11,6 +11,8 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image, ImageDraw
 
+from worldmodel.files import writing
+
 SQUARE = 100  # units of a drawing's place, pixels in a PNG
 MARGIN = 8
 WIDTH = 2.0  # of the pen
@@ -77,7 +79,8 @@ def write_svg(path: Path, drawings: Sequence[Drawing], columns: int, aisle: int 
         group = ElementTree.SubElement(everything, "g", transform=f"translate({x} {y})")
         for stroke in strokes:
             ElementTree.SubElement(group, "path", d=_path(stroke))
-    ElementTree.ElementTree(sheet).write(path, encoding="utf-8", xml_declaration=True)
+    with writing(path) as part:
+        ElementTree.ElementTree(sheet).write(part, encoding="utf-8", xml_declaration=True)
 
 
 def _path(stroke: np.ndarray) -> str:
@@ -102,4 +105,5 @@ def draw_sheet(path: Path, drawings: Sequence[Drawing], columns: int, aisle: int
             for point in (points[0], points[-1]):
                 ink.circle(point, WIDTH * FINER / 2, "black")
         sheet.paste(square.resize((SQUARE, SQUARE), Image.Resampling.BOX), corner)
-    sheet.save(path)
+    with writing(path) as part:
+        sheet.save(part)

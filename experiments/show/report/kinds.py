@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
-from worldmodel import Episodes, Sequences
+from worldmodel import Sequences
 from worldmodel.experiments.rl.config import RLConfig
-from worldmodel.experiments.rl.evaluation import as_read
-from worldmodel.experiments.rl.run import HELD_OUT, Run
+from worldmodel.experiments.rl.evaluation import as_read, held_out_episodes, scored_on
+from worldmodel.experiments.rl.run import Run
 from worldmodel.experiments.show.curves import curves_of
 from worldmodel.run_folder import RunError, RunFolder
 
@@ -50,7 +50,8 @@ class ReportSpec(NamedTuple):
 
 def held_out(folder: RunFolder, run: Run) -> Sequences:
     """The episodes that a run is evaluated on, as its model reads them, [T, B, ...]."""
-    episodes = as_read(run, Episodes.load(folder.path / HELD_OUT))
+    found = held_out_episodes(folder, run, run.config.evaluation)
+    episodes = as_read(run, found)
     return episodes.sequences(run.components.actions)
 
 
@@ -90,11 +91,7 @@ def _reached(result: Mapping[str, Any]) -> Reached:
 
 
 def _whose(config: RLConfig) -> str:
-    if config.data is not None:
-        return "recorded episodes that nothing was learned from"
-    if config.evaluation.held_out_agent == "random":
-        return "real episodes of random actions, which nothing was learned from"
-    return "real episodes of the agent as it explores, which nothing was learned from"
+    return scored_on(config, config.evaluation)
 
 
 RL = ReportSpec(_what, _curve, _reached, _whose)

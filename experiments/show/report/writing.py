@@ -1,6 +1,5 @@
 """Gathers the contents of a report and writes it."""
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -13,7 +12,6 @@ from worldmodel import nested
 from worldmodel.checkpoint import Checkpoint
 from worldmodel.experiments.measure.calibration import Calibration, calibration, particles_for
 from worldmodel.experiments.measure.scores import densities_of
-from worldmodel.experiments.rl.run import HELD_OUT
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.show.report import charts, films, sections
 from worldmodel.experiments.show.report.films import Shown
@@ -29,6 +27,7 @@ from worldmodel.experiments.show.report.page import (
     page,
     paragraph,
 )
+from worldmodel.files import read_json
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder, write_text
 
@@ -46,16 +45,12 @@ def check_page(path: Path) -> None:
 
 
 def evaluated(folder: RunFolder, checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """The result of `evaluate` for this very checkpoint; None if there is none, or if its held-out
-    episodes are gone."""
-    try:
-        found = json.loads((folder.path / "evaluation.json").read_text())
-        of = found["real_steps_used"], found["wall_seconds"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    """The run's own evaluation, if it is of this very checkpoint; None otherwise."""
+    if not folder.evaluation_file.exists():
         return None
-    values = checkpoint.values
-    is_new = of == (values["real_steps"], values["seconds"])
-    return found if is_new and (folder.path / HELD_OUT).is_file() else None
+    found, values = read_json(folder.evaluation_file), checkpoint.values
+    of = found.get("real_steps_used"), found.get("wall_seconds")
+    return found if of == (values["real_steps"], values["seconds"]) else None
 
 
 def write_report(
