@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from worldmodel.names import ObjectiveName
-from worldmodel.options import ADVANCED, below_one, check_kl, not_negative, positive
+from worldmodel.options import ADVANCED, below_one, check_kl, check_threads, not_negative, positive
 
 
 @dataclass(frozen=True)
@@ -110,5 +110,6 @@ class VAEConfig:
     """Time between checkpoints."""
 
     def __post_init__(self) -> None:
-        positive(self, "threads", "checkpoint_seconds")
+        check_threads(self)
+        positive(self, "checkpoint_seconds")
         not_negative(self, "seed")
