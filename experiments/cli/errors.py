@@ -66,6 +66,7 @@ def sentence_of(error: BaseException) -> str | None:
     if isinstance(error, OSError) or any(sign in said for sign in UNWRITTEN):
         return f"a file cannot be written ({said}): is the disk full, or read-only?"
     if isinstance(error, MemoryError) or any(sign in said for sign in NO_MEMORY):
+        said = said.rpartition("CPUAllocator: ")[2]  # without where in PyTorch it is from
         reason = f" ({said})" if said else ""
         return f"there is not enough memory{reason}: choose smaller sizes, or fewer side by side"
     if NO_THREAD in said:

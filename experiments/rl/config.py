@@ -49,6 +49,11 @@ class EnvironmentConfig:
     """Processes that share the copies; 0: this one."""
 
     def __post_init__(self) -> None:
+        module = (self.env or "").rpartition(":")[0]
+        if module and not all(word.isidentifier() for word in module.split(".")):
+            raise ValueError(
+                f"--env expects an id, or module:id such as envs.mine:Mine-v0, got {self.env}"
+            )
         positive(self, "action_repeat", "num_envs")
         not_negative(self, "workers")
         if self.time_limit is not None:
