@@ -26,8 +26,8 @@ LIBRARY_MAY_IMPORT = {"torch", "numpy", "gymnasium", "scipy", "safetensors", "la
 # Within the library a part imports only from lines above its own.
 LAYERS = [
     {"nested", "noise", "checkpoint", "registry", "schedules", "arrays"},
-    {"run_folder", "options", "errors"},
-    {"job", "names", "space_json", "image_batches"},
+    {"run_folder", "options"},
+    {"errors", "job", "names", "space_json", "image_batches"},
     {"recorder", "progress"},
     {"distributions", "nets"},
     {"codecs", "sequences"},

@@ -6,11 +6,13 @@ import io
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+import games  # noqa: F401 (registers)
 import gymnasium
-import odd_games  # noqa: F401 (registers)
+import odd_games  # noqa: F401
 import pytest
 
 from worldmodel.experiments.cli.errors import LONGEST, shortened, told
@@ -193,3 +195,62 @@ def test_a_long_text_keeps_its_beginning_and_its_end(most):
     short = shortened("begin " + "\n  word" * 300 + " end", most)
     assert (short[:5], short[-3:]) == ("begin", "end")
     assert most - 6 < len(short) <= most
+
+
+# Runs that are damaged.
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "learned"
+    words = ["train", "control", "--env", "Panel-v0", "--quick", "--curve-episodes", 1]
+    done = worldmodel(*words, "--out", path)
+    assert done.code == 0, done.all
+    return path
+
+
+def set_in(file: Path, value: object, *keys: str) -> None:
+    """Sets a value deep in a JSON file."""
+    whole = part = json.loads(file.read_text())
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = value
+    file.write_text(json.dumps(whole))
+
+
+def in_checkpoints(run: Path, value: object, *keys: str) -> None:
+    for file in run.glob("checkpoints/*/checkpoint.json"):
+        set_in(file, value, "values", *keys)
+
+
+DAMAGES = {
+    "sizes": lambda run: set_in(
+        run / "config.json", 5, *["config", "agent", "model", "hidden_size"]
+    ),
+    "nested": lambda run: (run / "config.json").write_text("[" * 100_000),
+    "no list": lambda run: in_checkpoints(run, 7, "stages"),
+    "no number": lambda run: in_checkpoints(run, "x", "replay"),
+    "no statistics": lambda run: in_checkpoints(run, {"a": 1}, "statistics"),
+    "no spaces": lambda run: (run / "episodes" / "spaces.json").write_text("{}"),
+    "no store": lambda run: (run / "episodes" / "store.json").write_text("[]"),
+    "no index": lambda run: [file.write_text("") for file in run.glob("episodes/*/index")],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_run_is_told_by_its_name(damage, learned, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(learned, run)
+    DAMAGES[damage](run)
+    assert_sentence(worldmodel("resume", run), str(run))
+
+
+@pytest.mark.parametrize("line", ['"text"', "{", "[]", '{"stage": "evaluate"}', "null"])
+def test_damaged_metrics_are_told_by_their_name(line, learned, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(learned, run)
+    (run / "metrics.jsonl").write_text(line + "\n")
+    assert_sentence(worldmodel("plot", run, "--out", tmp_path / "a.png"), "metrics.jsonl")
+    (run / "metrics.jsonl").unlink()
+    (run / "metrics.jsonl").mkdir()
+    assert_sentence(worldmodel("plot", run, "--out", tmp_path / "a.png"), "metrics.jsonl")

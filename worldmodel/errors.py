@@ -1,6 +1,11 @@
 """Errors whose messages this package wrote, as against those of Python and of other packages."""
 
 import linecache
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from worldmodel.run_folder import RunError
 
 PACKAGE = __name__.partition(".")[0]
 
@@ -30,3 +35,20 @@ def is_raised_by_us(error: BaseException) -> bool:
         return False
     line = linecache.getline(frame.f_code.co_filename, last.tb_lineno)
     return line.strip().startswith("raise ")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns errors of Python and of other packages inside, where a file or a folder is read that
+    may hold anything, into one that names it."""
+    try:
+        yield
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        if is_raised_by_us(error):
+            raise
+        raise RunError(
+            f"{path} cannot be read ({type(error).__name__}: {error}): a file of it seems to be "
+            "damaged, or of another version; take a copy, or see by --debug where it is"
+        ) from error

@@ -70,7 +70,7 @@ class RunFolder:
             read = json.loads(self.config_file.read_text())
             version = read["schema_version"]
             description = Description(read["experiment"], read["config"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise RunError(f"{self.config_file} is damaged: {error}") from error
         if version != SCHEMA_VERSION:
             raise RunError(_other_schema(self.path, version))

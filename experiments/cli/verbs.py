@@ -6,6 +6,7 @@ A verb gets the functions of a run's experiment from the registry, and names no 
 import json
 import shlex
 import sys
+from contextlib import nullcontext
 from importlib import import_module
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from worldmodel.disk_store import StoreInUseError
 from worldmodel.envs.observations import InvalidValueError
+from worldmodel.errors import reading
 from worldmodel.experiments.cli import settings as of
 from worldmodel.experiments.runs import registry
 from worldmodel.experiments.runs.interruption import Interrupted
@@ -39,7 +41,7 @@ def train(settings: of.Train[Any], reporter: Reporter) -> None:
         experiment.check(config)
     if hasattr(experiment, "remember"):
         config = experiment.remember(config)
-    _go_on(registry.new_run(settings.out, config), reporter)
+    _go_on(registry.new_run(settings.out, config), reporter, is_new=True)
 
 
 def resume(settings: of.Resume, reporter: Reporter) -> None:
@@ -47,16 +49,19 @@ def resume(settings: of.Resume, reporter: Reporter) -> None:
     _go_on(RunFolder.open(settings.path), reporter, settings.steps)
 
 
-def _go_on(folder: RunFolder, reporter: Reporter, steps: int | None = None) -> None:
+def _go_on(
+    folder: RunFolder, reporter: Reporter, steps: int | None = None, is_new: bool = False
+) -> None:
     """Trains a run to its end, evaluates it, and calls its experiment's `finish`.
 
-    steps: to add first.
+    steps: to add first; is_new: nothing of the run was written before, which could be damaged.
     """
     hint = f"worldmodel resume {shlex.quote(str(folder.path))}"
     begin = offered(folder, "training", "resume")
     try:
-        training = begin(folder, reporter)
-        training.restore()
+        with nullcontext() if is_new else reading(folder.path):
+            training = begin(folder, reporter)
+            training.restore()
         if steps is not None:
             _extend(training, steps, folder)
         training.run()
@@ -164,7 +169,8 @@ def report(settings: of.Report, reporter: Reporter) -> None:
     if result is None:
         reporter.say("there is no evaluation of the newest checkpoint: evaluating")
         result = _evaluated(folder, evaluation_settings(folder), reporter)
-    write_report(folder, registry.named(spec), parts, checkpoint, result, out, reporter)
+    with reading(folder.path):
+        write_report(folder, registry.named(spec), parts, checkpoint, result, out, reporter)
     reporter.say(f"written: {out}")
 
 

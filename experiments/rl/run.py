@@ -25,6 +25,7 @@ from worldmodel.envs import (
     action_names,
     view_for,
 )
+from worldmodel.errors import reading
 from worldmodel.experiments.data.datasets import Data, open_data
 from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig
 from worldmodel.experiments.runs.naming import run_name
@@ -239,6 +240,11 @@ def _hold_out(config: RLConfig, data: EpisodeSource, folder: RunFolder) -> np.nd
 
 def load_run(folder: RunFolder) -> tuple[Run, Checkpoint]:
     """A run as its newest checkpoint left it, and that checkpoint."""
+    with reading(folder.path):
+        return _load_run(folder)
+
+
+def _load_run(folder: RunFolder) -> tuple[Run, Checkpoint]:
     config: RLConfig = config_of(folder)
     checkpoint = newest_checkpoint(folder)
     if "statistics" not in checkpoint.values:
