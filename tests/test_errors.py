@@ -2,11 +2,13 @@
 
 import contextlib
 import errno
+import importlib
 import io
 import json
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -254,3 +256,27 @@ def test_damaged_metrics_are_told_by_their_name(line, learned, tmp_path):
     (run / "metrics.jsonl").unlink()
     (run / "metrics.jsonl").mkdir()
     assert_sentence(worldmodel("plot", run, "--out", tmp_path / "a.png"), "metrics.jsonl")
+
+
+def test_ctrl_c_while_the_program_starts(monkeypatch, capsys):
+    """Before there is anything that could answer it."""
+    name = "worldmodel.experiments.cli.main"
+
+    class Interrupting:
+        def find_spec(self, wanted, path=None, target=None):
+            if wanted == name:
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module("worldmodel.__main__").main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "worldmodel: stopped\n"
+
+
+def test_a_plugin_that_fails_is_named(tmp_path, monkeypatch):
+    (tmp_path / "failing_plugin.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    result = worldmodel("--plugin", "failing_plugin", "--help")
+    assert_sentence(result, "the plugin failing_plugin raised ZeroDivisionError")
