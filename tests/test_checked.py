@@ -62,7 +62,7 @@ def test_others_are_named_by_their_key(key, value):
 def test_an_environment_of_a_function_is_named_too(how):
     env = EnvironmentSource(partial(odd_games.Odd, how, at=1)).vector(2)
     env.reset(seed=0)
-    with pytest.raises(BrokenEnvironmentError, match="step of .*Odd") as caught:
+    with pytest.raises(BrokenEnvironmentError, match=r"step of .*Odd") as caught:
         env.step(np.array([0, 1]))
     assert (how == "raises") == isinstance(caught.value.__cause__, KeyError)
 

@@ -38,7 +38,7 @@ EXTRAS = ("classic-control", "box2d", "mujoco")  # of Gymnasium and, by the same
 
 
 class Told(NamedTuple):
-    """What a person is told of an error, and the exit code."""
+    """The sentence that a person is told, and the exit code."""
 
     sentence: str
     code: int
