@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -420,6 +421,25 @@ def assert_shows(film, frames, folder):
     assert len(decoded) == len(frames)
     for got, went_in in zip(decoded, frames, strict=True):
         assert np.abs(got.astype(float) - went_in).mean() < 3
+
+
+def test_a_server_that_ends_does_not_wait_for_a_slow_game(parts, capfd, monkeypatch):
+    monkeypatch.setattr(server, "FAREWELL", 0.2)
+    with hosted(parts) as at:
+        visitor = Visitor(at)
+        visitor.frame()
+        game = at.sessions.workers.all[0].registry.games[0]
+        play, begun = game.play, threading.Event()
+
+        def slow(*given):
+            begun.set()
+            time.sleep(1.0)
+            return play(*given)
+
+        game.play = slow
+        visitor.say({"type": "press", "key": "1"})
+        assert begun.wait(60)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_recordings_are_few_and_end_by_themselves(parts, tmp_path, monkeypatch):

@@ -220,10 +220,11 @@ class SessionManager:
         worker = self.workers.choose(number)
         visit = Visit(websocket, number, worker, self.config.idle)
         self.visits.add(visit)
-        try:
-            await self._go(visit)
-        finally:
-            await asyncio.shield(self._end(visit))
+        with suppress(asyncio.CancelledError):  # by a server that ends and waits no longer
+            try:
+                await self._go(visit)
+            finally:
+                await asyncio.shield(self._end(visit))
 
     async def _go(self, visit: Visit) -> None:
         over = None
