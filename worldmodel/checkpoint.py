@@ -12,6 +12,7 @@ the one before it in place.
 import hashlib
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -103,6 +104,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
         state = torch.load(path / "state.pt", weights_only=True)
     except DamagedCheckpointError:
         raise
+    except pickle.UnpicklingError as error:  # PyTorch's message tells how to load it nevertheless
+        raise DamagedCheckpointError(
+            f"{path / 'state.pt'} is not read: it holds more than tensors and plain values, and "
+            "could run code"
+        ) from error
     except Exception as error:
         raise DamagedCheckpointError(f"{path} cannot be read: {error}") from error
     return Checkpoint(weights, state, description["values"])
