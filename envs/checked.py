@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, SupportsFloat, cast
+from typing import Any, NoReturn, SupportsFloat, cast
 
 import gymnasium
 import numpy as np
@@ -33,43 +33,49 @@ class Checked(gymnasium.Wrapper):
     """Raises a `BrokenEnvironmentError` where an environment raises, or returns something else
     than its spaces and Gymnasium's interface say (values: `observations.check_values`)."""
 
+    def __init__(self, env: gymnasium.Env):
+        super().__init__(env)
+        self.shown = env.observation_space  # asked for once: wrappers pass the question on
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         with blamed(self.env, "reset"):
             returned = self.env.reset(seed=seed, options=options)
-            observation, info = self._unpacked("reset", returned, 2)
-            self._check(observation, {}, info, "reset")
+        observation, info = self._unpacked("reset", returned, 2)
+        self._check("reset", observation, {}, info)
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        with blamed(self.env, "step"):
+        try:  # without `blamed`, which would cost as much as a small environment's step
             returned = self.env.step(action)
-            observation, reward, terminated, truncated, info = self._unpacked("step", returned, 5)
-            numbers = {"reward": reward, "terminated": terminated, "truncated": truncated}
-            self._check(observation, numbers, info, "step")
+        except Exception as error:
+            blame(self.env, "step", error)
+        observation, reward, terminated, truncated, info = self._unpacked("step", returned, 5)
+        numbers = {"reward": reward, "terminated": terminated, "truncated": truncated}
+        self._check("step", observation, numbers, info)
         return observation, reward, terminated, truncated, info
 
     def _unpacked(self, verb: str, returned: Any, size: int) -> Any:
         if isinstance(returned, tuple) and len(returned) == size:
             return returned
         came = f"{len(returned)} values" if isinstance(returned, tuple) else shown(returned)
-        raise BrokenEnvironmentError(
-            f"{verb} of {name_of(self.env)} should return {RETURNED[verb]}, but gave {came}; "
-            f"{CHECKER}"
-        )
+        self._refuse(verb, RETURNED[verb], came)
 
-    def _check(self, observation: Any, numbers: Mapping[str, Any], info: Any, verb: str) -> None:
-        wrong = misfit(self.env.observation_space, observation)
+    def _check(self, verb: str, observation: Any, numbers: Mapping[str, Any], info: Any) -> None:
+        """Refuses a wrong observation, number or info."""
+        if wrong := misfit(self.shown, observation):
+            self._refuse(verb, *wrong)
         for name, value in numbers.items():
             if not is_number(value):
-                wrong = wrong or f"a number as {name}, but gave {shown(value)}"
-        if not isinstance(info, Mapping):
-            wrong = wrong or f"a dict as info, but gave {shown(info)}"
-        if wrong:
-            raise BrokenEnvironmentError(
-                f"{verb} of {name_of(self.env)} should return {wrong}; {CHECKER}"
-            )
+                self._refuse(verb, f"a number as {name}", shown(value))
+        if not isinstance(info, dict):
+            self._refuse(verb, "a dict as info", shown(info))
+
+    def _refuse(self, verb: str, expected: str, came: str) -> NoReturn:
+        raise BrokenEnvironmentError(
+            f"{verb} of {name_of(self.env)} should return {expected}, but gave {came}; {CHECKER}"
+        )
 
 
 def checked(make: Callable[[], gymnasium.Env]) -> Checked:
@@ -96,16 +102,19 @@ def blamed(env: gymnasium.Env | str, doing: str) -> Iterator[None]:
     it; those of this package are sentences already."""
     try:
         yield
-    except gymnasium.error.DependencyNotInstalled:
-        raise
     except Exception as error:
-        if is_raised_by_us(error):
-            raise
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        raise BrokenEnvironmentError(
-            f"{doing} of {env if isinstance(env, str) else name_of(env)} raised "
-            f"{type(error).__name__}: {error} ({last.filename}:{last.lineno}); {CHECKER}"
-        ) from error
+        blame(env, doing, error)
+
+
+def blame(env: gymnasium.Env | str, doing: str, error: Exception) -> NoReturn:
+    """Raises an error as `blamed` does."""
+    if is_raised_by_us(error) or isinstance(error, gymnasium.error.DependencyNotInstalled):
+        raise error
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    raise BrokenEnvironmentError(
+        f"{doing} of {env if isinstance(env, str) else name_of(env)} raised "
+        f"{type(error).__name__}: {error} ({last.filename}:{last.lineno}); {CHECKER}"
+    ) from error
 
 
 @contextmanager
@@ -139,31 +148,28 @@ def _alarm_is_taken() -> bool:
     return is_handled or signal.getitimer(signal.ITIMER_REAL)[0] > 0
 
 
-def misfit(space: spaces.Space, value: Any, path: str = "") -> str:
-    """A clause on the first part of an observation that has another structure, shape or type than
-    its space; "" if all fit.
+def misfit(space: spaces.Space, value: Any, path: str = "") -> tuple[str, str] | None:
+    """The expected and the actual values, in words, of the first part of an observation that has
+    another structure, shape or type than its space; None if all fit.
 
     >>> misfit(spaces.Box(0, 1, (2,)), np.zeros(3))
-    'values of Box(0.0, 1.0, (2,), float32), but gave an array float64 of shape (3,)'
+    ('values of Box(0.0, 1.0, (2,), float32)', 'an array float64 of shape (3,)')
     """
-    where = f" under the key {path!r}" if path else ""
+    if type(value) is np.ndarray and value.shape == space.shape and value.dtype == space.dtype:
+        return None  # the usual case, at the cost of three comparisons
     parts = parts_of(space)
-    if not parts:
-        return "" if _fits(space, value) else f"values of {space}{where}, but gave {shown(value)}"
+    if not _fits(space, parts, value):
+        return f"values of {space}" + f" under the key {path!r}" * bool(path), shown(value)
+    below = f"{path}." if path else ""
+    found = (misfit(part, value[key], f"{below}{key}") for key, part in parts.items())
+    return next(filter(None, found), None)
+
+
+def _fits(space: spaces.Space, parts: Mapping[Any, spaces.Space], value: Any) -> bool:
     if isinstance(space, spaces.Dict):
-        is_whole = isinstance(value, Mapping) and parts.keys() <= value.keys()
-    else:
-        is_whole = isinstance(value, tuple | list) and len(value) == len(parts)
-    if not is_whole:
-        return f"values of {space}{where}, but gave {shown(value)}"
-    wrong = (
-        misfit(part, value[key], f"{path}.{key}" if path else str(key))
-        for key, part in parts.items()
-    )
-    return next(filter(None, wrong), "")
-
-
-def _fits(space: spaces.Space, value: Any) -> bool:
+        return isinstance(value, Mapping) and parts.keys() <= value.keys()
+    if isinstance(space, spaces.Tuple):
+        return isinstance(value, tuple | list) and len(value) == len(parts)
     try:
         array = np.asarray(value)
     except ValueError:  # a list of lists of several lengths
@@ -174,6 +180,8 @@ def _fits(space: spaces.Space, value: Any) -> bool:
 
 def is_number(value: Any) -> bool:
     """True for one number or truth value, of Python, NumPy or PyTorch."""
+    if isinstance(value, int | float | np.number | np.bool_):
+        return True
     array = np.asarray(value)
     return array.shape == () and array.dtype.kind in "biuf"
 

@@ -33,6 +33,7 @@ ADVICE = {
     errno.EISDIR: "choose the path of a file",
     errno.ENOENT: "was it moved or deleted meanwhile?",
     errno.EIO: "check the disk",
+    errno.EAGAIN: "choose fewer --threads, --workers or --num-envs",
 }
 EXTRAS = ("classic-control", "box2d", "mujoco")  # of Gymnasium and, by the same name, of ours
 
