@@ -280,3 +280,10 @@ def test_a_plugin_that_fails_is_named(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     result = worldmodel("--plugin", "failing_plugin", "--help")
     assert_sentence(result, "the plugin failing_plugin raised ZeroDivisionError")
+
+
+def test_a_damaged_evaluation_is_told_by_its_name(learned, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(learned, run)
+    set_in(run / "evaluation.json", "much", "real_return_mean")
+    assert_sentence(worldmodel("report", run, "--out", tmp_path / "a.html"), "evaluation.json")

@@ -49,6 +49,6 @@ def reading(path: Path) -> Iterator[None]:
         if is_raised_by_us(error):
             raise
         raise RunError(
-            f"{path} cannot be read ({type(error).__name__}: {error}): a file of it seems to be "
-            "damaged, or of another version; take a copy, or see by --debug where it is"
+            f"{path} cannot be read ({type(error).__name__}: {error}): it seems to be damaged, or "
+            "of another version; restore it from a copy (--debug shows where the error is)"
         ) from error

@@ -169,8 +169,9 @@ def report(settings: of.Report, reporter: Reporter) -> None:
     if result is None:
         reporter.say("there is no evaluation of the newest checkpoint: evaluating")
         result = _evaluated(folder, evaluation_settings(folder), reporter)
-    with reading(folder.path):
-        write_report(folder, registry.named(spec), parts, checkpoint, result, out, reporter)
+    with reading(folder.path / "evaluation.json"):
+        offered(folder, "tables", "report")(result)  # has all figures, or is damaged
+    write_report(folder, registry.named(spec), parts, checkpoint, result, out, reporter)
     reporter.say(f"written: {out}")
 
 
