@@ -5,6 +5,7 @@ images, where these are observed), learn (the world model, from all that was col
 improve (the policy, in the dream alone), evaluate (real episodes, for the learning curve).
 """
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -55,7 +56,8 @@ from worldmodel.noise import OwnNoise
 
 EVALUATION_SEED = 2**32  # apart from the seeds of training, which are drawn from smaller ones
 SIDE_BY_SIDE = 20  # real episodes that are played side by side
-LONGEST = 27_000  # steps; no game of Atari is longer
+LONGEST = 27_000  # steps of an evaluated episode without a time limit; no game of Atari is longer
+ENDLESS = 5_000  # steps after which such episodes are cut off if not one has ended by then
 
 
 class World(NamedTuple):
@@ -99,14 +101,28 @@ class World(NamedTuple):
         note: Callable[[int], None] = lambda done: None,
     ) -> EpisodeStats:
         """Plays whole episodes in the real environment; if that does not truncate, they are cut
-        after `LONGEST` steps. note: called with the number of episodes that are over."""
-        wanted = min(episodes, SIDE_BY_SIDE) if self.time_limit else episodes
-        copies = self.side_by_side(wanted)
+        after `LONGEST` steps, or after `ENDLESS` if not one has ended by then. note: called with
+        the number of episodes that are over."""
+        limit = self.time_limit
+        copies = self.side_by_side(min(episodes, SIDE_BY_SIDE) if limit else episodes)
+        endless = math.inf if limit else ENDLESS
         environment = self.environment(copies, seed)
         with OwnNoise(seed)():
-            stats = play_episodes(environment, agent, episodes, copies, LONGEST, note)
+            stats = play_episodes(
+                environment, agent, episodes, copies, max(LONGEST, limit or 0), note, endless
+            )
         environment.close()
         return stats
+
+    @property
+    def cut(self) -> str:
+        """A clause on where `play` cuts episodes off; "" where the environment truncates them."""
+        if self.time_limit:
+            return ""
+        return (
+            f", each cut off after {LONGEST:,} steps, or {ENDLESS:,} if none has ended by then, "
+            "for want of a --time-limit"
+        )
 
     def side_by_side(self, wanted: int) -> int:
         """The number of copies: `wanted`, or as many as can be made."""
@@ -234,7 +250,7 @@ class AgentTraining(Job):
             shown = (key for key in ("value", "entropy", "reward") if key in metrics)
             return ", ".join(f"{key} {metrics[key]:.2f}" for key in shown)
         returns = np.array(metrics["real_returns"])
-        return f"return {returns.mean():.1f} ± {returns.std():.1f} after {self.real_steps} steps"
+        return f"return {returns.mean():,.2f} ± {returns.std():,.2f} after {self.real_steps} steps"
 
     def end_stage(self, stage: Stage) -> None:
         if self.components is None:
@@ -305,6 +321,8 @@ class AgentTraining(Job):
         return self.optimizer.update()
 
     def _evaluate(self, stage: Stage) -> Metrics:
+        if stage.round == 0 and self.world.cut:
+            self.say(f"evaluations play real episodes{self.world.cut}")
         returns = self.play_greedily(
             self.curve_episodes, evaluation_seeds(self.config.seed)[0]
         ).returns

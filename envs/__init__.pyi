@@ -1,4 +1,5 @@
 from .belief_wrapper import BeliefWrapper as BeliefWrapper
+from .checked import BrokenEnvironmentError as BrokenEnvironmentError
 from .collect import collect as collect
 from .dream_env import DreamEnv as DreamEnv, DreamVectorEnv as DreamVectorEnv, View as View
 from .gymnasium_environment import GymEnvironment as GymEnvironment

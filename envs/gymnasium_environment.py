@@ -8,6 +8,7 @@ from torch import Tensor
 
 from worldmodel import Environment, Row, action_codec
 from worldmodel.codecs import check_observations
+from worldmodel.envs.checked import PATIENCE, patience
 from worldmodel.envs.observations import as_tensors, check_rewards, check_values
 
 
@@ -27,7 +28,8 @@ class GymEnvironment(Environment):
     `WorkerVectorEnv` was replaced, a first row comes without an end before it.
     """
 
-    def __init__(self, vector_env: VectorEnv, seed: int | None = None):
+    def __init__(self, vector_env: VectorEnv, seed: int | None = None, patience: float = PATIENCE):
+        """patience: seconds that a step or a reset of all copies may take."""
         mode = vector_env.metadata.get("autoreset_mode")
         if mode != AutoresetMode.NEXT_STEP:
             raise ValueError(
@@ -40,6 +42,7 @@ class GymEnvironment(Environment):
         check_observations(self.observation_space)
         self.actions = action_codec(self.action_space)
         self.info: dict[str, Any] = {}  # of the latest reset or step: to draw, never to act by
+        self.patience = patience
         self._seed = seed
         self._ended: Tensor | None = None  # None: to be reset
         self._lost = ~self._all_games
@@ -74,7 +77,8 @@ class GymEnvironment(Environment):
         self.vector_env.close()
 
     def _reset(self, action: Tensor) -> Row:
-        observation, self.info = self.vector_env.reset(seed=self._seed)
+        with patience(self.patience):
+            observation, self.info = self.vector_env.reset(seed=self._seed)
         check_values(self.observation_space, observation)
         self._seed = None
         never = torch.zeros(len(action), dtype=torch.bool)
@@ -89,9 +93,10 @@ class GymEnvironment(Environment):
         )
 
     def _step(self, action: Tensor, ended: Tensor) -> Row:
-        observation, reward, terminated, truncated, self.info = self.vector_env.step(
-            self.actions.decode(action.detach()).numpy().astype(self.action_space.dtype)
-        )
+        actions = self.actions.decode(action.detach()).numpy().astype(self.action_space.dtype)
+        with patience(self.patience):
+            step = self.vector_env.step(actions)
+        observation, reward, terminated, truncated, self.info = step
         check_values(self.observation_space, observation)
         check_rewards(reward)
         self._ended = torch.as_tensor(terminated | truncated)

@@ -20,6 +20,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import AddRenderObservation, FilterObservation
 
 from worldmodel.codecs import by_path
+from worldmodel.envs.checked import checked
 from worldmodel.envs.workers import WorkerVectorEnv
 from worldmodel.envs.wrappers import (
     ActionRepeat,
@@ -124,7 +125,8 @@ def make_vector_env(
     make = functools.partial(make_environment, id, arguments, **options)
     if workers:
         return WorkerVectorEnv([make] * copies, workers, patience, report)
-    return SyncVectorEnv([make] * copies, autoreset_mode=AutoresetMode.NEXT_STEP)
+    each = [functools.partial(checked, make)] * copies
+    return SyncVectorEnv(each, autoreset_mode=AutoresetMode.NEXT_STEP)
 
 
 def arguments_from_json(text: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
+from worldmodel.envs.checked import blamed, checked, whole
 from worldmodel.envs.make import arguments_from_json, make_environment, make_vector_env
 from worldmodel.envs.workers import WorkerVectorEnv
 from worldmodel.run_folder import RunError, RunFolder
@@ -74,11 +75,14 @@ class EnvironmentSource:
     def one(self, render_mode: str | None = None) -> gymnasium.Env:
         """Makes one environment. render_mode: for ids alone."""
         self.check()
-        if isinstance(self.env, str):
+        if isinstance(self.env, gymnasium.Env):
+            return _Borrowed(self.env)
+        if not isinstance(self.env, str):
+            return whole(self.env())
+        with blamed(self.env, "the constructor"):
             return make_environment(
                 self.env, self.arguments, render_mode=render_mode, **self.options
             )
-        return _Borrowed(self.env) if isinstance(self.env, gymnasium.Env) else self.env()
 
     def shown(self) -> gymnasium.Env:
         """Makes one environment that renders images, if it can."""
@@ -86,8 +90,14 @@ class EnvironmentSource:
         modes = env.metadata.get("render_modes") or ()
         if env.render_mode == RENDERED or RENDERED not in modes or not isinstance(self.env, str):
             return env
+        try:
+            rendering = self.one(RENDERED)
+        except ValueError as error:
+            if not isinstance(error.__cause__, TypeError):
+                raise
+            return env  # its constructor takes no render mode
         env.close()
-        return self.one(RENDERED)
+        return rendering
 
     def vector(
         self,
@@ -103,15 +113,16 @@ class EnvironmentSource:
         """
         self.check()
         if isinstance(self.env, str):
-            return make_vector_env(
-                self.env,
-                self.arguments,
-                copies=copies,
-                workers=workers,
-                report=report,
-                render_mode=render_mode,
-                **self.options,
-            )
+            with blamed(self.env, "the constructor"):
+                return make_vector_env(
+                    self.env,
+                    self.arguments,
+                    copies=copies,
+                    workers=workers,
+                    report=report,
+                    render_mode=render_mode,
+                    **self.options,
+                )
         if self.most_copies is not None and copies > self.most_copies:
             raise ValueError(
                 f"{copies} copies of {self.env} were asked for, and there is one; pass its id, or "
@@ -120,7 +131,8 @@ class EnvironmentSource:
         make = functools.partial(self.one, render_mode)
         if workers:
             return WorkerVectorEnv([make] * copies, workers, report=report)
-        return SyncVectorEnv([make] * copies, autoreset_mode=AutoresetMode.NEXT_STEP)
+        each = [functools.partial(checked, make)] * copies
+        return SyncVectorEnv(each, autoreset_mode=AutoresetMode.NEXT_STEP)
 
 
 def source_from(

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import gymnasium
 import numpy as np
@@ -21,6 +21,8 @@ from gymnasium.vector.utils import (
     create_empty_array,
     iterate,
 )
+
+from worldmodel.envs.checked import BrokenEnvironmentError, Checked
 
 DEATHS = 3  # of a worker without a step in between; then something is wrong that stays wrong
 
@@ -178,7 +180,7 @@ class WorkerVectorEnv(VectorEnv):
         worker.deaths += 1
         worker.restarts += 1
         if worker.deaths == DEATHS:
-            error = RuntimeError(
+            error = BrokenEnvironmentError(
                 f"worker {worker.number} died {DEATHS} times without a step in between, now of "
                 f"this: {failure.reason}; restarting does not fix it"
             )
@@ -317,16 +319,24 @@ def _obeyed(
         seeds = zip(copies, order.seeds, strict=True)
         return [copy.reset(seed, order.options) for copy, seed in seeds]
     except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        reason = f"{type(error).__name__}: {error}, in {where.filename}:{where.lineno}"
-        return Failure(reason, traceback.format_exc())
+        return Failure(_reason(error), traceback.format_exc())
+
+
+def _reason(error: Exception) -> str:
+    """An environment's own error and where it is from, or how it broke its interface."""
+    if isinstance(error, BrokenEnvironmentError):
+        if error.__cause__ is None:
+            return str(error)
+        error = cast(Exception, error.__cause__)
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error}, in {where.filename}:{where.lineno}"
 
 
 class Copy:
     """An environment that restarts itself at the step after an end."""
 
     def __init__(self, env: gymnasium.Env):
-        self.env = env
+        self.env = Checked(env)
         self._ended = False
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Outcome:

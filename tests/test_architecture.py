@@ -28,7 +28,7 @@ LAYERS = [
     {"files", "trust", "nested", "noise", "registry", "schedules", "arrays", "options"},
     {"checkpoint"},
     {"run_folder"},
-    {"job", "names", "space_json", "image_batches"},
+    {"errors", "job", "names", "space_json", "image_batches"},
     {"recorder", "progress"},
     {"distributions", "nets"},
     {"codecs", "sequences", "recurrences"},

@@ -87,7 +87,7 @@ def test_a_bench_of_cores_has_a_row_for_everything(hasty, capsys):
 def test_bad_options_of_the_bench_are_said(capsys):
     with pytest.raises(SystemExit):
         main(["bench", "cores", "--threads", "0"])
-    assert "--threads must be 1 or more" in capsys.readouterr().err
+    assert "--threads must be between 1 and 1,024" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

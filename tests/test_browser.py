@@ -1,12 +1,17 @@
 """Laws of the browser's face: the server, by visitors without a browser, and the page in one."""
 
+import asyncio
+import errno
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -24,7 +29,7 @@ from visitors import TOKEN, Visitor, eventually, hosted  # noqa: E402
 from worldmodel.experiments import load  # noqa: E402
 from worldmodel.experiments.runs.processor import resident  # noqa: E402
 from worldmodel.experiments.show.config import PlayConfig  # noqa: E402
-from worldmodel.experiments.show.play import browser, server  # noqa: E402
+from worldmodel.experiments.show.play import browser, commands, server, workers  # noqa: E402
 from worldmodel.experiments.show.play.game import Game, Input, encoded, snapshots  # noqa: E402
 from worldmodel.experiments.show.play.panels import difference_picture  # noqa: E402
 from worldmodel.experiments.show.play.player import Player  # noqa: E402
@@ -82,11 +87,52 @@ def test_nothing_is_answered_without_the_token(at):
 
 
 def test_the_page_of_a_stranger_does_not_come_in(at):
-    for origin in ("http://evil.example", f"http://127.0.0.1:{at.port + 1}", "null", "http://["):
+    strangers = ("http://evil.example", f"http://127.0.0.1:{at.port + 1}", "null", "http://[")
+    for origin in (*strangers, f"chrome-extension://{at.netloc}", at.netloc):
         with pytest.raises(websockets.exceptions.InvalidStatus, match="403"):
             Visitor(at, origin=origin)
     assert asked(at.address, Host="evil.example")[0] == 403
+    assert asked(at.address, Host=f"evil.example@{at.netloc}")[0] == 403
     assert asked(at.address, Host="localhost")[0] == 200
+
+
+def test_every_answer_is_for_its_own_page_alone(at):
+    for path in ("/", f"/?token={TOKEN}", f"/nowhere?token={TOKEN}", "/recording/x.mp4"):
+        headers = asked(f"http://{at.netloc}{path}")[2]
+        assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert headers.get_all("X-Content-Type-Options") == ["nosniff"]
+
+
+def test_who_sends_no_request_is_disconnected(at, monkeypatch):
+    """Silence, a byte now and then, and silence after an answer; games go on."""
+    monkeypatch.setattr(server, "HEADER", 0.3)
+    visitor = Visitor(at)
+    visitor.frame()
+    host, port = at.netloc.split(":")
+    sockets = [socket.create_connection((host, int(port)), timeout=30) for _ in range(3)]
+    whole = f"GET /?token={TOKEN} HTTP/1.1\r\nHost: {at.netloc}\r\n\r\n"
+    sockets[1].sendall(b"GET /")
+    sockets[2].sendall(whole.encode() + b"GET /")
+    for each in sockets:
+        with each, suppress(ConnectionResetError):
+            while each.recv(65_536):  # waits 30 seconds at most, and raises a TimeoutError
+                pass
+    assert visitor.press("right")["action"] == "right"
+    visitor.leave()
+
+
+def test_there_are_too_many_connections_once(capsys):
+    """Said in one line, however often; other errors of the loop are left to asyncio."""
+    heard = []
+    loop = type("Loop", (), {"default_exception_handler": staticmethod(heard.append)})
+    server.say_once.cache_clear()
+    full = {"exception": OSError(errno.EMFILE, "Too many open files")}
+    for _ in range(3):
+        server.reported(loop, full)
+    assert capsys.readouterr().err.count("too many connections") == 1
+    other = {"message": "other"}
+    server.reported(loop, other)
+    assert heard == [other]
 
 
 def test_there_is_room_for_so_many(parts):
@@ -160,6 +206,54 @@ def test_who_does_not_look_misses_frames_but_no_step(at):
     assert newest["happened"] == 21
     assert len(seen[0]["surprises"]) + len(newest["surprises"]) == 20
     visitor.leave()
+
+
+def test_who_left_is_not_played_to_the_end(parts):
+    """The keys that wait are dropped, and the seat is free at once."""
+    with hosted(parts, visitors=1) as at:
+        visitor = Visitor(at)
+        visitor.frame()
+        game = at.sessions.workers.all[0].registry.games[0]
+        play, played = game.play, []
+
+        def slow(*given):
+            time.sleep(0.05)
+            played.append(given)
+            return play(*given)
+
+        game.play = slow
+        for _ in range(210):
+            visitor.say({"type": "press", "key": "1"})
+        assert eventually(lambda: len(played) > 2)
+        visitor.leave()
+        before = len(played)
+        assert eventually(lambda: not at.sessions.visits)
+        assert len(played) < before + 20
+        again = Visitor(at)
+        assert again.frame()["type"] == "state"
+        again.leave()
+
+
+def test_no_key_stays_down_though_its_release_is_dropped():
+    async def visited():
+        visit = server.Visit(None, 0, None, 1.0)
+        for number in range(3 * server.INBOX):
+            visit._put(Input("press" if number % 2 else "release", "left"))
+        return visit
+
+    visit = asyncio.run(visited())
+    assert len(visit.inbox) == server.INBOX + 1
+    assert visit.inbox[-1] == Input("release")
+
+
+def test_forks_are_bounded(parts, monkeypatch):
+    monkeypatch.setattr(commands, "MOST_FORKS", 3)
+    player = Player(parts)
+    for _ in range(5):
+        player.press("f")
+    assert len(player.forks) == 3
+    assert "b comes back" in player.message
+    player.close()
 
 
 def test_time_runs_without_a_key_and_stops(at):
@@ -329,6 +423,25 @@ def assert_shows(film, frames, folder):
         assert np.abs(got.astype(float) - went_in).mean() < 3
 
 
+def test_a_server_that_ends_does_not_wait_for_a_slow_game(parts, capfd, monkeypatch):
+    monkeypatch.setattr(server, "FAREWELL", 0.2)
+    with hosted(parts) as at:
+        visitor = Visitor(at)
+        visitor.frame()
+        game = at.sessions.workers.all[0].registry.games[0]
+        play, begun = game.play, threading.Event()
+
+        def slow(*given):
+            begun.set()
+            time.sleep(1.0)
+            return play(*given)
+
+        game.play = slow
+        visitor.say({"type": "press", "key": "1"})
+        assert begun.wait(60)
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_recordings_are_few_and_end_by_themselves(parts, tmp_path, monkeypatch):
     monkeypatch.setattr("worldmodel.experiments.show.play.game.FILM_FRAMES", 3)
     monkeypatch.setattr("worldmodel.experiments.show.play.game.FILMS", 2)
@@ -356,6 +469,16 @@ def test_a_port_that_is_taken_and_an_address_that_is_none():
         browser.bound(PlayConfig(host="no such host", port=0))
     with pytest.raises(RunError, match="choose another"):
         browser.bound(PlayConfig(host="192.0.2.1", port=0))
+
+
+def test_without_shared_memory_one_is_told_how_many_can_play(parts, monkeypatch):
+    def refuse(*arguments):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", refuse)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    with pytest.raises(RunError, match=r"/dev/shm.*--visitors 8"):
+        workers.Workers(parts, PlayConfig(visitors=9))
 
 
 def test_missing_packages_are_named(parts, monkeypatch):

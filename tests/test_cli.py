@@ -218,15 +218,6 @@ def test_a_place_that_cannot_be_written_to_gets_a_sentence(tmp_path):
     assert_refused(refused, "file", "Not a directory")
 
 
-def test_faults_of_the_program_show_where_they_are(monkeypatch):
-    def faulty(arguments):
-        raise RuntimeError("sizes do not match")
-
-    monkeypatch.setattr("worldmodel.experiments.cli.main.parse", faulty)
-    with pytest.raises(RuntimeError, match="sizes do not match"):
-        main(["resume", "x"])
-
-
 def test_help_does_not_wait_for_torch():
     """That of every command."""
     code = f"""

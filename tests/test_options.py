@@ -1,12 +1,20 @@
 """Laws of options: one changes a whole configuration, and errors are in the words of who erred."""
 
 from dataclasses import dataclass, field, fields, is_dataclass
+from math import inf, nan
 
 import pytest
 
 from worldmodel.agents import AgentConfig
 from worldmodel.experiments.rl.config import RLConfig
-from worldmodel.options import below_one, not_negative, positive, shares, with_options
+from worldmodel.options import (
+    below_one,
+    check_threads,
+    not_negative,
+    positive,
+    shares,
+    with_options,
+)
 
 
 @dataclass(frozen=True)
@@ -79,10 +87,11 @@ def test_a_name_means_one_thing():
 @pytest.mark.parametrize(
     ("check", "good", "bad"),
     [
-        (positive, (1, 0.1), (0, -1)),
-        (not_negative, (0, 1.5), (-0.1,)),
-        (shares, (0, 0.5, 1, None), (-0.1, 1.1)),
-        (below_one, (0, 0.99), (1, -0.1)),
+        (positive, (1, 0.1, 2**63 - 1), (0, -1, nan, inf, 2**63)),
+        (not_negative, (0, 1.5), (-0.1, nan, inf, 10**30)),
+        (shares, (0, 0.5, 1, None), (-0.1, 1.1, nan)),
+        (below_one, (0, 0.99), (1, -0.1, nan, inf)),
+        (check_threads, (1, 1_024), (0, -1, 1_025, 2**63)),
     ],
 )
 def test_ranges(check, good, bad):

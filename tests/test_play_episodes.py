@@ -77,3 +77,10 @@ def test_nothing_is_made_up_for_episodes_that_never_began():
     """A copy whose episode is cut off is never reset: it has no second one to count."""
     with pytest.raises(ValueError, match="1 of 4 episodes never began"):
         play_episodes(world((10**9,), (2,)), Always(2), 4, copies=2, limit=7)
+
+
+@pytest.mark.parametrize(("first", "lengths"), [(10**9, [5, 5]), (4, [4, 9]), (3, [3, 9])])
+def test_worlds_where_nothing_has_ended_are_given_up_earlier(first, lengths):
+    played = play_episodes(world((first,), (10**9,)), Always(2), 2, limit=9, endless=5)
+    assert played.lengths.tolist() == lengths
+    assert played.returns == pytest.approx([earned(length) for length in lengths], abs=1e-4)

@@ -12,7 +12,7 @@ from rich.console import Console
 from worldmodel.envs import ring_text
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.play.commands import COMMANDS
-from worldmodel.experiments.show.play.terminal import PlayApp, play
+from worldmodel.experiments.show.play.terminal import PlayApp, play, run
 from worldmodel.run_folder import RunError
 
 WORLDS = ["both", "real", "dream"]
@@ -226,3 +226,18 @@ def test_pictures_are_half_blocks_side_by_side(size, count, tmp_path):
 def test_without_a_terminal_there_is_no_playing(capsys, tmp_path):
     with pytest.raises(RunError, match="in a terminal needs one"):
         play(toy_run(), PlayConfig(), tmp_path)
+
+
+def test_an_error_leaves_the_terminal_before_it_is_told(tmp_path, capsys):
+    """No page of the user interface's own; one sentence follows where the command ends."""
+    player = player_of(toy_run(), tmp_path)
+
+    def fail(*arguments):
+        raise RunError("pygame is not installed")
+
+    player.text = player.picture = fail
+    with pytest.raises(RunError, match="pygame"):
+        run(PlayApp(player), headless=True)
+    player.close()
+    said = capsys.readouterr()
+    assert "Traceback" not in said.out + said.err

@@ -1,6 +1,17 @@
-"""The command line, `python -m worldmodel`."""
+"""The command line, `worldmodel` and `python -m worldmodel`."""
 
-from worldmodel.experiments.cli.main import main
+import sys
+
+
+def main() -> None:
+    """Runs a command. Ctrl-C is answered from the first import on."""
+    try:
+        from worldmodel.experiments.cli.main import main
+    except KeyboardInterrupt:
+        print("worldmodel: stopped", file=sys.stderr)
+        sys.exit(130)
+    main()
+
 
 if __name__ == "__main__":
     main()

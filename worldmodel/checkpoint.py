@@ -14,6 +14,7 @@ is for its user to say. None that cannot be read is ever removed.
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -124,6 +125,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint(weights, _read_state(path / STATE), values)
     except OSError:
         raise
+    except pickle.UnpicklingError as error:  # PyTorch's message tells how to load it nevertheless
+        raise DamagedError(
+            f"{path / 'state.pt'} is not read: it holds more than tensors and plain values, and "
+            "could run code"
+        ) from error
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise DamagedError(f"{path} cannot be read: {reason}") from error

@@ -1,5 +1,6 @@
 """Evaluation of an agent in a world: returns and lengths of whole episodes."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -27,12 +28,14 @@ def play_episodes(
     copies: int | None = None,
     limit: int = 100_000,
     note: Callable[[int], None] = lambda done: None,
+    endless: float = math.inf,
 ) -> EpisodeStats:
     """Plays whole episodes: the first of each copy, then the second of each, and so on. (Those
     that finish first are the short ones.)
 
     copies: games side by side, by default one an episode; limit: steps after which an episode is
-    cut off, for worlds that never end; note: called with the number of episodes that are over.
+    cut off, for worlds that never end; note: called with the number of episodes that are over;
+    endless: steps after which all are cut off if not one has ended by then.
     """
     copies = episodes if copies is None else copies
     each = -(-episodes // copies)
@@ -44,8 +47,10 @@ def play_episodes(
     number = torch.full((copies,), -1)  # of each copy's episode
     columns = torch.arange(copies)
     going_on = columns < episodes  # the copies whose rows still count
-    while going_on.any():
+    rows = 0
+    while going_on.any() and (rows <= endless or number.any() or terminated.any()):
         (row, _), state = core.step(state)
+        rows += 1
         if row.first.any():
             number += row.first.cpu().long()
             note(min(int(number.clamp(max=each).sum()), episodes))
@@ -64,6 +69,7 @@ def play_episodes(
     if missing:
         raise ValueError(
             f"{missing} of {episodes} episodes never began: those before them were cut off after "
-            f"{limit} steps; give the environment a time limit, or play one episode a copy"
+            f"{found[1].max()} steps; give the environment a time limit, or play one episode a "
+            "copy"
         )
     return EpisodeStats(*found)

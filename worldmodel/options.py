@@ -4,7 +4,7 @@ Nothing here imports torch, so that `worldmodel --help` answers at once.
 """
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Final, TypeVar
 
@@ -15,38 +15,45 @@ counts and `--help-all` lists."""
 KL_OPTIONS = ("kl_weight", "kl_warmup", "kl_cycle", "kl_delay", "free_nats")
 
 
+MOST = 2**63  # of an option: PyTorch's numbers and seeds are smaller
+MOST_THREADS = 1_024
+
+
 def positive(settings: object, *names: str) -> None:
-    """Refuses options that are zero or less."""
-    for name in names:
-        value = getattr(settings, name)
-        if value <= 0:
-            raise ValueError(f"--{name.replace('_', '-')} must be positive, got {value}")
+    """Refuses options that are zero or less, that are no numbers, or too large to be used."""
+    _check(settings, names, lambda value: 0 < value < MOST, "must be positive")
 
 
 def not_negative(settings: object, *names: str) -> None:
-    """Refuses options below zero."""
-    for name in names:
-        value = getattr(settings, name)
-        if value < 0:
-            raise ValueError(f"--{name.replace('_', '-')} must be 0 or more, got {value}")
+    """Refuses options below zero, that are no numbers, or too large to be used."""
+    _check(settings, names, lambda value: 0 <= value < MOST, "must be 0 or more")
 
 
 def shares(settings: object, *names: str) -> None:
     """Refuses options outside [0, 1]; None is left alone."""
-    for name in names:
-        value = getattr(settings, name)
-        if value is not None and not 0 <= value <= 1:
-            raise ValueError(f"--{name.replace('_', '-')} is a share between 0 and 1, got {value}")
+    given = [name for name in names if getattr(settings, name) is not None]
+    _check(settings, given, lambda value: 0 <= value <= 1, "is a share between 0 and 1")
 
 
 def below_one(settings: object, *names: str) -> None:
     """Refuses options outside [0, 1)."""
+    _check(settings, names, lambda value: 0 <= value < 1, "must be 0 or more and below 1")
+
+
+def check_threads(settings: object, name: str = "threads") -> None:
+    """Refuses numbers of threads that no processor has: PyTorch dies of them, without a word."""
+    words = f"must be between 1 and {MOST_THREADS:,}"
+    _check(settings, [name], lambda value: 1 <= value <= MOST_THREADS, words)
+
+
+def _check(
+    settings: object, names: Iterable[str], holds: Callable[[Any], bool], words: str
+) -> None:
     for name in names:
         value = getattr(settings, name)
-        if not 0 <= value < 1:
-            raise ValueError(
-                f"--{name.replace('_', '-')} must be 0 or more and below 1, got {value}"
-            )
+        if not holds(value):
+            limit = " (and below 2**63)" if value >= MOST else ""
+            raise ValueError(f"--{name.replace('_', '-')} {words}{limit}, got {value}")
 
 
 def check_kl(settings: Any) -> None:

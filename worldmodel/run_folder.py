@@ -134,7 +134,7 @@ class RunFolder:
         try:
             version = read["schema_version"]
             description = Description(read["experiment"], read["config"])
-        except KeyError as error:
+        except (KeyError, TypeError) as error:
             raise DamagedError(f"{self.config_file} is damaged: it has no {error}") from error
         if version != SCHEMA_VERSION:
             raise RunError(_other_schema(self.path, version))

@@ -13,7 +13,7 @@ import tyro
 from worldmodel.experiments.rl.baseline_config import BaselineConfig
 from worldmodel.experiments.runs.trust import TrustConfig
 from worldmodel.names import BOUND_NAMES, AgentName, BoundName, CoreName, NameOf, ObjectiveName
-from worldmodel.options import not_negative, positive
+from worldmodel.options import check_threads, not_negative, positive
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
@@ -40,8 +40,8 @@ class ToyGameSettings:
     """Print one JSON object and nothing else."""
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"--steps must be 1 or more, got {self.steps}")
+        positive(self, "steps", "width", "classes")
+        not_negative(self, "seed")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ class DreamSettings:
     trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)
 
     def __post_init__(self) -> None:
-        positive(self, "rollouts", "horizon")
+        positive(self, "rollouts", "horizon", "episodes")
+        not_negative(self, "seed")
         if self.episodes < 2 or not self.agents:
             raise ValueError("--episodes must be 2 or more, and --agents one or more")
 
@@ -125,7 +126,9 @@ class ExactSettings:
 
     def __post_init__(self) -> None:
         positive(self, "learning_particles", "fit_updates", "fit_rate", "fit_hidden")
-        positive(self, "game_updates", "game_rate", "game_hidden", "threads")
+        positive(self, "game_updates", "game_rate", "game_hidden")
+        check_threads(self)
+        not_negative(self, "seed")
         for name in ("core", "lengths", "learning_bounds"):
             if not getattr(self, name):
                 raise ValueError(f"--{name.replace('_', '-')} expects one or more, got none")
@@ -136,8 +139,6 @@ class ExactSettings:
                 "--sequences and --episodes must be 2 or more (there is no standard error of "
                 f"one), got {self.sequences} and {self.episodes}"
             )
-        if self.seed < 0:
-            raise ValueError(f"--seed must be 0 or more, got {self.seed}")
 
 
 def quick_exact(config: ExactSettings) -> ExactSettings:
@@ -177,8 +178,7 @@ class CoresSettings:
     """Print one JSON object and nothing else."""
 
     def __post_init__(self) -> None:
-        if self.threads < 1:
-            raise ValueError(f"--threads must be 1 or more, got {self.threads}")
+        check_threads(self)
 
 
 @dataclass(frozen=True)
@@ -284,11 +284,8 @@ class VAESettings:
     def __post_init__(self) -> None:
         if self.seed is not None:
             not_negative(self, "seed")
-        if self.seeds < 1 or self.threads < 1 or self.minutes <= 0:
-            raise ValueError(
-                "--seeds, --threads and --minutes must be positive, got "
-                f"{self.seeds}, {self.threads} and {self.minutes}"
-            )
+        positive(self, "seeds", "minutes")
+        check_threads(self)
 
     @property
     def chosen_seeds(self) -> Sequence[int]:
@@ -362,11 +359,7 @@ class ImagesSettings:
     """Print one JSON object and nothing else."""
 
     def __post_init__(self) -> None:
-        if self.gigabytes <= 0 or self.samples < 1:
-            raise ValueError(
-                "--gigabytes and --samples must be positive, "
-                f"got {self.gigabytes} and {self.samples}"
-            )
+        positive(self, "gigabytes", "samples")
 
 
 @dataclass(frozen=True)
@@ -384,7 +377,8 @@ class PlaySettings:
     """Print one JSON list and nothing else."""
 
     def __post_init__(self) -> None:
-        positive(self, "steps", "threads")
+        positive(self, "steps")
+        check_threads(self)
 
 
 @dataclass(frozen=True)
@@ -402,8 +396,7 @@ class ReplaySettings:
     """Print one JSON list and nothing else."""
 
     def __post_init__(self) -> None:
-        if self.rows < 1:
-            raise ValueError(f"--rows must be 1 or more, got {self.rows}")
+        positive(self, "rows")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,9 +18,9 @@ import tyro
 from rich.console import Console
 
 import worldmodel
-from worldmodel import UnknownNameError
 from worldmodel.experiments.cli import help as helps
 from worldmodel.experiments.cli.commands import GROUPS, Command, TrainCommand, commands
+from worldmodel.experiments.cli.errors import told
 from worldmodel.experiments.cli.renamed import new_name
 from worldmodel.experiments.cli.settings import Evaluate, NoSettings
 from worldmodel.experiments.runs.registry import load_plugins
@@ -29,43 +30,33 @@ from worldmodel.run_folder import RunError, RunFolder
 PROGRAM = "worldmodel"
 ABOUT = (
     "Learn a game, dream it, train in the dream, play it, film it. `--version` says which version "
-    "this is; `--plugin MODULE` imports a module of your own that registers experiments."
+    "this is; `--plugin MODULE` imports a module of your own that registers experiments; "
+    "`--debug` shows where in the program an error is from."
 )
-# Messages of PyTorch, safetensors and HDF5 when the system refuses to write.
-UNWRITTEN = ("inline_container", "os error", "ref count", "No space left", "Read-only file system")
+DEBUG = "--debug"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs a command; errors that a user can fix end with one sentence and exit code 2."""
+    """Runs a command; errors end with one sentence (`worldmodel.experiments.cli.errors`) and exit
+    code 2, or 1 if it is the program's fault."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         try:
-            _run(list(sys.argv[1:] if arguments is None else arguments))
+            _run([word for word in words if word != DEBUG])
         finally:
             sys.stdout.flush()
     except BrokenPipeError:  # the reader has closed the pipe, as in `... --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except KeyboardInterrupt:
-        print("worldmodel: stopped", file=sys.stderr)
+        print(f"{PROGRAM}: stopped", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        sentence = sentence_of(error)
-        if sentence is None:
-            raise
-        print(f"worldmodel: {sentence}", file=sys.stderr)
-        sys.exit(2)
-
-
-def sentence_of(error: Exception) -> str | None:
-    """A sentence for an error that a user can fix; None for a bug, which shows its traceback."""
-    if isinstance(error, RunError | UnknownNameError | FloatingPointError):
-        return str(error)
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if isinstance(error, OSError) or any(sign in str(error) for sign in UNWRITTEN):
-        said = str(error).partition("\n")[0]
-        return f"a file cannot be written ({said}): is the disk full, or read-only?"
-    return None
+        if DEBUG in words:
+            traceback.print_exception(error)
+        sentence, code = told(error)
+        print(f"{PROGRAM}: {sentence}", file=sys.stderr)
+        sys.exit(code)
 
 
 def _run(arguments: list[str]) -> None:

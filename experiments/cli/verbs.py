@@ -6,6 +6,7 @@ A verb gets the functions of a run's experiment from the registry, and names no 
 import json
 import shlex
 import sys
+from contextlib import nullcontext
 from importlib import import_module
 from typing import Any
 
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from worldmodel.checkpoint import list_checkpoints
 from worldmodel.envs.observations import InvalidValueError
+from worldmodel.errors import naming_damage
 from worldmodel.experiments.cli import settings as of
 from worldmodel.experiments.runs import registry
 from worldmodel.experiments.runs.interruption import Interrupted
@@ -41,7 +43,7 @@ def train(settings: of.Train[Any], reporter: Reporter) -> None:
         experiment.check(config)
     if hasattr(experiment, "remember"):
         config = experiment.remember(config)
-    _go_on(registry.new_run(settings.out, config), reporter)
+    _go_on(registry.new_run(settings.out, config), reporter, is_new=True)
 
 
 def resume(settings: of.Resume, reporter: Reporter) -> None:
@@ -57,13 +59,15 @@ def _opened(settings: Any, reporter: Reporter, trust: TrustConfig = TrustConfig(
     return folder
 
 
-def _go_on(folder: RunFolder, reporter: Reporter, steps: int | None = None) -> None:
+def _go_on(
+    folder: RunFolder, reporter: Reporter, steps: int | None = None, is_new: bool = False
+) -> None:
     """Trains a run to its end, evaluates it, and calls its experiment's `finish`.
 
-    steps: to add first.
+    steps: to add first; is_new: nothing of the run was written before, which could be damaged.
     """
     with folder.locked():
-        _train(folder, reporter, steps)
+        _train(folder, reporter, steps, is_new)
         folder = folder.at(None)
         if offers(folder, "evaluate"):
             result = _evaluated(folder, evaluation_settings(folder), reporter)
@@ -75,13 +79,14 @@ def _go_on(folder: RunFolder, reporter: Reporter, steps: int | None = None) -> N
             offered(folder, "finish")(folder, reporter)
 
 
-def _train(folder: RunFolder, reporter: Reporter, steps: int | None) -> None:
+def _train(folder: RunFolder, reporter: Reporter, steps: int | None, is_new: bool) -> None:
     """Trains a run to its end."""
     hint = f"worldmodel resume {shlex.quote(str(folder.path))}"
     begin = offered(folder, "training", "resume")
     try:
-        training = begin(folder, reporter)
-        training.restore()
+        with nullcontext() if is_new else naming_damage(folder.path):
+            training = begin(folder, reporter)
+            training.restore()
         if steps is not None:
             _extend(training, steps, folder)
         training.run()
@@ -210,6 +215,8 @@ def report(settings: of.Report, reporter: Reporter) -> None:
     if result is None:
         reporter.say("there is no evaluation of this checkpoint: evaluating")
         result = _evaluated(folder, evaluation_settings(folder), reporter)
+    with naming_damage(folder.path / "evaluation.json"):
+        offered(folder, "tables", "report")(result)  # has all figures, or is damaged
     write_report(folder, registry.named(spec), parts, checkpoint, result, out, reporter)
     reporter.say(f"written: {out}")
 

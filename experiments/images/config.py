@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from worldmodel.experiments.data.readers.files import OnError
 from worldmodel.names import ObjectiveName
-from worldmodel.options import ADVANCED, below_one, check_kl, not_negative, positive
+from worldmodel.options import ADVANCED, below_one, check_kl, check_threads, not_negative, positive
 
 
 @dataclass(frozen=True)
@@ -115,5 +115,6 @@ class VAEConfig:
     """Time between checkpoints."""
 
     def __post_init__(self) -> None:
-        positive(self, "threads", "checkpoint_seconds")
+        check_threads(self)
+        positive(self, "checkpoint_seconds")
         not_negative(self, "seed")

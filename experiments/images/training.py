@@ -29,6 +29,7 @@ from worldmodel import (
 )
 from worldmodel.checkpoint import list_checkpoints
 from worldmodel.codecs import explain_size
+from worldmodel.errors import naming_damage
 from worldmodel.experiments.data.readers.files import Report
 from worldmodel.experiments.images.config import VAEConfig, VAELearningConfig, VAEModelConfig
 from worldmodel.experiments.images.files import images_of
@@ -197,9 +198,10 @@ class VAERun(NamedTuple):
 def load(folder: RunFolder) -> VAERun:
     """A run's VAE, for `envs.ImageToCode` and for scripts."""
     config = config_of(folder)
-    checkpoint = folder.checkpoint()
-    model = model_of(checkpoint.values["shape"], config.model)
-    checkpoint.load({"model": model})
+    with naming_damage(folder.path):
+        checkpoint = folder.checkpoint()
+        model = model_of(checkpoint.values["shape"], config.model)
+        checkpoint.load({"model": model})
     return VAERun(config, model.eval().requires_grad_(False))
 
 

@@ -9,7 +9,7 @@ from worldmodel import SequenceConfig, SequenceLearningConfig, SequenceModelConf
 from worldmodel.experiments.data.readers.audio import HIGHEST_RATE, LOWEST_RATE
 from worldmodel.experiments.data.readers.files import OnError
 from worldmodel.names import BoundName
-from worldmodel.options import ADVANCED, below_one, not_negative, positive
+from worldmodel.options import ADVANCED, below_one, check_threads, not_negative, positive
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,8 @@ class RecordingsConfig:
     """Time between checkpoints."""
 
     def __post_init__(self) -> None:
-        positive(self, "threads", "checkpoint_seconds")
+        check_threads(self)
+        positive(self, "checkpoint_seconds")
         not_negative(self, "seed")
 
     @property
@@ -241,3 +242,4 @@ class GenerateConfig:
 
     def __post_init__(self) -> None:
         positive(self, "length", "samples", "temperature", "prompt_length")
+        not_negative(self, "seed")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast, get_type_hints
 
 from worldmodel import DiskStore, EpisodeStore, SequenceModel
+from worldmodel.errors import naming_damage
 from worldmodel.experiments.recordings.config import FilesConfig, RecordingsConfig
 from worldmodel.experiments.recordings.modality import FileModality
 from worldmodel.experiments.recordings.storage import (
@@ -101,8 +102,9 @@ class RecordingsModel(SequenceModel):
     @classmethod
     def of_run(cls, folder: RunFolder) -> "RecordingsModel":
         """The model of a run, as its newest checkpoint left it."""
-        model = cls(config_of(folder), modality_of_run(folder), split_stores(folder))
-        model.training.restore(folder.checkpoint())
+        with naming_damage(folder.path):
+            model = cls(config_of(folder), modality_of_run(folder), split_stores(folder))
+            model.training.restore(folder.checkpoint())
         return model
 
 

@@ -129,7 +129,8 @@ class Text(FileModality):
         return self.decode(sample)
 
     def figures(self, nats: float) -> dict[str, float]:
-        return {"bits_per_character": nats / math.log(2), "perplexity": math.exp(nats)}
+        with np.errstate(over="ignore"):  # a model that has gone astray has an infinite one
+            return {"bits_per_character": nats / math.log(2), "perplexity": float(np.exp(nats))}
 
     def parts(self, recording: Recording, nats: np.ndarray) -> Iterator[dict[str, Any]]:
         """The lines of a recording, with their line breaks."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from worldmodel.experiments.rl.config import EnvironmentConfig
 from worldmodel.names import AlgorithmName
-from worldmodel.options import positive
+from worldmodel.options import check_threads, not_negative, positive
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,9 @@ class BaselineConfig:
     """Threads of the processor."""
 
     def __post_init__(self) -> None:
-        positive(self, "steps", "every", "episodes", "threads")
+        check_threads(self)
+        positive(self, "steps", "every", "episodes")
+        not_negative(self, "seed")
         if self.environment.env is None:
             raise ValueError("a baseline learns from a real environment: give --env ID")
         if (self.environment.num_envs, self.environment.workers) != (1, 0):

@@ -12,7 +12,7 @@ from worldmodel.agents.config import (
     PolicyConfig,
 )
 from worldmodel.names import BoundName
-from worldmodel.options import ADVANCED, not_negative, positive
+from worldmodel.options import ADVANCED, check_threads, not_negative, positive
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,19 @@ class EnvironmentConfig:
     """Processes that share the copies; 0: this one."""
 
     def __post_init__(self) -> None:
+        module = (self.env or "").rpartition(":")[0]
+        if module and not all(word.isidentifier() for word in module.split(".")):
+            raise ValueError(
+                f"--env expects an id, or module:id such as envs.mine:Mine-v0, got {self.env}"
+            )
         positive(self, "action_repeat", "num_envs")
+        not_negative(self, "workers")
+        if self.time_limit is not None:
+            positive(self, "time_limit")
         for name in ("pixels", "resize"):
             side = getattr(self, name)
             if side is not None and not 16 <= side <= 256:
                 raise ValueError(f"--{name} is between 16 and 256 pixels a side, got {side}")
-        if self.workers < 0:
-            raise ValueError(f"--workers must be 0 or more, got {self.workers}")
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class EvaluationConfig:
     """Particles of that bound, K."""
 
     def __post_init__(self) -> None:
-        positive(self, "bound_particles")
+        positive(self, "bound_particles", "episodes", "held_out")
         if self.held_out_agent not in ("exploring", "random"):
             raise ValueError(f"--held-out-agent is exploring or random, got {self.held_out_agent}")
         if self.episodes < 2 or self.held_out < 2:
@@ -112,7 +118,8 @@ class RLConfig:
     """Time between checkpoints (there is one after every stage, too)."""
 
     def __post_init__(self) -> None:
-        positive(self, "steps", "threads", "checkpoint_seconds")
+        check_threads(self)
+        positive(self, "steps", "checkpoint_seconds")
         not_negative(self, "curve_episodes")
         if self.agent.collect.prefill > self.steps:
             raise ValueError(

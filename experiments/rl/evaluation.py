@@ -87,11 +87,12 @@ def real_returns(run: Run, episodes: int, seed: int, note: Note) -> dict[str, An
     """Real returns of the greedy agent; None each, where there is no real environment."""
     if not run.has_environment:
         return dict.fromkeys(f"real_return_{key}" for key in ("mean", "iqm", "ci95"))
+    playing = f"playing real episodes{run.world.cut}"
     stats = run.world.play(
         Greedy(run.components.player),
         episodes,
         seed,
-        lambda done: note("playing real episodes", done, episodes),
+        lambda done: note(playing, done, episodes),
     )
     return _returns("real", stats, seed)
 

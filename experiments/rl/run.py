@@ -25,6 +25,7 @@ from worldmodel.envs import (
     action_names,
     view_for,
 )
+from worldmodel.errors import naming_damage
 from worldmodel.experiments.data.datasets import Data, open_data
 from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig
 from worldmodel.experiments.runs.naming import run_name
@@ -276,6 +277,11 @@ def repaired(
 
 def load_run(folder: RunFolder) -> tuple[Run, Checkpoint]:
     """A run as its newest checkpoint left it, and that checkpoint."""
+    with naming_damage(folder.path):
+        return _load_run(folder)
+
+
+def _load_run(folder: RunFolder) -> tuple[Run, Checkpoint]:
     config: RLConfig = config_of(folder)
     checkpoint = folder.checkpoint()
     if "statistics" not in checkpoint.values:

@@ -187,13 +187,17 @@ def load_plugins(modules: Iterable[str] = ()) -> None:
                 f"the plugin {name} cannot be imported: {error}; is it installed, or in "
                 f"{os.getcwd()}?"
             ) from error
+        except Exception as error:
+            raise RunError(
+                f"the plugin {name} raised {type(error).__name__} when it was imported: {error}"
+            ) from error
     if names:
         os.environ[PLUGINS_VARIABLE] = ",".join(names)
     for plugin in entry_points(group=PLUGINS):
         try:
             plugin.load()
-        except ImportError as error:
+        except Exception as error:
             raise RunError(
                 f"the plugin {plugin.name} ({plugin.value}), which is installed, cannot be "
-                f"imported: {error}"
+                f"imported: {type(error).__name__}: {error}"
             ) from error

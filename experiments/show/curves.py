@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import cattrs
 import numpy as np
 
+from worldmodel.errors import naming_damage
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.files import writing
 from worldmodel.run_folder import RunError, RunFolder
@@ -58,11 +59,12 @@ def _curve(label: str, folders: Sequence[RunFolder]) -> Curve:
 
 def _points(folder: RunFolder) -> np.ndarray:
     """Real steps and the mean real return after them, [n, 2]."""
-    found = {
-        line["real_steps"]: line["real_return_mean"]
-        for line in folder.metrics()
-        if line["stage"] == "evaluate"
-    }
+    with naming_damage(folder.metrics_file):
+        found = {
+            float(line["real_steps"]): float(line["real_return_mean"])
+            for line in folder.metrics()
+            if line["stage"] == "evaluate"
+        }
     if not found:
         raise RunError(f"{folder.path} has no learning curve: it was never evaluated in training")
     return np.array(sorted(found.items()), float)

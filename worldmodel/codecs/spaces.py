@@ -314,6 +314,11 @@ def _kind(space: spaces.Space, what: str) -> Kind:
             "channels last (where worldmodel.envs.Images puts them), and from 0 to one "
             "brightness; pass one of your own if it is none"
         )
+    if isinstance(space, spaces.Box) and space.dtype == np.bool_ and not is_image(space):
+        raise ValueError(
+            f"no {what} for the space {space}, whose values are true or false: wrap the "
+            f"environment in one that shows spaces.MultiBinary({list(space.shape)}) instead"
+        )
     for kind in KINDS:
         if kind.holds(space):
             return kind

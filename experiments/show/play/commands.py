@@ -11,6 +11,7 @@ from worldmodel.run_folder import RunError
 Pilot = Literal["human", "agent", "random"]
 
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # rows a second, to choose from
+MOST_FORKS = 100  # within each other
 TEMPERATURES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0)
 
 
@@ -81,6 +82,8 @@ def sync(player: Commanded) -> str:
 def fork(player: Commanded) -> str:
     if "dream" not in player.states:
         return "there is no dream here: play the dream, or both"
+    if len(player.forks) >= MOST_FORKS:
+        return f"there are {MOST_FORKS} forks: b comes back from one"
     player.fork()
     return "what if? the dream goes on alone, b comes back"
 

@@ -16,11 +16,13 @@ it. Each web socket at `/play?token=...` is a game of its own. Text is JSON, pic
         {"type": "full" | "idle" | "broken" | "strange", "text": "..."}   why the socket is closed
 
 Only changes are sent, and no more than two unacknowledged frames: a slow page misses frames and
-gets the newest next. Time runs by the server's clock. Other messages are ignored; a page that
+gets the newest next. Keys wait in a queue of `INBOX`; those beyond it are dropped, and all of them
+when their visitor leaves. Time runs by the server's clock. Other messages are ignored; a page that
 sends more than `STRANGE` of them is disconnected.
 """
 
 import asyncio
+import errno
 import ipaddress
 import json
 import math
@@ -32,6 +34,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import asynccontextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -42,14 +45,17 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.play.game import Input, Reply
 from worldmodel.experiments.show.play.workers import Worker, Workers
+from worldmodel.progress import Reporter
 
 PAGE = Path(__file__).with_name("page.html")
 AHEAD = 2  # frames that the page may not have acknowledged yet
-INBOX = 64  # messages of a visitor in the queue; a page that sends more has to wait
+INBOX = 64  # messages of a visitor in the queue; what a page sends beyond them is dropped
+HEADER = 10  # seconds that a connection may take to send a request
 LONGEST = 4_096  # bytes of a message from the page
 FAREWELL = 3  # seconds that open connections get at shutdown
 STRANGE = 1_000  # invalid messages, until the visitor is disconnected
@@ -99,7 +105,7 @@ class Visit:
         self.websocket, self.number, self.worker, self.idle = websocket, number, worker, idle
         self.films: dict[str, Path] = {}
         self.inbox: deque[Input] = deque()
-        self.woken, self.room = asyncio.Event(), asyncio.Event()
+        self.woken = asyncio.Event()
         self.sent = self.got = self.strange = 0
         self.heard = now()  # time of the last key
 
@@ -115,6 +121,8 @@ class Visit:
         return await asyncio.wrap_future(self.worker.submit(verb, self.number, *arguments))
 
     async def _listen(self) -> None:
+        """Reads on, however long the queue is, so that it is noticed at once when the visitor
+        leaves."""
         while True:
             message = await self.websocket.receive()
             if message["type"] == "websocket.disconnect":
@@ -122,7 +130,7 @@ class Visit:
             given = understood(message.get("text"))
             if isinstance(given, Input):
                 self.heard = now()
-                await self._put(given)
+                self._put(given)
             elif given is not None:
                 self.got = max(self.got, min(given, self.sent))
                 self.woken.set()
@@ -131,14 +139,14 @@ class Visit:
                 if self.strange > STRANGE:
                     raise Over("strange", "this page says too much that the server cannot read")
 
-    async def _put(self, given: Input) -> None:
+    def _put(self, given: Input) -> None:
+        """Queues an input. Where the queue is full it is dropped, and no key is down after it."""
+        if len(self.inbox) >= INBOX:
+            given = Input("release")
         if given.kind == "point" and self.inbox and self.inbox[-1].kind == "point":
             self.inbox.pop()
         if given.kind == "release" and self.inbox and self.inbox[-1] == given:
             return
-        while len(self.inbox) >= INBOX:
-            self.room.clear()
-            await self.room.wait()
         self.inbox.append(given)
         self.woken.set()
 
@@ -153,7 +161,6 @@ class Visit:
                 await self._wait(beat.next)
                 continue
             given = list(self._taken())
-            self.room.set()
             reply: Reply = await self.ask("play", given, tick, wanted)
             self.films, behind = reply.films, not wanted
             beat.follow(reply.running, reply.speed, now())
@@ -213,10 +220,11 @@ class SessionManager:
         worker = self.workers.choose(number)
         visit = Visit(websocket, number, worker, self.config.idle)
         self.visits.add(visit)
-        try:
-            await self._go(visit)
-        finally:
-            await asyncio.shield(self._end(visit))
+        with suppress(asyncio.CancelledError):  # by a server that ends and waits no longer
+            try:
+                await self._go(visit)
+            finally:
+                await asyncio.shield(self._end(visit))
 
     async def _go(self, visit: Visit) -> None:
         over = None
@@ -329,14 +337,8 @@ class Guard:
         if not is_ours(asked, self.host):
             return False
         origin = headers.get(b"origin", b"").decode("latin-1")
-        return scope["type"] != "websocket" or _netloc(origin) == asked
-
-
-def _netloc(origin: str) -> str:
-    try:
-        return urlsplit(origin).netloc
-    except ValueError:
-        return ""
+        ours = {f"{scheme}://{asked}" for scheme in ("http", "https")}  # by a proxy with TLS
+        return scope["type"] != "websocket" or origin in ours
 
 
 def is_ours(asked: str, host: str) -> bool:
@@ -348,6 +350,8 @@ def is_ours(asked: str, host: str) -> bool:
     >>> is_ours("192.168.0.7:8000", "0.0.0.0"), is_ours("evil.example", "0.0.0.0")
     (True, False)
     """
+    if "@" in asked:  # a name before the host, which no browser sends
+        return False
     try:
         name = urlsplit(f"//{asked}").hostname or ""
     except ValueError:
@@ -388,10 +392,7 @@ def page(text: str, status: int = 200) -> Response:
         status,
         {
             "Content-Security-Policy": rules,
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
             "Cross-Origin-Opener-Policy": "same-origin",
-            "Cache-Control": "no-store",
         },
     )
 
@@ -411,6 +412,7 @@ def application(sessions: SessionManager, token: str, title: str) -> Any:
 
     @asynccontextmanager
     async def life(app: Starlette) -> AsyncIterator[None]:
+        asyncio.get_running_loop().set_exception_handler(reported)
         yield
         await asyncio.to_thread(sessions.close)
 
@@ -422,12 +424,53 @@ def application(sessions: SessionManager, token: str, title: str) -> Any:
     return Guard(Starlette(routes=routes, lifespan=life), token, sessions.config.host)
 
 
+OF_ALL = [  # headers of every answer
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Cache-Control", "no-store"),
+]
+
+
+def reported(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Reports errors of the event loop as asyncio does; that there are too many connections, which
+    it would say a thousand times a second, once and in a sentence."""
+    if getattr(context.get("exception"), "errno", None) in (errno.EMFILE, errno.ENFILE):
+        say_once("too many connections: new ones wait until others end (`ulimit -n` allows more)")
+    else:
+        loop.default_exception_handler(context)
+
+
+@cache
+def say_once(text: str) -> None:
+    """Prints a text the first time that it is called with it."""
+    Reporter().say(text)
+
+
+class Impatient(H11Protocol):
+    """Ends connections that send no request, or a part of one, for `HEADER` seconds."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.loop.call_later(HEADER, self._end_if_silent)
+
+    def _end_if_silent(self) -> None:
+        if self not in self.connections:  # closed, or a web socket by now
+            return
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.abort()
+        else:
+            self.loop.call_later(HEADER, self._end_if_silent)
+
+
 class Server(uvicorn.Server):
     """A uvicorn server that calls `listening` once it listens."""
 
     def __init__(self, app: Any, listening: Callable[[], None]):
         config = uvicorn.Config(
             app,
+            http=Impatient,
+            headers=OF_ALL,
             log_level="warning",
             access_log=False,
             server_header=False,

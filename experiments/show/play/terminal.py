@@ -61,9 +61,17 @@ def play(parts: Any, config: PlayConfig, videos: Path) -> None:
         )
     player = opened(parts, config, videos)
     try:
-        PlayApp(player).run()
+        run(PlayApp(player))
     finally:
         closed(player)
+
+
+def run(app: "PlayApp", headless: bool = False) -> None:
+    """Runs until the person quits; an error ends the game, and is raised when the screen is the
+    terminal's again. headless: without a terminal."""
+    app.run(headless=headless)
+    if app._exception is not None:
+        raise app._exception
 
 
 class PlayApp(App[None]):
@@ -107,6 +115,10 @@ class PlayApp(App[None]):
         self.bars, self.thoughts = Static(id="bars"), Static(id="thoughts")
         self.status, self.keys = Static(id="status"), Static(id="keys")
         self.help = Vertical(Static(), id="help")
+
+    def _fatal_error(self) -> None:
+        """Ends without Textual's own page on an error."""
+        self._close_messages_no_wait()
 
     def compose(self) -> ComposeResult:
         yield self.head

@@ -22,6 +22,7 @@ import torch
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.play.game import Game, Input, Reply
 from worldmodel.experiments.show.play.player import Playable, new_player
+from worldmodel.run_folder import RunError
 
 ENOUGH = 8  # visitors that one process serves; more are distributed over one process a core
 MOST = 4  # processes
@@ -59,9 +60,7 @@ class Worker:
         self.registry = None if apart else GameRegistry(parts, config)
         self._executor: Executor
         if apart:
-            context = multiprocessing.get_context("spawn")
-            arguments = (parts, config)
-            self._executor = ProcessPoolExecutor(1, context, _init_worker, arguments)
+            self._executor = _process(parts, config)
         else:
             self._executor = ThreadPoolExecutor(1)
         self.started = self._executor.submit(os.getpid)
@@ -116,6 +115,18 @@ class Workers:
 
 
 # In a process of its own.
+
+
+def _process(parts: Playable, config: PlayConfig) -> Executor:
+    context = multiprocessing.get_context("spawn")
+    try:
+        return ProcessPoolExecutor(1, context, _init_worker, (parts, config))
+    except OSError as error:
+        raise RunError(
+            f"more than {ENOUGH} visitors are served by processes, which need shared memory "
+            f"(/dev/shm), and there is none ({error}): choose --visitors {ENOUGH}"
+        ) from error
+
 
 _registry: GameRegistry | None = None
 
