@@ -48,7 +48,7 @@ class Damage(NamedTuple):
         return bool(self.stores or self.metrics)
 
     def sentences(self) -> list[str]:
-        """What is damaged, in words."""
+        """Sentences on what is damaged."""
         return [*map(str, self.stores), *([self.metrics] if self.metrics else [])]
 
 
