@@ -11,7 +11,9 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import cattrs
+import cattrs.v
 
+from worldmodel.errors import is_raised_by_us
 from worldmodel.run_folder import RunError, RunFolder
 from worldmodel.trust import remember
 
@@ -139,8 +141,13 @@ def config_of(folder: RunFolder) -> Any:
     try:
         return converter.structure(folder.description.config, config_class(folder.experiment))
     except Exception as error:
-        reasons = "; ".join(cattrs.transform_error(error))
+        reasons = "; ".join(cattrs.transform_error(error, format_exception=_reason))
         raise RunError(f"{folder.config_file} is no configuration of a run: {reasons}") from error
+
+
+def _reason(error: BaseException, kind: type | None) -> str:
+    """What is wrong with a value: our own words, where an option refuses it."""
+    return str(error) if is_raised_by_us(error) else cattrs.v.format_exception(error, kind)
 
 
 def implementation(name: str) -> ModuleType:

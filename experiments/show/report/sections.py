@@ -237,8 +237,10 @@ def _rows_of_errors(found: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
 # Calibration.
 
 
-def calibration(found: Calibration, whose: str) -> Html:
-    """Calibration of the model."""
+def calibration(found: Calibration | None, whose: str, refusal: str) -> Html:
+    """Calibration of the model. refusal: why its episodes could not be played, if not."""
+    if found is None:
+        return section(CALIBRATION, paragraph(f"Left out: {refusal}."))
     return section(
         CALIBRATION,
         paragraph(

@@ -12,6 +12,7 @@ from worldmodel import nested
 from worldmodel.checkpoint import Checkpoint
 from worldmodel.experiments.measure.calibration import Calibration, calibration, particles_for
 from worldmodel.experiments.measure.scores import densities_of
+from worldmodel.experiments.rl.run import HELD_OUT
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.show.report import charts, films, sections
 from worldmodel.experiments.show.report.films import Shown
@@ -80,7 +81,7 @@ def write_report(
         ),
         sections.returns(spec.reached(result)),
         sections.foresight(off),
-        sections.calibration(judged, spec.whose(config)),
+        sections.calibration(judged, spec.whose(config), parts.refusal),
         sections.dreams(shown, parts.absence),
         sections.configuration(config),
     ]
@@ -142,7 +143,10 @@ def _version() -> str:
         return "not installed"
 
 
-def _calibration(folder: RunFolder, parts: Any, reporter: Reporter) -> Calibration:
+def _calibration(folder: RunFolder, parts: Any, reporter: Reporter) -> Calibration | None:
+    """None where its episodes would be played in an environment that may not be made."""
+    if parts.refusal and not (folder.path / HELD_OUT).exists():
+        return None
     sequences = nested.index(held_out(folder, parts), (slice(None), slice(EPISODES)))
     episodes = sequences.mask.shape[1]
     particles = particles_for(parts.model, parts.observation_space, episodes)
