@@ -177,7 +177,7 @@ def test_a_checkpoint_of_an_algorithm_is_plain_data(tmp_path):
         learner["optimizers"]
     )
     assert "log_ent_coef" in learner["others"]
-    assert json.loads((newest / "checkpoint.json").read_text())["values"]["real_steps"] > 0
+    assert json.loads((newest / "values.json").read_text())["real_steps"] > 0
 
 
 def test_agents_are_compared_in_the_dream_of_a_run_that_stays_as_it_is(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import importlib
 import io
 import json
@@ -92,9 +93,6 @@ def test_in_workers_too(tmp_path):
 
 UNSUPPORTED = {
     "bools": ["Box(False, True, (4,), bool)", "MultiBinary([4])"],
-    "channels first": ["(3, 32, 32)", "channels last"],
-    "stacked": ["(4, 84, 84)", "channels last"],
-    "grey": ["(40, 30)", "ReshapeObservation"],
     "text": ["'note'", "leaves this space out"],
     "unbounded": ["no bounds", "TransformAction"],
     "dict": ["Dict('left'", "MultiDiscrete"],
@@ -217,12 +215,17 @@ def set_in(file: Path, value: object, *keys: str) -> None:
     for key in keys[:-1]:
         part = part[key]
     part[keys[-1]] = value
+    whole.pop("checksum", None)
     file.write_text(json.dumps(whole))
 
 
 def in_checkpoints(run: Path, value: object, *keys: str) -> None:
-    for file in run.glob("checkpoints/*/checkpoint.json"):
-        set_in(file, value, "values", *keys)
+    """Sets a value in all checkpoints, as one who means to deceive does."""
+    for folder in run.glob("checkpoints/*"):
+        file = folder / "values.json"
+        set_in(file, value, *keys)
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        set_in(folder / "checkpoint.json", digest, "sha256", file.name)
 
 
 DAMAGES = {

@@ -260,8 +260,8 @@ def test_a_nade_scores_what_its_equations_say():
     for row in range(6):
         total = 0.0
         for i in range(7):
-            heard = sum((head.heard[j] * values[row, j] for j in range(i)), c[row])
-            p = (b[row, i] + heard.sigmoid() @ head.said[i]).sigmoid()
+            heard = sum((head.from_visible[j] * values[row, j] for j in range(i)), c[row])
+            p = (b[row, i] + heard.sigmoid() @ head.to_visible[i]).sigmoid()
             total = total + (p if values[row, i] else 1 - p).log()
             if torch.equal(values[row, :i], mode[row, :i]):
                 assert mode[row, i] == (p > 0.5)

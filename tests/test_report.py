@@ -297,7 +297,7 @@ def judged(reward=None, density=None, values=()) -> Parsed:
     """The section on calibration, of ends that are as they should be."""
     end = reliability(np.full(100, 0.25), np.arange(100) < 25)
     found = Calibration(end, reward, density, list(values), 64, 3)
-    return Parsed(sections.calibration(found, "made up"))
+    return Parsed(sections.calibration(found, "made up", ""))
 
 
 def test_rewards_are_judged_as_they_are():

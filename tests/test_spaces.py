@@ -308,7 +308,7 @@ def test_heads_and_encoders_are_chosen_by_key():
     decoder = decoder_for(space, 6, heads)
     camera = decoder.parts["camera"].parts
     assert isinstance(camera["bits"], NADEHead)
-    assert camera["bits"].heard.shape == (4, 5)
+    assert camera["bits"].from_visible.shape == (4, 5)
     assert isinstance(camera["left"], ImageHead)
     assert camera["left"].likelihood == "mse"
     assert decoder.parts["gear"] is own

@@ -14,7 +14,6 @@ is for its user to say. None that cannot be read is ever removed.
 import hashlib
 import json
 import os
-import pickle
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -125,11 +124,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint(weights, _read_state(path / STATE), values)
     except OSError:
         raise
-    except pickle.UnpicklingError as error:  # PyTorch's message tells how to load it nevertheless
-        raise DamagedError(
-            f"{path / 'state.pt'} is not read: it holds more than tensors and plain values, and "
-            "could run code"
-        ) from error
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise DamagedError(f"{path} cannot be read: {reason}") from error
@@ -184,9 +178,10 @@ def _read_state(file: Path) -> dict[str, Any]:
             raise ValueError(f"{file.name} is compressed, which this program never does")
     try:
         return torch.load(file, weights_only=True)
-    except Exception as error:
+    except Exception as error:  # PyTorch's message tells how to load it nevertheless
         raise ValueError(
-            f"{file.name} holds something else than tensors and plain values, or is cut off"
+            f"{file.name} holds more than tensors and plain values, and could run code, or is cut "
+            "off"
         ) from error
 
 

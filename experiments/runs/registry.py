@@ -146,7 +146,7 @@ def config_of(folder: RunFolder) -> Any:
 
 
 def _reason(error: BaseException, kind: type | None) -> str:
-    """What is wrong with a value: our own words, where an option refuses it."""
+    """The reason why a value is refused, in our own words where an option refuses it."""
     return str(error) if is_raised_by_us(error) else cattrs.v.format_exception(error, kind)
 
 
