@@ -115,6 +115,9 @@ def _codes(source: EpisodeSource) -> Iterator[np.ndarray]:
         yield from np.split(part.columns["observation"], part.starts[1:])
 
 
+NOT_SHOWN = ("each", "warnings", "frame", "density", "settings")  # in rows of their own
+
+
 def tables(result: dict[str, Any]) -> list[Table]:
     """The results of `evaluate`, as tables."""
     caption = DENSITIES if result["density"] else None
@@ -126,7 +129,7 @@ def tables(result: dict[str, Any]) -> list[Table]:
         elif key == "counting":
             best = min(value, key=value.__getitem__)
             table.add_row(f"the best by counting, {best}", f"{value[best]:.4f}")
-        elif key not in ("each", "warnings", "frame", "density") and value is not None:
+        elif key not in NOT_SHOWN and value is not None:
             table.add_row(_in_words(key, frame), str(value))
     for warning in result["warnings"]:
         table.add_row("note", warning)
