@@ -99,6 +99,7 @@ def test_help_counts_the_options_of_advanced_groups_and_lists_them_when_asked():
     assert "--kl-weight" not in short
     assert "--kl-weight" in full
     assert "--help-all" not in full
+    assert re.search(r"--no-first-activation +Do not apply", full)
     listed = 0
     for words in ALL:
         with contextlib.redirect_stdout(io.StringIO()) as out, pytest.raises(SystemExit):

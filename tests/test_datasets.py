@@ -1,6 +1,7 @@
 """Laws of recorded episodes: what is written comes back, whatever the spaces and the format."""
 
 import json
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -101,7 +102,8 @@ def test_a_long_export_is_written_in_parts(tmp_path, monkeypatch, format):
     store = DiskStore(tmp_path / "store", shard_bytes=300)
     for number in range(len(episodes)):
         store.add(episodes.select(np.array([number])))
-    export(store, seen, done, tmp_path / "out", format)
+    monkeypatch.chdir(tmp_path)
+    export(store, seen, done, Path("out"), format)  # a relative path
     assert same(everything(open_data(tmp_path / "out").episodes), episodes)
     if format == "npz":
         assert len(list((tmp_path / "out").glob("*.npz"))) > 3

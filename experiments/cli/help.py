@@ -116,7 +116,9 @@ def _option(
         shown = value if default is MISSING else f"[{value}]"
         return Option(shown, "", text, group, False, is_advanced)
     name = config.get("name", field).replace("_", "-")
-    name = f"--no-{name}" if hint is bool and default is True else f"--{name}"
+    if hint is bool and default is True:  # a sentence on what the option does turns it off
+        name, text = f"no-{name}", f"Do not {text[0].lower()}{text[1:]}"
+    name = f"--{name}"
     return Option(name, value, text, group, default is MISSING, is_advanced)
 
 

@@ -96,7 +96,7 @@ def export(
         raise RunError(f"{path} already exists: choose another --out")
     write = _export_minari if format == "minari" else _export_npz
     try:
-        return write(episodes, observation_space, action_space, path)
+        return write(episodes, observation_space, action_space, path.resolve())
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)  # it was new
         raise
