@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from command_line import Result, worldmodel
 from kinds import MADE, config_for, write_files
-from test_cli import Result, worldmodel
 
 from worldmodel import experiments
 from worldmodel.agents import AgentConfig

@@ -5,9 +5,9 @@ import math
 
 import pytest
 import torch
+from command_line import assert_refused, worldmodel
 from cores import LATENT, fed, make_model, noise_for, padded, random_rows
 from rolls import write
-from test_cli import assert_refused, worldmodel
 
 from worldmodel import ELBO, kl_monte_carlo
 from worldmodel.experiments.bench.iwae import ARMS, InvertedIWAE, K, plot, summary

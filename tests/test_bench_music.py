@@ -8,8 +8,8 @@ from typing import get_args, get_type_hints
 import numpy as np
 import pytest
 import torch
+from command_line import assert_refused, worldmodel
 from rolls import LENGTHS, made_up, write
-from test_cli import assert_refused, worldmodel
 from torch import distributions as td
 
 from worldmodel import BOUNDS, ELBO, Learner, NullAgent, action_codec

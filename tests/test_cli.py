@@ -11,10 +11,11 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple, get_origin
+from typing import get_origin
 
 import pytest
 import tyro
+from command_line import Result, assert_refused, worldmodel
 from rolls import write
 
 import worldmodel as package
@@ -37,23 +38,6 @@ from worldmodel.experiments.runs.registry import (
 
 ROOT = Path(__file__).parents[1]
 VERSE = "the cat sat on the mat\nthe dog sat on the log\n"
-
-
-class Result(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def worldmodel(*arguments: object) -> Result:
-    out, err = io.StringIO(), io.StringIO()
-    code = 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            code = int(end.code or 0)
-    return Result(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -233,14 +217,6 @@ assert not {{"torch", "gymnasium"}} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-
-
-def assert_refused(result: Result, *words: str) -> None:
-    assert result.returncode == 2
-    said = " ".join((result.stderr + result.stdout).replace("│", " ").split())  # boxes wrap
-    assert "Traceback" not in said
-    for word in words:
-        assert word in said
 
 
 def test_wrong_options_get_a_sentence(tmp_path, run):

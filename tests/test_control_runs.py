@@ -9,9 +9,9 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+from command_line import assert_refused, worldmodel
 from gymnasium import spaces
 from runs import assert_same, train
-from test_cli import assert_refused, worldmodel
 
 from worldmodel import experiments
 from worldmodel.agents import AgentConfig

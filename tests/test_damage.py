@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import assert_refused, worldmodel
 from damage import KINDS, MUTATIONS, READS, RefusedError, faults, files_of, flipped, made, piped
-from test_cli import assert_refused, worldmodel
 
 from worldmodel.checkpoint import list_checkpoints
 

@@ -1,49 +1,28 @@
 """Every fault ends in one sentence, with a code that is not 0; a traceback is shown when asked."""
 
-import contextlib
 import errno
 import hashlib
 import importlib
-import io
 import json
 import os
 import re
 import shutil
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import games  # noqa: F401 (registers)
 import gymnasium
 import odd_games  # noqa: F401
 import pytest
+from command_line import Result, worldmodel
 
-from worldmodel.experiments.cli.errors import LONGEST, shortened, told
-from worldmodel.experiments.cli.main import main
+from worldmodel.experiments.cli.errors import LONGEST, message_of, shortened
 from worldmodel.run_folder import RunError
 
 
-class Result(NamedTuple):
-    code: int
-    said: str  # the last line
-    all: str
-
-
-def worldmodel(*words: object) -> Result:
-    out, err = io.StringIO(), io.StringIO()
-    code = 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main([str(word) for word in words])
-        except SystemExit as end:
-            code = int(end.code or 0)
-    lines = err.getvalue().splitlines() or [""]
-    return Result(code, lines[-1], out.getvalue() + err.getvalue())
-
-
 def assert_sentence(result: Result, *words: str, code: int = 2) -> None:
-    assert result.code == code, result.all
-    assert "Traceback" not in result.all
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
     assert result.said.startswith("worldmodel: ")
     assert len(result.said) <= 300
     for word in words:
@@ -176,18 +155,18 @@ def test_a_fault_of_the_program_is_told_with_where_to_read_on(monkeypatch, tmp_p
 def test_debug_shows_the_traceback_above_the_sentence(error, monkeypatch):
     monkeypatch.setattr("worldmodel.experiments.cli.main.parse", raising(error))
     result = worldmodel("resume", "x", "--debug")
-    assert re.search(r"Traceback[\s\S]*in run[\s\S]*Error[\s\S]*\nworldmodel: ", result.all)
-    assert "Traceback" not in worldmodel("resume", "x").all
+    assert re.search(r"Traceback[\s\S]*in run[\s\S]*Error[\s\S]*\nworldmodel: ", result.stderr)
+    assert "Traceback" not in worldmodel("resume", "x").stderr
 
 
 def test_errors_of_python_are_no_sentences_of_ours():
-    """They are told as faults of the program, those of this package as they are."""
+    """They are faults of the program, those of this package as they are."""
     from worldmodel.envs import arguments_from_json
 
     for fault, is_ours in ((int, False), (arguments_from_json, True)):
         with pytest.raises(ValueError, match="x") as caught:
             fault("x")
-        assert ("not yours" in told(caught.value).sentence) != is_ours
+        assert ("not yours" in message_of(caught.value).sentence) != is_ours
 
 
 @pytest.mark.parametrize("most", [50, 51, 52, LONGEST])
@@ -205,7 +184,7 @@ def learned(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "learned"
     words = ["train", "control", "--env", "Panel-v0", "--quick", "--curve-episodes", 1]
     done = worldmodel(*words, "--out", path)
-    assert done.code == 0, done.all
+    assert done.returncode == 0, done.stderr
     return path
 
 

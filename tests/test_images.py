@@ -4,10 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
+from command_line import assert_refused, worldmodel
 from mutants import mutant, put
 from PIL import Image
 from scipy import stats
-from test_cli import assert_refused, worldmodel
 
 from worldmodel.experiments.data.readers.files import BadFileError
 from worldmodel.experiments.images.config import ImagesConfig, VAEConfig

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from command_line import worldmodel
 from kinds import MADE, write_files
-from test_cli import worldmodel
 
 from worldmodel import Sequences, action_codec, experiments, log_prob
 from worldmodel.envs import ToyGameFilter

@@ -14,13 +14,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from command_line import assert_refused, worldmodel
 from kinds import FRAME, HIGH, LOW, MADE, RATE, STEPS, config_for, kind_for, write_files
 from PIL import Image
 from recordings import train
 from runs import assert_same
 from scipy import stats
 from test_audio_files import encoded, wav
-from test_cli import assert_refused, worldmodel
 
 from worldmodel import (
     BOUNDS,

@@ -12,8 +12,8 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from command_line import assert_refused, worldmodel
 from runs import train
-from test_cli import assert_refused, worldmodel
 
 from worldmodel.agents import AgentConfig
 from worldmodel.experiments.images.config import ImagesConfig, VAEConfig

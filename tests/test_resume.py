@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from command_line import assert_refused, worldmodel
 from runs import assert_same, assert_same_weights, at, outcome, train
-from test_cli import assert_refused, worldmodel
 
 from worldmodel.agents import AgentConfig, AgentTraining, WorldModelAgent
 from worldmodel.checkpoint import list_checkpoints

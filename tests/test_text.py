@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from command_line import assert_refused, worldmodel
 from recordings import train
 from runs import assert_same
-from test_cli import assert_refused, worldmodel
 
 from worldmodel.experiments.data.readers.files import BadFileError
 from worldmodel.experiments.recordings import experiment

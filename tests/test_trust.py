@@ -10,9 +10,9 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+from command_line import assert_refused, worldmodel
 from kinds import VERSE
 from runs import TINY, at, train
-from test_cli import assert_refused, worldmodel
 
 from worldmodel import SequenceModel, experiments
 from worldmodel.agents import WorldModelAgent

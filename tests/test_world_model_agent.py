@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from command_line import worldmodel
 from games import Echo, Panel
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
@@ -16,7 +17,6 @@ from runs import TINY, assert_same_weights
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv
-from test_cli import worldmodel
 
 from worldmodel import DiskStore, GenCore, Greedy, MemoryStore, nested, play_episodes
 from worldmodel.agents import AgentConfig, WorldModelAgent

@@ -1,7 +1,7 @@
 """Errors in one sentence each, for people who type commands; the one place that words them.
 
-Faults that a user can mend are told with what to do. Anything else is a fault of the program, and
-is told with where its traceback is and what to do with it.
+The sentence of a fault that a user can mend says what to do. Anything else is a fault of the
+program; its sentence says where the traceback is, and to report it.
 """
 
 import errno
@@ -38,23 +38,23 @@ ADVICE = {
 EXTRAS = ("classic-control", "box2d", "mujoco")  # of Gymnasium and, by the same name, of ours
 
 
-class Told(NamedTuple):
-    """The sentence that a person is told, and the exit code."""
+class Message(NamedTuple):
+    """An error in one sentence, and the exit code."""
 
     sentence: str
     code: int
 
 
-def told(error: BaseException) -> Told:
+def message_of(error: BaseException) -> Message:
     """One sentence of at most `LONGEST` characters. Of a fault of the program, the traceback is
     written to a file, which the sentence names: long work is not to be repeated for it."""
     sentence = sentence_of(error)
     if sentence is not None:
-        return Told(shortened(sentence), USER)
+        return Message(shortened(sentence), USER)
     file = _written(error)
     where = f"with {file}, which holds the traceback" if file else "with what --debug prints"
     beginning = shortened(f"a fault of the program, not yours: {described(error)}", LONGEST // 2)
-    return Told(shortened(f"{beginning}; please report it to its authors, {where}"), PROGRAM)
+    return Message(shortened(f"{beginning}; please report it to its authors, {where}"), PROGRAM)
 
 
 def sentence_of(error: BaseException) -> str | None:

@@ -20,7 +20,7 @@ from rich.console import Console
 import worldmodel
 from worldmodel.experiments.cli import help as helps
 from worldmodel.experiments.cli.commands import GROUPS, Command, TrainCommand, commands
-from worldmodel.experiments.cli.errors import told
+from worldmodel.experiments.cli.errors import message_of
 from worldmodel.experiments.cli.renamed import new_name
 from worldmodel.experiments.cli.settings import Evaluate, NoSettings
 from worldmodel.experiments.runs.registry import load_plugins
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if DEBUG in words:
             traceback.print_exception(error)
-        sentence, code = told(error)
+        sentence, code = message_of(error)
         print(f"{PROGRAM}: {sentence}", file=sys.stderr)
         sys.exit(code)
 
