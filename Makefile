@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN ?= runs/demo
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test campaign lint bench clean
 
 setup: .venv/ready
 
@@ -19,6 +19,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 -q
+
+campaign: setup
+	cd tests && ../$(BIN)/python -m campaigns
 
 lint: setup
 	$(BIN)/ruff format --check .
