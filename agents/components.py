@@ -53,16 +53,16 @@ if TYPE_CHECKING:
 
 LAST_RATE = 0.1  # of a learning rate, relative to the first
 CRITIC_SCALE = 10  # returns, in units of an ordinary reward
-FINITE_REWARDS = 16  # rewards that take more values than this have a density
 
 Segments = Sequence[tuple[int, int]]  # see `in_segments`
 
 
 class Statistics(NamedTuple):
-    """Statistics of the rewards of the first collection."""
+    """Statistics of the first collection, by which likelihoods and scales are chosen."""
 
-    reward_support: list[float] | None  # the values that rewards took, if they are few
+    reward_support: list[float] | None  # the values of rewards that are few or recur, if any
     reward_unit: float  # the root of their mean square
+    heads: dict[str, Any] = {}  # noqa: RUF012 (never changed) of observations: see `mixed_heads`
 
 
 class Components:
@@ -159,6 +159,7 @@ class Components:
         config = self.config.model
         core = ("rssm" if self.is_joint else "rnn") if config.core == "auto" else config.core
         options = core_options(core, vars(config))
+        joint = joint_options(self.observation_space, self.config.images)
         return model_for(
             self.observation_space,
             self.action_space,
@@ -169,8 +170,8 @@ class Components:
             dropout=self.config.learning.dropout,
             decoder_hidden=config.decoder_hidden,
             minimum_std=config.minimum_std,
-            spare_rewards=FINITE_REWARDS,
-            **options | joint_options(self.observation_space, self.config.images),
+            open_rewards=True,
+            **options | joint | {"head": self.statistics.heads | joint["head"]},
         )
 
 

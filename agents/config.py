@@ -79,7 +79,8 @@ class ModelConfig:
     history: int = 1
     """Observations in the context; some replace a memory."""
     rewards: Literal["auto", "density"] = "auto"
-    """Likelihood of rewards. auto: a mass over their values, if the first collection has few."""
+    """Likelihood of rewards. auto: a mass for each value that recurs in the first collection, a
+    density for others."""
     minimum_std: float = 0.01
     """Minimum of a number's standard deviation, relative to its spread in the first collection."""
 

@@ -31,7 +31,6 @@ from worldmodel import (
     play_episodes,
 )
 from worldmodel.agents.components import (
-    FINITE_REWARDS,
     Components,
     Statistics,
     algorithm_options,
@@ -48,9 +47,9 @@ from worldmodel.agents.image_encoder import (
 )
 from worldmodel.agents.policy_optimizers import PolicyOptimizer
 from worldmodel.agents.uniform import Uniform
-from worldmodel.codecs import FiniteHead
+from worldmodel.codecs import atoms_of, mixed_heads
 from worldmodel.envs import EnvironmentSource, GymEnvironment, collect
-from worldmodel.envs.observations import InvalidValueError, check_rewards, check_values
+from worldmodel.envs.observations import check_rewards, check_values
 from worldmodel.job import Metrics, Title
 from worldmodel.noise import OwnNoise
 
@@ -366,27 +365,21 @@ class AgentTraining(Job):
     def _statistics(self) -> Statistics:
         rewards = np.concatenate([part.rewards for part in self.store.portions()])
         unit = float(np.sqrt(np.mean(np.square(rewards)))) or 1.0
-        values = np.unique(rewards)
-        few = len(values) <= FINITE_REWARDS and self.config.model.rewards == "auto"
-        return Statistics([float(v) for v in values] if few else None, unit)
+        support = atoms_of(rewards) if self.config.model.rewards == "auto" else []
+        heads: dict[str, Any] = {}
+        if not is_encoded(self.world.observation_space, self.config.images):
+            observations = self.store.typical().columns["observation"]
+            heads = mixed_heads(self.world.observation_space, observations)
+        return Statistics(support or None, unit, heads)
 
     def _meet(self, episodes: Episodes) -> None:
-        """Extends the model's bounds of observations and its reward support to new data."""
-        model = cast(Components, self.components).model
-        model.percepts.clamp.widen(episodes.columns["observation"])
-        head = cast(Any, model.percepts.decoder).reward
-        if isinstance(head, FiniteHead):
-            try:
-                head.extend(torch.as_tensor(episodes.rewards))
-            except ValueError as error:
-                raise InvalidValueError(f"{error} (--rewards density)") from error
+        """Lets the model know new data: its bounds, and the values that numbers take."""
+        cast(Components, self.components).model.percepts.meet(_values(episodes))
 
     def _standardise(self) -> None:
         """Sets the scales of numbers and their bounds, by recorded data."""
         model = cast(Components, self.components).model
-        first = self.replay.episodes.typical()
-        values = {"observation": first.columns["observation"], "reward": first.rewards}
-        model.percepts.standardise(values)
+        model.percepts.standardise(_values(self.replay.episodes.typical()))
         for part in self.replay.episodes.portions():
             self._meet(part)
 
@@ -461,6 +454,11 @@ class AgentTraining(Job):
             self._encoding.load(tensors["encoding"], values["images"])
         self.learner.load_state_dict(tensors["learner"])
         self.optimizer.load_state_dict(tensors["optimizer"])
+
+
+def _values(episodes: Episodes) -> dict[str, Any]:
+    """The observations and rewards of episodes, those of first rows left out."""
+    return {"observation": episodes.columns["observation"], "reward": episodes.rewards}
 
 
 def check_fit(

@@ -15,6 +15,7 @@ from torch import nn
 
 from worldmodel import checkpoint as module
 from worldmodel.checkpoint import (
+    SCHEMA_VERSION,
     list_checkpoints,
     load_checkpoint,
     next_number,
@@ -264,7 +265,7 @@ def test_a_checkpoint_that_is_set_aside_is_kept_and_counts_no_longer(tmp_path):
 def test_exactly_the_known_files_are_hashed(tmp_path, hashes):
     """A list that others have written could switch the comparison off, or name any file."""
     file = save(tmp_path, 1) / "checkpoint.json"
-    file.write_text(json.dumps({"schema_version": 2, "sha256": hashes}))
+    file.write_text(json.dumps({"schema_version": SCHEMA_VERSION, "sha256": hashes}))
     with pytest.raises(
         DamagedError, match=r"it has not the SHA-256 of weights\.safetensors, state"
     ):
@@ -283,7 +284,9 @@ def test_a_pipe_is_not_waited_for(tmp_path, name):
 def sign(path):
     """Writes a checkpoint's checksums anew, as one who means to deceive does."""
     hashes = {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in FILES[:3]}
-    (path / "checkpoint.json").write_text(json.dumps({"schema_version": 2, "sha256": hashes}))
+    (path / "checkpoint.json").write_text(
+        json.dumps({"schema_version": SCHEMA_VERSION, "sha256": hashes})
+    )
 
 
 def test_an_archive_that_unpacks_to_more_than_it_is_is_refused(tmp_path):
@@ -300,9 +303,8 @@ def test_another_schema_version_is_named(tmp_path):
     file = path / "checkpoint.json"
     description = json.loads(file.read_text())
     file.write_text(json.dumps(description | {"schema_version": 99}))
-    with pytest.raises(
-        DamagedError, match="schema version 99, this program reads 2; use the version"
-    ):
+    said = f"schema version 99, this program reads {SCHEMA_VERSION}; use the version"
+    with pytest.raises(DamagedError, match=said):
         load_checkpoint(path)
 
 

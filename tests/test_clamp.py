@@ -57,6 +57,25 @@ def test_it_is_kept_with_the_weights():
     assert not list(Clamp().state_dict())
 
 
+def test_dreamt_rewards_stay_among_those_that_were_met():
+    """Whatever the model thinks of them, an untrained one with a wide density."""
+    space = spaces.Box(-1, 1, (2,), np.float32)
+    model = model_for(space, spaces.Discrete(2), "rnn", 4)
+    values = {"observation": torch.rand(9, 2), "reward": torch.linspace(-3, 1, 9)}
+    with torch.no_grad():
+        model.percepts.standardise(values)
+        model.percepts.decoder.reward.parameters_.bias += 100
+    model.percepts.meet(values)
+    dream = Dream(model, 50, space, spaces.Discrete(2))
+    state = dream.initial_state(20)
+    drawn = []
+    for _ in range(20):
+        row, state = dream.step(torch.eye(2)[torch.randint(2, (20,))], state)
+        drawn += row.reward[~row.first].tolist()
+    assert max(drawn) == pytest.approx(1 + 0.1 * 4)
+    assert min(drawn) >= -3 - 0.1 * 4 - 1e-6
+
+
 def test_dreams_stay_within_it():
     space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
     model = model_for(space, spaces.Discrete(2), "rnn", 4, [0.0])

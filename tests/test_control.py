@@ -227,7 +227,7 @@ def rewards(folder):
 
 def test_rewards_that_take_few_values_have_a_probability_each(train):
     config = statistics(train("--env", "CartPole-v1"))
-    assert config == {"reward_support": [1.0], "reward_unit": 1.0}
+    assert config == {"reward_support": [1.0], "reward_unit": 1.0, "heads": {}}
 
 
 def test_rewards_that_take_many_values_have_a_density_and_a_size(train):
@@ -246,10 +246,11 @@ def test_a_density_is_taken_if_it_is_asked_for(train):
 
 def test_rewards_that_never_came_before_become_possible(train):
     folder = train("--env", "switches:Switches-v0", "--arguments", '{"prizes": [10, -3]}')
-    assert statistics(folder) == {"reward_support": [0.0], "reward_unit": 1.0}
+    assert statistics(folder)["reward_support"] == [0.0]
     assert set(rewards(folder)) == {0, 10, -3}
     head = experiments.load(folder.path).model.percepts.decoder.reward
-    assert {x for x in head.support.tolist() if not np.isnan(x)} == {0, 10, -3}
+    assert {x for x in head.atoms.tolist() if not np.isnan(x)} == {0, 10, -3}
+    assert not head.others
     assert np.isfinite(figures(folder, "learn", "loss")).all()
 
 
@@ -264,11 +265,18 @@ def said_by(train, capsys, *words):
     return config
 
 
-def test_rewards_that_turn_out_to_be_many_are_told_of(train, capsys):
-    prizes = json.dumps({"prizes": list(range(1, 40))})
-    said = said_by(train, capsys, "--env", "switches:Switches-v0", "--arguments", prizes)
-    assert "rewards had few values at first" in said
-    assert "--rewards density" in said
+def test_rewards_that_turn_out_to_be_many_end_no_run_and_dreams_stay_among_them(train):
+    prizes = json.dumps({"prizes": [*range(1, 400)]})
+    folder = train("--env", "switches:Switches-v0", "--arguments", prizes)
+    assert statistics(folder)["reward_support"] == [0.0]
+    percepts = experiments.load(folder.path).model.percepts
+    assert set(rewards(folder)) == {x for x in percepts.decoder.reward.atoms.tolist() if x == x}
+    assert len(set(rewards(folder))) > 17
+    assert np.isfinite(figures(folder, "learn", "loss")).all()
+    least, greatest = rewards(folder).min(), rewards(folder).max()
+    beyond = 0.1 * (greatest - least)
+    reached = percepts.reward_clamp(torch.tensor([-1e6, 1e6])).tolist()
+    assert reached == pytest.approx([least - beyond, greatest + beyond])
 
 
 @pytest.mark.parametrize(
@@ -337,9 +345,12 @@ def test_the_model_acts_and_dreams_with_the_average_of_its_weights(monkeypatch, 
         if progress.stage == "learn":
             learned.append(flat(progress.agent.model))
 
-    agent.learn(50, callback=watched)
+    agent.learn(70, callback=watched)
     expected = learned[0]
     for number, weights in enumerate(learned[1:], 1):
         kept = min(decay, (1 + number) / (10 + number))
         expected = kept * expected + (1 - kept) * weights
     torch.testing.assert_close(flat(agent.model), expected, rtol=1e-5, atol=1e-7)
+    seen = agent.training.store.select(np.arange(len(agent.training.store))).columns["observation"]
+    found = agent.model.percepts.clamp.seen  # what was met is known, not averaged
+    assert torch.equal(found, torch.tensor(np.stack([seen.min(0), seen.max(0)])))

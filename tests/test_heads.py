@@ -45,6 +45,7 @@ from worldmodel.codecs import (
     ImageHead,
     JointHead,
     LowRankNormalHead,
+    MixedHead,
     MixtureHead,
     NADEHead,
     NormalHead,
@@ -53,9 +54,10 @@ from worldmodel.codecs import (
     TanhNormalHead,
     TwoHot,
     TwoHotRegression,
+    atoms_of,
 )
 from worldmodel.codecs.regression import symexp, symlog
-from worldmodel.distributions import DiscretisedLogistics, dequantise
+from worldmodel.distributions import DiscretisedLogistics, dequantise, masses_of
 from worldmodel.testing import HEAD_LAWS, HeadCase
 
 FEATURES = 4
@@ -67,7 +69,7 @@ class Case(NamedTuple):
 
     make: Callable[[], DistModule]
     points: Any  # leaves [N, ...]: every value, or a grid of cells
-    volume: float = 1.0  # of a cell
+    volume: Any = 1.0  # of a cell, or of each [N]
     atol: float = 1e-6  # how far a sum over cells may be from the integral
 
 
@@ -90,6 +92,14 @@ def product(**parts):
     return {key: part[which[:, i]] for i, (key, part) in enumerate(parts.items())}
 
 
+def mixed(met):
+    """A head of numbers with two atoms that has met some."""
+    head = MixedHead(4, atoms=MIXED_ATOMS.tolist()).double()
+    head.meet(met)
+    return head
+
+
+MIXED_ATOMS = torch.tensor([-0.5, 2.0]).double()
 LINE, SEGMENT = grid(-60.0, 60.0, 6000, 1)
 PLANE, SQUARE = grid(-15.0, 15.0, 400, 2)
 UNIT, PART = grid(0.0, 1.0, 4000, 1)
@@ -122,6 +132,16 @@ CASES = {
     "normals": Case(lambda: NormalHead(4, (2, 1)), PLANE.unflatten(-1, (2, 1)), SQUARE),
     "full-normal": Case(lambda: FullNormalHead(4, 2), PLANE, SQUARE),
     "low-rank-normal": Case(lambda: LowRankNormalHead(4, 2, rank=1), PLANE, SQUARE),
+    "mixed": Case(
+        lambda: mixed(met=torch.linspace(-2, 2, 50)),
+        torch.cat([MIXED_ATOMS, LINE[:, 0]]),
+        torch.tensor([1.0] * 2 + [SEGMENT] * len(LINE)).double(),
+    ),
+    "few": Case(
+        lambda: mixed(met=MIXED_ATOMS.repeat(2)),
+        torch.cat([MIXED_ATOMS, LINE[:, 0]]),
+        torch.tensor([1.0] * 2 + [SEGMENT] * len(LINE)).double(),
+    ),
     "mixture": Case(lambda: MixtureHead(4, components=3), LINE[:, 0], SEGMENT),
     "mixtures": Case(lambda: MixtureHead(4, (1, 2), 3), PLANE.unflatten(-1, (1, 2)), SQUARE),
     "bivariate-mixture": Case(lambda: BivariateMixtureHead(4, 3), PLANE, SQUARE),
@@ -187,8 +207,11 @@ REPARAMETRISED = {
     "low-rank-normal",
     "beta",
     "betas",
+    "mixed",
+    "few",
 }
 GREEDY = {"nade", "observation", "percept", "pairs"}  # modes part by part, each given those before
+GREEDY |= {"mixed", "few"}  # first whether it recurs, then which
 GREEDY |= {"tanh-normal"}  # what a greedy agent does: medians
 every_head = pytest.mark.parametrize("name", CASES)
 
@@ -332,69 +355,83 @@ def test_a_finite_head_knows_its_values_in_any_precision(module, value):
     assert head(torch.randn(4, dtype=module)).log_prob(torch.tensor(0.1, dtype=value)).isfinite()
 
 
-def masses(head, features):
-    """The probability of every number that can be, by number: [*] each."""
+def test_few_values_are_atoms_and_so_are_those_that_recur_among_many():
+    random = np.random.default_rng(0)
+    switch = random.integers(0, 2, 1000)
+    clipped = random.normal(size=1000).clip(-1, np.inf)
+    values = np.stack([switch, clipped, random.normal(size=1000), np.full(1000, 7)], -1)
+    assert atoms_of(np.float32(values)) == [[0, 1], [-1], [], [7]]
+    assert atoms_of(np.arange(20.0)) == []  # few rows, but none that recurs
+
+
+def test_what_never_came_has_laplaces_probability_until_it_comes():
+    head, features = MixedHead(FEATURES, atoms=[0.0, 1.0]).double(), normal(5, FEATURES)
+    head.meet(torch.tensor([0.0, 1.0, 1.0]))
+    close(head(features).probs[:, -1], torch.full((5,), 1 / 8, dtype=torch.float64))
+    assert head(features).few
+    head.meet(torch.tensor([7.0]))  # there is room for it
+    assert masses_of(head(features))[0].tolist() == [0, 1, 7]
+    close(head(features).probs[:, -1], torch.full((5,), 1 / 10, dtype=torch.float64))
+    head.meet(torch.arange(100) / 7 + 0.01)
+    assert not head(features).few
+    assert masses_of(head(features)) is None
+    assert head(features).probs[:, -1].std() > 0  # it is learned
+
+
+def test_numbers_of_an_array_have_atoms_and_others_of_their_own():
+    head, features = MixedHead(FEATURES, (2,), [[0.0], []]).double(), normal(5, FEATURES)
+    met = torch.stack([torch.zeros(100), torch.randn(100)], -1)
+    head.standardise(met)
+    head.meet(met)
+    assert head.others.tolist() == [False, True]
     distribution = head(features)
-    there = [value for value in head.support.tolist() if not math.isnan(value)]
-    return {value: distribution.log_prob(torch.tensor(value)).exp() for value in there}
+    alone = [distribution.base_dist.logits[:, place] for place in (0, 1)]
+    value = normal(5, 2, seed=1)
+    value[:3, 0] = 0
+    log_prob = distribution.base_dist.log_prob(value)
+    close(log_prob[:3, 0], alone[0][:3, 0])
+    normals = head.normal(features).base_dist
+    close(log_prob[:, 1], alone[1][:, -1] + normals.log_prob(value)[:, 1])
+    close(distribution.log_prob(value), log_prob.sum(-1))
 
 
-def test_a_finite_head_takes_in_what_never_came_before():
-    """Zero too, which the room that is left could be taken for."""
-    torch.manual_seed(0)
-    head, features = FiniteHead(FEATURES, (2.0, -1.0), spare=3).double(), normal(6, FEATURES)
-    for values, support in [
-        ([], {-1.0, 2.0}),
-        ([2.0, -1.0, 2.0], {-1.0, 2.0}),
-        ([0.0, 2.0, 0.0], {-1.0, 0.0, 2.0}),
-        ([0.1, 7.0, 0.0], {-1.0, 0.0, 0.1, 2.0, 7.0}),
-    ]:
-        for value in {0.0, 0.1, 7.0} - support | {0.5}:
-            assert (head(features).log_prob(torch.tensor(value)) == -math.inf).all()
-        before = masses(head, features)
-        head.extend(torch.tensor(values, dtype=torch.float64))
-        found = masses(head, features)
-        assert {round(value, 6) for value in found} == support
-        assert all((mass > 0).all() for mass in found.values())
-        close(sum(found.values()), torch.ones(6).double())
-        for one, other in itertools.combinations(before, 2):  # and the old ones keep their odds
-            close(found[one] / found[other], before[one] / before[other])
-        draws = head(features).sample((500,))
-        assert {round(value, 6) for value in draws.unique().tolist()} <= support
-    expected = sum(value * mass for value, mass in found.items())
-    close(head(features).mean, expected)
-    assert (head(features).entropy() > 0).all()
-
-
-def test_a_finite_head_says_when_there_is_no_room():
-    head = FiniteHead(FEATURES, (0.0, 1.0), spare=1)
-    with pytest.raises(ValueError, match="now 2 new ones have come, with room for 1; let rewards"):
-        head.extend(torch.tensor([5.0, 6.0, 1.0]))
-    assert masses(head, torch.zeros(FEATURES)).keys() == {0.0, 1.0}  # as it was
-    head.extend(torch.tensor([5.0, 1.0]))
-    assert masses(head, torch.zeros(FEATURES)).keys() == {0.0, 1.0, 5.0}
-
-
-def test_what_came_later_is_loaded_with_the_weights():
-    head, features = FiniteHead(FEATURES, (0.0, 1.0), spare=2), torch.randn(3, FEATURES)
-    head.extend(torch.tensor([5.0]))
-    loaded = FiniteHead(FEATURES, (0.0, 1.0), spare=2)
-    loaded.load_state_dict(head.state_dict())
-    value = torch.tensor([5.0, 1.0, 0.0])
-    assert torch.equal(loaded(features).log_prob(value), head(features).log_prob(value))
-    loaded.extend(torch.tensor([6.0]))
-    with pytest.raises(ValueError, match="room for 0"):
-        loaded.extend(torch.tensor([7.0]))
-
-
-def test_room_that_is_left_learns_nothing():
-    head, features = FiniteHead(FEATURES, (0.0, 1.0), spare=2), torch.randn(3, FEATURES)
-    distribution = head(features)
-    (distribution.log_prob(torch.ones(3)) + distribution.entropy()).sum().backward()
+def test_no_gradient_is_lost_in_room_that_is_left():
+    head, features = MixedHead(FEATURES, atoms=[0.0, 1.0]), torch.randn(3, FEATURES)
+    head.meet(torch.ones(3))
+    head(features).log_prob(torch.tensor([0.0, 1.0, 0.5])).sum().backward()
     gradient = head.logits.weight.grad
     assert gradient.isfinite().all()
     assert gradient[:2].any()
     assert not gradient[2:].any()
+
+
+def test_atoms_are_loaded_with_the_weights():
+    head, features = MixedHead(FEATURES, atoms=[0.0]), torch.randn(3, FEATURES)
+    head.meet(torch.tensor([5.0, *torch.randn(40)]))
+    loaded = MixedHead(FEATURES, atoms=[0.0])
+    loaded.load_state_dict(head.state_dict())
+    value = torch.tensor([5.0, 1.0, 0.0])
+    assert torch.equal(loaded(features).log_prob(value), head(features).log_prob(value))
+
+
+def test_a_contact_that_comes_more_often_costs_what_its_probability_says():
+    """Of a number that was 0 in all rows but one in a hundred, and is 1 in one in ten later."""
+    torch.manual_seed(0)
+    features = torch.ones(1000, 1)
+    learned = (torch.arange(1000) % 100 == 0).float()
+    later = (torch.arange(1000) % 10 == 0).float()
+    head = MixedHead(1, atoms=atoms_of(learned.numpy()))
+    head.standardise(learned)
+    head.meet(learned)
+    optimizer = torch.optim.Adam(head.parameters(), 0.05)
+    for _ in range(200):
+        loss = -head(features).log_prob(learned).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    p = torch.tensor(0.01)
+    expected = -(0.1 * p.log() + 0.9 * (1 - p).log()).item()
+    assert -head(features).log_prob(later).mean().item() == pytest.approx(expected, abs=0.02)
 
 
 def test_rewards_and_ends_depend_on_what_is_seen():
@@ -695,6 +732,7 @@ FITTING = {
     "nade": {"bits"},
     "subset": {"bits"},
     "normal": {"number", "vector", "endless", "uneven", "image", "picture"},
+    "mixed": {"number", "vector", "endless", "uneven", "image", "picture"},
     "full-normal": {"vector", "endless", "uneven"},
     "low-rank-normal": {"vector", "endless", "uneven"},
     "mixture": {"number", "vector", "endless", "uneven", "image", "picture"},

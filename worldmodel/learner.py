@@ -59,7 +59,7 @@ class Learner:
         self.average: AveragedModel | None = None
         if ema_decay:
             average = rising_average(ema_decay)
-            self.average = AveragedModel(model, multi_avg_fn=average, use_buffers=True).eval()
+            self.average = AveragedModel(model, multi_avg_fn=average).eval()  # buffers: the last
 
     @property
     def updates(self) -> int:

@@ -226,7 +226,7 @@ def model_for(
     separate: bool = False,
     decoder_hidden: int | None = None,
     minimum_std: float | None = None,
-    spare_rewards: int = 0,
+    open_rewards: bool = False,
     **core_options: Any,
 ) -> WorldModel:
     """A world model of an environment with the given spaces.
@@ -239,8 +239,8 @@ def model_for(
     default of the space is not wanted; encoder: one of your own, or several by key;
     reward_regression: regresses rewards besides (`TwoHot`); separate: reward and end do not depend
     on the observation, given the features; minimum_std: of the densities of standardised numbers,
-    where the default is not wanted; spare_rewards: values that rewards may take besides, when they
-    come (`FiniteHead.extend`); core_options: the core's own. With
+    where the default is not wanted; open_rewards: other rewards than those of the support may come
+    (`MixedHead`); core_options: the core's own. With
     `recurrence="skip-gru"` heads of observations read the core's features behind the decoder's
     units, and with them the context; their Gaussians begin with the observation before.
     """
@@ -269,7 +269,7 @@ def model_for(
         reward_regression,
         separate,
         skip,
-        spare_rewards,
+        open_rewards,
     )
     if minimum_std is not None:
         for module in decoder.modules():

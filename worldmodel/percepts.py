@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel import nested
-from worldmodel.codecs import Clamp, Encoder, PerceptModule, Prediction
+from worldmodel.codecs import Clamp, Encoder, PerceptModule, Prediction, reward_clamp
 from worldmodel.distributions import draw
 from worldmodel.sequences import PERCEPT_KEYS, Row, Sequences
 
@@ -23,11 +23,13 @@ class Percepts(nn.Module):
 
     def __init__(self, encoder: Encoder, decoder: PerceptModule, clamp: Clamp | None = None):
         """encoder: of (percept, first), its leaves [*, ...] and bool [*]; decoder: of features;
-        clamp: where generated observations stay."""
+        clamp: of generated observations."""
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.clamp = clamp or Clamp()
+        self.has_rewards = "reward" in decoder.placeholder
+        self.reward_clamp: Clamp = reward_clamp() if self.has_rewards else Clamp()
         self.size = encoder.size
 
     @property
@@ -49,15 +51,20 @@ class Percepts(nn.Module):
         return cast(Prediction, self.decoder(features))
 
     def draw(self, prediction: Prediction, first: Tensor, action: Tensor) -> Row:
-        """A row [*] of a percept that is drawn. An observation out of `reach` is set on its edge;
-        reward and end are those of the observation that was drawn."""
+        """A row [*] of a percept that is drawn. What is out of a clamp is set on its edge; reward
+        and end are those of the observation that was drawn."""
         drawn = draw(prediction)
-        return row_of(first, action, drawn | {"observation": self.clamp(drawn["observation"])})
+        return self._row(first, action, drawn | {"observation": self.clamp(drawn["observation"])})
 
     def draw_unseen(self, prediction: Prediction, first: Tensor, action: Tensor) -> Row:
         """A row [*] of a percept drawn without its observation, which has size 0."""
         drawn = draw(prediction.alone())
-        return row_of(first, action, drawn | {"observation": action[..., :0]})
+        return self._row(first, action, drawn | {"observation": action[..., :0]})
+
+    def _row(self, first: Tensor, action: Tensor, percept: Mapping[str, Any]) -> Row:
+        if self.has_rewards:
+            percept = {**percept, "reward": self.reward_clamp(percept["reward"])}
+        return row_of(first, action, percept)
 
     def fill(self, sequences: Sequences) -> Filled:
         """The sequences, with a value of its support wherever there is nothing to read: padding,
@@ -102,6 +109,14 @@ class Percepts(nn.Module):
         rows left out, by key."""
         self.encoder.standardise(values)
         self.decoder.standardise(values)
+
+    def meet(self, values: Mapping[str, Any]) -> None:
+        """Makes what came for the first time likely, and lets draws reach it; values: as those of
+        `standardise`."""
+        self.decoder.meet(values)
+        self.clamp.widen(values["observation"])
+        if self.has_rewards:
+            self.reward_clamp.widen(values["reward"])
 
 
 def row_of(first: Tensor, action: Tensor, percept: Mapping[str, Any]) -> Row:

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from worldmodel import ModelState, Row, Sequences, WorldModel, nested
 from worldmodel.codecs import by_path, is_image
-from worldmodel.distributions import FiniteSupport
+from worldmodel.distributions import masses_of
 from worldmodel.noise import OwnNoise
 
 Floats = NDArray[np.float64]
@@ -187,9 +187,11 @@ def foresee(model: WorldModel, row: Row, state: ModelState, particles: int) -> F
     weights, then = prediction.marginal()  # [n, K * B]
     end = _over_particles((weights * then.parts["terminated"].mean).sum(0), particles)
     reward = then.parts["reward"]
-    if isinstance(reward, FiniteSupport):
-        probability = _over_particles((weights[..., None] * reward.probs).sum(0), particles)
-        return Foreseen(end, probability, end[:0], reward.support_values)
+    masses = masses_of(reward)
+    if masses is not None:
+        values, probs = masses
+        probability = _over_particles((weights[..., None] * probs).sum(0), particles)
+        return Foreseen(end, probability, end[:0], values)
     draws = prediction.alone().sample()["reward"].unflatten(0, (particles, -1))
     return Foreseen(end, end.new_zeros(len(end), 0), rank_of(row.reward, draws), end[:0])
 

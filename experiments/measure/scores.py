@@ -25,7 +25,7 @@ from worldmodel import (
     nested,
 )
 from worldmodel.codecs import by_path
-from worldmodel.distributions import FiniteSupport
+from worldmodel.distributions import masses_of
 from worldmodel.noise import OwnNoise
 
 CHUNK_ROWS = 200_000  # particles times rows scored at once: bounds the memory
@@ -79,7 +79,7 @@ def densities_of(model: WorldModel, space: spaces.Space) -> frozenset[str]:
         state = model.initial_state(1)
         prediction, _ = model.predict(state.history.new_zeros(1, model.action_size), state)
         reward = prediction.alone().parts["reward"]
-    found = {"observation": floats, "reward": not isinstance(reward, FiniteSupport)}
+    found = {"observation": floats, "reward": masses_of(reward) is None}
     return frozenset(key for key, is_density in found.items() if is_density)
 
 

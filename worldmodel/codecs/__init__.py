@@ -8,7 +8,7 @@ from worldmodel.codecs.actions import (
     action_codec,
 )
 from worldmodel.codecs.base import DistModule, Encoder, Parts
-from worldmodel.codecs.clamp import BoxClamp, Clamp, JointClamp, clamp_for
+from worldmodel.codecs.clamp import BoxClamp, Clamp, JointClamp, clamp_for, reward_clamp
 from worldmodel.codecs.convolutional import (
     LIKELIHOODS,
     ConvolutionalEncoder,
@@ -30,12 +30,14 @@ from worldmodel.codecs.heads import (
     HierarchicalHead,
     JointHead,
     LowRankNormalHead,
+    MixedHead,
     MixtureHead,
     NADEHead,
     NormalHead,
     OneHotHead,
     SubsetHead,
     TanhNormalHead,
+    atoms_of,
 )
 from worldmodel.codecs.percepts import (
     ObservationDecoder,
@@ -63,6 +65,7 @@ from worldmodel.codecs.spaces import (
     check_observations,
     decoder_for,
     encoder_for,
+    mixed_heads,
 )
 from worldmodel.codecs.standardisation import Standardisation
 
@@ -99,6 +102,7 @@ __all__ = [
     "JointHead",
     "Likelihood",
     "LowRankNormalHead",
+    "MixedHead",
     "MixtureHead",
     "NADEHead",
     "NormalHead",
@@ -116,6 +120,7 @@ __all__ = [
     "TwoHot",
     "TwoHotRegression",
     "action_codec",
+    "atoms_of",
     "begin_as_before",
     "by_path",
     "check_observations",
@@ -125,6 +130,8 @@ __all__ = [
     "explain_size",
     "head_for",
     "is_image",
+    "mixed_heads",
     "register_encoder",
     "register_head",
+    "reward_clamp",
 ]

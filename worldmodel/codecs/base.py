@@ -68,6 +68,9 @@ class DistModule(nn.Module, ABC):
         The likelihood stays one of the values themselves.
         """
 
+    def meet(self, values: Any) -> None:
+        """Makes values likely that came for the first time, leaves [N, ...]: few heads need to."""
+
 
 def begin_with(linear: nn.Linear, bias: Tensor | None) -> None:
     """Gives a layer a bias [*shape], if there is one."""

@@ -1,7 +1,8 @@
-"""Clamps of generated observations to the bounds of their space and to the observed range.
+"""Clamps of generated percepts to the bounds of their space and to the range that was met.
 
 A Gaussian draws any number, and a model extrapolates from a number outside its training data to
-one farther out. A policy learned in such a dream is worth nothing.
+one farther out. A policy learned in such a dream is worth nothing: it seeks out the rewards that
+are only dreamt.
 """
 
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from worldmodel.codecs.base import Parts
 
 BEYOND = 0.5  # of the observed range, on either side of it
+REWARDS_BEYOND = 0.1  # of the range of rewards
 
 
 class Clamp(nn.Module):
@@ -28,15 +30,20 @@ class Clamp(nn.Module):
 
 
 class BoxClamp(Clamp):
-    """Floats [*, *shape] between `low` and `high`; at first the bounds of their space."""
+    """Floats [*, *shape] between `low` and `high`; at first the bounds of their space.
+
+    A number that was constant so far has no other bounds, since its range is unknown.
+    """
 
     low: Tensor
     high: Tensor
     seen: Tensor
 
-    def __init__(self, space: spaces.Box):
+    def __init__(self, space: spaces.Box, beyond: float = BEYOND):
+        """beyond: how far it is wider than what was met, as a share of that."""
         super().__init__()
         self.space = space
+        self.beyond = beyond
         for name in ("low", "high"):
             self.register_buffer(name, torch.tensor(getattr(space, name)).float())  # a copy
         # the least and the greatest of each number that was observed, [2, *shape]
@@ -51,8 +58,8 @@ class BoxClamp(Clamp):
         least, greatest = torch.minimum(self.seen[0], values.amin(0)), values.amax(0)
         greatest = torch.maximum(self.seen[1], greatest)
         self.seen.copy_(torch.stack([least, greatest]))
-        beyond = BEYOND * (greatest - least)
-        beyond = torch.where(beyond > 0, beyond, torch.inf)  # constant so far: no bound
+        beyond = self.beyond * (greatest - least)
+        beyond = torch.where(beyond > 0, beyond, torch.inf)
         self.low.copy_((least - beyond).clamp(min=torch.as_tensor(self.space.low)))
         self.high.copy_((greatest + beyond).clamp(max=torch.as_tensor(self.space.high)))
 
@@ -71,6 +78,11 @@ class JointClamp(Clamp):
     def widen(self, values: Any) -> None:
         for key, part in self.parts.items():
             part.widen(values[key])
+
+
+def reward_clamp() -> BoxClamp:
+    """The clamp of rewards. One reward that is far too high outweighs all others."""
+    return BoxClamp(spaces.Box(-np.inf, np.inf, (), np.float32), REWARDS_BEYOND)
 
 
 def clamp_for(space: spaces.Space) -> Clamp:

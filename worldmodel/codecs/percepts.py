@@ -9,7 +9,7 @@ from torch import Tensor, distributions as td, nn
 from torch.nn import functional as F
 
 from worldmodel.codecs.base import DistModule, Encoder
-from worldmodel.codecs.heads import BernoulliHead, FiniteHead, NormalHead
+from worldmodel.codecs.heads import BernoulliHead, FiniteHead, MixedHead, NormalHead
 from worldmodel.codecs.prediction import Consequences, Prediction, nothing
 from worldmodel.codecs.regression import TwoHotRegression
 from worldmodel.codecs.standardisation import Standardisation
@@ -61,8 +61,9 @@ class PerceptDecoder(PerceptModule):
     """features [*, F] -> p(observation) p(reward | observation) p(end | observation).
 
     Reward and end read the observation too: the goal that it shows and the end that it brings are
-    one event. Rewards that take few values have a categorical over `reward_support`, others
-    (`None`) a Gaussian density. With `separate` they read the features alone, as Dreamer's do: the
+    one event. Rewards that take few values have a categorical over `reward_support`, or with
+    `open_rewards` a mass for each of these and a density for others; all others (`None`) have a
+    Gaussian density. With `separate` they read the features alone, as Dreamer's do: the
     three are then independent. With `reward_regression` there is a `TwoHotRegression` of the
     reward besides, for rewards of any scale.
     """
@@ -78,12 +79,12 @@ class PerceptDecoder(PerceptModule):
         reward_regression: bool = False,
         separate: bool = False,
         skip: bool = False,
-        spare_rewards: int = 0,
+        open_rewards: bool = False,
     ):
         """`observation` reads [*, hidden]; `encoder` encodes the observations it describes;
         dropout: of the features, in training mode; skip: there is one layer more, and
-        `observation` reads the features beside it, [*, hidden + input_size]; spare_rewards: how
-        many values rewards may take besides those of `reward_support`, when they come."""
+        `observation` reads the features beside it, [*, hidden + input_size]; open_rewards: other
+        rewards than those of `reward_support` may come (`MixedHead`)."""
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.skip = skip
@@ -96,8 +97,10 @@ class PerceptDecoder(PerceptModule):
         self.unseen = nn.Linear(hidden, hidden)
         if reward_support is None:
             self.reward: DistModule = NormalHead(hidden)
+        elif open_rewards:
+            self.reward = MixedHead(hidden, atoms=reward_support)
         else:
-            self.reward = FiniteHead(hidden, reward_support, spare=spare_rewards)
+            self.reward = FiniteHead(hidden, reward_support)
         self.terminated = BernoulliHead(hidden)
         self.regressed = ("reward",) if reward_regression else ()
         self.regression = nn.ModuleDict({key: TwoHotRegression(hidden) for key in self.regressed})
@@ -128,6 +131,11 @@ class PerceptDecoder(PerceptModule):
         self.observation.standardise(values["observation"])
         self.encoder.standardise(values["observation"])
         self.reward.standardise(values["reward"])
+
+    def meet(self, values: Mapping[str, Any]) -> None:
+        """values: as those of `standardise`."""
+        self.observation.meet(values["observation"])
+        self.reward.meet(values["reward"])
 
     def _consequences(self, both: Tensor) -> Consequences:
         """both: what reward and end are read from, [*, hidden]."""
@@ -160,3 +168,7 @@ class ObservationDecoder(PerceptModule):
     def standardise(self, values: Mapping[str, Any]) -> None:
         """values: observations [N, ...], under their key."""
         self.observation.standardise(values["observation"])
+
+    def meet(self, values: Mapping[str, Any]) -> None:
+        """values: as those of `standardise`."""
+        self.observation.meet(values["observation"])

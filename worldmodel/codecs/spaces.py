@@ -20,7 +20,7 @@ from worldmodel.codecs.convolutional import (
     image_head,
     is_image,
 )
-from worldmodel.codecs.heads import JointHead, NormalHead
+from worldmodel.codecs.heads import JointHead, MixedHead, NormalHead, atoms_of
 from worldmodel.codecs.registry import (
     BINARY,
     BOX,
@@ -35,6 +35,7 @@ from worldmodel.distributions import ConcatLayout
 
 FEW_LEVELS = 256  # up to so many, integers have a mass each; others a density
 MANY_BYTES = 1024  # in rows and columns, they are pixels
+MANY_NUMBERS = 1024  # so many have no atoms each: they are a picture of some kind
 
 Head = str | tuple[str, Mapping[str, Any]] | DistModule  # a name of HEADS, with options, or a head
 Encoding = str | tuple[str, Mapping[str, Any]] | Encoder  # the same, of ENCODERS
@@ -272,6 +273,27 @@ def decoder_for(
     return _assemble(space, make, JointHead, chosen)
 
 
+def mixed_heads(space: spaces.Space, values: Any, path: str = "") -> dict[str, Head]:
+    """The heads of those parts of a space whose numbers have few values or recur exactly in what
+    was observed, leaves [N, ...], by key path (see `decoder_for`): `MixedHead` instead of the
+    Gaussian, which is the default."""
+    found: dict[str, Head] = {}
+    for key, part in parts_of(space).items():
+        found |= mixed_heads(part, values[key], _below(path, key))
+    if not isinstance(space, spaces.Box) or is_image(space) or _has_few_levels(space):
+        return found
+    if 0 < int(np.prod(space.shape)) <= MANY_NUMBERS:
+        atoms = atoms_of(np.asarray(values))
+        if _has_any(atoms):
+            found[path] = ("mixed", {"atoms": atoms})
+    return found
+
+
+def _has_any(atoms: list[Any]) -> bool:
+    """Whether there is any number in nested lists."""
+    return any(_has_any(part) if isinstance(part, list) else True for part in atoms)
+
+
 def begin_as_before(head: DistModule, encoder: Encoder, start: int) -> None:
     """Initialises a decoder's Gaussians at the observation before: its encoding by
     `encoder` stands in the features that `head` reads, from the column `start` on."""
@@ -279,6 +301,8 @@ def begin_as_before(head: DistModule, encoder: Encoder, start: int) -> None:
         for key, part in encoder.parts.items():
             begin_as_before(head.parts[key], part, start)
             start += part.size
+    elif isinstance(head, MixedHead):
+        begin_as_before(head.normal, encoder, start)
     elif isinstance(head, NormalHead) and isinstance(encoder, FlatEncoder):
         head.begin_with(slice(start, start + encoder.size))
 

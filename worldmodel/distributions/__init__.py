@@ -28,6 +28,7 @@ from worldmodel.distributions.discrete import (
     OneHotVectors,
 )
 from worldmodel.distributions.hierarchical import HierarchicalCategorical
+from worldmodel.distributions.mixed import Mixed, masses_of
 from worldmodel.distributions.subsets import Subset
 from worldmodel.distributions.tempered import tempered
 
@@ -44,6 +45,7 @@ __all__ = [
     "FiniteSupport",
     "HierarchicalCategorical",
     "Joint",
+    "Mixed",
     "OneHot",
     "OneHotVectors",
     "OneHots",
@@ -52,6 +54,7 @@ __all__ = [
     "TanhNormal",
     "dequantise",
     "draw",
+    "masses_of",
     "mixture",
     "standard_normal",
     "tempered",

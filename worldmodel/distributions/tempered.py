@@ -16,6 +16,7 @@ from worldmodel.distributions.discrete import (
     FiniteSupport,
 )
 from worldmodel.distributions.hierarchical import HierarchicalCategorical
+from worldmodel.distributions.mixed import Mixed
 from worldmodel.distributions.subsets import Subset
 
 
@@ -99,6 +100,12 @@ def _(
 def _(distribution: td.MixtureSameFamily, temperature: float) -> td.MixtureSameFamily:
     weights = distribution.mixture_distribution.logits / temperature
     return mixture(weights, _tempered(distribution.component_distribution, temperature))
+
+
+@_tempered.register
+def _(distribution: Mixed, temperature: float) -> Mixed:
+    logits, density = distribution.logits / temperature, distribution.density
+    return Mixed(logits, distribution.atoms, _tempered(density, temperature), distribution.others)
 
 
 @_tempered.register

@@ -21,9 +21,9 @@ class HeadCase:
     head: DistModule
     """A head of features [*, input_size], in float64, no parameter zero (see `excite`)."""
     points: Any
-    """Leaves [N, ...]: every value, or the middles of cells of one size that fill its support."""
-    volume: float = 1.0
-    """Volume of a cell."""
+    """Leaves [N, ...]: every value, or the middles of cells that fill its support."""
+    volume: float | Tensor = 1.0
+    """Volume of a cell, or of each [N]; 1 of a value that has a mass."""
     atol: float = 1e-6
     """Tolerance of a sum over cells against the integral."""
     input_size: int = 4

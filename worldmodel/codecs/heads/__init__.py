@@ -28,6 +28,10 @@ from worldmodel.codecs.heads.gaussian import (
 from worldmodel.codecs.heads.joint import (
     JointHead,
 )
+from worldmodel.codecs.heads.mixed import (
+    MixedHead,
+    atoms_of,
+)
 
 __all__ = [
     "BernoulliHead",
@@ -42,10 +46,12 @@ __all__ = [
     "HierarchicalHead",
     "JointHead",
     "LowRankNormalHead",
+    "MixedHead",
     "MixtureHead",
     "NADEHead",
     "NormalHead",
     "OneHotHead",
     "SubsetHead",
     "TanhNormalHead",
+    "atoms_of",
 ]

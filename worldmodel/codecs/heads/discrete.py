@@ -149,12 +149,11 @@ class FiniteHead(DistModule):
 
     support: Tensor
 
-    def __init__(self, input_size: int, support: Sequence[float], spare: int = 0):
-        """spare: how many values more `extend` can add."""
+    def __init__(self, input_size: int, support: Sequence[float]):
         super().__init__()
         if not support:
             raise ValueError("FiniteHead expects at least one value in its support, got none")
-        values = [*sorted(set(support)), *[float("nan")] * spare]
+        values = sorted(set(support))
         self.logits = nn.Linear(input_size, len(values))
         self.register_buffer("support", torch.tensor(values))
 
@@ -163,20 +162,7 @@ class FiniteHead(DistModule):
         return self.support[0]
 
     def forward(self, features: Tensor) -> FiniteSupport:
-        logits = self.logits(features).masked_fill(self.support.isnan(), -torch.inf)
-        return FiniteSupport(logits, self.support.nan_to_num())
-
-    def extend(self, values: Tensor) -> None:
-        """Adds the new numbers among `values` [N] to the support."""
-        values = values.to(self.support).unique()
-        new = values[~torch.isin(values, self.support)]
-        spare = self.support.isnan().nonzero().flatten()
-        if len(new) > len(spare):
-            raise ValueError(
-                f"rewards had few values at first, and now {len(new)} new ones have come, with "
-                f"room for {len(spare)}; let rewards have a density"
-            )
-        self.support[spare[: len(new)]] = new
+        return FiniteSupport(self.logits(features), self.support)
 
 
 class SubsetHead(DistModule):

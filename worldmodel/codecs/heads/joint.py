@@ -27,3 +27,7 @@ class JointHead(DistModule):
     def standardise(self, values: Any) -> None:
         for key, part in self.parts.items():
             part.standardise(values[key])
+
+    def meet(self, values: Any) -> None:
+        for key, part in self.parts.items():
+            part.meet(values[key])

@@ -1,0 +1,107 @@
+"""The head of numbers some values of which recur exactly."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, distributions as td, nn
+
+from worldmodel.codecs.base import DistModule
+from worldmodel.codecs.heads.gaussian import NormalHead
+from worldmodel.distributions import Mixed
+
+FEW = 16  # up to so many different values are few
+ROOM = 32  # atoms, at most
+OFTEN = 3  # times, and
+RECURRING = 1e-3  # the share of values, from which on a value recurs: continuous numbers do not
+PATIENCE = 4  # times that few values come, on average
+
+
+class MixedHead(DistModule):
+    """`Mixed` numbers; value: float [*, *shape].
+
+    Each number has atoms of its own. While it had few values, all of them are atoms: those that
+    come are added by `meet`, as long as there is room, and any other has the probability that
+    Laplace's rule gives to what never came in n rows, 1 / (2 n + 2). From then on others have a
+    Gaussian density, whose share is learned; those of a number without atoms from the beginning.
+    """
+
+    atoms: Tensor
+    others: Tensor
+    rows: Tensor
+
+    def __init__(self, input_size: int, shape: Sequence[int] = (), atoms: Any = ()):
+        """atoms: of each number, a list of values nested as `shape` is (`atoms_of`)."""
+        super().__init__()
+        self.shape = torch.Size(shape)
+        size = self.shape.numel()
+        self.normal = NormalHead(input_size, shape)
+        self.logits = nn.Linear(input_size, size * (ROOM + 1))
+        self.register_buffer("atoms", _padded(atoms, self.shape))
+        self.register_buffer("others", self.atoms.isnan().all(-1))
+        self.register_buffer("rows", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def placeholder(self) -> Tensor:
+        return self.atoms[..., 0].nan_to_num()
+
+    def forward(self, features: Tensor) -> td.Distribution:
+        logits = self.logits(features).unflatten(-1, (*self.shape, ROOM + 1))
+        known = logits[..., :-1].masked_fill(self.atoms.isnan(), -torch.inf)
+        never = known.detach().logsumexp(-1) - (2 * self.rows + 1).to(known).log()
+        other = torch.where(self.others, logits[..., -1], never)
+        logits = torch.cat([known, other[..., None]], -1)
+        normal = cast(td.Independent, self.normal(features)).base_dist
+        mixed = Mixed(logits, self.atoms, normal, self.others)
+        if not self.shape:
+            return mixed
+        return td.Independent(mixed, len(self.shape), validate_args=False)
+
+    def standardise(self, values: Any) -> None:
+        self.normal.standardise(values)
+
+    @torch.no_grad()
+    def meet(self, values: Any) -> None:
+        values = torch.as_tensor(values).to(self.atoms)
+        self.rows += len(values)
+        for place in (~self.others).nonzero().tolist():
+            self._meet(tuple(place), values[(slice(None), *place)].unique())
+
+    def _meet(self, place: tuple[int, ...], values: Tensor) -> None:
+        """Adds the new ones among the values [n] of one number to its atoms; where there is no
+        room for them, others have come."""
+        atoms = self.atoms[place]
+        new = values[~torch.isin(values, atoms)]
+        room = atoms.isnan().nonzero().flatten()
+        if len(new) <= len(room):
+            atoms[room[: len(new)]] = new
+        else:
+            self.others[place] = True
+
+
+def atoms_of(values: np.ndarray) -> list[Any]:
+    """The atoms of numbers [N, *shape], nested as `shape` is: all values of a number that has few;
+    of others those that recur, which continuous numbers never do.
+
+    >>> atoms_of(np.float32([[0, 0.1], [0, 0.2], [0, 0.3], [1, 0.4]] * 2 + [[1, 0.5]]))
+    [[0.0, 1.0], []]
+    """
+    if values.ndim > 1:
+        return [atoms_of(values[:, place]) for place in range(values.shape[1])]
+    found, counts = np.unique(values, return_counts=True)
+    if len(found) > min(FEW, len(values) // PATIENCE):
+        enough = np.flatnonzero(counts >= max(OFTEN, RECURRING * len(values)))
+        found = found[np.sort(enough[np.argsort(-counts[enough], kind="stable")][:FEW])]
+    return [float(value) for value in found]
+
+
+def _padded(atoms: Any, shape: torch.Size) -> Tensor:
+    """Lists of atoms as a tensor [*shape, ROOM], NaN where there is none."""
+    padded = torch.full((*shape, ROOM), torch.nan)
+    for place in np.ndindex(*shape):
+        found = atoms
+        for index in place:
+            found = found[index] if len(found) else ()
+        padded[(*place, slice(len(found)))] = torch.tensor([*found], dtype=padded.dtype)
+    return padded
