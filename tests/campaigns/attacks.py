@@ -11,7 +11,7 @@ import random
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from signal import Signals
 from typing import Any, NamedTuple, Protocol
@@ -41,7 +41,9 @@ arguments."""
 class Attack(Protocol):
     """A harm that is done to one command; its `repr` says which."""
 
-    is_full_disk: bool  # at which a command ends with a sentence of its own
+    @property
+    def signals(self) -> Sequence[Signals]:
+        """The signals that end the process; none: a full disk, at which it ends by itself."""
 
     def arm(self, place: Path) -> None:
         """Prepares the process, which writes below `place`."""
@@ -109,7 +111,10 @@ class AtChange(NamedTuple):
 
     number: int
     signal: Signals
-    is_full_disk = False
+
+    @property
+    def signals(self) -> Sequence[Signals]:
+        return (self.signal,)
 
     def arm(self, place: Path) -> None:
         def act(kind: str, path: Path) -> None:
@@ -125,14 +130,17 @@ class AtChange(NamedTuple):
 class AtTimes(NamedTuple):
     """Signals, each some seconds after the one before."""
 
-    signals: tuple[tuple[float, Signals], ...]
-    is_full_disk = False
+    times: tuple[tuple[float, Signals], ...]
+
+    @property
+    def signals(self) -> Sequence[Signals]:
+        return [number for _, number in self.times]
 
     def arm(self, place: Path) -> None:
         """Does nothing."""
 
     def strike(self, process: Process, run: Path) -> None:
-        for seconds, number in self.signals:
+        for seconds, number in self.times:
             if not process.ends_within(seconds):
                 process.send(number)
 
@@ -142,7 +150,10 @@ class InTheAct(NamedTuple):
 
     number: int
     signal: Signals
-    is_full_disk = False
+
+    @property
+    def signals(self) -> Sequence[Signals]:
+        return (self.signal,)
 
     def arm(self, place: Path) -> None:
         """Does nothing."""
@@ -164,7 +175,7 @@ class FullDisk(NamedTuple):
     """A disk that is full from some change of a file on."""
 
     number: int
-    is_full_disk = True
+    signals = ()
 
     def arm(self, place: Path) -> None:
         Changes(place, self.number, _refuse)
@@ -177,7 +188,7 @@ class SmallFiles(NamedTuple):
     """A system in which no file grows beyond some bytes: what is written is cut off."""
 
     bytes: int
-    is_full_disk = True
+    signals = ()
 
     def arm(self, place: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (self.bytes, self.bytes))
@@ -219,10 +230,10 @@ def drawn(chance: random.Random, scale: Scale, share: float = 1.0) -> Attack:
     if kind < 0.45:
         return AtChange(chance.randint(1, changes), number)
     if kind < 0.7:
-        signals = [(chance.uniform(0, share * scale.seconds), number)]
+        times = [(chance.uniform(0, share * scale.seconds), number)]
         if chance.random() < 0.3:
-            signals.append((chance.choice((0, 0.001, 0.05)), chance.choice(AGAIN)))
-        return AtTimes(tuple(signals))
+            times.append((chance.choice((0, 0.001, 0.05)), chance.choice(AGAIN)))
+        return AtTimes(tuple(times))
     if kind < 0.8:
         return InTheAct(chance.randint(1, 20), number)
     if kind < 0.92:

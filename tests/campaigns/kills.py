@@ -52,6 +52,7 @@ HANGS = 120.0  # seconds after which a command counts as hanging
 CLOCKS = {"seconds", "saved", "metrics_size", "metrics_crc32", "wall_seconds", "checkpoint"}
 """Figures that no two runs share."""
 OWN = {"checkpoints", "metrics.jsonl", "evaluation.json", "lock"}  # compared otherwise, or not
+STOPPED = 130  # exit code of a command that was stopped by Ctrl-C
 OFTEN = 1e-6  # seconds between checkpoints
 
 Work = Callable[[], Any]
@@ -85,7 +86,7 @@ def scripted(work: Work) -> Work:
         try:
             work()
         except KeyboardInterrupt:
-            sys.exit(130)
+            sys.exit(STOPPED)
         except Exception as error:
             sentence, code = message_of(error)
             print(f"worldmodel: {sentence}", file=sys.stderr)
@@ -104,6 +105,12 @@ def _of_command(config: Any) -> Subject:
 def _control(env: str, **environment: Any) -> RLConfig:
     config = quick(RLConfig(EnvironmentConfig(env, **environment), agent=AgentConfig(seed=3)))
     return replace(config, checkpoint_seconds=OFTEN, evaluation=_few(config))
+
+
+def _with(config: RLConfig, **policy: Any) -> RLConfig:
+    """A configuration whose policy learns in another way."""
+    agent = replace(config.agent, policy=replace(config.agent.policy, **policy))
+    return replace(config, agent=agent)
 
 
 def _few(config: RLConfig) -> EvaluationConfig:
@@ -139,6 +146,9 @@ def _of_recordings(kind: str) -> Callable[[Path], Any]:
 CONFIGS: Mapping[str, Callable[[Path], Any]] = {
     "control": lambda place: _control("CartPole-v1"),
     "several": lambda place: _control("Pendulum-v1", num_envs=3),
+    "workers": lambda place: _control("CartPole-v1", num_envs=2, workers=2),
+    "pixels": lambda place: _control("CartPole-v1", pixels=16),
+    "algorithm": lambda place: _with(_control("CartPole-v1"), agent="sb3:PPO"),
     "recorded": _recorded,
     "toy-game": _toy_game,
     "vae": _images,
@@ -245,9 +255,12 @@ def problem(attack: Attack, end: Ended) -> str:
     """What is wrong with how an attacked command ended; "": nothing."""
     if end.code is None or "Traceback" in end.error + end.out:
         return problem_of(end)
-    if end.code in (0, 130) or end.code < 0 or attack.is_full_disk:
-        return problem_of(end) if end.code == 2 else ""
-    return f"exit code {end.code}: {end.sentence}"
+    if end.code == 0:
+        return ""
+    if not attack.signals:
+        return problem_of(end)
+    expected = {-number for number in attack.signals} | {STOPPED}
+    return "" if end.code in expected else f"exit code {end.code}: {end.sentence}"
 
 
 class Reference(NamedTuple):
