@@ -140,6 +140,7 @@ class AgentTraining(Job):
         "improve": Title("dreaming", "rollouts"),
         "evaluate": Title("evaluating", "times"),
     }
+    looks: ClassVar[frozenset[str]] = frozenset({"evaluate"})
 
     def __init__(
         self,

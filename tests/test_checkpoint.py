@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pickle
+import resource
 import shutil
 import zipfile
 from pathlib import Path
@@ -16,12 +17,15 @@ from torch import nn
 from worldmodel import checkpoint as module
 from worldmodel.checkpoint import (
     SCHEMA_VERSION,
+    Checkpoint,
     list_checkpoints,
     load_checkpoint,
     next_number,
     save_checkpoint,
     set_aside,
+    write_checkpoint,
 )
+from worldmodel.experiments.cli.errors import sentence_of
 from worldmodel.files import DamagedError
 
 FILES = ["weights.safetensors", "state.pt", "values.json", "checkpoint.json"]
@@ -181,6 +185,27 @@ def test_a_kill_at_any_moment_leaves_the_one_before(tmp_path, monkeypatch, befor
     found = list(killed_everywhere(tmp_path, monkeypatch, before, 7))
     assert set(found) == {before[-1], 7}
     assert found == sorted(found)
+
+
+@pytest.mark.parametrize("sizes", [(5_000, 10), (10, 5_000)], ids=["weights", "state"])
+def test_a_checkpoint_that_cannot_be_written_is_a_sentence_wherever_it_ends(tmp_path, sizes):
+    weights, state = sizes
+    content = Checkpoint({"w": torch.zeros(weights)}, {"s": torch.zeros(state)}, {})
+    write_checkpoint(tmp_path, 1, content)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    sentences = []
+    for most in range(8, 20_000, 1_531):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+        try:
+            write_checkpoint(tmp_path, 2, content)
+        except Exception as error:
+            sentences.append(sentence_of(error))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(sentences) > 9
+    assert all(sentence and "written" in sentence for sentence in sentences), sentences
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-000001"]
+    write_checkpoint(tmp_path, 2, content)
 
 
 def test_a_number_is_used_once(tmp_path):

@@ -257,6 +257,14 @@ def test_ctrl_c_while_the_program_starts(monkeypatch, capsys):
     assert capsys.readouterr().err == "worldmodel: stopped\n"
 
 
+def test_ctrl_c_while_ctrl_c_is_answered(monkeypatch, capsys):
+    monkeypatch.setattr("worldmodel.experiments.cli.main.main", raising(KeyboardInterrupt()))
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module("worldmodel.__main__").main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "worldmodel: stopped\n"
+
+
 def test_a_plugin_that_fails_is_named(tmp_path, monkeypatch):
     (tmp_path / "failing_plugin.py").write_text("1 / 0\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -71,6 +71,15 @@ def test_what_a_full_disk_refuses_is_not_written_and_leaves_nothing(tmp_path, mo
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("before", ["", "one\n", f"{'one' * 3_000}\n"])
+@pytest.mark.parametrize("unfinished", ["t", "two" * 3_000])
+def test_a_line_comes_after_whole_ones(tmp_path, before, unfinished):
+    """Not after one that a kill or a full disk has left unfinished."""
+    (tmp_path / "lines").write_text(before + unfinished)
+    append_line(tmp_path / "lines", "two")
+    assert (tmp_path / "lines").read_text() == f"{before}two\n"
+
+
 @pytest.mark.parametrize("name", WRITERS)
 def test_nothing_is_written_through_a_link(tmp_path, name):
     """Neither through one in the file's place nor through one in that of a temporary file."""

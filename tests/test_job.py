@@ -4,9 +4,11 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -339,6 +341,27 @@ def test_a_training_is_a_job_in_a_folder_that_may_be_stopped(folder):
     again.run()
     assert again.job.is_done
     assert not again.extend(3)  # walks have an end
+
+
+def test_ctrl_c_ends_a_unit_that_leaves_nothing(folder):
+    """All else is ended by the second one only."""
+
+    class Looks(Walk):
+        looks: ClassVar = frozenset({"rest"})
+
+        def work(self, stage):
+            for _ in range(1 if stage.kind == "rest" else 2):
+                signal.raise_signal(signal.SIGINT)
+            return super().work(stage)
+
+    training = Training(folder, Reporter(), Looks())
+    training.restore()
+    training.job.stage = [stage.kind for stage in training.job.stages].index("rest")
+    for _ in ("rest", "walk"):
+        with pytest.raises(KeyboardInterrupt):
+            training.run()
+        training.job.stage = 0
+    assert folder.metrics() == []
 
 
 def test_a_training_that_is_extended_keeps_its_plan(folder):

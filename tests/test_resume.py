@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from campaigns.processes import Process, ended
 from command_line import assert_refused, worldmodel
 from runs import assert_same, assert_same_weights, at, outcome, train
 
@@ -135,6 +136,25 @@ def test_a_run_goes_on_from_an_older_checkpoint_that_is_named(tmp_path, whole):
     with pytest.raises(DamagedError, match=f"{newest.name}.*--from {older.name}"):
         train(folder)
     train(folder.at(older.name))
+    assert_same(folder, whole["CartPole"])
+
+
+def test_a_run_killed_as_it_goes_back_to_an_older_checkpoint_goes_on(tmp_path, whole, monkeypatch):
+    """Without naming it again, though episodes of the newer one are gone."""
+    folder = new_run(tmp_path / "run", CONFIGS["CartPole"])
+    train(folder, at("collect", 1, 1))
+    older, _ = list_checkpoints(folder.checkpoints)
+    build = AgentTraining.build
+
+    def killed(self, values):
+        build(self, values)
+        signal.raise_signal(signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AgentTraining, "build", killed)
+        end = ended(Process(lambda: train(folder.at(older.name))), 60)
+    assert end.code == -signal.SIGKILL
+    train(folder)
     assert_same(folder, whole["CartPole"])
 
 

@@ -74,7 +74,6 @@ def write_checkpoint(folder: Path, number: int, content: Checkpoint, keep: int =
     content: tensors, numbers, strings, and dicts, lists, tuples of them; `values`: for JSON.
     """
     import safetensors.torch
-    import torch
 
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{PREFIX}{number:06d}"
@@ -85,7 +84,7 @@ def write_checkpoint(folder: Path, number: int, content: Checkpoint, keep: int =
         shutil.rmtree(left, ignore_errors=True)
     part.mkdir()
     safetensors.torch.save_file(content.weights, part / WEIGHTS)
-    torch.save(content.state, part / STATE)
+    _write_state(part / STATE, content.state)
     (part / VALUES).write_text(json.dumps(content.values, indent=1))
     hashes = {name: _sha256(part / name) for name in FILES}
     description = {"schema_version": SCHEMA_VERSION, "sha256": hashes}
@@ -167,6 +166,18 @@ def _verify(file: Path, digest: str, most: int | None = None) -> None:
 def _sha256(file: Path, most: int | None = None) -> str:
     with reading(file, most) as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _write_state(file: Path, state: dict[str, Any]) -> None:
+    """Writes what `_read_state` reads; raises an OSError where the system refuses it, of which
+    PyTorch tells by RuntimeErrors in several wordings."""
+    import torch
+
+    try:
+        torch.save(state, file)
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise OSError(f"{file}: {reason}") from error
 
 
 def _read_state(file: Path) -> dict[str, Any]:

@@ -10,17 +10,20 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import stat
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+PART = ".part"  # in front of the names of what is being written
 CHECKSUM = "checksum"  # a key of JSON objects
 MOST_JSON = 2**28  # bytes
 PIECE = 2**20  # bytes that are read at once
+LINE = 2**12  # bytes among which the end of a line is looked for
 
 
 class RunError(Exception):
@@ -41,7 +44,7 @@ def writing(path: Path) -> Iterator[Path]:
 
     It becomes `path` at the end, when it is on disk; after an error nothing is left of it.
     """
-    part = path.with_name(f".part-{secrets.token_hex(4)}-{path.name}")
+    part = path.with_name(f"{PART}-{secrets.token_hex(4)}-{path.name}")
     try:
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
         yield part
@@ -56,6 +59,19 @@ def writing(path: Path) -> Iterator[Path]:
             part.unlink()
 
 
+@contextmanager
+def making(path: Path) -> Iterator[Path]:
+    """Gives a new folder beside `path`, which becomes `path`, where nothing or an empty folder is,
+    at the end; after an error nothing is left of it."""
+    part = path.with_name(f"{PART}-{secrets.token_hex(4)}-{path.name}")
+    part.mkdir(parents=True)
+    try:
+        yield part
+        part.rename(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
     with writing(path) as part:
@@ -63,10 +79,26 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Appends a line to a regular file, which is made if there is none."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
-    with open(path, "ab", opener=lambda name, _: _open_regular(name, flags)) as file:
+    """Appends a line to a regular file, which is made if there is none; what a kill or a full disk
+    has left of an unfinished one is removed."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    with open(path, "r+b", opener=lambda name, _: _open_regular(name, flags)) as file:
+        file.truncate(_end_of_lines(file))
+        file.seek(0, os.SEEK_END)
         file.write(line.encode() + b"\n")
+
+
+def _end_of_lines(file: BinaryIO) -> int:
+    """The size of a file without a last line that was not finished."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        begin = max(0, end - LINE)
+        file.seek(begin)
+        found = file.read(end - begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+        end = begin
+    return 0
 
 
 @contextmanager

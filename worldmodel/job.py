@@ -56,10 +56,13 @@ class Job(ABC):
     """
 
     titles: ClassVar[Mapping[str, Title]]  # by kind of stage
+    looks: ClassVar[frozenset[str]] = frozenset()
+    """Kinds of stages, of one unit each, that leave nothing but metrics."""
 
     def __init__(self, seed: int):
         self.noise = OwnNoise(seed)
         self._is_running = False
+        self.is_looking = False  # at work on a unit of one of `looks`, before which all was saved
         self.stages: list[Stage] = []
         self.stage = 0  # the place of the current stage in `stages`
         self.done = 0  # units of it
@@ -125,7 +128,9 @@ class Job(ABC):
             for watcher in watchers:
                 watcher.begin(self, stage)
             while self.done < stage.units:
+                self.is_looking = stage.kind in self.looks
                 metrics = self.work(stage)
+                self.is_looking = False
                 self.done += 1
                 if not all([watcher.unit(self, stage, metrics) for watcher in watchers]):
                     return False

@@ -1,7 +1,8 @@
 """The record of a job in its run folder: metrics of every unit, checkpoints between units."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from worldmodel.checkpoint import list_checkpoints, next_number, save_checkpoint, set_aside
@@ -48,16 +49,25 @@ class Recorder(Watcher):
         checkpoint = folder.checkpoint()
         self._logged = logged_in(checkpoint.values)
         folder.check_metrics(self._logged)
-        job.restore(checkpoint)
-        self._forget_later(say)
+        with self._later_aside(say):
+            job.restore(checkpoint)
         self.seconds_before, self.begun = checkpoint.values["seconds"], time.monotonic()
         folder.truncate_metrics(self._logged.size)
 
-    def _forget_later(self, say: Callable[[str], None]) -> None:
-        """Sets the checkpoints aside that are later than the chosen one."""
+    @contextmanager
+    def _later_aside(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Sets the checkpoints aside that are later than the chosen one, the newest first, before
+        what they speak of is removed; after an error they are put back."""
         there, used = list_checkpoints(self.folder.checkpoints), self.folder.checkpoint_path
-        for later in there[there.index(used) + 1 :]:
-            say(f"{later} is not used; it is kept as {set_aside(later)}")
+        moved = [(later, set_aside(later)) for later in reversed(there[there.index(used) + 1 :])]
+        try:
+            yield
+        except BaseException:
+            for later, aside in reversed(moved):
+                aside.rename(later)
+            raise
+        for later, aside in reversed(moved):
+            say(f"{later} is not used; it is kept as {aside}")
 
     def save(self, job: Job) -> None:
         """Writes a checkpoint."""

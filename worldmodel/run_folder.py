@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from worldmodel.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, read_values
 from worldmodel.files import (
+    PART,
     DamagedError,
     RunError,
     append_line,
@@ -19,6 +20,7 @@ from worldmodel.files import (
     lock,
     read_json,
     reading,
+    sync,
     write_json,
     write_text,
 )
@@ -35,6 +37,7 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 2
+MOVES = "moves.json"  # of a run's folder: what is being renamed in it
 
 
 class Description(NamedTuple):
@@ -81,7 +84,7 @@ class RunFolder:
         config: the settings of the experiment, for JSON.
         """
         folder = cls(path, Trust(is_whole=True))
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and not (path.is_dir() and _is_free(path)):
             hint = (
                 f"go on with it by `worldmodel resume {path}`, or " * folder.config_file.exists()
             )
@@ -99,9 +102,13 @@ class RunFolder:
         trust: of the user, in runs that were not made here.
         """
         folder = cls(path, trust)
+        put_back(path)
         if not path.is_dir():
             raise RunError(f"there is no run at {path}")
         check_inside(path)
+        if (path / MOVES).exists():
+            with folder.locked():
+                """Goes on with them."""
         if not folder.config_file.is_file():
             raise RunError(f"{path} is no run: it has no config.json")
         if was_made_here(folder.config_file):
@@ -123,9 +130,28 @@ class RunFolder:
         said = f"another process writes to {self.path}: wait for it, or stop it"
         held = lock(self.path / "lock", said)
         try:
+            self._go_on_moving()
             yield
         finally:
             os.close(held)
+
+    def move(self, moves: Sequence[tuple[Path, Path]]) -> None:
+        """Renames files and folders of the run, in this order: all of them, or none. After a kill,
+        who opens the run next goes on with it. To be called `locked`; each new name is free, or
+        was that of one renamed before."""
+        names = [[str(path.relative_to(self.path)) for path in pair] for pair in moves]
+        write_json(self.path / MOVES, {"moves": names})
+        self._go_on_moving()
+
+    def _go_on_moving(self) -> None:
+        file = self.path / MOVES
+        if not file.exists():
+            return
+        for before, after in _moves_in(file):
+            if (self.path / before).exists() and not (self.path / after).exists():
+                (self.path / before).rename(self.path / after)
+                sync((self.path / after).parent)
+        file.unlink()
 
     @cached_property
     def description(self) -> Description:
@@ -241,13 +267,48 @@ class RunFolder:
 def put_in_place(part: Path, target: Path) -> None:
     """Makes a finished folder the run at `target`. One that is there is replaced, unless another
     process writes to it (InUseError)."""
-    gone = target.with_name(f".{target.name}.gone")
+    put_back(target)
+    gone = _gone(target)
     shutil.rmtree(gone, ignore_errors=True)
     if target.exists():
         with RunFolder(target).locked():
             target.rename(gone)
-    part.rename(target)
+            part.rename(target)
+    else:
+        part.rename(target)
     shutil.rmtree(gone, ignore_errors=True)
+
+
+def put_back(target: Path) -> None:
+    """Brings a run back that was about to be replaced, by `put_in_place`, when that was killed."""
+    gone = _gone(target)
+    if not target.exists() and gone.is_dir():
+        with RunFolder(gone).locked():
+            gone.rename(target)
+
+
+def _gone(target: Path) -> Path:
+    return target.with_name(f".{target.name}.gone")
+
+
+def _is_free(folder: Path) -> bool:
+    """True if a folder holds nothing, or what is left of a run that was killed as it was made."""
+    return all(
+        entry.name.startswith(PART) or (entry.is_dir() and not any(entry.iterdir()))
+        for entry in folder.iterdir()
+    )
+
+
+def _moves_in(file: Path) -> list[tuple[str, str]]:
+    """The content of moves.json; raises DamagedError for names that are not of the run."""
+    try:
+        moves = [(str(before), str(after)) for before, after in read_json(file)["moves"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedError(f"{file} is damaged: {error}") from error
+    for name in (name for pair in moves for name in pair):
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DamagedError(f"{file} is damaged: it names {name}, which is not of the run")
+    return moves
 
 
 MEND = ": put it back from a copy, or see what is left of it by `worldmodel repair RUN`"

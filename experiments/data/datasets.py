@@ -10,7 +10,6 @@
 """
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -30,7 +29,7 @@ from worldmodel import (
 )
 from worldmodel.checkpoint import list_checkpoints
 from worldmodel.envs.observations import as_tensors
-from worldmodel.files import DamagedError
+from worldmodel.files import PART, DamagedError, making
 from worldmodel.run_folder import RunError, RunFolder
 from worldmodel.space_json import read_spaces, write_spaces
 
@@ -56,7 +55,8 @@ def open_data(path: Path) -> Data:
             return Data(DiskStore(path, writable=False), *read_spaces(path))
         episodes = MemoryStore()
         for file in sorted(path.glob("*.npz")):
-            episodes.add(Episodes.load(file))
+            if not file.name.startswith(PART):  # what a kill has left
+                episodes.add(Episodes.load(file))
         if len(episodes):
             return Data(episodes, *read_spaces(path))
     except ValueError as error:
@@ -94,12 +94,11 @@ def export(
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RunError(f"{path} already exists: choose another --out")
-    write = _export_minari if format == "minari" else _export_npz
-    try:
-        return write(episodes, observation_space, action_space, path.resolve())
-    except BaseException:
-        shutil.rmtree(path, ignore_errors=True)  # it was new
-        raise
+    path = path.resolve()
+    with making(path) as part:
+        if format == "minari":
+            return _export_minari(episodes, observation_space, action_space, part, path.name)
+        return _export_npz(episodes, observation_space, action_space, part)
 
 
 def _export_npz(
@@ -108,7 +107,6 @@ def _export_npz(
     action_space: spaces.Space,
     path: Path,
 ) -> int:
-    path.mkdir(parents=True, exist_ok=True)
     write_spaces(path, observation_space, action_space)
     for number, part in enumerate(episodes.portions()):
         part.save(path / f"episodes-{number:05d}.npz")
@@ -167,6 +165,7 @@ def _export_minari(
     observation_space: spaces.Space,
     action_space: spaces.Space,
     path: Path,
+    name: str,
 ) -> int:
     minari = _minari()
     from minari.data_collector import EpisodeBuffer
@@ -190,8 +189,8 @@ def _export_minari(
     storage = MinariStorage.new(
         path / "data", observation_space, action_space, jpeg_encoding=False
     )
-    name = path.name if re.search(r"-v\d+$", path.name) else f"{path.name}-v0"
-    storage.update_metadata({"dataset_id": name, "minari_version": minari.__version__})
+    named = name if re.search(r"-v\d+$", name) else f"{name}-v0"
+    storage.update_metadata({"dataset_id": named, "minari_version": minari.__version__})
     storage.update_episodes(buffers())
     return int(storage.total_episodes)
 

@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -26,10 +26,12 @@ def stoppable(reporter: Reporter) -> Iterator[None]:
 
 
 class InterruptFlag:
-    """Context manager that defers Ctrl-C and SIGTERM; a second one ends at once."""
+    """Context manager that defers Ctrl-C and SIGTERM, unless nothing is lost by an end at once; a
+    second one ends at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, loses_nothing: Callable[[], bool] = lambda: False) -> None:
         self.raised = False
+        self.loses_nothing = loses_nothing
 
     def __enter__(self) -> "InterruptFlag":
         self._before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -40,7 +42,7 @@ class InterruptFlag:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.raised:
+        if self.raised or self.loses_nothing():
             raise KeyboardInterrupt
         self.raised = True
         print("\nstopping at the next safe point (again: at once)", file=sys.stderr)

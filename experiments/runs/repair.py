@@ -15,10 +15,11 @@ import numpy as np
 from worldmodel import DiskStore
 from worldmodel.checkpoint import next_number, write_checkpoint
 from worldmodel.experiments.runs.registry import offered
-from worldmodel.files import DamagedError, RunError, write_text
+from worldmodel.files import DamagedError, RunError, crc32_of, write_text
 from worldmodel.run_folder import RunFolder
 from worldmodel.space_json import FILE as SPACES
 
+MENDED = "mended"  # of a run's folder: what a repair writes before it is put in its place
 LISTED = 10  # numbers of episodes that a sentence lists
 
 
@@ -71,24 +72,38 @@ def damage_of(folder: RunFolder) -> Damage:
 
 def repair(folder: RunFolder, damage: Damage) -> list[Path]:
     """Leaves the damage out, and writes a checkpoint that goes on without it; returns the paths
-    under which the damaged files are kept."""
+    under which the damaged files are kept. All is written beside what it replaces, and then put in
+    its place at once."""
     checkpoint = folder.checkpoint()
-    values, aside = dict(checkpoint.values), []
+    values, mended = dict(checkpoint.values), folder.path / MENDED
+    shutil.rmtree(mended, ignore_errors=True)  # a repair was interrupted
+    mended.mkdir()
+    replaced: list[tuple[Path, Path]] = []  # what is damaged, and what comes in its place
     if damage.stores:
         kept = {store.path: _kept(store, values.get("added")) for store in damage.stores}
         counts = {path: len(numbers) for path, numbers in kept.items()}
         values = offered(folder, "repaired", "repair")(folder, values, counts)
-        aside += [_leave_out(folder, path, numbers) for path, numbers in kept.items()]
+        for path, numbers in kept.items():
+            _leave_out(path, numbers, mended / path.name)
+            replaced.append((path, mended / path.name))
     if damage.metrics:
-        lines = "".join(json.dumps(line) + "\n" for line in folder.readable_metrics())
-        if folder.metrics_file.exists():
-            aside.append(_put_aside(folder, folder.metrics_file))
-        write_text(folder.metrics_file, lines)
-        logged = folder.logged()
-        values |= {"metrics_size": logged.size, "metrics_crc32": logged.crc32}
+        lines = mended / folder.metrics_file.name
+        write_text(lines, "".join(json.dumps(line) + "\n" for line in folder.readable_metrics()))
+        size = lines.stat().st_size
+        values |= {"metrics_size": size, "metrics_crc32": crc32_of(lines, 0, size)}
+        replaced.append((folder.metrics_file, lines))
     number = next_number(folder.checkpoints)
-    write_checkpoint(folder.checkpoints, number, checkpoint._replace(values=values))
-    return aside
+    written = write_checkpoint(mended, number, checkpoint._replace(values=values))
+    aside = [_aside(folder, path) for path, _ in replaced]
+    folder.move(
+        [
+            *zip((path for path, _ in replaced), aside, strict=True),
+            *((new, path) for path, new in replaced),
+            (written, folder.checkpoints / written.name),
+        ]
+    )
+    mended.rmdir()
+    return [path for path in aside if path.exists()]
 
 
 def _kept(store: DamagedStore, added: int | None) -> np.ndarray:
@@ -100,24 +115,20 @@ def _kept(store: DamagedStore, added: int | None) -> np.ndarray:
     return numbers
 
 
-def _leave_out(folder: RunFolder, path: Path, kept: np.ndarray) -> Path:
-    """Writes a store anew, of the episodes that are kept; returns the path of the old one."""
-    old, mended = DiskStore(path, writable=False), folder.path / f"mended-{path.name}"
-    shutil.rmtree(mended, ignore_errors=True)  # a repair was interrupted
+def _leave_out(path: Path, kept: np.ndarray, mended: Path) -> None:
+    """Writes a store anew, of the episodes that are kept."""
+    old = DiskStore(path, writable=False)
     with closing(DiskStore(mended)) as new:
         for group in np.split(kept, np.flatnonzero(np.diff(old.weights[kept])) + 1):
             for part in old.portions(group):
                 new.add(part, float(old.weights[group[0]]))
     if (path / SPACES).exists():
         shutil.copy(path / SPACES, mended)
-    aside = _put_aside(folder, path)
-    mended.rename(path)
-    return aside
 
 
-def _put_aside(folder: RunFolder, path: Path) -> Path:
-    """Moves a file or folder of a run to a new name in it, which is returned."""
+def _aside(folder: RunFolder, path: Path) -> Path:
+    """A new name in a run for a file or folder of it that is damaged."""
     number = 1
     while (aside := folder.path / f"damaged-{number}-{path.name}").exists():
         number += 1
-    return path.rename(aside)
+    return aside

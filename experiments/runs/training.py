@@ -42,8 +42,9 @@ class Training:
 
     def run(self, stop_after: Callable[[Job], bool] = lambda job: False) -> None:
         """Runs to the end. Ctrl-C or `stop_after` (called after every unit) saves and raises
-        `Interrupted`."""
-        with InterruptFlag() as flag:
+        `Interrupted`; Ctrl-C in a unit that begins where all is saved, and that leaves nothing, a
+        KeyboardInterrupt."""
+        with InterruptFlag(lambda: self.job.is_looking) as flag:
             stopping = _Stopping(lambda: flag.raised or stop_after(self.job))
             watchers = (*self.watchers, self.recorder, ProgressReport(self.reporter), stopping)
             if not self.job.run(*watchers):

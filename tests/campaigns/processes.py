@@ -69,6 +69,11 @@ class Process:
             said.append(file.read().decode(errors="replace"))
         return Ended(code, *said)
 
+    def ends_within(self, seconds: float) -> bool:
+        """Waits for its end, for so many seconds; whether it has ended."""
+        self._process.join(seconds)
+        return not self.is_alive
+
     @property
     def is_alive(self) -> bool:
         return self._process.is_alive()
