@@ -15,7 +15,7 @@ import numpy as np
 from worldmodel import DiskStore
 from worldmodel.checkpoint import next_number, write_checkpoint
 from worldmodel.experiments.runs.registry import offered
-from worldmodel.files import DamagedError, RunError, write_text
+from worldmodel.files import DamagedError, RunError, with_checksum, write_text
 from worldmodel.run_folder import RunFolder
 from worldmodel.space_json import FILE as SPACES
 
@@ -61,7 +61,7 @@ def damage_of(folder: RunFolder) -> Damage:
         if len(damaged):
             stores.append(DamagedStore(file.parent, store.added, damaged))
     try:
-        folder.check_logged()
+        folder.metrics()
         fault = ""
     except DamagedError as error:
         readable = len(folder.readable_metrics())
@@ -80,7 +80,9 @@ def repair(folder: RunFolder, damage: Damage) -> list[Path]:
         values = offered(folder, "repaired", "repair")(folder, values, counts)
         aside += [_leave_out(folder, path, numbers) for path, numbers in kept.items()]
     if damage.metrics:
-        lines = "".join(json.dumps(line) + "\n" for line in folder.readable_metrics())
+        lines = "".join(
+            json.dumps(with_checksum(line)) + "\n" for line in folder.readable_metrics()
+        )
         if folder.metrics_file.exists():
             aside.append(_put_aside(folder, folder.metrics_file))
         write_text(folder.metrics_file, lines)
