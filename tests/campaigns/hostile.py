@@ -13,6 +13,7 @@ import pickle
 import shutil
 import sys
 import zipfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -410,30 +411,40 @@ CASES = len(HOSTILE)
 
 
 def run(
-    cases: int, seed: int, place: Path, to: TextIO, chosen: Sequence[Hostile] = HOSTILE
+    cases: int,
+    seed: int,
+    place: Path,
+    to: TextIO,
+    chosen: Sequence[Hostile] = HOSTILE,
+    verbs: Sequence[str] = (),
 ) -> Iterator[Tally]:
-    """Tries every verb on some hostile folders, or on all of them."""
+    """Tries some verbs, or all, on hostile folders that are drawn from those chosen."""
     os.environ["XDG_STATE_HOME"] = str(place / "state of the sender")
     made = subjects(place, sorted({hostile.base for hostile in chosen}))
     os.environ["XDG_STATE_HOME"] = str(place / "state")
     folders = np.random.default_rng(seed).permutation(len(chosen))[:cases]
     tally = Tally("hostile", len(folders), to)
     for number in folders:
-        _attempt(made[chosen[number].base], chosen[number], place, tally)
+        subject = made[chosen[number].base]
+        kept = {name: verb for name, verb in subject.verbs.items() if not verbs or name in verbs}
+        _attempt(subject._replace(verbs=kept), chosen[number], place, tally)
     yield tally
 
 
 def _attempt(subject: Subject, hostile: Hostile, place: Path, tally: Tally) -> None:
     """Tries every verb on a hostile folder, made anew for each."""
-    faults, sentences = [], 0
+    faults: dict[str, list[str]] = defaultdict(list)
+    sentences = 0
     for name, verb in subject.verbs.items():
         scene, out = _set_up(subject, hostile, place)
         before = _outside(scene)
         end = tried(partial(_from_here, verb, scene), scene.run, out)
-        faults += [f"{name}: {what}" for what in _problems(scene, before, end, out)]
+        for what in _problems(scene, before, end, out):
+            faults[what].append(name)
         sentences += end.code == 2
     if faults:
-        tally.fault(f"{hostile.base}, {hostile.name[:100]!r}", "; ".join(faults))
+        what = "; ".join(f"{', '.join(names)}: {fault}" for fault, names in faults.items())
+        tally.fault(f"{hostile.base}, {hostile.name[:100]!r}", what)
     elif sentences:
         tally.sentence()
     else:
