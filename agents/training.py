@@ -49,7 +49,7 @@ from worldmodel.agents.policy_optimizers import PolicyOptimizer
 from worldmodel.agents.uniform import Uniform
 from worldmodel.codecs import atoms_of, mixed_heads
 from worldmodel.envs import EnvironmentSource, GymEnvironment, collect
-from worldmodel.envs.observations import check_rewards, check_values
+from worldmodel.envs.observations import InvalidValueError, check_rewards, check_values
 from worldmodel.job import Metrics, Title
 from worldmodel.noise import OwnNoise
 
@@ -300,9 +300,21 @@ class AgentTraining(Job):
         for part in data.portions(self.world.chosen):
             check_values(self.world.observation_space, part.columns["observation"])
             check_rewards(part.columns["reward"])
+            self._check_actions(part.columns["action"])
             self.store.add(part)
         self.real_steps = self.store.steps
         return {"episodes": len(self.store), "steps": self.real_steps}
+
+    def _check_actions(self, actions: Any) -> None:
+        """Refuses recorded actions that are none of the space."""
+        space = self.world.action_space
+        try:
+            check_values(space, actions)
+        except InvalidValueError as error:
+            raise InvalidValueError(
+                f"the recorded episodes have actions that are none of {space}: are they of "
+                "another environment, or damaged?"
+            ) from error
 
     def _encode(self, stage: Stage) -> Metrics:
         if self._encoding is None:

@@ -43,6 +43,7 @@ from worldmodel.envs import DreamVectorEnv, EnvironmentSource
 from worldmodel.envs.make import folder_of
 from worldmodel.envs.observations import as_tensors, check_values
 from worldmodel.envs.source import source_from
+from worldmodel.errors import naming_damage
 from worldmodel.job import Metrics
 from worldmodel.names import check_names
 from worldmodel.noise import OwnNoise
@@ -335,6 +336,12 @@ class WorldModelAgent:
         here (docs/trust.md); without it whatever needs no environment works.
         """
         folder = _opened(Path(path), Trust(is_whole=trust))
+        with naming_damage(folder.path):
+            return cls._of(folder, env)
+
+    @classmethod
+    def _of(cls, folder: RunFolder, env: Environment | None) -> "WorldModelAgent":
+        """The agent of a folder."""
         saved, checkpoint = folder.description.config, folder.checkpoint()
         config = cattrs.structure(saved["agent"], AgentConfig)
         world = world_from(saved["environment"], *read_spaces(folder.episodes), folder)

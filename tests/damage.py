@@ -40,15 +40,16 @@ class RefusedError(Exception):
     """A read that ended in a sentence."""
 
 
-def _config(kind: str, place: Path) -> Any:
+def config_of_kind(kind: str, place: Path) -> Any:
+    """The configuration of a small run of a kind; what it learns from is made in `place`."""
     few = EvaluationConfig(episodes=2, held_out=2)
     if kind == "control":
         config = quick(RLConfig(EnvironmentConfig("CartPole-v1"), agent=AgentConfig(seed=3)))
         return replace(config, threads=1, evaluation=few)
     if kind == "toy-game":
         return replace(quick(TOY_GAME), threads=1, film=False, evaluation=few)
-    if kind == "text":
-        config = config_for(MADE["text"], write_files(MADE["text"], place / "files"))
+    if kind in MADE:
+        config = config_for(MADE[kind], write_files(MADE[kind], place / "files"))
         return replace(config, threads=1)
     images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1), np.uint8)
     np.save(place / "images.npy", images)
@@ -60,7 +61,7 @@ KINDS = ("control", "toy-game", "text", "vae")
 
 def made(kind: str, place: Path) -> Path:
     """A trained run of a kind, evaluated where it can be."""
-    folder = new_run(place / "run", _config(kind, place))
+    folder = new_run(place / "run", config_of_kind(kind, place))
     done = worldmodel("resume", folder.path)
     assert done.returncode == 0, done.stderr
     return folder.path

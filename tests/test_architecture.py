@@ -25,8 +25,8 @@ LIBRARY_MAY_IMPORT = {"torch", "numpy", "gymnasium", "scipy", "safetensors", "la
 
 # Within the library a part imports only from lines above its own.
 LAYERS = [
-    {"files", "trust", "nested", "noise", "registry", "schedules", "arrays", "options"},
-    {"checkpoint"},
+    {"files", "nested", "noise", "registry", "schedules", "arrays", "options"},
+    {"checkpoint", "trust"},
     {"run_folder"},
     {"errors", "job", "names", "space_json", "image_batches"},
     {"recorder", "progress"},

@@ -306,6 +306,14 @@ def test_a_pipe_is_not_waited_for(tmp_path, name):
         load_checkpoint(path)
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_a_terabyte_is_refused_before_it_is_read(tmp_path, name):
+    path = save(tmp_path, 1)
+    os.truncate(path / name, 2**40)
+    with pytest.raises(DamagedError, match=r"1,099,511,627,776 bytes"):
+        load_checkpoint(path)
+
+
 def sign(path):
     """Writes a checkpoint's checksums anew, as one who means to deceive does."""
     hashes = {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in FILES[:3]}

@@ -10,7 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from campaigns import damage as campaign
+from campaigns.subjects import Subject
 from command_line import assert_refused, worldmodel
 from damage import KINDS, MUTATIONS, READS, RefusedError, faults, files_of, flipped, made, piped
 
@@ -146,6 +149,28 @@ def test_what_is_read_of_a_damaged_run_is_what_was_written_or_a_sentence(run_of,
     run = run_of(kind)
     cases = zip(files_of(run), itertools.cycle(MUTATIONS[:4]))
     assert list(faults(run, READS[kind], cases, tmp_path)) == []
+
+
+def test_a_slice_of_the_campaign(tmp_path):
+    """Of damaged files, in all ways, and what verbs in other processes make of them."""
+    (tally,) = campaign.run(40, 0, tmp_path, sys.stderr, only=("text", "episodes"))
+    assert tally.wrong == []
+    assert tally.counts.total() == 40
+    assert tally.counts["sentence"] > 10
+    assert tally.counts["right"] > 1
+
+
+def test_every_mutation_is_tried_on_every_kind_of_file_before_any_is_tried_again(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("config.json", "metrics.jsonl"):
+        (run / name).write_text("{}\n")
+    made = {"one": Subject("one", run, dict.fromkeys(["load", "plot"]))}
+    every = {(case.kind, case.mutation, case.verb) for case in campaign.all_cases(made)}
+    drawn = campaign.drawn(made, np.random.default_rng(0))
+    for _ in range(2):
+        some = list(itertools.islice(drawn, len(every)))
+        assert {(case.kind, case.mutation, case.verb) for case in some} == every
 
 
 def rows_of(run, kind):

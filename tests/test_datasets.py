@@ -1,6 +1,7 @@
 """Laws of recorded episodes: what is written comes back, whatever the spaces and the format."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import gymnasium
@@ -223,6 +224,29 @@ def test_without_minari_one_is_told_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "minari", None)
     with pytest.raises(RunError, match=r"pip install 'worldmodel-gym\[minari\]'"):
         export(episodes_of([3]), ACTIONS["box"], ACTIONS["box"], tmp_path / "out", "minari")
+
+
+@pytest.mark.parametrize("format", ["npz", "store"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_spaces_of_other_episodes_are_refused(tmp_path, place, format):
+    given = [OBSERVATIONS["vector"], ACTIONS["box"]]
+    episodes = episodes_of(*given)
+    if format == "npz":
+        export(episodes, *given, tmp_path / "data", format)
+    else:
+        with closing(DiskStore(tmp_path / "data")) as store:
+            store.add(episodes)
+    given[place] = OBSERVATIONS["dict"]
+    write_spaces(tmp_path / "data", *given)
+    with pytest.raises(RunError, match=f"{('observation', 'action')[place]}s are none of Dict"):
+        open_data(tmp_path / "data")
+
+
+def test_names_in_spaces_can_be_printed(tmp_path):
+    named = spaces.Dict({"\x1b[2J": spaces.Discrete(2)})
+    write_spaces(tmp_path, named, ACTIONS["box"])
+    with pytest.raises(RunError, match="letters that can be printed"):
+        read_spaces(tmp_path)
 
 
 def test_spaces_are_read_from_their_folder(tmp_path):

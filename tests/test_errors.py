@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import importlib
+import io
 import json
 import os
 import re
@@ -15,8 +16,10 @@ import gymnasium
 import odd_games  # noqa: F401
 import pytest
 from command_line import Result, worldmodel
+from rich.console import Console
 
 from worldmodel.experiments.cli.errors import LONGEST, message_of, shortened
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError
 
 
@@ -238,6 +241,15 @@ def test_damaged_metrics_are_told_by_their_name(line, learned, tmp_path):
     (run / "metrics.jsonl").unlink()
     (run / "metrics.jsonl").mkdir()
     assert_sentence(worldmodel("plot", run, "--out", tmp_path / "a.png"), "metrics.jsonl")
+
+
+def test_a_terminal_is_given_no_control_characters():
+    """Names in a folder of somebody else's, which messages quote, could say what they like."""
+    told = "\x1b]0;mine\x07\x1b[2J\x9b1A of a \udc80 name, \r\nand so on"
+    assert message_of(RunError(told)).sentence.isprintable()
+    console = Console(file=io.StringIO())
+    Reporter(console).say(told)
+    assert console.file.getvalue().replace("\n", "").isprintable()
 
 
 def test_ctrl_c_while_the_program_starts(monkeypatch, capsys):

@@ -22,7 +22,7 @@ from worldmodel.job import Job, Stage, Title, Watcher
 from worldmodel.noise import get_states
 from worldmodel.progress import ProgressReport, Reporter
 from worldmodel.recorder import Recorder
-from worldmodel.run_folder import RunFolder
+from worldmodel.run_folder import RunFolder, logged_in
 
 
 class Walk(Job):
@@ -295,6 +295,28 @@ def test_metrics_are_read_as_they_were_written(folder, spoil):
     with pytest.raises(DamagedError, match=r"metrics\.jsonl is"):
         Recorder(folder).restore(Walk())
     assert everything_in(folder) == before
+
+
+def test_what_is_measured_after_the_last_checkpoint_is_compared_too(folder):
+    go_on(folder)
+    there = folder.metrics()
+    folder.log({"stage": "final", "found": 1})
+    file = folder.metrics_file
+    file.write_text(file.read_text().replace('"found": 1', '"found": 2'))
+    with pytest.raises(
+        DamagedError, match=rf"line {len(there) + 1} \(its checksum differs\).*repair"
+    ):
+        folder.metrics()
+    assert folder.readable_metrics() == there
+    os.truncate(file, 2**40)
+    with pytest.raises(DamagedError, match="1,099,511,627,776 bytes, more than"):
+        folder.metrics()
+
+
+@pytest.mark.parametrize("size", [None, "x", -1, True, 1.5])
+def test_a_checkpoint_says_how_far_its_metrics_go(size):
+    with pytest.raises(DamagedError, match="does not say how far its metrics go"):
+        logged_in({"metrics_size": size, "metrics_crc32": 0})
 
 
 def test_a_line_that_is_being_written_is_not_read_yet(folder):

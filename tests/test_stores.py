@@ -321,6 +321,10 @@ def test_damage_is_named(tmp_path):
     sizes = [file.stat().st_size for file in sorted(tmp_path.rglob("*"))]
     with pytest.raises(DamagedError, match="index is damaged: the record of episode 7 is broken"):
         DiskStore(tmp_path)
+    os.truncate(shards[2] / "index", 2**40)
+    with pytest.raises(DamagedError, match="index has 1,099,511,627,776 bytes"):
+        DiskStore(tmp_path)
+    (shards[2] / "index").write_bytes(raw)
     assert [file.stat().st_size for file in sorted(tmp_path.rglob("*"))] == sizes
     shutil.rmtree(shards[2])
     shutil.rmtree(shards[1])

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+from campaigns import hostile
+from campaigns.hostile import HOSTILE
+from campaigns.mutations import sign
 from command_line import assert_refused, worldmodel
 from kinds import VERSE
 from runs import TINY, at, train
@@ -30,6 +34,10 @@ from worldmodel.experiments.show.report import films
 from worldmodel.run_folder import RunError, RunFolder
 from worldmodel.trust import Trust
 
+CHOSEN = (
+    *("environment 'run.evil:Evil-v0'", "environment 'ALE/Pong-v5'", "link metrics.jsonl"),
+    *("saved_as_once state.pt", "lock is pipe", "escapes in environment", "many actions"),
+)
 LAMPS = """
 import gymnasium
 from gymnasium.envs.classic_control import CartPoleEnv
@@ -252,6 +260,40 @@ def test_recorded_episodes_run_nothing(made, here):
     for data in (run, here / "set"):
         assert open_data(data).episodes.steps == 90
     assert_nothing_ran(here)
+
+
+@pytest.mark.parametrize(
+    ("kind", "load"), [("agent", WorldModelAgent.load), ("sequences", SequenceModel.load)]
+)
+def test_a_model_that_lacks_a_value_gets_a_sentence(kind, load, made, here):
+    run = received(made[kind], here)
+    (values,) = run.glob("checkpoints/*/values.json")
+    values.write_text(json.dumps({**json.loads(values.read_text()), "stages": 3}))
+    sign(run, values)
+    with pytest.raises(RunError, match=r"run cannot be read.*damaged, or of another version"):
+        load(run)
+
+
+def test_a_configuration_of_a_terabyte_is_not_read(made, here):
+    run = received(made["control"], here)
+    os.truncate(run / "config.json", 2**40)
+    assert_refused(worldmodel("evaluate", run), "config.json has 1,099,511,627,776 bytes")
+
+
+def test_a_slice_of_the_hostile_folders(tmp_path):
+    chosen = [one for one in HOSTILE if one.base == "episodes" or one.name in CHOSEN]
+    (tally,) = hostile.run(12, 0, tmp_path, sys.stderr, chosen, ("evaluate", "export"))
+    assert tally.wrong == []
+    assert tally.counts["sentence"] > 8
+
+
+def test_a_hostile_folder_that_succeeds_is_noticed(tmp_path, monkeypatch):
+    """Here the user trusts it."""
+    (evil,) = [one for one in HOSTILE if one.name == "environment 'evil:Evil-v0'"]
+    monkeypatch.setattr(RunFolder, "open", lambda path, trust=None: RunFolder(path, Trust(True)))
+    (tally,) = hostile.run(1, 0, tmp_path, sys.stderr, [evil], ("evaluate",))
+    (wrong,) = tally.wrong
+    assert "code ran" in wrong
 
 
 # What is the user's own.

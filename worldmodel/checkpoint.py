@@ -4,7 +4,7 @@
         weights.safetensors    the parameters of every module, by "module.parameter"
         state.pt               tensors and plain values (optimizers, random states), torch.save
         values.json            plain values
-        checkpoint.json        schema version, and the SHA-256 of the other three
+        checkpoint.json        schema version, and the size and the SHA-256 of the other three
 
 A checkpoint is written under a temporary name, synced and renamed, so a kill at any moment leaves
 the one before it in place. The newest is read or nothing is: which older one is to be used instead
@@ -86,8 +86,11 @@ def write_checkpoint(folder: Path, number: int, content: Checkpoint, keep: int =
     safetensors.torch.save_file(content.weights, part / WEIGHTS)
     _write_state(part / STATE, content.state)
     (part / VALUES).write_text(json.dumps(content.values, indent=1))
-    hashes = {name: _sha256(part / name) for name in FILES}
-    description = {"schema_version": SCHEMA_VERSION, "sha256": hashes}
+    description = {
+        "schema_version": SCHEMA_VERSION,
+        "sha256": {name: _sha256(part / name) for name in FILES},
+        "bytes": {name: (part / name).stat().st_size for name in FILES},
+    }
     (part / DESCRIPTION).write_text(json.dumps(description, indent=1))
     for path in part.iterdir():
         sync(path)
@@ -102,9 +105,9 @@ def write_checkpoint(folder: Path, number: int, content: Checkpoint, keep: int =
 def _remove(checkpoint: Path) -> None:
     """Removes a checkpoint, unless it cannot be read."""
     try:
-        digests = _digests(checkpoint)
+        described = _description(checkpoint)
         for name in FILES:
-            _verify(checkpoint / name, digests[name])
+            _verify(checkpoint / name, described)
     except (DamagedError, OSError):
         return
     gone = checkpoint.rename(checkpoint.with_name(GONE))
@@ -115,9 +118,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Reads a checkpoint; raises a DamagedError that says what is wrong with it."""
     import safetensors.torch
 
-    values, digests = read_values(path), _digests(path)
+    values, described = read_values(path), _description(path)
     for name in (WEIGHTS, STATE):
-        _verify(path / name, digests[name])
+        _verify(path / name, described)
     try:
         weights = safetensors.torch.load_file(path / WEIGHTS)
         return Checkpoint(weights, _read_state(path / STATE), values)
@@ -131,18 +134,26 @@ def load_checkpoint(path: Path) -> Checkpoint:
 def read_values(path: Path) -> dict[str, Any]:
     """The plain values of a checkpoint; raises a DamagedError where they cannot be read."""
     file = path / VALUES
-    _verify(file, _digests(path)[VALUES], MOST_JSON)
+    _verify(file, _description(path))
     return read_json(file)
 
 
-def _digests(path: Path) -> dict[str, str]:
-    """The SHA-256 of a checkpoint's files, by name."""
+class _Description(NamedTuple):
+    """The content of checkpoint.json, by the names of the other files."""
+
+    sha256: dict[str, str]
+    bytes: dict[str, int]  # empty in checkpoints from before sizes were written
+
+
+def _description(path: Path) -> _Description:
+    """Reads the description of a checkpoint."""
     file = path / DESCRIPTION
     try:
         described = read_json(file)
     except FileNotFoundError as error:
         raise DamagedError(f"{path} cannot be read: it has no {DESCRIPTION}") from error
     version, digests = described.get("schema_version"), described.get("sha256")
+    sizes = described.get("bytes", {})
     if version != SCHEMA_VERSION:
         raise DamagedError(
             f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}; use the "
@@ -150,21 +161,27 @@ def _digests(path: Path) -> dict[str, str]:
         )
     if not isinstance(digests, dict) or set(digests) != set(FILES):
         raise DamagedError(f"{file} is damaged: it has not the SHA-256 of {', '.join(FILES)}")
-    return digests
+    if not isinstance(sizes, dict):
+        raise DamagedError(f"{file} is damaged: it has not the sizes of {', '.join(FILES)}")
+    return _Description(digests, sizes)
 
 
-def _verify(file: Path, digest: str, most: int | None = None) -> None:
-    """Raises a DamagedError unless a file is there, regular, and has this SHA-256."""
+def _verify(file: Path, described: _Description) -> None:
+    """Raises a DamagedError unless a file is there, regular, and as it is described."""
     try:
-        found = _sha256(file, most)
+        with reading(file, MOST_JSON if file.suffix == ".json" else None) as opened:
+            size = os.fstat(opened.fileno()).st_size
+            if size != described.bytes.get(file.name, size):
+                raise DamagedError(f"{file} is damaged: it has {size:,} bytes, not its own number")
+            found = hashlib.file_digest(opened, "sha256").hexdigest()
     except FileNotFoundError as error:
         raise DamagedError(f"{file.parent} cannot be read: it has no {file.name}") from error
-    if found != digest:
+    if found != described.sha256[file.name]:
         raise DamagedError(f"{file} is damaged (its SHA-256 differs)")
 
 
-def _sha256(file: Path, most: int | None = None) -> str:
-    with reading(file, most) as opened:
+def _sha256(file: Path) -> str:
+    with reading(file) as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 

@@ -38,7 +38,7 @@ from worldmodel.files import PIECE, DamagedError, lock, read_json, reading, sync
 SCHEMA_VERSION = 2
 OWN_FILES = {"lock", "spaces.json"}  # of a store that was never added to
 PART, GONE = ".part", ".gone"  # shards that are being made, and removed
-MOST_ROW = 2**28  # bytes
+MOST_ROW = MOST_INDEX = 2**28  # bytes
 RECORD = np.dtype(
     [
         ("number", "<i8"),  # of the episode; the first ever added is 0
@@ -327,7 +327,7 @@ def _read_records(index: Path, number: int) -> np.ndarray:
     be one that was not written to its end, because the process was killed, and is left out.
     """
     try:
-        with reading(index) as file:
+        with reading(index, MOST_INDEX) as file:
             raw = file.read()
     except FileNotFoundError as error:
         raise DamagedError(f"{index.parent} is damaged: it has no index") from error

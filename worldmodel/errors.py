@@ -1,4 +1,4 @@
-"""Errors whose messages this package wrote, as against those of Python and of other packages."""
+"""Messages of errors: whether this package wrote them, and how a terminal is given them."""
 
 import linecache
 from collections.abc import Iterator
@@ -52,3 +52,17 @@ def naming_damage(path: Path) -> Iterator[None]:
             f"{path} cannot be read ({type(error).__name__}: {error}): it seems to be damaged, or "
             "of another version; restore it from a copy (--debug shows where the error is)"
         ) from error
+
+
+def printable(text: str) -> str:
+    r"""A text whose control characters are spelled out: a terminal would obey them.
+
+    >>> print(printable("\x1b[2J"))
+    \x1b[2J
+    """
+    return "".join(
+        letter
+        if letter.isprintable() or letter == "\n"
+        else letter.encode("unicode_escape").decode()
+        for letter in text
+    )

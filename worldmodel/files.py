@@ -125,9 +125,31 @@ def _open_regular(name: str, flags: int) -> int:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Writes a JSON object with its checksum, whole or not at all."""
+    write_text(path, json.dumps(with_checksum(value), indent=1) + "\n")
+
+
+def append_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Appends a JSON object with its checksum to a regular file, as a line."""
+    append_line(path, json.dumps(with_checksum(value)))
+
+
+def with_checksum(value: Mapping[str, Any]) -> dict[str, Any]:
+    """An object of JSON with its checksum."""
     plain = json.loads(json.dumps(value))
-    checked = {CHECKSUM: _checksum(plain)} | plain
-    write_text(path, json.dumps(checked, indent=1) + "\n")
+    return {CHECKSUM: _checksum(plain)} | plain
+
+
+def object_of(text: bytes) -> tuple[dict[str, Any], bool]:
+    """The JSON object of a text, without its checksum, and whether it is as it was written: true
+    where it never had any.
+
+    Raises ValueError or RecursionError for anything else.
+    """
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"it holds no object, but a {type(value).__name__}")
+    checksum = value.pop(CHECKSUM, None)
+    return value, checksum in (None, _checksum(value))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -137,15 +159,12 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         with reading(path, MOST_JSON) as file:
-            value = json.loads(file.read())
-        if not isinstance(value, dict):
-            raise ValueError(f"it holds no object, but a {type(value).__name__}")
+            value, is_whole = object_of(file.read())
     except DamagedError:
         raise
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"{path} is damaged: {error}") from error
-    checksum = value.pop(CHECKSUM, None)
-    if checksum is not None and checksum != _checksum(value):
+    if not is_whole:
         raise DamagedError(
             f"{path} is not as it was written (its checksum differs): put it back from a copy, "
             f'or, if it was changed on purpose, delete its line "{CHECKSUM}"'

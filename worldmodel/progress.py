@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from worldmodel.errors import printable
 from worldmodel.job import Job, Metrics, Stage, Watcher
 
 QUIET_SECONDS = 10.0  # between lines, where there is no terminal
@@ -20,7 +21,7 @@ class Reporter:
         self._noted = "", 0, 0.0  # what was noted last, how far it was, and when
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(printable(text), markup=False, soft_wrap=True)
 
     def note(self, what: str, done: int, total: int) -> None:
         """Prints how far something has come: when it begins, when it ends, and now and then."""

@@ -1,6 +1,5 @@
 """Run folders: the configuration, metrics and checkpoints of a run."""
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,13 +10,15 @@ from typing import Any, NamedTuple
 
 from worldmodel.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, read_values
 from worldmodel.files import (
+    MOST_JSON,
     PART,
     DamagedError,
     RunError,
-    append_line,
+    append_json,
     check_inside,
     crc32_of,
     lock,
+    object_of,
     read_json,
     reading,
     sync,
@@ -202,37 +203,43 @@ class RunFolder:
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Appends a line to metrics.jsonl."""
-        append_line(self.metrics_file, json.dumps(record))
+        append_json(self.metrics_file, record)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, but for a last one that is being written.
 
-        Raises DamagedError where they are not those that the newest checkpoint speaks of.
+        Raises DamagedError where they are not those that were written.
         """
         self.check_logged()
         found = []
         for number, line in enumerate(self._lines(), 1):
             try:
-                found.append(dict(json.loads(line)))
-            except (ValueError, TypeError, RecursionError) as error:
+                record, is_whole = object_of(line)
+            except (ValueError, RecursionError) as error:
                 raise DamagedError(
-                    f"{self.metrics_file} is damaged in line {number}: {error}"
+                    f"{self.metrics_file} is damaged in line {number}: {error}{MEND}"
                 ) from error
+            if not is_whole:
+                raise DamagedError(
+                    f"{self.metrics_file} is damaged in line {number} (its checksum differs){MEND}"
+                )
+            found.append(record)
         return found
 
     def readable_metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl that can be read, whether or not they are as written."""
+        """The lines of metrics.jsonl that are as they were written, whatever the others are."""
         found = []
         for line in self._lines():
-            with suppress(ValueError, TypeError, RecursionError):
-                found.append(dict(json.loads(line)))
+            with suppress(ValueError, RecursionError):
+                record, is_whole = object_of(line)
+                found += [record] * is_whole
         return found
 
     def _lines(self) -> list[bytes]:
         """The finished lines of metrics.jsonl."""
         if not self.metrics_file.exists():
             return []
-        with reading(self.metrics_file) as file:
+        with reading(self.metrics_file, self._known.size + MOST_JSON) as file:
             return file.read().split(b"\n")[:-1]
 
     def logged(self, before: Logged = Logged()) -> Logged:
@@ -247,8 +254,13 @@ class RunFolder:
 
     def check_logged(self) -> None:
         """Raises DamagedError unless metrics.jsonl is as the checkpoint says, if there is one."""
-        if list_checkpoints(self.checkpoints):
-            self.check_metrics(logged_in(self.values()))
+        self.check_metrics(self._known)
+
+    @property
+    def _known(self) -> Logged:
+        """The metrics that the checkpoint speaks of, if there is one."""
+        there = list_checkpoints(self.checkpoints)
+        return logged_in(self.values()) if there else Logged()
 
     def check_metrics(self, logged: Logged) -> None:
         """Raises DamagedError unless metrics.jsonl begins with what a checkpoint speaks of."""
@@ -316,7 +328,10 @@ MEND = ": put it back from a copy, or see what is left of it by `worldmodel repa
 
 def logged_in(values: Mapping[str, Any]) -> Logged:
     """The metrics that the values of a checkpoint speak of."""
-    return Logged(values["metrics_size"], values["metrics_crc32"])
+    logged = Logged(values.get("metrics_size", -1), values.get("metrics_crc32", -1))
+    if not all(type(number) is int and number >= 0 for number in logged):
+        raise DamagedError(f"a checkpoint does not say how far its metrics go, but {logged}")
+    return logged
 
 
 def _other_schema(path: Path, version: object) -> str:

@@ -81,7 +81,10 @@ def from_json(described: dict[str, Any]) -> spaces.Space:
     if kind == "MultiBinary":
         return spaces.MultiBinary(described["n"])
     if kind == "Dict":
-        return spaces.Dict({key: from_json(part) for key, part in described["spaces"].items()})
+        parts = described["spaces"]
+        if not all(map(str.isprintable, parts)):
+            raise ValueError(f"names are letters that can be printed, got {[*parts]}")
+        return spaces.Dict({key: from_json(part) for key, part in parts.items()})
     if kind == "Tuple":
         return spaces.Tuple([from_json(part) for part in described["spaces"]])
     raise ValueError(f"a space of the unknown kind {kind!r}")

@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from worldmodel.files import MOST_JSON, reading
+
 STATE = Path("worldmodel", "runs.sha256")  # under $XDG_STATE_HOME: a digest a line
 
 
@@ -98,4 +100,5 @@ def _digests(file: Path) -> set[str]:
 
 
 def _digest(config: Path) -> str:
-    return hashlib.sha256(config.read_bytes()).hexdigest()
+    with reading(config, MOST_JSON) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,7 +11,7 @@ import traceback
 from typing import NamedTuple
 
 from worldmodel import UnknownNameError
-from worldmodel.errors import is_raised_by_us
+from worldmodel.errors import is_raised_by_us, printable
 from worldmodel.run_folder import RunError
 
 LONGEST = 280  # characters of a sentence, which begins with the name of the program
@@ -86,7 +86,7 @@ def shortened(text: str, most: int = LONGEST) -> str:
     >>> shortened("there is no run at /very/long/path: give another", 40)
     'there is no run at /very/ … give another'
     """
-    text = " ".join(text.split())
+    text = printable(" ".join(text.split()))
     if len(text) <= most:
         return text
     end = (most - 3) // 3

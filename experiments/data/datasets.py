@@ -10,7 +10,7 @@
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -28,6 +28,7 @@ from worldmodel import (
     nested,
 )
 from worldmodel.checkpoint import list_checkpoints
+from worldmodel.codecs.spaces import parts_of
 from worldmodel.envs.observations import as_tensors
 from worldmodel.files import PART, DamagedError, making
 from worldmodel.run_folder import RunError, RunFolder
@@ -48,6 +49,19 @@ def open_data(path: Path) -> Data:
         raise RunError(f"there is no folder of episodes at {path}")
     if (path / "config.json").is_file() and (path / "episodes").is_dir():
         return _of_run(RunFolder.open(path))
+    data = _read(path)
+    first = data.episodes.gather(data.episodes.starts[:1])
+    for name, space in (("observation", data[1]), ("action", data[2])):
+        if not _fits(first.get(name), space):
+            raise DamagedError(
+                f"{path} holds episodes whose {name}s are none of {space}, which its spaces.json "
+                "says: it is damaged, or put together from two"
+            )
+    return data
+
+
+def _read(path: Path) -> Data:
+    """The episodes of a folder that is no run."""
     try:
         if (path / "data" / "metadata.json").is_file():
             return _open_minari(path)
@@ -64,6 +78,19 @@ def open_data(path: Path) -> Data:
     raise RunError(
         f"{path} holds no episodes: expected .npz files and spaces.json, a store (store.json) "
         "or a Minari data set (data/metadata.json)"
+    )
+
+
+def _fits(values: Any, space: spaces.Space) -> bool:
+    """True if values [n, ...] have the structure and the shapes of a space."""
+    parts = parts_of(space)
+    if not parts:
+        return isinstance(values, np.ndarray) and values.shape[1:] == space.shape
+    found = dict(enumerate(values)) if isinstance(values, tuple) else values
+    return (
+        isinstance(found, Mapping)
+        and found.keys() == parts.keys()
+        and all(_fits(found[key], part) for key, part in parts.items())
     )
 
 

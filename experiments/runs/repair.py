@@ -15,7 +15,7 @@ import numpy as np
 from worldmodel import DiskStore
 from worldmodel.checkpoint import next_number, write_checkpoint
 from worldmodel.experiments.runs.registry import offered
-from worldmodel.files import DamagedError, RunError, crc32_of, write_text
+from worldmodel.files import DamagedError, RunError, crc32_of, with_checksum, write_text
 from worldmodel.run_folder import RunFolder
 from worldmodel.space_json import FILE as SPACES
 
@@ -62,7 +62,7 @@ def damage_of(folder: RunFolder) -> Damage:
         if len(damaged):
             stores.append(DamagedStore(file.parent, store.added, damaged))
     try:
-        folder.check_logged()
+        folder.metrics()
         fault = ""
     except DamagedError as error:
         readable = len(folder.readable_metrics())
@@ -88,7 +88,8 @@ def repair(folder: RunFolder, damage: Damage) -> list[Path]:
             replaced.append((path, mended / path.name))
     if damage.metrics:
         lines = mended / folder.metrics_file.name
-        write_text(lines, "".join(json.dumps(line) + "\n" for line in folder.readable_metrics()))
+        read = (with_checksum(line) for line in folder.readable_metrics())
+        write_text(lines, "".join(json.dumps(line) + "\n" for line in read))
         size = lines.stat().st_size
         values |= {"metrics_size": size, "metrics_crc32": crc32_of(lines, 0, size)}
         replaced.append((folder.metrics_file, lines))

@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 from worldmodel import nested
 from worldmodel.episodes import Columns, EpisodeSource
+from worldmodel.errors import naming_damage
 from worldmodel.job import Job, Metrics, Stage, Watcher
 from worldmodel.model import WorldModel
 from worldmodel.names import check_names
@@ -214,10 +215,11 @@ class SequenceModel:
             raise RunError(
                 f"{path} is a run of {folder.experiment}: load it by worldmodel.experiments.load"
             )
-        saved = folder.description.config
-        model = cls(config=_config_from(saved))
-        model._training = SequenceTraining(model.config, modality_from(saved["modality"]))
-        model._training.restore(folder.checkpoint())
+        with naming_damage(folder.path):
+            saved = folder.description.config
+            model = cls(config=_config_from(saved))
+            model._training = SequenceTraining(model.config, modality_from(saved["modality"]))
+            model._training.restore(folder.checkpoint())
         return model
 
     def _new_folder(self, path: Path) -> RunFolder:
