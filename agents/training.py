@@ -84,7 +84,8 @@ class World(NamedTuple):
                 "there is no real environment: the agent was learned from recorded episodes, or "
                 "loaded without one; pass env="
             )
-        return GymEnvironment(self.source.vector(copies, workers, report), seed)
+        made = self.source.vector(copies, workers, report)
+        return GymEnvironment(made, seed, None if workers else self.source.patience)
 
     @property
     def time_limit(self) -> int | None:

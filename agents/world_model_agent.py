@@ -109,6 +109,7 @@ class WorldModelAgent:
         data: EpisodeSource | None = None,
         num_envs: int = 1,
         workers: int = 0,
+        patience: float | None = None,
         observation_space: spaces.Space | None = None,
         action_space: spaces.Space | None = None,
         **options: Any,
@@ -123,6 +124,8 @@ class WorldModelAgent:
         amount of learning, as if so many steps had been played.
         num_envs, workers: copies of the environment that are played side by side while collecting,
             and processes that share them (not where `env` is an environment).
+        patience: seconds that a reset or a step of it may take: then its process is replaced, or
+            without processes an error raised; None: 60, or 300.
         observation_space, action_space: of `data`, where there is no `env`.
 
         Raises ValueError or TypeError for an environment or options that cannot be learned with.
@@ -135,7 +138,7 @@ class WorldModelAgent:
             raise ValueError(
                 f"num_envs is 1 or more and workers 0 or more, got {num_envs} and {workers}"
             )
-        world = _world_of(env, observation_space, action_space, data)
+        world = _world_of(env, patience, observation_space, action_space, data)
         check_fit(config, world.observation_space, world.action_space)
         world = world._replace(num_envs=num_envs, workers=workers)
         store: EpisodeStore = MemoryStore()
@@ -391,6 +394,7 @@ def _is_one(observation: Any, space: spaces.Space) -> bool:
 
 def _world_of(
     env: Environment | None,
+    patience: float | None,
     observation_space: spaces.Space | None,
     action_space: spaces.Space | None,
     data: EpisodeSource | None,
@@ -403,7 +407,7 @@ def _world_of(
                 "observation_space= and action_space="
             )
         return World(observation_space, action_space, is_recorded=True, data=data)
-    source = EnvironmentSource(env)
+    source = EnvironmentSource(env, patience=patience)
     one = source.one()
     shown = (one.observation_space, one.action_space)
     one.close()
@@ -434,7 +438,8 @@ def _new_folder(path: Path, config: AgentConfig, world: World) -> RunFolder:
     if source is not None and isinstance(source.env, str):
         arguments = json.dumps(dict(source.arguments or {}))
         environment |= {"env": source.env, "arguments": arguments}
-        environment |= {"env_path": folder_of(source.env)} | source.options
+        environment |= {"env_path": folder_of(source.env), "patience": source.patience}
+        environment |= source.options
     described = {
         "environment": environment,
         "steps": config.collect.prefill,

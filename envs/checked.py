@@ -17,6 +17,7 @@ from worldmodel.envs.wrappers import name_of
 from worldmodel.errors import is_raised_by_us
 
 PATIENCE = 300.0  # seconds
+FAULTS = (Exception, SystemExit, GeneratorExit)  # of an environment; Ctrl-C is its user's
 CHECKER = "gymnasium.utils.env_checker.check_env tells what is wrong with it"
 RETURNED = {
     "reset": "(observation, info)",
@@ -49,7 +50,7 @@ class Checked(gymnasium.Wrapper):
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         try:  # without `blamed`, which would cost as much as a small environment's step
             returned = self.env.step(action)
-        except Exception as error:
+        except FAULTS as error:
             blame(self.env, "step", error)
         observation, reward, terminated, truncated, info = self._unpacked("step", returned, 5)
         numbers = {"reward": reward, "terminated": terminated, "truncated": truncated}
@@ -102,11 +103,11 @@ def blamed(env: gymnasium.Env | str, doing: str) -> Iterator[None]:
     it; those of this package are sentences already."""
     try:
         yield
-    except Exception as error:
+    except FAULTS as error:
         blame(env, doing, error)
 
 
-def blame(env: gymnasium.Env | str, doing: str, error: Exception) -> NoReturn:
+def blame(env: gymnasium.Env | str, doing: str, error: BaseException) -> NoReturn:
     """Raises an error as `blamed` does."""
     if is_raised_by_us(error) or isinstance(error, gymnasium.error.DependencyNotInstalled):
         raise error

@@ -10,6 +10,7 @@ from worldmodel import Environment, Row, action_codec
 from worldmodel.codecs import check_observations
 from worldmodel.envs.checked import PATIENCE, patience
 from worldmodel.envs.observations import as_tensors, check_rewards, check_values
+from worldmodel.envs.workers import DEATHS
 
 
 class Tick(NamedTuple):
@@ -28,8 +29,11 @@ class GymEnvironment(Environment):
     `WorkerVectorEnv` was replaced, a first row comes without an end before it.
     """
 
-    def __init__(self, vector_env: VectorEnv, seed: int | None = None, patience: float = PATIENCE):
-        """patience: seconds that a step or a reset of all copies may take."""
+    def __init__(
+        self, vector_env: VectorEnv, seed: int | None = None, patience: float | None = None
+    ):
+        """patience: seconds that a step or a reset of all copies may take; None: `PATIENCE`, or
+        more where workers have that much, which are replaced first."""
         mode = vector_env.metadata.get("autoreset_mode")
         if mode != AutoresetMode.NEXT_STEP:
             raise ValueError(
@@ -42,7 +46,7 @@ class GymEnvironment(Environment):
         check_observations(self.observation_space)
         self.actions = action_codec(self.action_space)
         self.info: dict[str, Any] = {}  # of the latest reset or step: to draw, never to act by
-        self.patience = patience
+        self.patience = patience or max(PATIENCE, 2 * DEATHS * getattr(vector_env, "patience", 0))
         self._seed = seed
         self._ended: Tensor | None = None  # None: to be reset
         self._lost = ~self._all_games

@@ -105,7 +105,7 @@ def make_vector_env(
     *,
     copies: int = 1,
     workers: int = 0,
-    patience: float = 60.0,
+    patience: float | None = None,
     report: Callable[[str], None] = warnings.warn,
     **options: Any,
 ) -> VectorEnv:
@@ -113,7 +113,7 @@ def make_vector_env(
     seed, whatever the number of workers.
 
     workers: processes that share the copies; 0: this process.
-    patience, report: see `WorkerVectorEnv`.
+    patience, report: see `WorkerVectorEnv`; without workers, `GymEnvironment` has a patience.
     options: those of `make_environment`.
     """
     if copies < 1:

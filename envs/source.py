@@ -2,13 +2,14 @@
 
 import functools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from worldmodel.envs.checked import blamed, checked, whole
+from worldmodel.envs.checked import PATIENCE, blamed, checked, patience, whole
 from worldmodel.envs.make import arguments_from_json, make_environment, make_vector_env
 from worldmodel.envs.workers import WorkerVectorEnv
 from worldmodel.run_folder import RunError, RunFolder
@@ -25,11 +26,14 @@ class EnvironmentSource:
         arguments: Mapping[str, Any] | None = None,
         *,
         refusal: str = "",
+        patience: float | None = None,
         **options: Any,
     ):
         """env: a Gymnasium id, `module:id`, an environment, which stays the caller's, or a
         function that makes one; arguments, options: of `make_environment`, for ids alone.
-        refusal: a sentence on why it may not be made, for the `RunError` of who tries."""
+        refusal: a sentence on why it may not be made, for the `RunError` of who tries.
+        patience: seconds that the environment may take to be made, to reset or to step; None: by
+        default."""
         if isinstance(env, VectorEnv):
             raise TypeError(
                 "expected one environment, its id or a function that makes one, got the vector "
@@ -49,6 +53,7 @@ class EnvironmentSource:
         self.arguments = arguments
         self.options = options
         self.refusal = refusal
+        self.patience = patience
 
     def check(self) -> None:
         """Raises RunError if no environment may be made."""
@@ -77,12 +82,18 @@ class EnvironmentSource:
         self.check()
         if isinstance(self.env, gymnasium.Env):
             return _Borrowed(self.env)
-        if not isinstance(self.env, str):
-            return whole(self.env())
-        with blamed(self.env, "the constructor"):
+        with self._constructor():
+            if not isinstance(self.env, str):
+                return whole(self.env())
             return make_environment(
                 self.env, self.arguments, render_mode=render_mode, **self.options
             )
+
+    @contextmanager
+    def _constructor(self) -> Iterator[None]:
+        """Context manager for making the environment: errors name it, and it may not hang."""
+        with blamed(str(self.env), "the constructor"), patience(self.patience or PATIENCE):
+            yield
 
     def shown(self) -> gymnasium.Env:
         """Makes one environment that renders images, if it can."""
@@ -113,12 +124,13 @@ class EnvironmentSource:
         """
         self.check()
         if isinstance(self.env, str):
-            with blamed(self.env, "the constructor"):
+            with self._constructor():
                 return make_vector_env(
                     self.env,
                     self.arguments,
                     copies=copies,
                     workers=workers,
+                    patience=self.patience,
                     report=report,
                     render_mode=render_mode,
                     **self.options,
@@ -130,7 +142,8 @@ class EnvironmentSource:
             )
         make = functools.partial(self.one, render_mode)
         if workers:
-            return WorkerVectorEnv([make] * copies, workers, report=report)
+            with self._constructor():
+                return WorkerVectorEnv([make] * copies, workers, self.patience, report)
         each = [functools.partial(checked, make)] * copies
         return SyncVectorEnv(each, autoreset_mode=AutoresetMode.NEXT_STEP)
 

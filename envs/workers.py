@@ -25,6 +25,8 @@ from gymnasium.vector.utils import (
 from worldmodel.envs.checked import BrokenEnvironmentError, Checked
 
 DEATHS = 3  # of a worker without a step in between; then something is wrong that stays wrong
+FRUITLESS = 20  # of a worker without the end of an episode in between: all was dropped
+PATIENCE = 60.0  # seconds
 
 Maker = Callable[[], gymnasium.Env]
 
@@ -67,13 +69,14 @@ class WorkerVectorEnv(VectorEnv):
         self,
         makers: Sequence[Maker],
         workers: int,
-        patience: float = 60.0,
+        patience: float | None = None,
         report: Callable[[str], None] = warnings.warn,
         context: str | None = None,
     ):
         """makers: one a copy.
 
-        patience: seconds that a worker may take to step, or to make and reset, all its copies.
+        patience: seconds that a worker may take to step, or to make and reset, all its copies;
+            None: `PATIENCE`.
         report: called with a sentence for each death.
         context: how `multiprocessing` starts processes: "fork", "spawn", "forkserver"; None: its
             default here.
@@ -86,7 +89,7 @@ class WorkerVectorEnv(VectorEnv):
         example.close()
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
-        self.patience = patience
+        self.patience = patience or PATIENCE
         self.report = report
         shares = np.array_split(np.arange(self.num_envs), workers)
         self._workers = [
@@ -152,6 +155,8 @@ class WorkerVectorEnv(VectorEnv):
                     answers |= dict(zip(worker.copies, answer, strict=True))
                     if orders[worker].actions is not None:
                         worker.deaths = 0
+                    if any(outcome.terminated or outcome.truncated for outcome in answer):
+                        worker.fruitless = 0
             orders = {
                 worker: Order(None, self._fresh_seeds(worker), orders[worker].options)
                 for worker in died
@@ -178,10 +183,14 @@ class WorkerVectorEnv(VectorEnv):
         """Reports the death of a worker and what is lost; the next order begins a new process."""
         worker.stop(after=0.0)
         worker.deaths += 1
+        worker.fruitless += 1
         worker.restarts += 1
-        if worker.deaths == DEATHS:
+        if worker.deaths == DEATHS or worker.fruitless == FRUITLESS:
+            number, what = (
+                (DEATHS, "a step") if worker.deaths == DEATHS else (FRUITLESS, "a whole episode")
+            )
             error = BrokenEnvironmentError(
-                f"worker {worker.number} died {DEATHS} times without a step in between, now of "
+                f"worker {worker.number} died {number} times without {what} in between, now of "
                 f"this: {failure.reason}; restarting does not fix it"
             )
             error.add_note(failure.trace)
@@ -235,6 +244,7 @@ class Worker:
         self.makers = CloudpickleWrapper(makers)  # type: ignore[arg-type]
         self.context: Any = multiprocessing.get_context(context)
         self.deaths = 0  # since the last step
+        self.fruitless = 0  # the same since the last end of an episode
         self.restarts = 0
         self._process: Any = None
         self._pipe: Any = None

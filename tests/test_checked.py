@@ -58,13 +58,14 @@ def test_others_are_named_by_their_key(key, value):
     assert misfit(NESTED, value)
 
 
-@pytest.mark.parametrize("how", ["raises", "shape", "four"])
+@pytest.mark.parametrize("how", ["raises", "shape", "four", "exits", "generates"])
 def test_an_environment_of_a_function_is_named_too(how):
     env = EnvironmentSource(partial(odd_games.Odd, how, at=1)).vector(2)
     env.reset(seed=0)
     with pytest.raises(BrokenEnvironmentError, match=r"step of .*Odd") as caught:
         env.step(np.array([0, 1]))
-    assert (how == "raises") == isinstance(caught.value.__cause__, KeyError)
+    cause = {"raises": KeyError, "exits": SystemExit, "generates": GeneratorExit}
+    assert isinstance(caught.value.__cause__, cause.get(how, type(None)))
 
 
 @pytest.mark.parametrize("made", [None, 3, spaces.Discrete(2), type("Half", (games.Panel,), {})])

@@ -207,6 +207,20 @@ def test_those_that_step_in_between_are_not(vector_env, lives):
     assert len(said) == 5
 
 
+def test_those_that_end_no_episode_are_given_up(vector_env, lives):
+    """Though they step in between."""
+    dying = partial(games.Mortal, "exits", lives(99), at=3, lengths=(9,))
+    env = vector_env([dying], 1, report=lambda sentence: None)
+
+    def play():
+        env.reset(seed=2)
+        for _ in range(99):
+            env.step(np.array([0]))
+
+    with pytest.raises(RuntimeError, match=r"died 20 times without a whole episode.*exit code 3"):
+        play()
+
+
 def test_a_death_between_two_steps_is_noticed(vector_env):
     said = []
     env = vector_env([partial(games.Counting, (9,))] * 2, 2, report=said.append)

@@ -97,5 +97,5 @@ def test_every_option_is_an_argument():
     names = {option.replace("-", "_"): argument for option, argument in OPTIONS}
     assert names.pop("num_envs") == "copies"
     assert all(option == argument for option, argument in names.items())
-    behind = {"id", "render_mode", "patience", "report", "options"}
+    behind = {"id", "render_mode", "report", "options"}
     assert {argument for _, argument in OPTIONS} == set(made) - behind

@@ -57,7 +57,7 @@ class Text(FileModality):
                 "different and frequent enough: there is nothing to learn; give more text, or "
                 "less --rare"
             )
-        rare = sum(n for c, n in counts.items() if c not in set(common))
+        rare = counts.total() - sum(counts[c] for c in common)
         also = f" and {rare:,} rare ones as one symbol" if rare else ""
         report(f"{sum(counts.values()):,} characters, {len(common)} different ones{also}")
         return {"symbols": RARE + "".join(common)}

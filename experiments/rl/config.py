@@ -47,6 +47,9 @@ class EnvironmentConfig:
     """Copies of the environment that are stepped side by side while collecting."""
     workers: int = 0
     """Processes that share the copies; 0: this one."""
+    patience: float | None = None
+    """Seconds that a step or a reset may take: then the process is replaced, or without --workers
+    all ends. By default 60, and 300 without --workers."""
 
     def __post_init__(self) -> None:
         module = (self.env or "").rpartition(":")[0]
@@ -56,8 +59,8 @@ class EnvironmentConfig:
             )
         positive(self, "action_repeat", "num_envs")
         not_negative(self, "workers")
-        if self.time_limit is not None:
-            positive(self, "time_limit")
+        given = [name for name in ("time_limit", "patience") if getattr(self, name) is not None]
+        positive(self, *given)
         for name in ("pixels", "resize"):
             side = getattr(self, name)
             if side is not None and not 16 <= side <= 256:

@@ -99,7 +99,8 @@ class Run:
         """The real environment, `copies` side by side, in this process; images are codes in it."""
         made = said(lambda: self.source.vector(copies, render_mode=render_mode))
         encoder = self.components.image_encoder
-        return GymEnvironment(made if encoder is None else ImageToCode(made, encoder), seed)
+        made = made if encoder is None else ImageToCode(made, encoder)
+        return GymEnvironment(made, seed, self.source.patience)
 
     def dream(self, horizon: int | None = None) -> Dream:
         """The environment as the model dreams it, by default until the real one's time limit, or

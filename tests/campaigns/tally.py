@@ -17,6 +17,7 @@ class Tally:
         self.name, self.cases = name, cases
         self.counts: Counter[str] = Counter()
         self.wrong: list[str] = []
+        self.measured: dict[str, float] = {}  # figures besides, by name and unit
         self._to, self._begun, self._said = to, time.monotonic(), 0.0
 
     def right(self, kind: str = "right") -> None:
@@ -55,11 +56,14 @@ class Tally:
             print(f"{line}  {left:.0f} s left", file=self._to, flush=True)
 
     def as_json(self) -> dict[str, Any]:
-        """The figures: tried, right and its other names, sentence, wrong, minutes."""
+        """The figures: tried, right and its other names, sentence, wrong, minutes, what else was
+        measured."""
         minutes = round((time.monotonic() - self._begun) / 60, 1)
         counts = {kind: self.counts[kind] for kind in ("right", "sentence", "wrong")}
         named = counts | dict(sorted(self.counts.items()))
-        return {"campaign": self.name, "tried": self.counts.total(), **named, "minutes": minutes}
+        measured = {name: float(f"{value:.3g}") for name, value in self.measured.items()}
+        tried = {"campaign": self.name, "tried": self.counts.total()}
+        return tried | named | {"minutes": minutes} | measured
 
 
 def problem_of(end: Ended) -> str:

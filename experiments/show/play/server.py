@@ -56,6 +56,11 @@ PAGE = Path(__file__).with_name("page.html")
 AHEAD = 2  # frames that the page may not have acknowledged yet
 INBOX = 64  # messages of a visitor in the queue; what a page sends beyond them is dropped
 HEADER = 10  # seconds that a connection may take to send a request
+SILENT = (
+    32  # connections that have sent none, or a part of one; the oldest makes room for a new one
+)
+ACCEPTED = 8  # connections at once, before older ones make room
+WAITING = 1_024  # connections that the system keeps until they are accepted
 LONGEST = 4_096  # bytes of a message from the page
 FAREWELL = 3  # seconds that open connections get at shutdown
 STRANGE = 1_000  # invalid messages, until the visitor is disconnected
@@ -448,16 +453,29 @@ def say_once(text: str) -> None:
 
 
 class Impatient(H11Protocol):
-    """Ends connections that send no request, or a part of one, for `HEADER` seconds."""
+    """Ends connections that send no request, or a part of one: after `HEADER` seconds, or as soon
+    as there are more than `SILENT` of them, the oldest first. So who sends a request is served,
+    however many do not."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.begun = self.loop.time()
         self.loop.call_later(HEADER, self._end_if_silent)
+        others = (each for each in self.connections if isinstance(each, Impatient))
+        silent = [each for each in others if each.is_silent]
+        if len(silent) > SILENT:
+            min(silent, key=lambda each: each.begun).transport.abort()
+
+    @property
+    def is_silent(self) -> bool:
+        """True while there is no request, or none since the last answer."""
+        is_idle = self.cycle is None or self.cycle.response_complete
+        return is_idle and not self.transport.is_closing()
 
     def _end_if_silent(self) -> None:
         if self not in self.connections:  # closed, or a web socket by now
             return
-        if self.cycle is None or self.cycle.response_complete:
+        if self.is_silent:
             self.transport.abort()
         else:
             self.loop.call_later(HEADER, self._end_if_silent)
@@ -470,6 +488,8 @@ class Server(uvicorn.Server):
         config = uvicorn.Config(
             app,
             http=Impatient,
+            loop="asyncio",
+            backlog=ACCEPTED,
             headers=OF_ALL,
             log_level="warning",
             access_log=False,
@@ -484,6 +504,8 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(WAITING)
         self.listening()
 
 

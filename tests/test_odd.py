@@ -1,0 +1,33 @@
+"""The campaign of odd environments and files, in short."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from campaigns import odd
+
+SOME = {
+    "workers: exits at once",
+    "workers: raises",
+    "evaluate: prints",
+    "learn: exits",
+    "learn: reward fraction",
+    "check: hangs",
+    "train: raises much",
+    "train text: every character",
+    "audio model: nan",
+    "midi model: runs for ever",
+    "strokes model: a claim",
+    "train vae: a bomb",
+}
+
+
+@pytest.mark.timeout(0)  # whose alarm would be that of patience
+def test_odd_things_are_used_or_refused_in_a_sentence(tmp_path: Path, monkeypatch) -> None:
+    chosen = tuple(case for case in odd.ALL if case.name in SOME)
+    assert len(chosen) == len(SOME)
+    monkeypatch.setattr(odd, "ALL", chosen)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    (tally,) = odd.run(len(chosen), 0, tmp_path, sys.stderr)
+    assert tally.counts.total() == len(chosen)
+    assert tally.wrong == []
