@@ -16,7 +16,8 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -74,6 +75,7 @@ def write_checkpoint(folder: Path, number: int, content: Checkpoint, keep: int =
     content: tensors, numbers, strings, and dicts, lists, tuples of them; `values`: for JSON.
     """
     import safetensors.torch
+    import torch
 
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{PREFIX}{number:06d}"
@@ -83,8 +85,10 @@ def write_checkpoint(folder: Path, number: int, content: Checkpoint, keep: int =
     for left in (part, folder / GONE):
         shutil.rmtree(left, ignore_errors=True)
     part.mkdir()
-    safetensors.torch.save_file(content.weights, part / WEIGHTS)
-    _write_state(part / STATE, content.state)
+    with _refused_by_system(part / WEIGHTS):
+        safetensors.torch.save_file(content.weights, part / WEIGHTS)
+    with _refused_by_system(part / STATE):
+        torch.save(content.state, part / STATE)
     (part / VALUES).write_text(json.dumps(content.values, indent=1))
     description = {
         "schema_version": SCHEMA_VERSION,
@@ -100,6 +104,19 @@ def write_checkpoint(folder: Path, number: int, content: Checkpoint, keep: int =
     for old in list_checkpoints(folder)[:-keep]:
         _remove(old)
     return target
+
+
+@contextmanager
+def _refused_by_system(file: Path) -> Iterator[None]:
+    """Raises an OSError where a library cannot write a file: they have types and wordings of their
+    own for it."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (RuntimeError, SafetensorError) as error:
+        reason = str(error).partition("\n")[0]
+        raise OSError(f"{file}: {reason}") from error
 
 
 def _remove(checkpoint: Path) -> None:
@@ -183,18 +200,6 @@ def _verify(file: Path, described: _Description) -> None:
 def _sha256(file: Path) -> str:
     with reading(file) as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _write_state(file: Path, state: dict[str, Any]) -> None:
-    """Writes what `_read_state` reads; raises an OSError where the system refuses it, of which
-    PyTorch tells by RuntimeErrors in several wordings."""
-    import torch
-
-    try:
-        torch.save(state, file)
-    except RuntimeError as error:
-        reason = str(error).partition("\n")[0]
-        raise OSError(f"{file}: {reason}") from error
 
 
 def _read_state(file: Path) -> dict[str, Any]:
