@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple, cast
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.vector import VectorEnv
 from torch import nn
 
 from worldmodel import (
@@ -48,10 +49,12 @@ from worldmodel.agents.image_encoder import (
 from worldmodel.agents.policy_optimizers import PolicyOptimizer
 from worldmodel.agents.uniform import Uniform
 from worldmodel.codecs import atoms_of, mixed_heads
+from worldmodel.codecs.spaces import are_alike
 from worldmodel.envs import EnvironmentSource, GymEnvironment, collect
 from worldmodel.envs.observations import InvalidValueError, check_rewards, check_values
 from worldmodel.job import Metrics, Title
 from worldmodel.noise import OwnNoise
+from worldmodel.run_folder import RunError
 
 EVALUATION_SEED = 2**32  # apart from the seeds of training, which are drawn from smaller ones
 SIDE_BY_SIDE = 20  # real episodes that are played side by side
@@ -85,7 +88,22 @@ class World(NamedTuple):
                 "loaded without one; pass env="
             )
         made = self.source.vector(copies, workers, report)
+        self.check_fit(made)
         return GymEnvironment(made, seed, None if workers else self.source.patience)
+
+    def check_fit(self, made: VectorEnv) -> None:
+        """Raises RunError, and closes an environment, if it is not like that learned from."""
+        pairs = (
+            ("observations", self.observation_space, made.single_observation_space),
+            ("actions", self.action_space, made.single_action_space),
+        )
+        for name, learned, its in pairs:
+            if not are_alike(learned, its):
+                made.close()
+                raise RunError(
+                    f"the {name} of the real environment are {its}, but {learned} was learned "
+                    "from: it is another environment, or has other options"
+                )
 
     @property
     def time_limit(self) -> int | None:

@@ -153,10 +153,10 @@ def test_what_is_read_of_a_damaged_run_is_what_was_written_or_a_sentence(run_of,
 
 def test_a_slice_of_the_campaign(tmp_path):
     """Of damaged files, in all ways, and what verbs in other processes make of them."""
-    (tally,) = campaign.run(40, 0, tmp_path, sys.stderr, only=("text", "episodes"))
+    (tally,) = campaign.run(24, 0, tmp_path, sys.stderr, only=("text", "episodes"))
     assert tally.wrong == []
-    assert tally.counts.total() == 40
-    assert tally.counts["sentence"] > 10
+    assert tally.counts.total() == 24
+    assert tally.counts["sentence"] > 5
     assert tally.counts["right"] > 1
 
 

@@ -10,9 +10,11 @@ import pytest
 import torch
 from episodes import episodes_of, everything, same
 from gymnasium import spaces
+from runs import TINY
 
 from worldmodel import DiskStore, Episodes, MemoryStore, action_codec, nested
-from worldmodel.envs.observations import as_tensors
+from worldmodel.agents import WorldModelAgent
+from worldmodel.envs.observations import InvalidValueError, as_tensors
 from worldmodel.experiments.data.datasets import export, open_data
 from worldmodel.run_folder import RunError
 from worldmodel.space_json import from_json, read_spaces, to_json, write_spaces
@@ -229,8 +231,8 @@ def test_without_minari_one_is_told_what_to_install(tmp_path, monkeypatch):
 @pytest.mark.parametrize("format", ["npz", "store"])
 @pytest.mark.parametrize("place", [0, 1])
 def test_spaces_of_other_episodes_are_refused(tmp_path, place, format):
-    given = [OBSERVATIONS["vector"], ACTIONS["box"]]
-    episodes = episodes_of(*given)
+    given = [spaces.Discrete(2_000), ACTIONS["discrete"]]
+    episodes = episodes_of([3, 4])
     if format == "npz":
         export(episodes, *given, tmp_path / "data", format)
     else:
@@ -240,6 +242,16 @@ def test_spaces_of_other_episodes_are_refused(tmp_path, place, format):
     write_spaces(tmp_path / "data", *given)
     with pytest.raises(RunError, match=f"{('observation', 'action')[place]}s are none of Dict"):
         open_data(tmp_path / "data")
+
+
+def test_recorded_actions_that_there_are_not_are_refused():
+    known = {
+        "observation_space": spaces.Discrete(4_000),
+        "action_space": spaces.Discrete(2, start=1),
+    }
+    agent = WorldModelAgent(data=episodes_of([3, 4, 5, 6]), **known, **TINY)
+    with pytest.raises(InvalidValueError, match="have actions that are none of Discrete"):
+        agent.learn(60)
 
 
 def test_names_in_spaces_can_be_printed(tmp_path):

@@ -15,10 +15,12 @@ import games  # noqa: F401 (registers)
 import gymnasium
 import odd_games  # noqa: F401
 import pytest
+from campaigns.mutations import sign
 from command_line import Result, worldmodel
 from rich.console import Console
 
 from worldmodel.experiments.cli.errors import LONGEST, message_of, shortened
+from worldmodel.experiments.show.report import films
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError
 
@@ -282,6 +284,18 @@ def test_a_plugin_that_fails_is_named(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     result = worldmodel("--plugin", "failing_plugin", "--help")
     assert_sentence(result, "the plugin failing_plugin raised ZeroDivisionError")
+
+
+def test_a_checkpoint_of_no_time_is_told_by_its_name(learned, tmp_path, monkeypatch):
+    monkeypatch.setattr(films, "FRAMES", 2)
+    monkeypatch.setattr(films, "DREAMS", 1)
+    run = tmp_path / "run"
+    shutil.copytree(learned, run)
+    *_, values = sorted(run.glob("checkpoints/*/values.json"))
+    set_in(values, "much", "saved")
+    sign(run, values)
+    said = worldmodel("report", run, "--out", tmp_path / "a.html")
+    assert_sentence(said, f"{values.parent.name} cannot be read")
 
 
 def test_a_damaged_evaluation_is_told_by_its_name(learned, tmp_path):

@@ -274,6 +274,21 @@ def test_a_model_that_lacks_a_value_gets_a_sentence(kind, load, made, here):
         load(run)
 
 
+def test_another_environment_than_was_learned_from_gets_a_sentence(made, here):
+    said = "the observations of the real environment are Box"
+    assert_refused(worldmodel("evaluate", received(made["control"], here, env="Acrobot-v1")), said)
+    with pytest.raises(RunError, match=said):
+        WorldModelAgent.load(made["agent"], "Acrobot-v1").evaluate(2)
+
+
+@pytest.mark.parametrize("change", [{"experiment": ["evil"]}, {"config": 3}])
+def test_a_configuration_of_other_types_gets_a_sentence(change, made, here):
+    run = received(made["control"], here)
+    described = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(described | change | {"checksum": None}))
+    assert_refused(worldmodel("evaluate", run), "names no experiment")
+
+
 def test_a_configuration_of_a_terabyte_is_not_read(made, here):
     run = received(made["control"], here)
     os.truncate(run / "config.json", 2**40)

@@ -165,6 +165,10 @@ class RunFolder:
             raise DamagedError(f"{self.config_file} is damaged: it has no {error}") from error
         if version != SCHEMA_VERSION:
             raise RunError(_other_schema(self.path, version))
+        if not (isinstance(description.experiment, str) and isinstance(description.config, dict)):
+            raise DamagedError(
+                f"{self.config_file} is damaged: it names no experiment, or has no settings of one"
+            )
         return description
 
     @property

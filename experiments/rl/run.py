@@ -98,6 +98,7 @@ class Run:
     ) -> GymEnvironment:
         """The real environment, `copies` side by side, in this process; images are codes in it."""
         made = said(lambda: self.source.vector(copies, render_mode=render_mode))
+        self.world.check_fit(made)
         encoder = self.components.image_encoder
         made = made if encoder is None else ImageToCode(made, encoder)
         return GymEnvironment(made, seed, self.source.patience)

@@ -29,10 +29,11 @@ from worldmodel.experiments.runs.registry import new_run
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.play.player import new_player
 from worldmodel.experiments.show.report import films
+from worldmodel.run_folder import RunFolder
 
 MEMORY = 2**30  # bytes of addresses that a verb may take beyond those it begins with
 SECONDS = 240.0  # that a verb may take, on a machine that does other work besides
-TIMES = {"seconds", "checksum"}  # words of metrics that differ wherever the time does
+TIMES = {"seconds"}  # words of metrics that differ wherever the time does
 CLOCK = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?")  # when a report was written
 LARGE = 2**26  # bytes of a file that is not compared
 
@@ -64,7 +65,7 @@ def noted(verb: Verb, of: str) -> Verb:
         learned = Path(of.format(run=run, out=out))
         newest = list_checkpoints(learned / "checkpoints")[-1]
         weights = json.loads((newest / DESCRIPTION).read_text())["sha256"][WEIGHTS]
-        lines = map(json.loads, (learned / "metrics.jsonl").read_text().splitlines())
+        lines = RunFolder(learned).readable_metrics()
         measured = [
             {k: v for k, v in line.items() if not TIMES & {*k.split("_")}} for line in lines
         ]

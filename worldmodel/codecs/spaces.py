@@ -196,6 +196,25 @@ def parts_of(space: spaces.Space) -> dict[Any, spaces.Space]:
     return dict(enumerate(space)) if isinstance(space, spaces.Tuple) else {}
 
 
+def are_alike(one: spaces.Space, other: spaces.Space) -> bool:
+    """True if two spaces have the same structure and shapes, and as many values where these are
+    counted; bounds of numbers may differ.
+
+    >>> are_alike(spaces.Box(0, 1, (3,)), spaces.Box(-5, 5, (3,)))
+    True
+    >>> are_alike(spaces.Discrete(3), spaces.Discrete(4))
+    False
+    """
+    parts, others = parts_of(one), parts_of(other)
+    if parts or others:
+        return parts.keys() == others.keys() and all(
+            are_alike(part, others[key]) for key, part in parts.items()
+        )
+    if isinstance(one, spaces.Box):
+        return isinstance(other, spaces.Box) and one.shape == other.shape
+    return bool(one == other)
+
+
 def by_path(space: spaces.Space, path: str = "") -> dict[str, spaces.Space]:
     """The space and all that it is made of, by key path.
 

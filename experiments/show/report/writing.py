@@ -10,6 +10,7 @@ import torch
 
 from worldmodel import nested
 from worldmodel.checkpoint import Checkpoint
+from worldmodel.errors import naming_damage
 from worldmodel.experiments.measure.calibration import Calibration, calibration, particles_for
 from worldmodel.experiments.measure.scores import densities_of
 from worldmodel.experiments.rl.run import HELD_OUT
@@ -86,7 +87,8 @@ def write_report(
         sections.configuration(config),
     ]
     title = folder.path.resolve().name
-    head = header(title, spec.what(config), folder, checkpoint)
+    with naming_damage(folder.checkpoint_path):
+        head = header(title, spec.what(config), folder, checkpoint)
     write_text(out, page(f"{title}: worldmodel report", head, element("main", *body)))
 
 
