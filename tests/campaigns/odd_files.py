@@ -260,7 +260,7 @@ STROKES: dict[str, Writer] = {
     "one drawing": arrays(train=objects(LINES)),
     "plain arrays": arrays(a=LINES, b=LINES),
     "lines of nan": arrays(train=objects(*[LINES * np.nan] * 4)),
-    "infinite lines": arrays(train=objects(*[LINES * np.inf] * 4)),
+    "infinite lines": arrays(train=objects(*[np.full((40, 3), np.inf)] * 4)),
     "huge lines": arrays(train=objects(*[LINES * 1e300] * 4)),
     "lines that stand still": arrays(train=objects(*[LINES * 0] * 4)),
     "lines of 7 columns": arrays(train=objects(*[np.ones((9, 7))] * 4)),
