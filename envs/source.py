@@ -141,11 +141,11 @@ class EnvironmentSource:
                 "a function that makes one"
             )
         make = functools.partial(self.one, render_mode)
-        if workers:
-            with self._constructor():
-                return WorkerVectorEnv([make] * copies, workers, self.patience, report)
         each = [functools.partial(checked, make)] * copies
-        return SyncVectorEnv(each, autoreset_mode=AutoresetMode.NEXT_STEP)
+        with self._constructor():
+            if workers:
+                return WorkerVectorEnv([make] * copies, workers, self.patience, report)
+            return SyncVectorEnv(each, autoreset_mode=AutoresetMode.NEXT_STEP)
 
 
 def source_from(

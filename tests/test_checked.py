@@ -94,3 +94,15 @@ def test_metadata_are_a_dict():
 def test_one_that_takes_no_render_mode_is_shown_as_it_is():
     """Though it says that it renders."""
     assert EnvironmentSource("Odd-v0").shown().render_mode is None
+
+
+def test_copies_that_differ_are_told_of_their_environment():
+    sizes = iter((2, 3))
+
+    def make():
+        env = odd_games.Odd()
+        env.observation_space = spaces.Box(-1, 1, (next(sizes),), np.float32)
+        return env
+
+    with pytest.raises(BrokenEnvironmentError, match="constructor of .*make"):
+        EnvironmentSource(make).vector(2)
