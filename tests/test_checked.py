@@ -104,5 +104,5 @@ def test_copies_that_differ_are_told_of_their_environment():
         env.observation_space = spaces.Box(-1, 1, (next(sizes),), np.float32)
         return env
 
-    with pytest.raises(BrokenEnvironmentError, match="constructor of .*make"):
+    with pytest.raises(BrokenEnvironmentError, match=r"constructor of .*make"):
         EnvironmentSource(make).vector(2)
