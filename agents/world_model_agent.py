@@ -40,6 +40,7 @@ from worldmodel.agents.uniform import Uniform
 from worldmodel.codecs.spaces import parts_of
 from worldmodel.distributions import draw
 from worldmodel.envs import DreamVectorEnv, EnvironmentSource
+from worldmodel.envs.checked import shut
 from worldmodel.envs.make import folder_of
 from worldmodel.envs.observations import as_tensors, check_values
 from worldmodel.envs.source import source_from
@@ -410,7 +411,7 @@ def _world_of(
     source = EnvironmentSource(env, patience=patience)
     one = source.one()
     shown = (one.observation_space, one.action_space)
-    one.close()
+    shut(one)
     return World(*shown, source, is_recorded=data is not None, data=data)
 
 

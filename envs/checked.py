@@ -18,6 +18,7 @@ from worldmodel.errors import is_raised_by_us
 
 PATIENCE = 300.0  # seconds
 FAULTS = (Exception, SystemExit, GeneratorExit)  # of an environment; Ctrl-C is its user's
+BEYOND = 2**1023  # the least whole number that is refused, as no float can hold all beyond it
 CHECKER = "gymnasium.utils.env_checker.check_env tells what is wrong with it"
 RETURNED = {
     "reset": "(observation, info)",
@@ -57,6 +58,9 @@ class Checked(gymnasium.Wrapper):
         self._check("step", observation, numbers, info)
         return observation, reward, terminated, truncated, info
 
+    def close(self) -> None:
+        shut(self.env)
+
     def _unpacked(self, verb: str, returned: Any, size: int) -> Any:
         if isinstance(returned, tuple) and len(returned) == size:
             return returned
@@ -85,7 +89,7 @@ def checked(make: Callable[[], gymnasium.Env]) -> Checked:
 
 
 def whole(env: Any) -> gymnasium.Env:
-    """An environment that a function of the user's made, if it is one, with its two spaces."""
+    """An environment of the user's, if it is one, with its two spaces and a dict as metadata."""
     spaces_of = (getattr(env, name, None) for name in ("observation_space", "action_space"))
     if not isinstance(env, gymnasium.Env) or not all(
         isinstance(space, spaces.Space) for space in spaces_of
@@ -94,7 +98,31 @@ def whole(env: Any) -> gymnasium.Env:
             "expected a function that makes a gymnasium.Env with an observation_space and an "
             f"action_space, got {shown(env)} from it"
         )
+    if not isinstance(env.metadata, dict):
+        raise TypeError(
+            f"the metadata of {name_of(env)} should be a dict, such as {{}}, got "
+            f"{shown(env.metadata)}"
+        )
     return env
+
+
+def shut(env: gymnasium.Env) -> None:
+    """Closes an environment; an error names it."""
+    with blamed(env, "close"):
+        env.close()
+
+
+def words_of(error: BaseException) -> str:
+    """The type of an error and its message, which it may be unable to tell.
+
+    >>> words_of(KeyError("level"))
+    "KeyError: 'level'"
+    """
+    try:
+        said = str(error)
+    except Exception:
+        said = "(its message cannot be read)"
+    return f"{type(error).__name__}: {said}"
 
 
 @contextmanager
@@ -114,7 +142,7 @@ def blame(env: gymnasium.Env | str, doing: str, error: BaseException) -> NoRetur
     last = traceback.extract_tb(error.__traceback__)[-1]
     raise BrokenEnvironmentError(
         f"{doing} of {env if isinstance(env, str) else name_of(env)} raised "
-        f"{type(error).__name__}: {error} ({last.filename}:{last.lineno}); {CHECKER}"
+        f"{words_of(error)} ({last.filename}:{last.lineno}); {CHECKER}"
     ) from error
 
 
@@ -181,8 +209,10 @@ def _fits(space: spaces.Space, parts: Mapping[Any, spaces.Space], value: Any) ->
 
 def is_number(value: Any) -> bool:
     """True for one number or truth value, of Python, NumPy or PyTorch."""
-    if isinstance(value, int | float | np.number | np.bool_):
-        return True
+    if isinstance(value, int):
+        return abs(value) < BEYOND
+    if isinstance(value, float | np.number | np.bool_):
+        return not isinstance(value, np.complexfloating)
     array = np.asarray(value)
     return array.shape == () and array.dtype.kind in "biuf"
 

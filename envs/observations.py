@@ -10,6 +10,8 @@ from torch import Tensor
 from worldmodel import nested
 from worldmodel.codecs.spaces import parts_of
 
+LARGEST = float(np.finfo(np.float32).max)
+
 
 class InvalidValueError(ValueError):
     """A value from an environment that is invalid, and that no model can read; one sentence."""
@@ -39,10 +41,11 @@ def check_values(space: spaces.Space, values: Any, path: str = "") -> None:
 
 
 def check_rewards(rewards: np.ndarray) -> None:
-    """Refuses rewards [n] that are no numbers."""
-    if not np.isfinite(rewards).all():
+    """Refuses rewards [n] that are no numbers, or none that models could hold."""
+    fits = np.abs(rewards) <= LARGEST  # False of NaN, too
+    if not fits.all():
         raise InvalidValueError(
-            f"the environment gave the reward {rewards[~np.isfinite(rewards)][0]}: fix it, or "
+            f"the environment gave the reward {rewards[~fits][0]}: fix it, or "
             "wrap it in gymnasium.wrappers.TransformReward"
         )
 

@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from worldmodel.envs.checked import PATIENCE, blamed, checked, patience, whole
+from worldmodel.envs.checked import PATIENCE, blamed, checked, patience, shut, whole
 from worldmodel.envs.make import arguments_from_json, make_environment, make_vector_env
 from worldmodel.envs.workers import WorkerVectorEnv
 from worldmodel.run_folder import RunError, RunFolder
@@ -74,7 +74,7 @@ class EnvironmentSource:
         env = self.one()
         limit = None if env.spec is None else env.spec.max_episode_steps
         limit = limit or getattr(env.unwrapped, "time_limit", None)
-        env.close()
+        shut(env)
         return limit and -(-limit // self.options.get("action_repeat", 1))
 
     def one(self, render_mode: str | None = None) -> gymnasium.Env:
@@ -85,8 +85,8 @@ class EnvironmentSource:
         with self._constructor():
             if not isinstance(self.env, str):
                 return whole(self.env())
-            return make_environment(
-                self.env, self.arguments, render_mode=render_mode, **self.options
+            return whole(
+                make_environment(self.env, self.arguments, render_mode=render_mode, **self.options)
             )
 
     @contextmanager
@@ -107,7 +107,7 @@ class EnvironmentSource:
             if not isinstance(error.__cause__, TypeError):
                 raise
             return env  # its constructor takes no render mode
-        env.close()
+        shut(env)
         return rendering
 
     def vector(
@@ -141,11 +141,11 @@ class EnvironmentSource:
                 "a function that makes one"
             )
         make = functools.partial(self.one, render_mode)
-        if workers:
-            with self._constructor():
-                return WorkerVectorEnv([make] * copies, workers, self.patience, report)
         each = [functools.partial(checked, make)] * copies
-        return SyncVectorEnv(each, autoreset_mode=AutoresetMode.NEXT_STEP)
+        with self._constructor():
+            if workers:
+                return WorkerVectorEnv([make] * copies, workers, self.patience, report)
+            return SyncVectorEnv(each, autoreset_mode=AutoresetMode.NEXT_STEP)
 
 
 def source_from(

@@ -22,7 +22,7 @@ from gymnasium.vector.utils import (
     iterate,
 )
 
-from worldmodel.envs.checked import BrokenEnvironmentError, Checked
+from worldmodel.envs.checked import BrokenEnvironmentError, Checked, shut, words_of
 
 DEATHS = 3  # of a worker without a step in between; then something is wrong that stays wrong
 FRUITLESS = 20  # of a worker without the end of an episode in between: all was dropped
@@ -86,7 +86,7 @@ class WorkerVectorEnv(VectorEnv):
         self.metadata = {**example.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}
         self.single_observation_space = example.observation_space
         self.single_action_space = example.action_space
-        example.close()
+        shut(example)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.patience = patience or PATIENCE
@@ -339,7 +339,7 @@ def _reason(error: Exception) -> str:
             return str(error)
         error = cast(Exception, error.__cause__)
     where = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error}, in {where.filename}:{where.lineno}"
+    return f"{words_of(error)}, in {where.filename}:{where.lineno}"
 
 
 class Copy:

@@ -58,13 +58,16 @@ def test_others_are_named_by_their_key(key, value):
     assert misfit(NESTED, value)
 
 
-@pytest.mark.parametrize("how", ["raises", "shape", "four", "exits", "generates"])
+@pytest.mark.parametrize(
+    "how", ["raises", "shape", "four", "exits", "generates", "raises unspoken", "reward longer"]
+)
 def test_an_environment_of_a_function_is_named_too(how):
     env = EnvironmentSource(partial(odd_games.Odd, how, at=1)).vector(2)
     env.reset(seed=0)
     with pytest.raises(BrokenEnvironmentError, match=r"step of .*Odd") as caught:
         env.step(np.array([0, 1]))
     cause = {"raises": KeyError, "exits": SystemExit, "generates": GeneratorExit}
+    cause |= {"raises unspoken": odd_games.Unspoken}
     assert isinstance(caught.value.__cause__, cause.get(how, type(None)))
 
 
@@ -77,6 +80,29 @@ def test_a_function_makes_an_environment(made):
         EnvironmentSource(lambda: made).one()
 
 
+def test_who_cannot_be_closed_is_named():
+    env = EnvironmentSource(partial(odd_games.Odd, "closed")).vector()
+    with pytest.raises(BrokenEnvironmentError, match=r"close of .*Odd.* raised KeyError: 'door'"):
+        env.close()
+
+
+def test_metadata_are_a_dict():
+    with pytest.raises(TypeError, match=r"metadata of .*Odd.* should be a dict.*got None"):
+        EnvironmentSource(partial(odd_games.Odd, "metadata of None")).one()
+
+
 def test_one_that_takes_no_render_mode_is_shown_as_it_is():
     """Though it says that it renders."""
     assert EnvironmentSource("Odd-v0").shown().render_mode is None
+
+
+def test_copies_that_differ_are_told_of_their_environment():
+    sizes = iter((2, 3))
+
+    def make():
+        env = odd_games.Odd()
+        env.observation_space = spaces.Box(-1, 1, (next(sizes),), np.float32)
+        return env
+
+    with pytest.raises(BrokenEnvironmentError, match=r"constructor of .*make"):
+        EnvironmentSource(make).vector(2)

@@ -7,18 +7,15 @@ import pytest
 from campaigns import odd
 
 SOME = {
-    "workers: exits at once",
-    "workers: raises",
+    "learn_in_workers: exits at once",
     "evaluate: prints",
     "learn: exits",
-    "learn: reward fraction",
     "check: hangs",
-    "train: raises much",
-    "train text: every character",
+    "learn: closed",
+    "learn: metadata of None",
     "audio model: nan",
     "midi model: runs for ever",
     "strokes model: a claim",
-    "train vae: a bomb",
 }
 
 

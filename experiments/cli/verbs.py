@@ -4,9 +4,11 @@ A verb gets the functions of a run's experiment from the registry, and names no 
 """
 
 import json
+import os
 import shlex
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from importlib import import_module
 from typing import Any
 
@@ -128,11 +130,26 @@ def evaluation_settings(folder: RunFolder) -> Any:
 def evaluate(settings: of.Evaluate[Any], reporter: Reporter) -> None:
     """Scores a run; the run is changed only if the result is to be saved."""
     folder = _opened(settings, reporter, settings.trust)
-    result = _evaluated(folder, settings.settings, Quiet() if settings.json else reporter)
+    with _aside() if settings.json else nullcontext():
+        result = _evaluated(folder, settings.settings, Quiet() if settings.json else reporter)
     if settings.save:
         with folder.locked():
             _save(folder, result)
     _show(folder, result, settings.json)
+
+
+@contextmanager
+def _aside() -> Iterator[None]:
+    """Context manager in which all that is printed, such as by an environment, goes to stderr."""
+    sys.stdout.flush()
+    out = os.dup(1)
+    os.dup2(2, 1)  # for what does not print by Python
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(out, 1)
+        os.close(out)
 
 
 def _show(folder: RunFolder, result: dict[str, Any], as_json: bool) -> None:

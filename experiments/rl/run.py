@@ -25,6 +25,7 @@ from worldmodel.envs import (
     action_names,
     view_for,
 )
+from worldmodel.envs.checked import shut
 from worldmodel.errors import naming_damage
 from worldmodel.experiments.data.datasets import Data, open_data
 from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig
@@ -208,7 +209,7 @@ def spaces_of(config: EnvironmentConfig, folder: RunFolder | None = None) -> tup
     """The spaces of observations and actions of the real environment."""
     one = said(lambda: source_of(config, folder).one())
     spaces = (one.observation_space, one.action_space)
-    one.close()
+    shut(one)
     return spaces
 
 

@@ -251,7 +251,7 @@ def visits(cases: int, seed: int, to: TextIO) -> Tally:
         if each.seen != alone(parts, config, each):
             tally.fault(f"game {each.number}", f"another than alone, keys {' '.join(each.keys)}")
     early = [size for case, size in sizes if WARM_UP * cases <= case < (WARM_UP + 0.1) * cases]
-    late = [size for case, size in sizes if case >= 0.9 * cases]
+    late = [size for case, size in sizes if case >= 0.9 * (cases - 1)]
     tally.measured |= {
         "minutes of play": took / 60,
         "megabytes after the warm-up": median(early or [sizes[0][1]]),

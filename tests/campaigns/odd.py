@@ -35,8 +35,9 @@ SECONDS = 300  # after which a use hangs, on a busy machine
 NAME = "ODD_GAME"  # the variable that says how a trained environment has become odd
 TRAINED = "trained"  # a run of which this is so
 QUICK = ("--quick", "--out", "run")
+SMALL = TINY | {"vae_latent": 4, "vae_hidden": 8, "vae_width": 2, "vae_updates": 4}
 BRIEF = ("--curve-episodes", 0)
-DEADLY = ("exits at once", "dies")  # of a process: for workers alone
+DEADLY = ("exits at once", "dies")  # of a process: an environment may be so in workers alone
 BEHAVIOUR = ("", *odd_games.MADE, *odd_games.RESET, *odd_games.WRONG, "never", "grows", "closed")
 
 
@@ -127,7 +128,18 @@ def learn(how: str, folder: Path) -> Process:
 
     def work() -> None:
         source = partial(odd_games.Odd, how)
-        WorldModelAgent(source, patience=PATIENCE, **TINY).learn(total_timesteps=70)
+        WorldModelAgent(source, patience=PATIENCE, **SMALL).learn(total_timesteps=70)
+
+    return Process(partial(told, work), folder)
+
+
+def learn_in_workers(how: str, folder: Path) -> Process:
+    """The same, with nothing else than collecting in the environment."""
+
+    def work() -> None:
+        source = partial(odd_games.Odd, how)
+        agent = WorldModelAgent(source, patience=PATIENCE, num_envs=2, workers=2, **SMALL)
+        agent.learn(total_timesteps=70)
 
     return Process(partial(told, work), folder)
 
@@ -182,12 +194,13 @@ def _all() -> Iterator[Case]:
         workers: BEHAVIOUR,
         evaluate: BEHAVIOUR,
         learn: odd_games.HOW,
+        learn_in_workers: (*DEADLY, "raises", "hangs", "exits", "recurses"),
         check: odd_games.HOW,
         film: ("drawn", "not drawn", "flat", "closed", "without modes", "modes of None"),
     }
     for use, hows in uses.items():
         for how in hows:
-            if how in DEADLY and use is not workers:
+            if how in DEADLY and use is not learn_in_workers:
                 continue
             yield Case(f"{use.__name__}: {how}", lambda folder, u=use, h=how: u(h, folder=folder))
     for kind, writers in odd_files.KINDS.items():
