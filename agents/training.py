@@ -57,6 +57,7 @@ from worldmodel.noise import OwnNoise
 EVALUATION_SEED = 2**32  # apart from the seeds of training, which are drawn from smaller ones
 SIDE_BY_SIDE = 20  # real episodes that are played side by side
 LONGEST = 27_000  # steps of an evaluated episode without a time limit; no game of Atari is longer
+IN_A_ROW = 3  # evaluations that have to reach a return for training to stop there
 ENDLESS = 5_000  # steps after which such episodes are cut off if not one has ended by then
 
 
@@ -149,15 +150,20 @@ class AgentTraining(Job):
         store: EpisodeStore,
         curve_episodes: int = 0,
         say: Callable[[str], None] = lambda text: None,
+        stop_at: float | None = None,
     ):
         """store: where episodes are kept; curve_episodes: real episodes after each round, for the
-        learning curve, 0: none; say: called with sentences on the progress."""
+        learning curve, 0: none; say: called with sentences on the progress; stop_at: mean return
+        that ends training once `IN_A_ROW` evaluations in a row have reached it."""
         super().__init__(config.seed)
         self.config = config
         self.world = world
         self.store = store
         self.curve_episodes = curve_episodes
         self.say = say
+        self.stop_at = stop_at
+        self._curve: list[float] = []  # mean returns, an evaluation each
+        self._counted = 0  # evaluations that no longer count for `stop_at`
         self.components: Components | None = None  # made after the first collection
         self.statistics: Statistics | None = None
         self.real_steps = 0  # steps that were learned from
@@ -174,16 +180,39 @@ class AgentTraining(Job):
     def extend(self, steps: int) -> None:
         """Plans the collection of `steps` more steps, and learning from them.
 
-        Stages that are left from before come first.
+        Stages that are left from before come first, but for those that `stop_at` has spared.
         """
         if steps < 1:
             raise ValueError(f"an agent learns from one step or more, got {steps}")
+        if self.has_reached:
+            self.cut()
+            self._counted = len(self._curve)
         until, begun = self._planned + steps, len(self.stages)
         while self._planned < until:
             self.stages += self._round(until)
         for segments, kind in ((self._updates, "learn"), (self._rollouts, "improve")):
             units = [stage.units if stage.kind == kind else 0 for stage in self.stages]
             segments.append((sum(units[:begun]), sum(units[begun:])))
+
+    @property
+    def has_reached(self) -> bool:
+        """True once enough evaluations in a row have reached `stop_at`."""
+        latest = self._curve[self._counted :][-IN_A_ROW:]
+        return (
+            self.stop_at is not None
+            and len(latest) == IN_A_ROW
+            and all(mean >= self.stop_at for mean in latest)
+        )
+
+    @property
+    def is_done(self) -> bool:
+        return super().is_done or self.has_reached
+
+    @property
+    def is_best(self) -> bool:
+        if not self.stage or self.done or self.stages[self.stage - 1].kind != "evaluate":
+            return False
+        return self._curve[-1] == max(self._curve)
 
     def cut(self) -> None:
         """Ends the current stage early, and drops those after it."""
@@ -270,6 +299,11 @@ class AgentTraining(Job):
                 "all recorded images are encoded anew"
             )
             self._standardise()  # codes have another scale than they had
+        elif stage.kind == "evaluate" and self.has_reached:
+            self.say(
+                f"the return was {self.stop_at:g} or more in {IN_A_ROW} evaluations in a row: "
+                f"training ends after {self.real_steps:,} steps"
+            )
 
     def _collect(self, stage: Stage) -> Metrics:
         collect = self.config.collect
@@ -326,9 +360,10 @@ class AgentTraining(Job):
         returns = self.play_greedily(
             self.curve_episodes, evaluation_seeds(self.config.seed)[0]
         ).returns
+        self._curve.append(float(returns.mean()))
         return {
             "real_steps": self.real_steps,
-            "real_return_mean": float(returns.mean()),
+            "real_return_mean": self._curve[-1],
             "real_returns": returns.tolist(),
         }
 
@@ -431,6 +466,8 @@ class AgentTraining(Job):
             "rollouts": self._rollouts,
             "real_steps": self.real_steps,
             "added": self.store.added,
+            "curve": self._curve,
+            "counted": self._counted,
         }
         if self.components is None:
             return values
@@ -448,6 +485,7 @@ class AgentTraining(Job):
         self._rollouts[:] = [tuple(segment) for segment in values["rollouts"]]
         self.real_steps = values["real_steps"]
         self.store.rewind(values["added"])
+        self._curve, self._counted = list(values.get("curve", [])), values.get("counted", 0)
         if "statistics" in values:
             self._build(Statistics(**values["statistics"]))
 

@@ -334,7 +334,7 @@ class WorldModelAgent:
         trust: whether that may run code of a module that the run names, though it was not made
         here (docs/trust.md); without it whatever needs no environment works.
         """
-        folder = _opened(Path(path), Trust(is_whole=trust))
+        folder = _opened(Path(path), Trust(is_whole=trust)).kept()
         saved, checkpoint = folder.description.config, folder.checkpoint()
         config = cattrs.structure(saved["agent"], AgentConfig)
         world = world_from(saved["environment"], *read_spaces(folder.episodes), folder)

@@ -101,6 +101,11 @@ class Job(ABC):
         return 1 + max((stage.round for stage in self.stages), default=0)
 
     @property
+    def is_best(self) -> bool:
+        """True where the last evaluation was the best so far: a checkpoint of it is kept."""
+        return False
+
+    @property
     def is_done(self) -> bool:
         """True once no stage is left."""
         return self.stage >= len(self.stages)

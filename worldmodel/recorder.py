@@ -4,14 +4,24 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from worldmodel.checkpoint import list_checkpoints, next_number, save_checkpoint, set_aside
+from worldmodel.checkpoint import (
+    checkpoint_name,
+    list_checkpoints,
+    next_number,
+    save_checkpoint,
+    set_aside,
+)
 from worldmodel.files import DamagedError
 from worldmodel.job import Job, Metrics, Stage, Watcher
 from worldmodel.run_folder import Logged, RunFolder, logged_in
 
 
 class Recorder(Watcher):
-    """Logs every unit, and saves after every stage, when the job stops, and from time to time."""
+    """Logs every unit, and saves after every stage, when the job stops, and from time to time.
+
+    The values of a checkpoint name the one after the best evaluation so far, `best`, which is
+    kept as long as one of the two newest names it.
+    """
 
     def __init__(self, folder: RunFolder, checkpoint_seconds: float = 30.0):
         """checkpoint_seconds: between checkpoints within a stage."""
@@ -20,6 +30,7 @@ class Recorder(Watcher):
         self.seconds_before = 0.0
         self.begun = self.saved = time.monotonic()
         self._logged = Logged()  # at the last checkpoint
+        self._best: str | None = None  # checkpoint
 
     @property
     def seconds(self) -> float:
@@ -49,6 +60,7 @@ class Recorder(Watcher):
         self._logged = logged_in(checkpoint.values)
         folder.check_metrics(self._logged)
         job.restore(checkpoint)
+        self._best = checkpoint.values.get("best")
         self._forget_later(say)
         self.seconds_before, self.begun = checkpoint.values["seconds"], time.monotonic()
         folder.truncate_metrics(self._logged.size)
@@ -66,8 +78,18 @@ class Recorder(Watcher):
         values |= {"metrics_size": self._logged.size, "metrics_crc32": self._logged.crc32}
         values |= {"seconds": self.seconds}
         values |= {"saved": datetime.now(UTC).isoformat("T", "seconds")}
-        number = next_number(self.folder.checkpoints)
-        save_checkpoint(self.folder.checkpoints, number, job.modules, tensors, values)
+        number, before = next_number(self.folder.checkpoints), self._best
+        if job.is_best:
+            self._best = checkpoint_name(number)
+        values |= {"best": self._best}
+        save_checkpoint(
+            self.folder.checkpoints,
+            number,
+            job.modules,
+            tensors,
+            values,
+            spared=(before, self._best),
+        )
         self.saved = time.monotonic()
 
     def unit(self, job: Job, stage: Stage, metrics: Metrics) -> bool:

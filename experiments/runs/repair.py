@@ -87,7 +87,8 @@ def repair(folder: RunFolder, damage: Damage) -> list[Path]:
         logged = folder.logged()
         values |= {"metrics_size": logged.size, "metrics_crc32": logged.crc32}
     number = next_number(folder.checkpoints)
-    write_checkpoint(folder.checkpoints, number, checkpoint._replace(values=values))
+    content = checkpoint._replace(values=values)
+    write_checkpoint(folder.checkpoints, number, content, spared=(values.get("best"),))
     return aside
 
 
