@@ -49,6 +49,7 @@ class EnvironmentSource:
         self.arguments = arguments
         self.options = options
         self.refusal = refusal
+        self.lent = 0  # how often an environment of the caller's was handed out
 
     def check(self) -> None:
         """Raises RunError if no environment may be made."""
@@ -76,6 +77,7 @@ class EnvironmentSource:
         """Makes one environment. render_mode: for ids alone."""
         self.check()
         if isinstance(self.env, gymnasium.Env):
+            self.lent += 1
             return _Borrowed(self.env)
         if not isinstance(self.env, str):
             return whole(self.env())
@@ -105,14 +107,15 @@ class EnvironmentSource:
         workers: int = 0,
         report: Callable[[str], None] = warnings.warn,
         render_mode: str | None = None,
+        wrap: Callable[[gymnasium.Env], gymnasium.Env] | None = None,
     ) -> VectorEnv:
         """`copies` side by side, for a `GymEnvironment`.
 
         workers: processes that share the copies, 0: this one; report: called with a sentence for
-        each worker that is replaced.
+        each worker that is replaced; wrap: around each copy.
         """
         self.check()
-        if isinstance(self.env, str):
+        if isinstance(self.env, str) and wrap is None:
             with blamed(self.env, "the constructor"):
                 return make_vector_env(
                     self.env,
@@ -128,10 +131,10 @@ class EnvironmentSource:
                 f"{copies} copies of {self.env} were asked for, and there is one; pass its id, or "
                 "a function that makes one"
             )
-        make = functools.partial(self.one, render_mode)
+        make = functools.partial(_wrapped, functools.partial(self.one, render_mode), wrap)
         if workers:
             return WorkerVectorEnv([make] * copies, workers, report=report)
-        each = [functools.partial(checked, make)] * copies
+        each = [make] * copies
         return SyncVectorEnv(each, autoreset_mode=AutoresetMode.NEXT_STEP)
 
 
@@ -159,6 +162,13 @@ def source_from(
     refusal = folder.trust.refusal(folder.path, id, arguments)
     place = folder.trust.folder(recorded)
     return EnvironmentSource(id, arguments, refusal=refusal, env_path=place, **options)
+
+
+def _wrapped(
+    make: Callable[[], gymnasium.Env], wrap: Callable[[gymnasium.Env], gymnasium.Env] | None
+) -> gymnasium.Env:
+    """Makes an environment that is checked at each step, and wraps it."""
+    return checked(make) if wrap is None else wrap(checked(make))
 
 
 class _Borrowed(gymnasium.Wrapper):

@@ -80,6 +80,9 @@ class Job(ABC):
     def end_stage(self, stage: Stage) -> None:  # noqa: B027 (most leave nothing)
         """Ends a stage, and prepares the next one."""
 
+    def rest(self) -> None:  # noqa: B027 (most hold nothing)
+        """Called when `run` is left, in any way: lets go of what is made anew when needed."""
+
     @abstractmethod
     def tensors(self) -> dict[str, Any]:
         """Tensors that the next unit depends on besides the weights, for `torch.save`."""
@@ -120,6 +123,7 @@ class Job(ABC):
                         watcher.stop(self)
             finally:
                 self._is_running = False
+                self.rest()
                 for watcher in watchers:
                     watcher.close()
         return self.is_done

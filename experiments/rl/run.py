@@ -269,9 +269,11 @@ def repaired(
             f"{folder.path} cannot be repaired in the midst of learning to encode images: name an "
             "older checkpoint by --from"
         )
-    changed: dict[str, Any] = {"added": counts[folder.episodes], "best": None, "curve": []}
+    finished = counts[folder.episodes]
+    added = finished + values["added"] - values.get("finished", values["added"])
+    changed = {"added": added, "finished": finished, "best": None, "curve": []}
     if "replay" in values:
-        changed["replay"] = values["replay"] | {"episodes": counts[folder.episodes]}
+        changed["replay"] = values["replay"] | {"episodes": added}
     return {**values, **changed}
 
 

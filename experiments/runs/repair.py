@@ -75,7 +75,8 @@ def repair(folder: RunFolder, damage: Damage) -> list[Path]:
     checkpoint = folder.checkpoint()
     values, aside = dict(checkpoint.values), []
     if damage.stores:
-        kept = {store.path: _kept(store, values.get("added")) for store in damage.stores}
+        known = values.get("finished", values.get("added"))
+        kept = {store.path: _kept(store, known) for store in damage.stores}
         counts = {path: len(numbers) for path, numbers in kept.items()}
         values = offered(folder, "repaired", "repair")(folder, values, counts)
         aside += [_leave_out(folder, path, numbers) for path, numbers in kept.items()]
