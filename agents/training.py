@@ -5,12 +5,15 @@ images, where these are observed), learn (the world model, from all that was col
 improve (the policy, in the dream alone), evaluate (real episodes, for the learning curve).
 """
 
+import functools
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple, cast
 
+import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -50,8 +53,10 @@ from worldmodel.agents.policy_optimizers import PolicyOptimizer
 from worldmodel.agents.uniform import Uniform
 from worldmodel.codecs import atoms_of, mixed_heads
 from worldmodel.codecs.spaces import are_alike
-from worldmodel.envs import EnvironmentSource, GymEnvironment, collect
+from worldmodel.envs import EnvironmentSource, GymEnvironment
+from worldmodel.envs.collect import Collector
 from worldmodel.envs.observations import InvalidValueError, check_rewards, check_values
+from worldmodel.envs.resumable import Resumable
 from worldmodel.job import Metrics, Title
 from worldmodel.noise import OwnNoise
 from worldmodel.run_folder import RunError
@@ -59,6 +64,8 @@ from worldmodel.run_folder import RunError
 EVALUATION_SEED = 2**32  # apart from the seeds of training, which are drawn from smaller ones
 SIDE_BY_SIDE = 20  # real episodes that are played side by side
 LONGEST = 27_000  # steps of an evaluated episode without a time limit; no game of Atari is longer
+IN_A_ROW = 3  # evaluations that have to reach a return for training to stop there
+LONGEST_COLLECTED = 1_000  # steps of a collected episode without a time limit
 ENDLESS = 5_000  # steps after which such episodes are cut off if not one has ended by then
 
 
@@ -80,14 +87,15 @@ class World(NamedTuple):
         seed: int | None = None,
         workers: int = 0,
         report: Callable[[str], None] = warnings.warn,
+        wrap: Callable[[gymnasium.Env], gymnasium.Env] | None = None,
     ) -> GymEnvironment:
-        """The real environment, `copies` side by side."""
+        """The real environment, `copies` side by side; wrap: around each."""
         if self.source is None:
             raise ValueError(
                 "there is no real environment: the agent was learned from recorded episodes, or "
                 "loaded without one; pass env="
             )
-        made = self.source.vector(copies, workers, report)
+        made = self.source.vector(copies, workers, report, wrap=wrap)
         self.check_fit(made)
         return GymEnvironment(made, seed, None if workers else self.source.patience)
 
@@ -133,6 +141,11 @@ class World(NamedTuple):
         return stats
 
     @property
+    def collected_limit(self) -> int | None:
+        """Steps after which a collected episode is cut off; None where the environment does."""
+        return None if self.time_limit else LONGEST_COLLECTED
+
+    @property
     def cut(self) -> str:
         """A clause on where `play` cuts episodes off; "" where the environment truncates them."""
         if self.time_limit:
@@ -168,18 +181,23 @@ class AgentTraining(Job):
         store: EpisodeStore,
         curve_episodes: int = 0,
         say: Callable[[str], None] = lambda text: None,
+        stop_at: float | None = None,
     ):
         """store: where episodes are kept; curve_episodes: real episodes after each round, for the
-        learning curve, 0: none; say: called with sentences on the progress."""
+        learning curve, 0: none; say: called with sentences on the progress; stop_at: mean return
+        that ends training once `IN_A_ROW` evaluations in a row have reached it."""
         super().__init__(config.seed)
         self.config = config
         self.world = world
         self.store = store
         self.curve_episodes = curve_episodes
         self.say = say
+        self.stop_at = stop_at
+        self._curve: list[float] = []  # mean returns, an evaluation each
+        self._counted = 0  # evaluations that no longer count for `stop_at`
         self.components: Components | None = None  # made after the first collection
         self.statistics: Statistics | None = None
-        self.real_steps = 0  # steps that were learned from
+        self.real_steps = 0  # of the environment
         self._planned = 0  # steps of the stages
         self._encoded_at = 0  # planned steps when the image encoder last learned
         self._collections: list[int] = []  # steps by round
@@ -188,21 +206,48 @@ class AgentTraining(Job):
         self.replay: Replay
         self.learner: Learner
         self.optimizer: PolicyOptimizer
+        self._collector = Collector(world.side_by_side(world.num_envs))
+        self._finished = 0  # episodes; those behind them in the store go on
+        self._weight = 1.0  # of these
+        self._lent = 0  # of the source, when the collector began to play
         self._encoding: ImageEncoderTraining | None = None  # while the image encoder learns
 
     def extend(self, steps: int) -> None:
         """Plans the collection of `steps` more steps, and learning from them.
 
-        Stages that are left from before come first.
+        Stages that are left from before come first, but for those that `stop_at` has spared.
         """
         if steps < 1:
             raise ValueError(f"an agent learns from one step or more, got {steps}")
+        if self.has_reached:
+            self.cut()
+            self._counted = len(self._curve)
         until, begun = self._planned + steps, len(self.stages)
         while self._planned < until:
             self.stages += self._round(until)
         for segments, kind in ((self._updates, "learn"), (self._rollouts, "improve")):
             units = [stage.units if stage.kind == kind else 0 for stage in self.stages]
             segments.append((sum(units[:begun]), sum(units[begun:])))
+
+    @property
+    def has_reached(self) -> bool:
+        """True once enough evaluations in a row have reached `stop_at`."""
+        latest = self._curve[self._counted :][-IN_A_ROW:]
+        return (
+            self.stop_at is not None
+            and len(latest) == IN_A_ROW
+            and all(mean >= self.stop_at for mean in latest)
+        )
+
+    @property
+    def is_done(self) -> bool:
+        return super().is_done or self.has_reached
+
+    @property
+    def is_best(self) -> bool:
+        if not self.stage or self.done or self.stages[self.stage - 1].kind != "evaluate":
+            return False
+        return self._curve[-1] == max(self._curve)
 
     def cut(self) -> None:
         """Ends the current stage early, and drops those after it."""
@@ -289,6 +334,11 @@ class AgentTraining(Job):
                 "all recorded images are encoded anew"
             )
             self._standardise()  # codes have another scale than they had
+        elif stage.kind == "evaluate" and self.has_reached:
+            self.say(
+                f"the return was {self.stop_at:g} or more in {IN_A_ROW} evaluations in a row: "
+                f"training ends after {self.real_steps:,} steps"
+            )
 
     def _collect(self, stage: Stage) -> Metrics:
         collect = self.config.collect
@@ -296,15 +346,14 @@ class AgentTraining(Job):
             torch.manual_seed(self.config.seed)
             agent: Agent = Uniform(self.world.action_space, collect.sticky_probability)
             return self._play(agent, stage, 1.0)
-        components = cast(Components, self.components)
+        components, since = cast(Components, self.components), self._finished
+        self.replay.rewind(since)
         metrics = self._play(components.player, stage, collect.policy_weight)
-        episodes = metrics["episodes"]
-        if components.image_encoder is not None and episodes:
-            since = len(self.store) - episodes
+        if components.image_encoder is not None and len(self.store) > since:
             self.replay.add(
                 encoded(self.store, components.image_encoder, since), collect.policy_weight
             )
-        self._meet(self.replay.episodes.select(self._newest(episodes)))
+        self._meet(self.replay.episodes.select(np.arange(since, len(self.store))))
         return metrics
 
     def _read(self, stage: Stage) -> Metrics:
@@ -321,7 +370,7 @@ class AgentTraining(Job):
             check_rewards(part.columns["reward"])
             self._check_actions(part.columns["action"])
             self.store.add(part)
-        self.real_steps = self.store.steps
+        self.real_steps, self._finished = self.store.steps, self.store.added
         return {"episodes": len(self.store), "steps": self.real_steps}
 
     def _check_actions(self, actions: Any) -> None:
@@ -357,9 +406,10 @@ class AgentTraining(Job):
         returns = self.play_greedily(
             self.curve_episodes, evaluation_seeds(self.config.seed)[0]
         ).returns
+        self._curve.append(float(returns.mean()))
         return {
             "real_steps": self.real_steps,
-            "real_return_mean": float(returns.mean()),
+            "real_return_mean": self._curve[-1],
             "real_returns": returns.tolist(),
         }
 
@@ -368,31 +418,63 @@ class AgentTraining(Job):
         return self.world.play(Greedy(cast(Components, self.components).player), episodes, seed)
 
     def _seeds(self, place: int) -> np.random.SeedSequence:
-        """Seeds of the replay (0), of the image encoder (1), of each collection (2 and on)."""
+        """Seeds of the replay (0), of the image encoder (1), of the collection (2)."""
         return np.random.SeedSequence(self.config.seed, spawn_key=(place,))
 
     def _play(self, agent: Agent, stage: Stage, weight: float) -> Metrics:
-        """Collects a round's steps, in environments of its own, stored as episodes end."""
-        steps = self._collections[stage.round]
-        seed = int(self._seeds(2 + stage.round).generate_state(1)[0])
-        copies = self.world.side_by_side(min(self.world.num_envs, steps))
-        workers = min(self.world.workers, copies)
-        environment = self.world.environment(copies, seed, workers, self.say)
-        before, taken = self.store.added, 0
-        for episodes in collect(environment, agent, steps):
+        """Collects a round's steps. Episodes are stored as they end, and behind them those that go
+        on, which the next round takes out and stores anew."""
+        before, self._weight = self._finished, weight
+        self.store.rewind(before)
+        played = self._collector.play(agent, self._collections[stage.round])
+        for episodes in itertools.chain(self._open(), played):
             self.store.add(episodes, weight)
-            taken += episodes.steps
-        environment.close()
-        self.real_steps += taken
+        self._finished = self.store.added
+        self._store_unfinished()
+        self.real_steps += self._collector.taken
         return {
-            "episodes": self.store.added - before,
-            "steps": taken,
+            "episodes": self._finished - before,
+            "unfinished": self.store.added - self._finished,
+            "steps": self._collector.taken,
             "real_steps": self.real_steps,
         }
 
-    def _newest(self, episodes: int) -> np.ndarray:
-        """The indices of the newest episodes."""
-        return np.arange(max(0, len(self.store) - episodes), len(self.store))
+    def _store_unfinished(self) -> None:
+        for episode in self._collector.unfinished:
+            self.store.add(episode, self._weight)
+
+    def _open(self) -> list[Episodes]:
+        """Makes the environments that are collected in, unless they are there, in which unfinished
+        episodes are played again; returns those that are not gone on with. An environment of the
+        caller's is the collector's until it is used elsewhere."""
+        source, collector = cast(EnvironmentSource, self.world.source), self._collector
+        if collector.is_open and source.lent == self._lent:
+            return []
+        collector.close()
+        limit, copies = self.world.collected_limit, collector.copies
+        if limit is not None and not self.store.added:
+            self.say(
+                f"the environment has no time limit: collected episodes are cut off after "
+                f"{limit:,} steps (--time-limit)"
+            )
+        seed = int(self._seeds(2).generate_state(1)[0])
+        environment = self.world.environment(
+            copies,
+            seed,
+            min(self.world.workers, copies),
+            self.say,
+            functools.partial(Resumable, limit=limit),
+        )
+        self._lent = source.lent
+        if lost := collector.open(environment, seed):
+            self.say(
+                f"{len(lost)} unfinished episodes cannot be gone on with, as the environment does "
+                "not follow from its seed and the actions: they end there, and new ones begin"
+            )
+        return lost
+
+    def rest(self) -> None:
+        self._collector.close()
 
     def _statistics(self) -> Statistics:
         rewards = np.concatenate([part.rewards for part in self.store.portions()])
@@ -441,9 +523,11 @@ class AgentTraining(Job):
         return ImageEncoderTraining(encoder, self.store, self.config.images, seed)
 
     def tensors(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"running": self._collector.state_dict()[0]}
         if self.components is None:
-            return {}
-        state = {"learner": self.learner.state_dict(), "optimizer": self.optimizer.state_dict()}
+            return state
+        state |= {"learner": self.learner.state_dict()}
+        state |= {"optimizer": self.optimizer.state_dict()}
         return state if self._encoding is None else state | {"encoding": self._encoding.tensors()}
 
     def values(self) -> dict[str, Any]:
@@ -456,6 +540,11 @@ class AgentTraining(Job):
             "rollouts": self._rollouts,
             "real_steps": self.real_steps,
             "added": self.store.added,
+            "finished": self._finished,
+            "running": self._collector.state_dict()[1],
+            "weight": self._weight,
+            "curve": self._curve,
+            "counted": self._counted,
         }
         if self.components is None:
             return values
@@ -472,11 +561,17 @@ class AgentTraining(Job):
         self._updates[:] = [tuple(segment) for segment in values["updates"]]
         self._rollouts[:] = [tuple(segment) for segment in values["rollouts"]]
         self.real_steps = values["real_steps"]
-        self.store.rewind(values["added"])
+        self._finished = values.get("finished", values["added"])
+        self.store.rewind(self._finished)
+        self._curve, self._counted = list(values.get("curve", [])), values.get("counted", 0)
         if "statistics" in values:
             self._build(Statistics(**values["statistics"]))
 
     def load(self, tensors: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        if "running" in tensors:
+            self._collector.load_state_dict(tensors["running"], values["running"])
+            self._weight = values["weight"]
+            self._store_unfinished()
         if self.components is None:
             return
         self.replay.episodes = self._learned_from()

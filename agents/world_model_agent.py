@@ -339,7 +339,7 @@ class WorldModelAgent:
         trust: whether that may run code of a module that the run names, though it was not made
         here (docs/trust.md); without it whatever needs no environment works.
         """
-        folder = _opened(Path(path), Trust(is_whole=trust))
+        folder = _opened(Path(path), Trust(is_whole=trust)).kept()
         with naming_damage(folder.path):
             return cls._of(folder, env)
 

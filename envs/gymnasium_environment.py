@@ -1,5 +1,6 @@
 """The real world: a Gymnasium vector environment as an Environment."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from worldmodel import Environment, Row, action_codec
 from worldmodel.codecs import check_observations
 from worldmodel.envs.checked import PATIENCE, patience
 from worldmodel.envs.observations import as_tensors, check_rewards, check_values
+from worldmodel.envs.resumable import EPISODE, GOES_ON, RUNNING, Running
 from worldmodel.envs.workers import DEATHS
 
 
@@ -19,6 +21,7 @@ class Tick(NamedTuple):
     number: Tensor  # int64 [B], rows so far
     ended: Tensor  # bool [B]; the next row is a first row
     lost: Tensor  # bool [B]; the latest row is a first row, and cut an episode off: drop its rows
+    episode: Tensor  # int64 [B, 2], what a `Resumable` calls the latest row's episode; else -1
 
 
 class GymEnvironment(Environment):
@@ -51,7 +54,8 @@ class GymEnvironment(Environment):
         self._ended: Tensor | None = None  # None: to be reset
         self._lost = ~self._all_games
         number = torch.zeros_like(self._lost, dtype=torch.int64)
-        self._tick = Tick(number, self._all_games, self._lost)
+        self._episode = number.new_full((len(number), 2), -1)
+        self._tick = Tick(number, self._all_games, self._lost, self._episode)
 
     def initial_state(self, batch_size: int) -> Tick:
         """The tick before the first rows; the next `step` resets every game."""
@@ -62,6 +66,22 @@ class GymEnvironment(Environment):
             )
         self._ended = None
         self._lost = ~self._all_games
+        return self._next_tick()
+
+    def resume(self, running: Mapping[int, Running]) -> Tick:
+        """Goes on with episodes of environments that are `Resumable`; returns the tick after their
+        last rows. Those that did not come out as they were count as ended.
+
+        running: by the seed of each copy, in order.
+        """
+        with patience(self.patience):
+            options = {RUNNING: running}
+            seeds: Any = list(running)
+            _, self.info = self.vector_env.reset(seed=seeds, options=options)
+        self._seed = None
+        self._ended = ~torch.as_tensor(self.info[GOES_ON])
+        self._lost = ~self._all_games
+        self._note_episodes()
         return self._next_tick()
 
     def step(self, action: Tensor, state: Tick) -> tuple[Row, Tick]:
@@ -85,6 +105,7 @@ class GymEnvironment(Environment):
             observation, self.info = self.vector_env.reset(seed=self._seed)
         check_values(self.observation_space, observation)
         self._seed = None
+        self._note_episodes()
         never = torch.zeros(len(action), dtype=torch.bool)
         self._ended = never
         nothing = torch.zeros_like(action)
@@ -106,6 +127,7 @@ class GymEnvironment(Environment):
         self._ended = torch.as_tensor(terminated | truncated)
         restarted = torch.as_tensor(self.info.get("restarted", False))
         self._lost = restarted & ~ended
+        self._note_episodes()
         first = restarted | ended
         return Row(
             first,
@@ -115,9 +137,14 @@ class GymEnvironment(Environment):
             torch.as_tensor(terminated) & ~first,
         )
 
+    def _note_episodes(self) -> None:
+        if EPISODE in self.info:
+            new = torch.as_tensor(self.info[f"_{EPISODE}"])[:, None]
+            self._episode = torch.where(new, torch.as_tensor(self.info[EPISODE]), self._episode)
+
     def _next_tick(self) -> Tick:
         ended = self._all_games if self._ended is None else self._ended
-        self._tick = Tick(self._tick.number + 1, ended, self._lost)
+        self._tick = Tick(self._tick.number + 1, ended, self._lost, self._episode)
         return self._tick
 
     @property

@@ -54,6 +54,7 @@ class EnvironmentSource:
         self.options = options
         self.refusal = refusal
         self.patience = patience
+        self.lent = 0  # how often an environment of the caller's was handed out
 
     def check(self) -> None:
         """Raises RunError if no environment may be made."""
@@ -81,6 +82,7 @@ class EnvironmentSource:
         """Makes one environment. render_mode: for ids alone."""
         self.check()
         if isinstance(self.env, gymnasium.Env):
+            self.lent += 1
             return _Borrowed(self.env)
         with self._constructor():
             if not isinstance(self.env, str):
@@ -116,14 +118,15 @@ class EnvironmentSource:
         workers: int = 0,
         report: Callable[[str], None] = warnings.warn,
         render_mode: str | None = None,
+        wrap: Callable[[gymnasium.Env], gymnasium.Env] | None = None,
     ) -> VectorEnv:
         """`copies` side by side, for a `GymEnvironment`.
 
         workers: processes that share the copies, 0: this one; report: called with a sentence for
-        each worker that is replaced.
+        each worker that is replaced; wrap: around each copy.
         """
         self.check()
-        if isinstance(self.env, str):
+        if isinstance(self.env, str) and wrap is None:
             with self._constructor():
                 return make_vector_env(
                     self.env,
@@ -140,12 +143,11 @@ class EnvironmentSource:
                 f"{copies} copies of {self.env} were asked for, and there is one; pass its id, or "
                 "a function that makes one"
             )
-        make = functools.partial(self.one, render_mode)
-        each = [functools.partial(checked, make)] * copies
+        make = functools.partial(_wrapped, functools.partial(self.one, render_mode), wrap)
         with self._constructor():
             if workers:
                 return WorkerVectorEnv([make] * copies, workers, self.patience, report)
-            return SyncVectorEnv(each, autoreset_mode=AutoresetMode.NEXT_STEP)
+            return SyncVectorEnv([make] * copies, autoreset_mode=AutoresetMode.NEXT_STEP)
 
 
 def source_from(
@@ -172,6 +174,13 @@ def source_from(
     refusal = folder.trust.refusal(folder.path, id, arguments)
     place = folder.trust.folder(recorded)
     return EnvironmentSource(id, arguments, refusal=refusal, env_path=place, **options)
+
+
+def _wrapped(
+    make: Callable[[], gymnasium.Env], wrap: Callable[[gymnasium.Env], gymnasium.Env] | None
+) -> gymnasium.Env:
+    """Makes an environment that is checked at each step, and wraps it."""
+    return checked(make) if wrap is None else wrap(checked(make))
 
 
 class _Borrowed(gymnasium.Wrapper):

@@ -131,7 +131,7 @@ def test_a_run_that_was_killed_loses_nothing(tmp_path, whole, monkeypatch, name,
 def test_a_run_goes_on_from_an_older_checkpoint_that_is_named(tmp_path, whole):
     folder = new_run(tmp_path / "run", CONFIGS["CartPole"])
     train(folder, at("learn", 1, 1))
-    older, newest = list_checkpoints(folder.checkpoints)
+    *_, older, newest = list_checkpoints(folder.checkpoints)  # besides the best
     (newest / "state.pt").write_bytes(b"damaged")
     with pytest.raises(DamagedError, match=f"{newest.name}.*--from {older.name}"):
         train(folder)

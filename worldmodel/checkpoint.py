@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -58,6 +58,7 @@ def save_checkpoint(
     state: Mapping[str, Any],
     values: Mapping[str, Any],
     keep: int = 2,
+    spared: Collection[str | None] = (),
 ) -> Path:
     """Writes the weights of modules, and what else is given, as `write_checkpoint` does."""
     weights = {
@@ -65,11 +66,19 @@ def save_checkpoint(
         for name, module in modules.items()
         for key, value in module.state_dict().items()
     }
-    return write_checkpoint(folder, number, Checkpoint(weights, dict(state), dict(values)), keep)
+    content = Checkpoint(weights, dict(state), dict(values))
+    return write_checkpoint(folder, number, content, keep, spared)
 
 
-def write_checkpoint(folder: Path, number: int, content: Checkpoint, keep: int = 2) -> Path:
-    """Writes `folder`/checkpoint-`number` and removes all but the newest `keep`.
+def write_checkpoint(
+    folder: Path,
+    number: int,
+    content: Checkpoint,
+    keep: int = 2,
+    spared: Collection[str | None] = (),
+) -> Path:
+    """Writes `folder`/checkpoint-`number` and removes all but the newest `keep`, and but those
+    whose names are `spared`.
 
     Numbers are used once: a folder that is there is not written again (FileExistsError).
     content: tensors, numbers, strings, and dicts, lists, tuples of them; `values`: for JSON.
@@ -78,7 +87,7 @@ def write_checkpoint(folder: Path, number: int, content: Checkpoint, keep: int =
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{PREFIX}{number:06d}"
+    target = folder / checkpoint_name(number)
     if target.exists():
         raise FileExistsError(f"{target} is there already; give every checkpoint its own number")
     part = folder / PART
@@ -102,7 +111,8 @@ def write_checkpoint(folder: Path, number: int, content: Checkpoint, keep: int =
     part.rename(target)
     sync(folder)
     for old in list_checkpoints(folder)[:-keep]:
-        _remove(old)
+        if old.name not in spared:
+            _remove(old)
     return target
 
 
@@ -229,6 +239,11 @@ def list_checkpoints(folder: Path) -> list[Path]:
         return []
     numbered = [name for name in names if _is_numbered(name)]
     return [folder / name for name in sorted(numbered, key=_number)]
+
+
+def checkpoint_name(number: int) -> str:
+    """The name of the checkpoint of a number."""
+    return f"{PREFIX}{number:06d}"
 
 
 def _is_numbered(name: str) -> bool:

@@ -119,7 +119,10 @@ class DiskStore(EpisodeStore):
             )
         for shard in reversed(self._shards):
             shard.truncate(added)
+        dropped, verified = self.dropped, self._verified.array.copy()
         self._read()
+        if self.dropped == dropped:
+            self._verified.array[:] = verified[: len(self)]
 
     def damaged(self) -> np.ndarray:
         """The numbers of the episodes whose rows are not as they were written, int64 [n]."""

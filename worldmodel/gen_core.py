@@ -54,6 +54,11 @@ class GenCore:
             like.new_zeros(batch_size, self.actions.size),
         )
 
+    def start_acting(self, world: Any, mind: Any, thought: Tensor) -> GenState:
+        """Goes on from given states of world and mind after a row, and the thought [B, F] that it
+        caused: draws the action that comes next."""
+        return GenState(world, mind, thought, draw(self.agent.policy(thought)))
+
     def step(self, state: GenState) -> tuple[tuple[Row, Tensor], GenState]:
         """Takes one step of B games: the row, the thought that it caused, and its action.
 
@@ -62,8 +67,7 @@ class GenCore:
         row, world = self.environment.step(state.action, state.world)
         shared = self.environment.shared(world, self.agent)
         thought, mind = self.agent.step(row, state.mind, shared)
-        action = draw(self.agent.policy(thought))
-        return (row, thought), GenState(world, mind, thought, action)
+        return (row, thought), self.start_acting(world, mind, thought)
 
     def generate(self, length: int, state: GenState) -> tuple[Sequences, Tensor, GenState]:
         """`length` rows [T, B, ...], the thoughts [T, B, F] that they caused, and the state."""

@@ -83,6 +83,9 @@ class Job(ABC):
     def end_stage(self, stage: Stage) -> None:  # noqa: B027 (most leave nothing)
         """Ends a stage, and prepares the next one."""
 
+    def rest(self) -> None:  # noqa: B027 (most hold nothing)
+        """Called when `run` is left, in any way: lets go of what is made anew when needed."""
+
     @abstractmethod
     def tensors(self) -> dict[str, Any]:
         """Tensors that the next unit depends on besides the weights, for `torch.save`."""
@@ -104,6 +107,11 @@ class Job(ABC):
         return 1 + max((stage.round for stage in self.stages), default=0)
 
     @property
+    def is_best(self) -> bool:
+        """True where the last evaluation was the best so far: a checkpoint of it is kept."""
+        return False
+
+    @property
     def is_done(self) -> bool:
         """True once no stage is left."""
         return self.stage >= len(self.stages)
@@ -118,6 +126,7 @@ class Job(ABC):
                         watcher.stop(self)
             finally:
                 self._is_running = False
+                self.rest()
                 for watcher in watchers:
                     watcher.close()
         return self.is_done

@@ -5,14 +5,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from worldmodel.checkpoint import list_checkpoints, next_number, save_checkpoint, set_aside
+from worldmodel.checkpoint import (
+    checkpoint_name,
+    list_checkpoints,
+    next_number,
+    save_checkpoint,
+    set_aside,
+)
 from worldmodel.files import DamagedError
 from worldmodel.job import Job, Metrics, Stage, Watcher
 from worldmodel.run_folder import Logged, RunFolder, logged_in
 
 
 class Recorder(Watcher):
-    """Logs every unit, and saves after every stage, when the job stops, and from time to time."""
+    """Logs every unit, and saves after every stage, when the job stops, and from time to time.
+
+    The values of a checkpoint name the one after the best evaluation so far, `best`, which is
+    kept as long as one of the two newest names it.
+    """
 
     def __init__(self, folder: RunFolder, checkpoint_seconds: float = 30.0):
         """checkpoint_seconds: between checkpoints within a stage."""
@@ -21,6 +31,7 @@ class Recorder(Watcher):
         self.seconds_before = 0.0
         self.begun = self.saved = time.monotonic()
         self._logged = Logged()  # at the last checkpoint
+        self._best: str | None = None  # checkpoint
 
     @property
     def seconds(self) -> float:
@@ -51,6 +62,7 @@ class Recorder(Watcher):
         folder.check_metrics(self._logged)
         with self._later_aside(say):
             job.restore(checkpoint)
+        self._best = checkpoint.values.get("best")
         self.seconds_before, self.begun = checkpoint.values["seconds"], time.monotonic()
         folder.truncate_metrics(self._logged.size)
 
@@ -76,8 +88,18 @@ class Recorder(Watcher):
         values |= {"metrics_size": self._logged.size, "metrics_crc32": self._logged.crc32}
         values |= {"seconds": self.seconds}
         values |= {"saved": datetime.now(UTC).isoformat("T", "seconds")}
-        number = next_number(self.folder.checkpoints)
-        save_checkpoint(self.folder.checkpoints, number, job.modules, tensors, values)
+        number, before = next_number(self.folder.checkpoints), self._best
+        if job.is_best:
+            self._best = checkpoint_name(number)
+        values |= {"best": self._best}
+        save_checkpoint(
+            self.folder.checkpoints,
+            number,
+            job.modules,
+            tensors,
+            values,
+            spared=(before, self._best),
+        )
         self.saved = time.monotonic()
 
     def unit(self, job: Job, stage: Stage, metrics: Metrics) -> bool:

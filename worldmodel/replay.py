@@ -42,6 +42,7 @@ class Priorities:
         gone = min(begin - self._begin, len(kept))
         self._values.drop(gone)
         self._begin = begin
+        self._values.truncate(min(len(self._values.array), end - begin))
         self._values.append(np.full(end - begin - len(self._values.array), self.highest))
 
     def set(self, episodes: np.ndarray, priorities: np.ndarray) -> None:
@@ -87,6 +88,11 @@ class Replay:
     def add(self, episodes: Episodes, weight: float = 1.0) -> None:
         """Adds episodes whose rows are drawn `weight` times as often as those of others."""
         self.episodes.add(episodes, weight)
+
+    def rewind(self, added: int) -> None:
+        """Takes back all but the first `added` episodes ever added."""
+        self.episodes.rewind(added)
+        self._forget_odds()
 
     @property
     def steps(self) -> int:

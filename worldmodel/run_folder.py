@@ -92,8 +92,7 @@ class RunFolder:
             raise RunError(f"{path} already exists; {hint}choose another --out")
         for part in (folder.checkpoints, folder.episodes, folder.videos):
             part.mkdir(parents=True, exist_ok=True)
-        described = {"schema_version": SCHEMA_VERSION, "experiment": experiment, "config": config}
-        write_json(folder.config_file, described)
+        folder._describe(experiment, config)
         return folder
 
     @classmethod
@@ -124,6 +123,23 @@ class RunFolder:
                 f"{self.path} has no checkpoint {chosen!r}, only {', '.join(names) or 'none'}"
             )
         return RunFolder(self.path, self.trust, chosen)
+
+    def kept(self) -> "RunFolder":
+        """The same run as it is to be loaded: as the best evaluation left it, if its options say
+        `keep: best`, none was chosen, and there was one."""
+        is_best = self.chosen is None and self.description.config.get("keep") == "best"
+        if not is_best or not list_checkpoints(self.checkpoints):
+            return self
+        return self.at(self.values().get("best"))
+
+    def described(self, config: Mapping[str, Any]) -> "RunFolder":
+        """The same run with another configuration, as JSON has it, which is written."""
+        self._describe(self.experiment, config)
+        return RunFolder(self.path, self.trust, self.chosen)
+
+    def _describe(self, experiment: str, config: Mapping[str, Any]) -> None:
+        described = {"schema_version": SCHEMA_VERSION, "experiment": experiment, "config": config}
+        write_json(self.config_file, described)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -5,7 +5,7 @@ Nothing here imports torch, so that help answers at once.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import tyro
 
@@ -43,6 +43,14 @@ class Resume:
     steps: int | None = None
     """Additional steps of the real environment to play and to learn from; runs of
     `worldmodel train control` and `toy-game` only."""
+    stop_at: float | None = None
+    """As of `train control`, from now on, as the three that follow; inf: no such end."""
+    keep: Literal["last", "best"] | None = None
+    """What is loaded of the run: its last policy and model, or the best."""
+    episodes: int | None = None
+    """Episodes of its evaluation."""
+    threads: int | None = None
+    """Threads of the processor; another number may give other bits."""
     from_checkpoint: FromCheckpoint = None
     """Older checkpoint to go on from, such as checkpoint-000012; newer ones are set aside."""
     trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)
@@ -50,6 +58,12 @@ class Resume:
     def __post_init__(self) -> None:
         if self.steps is not None:
             positive(self, "steps")
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The options of the run that are changed, by name."""
+        given = {name: getattr(self, name) for name in ("stop_at", "keep", "episodes", "threads")}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)

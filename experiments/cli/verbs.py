@@ -7,9 +7,10 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any
 
 import cattrs
@@ -29,6 +30,8 @@ from worldmodel.experiments.show.config import VideoConfig
 from worldmodel.files import write_json
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
+
+NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 def train(settings: of.Train[Any], reporter: Reporter) -> None:
@@ -50,7 +53,8 @@ def train(settings: of.Train[Any], reporter: Reporter) -> None:
 
 def resume(settings: of.Resume, reporter: Reporter) -> None:
     """Resumes an interrupted run to its end, or beyond it with more steps."""
-    _go_on(_opened(settings, reporter, settings.trust), reporter, settings.steps)
+    folder = _opened(settings, reporter, settings.trust)
+    _go_on(folder, reporter, settings.steps, changes=settings.changes)
 
 
 def _opened(settings: Any, reporter: Reporter, trust: TrustConfig = TrustConfig()) -> RunFolder:
@@ -62,15 +66,24 @@ def _opened(settings: Any, reporter: Reporter, trust: TrustConfig = TrustConfig(
 
 
 def _go_on(
-    folder: RunFolder, reporter: Reporter, steps: int | None = None, is_new: bool = False
+    folder: RunFolder,
+    reporter: Reporter,
+    steps: int | None = None,
+    is_new: bool = False,
+    changes: Mapping[str, Any] = NONE,
 ) -> None:
     """Trains a run to its end, evaluates it, and calls its experiment's `finish`.
 
-    steps: to add first; is_new: nothing of the run was written before, which could be damaged.
+    steps: to add first; is_new: nothing of the run was written before, which could be damaged;
+    changes: of its options, by name.
     """
     with folder.locked():
+        if changes:
+            folder = registry.changed(folder, changes)
         _train(folder, reporter, steps, is_new)
-        folder = folder.at(None)
+        folder = folder.at(None).kept()
+        if folder.chosen is not None:
+            reporter.say(f"of the run the best is kept: {folder.chosen}")
         if offers(folder, "evaluate"):
             result = _evaluated(folder, evaluation_settings(folder), reporter)
             _save(folder, result)
@@ -169,6 +182,7 @@ class Quiet(Reporter):
 
 def _evaluated(folder: RunFolder, settings: Any, reporter: Reporter) -> dict[str, Any]:
     """All figures of a run, and what they are of."""
+    folder = folder.kept()
     if list_checkpoints(folder.checkpoints):
         folder = folder.at(folder.checkpoint_path.name)  # the same, should the run go on
     result = offered(folder, "evaluate")(folder, settings, reporter.note)
@@ -217,7 +231,7 @@ def plot(settings: of.Plot, reporter: Reporter) -> None:
 
 def report(settings: of.Report, reporter: Reporter) -> None:
     """Writes one page that shows a run."""
-    folder = _opened(settings, reporter, settings.trust)
+    folder = _opened(settings, reporter, settings.trust).kept()
     spec = registry.experiment_named(folder.experiment).report
     if not spec:
         raise RunError(

@@ -1,7 +1,8 @@
 """The options of reinforcement learning: an agent, its environment, its evaluation."""
 
+import math
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 from worldmodel.agents import AgentConfig
 from worldmodel.agents.config import (
@@ -113,6 +114,12 @@ class RLConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     curve_episodes: int = 20
     """Real episodes after each round, for the learning curve; 0: none."""
+    stop_at: float | None = None
+    """Return that ends training before all steps are taken: once the mean of an evaluation of the
+    learning curve has been as high three times in a row (resume --stop-at inf goes on)."""
+    keep: Literal["last", "best"] = "last"
+    """What is loaded, evaluated and shown of the run: the policy and model that it ended with, or
+    those of the best evaluation of the learning curve. `resume` goes on from the last."""
     film: bool = False
     """Film the real game and the dream when all is learned."""
     threads: int = 1
@@ -124,6 +131,14 @@ class RLConfig:
         check_threads(self)
         positive(self, "steps", "checkpoint_seconds")
         not_negative(self, "curve_episodes")
+        if self.stop_at is not None and math.isnan(self.stop_at):
+            raise ValueError("--stop-at is a return (inf: never), got nan")
+        is_watched = self.curve_episodes > 0 and self.data is None
+        if not is_watched and (self.stop_at is not None or self.keep == "best"):
+            raise ValueError(
+                "--stop-at and --keep best go by the evaluations in training: leave out --data, "
+                "and give --curve-episodes 1 or more"
+            )
         if self.agent.collect.prefill > self.steps:
             raise ValueError(
                 f"--prefill is a part of --steps, got {self.agent.collect.prefill} of "

@@ -75,10 +75,10 @@ def evaluate(
 def episodes_of(folder: RunFolder, checkpoint: Checkpoint) -> DiskStore:
     """The episodes of a run, all that its checkpoint speaks of."""
     store = DiskStore(folder.episodes, writable=False)
-    if store.added < checkpoint.values["added"]:
+    finished = checkpoint.values.get("finished", checkpoint.values["added"])
+    if store.added < finished:  # the others may be about to be stored anew
         raise DamagedError(
-            f"{store.path} is damaged: it has had {store.added} episodes instead of "
-            f"{checkpoint.values['added']}"
+            f"{store.path} is damaged: it has had {store.added} episodes instead of {finished}"
         )
     return store
 

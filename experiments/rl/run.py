@@ -228,7 +228,7 @@ def training_of(folder: RunFolder, say: Callable[[str], None]) -> AgentTraining:
         chosen = _hold_out(config, data.episodes, folder)
         world = world._replace(data=data.episodes, chosen=chosen)
     store = DiskStore(folder.episodes)
-    job = AgentTraining(config.agent, world, store, config.curve_episodes, say)
+    job = AgentTraining(config.agent, world, store, config.curve_episodes, say, config.stop_at)
     job.extend(config.steps)
     return job
 
@@ -272,19 +272,22 @@ def repaired(
             f"{folder.path} cannot be repaired in the midst of learning to encode images: name an "
             "older checkpoint by --from"
         )
-    changed = {"added": counts[folder.episodes]}
+    finished = counts[folder.episodes]
+    added = finished + values["added"] - values.get("finished", values["added"])
+    changed = {"added": added, "finished": finished, "best": None, "curve": []}
     if "replay" in values:
-        changed["replay"] = values["replay"] | {"episodes": counts[folder.episodes]}
+        changed["replay"] = values["replay"] | {"episodes": added}
     return {**values, **changed}
 
 
 def load_run(folder: RunFolder) -> tuple[Run, Checkpoint]:
-    """A run as its newest checkpoint left it, and that checkpoint."""
+    """A run as its newest checkpoint left it, or the one that it keeps, and that checkpoint."""
     with naming_damage(folder.path):
         return _load_run(folder)
 
 
 def _load_run(folder: RunFolder) -> tuple[Run, Checkpoint]:
+    folder = folder.kept()
     config: RLConfig = config_of(folder)
     checkpoint = folder.checkpoint()
     if "statistics" not in checkpoint.values:

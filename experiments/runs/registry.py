@@ -3,7 +3,7 @@
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -14,8 +14,9 @@ import cattrs
 import cattrs.v
 
 from worldmodel.errors import is_raised_by_us
+from worldmodel.options import with_options
 from worldmodel.run_folder import RunError, RunFolder
-from worldmodel.trust import remember
+from worldmodel.trust import remember, was_made_here
 
 PLUGINS = "worldmodel.plugins"  # the group of entry points
 PLUGINS_VARIABLE = "WORLDMODEL_PLUGINS"  # modules, separated by commas
@@ -143,6 +144,28 @@ def config_of(folder: RunFolder) -> Any:
     except Exception as error:
         reasons = "; ".join(cattrs.transform_error(error, format_exception=_reason))
         raise RunError(f"{folder.config_file} is no configuration of a run: {reasons}") from error
+
+
+def changed(folder: RunFolder, changes: Mapping[str, Any]) -> RunFolder:
+    """A run some of whose options have been changed, in its config.json; it is trusted as before.
+
+    Raises RunError for options that its experiment does not have, or that do not fit.
+    """
+    try:
+        config = with_options(config_of(folder), changes)
+    except TypeError as error:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in changes)
+        raise RunError(
+            f"{folder.path} is a run of {folder.experiment}, which has not all of these options: "
+            f"{names}; leave them out"
+        ) from error
+    except ValueError as error:
+        raise RunError(str(error.__cause__ or error)) from error
+    was_ours = was_made_here(folder.config_file)
+    folder = folder.described(cattrs.unstructure(config))
+    if was_ours:
+        remember(folder.config_file)
+    return folder
 
 
 def _reason(error: BaseException, kind: type | None) -> str:

@@ -80,7 +80,8 @@ def repair(folder: RunFolder, damage: Damage) -> list[Path]:
     mended.mkdir()
     replaced: list[tuple[Path, Path]] = []  # what is damaged, and what comes in its place
     if damage.stores:
-        kept = {store.path: _kept(store, values.get("added")) for store in damage.stores}
+        known = values.get("finished", values.get("added"))
+        kept = {store.path: _kept(store, known) for store in damage.stores}
         counts = {path: len(numbers) for path, numbers in kept.items()}
         values = offered(folder, "repaired", "repair")(folder, values, counts)
         for path, numbers in kept.items():

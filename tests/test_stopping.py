@@ -1,0 +1,136 @@
+"""Training that ends when it is good enough, the best of a run, and options changed on the way."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from command_line import assert_refused, worldmodel
+from runs import assert_same, assert_same_weights, outcome, train
+
+from worldmodel import EpisodeStats
+from worldmodel.agents import AgentConfig, AgentTraining, WorldModelAgent
+from worldmodel.checkpoint import list_checkpoints
+from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig, quick
+from worldmodel.experiments.rl.run import load_run
+from worldmodel.experiments.runs.registry import changed, config_of, new_run
+from worldmodel.files import read_json
+from worldmodel.run_folder import RunError, RunFolder
+
+SIX_ROUNDS = replace(
+    quick(RLConfig(EnvironmentConfig("CartPole-v1"), agent=AgentConfig(seed=3))), steps=150
+)
+
+
+def returning(*means):
+    """Evaluations with these mean returns, one after another."""
+    left = iter(means)
+
+    def play(self, episodes, seed):
+        mean = next(left)
+        return EpisodeStats(np.array([mean - 1.0, mean + 1.0]), np.ones(2, int), np.ones(2, bool))
+
+    return play
+
+
+@pytest.fixture
+def evaluated(monkeypatch):
+    def patch(*means):
+        monkeypatch.setattr(AgentTraining, "play_greedily", returning(*means))
+
+    return patch
+
+
+def curve(folder: RunFolder) -> list[float]:
+    return [line["real_return_mean"] for line in folder.metrics() if line["stage"] == "evaluate"]
+
+
+@pytest.fixture
+def never_stopped(tmp_path, evaluated) -> RunFolder:
+    evaluated(9, 3, 9, 9, 9, 2)
+    folder = new_run(tmp_path / "never-stopped", SIX_ROUNDS)
+    train(folder)
+    return folder
+
+
+def test_three_evaluations_in_a_row_end_training(tmp_path, evaluated, never_stopped):
+    evaluated(9, 3, 9, 9, 9, 2)
+    folder = new_run(tmp_path / "run", replace(SIX_ROUNDS, stop_at=9.0))
+    while not train(folder, lambda job: True).is_done:
+        pass
+    assert curve(folder) == [9, 3, 9, 9, 9]
+    train(folder)
+    assert curve(folder) == [9, 3, 9, 9, 9]
+    train(changed(folder, {"stop_at": 9.5}))
+    assert_same(folder, never_stopped)
+
+
+def test_more_steps_have_to_be_as_good_again(tmp_path, evaluated):
+    """They replace those that were spared."""
+    evaluated(9, 9, 9, 9, 9, 9)
+    folder = new_run(tmp_path / "run", replace(SIX_ROUNDS, stop_at=9.0))
+    assert train(folder).real_steps == 90
+    job = train(folder, steps=100)
+    assert job.is_done
+    assert job.real_steps == 150
+    assert curve(folder) == [9] * 6
+
+
+@pytest.mark.parametrize("means", [(2, 5, 5, 1, 1, 1), (7, 1, 2, 3, 4, 5), (1, 2, 3, 4, 5, 6)])
+def test_the_best_is_what_is_loaded_and_the_last_is_gone_on_with(tmp_path, evaluated, means):
+    evaluated(*means)
+    last = new_run(tmp_path / "last", SIX_ROUNDS)
+    until = len(means) - 1 - int(np.argmax(means[::-1]))
+    weights = {}
+
+    def note(job) -> bool:
+        stage = job.stages[job.stage]
+        if (stage.kind, stage.round) == ("evaluate", until):
+            for name, module in job.modules.items():
+                found = module.state_dict().items()
+                weights.update({f"{name}.{key}": value.clone() for key, value in found})
+        return False
+
+    train(last, note)
+    evaluated(*means)
+    best = new_run(tmp_path / "best", replace(SIX_ROUNDS, keep="best"))
+    while not train(best, lambda job: True).is_done:
+        pass
+    assert_same(best, last)
+    _, checkpoint = load_run(best)
+    assert_same_weights(checkpoint.weights, weights)
+    assert checkpoint.values["real_steps"] == 50 + 20 * until
+    loaded = WorldModelAgent.load(best.path)
+    assert loaded.num_timesteps == 50 + 20 * until
+    assert len(list_checkpoints(best.checkpoints)) <= 3
+    assert_same_weights(load_run(last)[1].weights, outcome(best)[1])
+    changed(last, {"keep": "best"})
+    assert_same_weights(load_run(RunFolder.open(last.path))[1].weights, weights)
+
+
+def test_options_are_changed_on_the_way(tmp_path):
+    folder = new_run(tmp_path / "run", SIX_ROUNDS)
+    train(folder, lambda job: True)
+    options = ["--stop-at", -5, "--keep", "best", "--episodes", 3, "--threads", 1]
+    result = worldmodel("resume", folder.path, *options)
+    assert result.returncode == 0, result.stderr
+    folder = RunFolder.open(folder.path)
+    config = config_of(folder)
+    assert (config.stop_at, config.keep, config.evaluation.episodes) == (-5.0, "best", 3)
+    assert folder.trust.is_whole
+    assert len(curve(folder)) == 3
+    figures = read_json(folder.evaluation_file)
+    assert figures["episodes"] == 3
+    assert figures["checkpoint"] == folder.kept().chosen
+    assert f"the best is kept: {figures['checkpoint']}" in result.stderr
+
+
+def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path):
+    folder = new_run(tmp_path / "run", SIX_ROUNDS)
+    before = folder.config_file.read_bytes()
+    assert_refused(worldmodel("resume", folder.path, "--episodes", 1), "--episodes", "2 or more")
+    assert folder.config_file.read_bytes() == before
+    unwatched = new_run(tmp_path / "unwatched", replace(SIX_ROUNDS, curve_episodes=0))
+    with pytest.raises(RunError, match=r"--keep best.*--curve-episodes"):
+        changed(unwatched, {"keep": "best"})
+    with pytest.raises(RunError, match=r"--keep.*leave them out"):
+        changed(folder.described({}), {"keep": "best", "wheels": 3})
