@@ -138,7 +138,7 @@ def fitted_model(case: CoreCase) -> WorldModel:
 
 LENGTHS = [
     {"time": 1, "particles": 1000},
-    {"time": 2, "particles": 300},
+    {"time": 2, "particles": 100},
     {"time": 3, "particles": 50},
 ]
 
