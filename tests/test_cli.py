@@ -15,6 +15,7 @@ from typing import get_origin
 
 import pytest
 import tyro
+from campaigns.processes import Process, ended
 from command_line import Result, assert_refused, worldmodel
 from rolls import write
 
@@ -184,17 +185,17 @@ def test_a_file_that_cannot_be_written_gets_a_sentence(most, tmp_path):
     """A disk is full at once, in the midst of learning, or at a checkpoint."""
     corpus = tmp_path / "corpus.txt"
     corpus.write_text(VERSE * 200)
-    words = ["train", "text", "--corpus", corpus, "--out", tmp_path / "run", "--quick"]
-    done = subprocess.run(
-        [sys.executable, "-m", "worldmodel", *map(str, words)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
-    )
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        done = worldmodel(
+            "train", "text", "--corpus", corpus, "--out", tmp_path / "run", "--quick"
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("worldmodel: ")
+    assert done.said.startswith("worldmodel: ")
 
 
 def test_a_place_that_cannot_be_written_to_gets_a_sentence(tmp_path):
@@ -336,7 +337,6 @@ def load(folder):
 
 register_experiment("counting", Experiment(f"{__name__}:CountingConfig", __name__))
 """
-USED = "from worldmodel import experiments; print(experiments.load('run'))"
 
 
 @pytest.mark.parametrize("way", ["option", "variable", "entry point"])
@@ -344,9 +344,6 @@ def test_an_experiment_from_outside_is_trained_and_loaded(way, tmp_path):
     """By one module that registers it; nothing of the package is touched."""
     module = f"counting_by_{way.replace(' ', '_')}"
     (tmp_path / f"{module}.py").write_text(PLUGIN)
-    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
-    if way == "variable":
-        variables |= {"WORLDMODEL_PLUGINS": module}
     if way == "entry point":
         info = tmp_path / "counting-1.0.dist-info"
         info.mkdir()
@@ -354,41 +351,33 @@ def test_an_experiment_from_outside_is_trained_and_loaded(way, tmp_path):
         (info / "entry_points.txt").write_text(f"[worldmodel.plugins]\ncounting = {module}\n")
     plugin = ["--plugin", module] if way == "option" else []
 
-    def said(*arguments):
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=tmp_path,
-            env=variables,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+    def done(work, path=tmp_path):
+        """A process of its own that finds the module works in the folder."""
+
+        def outside():
+            sys.path.insert(0, str(path))
+            if way == "variable":
+                os.environ["WORLDMODEL_PLUGINS"] = module
+            work()
+
+        return ended(Process(outside, path), 100)
+
+    def said(*words):
+        result = done(lambda: main([*words, *plugin]))
+        assert result.code == 0, result.error
+        return result.out
 
     if way == "option":
-        assert "counting" in said("-m", "worldmodel", *plugin, "train", "--help")
-        assert "How far." in said("-m", "worldmodel", *plugin, "train", "counting", "--help")
-    said("-m", "worldmodel", "train", "counting", "--out", "run", "--number", "2", *plugin)
+        assert "counting" in said("train", "--help")
+        assert "How far." in said("train", "counting", "--help")
+    said("train", "counting", "--out", "run", "--number", "2")
     if way != "option":
-        assert said("-c", USED) == "[0, 1]\n"
+        assert done(lambda: print(experiments.load("run"))).out == "[0, 1]\n"
         return
-    more = ["resume", "run", "--steps", "3", *plugin]
-    refused = subprocess.run(
-        [sys.executable, "-m", "worldmodel", *more],
-        cwd=tmp_path,
-        env=variables,
-        capture_output=True,
-        text=True,
-    )
-    assert_refused(Result(refused.returncode, "", refused.stderr), "cannot be given more steps")
-    refused = subprocess.run(
-        [sys.executable, "-m", "worldmodel", "resume", str(tmp_path / "run")],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert_refused(Result(refused.returncode, "", refused.stderr), "'counting'", "--plugin")
+    refused = done(lambda: main(["resume", "run", "--steps", "3", *plugin]))
+    assert_refused(Result(refused.code, "", refused.error), "cannot be given more steps")
+    refused = done(lambda: main(["resume", str(tmp_path / "run")]), ROOT)
+    assert_refused(Result(refused.code, "", refused.error), "'counting'", "--plugin")
 
 
 def test_a_plugin_that_is_not_there_gets_a_sentence():

@@ -510,6 +510,14 @@ def test_a_discretised_logistic_is_a_difference_of_sigmoids():
     close(head(features).log_prob(value), expected, 1e-9)
 
 
+def test_the_mean_of_a_discretised_logistic_is_that_of_its_levels(monkeypatch):
+    monkeypatch.setattr("worldmodel.distributions.discrete.NUMBERS_AT_ONCE", 4)
+    distribution = make("discretised-logistic")(normal(6, FEATURES))
+    levels = torch.arange(-2, 6)[:, None].expand(-1, 6)
+    expected = (distribution.log_prob(levels).exp() * levels).sum(0)
+    close(distribution.mean, expected, 1e-9)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_tails_of_a_discretised_logistic_are_deep(dtype):
     """200 levels away, at a scale of a hundredth: e^-20000, whose log and slope are known."""

@@ -54,7 +54,8 @@ here = Path.cwd()
 for module in (agents, envs, tests):
     assert Path(module.__file__).parent.parent == here, module
 assert here not in Path(sys.modules["worldmodel"].__file__).parents
-main(["evaluate", "run", "--json"])
+train = ["train", "control", "--env", "envs.mine:Mine-v0", "--num-envs", "2", "--workers", "2"]
+main([*train, "--quick", "--out", "run"])
 run = experiments.load("run")
 observation, _ = DreamEnv(run.dream()).reset(seed=0)
 assert observation.shape == (2,)
@@ -114,8 +115,7 @@ def test_a_folder_with_packages_of_the_same_names(way, tmp_path, request):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    train = ["train", "control", "--env", "envs.mine:Mine-v0", "--num-envs", "2", "--workers", "2"]
-    run("-m", "worldmodel", *train, "--quick", "--out", "run")
+    run("-m", "worldmodel", "--version")
     run("-c", PROGRAM)
     if way == "wheel":
         assert [found.name for found in path.iterdir() if found.suffix != ".dist-info"] == [

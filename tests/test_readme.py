@@ -1,10 +1,9 @@
 """What the README says is true: its program runs, its commands exist, its files are there."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
+
+from campaigns.processes import Process, ended
 
 from worldmodel.agents import WorldModelAgent
 from worldmodel.experiments.cli.commands import commands
@@ -26,16 +25,10 @@ def test_the_first_program_runs_with_fewer_updates(tmp_path):
     program = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
     assert program.count("seed=0)") == 1
     program = BRIEFLY + program.replace("seed=0)", "seed=0, config=briefly)")
-    result = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,  # where it saves its agent
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert result.returncode == 0, result.stderr
+    result = ended(Process(lambda: exec(program, {}), tmp_path), 200)  # where it saves its agent
+    assert result.code == 0, result.error
     words = r"(\d+) before, (\d+) after 500 real steps"
-    before, after = map(int, re.fullmatch(words, result.stdout.strip()).groups())
+    before, after = map(int, re.fullmatch(words, result.out.strip()).groups())
     assert before < 40
     assert after > 0
     assert WorldModelAgent.load(tmp_path / "cartpole").num_timesteps == 500

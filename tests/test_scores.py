@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from games import Counting
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from scipy import stats
 
 from worldmodel.agents import Uniform
 from worldmodel.envs import GymEnvironment
@@ -16,9 +17,14 @@ def counting(*lengths):
     return GymEnvironment(SyncVectorEnv(makes, autoreset_mode=AutoresetMode.NEXT_STEP), seed=0)
 
 
-def test_the_interquartile_mean_is_that_of_the_middle_half():
-    values = np.random.default_rng(0).normal(size=100)
-    assert returns_of(values, 0)["iqm"] == pytest.approx(np.sort(values)[25:75].mean())
+@pytest.mark.parametrize("number", [2, 7, 100])
+def test_the_interquartile_mean_and_the_interval_are_scipys(number):
+    values = np.random.default_rng(0).normal(size=number)
+    found = returns_of(values, 0)
+    assert found["iqm"] == pytest.approx(stats.trim_mean(values, 0.25))
+    noise = np.random.default_rng(0)
+    drawn = stats.bootstrap((values,), np.mean, method="percentile", random_state=noise)
+    assert found["ci95"] == pytest.approx(list(drawn.confidence_interval))
 
 
 def test_the_interval_covers_the_mean_as_often_as_it_says():

@@ -2,13 +2,13 @@
 
 import inspect
 import json
-import os
 import re
-import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
+from campaigns.processes import Process, ended
 
 from worldmodel.envs import make_environment, make_vector_env
 from worldmodel.experiments.cli.main import main
@@ -27,61 +27,51 @@ def folder(tmp_path):
     return tmp_path
 
 
-def run(program, folder, *options):
-    """What a program prints that is run in the folder."""
-    done = subprocess.run(
-        [sys.executable, *options, "-c", program],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def done(work, folder):
+    """What is printed by a process that does this work in the folder, in which no module lies that
+    Python finds by itself."""
+    result = ended(Process(work, folder), 200)
+    assert result.code == 0, result.error
+    return result.out
+
+
+def command(folder, *words):
+    return done(lambda: main([str(word) for word in words]), folder)
 
 
 def test_gymnasium_finds_nothing_wrong_with_it(folder):
-    assert run(f"import warnings\nwarnings.simplefilter('error')\n{CHECK}", folder) == ""
+    def check():
+        sys.path.insert(0, "")
+        warnings.simplefilter("error")
+        exec(CHECK, {})
+
+    assert done(check, folder) == ""
 
 
 def test_its_steps_are_collected(folder):
-    printed = run(COLLECT, folder, "-P")  # as in a script of another folder, or a command
+    printed = done(lambda: exec(COLLECT, {}), folder)
     assert re.fullmatch(r"\d+ episodes, 20[0-3] steps, images \(16, 16, 3\)\n", printed)
 
 
-def test_its_commands_run(folder):
-    """Made quick: the test is that they go through, and tell what the agent is worth."""
-    config = []
-    for words in (line.split()[1:] for line in COMMANDS.splitlines()):
-        quick = ["--quick"] if words[0] == "train" else []
-        program = f"from worldmodel.experiments.cli.main import main\nmain({words + quick})"
-        printed = run(program, folder, "-P")
-        config += [json.loads(printed)] if words[0] == "evaluate" else []
+def test_its_commands_run_there_and_from_anywhere(folder, tmp_path_factory):
+    """Made quick: they go through, and tell what the agent is worth. The run remembers where its
+    environment's module was found, and can be told where it has gone."""
+    train, evaluate, offline = (line.split()[1:] for line in COMMANDS.splitlines())
+    command(folder, *train, "--quick")
+    result = json.loads(command(folder, *evaluate))
+    command(folder, *offline, "--quick")
     named = set(re.findall(r"`(\w+)`", PAGE.partition("## What it is worth")[2]))
     figures = {name for name in named if name.startswith(("real_", "dream_", "nats_", "open_"))}
     assert len(figures) > 5
-    assert [figures - evaluation.keys() for evaluation in config] == [set()]
-
-
-def test_a_run_works_from_anywhere(folder, tmp_path_factory):
-    """It remembers where its environment's module was found, and can be told where it has gone."""
-
-    def command(place, *words):
-        program = f"from worldmodel.experiments.cli.main import main\nmain({list(words)})"
-        return run(program, place, "-P")
-
-    elsewhere, out = tmp_path_factory.mktemp("elsewhere"), str(folder / "run")
-    command(folder, "train", "control", "--env", "lamps:Lamps-v0", "--quick", "--out", out)
-    assert json.loads((folder / "run" / "config.json").read_text())["config"]["environment"][
-        "env_path"
-    ] == str(folder.resolve())
-    asked = ("evaluate", out, "--json", "--episodes", "2")
-    here = json.loads(command(elsewhere, *asked))
+    assert figures <= result.keys()
+    run, elsewhere = folder / train[-1], tmp_path_factory.mktemp("elsewhere")
+    environment = json.loads((run / "config.json").read_text())["config"]["environment"]
+    assert environment["env_path"] == str(folder.resolve())
+    assert json.loads(command(elsewhere, "evaluate", run, "--json")) == result
     (folder / "moved").mkdir()
     (folder / "lamps.py").rename(folder / "moved" / "lamps.py")
-    config = ("--env-path", str(folder / "moved"))
-    assert json.loads(command(elsewhere, *asked, *config)) == here
+    moved = command(elsewhere, "evaluate", run, "--json", "--env-path", folder / "moved")
+    assert json.loads(moved) == result
 
 
 def test_every_option_is_one_of_the_command(capsys):

@@ -65,21 +65,22 @@ def open_loop(
     windows = Windows.of(sequences.lengths, WINDOWS)
     units = units_of(space, recorded)
     by_key: dict[str, dict[str, Any]] = {}
-    counts = []
+    counts = [0] * len(STEPS)
     seen = nested.index(sequences.rows, tuple(windows))  # [W, ...]
     state = believe(model, sequences, windows)
     steps_left = sequences.lengths[windows.column] - 1 - windows.time  # [W]
-    for step in range(1, max(STEPS) + 1):
-        there = steps_left >= step
+    for step in range(1, min(max(STEPS), int(steps_left.max())) + 1):
         time = torch.minimum(windows.time + step, windows.time + steps_left)
         real = nested.index(sequences.rows, (time, windows.column))
         prediction, drawn, state = go_on(model, real.action, state)
         if step in STEPS:
-            counts.append(int(there.sum()))
+            there = steps_left >= step
+            counts[STEPS.index(step)] = int(there.sum())
             for part in parts(space, prediction, drawn, real, seen):
                 found = by_key.setdefault(part.key, _nothing(part.space))
                 for name, guess in (("error", part.expected), ("error_as_before", part.before)):
-                    found[name].append(error(guess, part, units.get(part.key), there))
+                    off = error(guess, part, units.get(part.key), there)
+                    found[name][STEPS.index(step)] = off
     return {"steps": list(STEPS), "windows": counts, "by_key": by_key}
 
 
@@ -164,10 +165,8 @@ def units_of(space: spaces.Space, recorded: Mapping[str, Any]) -> dict[str, Stan
     return units
 
 
-def error(guess: Tensor, part: Part, unit: Standardisation | None, there: Tensor) -> float | None:
-    """The error of guesses [W, ...] of the windows `there`, bool [W]; None if there are none."""
-    if not there.any():
-        return None
+def error(guess: Tensor, part: Part, unit: Standardisation | None, there: Tensor) -> float:
+    """The error of guesses [W, ...] of the windows `there`, bool [W], one at least."""
     guess, real = guess[there], part.real[there]
     if unit is None:
         return float((guess.long() != real.long()).double().mean())
@@ -177,4 +176,4 @@ def error(guess: Tensor, part: Part, unit: Standardisation | None, there: Tensor
 
 def _nothing(space: spaces.Space) -> dict[str, Any]:
     unit = "standard deviations" if isinstance(space, spaces.Box) else "share wrong"
-    return {"unit": unit, "error": [], "error_as_before": []}
+    return {"unit": unit, "error": [None] * len(STEPS), "error_as_before": [None] * len(STEPS)}

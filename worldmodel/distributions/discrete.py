@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, distributions as td, nn
 from torch.nn import functional as F
 
+NUMBERS_AT_ONCE = 16384  # what is computed for each level stays in the cache
 IMPOSSIBLE = -1e9  # a logit whose probability is zero, and whose gradients are finite
 
 
@@ -322,11 +323,17 @@ class DiscretisedLogistics(td.Distribution):
     @property
     def mean(self) -> Tensor:
         """The sum over levels k > 0 of the probability that the level is k or more."""
-        level = torch.zeros_like(self.weights.logits[..., 0])
+        numbers = torch.broadcast_tensors(self.weights.probs, self.component_mean, self.scale)
+        some = (x.reshape(-1, x.shape[-1]).split(NUMBERS_AT_ONCE) for x in numbers)
+        level = torch.cat([self._mean_level(*few) for few in zip(*some, strict=True)])
+        return self.low + self.step * level.reshape(numbers[0].shape[:-1])
+
+    def _mean_level(self, probs: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+        """The mean level [N] of components [N, C]."""
+        level = torch.zeros_like(mean)
         for k in range(self.last):
-            above = torch.sigmoid((self.component_mean - k - 0.5) / self.scale)
-            level = level + (self.weights.probs * above).sum(-1)
-        return self.low + self.step * level
+            level = level + torch.sigmoid((mean - (k + 0.5)) / scale)
+        return (probs * level).sum(-1)
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
         with torch.no_grad():
