@@ -53,7 +53,7 @@ from worldmodel.agents.policy_optimizers import PolicyOptimizer
 from worldmodel.agents.uniform import Uniform
 from worldmodel.codecs import FiniteHead
 from worldmodel.envs import EnvironmentSource, GymEnvironment
-from worldmodel.envs.collect import Collector
+from worldmodel.envs.collector import Collector
 from worldmodel.envs.observations import InvalidValueError, check_rewards, check_values
 from worldmodel.envs.resumable import Resumable
 from worldmodel.job import Metrics, Title
