@@ -54,7 +54,7 @@ from worldmodel.agents.uniform import Uniform
 from worldmodel.codecs import atoms_of, mixed_heads
 from worldmodel.codecs.spaces import are_alike
 from worldmodel.envs import EnvironmentSource, GymEnvironment
-from worldmodel.envs.collect import Collector
+from worldmodel.envs.collector import Collector
 from worldmodel.envs.observations import InvalidValueError, check_rewards, check_values
 from worldmodel.envs.resumable import Resumable
 from worldmodel.job import Metrics, Title

@@ -49,6 +49,13 @@ class Persistent(td.Distribution):
         self.last, self.acted = thought[..., :-1], thought[..., -1]
         self.persistence = persistence
 
+    def restricted(self, allowed: Tensor) -> "Persistent":
+        """The same among actions that are allowed, bool [*, A]; others are not repeated."""
+        may_repeat = (self.last * ~allowed).sum(-1) == 0
+        thought = torch.cat([self.last, (self.acted * may_repeat)[..., None]], -1)
+        other = self.other.restricted(allowed)  # type: ignore[attr-defined]
+        return Persistent(other, thought, self.persistence)
+
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
         fresh = self.other.sample(sample_shape)
         chance = self.persistence * self.acted.expand(fresh.shape[:-1])

@@ -233,13 +233,15 @@ class WorldModelAgent:
         state: PredictState | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
+        action_masks: np.ndarray | None = None,
     ) -> tuple[Any, PredictState]:
         """The actions after an observation, or after one of each of B games side by side, and the
         state to be passed with the next one.
 
         state: of the last call, None at the beginning; episode_start: bool [B], games whose
         observation is the first of an episode. The last actions are taken to be those that this
-        method returned, and the last rewards those that the model expects.
+        method returned, and the last rewards those that the model expects. action_masks: bool
+        [n], or [B, n] of games side by side, the discrete actions that may be chosen.
         """
         is_one = _is_one(observation, self.observation_space)
         if is_one:
@@ -257,7 +259,9 @@ class WorldModelAgent:
         with self._noise():
             row = _row(agent, observation, first, state)
             thought, mind = agent.step(row, state.mind)
-            policy = agent.policy(thought)
+            policy: Any = agent.policy(thought)
+            if action_masks is not None:
+                policy = policy.restricted(torch.as_tensor(action_masks).bool().reshape(size, -1))
             by_mode = deterministic and self.has_learned
             code = policy.mode if by_mode else draw(policy)
         chosen = actions.decode(code).numpy().astype(self.action_space.dtype)

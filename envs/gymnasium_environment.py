@@ -3,16 +3,25 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
 from worldmodel import Environment, Row, action_codec
 from worldmodel.codecs import check_observations
+from worldmodel.codecs.actions import DiscreteActions
 from worldmodel.envs.checked import PATIENCE, patience
-from worldmodel.envs.observations import as_tensors, check_rewards, check_values
+from worldmodel.envs.observations import (
+    InvalidValueError,
+    as_tensors,
+    check_rewards,
+    check_values,
+)
 from worldmodel.envs.resumable import EPISODE, GOES_ON, RUNNING, Running
 from worldmodel.envs.workers import DEATHS
+
+MASK = "action_mask"  # of an environment's info
 
 
 class Tick(NamedTuple):
@@ -48,7 +57,7 @@ class GymEnvironment(Environment):
         self.action_space = vector_env.single_action_space
         check_observations(self.observation_space)
         self.actions = action_codec(self.action_space)
-        self.info: dict[str, Any] = {}  # of the latest reset or step: to draw, never to act by
+        self.info: dict[str, Any] = {}  # of the latest reset or step
         self.patience = patience or max(PATIENCE, 2 * DEATHS * getattr(vector_env, "patience", 0))
         self._seed = seed
         self._ended: Tensor | None = None  # None: to be reset
@@ -93,6 +102,15 @@ class GymEnvironment(Environment):
         action = action.cpu()
         row = self._reset(action) if self._ended is None else self._step(action, self._ended)
         return row, self._next_tick()
+
+    def allowed(self, state: Tick) -> Tensor | None:
+        """What `info["action_mask"]` allows, of Discrete or MultiDiscrete actions: for each value
+        whether it may be chosen, one variable after another. A mask that allows none is none."""
+        if MASK not in self.info or not isinstance(self.actions, DiscreteActions):
+            return None
+        given = zip(self.info[MASK], self.info[f"_{MASK}"], strict=True)
+        size = self.actions.size
+        return torch.stack([_mask(mask, size) if there else _all(size) for mask, there in given])
 
     def observe(self, row: Row, state: Tick) -> Tick:
         raise ValueError("a real environment cannot be set to a row; observe with a Dream")
@@ -150,3 +168,19 @@ class GymEnvironment(Environment):
     @property
     def _all_games(self) -> Tensor:
         return torch.ones(self.vector_env.num_envs, dtype=torch.bool)
+
+
+def _mask(given: Any, size: int) -> Tensor:
+    """An action mask as bool [size]."""
+    parts = given if isinstance(given, tuple | list) else [given]
+    mask = np.concatenate([np.ravel(part) for part in parts]).astype(bool)
+    if len(mask) != size:
+        raise InvalidValueError(
+            f"the environment's action mask has {len(mask)} entries, but its actions have {size} "
+            f'values: give info["{MASK}"] one entry for each'
+        )
+    return torch.from_numpy(mask) if mask.any() else _all(size)
+
+
+def _all(size: int) -> Tensor:
+    return torch.ones(size, dtype=torch.bool)

@@ -16,7 +16,7 @@ from worldmodel import Agent, Episodes, MemoryStore
 from worldmodel.agents import Uniform, WorldModelAgent
 from worldmodel.distributions import Deterministic
 from worldmodel.envs import EnvironmentSource, GymEnvironment
-from worldmodel.envs.collect import Collector
+from worldmodel.envs.collector import Collector
 from worldmodel.envs.resumable import Resumable
 
 SEED = 5

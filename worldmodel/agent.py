@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from worldmodel.codecs import DistModule, Encoder, action_codec
-from worldmodel.distributions import Deterministic
+from worldmodel.distributions import Deterministic, Mode
 from worldmodel.model import ModelState, WorldModel
 from worldmodel.sequences import Row
 
@@ -206,4 +206,4 @@ class Greedy(AgentWrapper):
     """The same agent, acting by the mode of its policy."""
 
     def policy(self, thought: Tensor) -> Distribution:
-        return Deterministic(self.agent.policy(thought).mode)
+        return Mode(self.agent.policy(thought))

@@ -35,6 +35,11 @@ class Environment(ABC):
         holds one that the agent may read instead of inferring it. None: there is none."""
         return None
 
+    def allowed(self, state: Any) -> Tensor | None:
+        """The values, of those that a code of discrete actions lists, that the next action may
+        have, bool [B, A]; None: all."""
+        return None
+
 
 class DreamState(NamedTuple):
     model: ModelState  # leaves [B, ...]

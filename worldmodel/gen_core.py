@@ -57,7 +57,11 @@ class GenCore:
     def start_acting(self, world: Any, mind: Any, thought: Tensor) -> GenState:
         """Goes on from given states of world and mind after a row, and the thought [B, F] that it
         caused: draws the action that comes next."""
-        return GenState(world, mind, thought, draw(self.agent.policy(thought)))
+        policy: Any = self.agent.policy(thought)
+        allowed = self.environment.allowed(world)
+        if allowed is not None:
+            policy = policy.restricted(allowed)
+        return GenState(world, mind, thought, draw(policy))
 
     def step(self, state: GenState) -> tuple[tuple[Row, Tensor], GenState]:
         """Takes one step of B games: the row, the thought that it caused, and its action.

@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 
 from campaigns.processes import Process
-from worldmodel import disk_store, run_folder
+from worldmodel import disk_store, files
 
 PATIENCE = 30.0  # seconds, for what is waited for
 LEAST = 10_000  # bytes of a file that what a command prints must fit in
@@ -31,7 +31,7 @@ WRITERS: tuple[tuple[Any, str, int], ...] = (
     (safetensors.torch, "save_file", 1),
     (torch, "save", 1),
     (disk_store, "_put", 0),
-    (run_folder, "append_line", 0),
+    (files, "append_line", 0),
     (Path, "write_text", 0),
 )
 """Functions that write a file, which can be half written, and the place of its path among their

@@ -83,6 +83,10 @@ class OneHot(Categorical):
     def log_prob(self, value: Tensor) -> Tensor:
         return torch.where(value > 0, self.logits, 0.0).sum(-1)
 
+    def restricted(self, allowed: Tensor) -> "OneHot":
+        """The same, given that the value is one of those that are allowed, bool [*, n]."""
+        return OneHot(self.logits.masked_fill(~allowed, IMPOSSIBLE))
+
     def _code(self, indices: Tensor) -> Tensor:
         return F.one_hot(indices, self.logits.shape[-1]).to(self.logits.dtype)
 
@@ -121,6 +125,9 @@ class OneHots(OneHot):
         self.apart = Categorical(layout.apart(logits, IMPOSSIBLE))
         td.Distribution.__init__(self, logits.shape[:-1], validate_args=False)
         self.logits = layout.beside(self.apart.logits)
+
+    def restricted(self, allowed: Tensor) -> "OneHots":
+        return OneHots(self.logits.masked_fill(~allowed, IMPOSSIBLE), self.layout)
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
         return self._code(self.apart.sample(sample_shape))
@@ -290,6 +297,18 @@ class Deterministic(td.Distribution):
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
         return self.value.expand(*sample_shape, *self.value.shape)
+
+
+class Mode(Deterministic):
+    """The most probable value of another distribution, of probability one."""
+
+    def __init__(self, other: td.Distribution):
+        super().__init__(other.mode)
+        self.other = other
+
+    def restricted(self, allowed: Tensor) -> "Mode":
+        """The most probable one of those that are allowed."""
+        return Mode(self.other.restricted(allowed))  # type: ignore[attr-defined]
 
 
 class DiscretisedLogistics(td.Distribution):

@@ -1,4 +1,4 @@
-"""Collection of episodes in a real environment, yielded as they end."""
+"""A collector of episodes in a real environment, which goes on with those that are unfinished."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,22 +11,6 @@ from worldmodel import ActionCodec, Agent, Episodes, GenCore, GenState, Row, nes
 from worldmodel.envs.gymnasium_environment import GymEnvironment, Tick
 from worldmodel.envs.resumable import Running
 from worldmodel.episodes import Columns
-
-
-def collect(
-    environment: GymEnvironment, agent: Agent, steps: int, ticks: int = 64
-) -> Iterator[Episodes]:
-    """Plays until `steps` steps have been taken (first rows are none), yields finished episodes.
-
-    Every copy plays `ticks` rows at a time; besides them only unfinished episodes are kept. Those
-    that are unfinished at the end come last, as truncations; those that were cut off by a worker's
-    death are dropped, although their steps count. All in one: `Episodes.join(list(collect(...)))`.
-    """
-    collector = Collector(environment.vector_env.num_envs)
-    collector.open(environment)
-    yield from collector.play(agent, steps, ticks)
-    if unfinished := collector.unfinished:
-        yield Episodes.join(unfinished)
 
 
 class Collector:
