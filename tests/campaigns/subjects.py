@@ -198,7 +198,7 @@ def _recorded(place: Path) -> Path:
 
 def _agent(place: Path) -> Path:
     path = _new(place, "agent")
-    WorldModelAgent("CartPole-v1", **TINY).learn(100).save(path)
+    WorldModelAgent("CartPole-v1", **TINY).learn(200).save(path)
     return path
 
 
