@@ -66,6 +66,7 @@ SIDE_BY_SIDE = 20  # real episodes that are played side by side
 LONGEST = 27_000  # steps of an evaluated episode without a time limit; no game of Atari is longer
 IN_A_ROW = 3  # evaluations that have to reach a return for training to stop there
 LONGEST_COLLECTED = 1_000  # steps of a collected episode without a time limit
+STEADY = 0.9  # probability of the last action in random play that goes on for want of a goal
 ENDLESS = 5_000  # steps after which such episodes are cut off if not one has ended by then
 
 
@@ -161,6 +162,33 @@ class World(NamedTuple):
         return wanted if most is None else min(wanted, most)
 
 
+class Met(NamedTuple):
+    """The rewards and ends that were met so far."""
+
+    least: float = math.inf  # reward
+    greatest: float = -math.inf
+    terminations: int = 0
+
+    def and_those_of(self, episodes: Episodes) -> "Met":
+        """Those met so far, and those of some more episodes."""
+        rewards, ends = episodes.rewards, episodes.columns["terminated"]
+        return Met(
+            min(self.least, float(rewards.min(initial=math.inf))),
+            max(self.greatest, float(rewards.max(initial=-math.inf))),
+            self.terminations + int(ends.sum()),
+        )
+
+    @property
+    def tells_nothing(self) -> bool:
+        """True while no way to act is known to be better than another: all rewards are the same,
+        and zero or without an end to avoid or to seek."""
+        return self.least == self.greatest and (self.least == 0 or not self.terminations)
+
+    def __str__(self) -> str:
+        ends = "" if self.terminations else " and no episode ended by itself"
+        return f"every reward was {self.least:g}{ends}"
+
+
 class AgentTraining(Job):
     """The training of an agent, which can be extended by more steps."""
 
@@ -209,6 +237,7 @@ class AgentTraining(Job):
         self._collector = Collector(world.side_by_side(world.num_envs))
         self._finished = 0  # episodes; those behind them in the store go on
         self._weight = 1.0  # of these
+        self._met = Met()
         self._lent = 0  # of the source, when the collector began to play
         self._encoding: ImageEncoderTraining | None = None  # while the image encoder learns
 
@@ -344,11 +373,17 @@ class AgentTraining(Job):
         collect = self.config.collect
         if stage.round == 0:
             torch.manual_seed(self.config.seed)
-            agent: Agent = Uniform(self.world.action_space, collect.sticky_probability)
+            agent: Agent = Uniform(self.world.action_space, collect.sticky_probability or 0.0)
             return self._play(agent, stage, 1.0)
         components, since = cast(Components, self.components), self._finished
         self.replay.rewind(since)
-        metrics = self._play(components.player, stage, collect.policy_weight)
+        agent, weight = components.player, collect.policy_weight
+        if self._met.tells_nothing:
+            self.say(f"{self._met}: nothing tells good from bad, so playing goes on at random")
+            sticky = collect.sticky_probability
+            agent = Uniform(self.world.action_space, STEADY if sticky is None else sticky)
+            weight = 1.0
+        metrics = self._play(agent, stage, weight)
         if components.image_encoder is not None and len(self.store) > since:
             self.replay.add(
                 encoded(self.store, components.image_encoder, since), collect.policy_weight
@@ -370,6 +405,7 @@ class AgentTraining(Job):
             check_rewards(part.columns["reward"])
             self._check_actions(part.columns["action"])
             self.store.add(part)
+            self._met = self._met.and_those_of(part)
         self.real_steps, self._finished = self.store.steps, self.store.added
         return {"episodes": len(self.store), "steps": self.real_steps}
 
@@ -429,6 +465,7 @@ class AgentTraining(Job):
         played = self._collector.play(agent, self._collections[stage.round])
         for episodes in itertools.chain(self._open(), played):
             self.store.add(episodes, weight)
+            self._met = self._met.and_those_of(episodes)
         self._finished = self.store.added
         self._store_unfinished()
         self.real_steps += self._collector.taken
@@ -437,11 +474,15 @@ class AgentTraining(Job):
             "unfinished": self.store.added - self._finished,
             "steps": self._collector.taken,
             "real_steps": self.real_steps,
+            "least_reward": self._met.least,
+            "greatest_reward": self._met.greatest,
+            "terminations": self._met.terminations,
         }
 
     def _store_unfinished(self) -> None:
         for episode in self._collector.unfinished:
             self.store.add(episode, self._weight)
+            self._met = self._met.and_those_of(episode)
 
     def _open(self) -> list[Episodes]:
         """Makes the environments that are collected in, unless they are there, in which unfinished
@@ -545,6 +586,7 @@ class AgentTraining(Job):
             "weight": self._weight,
             "curve": self._curve,
             "counted": self._counted,
+            "met": list(self._met) if self.real_steps else None,
         }
         if self.components is None:
             return values
@@ -564,6 +606,7 @@ class AgentTraining(Job):
         self._finished = values.get("finished", values["added"])
         self.store.rewind(self._finished)
         self._curve, self._counted = list(values.get("curve", [])), values.get("counted", 0)
+        self._met = Met(*values["met"] or ())
         if "statistics" in values:
             self._build(Statistics(**values["statistics"]))
 

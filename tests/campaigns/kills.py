@@ -49,7 +49,8 @@ MOST = 12  # attacks on one run
 SHARE = 0.4  # of what a whole run takes, within which they strike
 OLDEST = 0.1  # of the commands go on from an older checkpoint
 HANGS = 120.0  # seconds after which a command counts as hanging
-CLOCKS = {"seconds", "saved", "metrics_size", "metrics_crc32", "wall_seconds", "checkpoint"}
+CLOCKS = {"seconds", "saved", "metrics_size", "metrics_crc32", "wall_seconds"}
+CLOCKS |= {"checkpoint", "best"}  # numbers of checkpoints
 """Figures that no two runs share."""
 OWN = {"checkpoints", "metrics.jsonl", "evaluation.json", "lock"}  # compared otherwise, or not
 STOPPED = 130  # exit code of a command that was stopped by Ctrl-C
