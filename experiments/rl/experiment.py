@@ -9,6 +9,7 @@ import torch
 from worldmodel.agents.training import check_fit
 from worldmodel.envs.make import folder_of
 from worldmodel.experiments.rl.config import EvaluationConfig, RLConfig, quick
+from worldmodel.experiments.rl.diagnosis import diagnosis
 from worldmodel.experiments.rl.evaluation import evaluate, tables
 from worldmodel.experiments.rl.run import (
     Run,
@@ -90,6 +91,8 @@ def settings(config: RLConfig) -> EvaluationConfig:
 
 
 def finish(folder: RunFolder, reporter: Reporter) -> None:
-    """Reports the commands to run next."""
+    """Reports what the run's figures show, and the commands to run next."""
     path = shlex.quote(str(folder.path))
+    for finding in diagnosis(folder.metrics()):
+        reporter.say(f"{finding}")
     reporter.say(f"step inside: worldmodel play {path}; all on one page: worldmodel report {path}")

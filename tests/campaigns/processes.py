@@ -16,7 +16,14 @@ from typing import Any, NamedTuple, Self
 import worldmodel
 from worldmodel.experiments.cli.main import main
 
-SLOW = ("torch._dynamo", "scipy.stats", "scipy.signal", "matplotlib.pyplot", "imageio.v3")
+SLOW = (
+    "importlib.readers",
+    "torch._dynamo",
+    "scipy.stats",
+    "scipy.signal",
+    "matplotlib.pyplot",
+    "imageio.v3",
+)
 
 
 def prepare() -> None:

@@ -1,0 +1,173 @@
+"""Laws of what a run says about itself, on cases made on purpose; and of what it does when nothing
+that it met tells good from bad."""
+
+import numpy as np
+import pytest
+
+from worldmodel import Episodes
+from worldmodel.agents import WorldModelAgent
+from worldmodel.agents.training import Met
+from worldmodel.experiments.rl.diagnosis import diagnosis
+
+
+def collected(least, greatest, terminations, steps=500):
+    return {
+        "stage": "collect",
+        "steps": steps,
+        "real_steps": steps,
+        "least_reward": least,
+        "greatest_reward": greatest,
+        "terminations": terminations,
+    }
+
+
+def learned(nats):
+    return [{"stage": "learn", "nats": value} for value in nats]
+
+
+def improved(entropies):
+    return [{"stage": "improve", "entropy": value} for value in entropies]
+
+
+def evaluated(*returns):
+    """Evaluations of pairs of episodes, one either side of a mean."""
+    return [
+        {
+            "stage": "evaluate",
+            "real_steps": 250 * (number + 1),
+            "real_return_mean": mean,
+            "real_returns": [mean - 1.0, mean + 1.0],
+        }
+        for number, mean in enumerate(returns)
+    ]
+
+
+def final(real=100.0, dreamt=100.0, nats=0.5):
+    means = {"real_return_mean": real, "dream_return_mean": dreamt, "nats_per_step": nats}
+    near = {
+        f"{w}_return_ci95": [means[f"{w}_return_mean"] - 2, means[f"{w}_return_mean"] + 2]
+        for w in ("real", "dream")
+    }
+    return {"stage": "final", **means, **near}
+
+
+GOOD = [
+    collected(0.0, 1.0, 20),
+    *learned(np.linspace(3, 0.4, 100)),
+    *improved(np.linspace(0.69, 0.3, 100)),
+    *evaluated(20.0, 60.0, 100.0),
+    final(),
+]
+
+
+def found(*lines, without=()):
+    kept = [line for line in GOOD if line["stage"] not in without]
+    return [str(finding) for finding in diagnosis([*kept, *lines])]
+
+
+def test_a_good_run_is_left_in_peace():
+    assert found() == []
+    assert diagnosis([]) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (collected(-1.0, -1.0, 0), "every reward of all 500 steps was -1, and no episode ended"),
+        (collected(0.0, 0.0, 30), "every reward of all 500 steps was 0: nothing told good from"),
+    ],
+)
+def test_nothing_told_good_from_bad(line, said):
+    (sentence,) = found(line, without=("collect",))
+    assert said in sentence
+    assert "--prefill 2500" in sentence
+
+
+@pytest.mark.parametrize("line", [collected(1.0, 1.0, 9), collected(-1.0, 0.0, 0)])
+def test_ends_and_different_rewards_tell_good_from_bad(line):
+    assert found(line, without=("collect",)) == []
+
+
+def test_episodes_learned_by_heart():
+    (sentence,) = found(final(nats=2.24), without=("final",))
+    assert "learned its episodes by heart" in sentence
+    assert "--weight-decay" in sentence
+
+
+def test_a_density_is_compared_with_its_own_size():
+    """Two nats are little where a step has minus forty."""
+    lines = [*learned([-40.0] * 60), final(nats=-38.0)]
+    assert found(*lines, without=("learn", "final")) == []
+
+
+def test_a_policy_that_collapsed():
+    settled = improved([0.69, *[0.001] * 60])
+    (sentence,) = found(*settled, *evaluated(20.0, 20.5), without=("improve", "evaluate"))
+    assert "settled on single actions" in sentence
+    assert "--entropy" in sentence
+    assert found(*settled, without=("improve",)) == []  # it has found something
+
+
+def test_a_dream_that_promises_too_much():
+    (sentence,) = found(final(real=119.0, dreamt=495.0), without=("final",))
+    assert "a return of 495 against 119" in sentence
+    assert found(final(real=100.0, dreamt=103.0), without=("final",)) == []
+
+
+def test_a_policy_that_was_better_before():
+    (sentence,) = found(*evaluated(20.0, 284.0, 119.0), without=("evaluate",))
+    assert "better after 500 steps (284) than at the end (119)" in sentence
+    assert "--keep best" in sentence
+
+
+def episodes(rewards, terminated):
+    rows = len(rewards) + 1
+    columns = {
+        "observation": np.zeros((rows, 1), np.float32),
+        "action": np.zeros(rows, np.int64),
+        "reward": np.float32([0.0, *rewards]),
+        "terminated": np.array([False] * (rows - 1) + [terminated]),
+    }
+    return Episodes(columns, np.array([rows]))
+
+
+@pytest.mark.parametrize(
+    ("rewards", "terminated", "nothing"),
+    [
+        ([-1, -1], False, True),
+        ([-1, -1], True, False),
+        ([-1, 0], False, False),
+        ([0, 0], True, True),
+        ([0, 1], True, False),
+    ],
+)
+def test_what_tells_good_from_bad(rewards, terminated, nothing):
+    met = Met().and_those_of(episodes(rewards, terminated))
+    assert met.tells_nothing == nothing
+    assert Met(*list(met)).and_those_of(episodes([5], False)).tells_nothing is False
+
+
+def test_collecting_goes_on_at_random_until_something_tells_good_from_bad():
+    """In the first rounds of Acrobot, which no short random play ends."""
+    said = []
+    agent = WorldModelAgent(
+        "Acrobot-v1",
+        prefill=30,
+        collect_steps=200,
+        first_updates=1,
+        update_ratio=0.01,
+        first_rollouts=1,
+        rollout_ratio=0.01,
+        num_imagined=2,
+        rollout_length=2,
+        hidden_size=4,
+        decoder_hidden=4,
+        policy_hidden=4,
+    )
+    agent.training.say = said.append
+    agent.learn(230)
+    assert any("every reward was -1 and no episode ended by itself" in line for line in said)
+    store = agent.training.store
+    actions = store.select(np.arange(len(store))).columns["action"]
+    repeated = (actions[32:] == actions[31:-1]).mean()
+    assert repeated > 0.85  # 0.9 and a third of the rest, where a policy has a third
