@@ -274,7 +274,7 @@ class AgentTraining(Job):
 
     @property
     def is_best(self) -> bool:
-        if not self.stage or self.done or self.stages[self.stage - 1].kind != "evaluate":
+        if self.done or not self._curve or self.stages[self.stage - 1].kind != "evaluate":
             return False
         return self._curve[-1] == max(self._curve)
 

@@ -104,8 +104,8 @@ class GymEnvironment(Environment):
         return row, self._next_tick()
 
     def allowed(self, state: Tick) -> Tensor | None:
-        """What `info["action_mask"]` allows, of Discrete or MultiDiscrete actions: for each value
-        whether it may be chosen, one variable after another. A mask that allows none is none."""
+        """The values of Discrete or MultiDiscrete actions that `info["action_mask"]` allows, one
+        variable after another. A mask that allows none is none."""
         if MASK not in self.info or not isinstance(self.actions, DiscreteActions):
             return None
         given = zip(self.info[MASK], self.info[f"_{MASK}"], strict=True)

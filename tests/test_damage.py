@@ -75,7 +75,7 @@ def test_a_run_that_cannot_be_read_is_not_begun_anew(copy_of, kind, spoil):
 @pytest.mark.parametrize("kind", ["control", "text", "vae"])
 def test_an_older_checkpoint_is_used_only_if_it_is_named(copy_of, kind):
     run = copy_of(kind)
-    older, newest = checkpoints_of(run)
+    *_, older, newest = checkpoints_of(run)
     flipped(newest / WEIGHTS)
     before = everything_in(run)
     for read in (READS[kind].get(name) for name in ("evaluate", "generate", "load")):

@@ -98,7 +98,8 @@ def _of_run(folder: RunFolder) -> Data:
     """The episodes of a run, all that its newest checkpoint speaks of."""
     data = open_data(folder.episodes)
     there = list_checkpoints(folder.checkpoints)
-    known = folder.values().get("added", 0) if there else 0
+    values = folder.values() if there else {}
+    known = values.get("finished", values.get("added", 0))
     if data.episodes.added < known:
         raise DamagedError(
             f"{folder.episodes} is damaged: it has had {data.episodes.added} episodes instead of "
