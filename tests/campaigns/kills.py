@@ -121,7 +121,7 @@ def _few(config: RLConfig) -> EvaluationConfig:
 def _recorded(place: Path) -> RLConfig:
     """Control that learns from the episodes of another run."""
     data = place / "recorded"
-    WorldModelAgent("CartPole-v1", seed=1, folder=data, **TINY).learn(90)
+    WorldModelAgent("CartPole-v1", seed=1, folder=data, **TINY).learn(200)
     return replace(_control("CartPole-v1"), data=str(data))
 
 
