@@ -360,7 +360,9 @@ class WorldModelAgent:
         agent._recorder = None
         agent._begin(config, world, MemoryStore())
         if checkpoint.values["added"]:
-            _copy(DiskStore(folder.episodes, writable=False), agent.training.store)
+            finished = checkpoint.values["finished"]
+            store = DiskStore(folder.episodes, writable=False, as_of=finished)
+            _copy(store, agent.training.store)
         agent.training.restore(checkpoint)
         return agent
 

@@ -123,15 +123,7 @@ class Collector:
     def load_state_dict(self, state: Mapping[str, Any], episodes: Sequence[Sequence[int]]) -> None:
         """Goes back to a state of as many copies; of one of another number nothing is gone on
         with."""
-        lengths = state["lengths"].numpy()
-        saved = nested.map(Tensor.numpy, state.get("columns", {}))
-        ends = lengths.cumsum()
-        found = [
-            Episodes(nested.index(saved, slice(end - length, end)), np.array([length]))
-            if length
-            else None
-            for end, length in zip(ends, lengths, strict=True)
-        ]
+        found = saved_episodes(state)
         given_up = len(found) - len(episodes)
         if len(episodes) == self.copies:
             self._running, self._episodes = found[given_up:], np.array(episodes)
@@ -139,6 +131,18 @@ class Collector:
             given_up = len(found)
             self._episodes[:, 1] = np.max(episodes, 0)[1]
         self._given_up = [episode for episode in found[:given_up] if episode is not None]
+
+
+def saved_episodes(state: Mapping[str, Any]) -> list[Episodes | None]:
+    """The unfinished episodes of a `Collector.state_dict`, one each; None for games without."""
+    lengths = state["lengths"].numpy()
+    columns = nested.map(Tensor.numpy, state.get("columns", {}))
+    return [
+        Episodes(nested.index(columns, slice(end - length, end)), np.array([length]))
+        if length
+        else None
+        for end, length in zip(lengths.cumsum(), lengths, strict=True)
+    ]
 
 
 def _play(core: GenCore, ticks: int, state: GenState) -> tuple[Row, Tensor, GenState]:

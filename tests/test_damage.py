@@ -204,6 +204,18 @@ def test_a_damaged_episode_is_named_and_can_be_left_out(copy_of, kind):
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.parametrize("read", ["evaluate", "export"])
+def test_an_unfinished_episode_whose_record_is_damaged_changes_nothing(copy_of, run_of, read):
+    """The last record of an index may be what a kill left, so it is dropped; but what is shown are
+    the episodes of the checkpoint, which has the unfinished ones itself."""
+    run = copy_of("control")
+    (index,) = (run / "episodes").glob("*/index")
+    raw = bytearray(index.read_bytes())
+    raw[-7] ^= 1
+    index.write_bytes(raw)
+    assert READS["control"][read](run) == READS["control"][read](run_of("control"))
+
+
 def test_metrics_that_are_damaged_can_be_left_out(copy_of):
     run = copy_of("control")
     file = run / "metrics.jsonl"

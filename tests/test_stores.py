@@ -12,7 +12,7 @@ import pytest
 import torch
 from episodes import ACTIONS, episodes_of, everything, rich, same
 
-from worldmodel import DiskStore, Episodes, MemoryStore, Replay, disk_store, nested
+from worldmodel import DiskStore, Episodes, Joined, MemoryStore, Replay, disk_store, nested
 from worldmodel.experiments.bench.replay import resident
 from worldmodel.files import DamagedError, read_json, write_json
 
@@ -133,6 +133,38 @@ def test_a_store_goes_back_to_what_it_was(tmp_path):
             store.rewind(5)
         with pytest.raises(ValueError, match="older than the checkpoint"):
             store.rewind(33)
+
+
+def test_a_store_is_read_as_it_was(tmp_path):
+    store = DiskStore(tmp_path / "store", shard_bytes=SMALL)
+    for number in range(9):
+        store.add(rich(episodes_of([2 + number], number)))
+    for number in range(10):
+        read = DiskStore(tmp_path / "store", writable=False, as_of=number)
+        lengths = [2 + n for n in range(number)]
+        assert read.lengths.tolist() == lengths
+        if number:
+            assert same(everything(read), rich(episodes_of(lengths)))
+    with pytest.raises(DamagedError, match="has had 9 episodes instead of 10"):
+        DiskStore(tmp_path / "store", writable=False, as_of=10)
+
+
+@pytest.mark.parametrize("sizes", [([3, 1], [4, 2]), ([], [4, 2]), ([3, 1], [])])
+def test_joined_sources_are_one(sizes):
+    """Also where the rows of the first do not begin with number 0."""
+    parts = [MemoryStore(max(1, sum(lengths))) for lengths in sizes]
+    for store, lengths, first in zip(parts, sizes, (0, len(sizes[0])), strict=True):
+        if lengths:
+            store.add(rich(episodes_of([9])))
+            store.add(rich(episodes_of(lengths, first)))
+            assert store.dropped == 1
+    whole, joined = rich(episodes_of(sizes[0] + sizes[1])), Joined(*parts)
+    assert joined.lengths.tolist() == whole.lengths.tolist()
+    assert same(everything(joined), whole)
+    rows = joined.starts[-1] + np.arange(joined.lengths[-1])
+    last = whole.gather(whole.starts[-1] + np.arange(whole.lengths[-1]))
+    assert all(nested.leaves(nested.map(np.array_equal, joined.gather(rows), last)))
+    assert len(joined.select(np.arange(0))) == 0
 
 
 def test_a_store_goes_back_to_nothing(tmp_path):

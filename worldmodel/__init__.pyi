@@ -54,6 +54,7 @@ from .episodes import (
     Episodes as Episodes,
     EpisodeSource as EpisodeSource,
     EpisodeStore as EpisodeStore,
+    Joined as Joined,
     MemoryStore as MemoryStore,
 )
 from .evaluation import EpisodeStats as EpisodeStats, play_episodes as play_episodes

@@ -65,8 +65,10 @@ class DiskStore(EpisodeStore):
         capacity: int | None = None,
         writable: bool = True,
         shard_bytes: int = 2**28,
+        as_of: int | None = None,
     ):
-        """Opens the store at `path`, or makes one; not `writable`, it is read as it is now.
+        """Opens the store at `path`, or makes one; not `writable`, it is read as it is now, or as
+        it was when it had had `as_of` episodes.
 
         capacity: rows that are kept at most; shard_bytes: the size at which a shard is full.
         """
@@ -74,6 +76,7 @@ class DiskStore(EpisodeStore):
         self.path = path
         self.shard_bytes = shard_bytes
         self._description = path / "store.json"
+        self._as_of = as_of
         self._lock: int | None = None
         if writable:
             self._lock = _lock(path)
@@ -194,7 +197,16 @@ class DiskStore(EpisodeStore):
         self._like = _read_description(self._description)
         for folder in sorted(path for path in self.path.iterdir() if path.name.isdigit()):
             shard = _Shard(self.path, self._like, int(folder.name), 0)
-            self._enter_shard(shard, shard.open())
+            records = shard.open()
+            if self._as_of is not None:
+                records = records[: max(self._as_of - shard.number, 0)]
+            if len(records):
+                self._enter_shard(shard, records)
+        if self.added < (self._as_of or 0):
+            raise DamagedError(
+                f"{self.path} is damaged: it has had {self.added} episodes instead of "
+                f"{self._as_of}"
+            )
         self._trim()
 
     def _enter_shard(self, shard: "_Shard", records: np.ndarray) -> None:

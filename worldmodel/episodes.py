@@ -257,6 +257,41 @@ def _read_array(raw: bytes) -> np.ndarray:
     return npy.read_array(file, allow_pickle=False)
 
 
+class Joined(EpisodeSource):
+    """The episodes of two sources of the same columns, one after the other."""
+
+    def __init__(self, first: EpisodeSource, second: EpisodeSource):
+        self.parts = first, second
+        self._end = int(first.starts[-1] + first.lengths[-1]) if len(first) else 0
+        starts = second.starts - (second.starts[0] if len(second) else 0)
+        self._lengths = np.concatenate([first.lengths, second.lengths])
+        self._starts = np.concatenate([first.starts, self._end + starts])
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return self._lengths
+
+    @property
+    def starts(self) -> np.ndarray:
+        return self._starts
+
+    def gather(self, rows: np.ndarray) -> Columns:
+        first, second = self.parts
+        if not len(second):
+            return first.gather(rows)
+        if not len(first):
+            return second.gather(rows + second.starts[0])
+        late = rows >= self._end
+        begin = np.where(late, first.starts[0], rows)
+        end = np.where(late, rows - self._end + second.starts[0], second.starts[0])
+
+        def chosen(early: np.ndarray, later: np.ndarray) -> np.ndarray:
+            mask = late.reshape(late.shape + (1,) * (early.ndim - late.ndim))
+            return np.where(mask, later, early)
+
+        return nested.map(chosen, first.gather(begin), second.gather(end))
+
+
 class EpisodeStore(EpisodeSource):
     """Episodes to which others are added; beyond a capacity the oldest are dropped.
 

@@ -70,7 +70,7 @@ def new_agent(
     checkpoint.load(learned)
     for module in learned.values():
         module.requires_grad_(False)
-    store = DiskStore(folder.episodes, writable=False)
+    store = DiskStore(folder.episodes, writable=False, as_of=checkpoint.values["finished"] or None)
     encoder = components.image_encoder
     recorded = store if encoder is None else encoded_store(store, encoder)
     replay = Replay(components.actions, settings.seed, recorded)

@@ -22,13 +22,14 @@ from worldmodel import (
     DiskStore,
     Episodes,
     EpisodeSource,
-    EpisodeStore,
+    Joined,
     MemoryStore,
     action_codec,
     nested,
 )
 from worldmodel.checkpoint import list_checkpoints
 from worldmodel.codecs.spaces import parts_of
+from worldmodel.envs.collector import saved_episodes
 from worldmodel.envs.observations import as_tensors
 from worldmodel.files import PART, DamagedError, making
 from worldmodel.run_folder import RunError, RunFolder
@@ -38,7 +39,7 @@ from worldmodel.space_json import read_spaces, write_spaces
 class Data(NamedTuple):
     """Episodes and their spaces."""
 
-    episodes: EpisodeStore
+    episodes: EpisodeSource
     observation_space: spaces.Space
     action_space: spaces.Space
 
@@ -95,17 +96,22 @@ def _fits(values: Any, space: spaces.Space) -> bool:
 
 
 def _of_run(folder: RunFolder) -> Data:
-    """The episodes of a run, all that its newest checkpoint speaks of."""
+    """The episodes of a run, and their spaces."""
     data = open_data(folder.episodes)
-    there = list_checkpoints(folder.checkpoints)
-    values = folder.values() if there else {}
-    known = values.get("finished", values.get("added", 0))
-    if data.episodes.added < known:
-        raise DamagedError(
-            f"{folder.episodes} is damaged: it has had {data.episodes.added} episodes instead of "
-            f"{known}"
-        )
-    return data
+    return data._replace(episodes=episodes_of(folder))
+
+
+def episodes_of(folder: RunFolder) -> EpisodeSource:
+    """The episodes of a run, as its checkpoint knows them: unfinished ones, which come last, are
+    stored anew again and again, so that those of the checkpoint are taken."""
+    if not list_checkpoints(folder.checkpoints):
+        return DiskStore(folder.episodes, writable=False)
+    checkpoint = folder.checkpoint()
+    finished = checkpoint.values.get("finished", checkpoint.values.get("added"))
+    store = DiskStore(folder.episodes, writable=False, as_of=finished)
+    running = saved_episodes(checkpoint.state["running"]) if "running" in checkpoint.state else []
+    unfinished = [episode for episode in running if episode is not None]
+    return Joined(store, Episodes.join(unfinished)) if unfinished else store
 
 
 def export(

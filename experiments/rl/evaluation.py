@@ -17,12 +17,12 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from worldmodel import Agent, DiskStore, Episodes, Greedy, play_episodes
+from worldmodel import Agent, Episodes, EpisodeSource, Greedy, play_episodes
 from worldmodel.agents import Uniform
 from worldmodel.agents.image_encoder import encoded
 from worldmodel.agents.training import evaluation_seeds
 from worldmodel.agents.world_model_agent import GIVEN
-from worldmodel.checkpoint import Checkpoint
+from worldmodel.experiments.data.datasets import episodes_of
 from worldmodel.experiments.measure.open_loop import open_loop
 from worldmodel.experiments.measure.scores import (
     DENSITIES,
@@ -53,7 +53,7 @@ def evaluate(
         raise RunError(run.refusal)
     torch.set_num_threads(run.config.threads)
     seeds = evaluation_seeds(run.config.agent.seed)
-    store = episodes_of(folder, checkpoint)
+    store = episodes_of(folder)
     horizon = run.time_limit or int(store.lengths.max()) - 1
     yardstick = yardstick_for(run.one) if run.has_environment else None
     held_out = as_read(run, held_out_episodes(folder, run, settings, note))
@@ -70,17 +70,6 @@ def evaluate(
         "episodes": settings.episodes,
         "scored_on": scored_on(run.config, settings),
     }
-
-
-def episodes_of(folder: RunFolder, checkpoint: Checkpoint) -> DiskStore:
-    """The episodes of a run, all that its checkpoint speaks of."""
-    store = DiskStore(folder.episodes, writable=False)
-    finished = checkpoint.values.get("finished", checkpoint.values["added"])
-    if store.added < finished:  # the others may be about to be stored anew
-        raise DamagedError(
-            f"{store.path} is damaged: it has had {store.added} episodes instead of {finished}"
-        )
-    return store
 
 
 def real_returns(run: Run, episodes: int, seed: int, note: Note) -> dict[str, Any]:
@@ -223,7 +212,7 @@ def _loss(log_prob: Tensor, exact: Tensor | None, counted: Tensor) -> dict[str, 
 
 
 def open_loop_errors(
-    run: Run, held_out: Episodes, recorded: DiskStore, seed: int, note: Note
+    run: Run, held_out: Episodes, recorded: EpisodeSource, seed: int, note: Note
 ) -> dict[str, Any]:
     """Errors of the model's open-loop predictions in held-out episodes."""
     note("predicting from actions alone", 0, len(held_out))
