@@ -395,6 +395,14 @@ def test_numbers_of_an_array_have_atoms_and_others_of_their_own():
     close(distribution.log_prob(value), log_prob.sum(-1))
 
 
+def test_nothing_is_learned_of_what_is_certain():
+    """A gradient that never ends, however small, makes Adam's weights grow without end."""
+    head, features = MixedHead(FEATURES, atoms=[1.0]), torch.randn(3, FEATURES)
+    head.meet(torch.ones(500))
+    head(features).log_prob(torch.ones(3)).sum().backward()
+    assert all(not parameter.grad.any() for parameter in head.parameters())
+
+
 def test_no_gradient_is_lost_in_room_that_is_left():
     head, features = MixedHead(FEATURES, atoms=[0.0, 1.0]), torch.randn(3, FEATURES)
     head.meet(torch.ones(3))

@@ -48,10 +48,13 @@ class MixedHead(DistModule):
 
     def forward(self, features: Tensor) -> td.Distribution:
         logits = self.logits(features).unflatten(-1, (*self.shape, ROOM + 1))
-        known = logits[..., :-1].masked_fill(self.atoms.isnan(), -torch.inf)
-        never = known.detach().logsumexp(-1) - (2 * self.rows + 1).to(known).log()
-        other = torch.where(self.others, logits[..., -1], never)
-        logits = torch.cat([known, other[..., None]], -1)
+        known, missing = logits[..., :-1], self.atoms.isnan()
+        never = 1 / (2 * self.rows + 2).to(known)
+        # apart from one another, so that nothing is learned of what is certain
+        among = known.masked_fill(missing & ~missing.all(-1, keepdim=True), -torch.inf)
+        few = [among.log_softmax(-1) + (-never).log1p(), never.log().expand_as(known[..., :1])]
+        many = [known.masked_fill(missing, -torch.inf), logits[..., -1:]]
+        logits = torch.where(self.others[..., None], torch.cat(many, -1), torch.cat(few, -1))
         normal = cast(td.Independent, self.normal(features)).base_dist
         mixed = Mixed(logits, self.atoms, normal, self.others)
         if not self.shape:
