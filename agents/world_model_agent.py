@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -42,7 +43,7 @@ from worldmodel.distributions import draw
 from worldmodel.envs import DreamVectorEnv, EnvironmentSource
 from worldmodel.envs.checked import shut
 from worldmodel.envs.make import folder_of
-from worldmodel.envs.observations import as_tensors, check_values
+from worldmodel.envs.observations import as_read, as_tensors, check_values
 from worldmodel.envs.source import source_from
 from worldmodel.errors import naming_damage
 from worldmodel.job import Metrics
@@ -236,13 +237,15 @@ class WorldModelAgent:
         action_masks: np.ndarray | None = None,
     ) -> tuple[Any, PredictState]:
         """The actions after an observation, or after one of each of B games side by side, and the
-        state to be passed with the next one.
+        state to be passed with the next one. Observations are those of the environment, or of
+        `observation_space`, where that leaves parts out or has images with channels last.
 
         state: of the last call, None at the beginning; episode_start: bool [B], games whose
         observation is the first of an episode. The last actions are taken to be those that this
         method returned, and the last rewards those that the model expects. action_masks: bool
         [n], or [B, n] of games side by side, the discrete actions that may be chosen.
         """
+        observation = as_read(self.observation_space, observation)
         is_one = _is_one(observation, self.observation_space)
         if is_one:
             observation = nested.map(lambda leaf: np.asarray(leaf)[None], observation)
@@ -413,6 +416,8 @@ def _world_of(
             )
         return World(observation_space, action_space, is_recorded=True, data=data)
     source = EnvironmentSource(env, patience=patience)
+    for note in source.notes:
+        warnings.warn(note, stacklevel=3)
     one = source.one()
     shown = (one.observation_space, one.action_space)
     shut(one)

@@ -19,15 +19,14 @@ from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import AddRenderObservation, FilterObservation
 
-from worldmodel.codecs import by_path
 from worldmodel.envs.checked import checked
 from worldmodel.envs.workers import WorkerVectorEnv
 from worldmodel.envs.wrappers import (
     ActionRepeat,
     HideEntries,
     Images,
-    is_misshapen,
     name_of,
+    readable,
     velocities_of,
 )
 
@@ -55,7 +54,8 @@ def make_environment(
     render_mode: str | None = None,
     env_path: str | None = ".",
 ) -> gymnasium.Env:
-    """Makes one environment; images [H, W] and [C, H, W] among its observations are [H, W, C].
+    """Makes one environment; what models cannot read of its observations is left out, or changed
+    (`LeaveOut`, `Images`).
 
     id: Gymnasium's, or `module:id`, whose module is imported and registers it.
     arguments: of the environment's own constructor.
@@ -93,10 +93,9 @@ def make_environment(
             env = AddRenderObservation(env)
     except gymnasium.error.DependencyNotInstalled as error:
         raise ValueError(f"{id} needs a package that is missing: {error}") from error
-    misshapen = any(map(is_misshapen, by_path(env.observation_space).values()))
-    if pixels is not None or resize is not None or grayscale or misshapen:
+    if pixels is not None or resize is not None or grayscale:
         env = Images(env, pixels or resize, grayscale)
-    return env
+    return readable(env)
 
 
 def make_vector_env(

@@ -1,5 +1,6 @@
 """Observations and actions between Gymnasium's arrays and the tensors of rows, nested or not."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from worldmodel import nested
+from worldmodel.codecs import is_binary, is_image
 from worldmodel.codecs.spaces import parts_of
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -78,6 +80,63 @@ def _bounds(space: spaces.Space) -> tuple[Any, Any]:
     if isinstance(space, spaces.MultiDiscrete):
         return space.start, space.start + space.nvec - 1
     return (space.low, space.high) if isinstance(space, spaces.Box) else (0, 1)
+
+
+def as_read(space: spaces.Space, values: Any) -> Any:
+    """Observations of an environment, alone or side by side, as `space` has them: without the parts
+    that it lacks (of a tuple, it names those that it has by their places), and with images as
+    bytes [H, W, C]. Values of any other structure stay as they are.
+
+    >>> as_read(spaces.Dict(asked=spaces.Discrete(3)), {"asked": 2, "why": "it was there"})
+    {'asked': 2}
+    """
+    parts = parts_of(space)
+    if isinstance(space, spaces.Dict) and isinstance(values, tuple | list):
+        values = {str(place): value for place, value in enumerate(values)}
+    if isinstance(space, spaces.Dict) and isinstance(values, Mapping):
+        if parts.keys() <= values.keys():
+            return {key: as_read(part, values[key]) for key, part in parts.items()}
+    elif isinstance(space, spaces.Tuple) and isinstance(values, tuple | list):
+        if len(values) == len(parts):
+            return tuple(as_read(*both) for both in zip(space, values, strict=True))
+    elif is_image(space) and not is_binary(space):
+        array = np.asarray(values)
+        shape = _shape_of_images(array.shape, space.shape)  # type: ignore[arg-type]
+        return values if shape is None else as_pixels(array, shape, space.shape)  # type: ignore[arg-type]
+    return values
+
+
+def _shape_of_images(found: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The last dimensions of an array that are one image of `shape` [H, W, C], in this order or in
+    one that `as_pixels` knows; None where there are none."""
+    height, width, channels = shape
+    known = [shape, (height, width)] if channels == 1 else [shape]
+    known.append((channels, height, width))
+    if len(found) >= 4 and found[-4] * found[-1] == channels:
+        known.append((found[-4], height, width, found[-1]))
+    fitting = (one for one in known if found[-len(one) :] == one and len(found) <= len(one) + 1)
+    return next(fitting, None)
+
+
+def as_pixels(images: np.ndarray, shape: tuple[int, ...], wanted: tuple[int, ...]) -> np.ndarray:
+    """Images [*, *shape] as bytes [*, *wanted], which is [*, H, W, C].
+
+    shape: [H, W, C], [C, H, W], [H, W], or [N, H, W, c], of N frames, C = N c. Floats are
+    brightness from 0 to 1. What is no image, such as NaN, is not turned into bytes.
+    """
+    if shape != wanted and len(shape) == 2:
+        images = images[..., None]
+    elif shape != wanted and len(shape) == 3:
+        images = np.moveaxis(images, -3, -1)
+    elif shape != wanted:
+        images = np.moveaxis(images, -4, -2).reshape(*images.shape[:-4], *wanted)
+    kind = images.dtype.kind
+    if kind == "f" and np.isfinite(images).all():
+        return np.rint(255 * images.clip(0, 1)).astype(np.uint8)
+    is_wide = kind in "iu" and images.dtype != np.uint8
+    if is_wide and ((images >= 0) & (images <= 255)).all():
+        return images.astype(np.uint8)
+    return images
 
 
 def as_tensors(observation: Any, dtype: torch.dtype) -> Any:

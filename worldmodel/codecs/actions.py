@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, distributions as td
 
-from worldmodel.codecs.base import DistModule
+from worldmodel.codecs.base import DistModule, is_binary
 from worldmodel.codecs.heads import BitsHead, OneHotHead, TanhNormalHead
 from worldmodel.codecs.spaces import OneHotEncoder
 from worldmodel.distributions import Bits, OneHot, OneHots
@@ -80,9 +80,9 @@ class DiscreteActions(ActionCodec):
 
 
 class BinaryActions(ActionCodec):
-    """MultiBinary actions as the numbers 0 and 1."""
+    """Truth values as the numbers 0 and 1."""
 
-    def __init__(self, space: spaces.MultiBinary):
+    def __init__(self, space: spaces.Box | spaces.MultiBinary):
         self.shape = space.shape
         self.size = int(np.prod(self.shape))
 
@@ -159,7 +159,7 @@ def action_codec(space: spaces.Space) -> ActionCodec:
     """
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         return DiscreteActions(space)
-    if isinstance(space, spaces.MultiBinary):
+    if is_binary(space):
         return BinaryActions(space)
     if isinstance(space, spaces.Box):
         return BoxActions(space)
