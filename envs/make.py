@@ -10,6 +10,7 @@ import sysconfig
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,10 @@ REGISTERED_BY = {
     "popgym-": ("popgym", "popgym"),
 }
 """The module whose import registers the ids of each prefix, and the extra that installs it."""
+
+PLUGINS = "gymnasium.envs"
+"""The entry points of functions that register the ids of a namespace, by its name. Gymnasium called
+them before its version 1.0, and packages such as MinAtar have no other way to register."""
 
 
 def make_environment(
@@ -189,12 +194,18 @@ def _imported(id: str, folder: str | None) -> str:
 
 
 def _import_known(id: str) -> None:
-    """Imports the package that registers an id, if it is known and has not been imported."""
+    """Imports the package that registers an id, if it is known and has not been imported, or calls
+    what an installed package declares for the id's namespace."""
     for beginning, (module, extra) in REGISTERED_BY.items():
         if id.startswith(beginning) and id not in gymnasium.registry:
             remedy = f"run pip install 'worldmodel-gym[{extra}]'"
             with _installed_alone():
                 _import(module, f"{id} is registered by {module!r}, which", remedy)
+    namespace, separator, _ = id.partition("/")
+    if separator and id not in gymnasium.registry:
+        with _installed_alone():
+            for plugin in entry_points(group=PLUGINS, name=namespace):
+                plugin.load()()
 
 
 def folder_of(id: str) -> str | None:

@@ -83,7 +83,7 @@ def _bounds(space: spaces.Space) -> tuple[Any, Any]:
 
 
 def as_read(space: spaces.Space, values: Any) -> Any:
-    """Observations of an environment, alone or side by side, as `space` has them: without the parts
+    """Observations of an environment, alone or side by side, as `space` has them: without parts
     that it lacks (of a tuple, it names those that it has by their places), and with images as
     bytes [H, W, C]. Values of any other structure stay as they are.
 

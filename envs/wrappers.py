@@ -10,7 +10,7 @@ from gymnasium import spaces
 from PIL import Image
 
 from worldmodel.codecs import by_path, is_image
-from worldmodel.codecs.spaces import MANY_BYTES, learnable
+from worldmodel.codecs.spaces import MANY_BYTES, UNSUPPORTED, learnable
 from worldmodel.envs.observations import as_pixels, as_read
 
 MOST_CHANNELS = 16  # of pictures: of colours, or of some frames
@@ -108,9 +108,10 @@ class LeaveOut(gymnasium.ObservationWrapper):
         self.observation_space = left
         kept = by_path(left)
         gone = {
-            path: type(part).__name__ for path, part in by_path(old).items() if path not in kept
+            path: _kind_of(part)
+            for path, part in by_path(old).items()
+            if path not in kept and not isinstance(part, spaces.Dict | spaces.Tuple)
         }
-        gone = {path: kind for path, kind in gone.items() if kind not in ("Dict", "Tuple")}
         parts, are = ("part", "is") if len(gone) == 1 else ("parts", "are")
         self.note = (
             f"the {parts} {', '.join(map(repr, gone))} {are} left out: nothing is learned from "
@@ -119,6 +120,12 @@ class LeaveOut(gymnasium.ObservationWrapper):
 
     def observation(self, observation: Any) -> Any:
         return as_read(self.observation_space, observation)
+
+
+def _kind_of(space: spaces.Space) -> str:
+    """The name of what kind of space cannot be learned from."""
+    kinds = (kind for kind in UNSUPPORTED if isinstance(space, kind))
+    return next(kinds, type(space)).__name__
 
 
 class Images(gymnasium.ObservationWrapper):
