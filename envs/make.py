@@ -20,14 +20,17 @@ from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import AddRenderObservation, FilterObservation
 
-from worldmodel.envs.checked import checked
+from worldmodel.codecs import by_path
+from worldmodel.codecs.spaces import learnable
+from worldmodel.envs.checked import Checked, checked
 from worldmodel.envs.workers import WorkerVectorEnv
 from worldmodel.envs.wrappers import (
     ActionRepeat,
     HideEntries,
     Images,
+    LeaveOut,
+    is_misshapen,
     name_of,
-    readable,
     velocities_of,
 )
 
@@ -40,8 +43,8 @@ REGISTERED_BY = {
 """The module whose import registers the ids of each prefix, and the extra that installs it."""
 
 PLUGINS = "gymnasium.envs"
-"""The entry points of functions that register the ids of a namespace, by its name. Gymnasium called
-them before its version 1.0, and packages such as MinAtar have no other way to register."""
+"""The entry points of functions that register the ids of a namespace, by its name. Gymnasium
+called them before its version 1.0, and packages such as MinAtar have no other way to register."""
 
 
 def make_environment(
@@ -101,6 +104,28 @@ def make_environment(
     if pixels is not None or resize is not None or grayscale:
         env = Images(env, pixels or resize, grayscale)
     return readable(env)
+
+
+def readable(env: gymnasium.Env) -> gymnasium.Env:
+    """The environment with observations that models can read, as far as they can be made so."""
+    space = env.observation_space
+    left = learnable(space)
+    leaves_out = left is not None and left is not space
+    misshapen = any(map(is_misshapen, by_path(space).values()))
+    if leaves_out or misshapen:
+        env = Checked(env)  # so that what is wrong is told as it came
+    env = LeaveOut(env) if leaves_out else env
+    return Images(env) if misshapen else env
+
+
+def notes_of(env: gymnasium.Env) -> list[str]:
+    """Sentences on how the observations are read otherwise than the environment shows them."""
+    notes = []
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, LeaveOut | Images) and env.note:
+            notes.append(env.note)
+        env = env.env
+    return notes[::-1]
 
 
 def make_vector_env(

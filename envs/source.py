@@ -10,9 +10,14 @@ import gymnasium
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from worldmodel.envs.checked import PATIENCE, blamed, checked, patience, shut, whole
-from worldmodel.envs.make import arguments_from_json, make_environment, make_vector_env
+from worldmodel.envs.make import (
+    arguments_from_json,
+    make_environment,
+    make_vector_env,
+    notes_of,
+    readable,
+)
 from worldmodel.envs.workers import WorkerVectorEnv
-from worldmodel.envs.wrappers import notes_of, readable
 from worldmodel.run_folder import RunError, RunFolder
 
 RENDERED = "rgb_array"

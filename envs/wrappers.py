@@ -230,25 +230,6 @@ def is_misshapen(space: spaces.Space) -> bool:
     return space.dtype != np.uint8 or picture_shape(space) != space.shape
 
 
-def readable(env: gymnasium.Env) -> gymnasium.Env:
-    """The environment with observations that models can read, as far as they can be made so."""
-    left = learnable(env.observation_space)
-    if left is not None and left is not env.observation_space:
-        env = LeaveOut(env)
-    misshapen = any(map(is_misshapen, by_path(env.observation_space).values()))
-    return Images(env) if misshapen else env
-
-
-def notes_of(env: gymnasium.Env) -> list[str]:
-    """Sentences on how the observations are read otherwise than the environment shows them."""
-    notes = []
-    while isinstance(env, gymnasium.Wrapper):
-        if isinstance(env, LeaveOut | Images) and env.note:
-            notes.append(env.note)
-        env = env.env
-    return notes[::-1]
-
-
 def _grayed(image: np.ndarray) -> np.ndarray:
     """[H, W, C] -> [H, W]; luma of ITU-R 601, transparency left out."""
     if image.shape[2] == 1:

@@ -27,6 +27,7 @@ OBSERVATIONS = {
     "discrete": spaces.Discrete(5, start=-2),
     "multi-discrete": spaces.MultiDiscrete([3, 2], np.int32, start=[1, 0]),
     "binary": spaces.MultiBinary((2, 3)),
+    "truths": spaces.Box(0, 1, (2, 3), bool),
     "dict": spaces.Dict(
         {
             "camera": spaces.Box(0, 255, (8, 6, 3), np.uint8),

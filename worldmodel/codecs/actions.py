@@ -80,9 +80,9 @@ class DiscreteActions(ActionCodec):
 
 
 class BinaryActions(ActionCodec):
-    """Truth values as the numbers 0 and 1."""
+    """MultiBinary actions as the numbers 0 and 1."""
 
-    def __init__(self, space: spaces.Box | spaces.MultiBinary):
+    def __init__(self, space: spaces.MultiBinary):
         self.shape = space.shape
         self.size = int(np.prod(self.shape))
 
@@ -159,11 +159,11 @@ def action_codec(space: spaces.Space) -> ActionCodec:
     """
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         return DiscreteActions(space)
-    if is_binary(space):
+    if isinstance(space, spaces.MultiBinary):
         return BinaryActions(space)
-    if isinstance(space, spaces.Box):
+    if isinstance(space, spaces.Box) and not is_binary(space):
         return BoxActions(space)
     raise ValueError(
-        f"no action codec for the space {space}: known are Box, Discrete, MultiDiscrete and "
-        "MultiBinary; wrap the environment in one whose actions are one of these"
+        f"no action codec for the space {space}: known are Box of numbers, Discrete, "
+        "MultiDiscrete and MultiBinary; wrap the environment in one whose actions are one of these"
     )

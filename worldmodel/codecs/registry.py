@@ -62,7 +62,7 @@ def _is_stroke(space: spaces.Space) -> bool:
     if not (isinstance(space, spaces.Dict) and set(space) == {"offset", "pen"}):
         return False
     offset, pen = space["offset"], space["pen"]
-    is_plane = isinstance(offset, spaces.Box) and offset.shape == (2,)
+    is_plane = BOX.holds(offset) and offset.shape == (2,)
     return is_plane and isinstance(pen, spaces.Discrete)
 
 

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from worldmodel.codecs import is_binary
-
 ARROWS = ("left", "right", "up", "down")
 WORDS = (*ARROWS, "fire")  # words that compose names of actions ("upleftfire")
 FIRST_WORD = {"space": "fire"}  # keys of words that are not names of keys
@@ -24,7 +22,7 @@ class Controls:
     play the action that is named after all of them. Box: left and right set one number
     to the ends of its range, up and down the one after it, a digit chooses which (from 1), and a
     pointer sets both to where it is. MultiDiscrete: a digit chooses a number, left and right
-    change it. Truth values: a digit turns one. Space or enter play what is set.
+    change it. MultiBinary: a digit turns a truth value. Space or enter play what is set.
     """
 
     def __init__(
@@ -35,7 +33,7 @@ class Controls:
     ):
         """names: of discrete actions, in lower case; keys: of the user, to the indices of discrete
         actions, from 0 on."""
-        self.space = spaces.MultiBinary(list(space.shape)) if is_binary(space) else space
+        self.space = space
         self.names = tuple(names)
         self.held: list[str] = []  # keys, in the order in which they were pressed
         self.chosen = 0  # index of the number that the arrows change
