@@ -346,6 +346,28 @@ def test_pixels_need_an_environment_that_renders_them():
     gymnasium.registry.pop("Dark-v0")
 
 
+def test_what_an_installed_package_declares_registers_its_ids(tmp_path, monkeypatch):
+    """As packages did for Gymnasium before its version 1.0; not if it lies where one works."""
+    (tmp_path / "declared_games.py").write_text(
+        textwrap.dedent(MODULE) + "\n\ndef register():\n"
+        "    gymnasium.register('Declared/Mine-v0', CartPoleEnv, max_episode_steps=7)\n"
+    )
+    about = tmp_path / "declared_games-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: declared_games\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(
+        "[gymnasium.envs]\nDeclared = declared_games:register\nOther = no_such_module:register\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with monkeypatch.context() as there:
+        there.chdir(tmp_path)
+        with pytest.raises(ValueError, match="no environment 'Declared/Mine-v0'"):
+            make_environment("Declared/Mine-v0")
+    assert make_environment("Declared/Mine-v0").spec.max_episode_steps == 7
+    for id in ("Declared/Mine-v0", "Mine-v3"):
+        gymnasium.registry.pop(id)
+
+
 def test_ids_of_known_packages_name_what_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "minigrid", None)  # as if it were not installed
     with pytest.raises(

@@ -53,7 +53,9 @@ def _is_vector(space: spaces.Space) -> bool:
 
 
 def _has_one_range(space: spaces.Space) -> bool:
-    if not (BOX.holds(space) and space.is_bounded() and space.low.size):
+    if not isinstance(space, spaces.Box) or is_binary(space):
+        return False
+    if not (space.is_bounded() and space.low.size):
         return False
     return bool((space.low == space.low.min()).all() and (space.high == space.high.max()).all())
 

@@ -324,7 +324,9 @@ def mixed_heads(space: spaces.Space, values: Any, path: str = "") -> dict[str, H
     found: dict[str, Head] = {}
     for key, part in parts_of(space).items():
         found |= mixed_heads(part, values[key], _below(path, key))
-    if not BOX.holds(space) or is_image(space) or _has_few_levels(space):
+    if not isinstance(space, spaces.Box) or is_binary(space):
+        return found
+    if is_image(space) or _has_few_levels(space):
         return found
     if 0 < int(np.prod(space.shape)) <= MANY_NUMBERS:
         atoms = atoms_of(np.asarray(values))
