@@ -21,6 +21,8 @@ from worldmodel.envs.workers import WorkerVectorEnv
 from worldmodel.run_folder import RunError, RunFolder
 
 RENDERED = "rgb_array"
+TIME_LIMITS = ("time_limit", "max_steps", "max_episode_steps")
+"""What environments that truncate without Gymnasium's wrapper call the number of their steps."""
 
 
 class EnvironmentSource:
@@ -91,7 +93,8 @@ class EnvironmentSource:
             return None, []
         env = self.one()
         limit = None if env.spec is None else env.spec.max_episode_steps
-        limit = limit or getattr(env.unwrapped, "time_limit", None)
+        named = (getattr(env.unwrapped, name, None) for name in TIME_LIMITS)
+        limit = limit or next((int(n) for n in named if isinstance(n, int) and n > 0), None)
         notes = notes_of(env)
         shut(env)
         return limit and -(-limit // self.options.get("action_repeat", 1)), notes

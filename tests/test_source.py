@@ -67,7 +67,7 @@ class Noted(Counting):
     )
 
     def observe(self):
-        told = ("counting", self.count % 2, {"why": "1 by 1"})
+        told = ("counting", self.count % 2, {"why": "singly"})
         return {"count": self.count, "image": np.full((3, 20, 20), 0.2, "f"), "told": told}
 
 
@@ -96,6 +96,18 @@ def test_wherever_it_comes_from_what_cannot_be_read_is_left_out_and_said(name, w
     vector.close()
     assert (observation["image"] == 51).all()
     assert observation["told"]["1"].tolist() == [1]
+
+
+@pytest.mark.parametrize("name", ["time_limit", "max_steps", "max_episode_steps"])
+def test_an_environment_may_know_its_time_limit_itself(name):
+    def made(limit):
+        env = Counting()
+        setattr(env, name, limit)
+        return env
+
+    assert EnvironmentSource(lambda: made(30)).time_limit == 30
+    for other in (0, None, "thirty", lambda: 30):
+        assert EnvironmentSource(lambda other=other: made(other)).time_limit is None
 
 
 def test_of_what_can_be_read_nothing_is_changed():
