@@ -22,7 +22,7 @@ from worldmodel.run_folder import RunError, RunFolder
 
 RENDERED = "rgb_array"
 TIME_LIMITS = ("time_limit", "max_steps", "max_episode_steps")
-"""What environments that truncate without Gymnasium's wrapper call the number of their steps."""
+"""The names of their steps' number in environments that truncate without Gymnasium's wrapper."""
 
 
 class EnvironmentSource:

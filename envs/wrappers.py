@@ -218,6 +218,19 @@ def picture_shape(space: spaces.Space) -> tuple[int, ...] | None:
     return shape if is_one else None
 
 
+def readable_space(space: spaces.Space) -> spaces.Space:
+    """The space as models can read it, as far as it can be made so by `LeaveOut` and `Images`."""
+
+    def turned(part: Any) -> spaces.Space:
+        shape = picture_shape(part) if is_misshapen(part) else None
+        if shape is None:
+            return cast(spaces.Space, part)
+        brightest = part.high.max() if part.dtype == np.uint8 else BRIGHTEST
+        return spaces.Box(0, brightest, shape, np.uint8)
+
+    return _map_spaces(turned, learnable(space) or space)
+
+
 def is_picture(space: spaces.Space) -> bool:
     """True if its values are images."""
     return picture_shape(space) is not None
