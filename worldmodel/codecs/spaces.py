@@ -336,7 +336,7 @@ def mixed_heads(space: spaces.Space, values: Any, path: str = "") -> dict[str, H
 
 
 def _has_any(atoms: list[Any]) -> bool:
-    """Whether there is any number in nested lists."""
+    """True if there is any number in nested lists."""
     return any(_has_any(part) if isinstance(part, list) else True for part in atoms)
 
 
