@@ -29,7 +29,7 @@ from worldmodel import (
 )
 from worldmodel.agent import Reads
 from worldmodel.agents.config import ImageConfig
-from worldmodel.codecs import by_path, explain_size, is_image
+from worldmodel.codecs import by_path, explain_size, is_binary, is_image
 from worldmodel.codecs.convolutional import brightest
 from worldmodel.image_batches import Batches, Images
 from worldmodel.objectives import Metrics
@@ -61,7 +61,7 @@ class EncodedAgent(AgentWrapper):
 
 def is_encoded(observation_space: spaces.Space, config: ImageConfig) -> bool:
     """True if the world model reads codes: the observation is one image, not learned jointly."""
-    is_one = isinstance(observation_space, spaces.Box) and is_image(observation_space)
+    is_one = is_image(observation_space) and not is_binary(observation_space)
     return config.vae == "frozen" and is_one
 
 
@@ -101,8 +101,7 @@ def joint_options(space: spaces.Space, config: ImageConfig) -> dict[str, Any]:
 
 
 def _head_of(image: spaces.Space) -> str:
-    binary = isinstance(image, spaces.MultiBinary)
-    return "image-bernoulli" if binary else "image-discretised-logistic"
+    return "image-bernoulli" if is_binary(image) else "image-discretised-logistic"
 
 
 def explain(space: spaces.Space, config: ImageConfig, reads: Reads) -> str:

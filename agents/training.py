@@ -493,6 +493,8 @@ class AgentTraining(Job):
             return []
         collector.close()
         limit, copies = self.world.collected_limit, collector.copies
+        for note in source.notes if not self.store.added else []:
+            self.say(note)
         if limit is not None and not self.store.added:
             self.say(
                 f"the environment has no time limit: collected episodes are cut off after "

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -37,12 +38,11 @@ from worldmodel.agents.config import AgentConfig
 from worldmodel.agents.image_encoder import encoded
 from worldmodel.agents.training import AgentTraining, World, check_fit, evaluation_seeds
 from worldmodel.agents.uniform import Uniform
-from worldmodel.codecs.spaces import parts_of
 from worldmodel.distributions import draw
 from worldmodel.envs import DreamVectorEnv, EnvironmentSource
 from worldmodel.envs.checked import shut
 from worldmodel.envs.make import folder_of
-from worldmodel.envs.observations import as_tensors, check_values
+from worldmodel.envs.observations import as_read, as_tensors, check_values, is_one
 from worldmodel.envs.source import source_from
 from worldmodel.errors import naming_damage
 from worldmodel.job import Metrics
@@ -236,15 +236,17 @@ class WorldModelAgent:
         action_masks: np.ndarray | None = None,
     ) -> tuple[Any, PredictState]:
         """The actions after an observation, or after one of each of B games side by side, and the
-        state to be passed with the next one.
+        state to be passed with the next one. Observations are those of the environment, or of
+        `observation_space`, where that leaves parts out or has images with channels last.
 
         state: of the last call, None at the beginning; episode_start: bool [B], games whose
         observation is the first of an episode. The last actions are taken to be those that this
         method returned, and the last rewards those that the model expects. action_masks: bool
         [n], or [B, n] of games side by side, the discrete actions that may be chosen.
         """
-        is_one = _is_one(observation, self.observation_space)
-        if is_one:
+        one = is_one(self.observation_space, observation)
+        observation = as_read(self.observation_space, observation, one)
+        if one:
             observation = nested.map(lambda leaf: np.asarray(leaf)[None], observation)
         check_values(self.observation_space, observation)
         size, agent = len(nested.leaves(observation)[0]), self.policy
@@ -265,7 +267,7 @@ class WorldModelAgent:
             by_mode = deterministic and self.has_learned
             code = policy.mode if by_mode else draw(policy)
         chosen = actions.decode(code).numpy().astype(self.action_space.dtype)
-        return (chosen[0] if is_one else chosen), PredictState(mind, code)
+        return (chosen[0] if one else chosen), PredictState(mind, code)
 
     def dream(
         self,
@@ -387,18 +389,6 @@ def _row(agent: Agent, observation: Any, first: Tensor, state: PredictState) -> 
     return row._replace(reward=agent.expected_reward(row, state.mind).masked_fill(first, 0.0))
 
 
-def _is_one(observation: Any, space: spaces.Space) -> bool:
-    """True if an observation is one of `space`, and not several side by side.
-
-    >>> _is_one(np.zeros((5, 3)), spaces.Box(0, 1, (3,)))
-    False
-    """
-    while parts := parts_of(space):
-        key, space = next(iter(parts.items()))
-        observation = observation[key]
-    return np.ndim(observation) == len(space.shape or ())
-
-
 def _world_of(
     env: Environment | None,
     patience: float | None,
@@ -415,6 +405,8 @@ def _world_of(
             )
         return World(observation_space, action_space, is_recorded=True, data=data)
     source = EnvironmentSource(env, patience=patience)
+    for note in source.notes:
+        warnings.warn(note, stacklevel=3)
     one = source.one()
     shown = (one.observation_space, one.action_space)
     shut(one)

@@ -199,6 +199,8 @@ def _fits(space: spaces.Space, parts: Mapping[Any, spaces.Space], value: Any) ->
         return isinstance(value, Mapping) and parts.keys() <= value.keys()
     if isinstance(space, spaces.Tuple):
         return isinstance(value, tuple | list) and len(value) == len(parts)
+    if space.shape is None:  # that of Text and others, which are left out
+        return True
     try:
         array = np.asarray(value)
     except ValueError:  # a list of lists of several lengths

@@ -10,6 +10,7 @@ import sysconfig
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import AddRenderObservation, FilterObservation
 
 from worldmodel.codecs import by_path
-from worldmodel.envs.checked import checked
+from worldmodel.codecs.spaces import learnable
+from worldmodel.envs.checked import Checked, checked
 from worldmodel.envs.workers import WorkerVectorEnv
 from worldmodel.envs.wrappers import (
     ActionRepeat,
     HideEntries,
     Images,
+    LeaveOut,
     is_misshapen,
     name_of,
     velocities_of,
@@ -38,6 +41,10 @@ REGISTERED_BY = {
     "popgym-": ("popgym", "popgym"),
 }
 """The module whose import registers the ids of each prefix, and the extra that installs it."""
+
+PLUGINS = "gymnasium.envs"
+"""The entry points of functions that register the ids of a namespace, by its name. Gymnasium
+called them before its version 1.0, and packages such as MinAtar have no other way to register."""
 
 
 def make_environment(
@@ -55,7 +62,8 @@ def make_environment(
     render_mode: str | None = None,
     env_path: str | None = ".",
 ) -> gymnasium.Env:
-    """Makes one environment; images [H, W] and [C, H, W] among its observations are [H, W, C].
+    """Makes one environment; what models cannot read of its observations is left out, or changed
+    (`LeaveOut`, `Images`).
 
     id: Gymnasium's, or `module:id`, whose module is imported and registers it.
     arguments: of the environment's own constructor.
@@ -93,10 +101,31 @@ def make_environment(
             env = AddRenderObservation(env)
     except gymnasium.error.DependencyNotInstalled as error:
         raise ValueError(f"{id} needs a package that is missing: {error}") from error
-    misshapen = any(map(is_misshapen, by_path(env.observation_space).values()))
-    if pixels is not None or resize is not None or grayscale or misshapen:
+    if pixels is not None or resize is not None or grayscale:
         env = Images(env, pixels or resize, grayscale)
-    return env
+    return readable(env)
+
+
+def readable(env: gymnasium.Env) -> gymnasium.Env:
+    """The environment with observations that models can read, as far as they can be made so."""
+    space = env.observation_space
+    left = learnable(space)
+    leaves_out = left is not None and left is not space
+    misshapen = any(map(is_misshapen, by_path(space).values()))
+    if leaves_out or misshapen:
+        env = Checked(env)  # so that what is wrong is told as it came
+    env = LeaveOut(env) if leaves_out else env
+    return Images(env) if misshapen else env
+
+
+def notes_of(env: gymnasium.Env) -> list[str]:
+    """Sentences on how the observations are read otherwise than the environment shows them."""
+    notes = []
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, LeaveOut | Images) and env.note:
+            notes.append(env.note)
+        env = env.env
+    return notes[::-1]
 
 
 def make_vector_env(
@@ -190,12 +219,18 @@ def _imported(id: str, folder: str | None) -> str:
 
 
 def _import_known(id: str) -> None:
-    """Imports the package that registers an id, if it is known and has not been imported."""
+    """Imports the package that registers an id, if it is known and has not been imported, or calls
+    what an installed package declares for the id's namespace."""
     for beginning, (module, extra) in REGISTERED_BY.items():
         if id.startswith(beginning) and id not in gymnasium.registry:
             remedy = f"run pip install 'worldmodel-gym[{extra}]'"
             with _installed_alone():
                 _import(module, f"{id} is registered by {module!r}, which", remedy)
+    namespace, separator, _ = id.partition("/")
+    if separator and id not in gymnasium.registry:
+        with _installed_alone():
+            for plugin in entry_points(group=PLUGINS, name=namespace):
+                plugin.load()()
 
 
 def folder_of(id: str) -> str | None:

@@ -1,5 +1,6 @@
 """Observations and actions between Gymnasium's arrays and the tensors of rows, nested or not."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from worldmodel import nested
+from worldmodel.codecs import is_binary, is_image
 from worldmodel.codecs.spaces import parts_of
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -78,6 +80,95 @@ def _bounds(space: spaces.Space) -> tuple[Any, Any]:
     if isinstance(space, spaces.MultiDiscrete):
         return space.start, space.start + space.nvec - 1
     return (space.low, space.high) if isinstance(space, spaces.Box) else (0, 1)
+
+
+def as_read(space: spaces.Space, values: Any, is_one: bool = True) -> Any:
+    """An observation, or several side by side, as `space` has them: without parts that it lacks
+    (of a tuple, it names those that it has by their places), and with images as bytes [H, W, C].
+    Values of any other structure stay as they are.
+
+    >>> as_read(spaces.Dict(asked=spaces.Discrete(3)), {"asked": 2, "why": "it was there"})
+    {'asked': 2}
+    """
+    parts = parts_of(space)
+    found = _parts_in(space, values)
+    if parts and found is not None:
+        read = {key: as_read(part, found[key], is_one) for key, part in parts.items()}
+        return tuple(read.values()) if isinstance(space, spaces.Tuple) else read
+    if not parts and _is_of_bytes(space):
+        array = np.asarray(values)
+        wanted: Any = space.shape
+        shape = _shape_of_images(array.shape, wanted, is_one)
+        return values if shape is None else as_pixels(array, shape, wanted)
+    return values
+
+
+def is_one(space: spaces.Space, values: Any) -> bool:
+    """True if an observation is one, and not several side by side, of `space`, as `as_read` reads
+    them. An array (1, H, W) alone is grey images [H, W], of one game.
+
+    >>> is_one(spaces.Box(0, 1, (3,)), np.zeros((5, 3)))
+    False
+    """
+    return not _is_of(space, values, False) and _is_of(space, values, True)
+
+
+def _is_of(space: spaces.Space, values: Any, is_one: bool) -> bool:
+    """True if values have as many dimensions as one of `space`, or one more, wherever they are."""
+    if parts := parts_of(space):
+        found = _parts_in(space, values)
+        return found is not None and all(_is_of(p, found[key], is_one) for key, p in parts.items())
+    if _is_of_bytes(space):
+        return _shape_of_images(np.shape(values), space.shape, is_one) is not None  # type: ignore[arg-type]
+    return np.ndim(values) == len(space.shape or ()) + (not is_one)
+
+
+def _is_of_bytes(space: spaces.Space) -> bool:
+    return is_image(space) and not is_binary(space)
+
+
+def _parts_in(space: spaces.Space, values: Any) -> Mapping[Any, Any] | None:
+    """The values of the parts of a space, among others; None where they are not there."""
+    parts = parts_of(space)
+    if isinstance(values, tuple | list):
+        named = isinstance(space, spaces.Dict)
+        values = {str(place) if named else place: value for place, value in enumerate(values)}
+        if not named and len(values) != len(parts):
+            return None
+    return values if isinstance(values, Mapping) and parts.keys() <= values.keys() else None
+
+
+def _shape_of_images(
+    found: tuple[int, ...], shape: tuple[int, ...], is_one: bool
+) -> tuple[int, ...] | None:
+    """The dimensions of one image of `shape` [H, W, C] in an array of one or of several, in this
+    order or in another that `as_pixels` knows; None where there is none."""
+    height, width, channels = shape
+    one = found if is_one else found[1:]
+    orders = [shape, (channels, height, width)] + [(height, width)] * (channels == 1)
+    is_stack = len(one) == 4 and one[1:3] == (height, width) and one[0] * one[3] == channels
+    return one if one in orders or is_stack else None
+
+
+def as_pixels(images: np.ndarray, shape: tuple[int, ...], wanted: tuple[int, ...]) -> np.ndarray:
+    """Images [*, *shape] as bytes [*, *wanted], which is [*, H, W, C].
+
+    shape: [H, W, C], [C, H, W], [H, W], or [N, H, W, c], of N frames, C = N c. Floats are
+    brightness from 0 to 1. What is no image, such as NaN, is not turned into bytes.
+    """
+    if shape != wanted and len(shape) == 2:
+        images = images[..., None]
+    elif shape != wanted and len(shape) == 3:
+        images = np.moveaxis(images, -3, -1)
+    elif shape != wanted:
+        images = np.moveaxis(images, -4, -2).reshape(*images.shape[:-4], *wanted)
+    kind = images.dtype.kind
+    if kind == "f" and np.isfinite(images).all():
+        return np.rint(255 * images.clip(0, 1)).astype(np.uint8)
+    is_wide = kind in "iu" and images.dtype != np.uint8
+    if is_wide and ((images >= 0) & (images <= 255)).all():
+        return images.astype(np.uint8)
+    return images
 
 
 def as_tensors(observation: Any, dtype: torch.dtype) -> Any:

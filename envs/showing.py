@@ -5,6 +5,7 @@ pictures: the images among them, a renderer that is set to the state that they d
 their numbers as bars over time.
 """
 
+import colorsys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -242,9 +243,20 @@ def as_picture(image: Any) -> Frame:
     """An image of the kinds of `is_image`, [H, W, C], as uint8 [H, W, 3]."""
     array = np.asarray(image)
     if array.dtype == bool or (array.dtype == np.int8):
+        if array.shape[-1] > 3:
+            return _planes(array > 0)
         array = array.astype(np.uint8) * 255
     array = array.clip(0, 255).astype(np.uint8)
     return array[..., :3] if array.shape[-1] >= 3 else array[..., :1].repeat(3, -1)
+
+
+def _planes(image: NDArray[np.bool_]) -> Frame:
+    """Planes of truth values [H, W, C], each of a colour of its own, the last one on top."""
+    count = image.shape[-1]
+    colours = [colorsys.hsv_to_rgb(plane / count, 0.7, 1.0) for plane in range(count)]
+    top = count - 1 - image[..., ::-1].argmax(-1)
+    picture = np.rint(255 * np.array(colours))[top]
+    return np.where(image.any(-1, keepdims=True), picture, 0).astype(np.uint8)
 
 
 def _check_mode(view: Any, mode: str) -> None:

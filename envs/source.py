@@ -10,11 +10,19 @@ import gymnasium
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from worldmodel.envs.checked import PATIENCE, blamed, checked, patience, shut, whole
-from worldmodel.envs.make import arguments_from_json, make_environment, make_vector_env
+from worldmodel.envs.make import (
+    arguments_from_json,
+    make_environment,
+    make_vector_env,
+    notes_of,
+    readable,
+)
 from worldmodel.envs.workers import WorkerVectorEnv
 from worldmodel.run_folder import RunError, RunFolder
 
 RENDERED = "rgb_array"
+TIME_LIMITS = ("time_limit", "max_steps", "max_episode_steps")
+"""The names of their steps' number in environments that truncate without Gymnasium's wrapper."""
 
 
 class EnvironmentSource:
@@ -66,27 +74,40 @@ class EnvironmentSource:
         """The number of copies that can be made; None: any number."""
         return 1 if isinstance(self.env, gymnasium.Env) else None
 
-    @functools.cached_property
+    @property
     def time_limit(self) -> int | None:
         """Steps after which an episode is truncated, repeated actions counting once; None where
         no limit is given, or nothing may be made."""
+        return self._facts[0]
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on what models read otherwise than the environment shows it, or not at all;
+        none where nothing may be made."""
+        return self._facts[1]
+
+    @functools.cached_property
+    def _facts(self) -> tuple[int | None, list[str]]:
+        """The time limit and the notes, of an environment that is made for them."""
         if self.refusal:
-            return None
+            return None, []
         env = self.one()
         limit = None if env.spec is None else env.spec.max_episode_steps
-        limit = limit or getattr(env.unwrapped, "time_limit", None)
+        named = (getattr(env.unwrapped, name, None) for name in TIME_LIMITS)
+        limit = limit or next((int(n) for n in named if isinstance(n, int) and n > 0), None)
+        notes = notes_of(env)
         shut(env)
-        return limit and -(-limit // self.options.get("action_repeat", 1))
+        return limit and -(-limit // self.options.get("action_repeat", 1)), notes
 
     def one(self, render_mode: str | None = None) -> gymnasium.Env:
         """Makes one environment. render_mode: for ids alone."""
         self.check()
         if isinstance(self.env, gymnasium.Env):
             self.lent += 1
-            return _Borrowed(self.env)
+            return readable(_Borrowed(self.env))
         with self._constructor():
             if not isinstance(self.env, str):
-                return whole(self.env())
+                return readable(whole(self.env()))
             return whole(
                 make_environment(self.env, self.arguments, render_mode=render_mode, **self.options)
             )

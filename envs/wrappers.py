@@ -1,4 +1,5 @@
-"""Wrappers around one Gymnasium game: action repeat, hidden entries, resized images."""
+"""Wrappers around one Gymnasium game: action repeat, hidden entries, parts that are left out, and
+images as models read them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, SupportsFloat, cast
@@ -9,9 +10,11 @@ from gymnasium import spaces
 from PIL import Image
 
 from worldmodel.codecs import by_path, is_image
-from worldmodel.codecs.spaces import MANY_BYTES
+from worldmodel.codecs.spaces import MANY_BYTES, UNSUPPORTED, learnable
+from worldmodel.envs.observations import as_pixels, as_read
 
-CHANNELS = (1, 3, 4)  # of pictures: gray, colours, and colours with transparency or four frames
+MOST_CHANNELS = 16  # of pictures: of colours, or of some frames
+BRIGHTEST = 255
 VELOCITIES = {
     "CartPole": (1, 3),
     "Pendulum": (2,),
@@ -91,12 +94,46 @@ class HideEntries(gymnasium.ObservationWrapper):
         return whole
 
 
+class LeaveOut(gymnasium.ObservationWrapper):
+    """Leaves out the parts of observations that cannot be learned from, such as those of `Text`.
+
+    What is left of a Tuple is a Dict, by the places as they were: {"0": ..., "2": ...}.
+    """
+
+    def __init__(self, env: gymnasium.Env):
+        super().__init__(env)
+        old, left = env.observation_space, learnable(env.observation_space)
+        if left is None:
+            raise ValueError(f"{name_of(env)} shows nothing that can be learned from, but {old}")
+        self.observation_space = left
+        kept = by_path(left)
+        gone = {
+            path: _kind_of(part)
+            for path, part in by_path(old).items()
+            if path not in kept and not isinstance(part, spaces.Dict | spaces.Tuple)
+        }
+        parts, are = ("part", "is") if len(gone) == 1 else ("parts", "are")
+        self.note = (
+            f"the {parts} {', '.join(map(repr, gone))} {are} left out: nothing is learned from "
+            f"values of {', '.join(dict.fromkeys(gone.values()))}"
+        )
+
+    def observation(self, observation: Any) -> Any:
+        return as_read(self.observation_space, observation)
+
+
+def _kind_of(space: spaces.Space) -> str:
+    """The name of what kind of space cannot be learned from."""
+    kinds = (kind for kind in UNSUPPORTED if isinstance(space, kind))
+    return next(kinds, type(space)).__name__
+
+
 class Images(gymnasium.ObservationWrapper):
     """Resizes the images among the observations, wherever they are nested, or makes them gray.
 
-    Channels become last: [H, W] is [H, W, 1], and [C, H, W] is [H, W, C]; C = 4 are a stack of
-    frames, which are gray already. Neither resized nor made gray, only those change that models
-    could not read.
+    They become bytes with channels last: [H, W] is [H, W, 1], [C, H, W] is [H, W, C], frames
+    [N, H, W, C] are [H, W, N C]; floats are brightness from 0 to 1. What came as a stack of frames
+    is gray already. Neither resized nor made gray, only those change that models could not read.
     """
 
     def __init__(self, env: gymnasium.Env, size: int | None = None, grayscale: bool = False):
@@ -108,49 +145,102 @@ class Images(gymnasium.ObservationWrapper):
         self.grayscale = grayscale
         old = env.observation_space
         self._chosen = is_misshapen if size is None and not grayscale else is_picture
-        if not any(map(self._chosen, by_path(old).values())):
+        by_name = {path: part for path, part in by_path(old).items() if self._chosen(part)}
+        if not by_name:
             raise ValueError(
                 f"{name_of(env)} shows no images (uint8, height by width by channels), but {old}: "
                 "nothing can be resized or made gray; pixels show it rendered instead"
             )
+        misshapen = [
+            f"{path!r} {part.dtype} {part.shape}".removeprefix("'' ")
+            for path, part in by_name.items()
+            if is_misshapen(part)
+        ]
+        self.note = ""
+        if misshapen:
+            self.note = f"read as images, uint8 (height, width, channels): {', '.join(misshapen)}"
         self.observation_space = _map_spaces(self._space, old)
-        self._change = _for_values(lambda s: self._image if self._chosen(s) else _same, old)
+        self._change = _for_values(self._changing, old)
 
     def observation(self, observation: Any) -> Any:
         return self._change(observation)
 
+    def _changing(self, space: spaces.Space) -> Callable[[Any], Any]:
+        """The change of values of one space."""
+        if not self._chosen(space):
+            return _same
+        shape, wanted = cast(Any, space.shape), cast(Any, picture_shape(space))
+        is_stack = shape != wanted and wanted[2] not in (1, 3)
+        gray = self.grayscale and not is_stack and wanted[2] in (1, 3, 4)
+
+        def change(value: Any) -> np.ndarray:
+            image = as_pixels(np.asarray(value), shape, wanted)
+            return _resized(_grayed(image) if gray else image, self.size)
+
+        return change
+
     def _space(self, space: Any) -> spaces.Space:
         if not self._chosen(space):
             return space
-        shape = self._image(space.high).shape
-        return spaces.Box(0, space.high.max(), shape, np.uint8)
+        brightest = self._changing(space)(space.high)
+        return spaces.Box(0, brightest.max(), brightest.shape, np.uint8)
 
-    def _image(self, value: np.ndarray) -> np.ndarray:
-        image = _channels_last(value)
-        stack = len(value) == 4 == image.shape[2]
-        return _resized(_grayed(image) if self.grayscale and not stack else image, self.size)
+
+def picture_shape(space: spaces.Space) -> tuple[int, ...] | None:
+    """The shape [H, W, C] of the images that values of a space are; None where they are none.
+
+    Images are [H, W, C], [H, W], and, if these are many numbers, [C, H, W], or [N, H, W, C] of N
+    frames; of bytes, of other integers from 0 to 255, or of floats from 0 to 1.
+
+    >>> picture_shape(spaces.Box(0, 1, (4, 84, 84))), picture_shape(spaces.Box(0, 1, (84,)))
+    ((84, 84, 4), None)
+    """
+    if not isinstance(space, spaces.Box) or not space.low.size or space.low.any():
+        return None
+    most = {"f": 1, "i": BRIGHTEST, "u": BRIGHTEST}.get(space.dtype.kind)
+    is_many = space.low.size >= MANY_BYTES
+    if space.dtype != np.uint8 and not (is_many and (space.high == most).all()):
+        return None
+    shape = space.shape
+    if len(shape) == 2:
+        shape = (*shape, 1)
+    elif len(shape) == 3 and is_many and shape[0] < min(shape[1:]):
+        shape = (*shape[1:], shape[0])
+    elif len(shape) == 4 and shape[0] < min(shape[1:3]):
+        shape = (*shape[1:3], shape[0] * shape[3])
+    brightest = int(space.high.max()) if space.dtype == np.uint8 else BRIGHTEST
+    if len(shape) != 3 or shape[2] > MOST_CHANNELS:
+        return None
+    is_one = (
+        is_image(spaces.Box(0, brightest, shape, np.uint8))
+        and (space.high == space.high.max()).all()
+    )
+    return shape if is_one else None
+
+
+def readable_space(space: spaces.Space) -> spaces.Space:
+    """The space as models can read it, as far as it can be made so by `LeaveOut` and `Images`."""
+
+    def turned(part: Any) -> spaces.Space:
+        shape = picture_shape(part) if is_misshapen(part) else None
+        if shape is None:
+            return cast(spaces.Space, part)
+        brightest = part.high.max() if part.dtype == np.uint8 else BRIGHTEST
+        return spaces.Box(0, brightest, shape, np.uint8)
+
+    return _map_spaces(turned, learnable(space) or space)
 
 
 def is_picture(space: spaces.Space) -> bool:
-    """True if its values are images, [H, W, C] or [C, H, W] with 1, 3 or 4 channels, or [H, W]."""
-    if not isinstance(space, spaces.Box) or space.dtype != np.uint8:
-        return False
-    image = spaces.Box(_channels_last(space.low), _channels_last(space.high), dtype=np.uint8)
-    return is_image(image) and image.shape[2] in CHANNELS
+    """True if its values are images."""
+    return picture_shape(space) is not None
 
 
 def is_misshapen(space: spaces.Space) -> bool:
-    """True of pictures that models read only with their channels last."""
-    many = space.shape is not None and int(np.prod(space.shape)) >= MANY_BYTES
-    return many and is_picture(space) and not is_image(space)
-
-
-def _channels_last(image: np.ndarray) -> np.ndarray:
-    """[H, W], [C, H, W], if these are many numbers, or [H, W, C] -> [H, W, C]."""
-    if image.ndim == 2:
-        return image[..., None]
-    first = image.ndim == 3 and image.shape[0] in CHANNELS and image.shape[2] not in CHANNELS
-    return np.moveaxis(image, 0, -1) if first and image.size >= MANY_BYTES else image
+    """True of pictures that models read only as bytes with channels last."""
+    if not is_picture(space) or int(np.prod(cast(Any, space.shape))) < MANY_BYTES:
+        return False
+    return space.dtype != np.uint8 or picture_shape(space) != space.shape
 
 
 def _grayed(image: np.ndarray) -> np.ndarray:
@@ -165,10 +255,12 @@ def _resized(image: np.ndarray, size: int | None) -> np.ndarray:
     image = image[..., None] if image.ndim == 2 else image
     if size is None or image.shape[:2] == (size, size):
         return np.ascontiguousarray(image)
-    if (
-        image.shape[2] == 4
-    ):  # whose last Pillow takes for transparency, and weighs the others by it
-        return np.concatenate([_resized(part, size) for part in np.split(image, 4, 2)], 2)
+    channels = image.shape[2]
+    if channels not in (
+        1,
+        3,
+    ):  # a fourth one Pillow takes for transparency, and weighs others by it
+        return np.concatenate([_resized(part, size) for part in np.split(image, channels, 2)], 2)
     flat = image[..., 0] if image.shape[2] == 1 else image
     resized = Image.fromarray(np.ascontiguousarray(flat)).resize(
         (size, size), Image.Resampling.BOX

@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium import spaces
 
 from worldmodel.agents.components import Components, Statistics
+from worldmodel.codecs import MixedHead
 from worldmodel.experiments.rl.config import TOY_GAME, EnvironmentConfig, RLConfig, quick
 from worldmodel.experiments.rl.run import Run, spaces_of, world_of
 from worldmodel.experiments.show.config import PlayConfig
@@ -24,6 +25,8 @@ def untrained(config: RLConfig, rewards: list[float] | None, shown=None) -> Run:
     shown = shown or spaces_of(config.environment)
     with OwnNoise(0)():
         components = Components(config.agent, Statistics(rewards, 1.0), *shown)
+    if isinstance(head := components.model.percepts.decoder.reward, MixedHead):
+        head.rows.fill_(10**9)  # in which no other came
     for module in components.modules.values():
         module.requires_grad_(False)
     return Run(config, world_of(config, *shown), components)

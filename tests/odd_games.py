@@ -62,6 +62,7 @@ SPACES: dict[str, Any] = {
     "a word": "Box",
 }
 ACTIONS: dict[str, Any] = {
+    "truths": spaces.Box(0, 1, (2,), bool),
     "unbounded": spaces.Box(-np.inf, np.inf, (2,), np.float32),
     "dict": spaces.Dict(left=spaces.Discrete(2), right=spaces.Discrete(2)),
     "typed": spaces.Text(3),

@@ -18,6 +18,7 @@ LEAVES = {
     "level": spaces.Discrete(3, start=5),
     "levels": spaces.MultiDiscrete([2, 3]),
     "bits": spaces.MultiBinary(4),
+    "truths": spaces.Box(0, 1, (4,), bool),
 }
 NESTED = spaces.Dict(LEAVES | {"pair": spaces.Tuple([spaces.Discrete(2), LEAVES["vector"]])})
 

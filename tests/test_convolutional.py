@@ -174,11 +174,13 @@ def test_images_that_are_too_large_get_a_sentence(shape):
         (spaces.Box(0, 255, (8, 12, 3), np.uint8), True),
         (spaces.Box(0, 9, (8, 12, 1), np.uint8), True),
         (spaces.MultiBinary((28, 28, 1)), True),
+        (spaces.Box(0, 1, (10, 10, 4), bool), True),
         (spaces.Box(0, 255, (7, 12, 3), np.uint8), False),
         (spaces.Box(0, 255, (8, 12), np.uint8), False),
         (spaces.Box(1, 255, (8, 12, 3), np.uint8), False),
         (spaces.Box(0, 255, (8, 12, 3), np.float32), False),
         (spaces.MultiBinary((28, 28)), False),
+        (spaces.Box(0, 1, (10, 10), bool), False),
     ],
 )
 def test_images_are_told_from_other_arrays(space, image):

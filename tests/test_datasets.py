@@ -27,6 +27,7 @@ OBSERVATIONS = {
     "discrete": spaces.Discrete(5, start=-2),
     "multi-discrete": spaces.MultiDiscrete([3, 2], np.int32, start=[1, 0]),
     "binary": spaces.MultiBinary((2, 3)),
+    "truths": spaces.Box(0, 1, (2, 3), bool),
     "dict": spaces.Dict(
         {
             "camera": spaces.Box(0, 255, (8, 6, 3), np.uint8),
@@ -201,6 +202,30 @@ def test_a_data_set_of_texts_is_refused_in_a_sentence(tmp_path, monkeypatch):
     )
     with pytest.raises(RunError, match=r"values of Text\(1, 8"):
         open_data(tmp_path / "texts-v0")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_of_recordings_too_what_cannot_be_read_is_left_out_and_images_are_turned(
+    tmp_path, monkeypatch
+):
+    minari = pytest.importorskip("minari")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    images = np.random.default_rng(0).integers(256, size=(2, 3, 20, 24)).astype(np.uint8)
+    buffer = minari.data_collector.EpisodeBuffer(
+        observations={"note": ["a", "b"], "image": images},
+        actions=np.array([0]),
+        rewards=[1.0],
+        terminations=[True],
+        truncations=[False],
+    )
+    seen = spaces.Dict(image=spaces.Box(0, 255, (3, 20, 24), np.uint8), note=spaces.Text(8))
+    minari.create_dataset_from_buffers(
+        "pictures-v0", [buffer], observation_space=seen, action_space=spaces.Discrete(2)
+    )
+    data = open_data(tmp_path / "pictures-v0")
+    assert data.observation_space == spaces.Dict(image=spaces.Box(0, 255, (20, 24, 3), np.uint8))
+    (read,) = everything(data.episodes).columns["observation"].values()
+    np.testing.assert_array_equal(read, np.moveaxis(images, 1, -1))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

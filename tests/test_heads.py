@@ -731,6 +731,7 @@ SPACES = {
     "symbols": spaces.MultiDiscrete([[2, 3], [4, 2]], start=[[0, 1], [-3, 5]]),
     "bits": spaces.MultiBinary(4),
     "sheet of bits": spaces.MultiBinary((2, 2)),
+    "truths": spaces.Box(0, 1, (4,), bool),
     "number": spaces.Box(-1, 1, ()),
     "vector": spaces.Box(-1, 1, (3,)),
     "endless": spaces.Box(-float("inf"), 1, (3,)),
@@ -744,9 +745,9 @@ SPACES = {
 }
 FITTING = {
     "categorical": {"symbol", "symbols"},
-    "bernoulli": {"bits", "sheet of bits", "silhouette"},
-    "nade": {"bits"},
-    "subset": {"bits"},
+    "bernoulli": {"bits", "sheet of bits", "truths", "silhouette"},
+    "nade": {"bits", "truths"},
+    "subset": {"bits", "truths"},
     "normal": {"number", "vector", "endless", "uneven", "image", "picture"},
     "mixed": {"number", "vector", "endless", "uneven", "image", "picture"},
     "full-normal": {"vector", "endless", "uneven"},

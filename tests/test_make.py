@@ -138,12 +138,16 @@ def test_a_pixel_is_the_mean_of_what_it_covers():
 
 
 class Shapes(games.Counting):
-    """Images without channels, with channels first, and small boards that are none."""
+    """Images without channels, with channels first, of floats, in a stack of frames, and small
+    boards that are none."""
 
     observation_space = spaces.Dict(
         gray=spaces.Box(0, 255, (40, 30), np.uint8),
         stack=spaces.Box(0, 255, (4, 40, 40), np.uint8),
         colours=spaces.Box(0, 255, (3, 40, 36), np.uint8),
+        bright=spaces.Box(0, 1, (3, 40, 36), np.float32),
+        frames=spaces.Box(0, 255, (4, 40, 36, 3), np.uint8),
+        wide=spaces.Box(0, 255, (40, 36, 3), np.int64),
         usual=spaces.Box(0, 255, (40, 36, 3), np.uint8),
         board=spaces.Box(0, 9, (9, 9), np.uint8),
     )
@@ -151,7 +155,9 @@ class Shapes(games.Counting):
     def observe(self):
         random = np.random.default_rng(self.count)
         return {
-            key: random.integers(int(space.high.max()), size=space.shape, dtype=np.uint8)
+            key: random.integers(int(space.high.max()), size=space.shape).astype(space.dtype)
+            if space.dtype.kind != "f"
+            else random.random(space.shape, np.float32)
             for key, space in self.observation_space.items()
         }
 
@@ -170,8 +176,15 @@ def test_images_come_with_their_channels_last(shapes):
     np.testing.assert_array_equal(after["gray"], before["gray"][..., None])
     for key in ("stack", "colours"):
         np.testing.assert_array_equal(after[key], np.moveaxis(before[key], 0, -1))
-    for key in ("usual", "board"):
+    bright = 255 * np.moveaxis(before["bright"], 0, -1)
+    np.testing.assert_allclose(after["bright"], bright, atol=0.51)  # rounded
+    for frame in range(4):
+        np.testing.assert_array_equal(
+            after["frames"][..., 3 * frame : 3 * frame + 3], before["frames"][frame]
+        )
+    for key in ("usual", "board", "wide"):
         np.testing.assert_array_equal(after[key], before[key])
+    assert after["wide"].dtype == np.uint8
     encoder_for(env.observation_space)
 
 
@@ -180,6 +193,7 @@ def test_frames_of_a_stack_stay_apart_when_colours_become_gray(shapes):
     shown = {key: space.shape for key, space in env.observation_space.items()}
     assert shown.pop("board") == (20, 20, 1)  # asked for, it is an image
     assert shown.pop("stack") == (20, 20, 4)
+    assert shown.pop("frames") == (20, 20, 12)
     assert set(shown.values()) == {(20, 20, 1)}
     after, before = (played(e, [0])[0][1] for e in (env, gymnasium.make(shapes)))
     assert env.observation_space.contains(after)
@@ -330,6 +344,28 @@ def test_pixels_need_an_environment_that_renders_them():
     with pytest.raises(ValueError, match=r"renders 'rgb_array', but Dark-v0 renders ansi"):
         make_environment("Dark-v0", pixels=8)
     gymnasium.registry.pop("Dark-v0")
+
+
+def test_what_an_installed_package_declares_registers_its_ids(tmp_path, monkeypatch):
+    """As packages did for Gymnasium before its version 1.0; not if it lies where one works."""
+    (tmp_path / "declared_games.py").write_text(
+        textwrap.dedent(MODULE) + "\n\ndef register():\n"
+        "    gymnasium.register('Declared/Mine-v0', CartPoleEnv, max_episode_steps=7)\n"
+    )
+    about = tmp_path / "declared_games-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: declared_games\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(
+        "[gymnasium.envs]\nDeclared = declared_games:register\nOther = no_such_module:register\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with monkeypatch.context() as there:
+        there.chdir(tmp_path)
+        with pytest.raises(ValueError, match="no environment 'Declared/Mine-v0'"):
+            make_environment("Declared/Mine-v0")
+    assert make_environment("Declared/Mine-v0").spec.max_episode_steps == 7
+    for id in ("Declared/Mine-v0", "Mine-v3"):
+        gymnasium.registry.pop(id)
 
 
 def test_ids_of_known_packages_name_what_is_missing(monkeypatch):

@@ -120,6 +120,18 @@ def test_an_image_alone_is_shown_as_it_is():
     assert view.modes == ("rgb_array",)
 
 
+def test_planes_of_truth_values_are_told_apart():
+    """And are not the first three of them as red, green and blue."""
+    space = spaces.Box(0, 1, (8, 9, 7), bool)
+    view = ObservationView(space)
+    planes = np.zeros((8, 9, 7), bool)
+    planes[0] = np.eye(9, 7, dtype=bool)  # a plane each in seven pixels of a row
+    state = view.step(row_of(planes, first=True), view.initial_state(1))
+    (shown,) = view.draw(state, "rgb_array")
+    assert len({tuple(colour) for colour in shown[0, :7].tolist()} - {(0, 0, 0)}) == 7
+    assert not shown[1:].any()
+
+
 def test_strips_span_what_was_seen():
     space = spaces.Box(-np.inf, np.inf, (2,))
     reach = clamp_for(space)

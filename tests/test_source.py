@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 from games import Counting
+from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 
 from worldmodel.agents import Uniform
 from worldmodel.envs import EnvironmentSource, GymEnvironment, collect
+from worldmodel.envs.checked import BrokenEnvironmentError
 
 COUNTING = Counting((3, 4, 50))
 
@@ -53,6 +55,76 @@ def test_of_an_environment_there_is_one(name, most):
     else:
         with pytest.raises(ValueError, match=r"3 copies of .* there is one; pass its id, or"):
             source.vector(3)
+
+
+class Noted(Counting):
+    """Shows a number, an image with channels first, and what cannot be learned from."""
+
+    observation_space = spaces.Dict(
+        count=spaces.Discrete(60),
+        image=spaces.Box(0, 1, (3, 20, 20), np.float32),
+        told=spaces.Tuple([spaces.Text(9), spaces.Discrete(2), spaces.Dict(why=spaces.Text(9))]),
+    )
+
+    def observe(self):
+        told = ("counting", self.count % 2, {"why": "singly"})
+        return {"count": self.count, "image": np.full((3, 20, 20), 0.2, "f"), "told": told}
+
+
+READ = spaces.Dict(
+    count=spaces.Discrete(60),
+    image=spaces.Box(0, 255, (20, 20, 3), np.uint8),
+    told=spaces.Dict({"1": spaces.Discrete(2)}),
+)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("name", ["an id", "an environment", "a function"])
+def test_wherever_it_comes_from_what_cannot_be_read_is_left_out_and_said(name, workers):
+    if "Noted-v0" not in gymnasium.registry:
+        gymnasium.register("Noted-v0", Noted)
+    source = EnvironmentSource({"an id": "Noted-v0", "an environment": Noted()}.get(name, Noted))
+    left_out, images = source.notes
+    assert left_out.startswith("the parts 'told.0', 'told.2.why' are left out: ")
+    assert left_out.endswith("values of Text")
+    assert images.endswith(": 'image' float32 (3, 20, 20)")
+    assert source.one().observation_space == READ
+    vector = source.vector(1, workers)
+    assert vector.single_observation_space == READ
+    vector.reset(seed=0)
+    observation = vector.step(np.array([1]))[0]
+    vector.close()
+    assert (observation["image"] == 51).all()
+    assert observation["told"]["1"].tolist() == [1]
+
+
+@pytest.mark.parametrize("name", ["time_limit", "max_steps", "max_episode_steps"])
+def test_an_environment_may_know_its_time_limit_itself(name):
+    def made(limit):
+        env = Counting()
+        setattr(env, name, limit)
+        return env
+
+    assert EnvironmentSource(lambda: made(30)).time_limit == 30
+    for other in (0, None, "thirty", lambda: 30):
+        assert EnvironmentSource(lambda other=other: made(other)).time_limit is None
+
+
+def test_of_what_can_be_read_nothing_is_changed():
+    for name in SOURCES:
+        assert SOURCES[name]().notes == []
+
+
+def test_what_is_shown_wrongly_is_told_as_ever():
+    """Although parts of it are left out."""
+
+    class Wrong(Noted):
+        def observe(self):
+            return {"count": 0}
+
+    vector = EnvironmentSource(Wrong).vector()
+    with pytest.raises(BrokenEnvironmentError, match=r"should return values .*gave a dict of 'co"):
+        vector.reset()
 
 
 def test_an_environment_stays_its_owners():

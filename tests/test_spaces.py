@@ -39,6 +39,7 @@ OBSERVATIONS: dict[str, spaces.Space] = {
     "symbol": spaces.Discrete(3, start=2),
     "symbols": spaces.MultiDiscrete([[2, 3], [4, 2]], start=[[0, 1], [-3, 5]]),
     "bits": spaces.MultiBinary((2, 2)),
+    "truths": spaces.Box(0, 1, (2, 2), bool),
     "number": spaces.Box(-1, 1, ()),
     "vector": spaces.Box(-2, 3, (2, 2)),
     "endless": spaces.Box(-INF, INF, (3,), np.float64),

@@ -11,6 +11,7 @@ from worldmodel import EpisodeStats
 from worldmodel.agents import AgentConfig, AgentTraining, WorldModelAgent
 from worldmodel.checkpoint import list_checkpoints
 from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig, quick
+from worldmodel.experiments.rl.experiment import check
 from worldmodel.experiments.rl.run import load_run
 from worldmodel.experiments.runs.registry import changed, config_of, new_run
 from worldmodel.files import read_json
@@ -19,6 +20,14 @@ from worldmodel.run_folder import RunError, RunFolder
 SIX_ROUNDS = replace(
     quick(RLConfig(EnvironmentConfig("CartPole-v1"), agent=AgentConfig(seed=3))), steps=150
 )
+
+
+def test_a_quick_run_has_steps_and_prefill_of_its_own():
+    """However few steps are asked for."""
+    few = RLConfig(EnvironmentConfig("CartPole-v1"), steps=50)
+    with pytest.raises(RunError, match="--prefill is a part of --steps, got 500 of 50 steps"):
+        check(few)
+    check(quick(few))
 
 
 def returning(*means):

@@ -328,6 +328,62 @@ def test_actions_fit_their_space_whatever_it_is():
 # Environments.
 
 
+class Signs(gymnasium.Env):
+    """Truth values, a picture with channels first that tells them, and words."""
+
+    observation_space = spaces.Dict(
+        lit=spaces.Box(0, 1, (10, 10, 4), bool),
+        picture=spaces.Box(0, 1, (1, 40, 40), np.float32),
+        word=spaces.Text(3),
+    )
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.count = 0
+        return self.shown(), {}
+
+    def shown(self):
+        lit = self.np_random.random((10, 10, 4)) < 0.1
+        picture = np.full((1, 40, 40), lit.mean(), np.float32)
+        return {"lit": lit, "picture": picture, "word": "lit"}
+
+    def step(self, action):
+        self.count += 1
+        return self.shown(), float(action), self.count == 6, False, {}
+
+
+def test_planes_pictures_and_words_are_learned_played_saved_and_dreamt(tmp_path):
+    """As far as they can be; what `predict` is given is what the environment shows."""
+    with pytest.warns(UserWarning, match="'word' is left out"):
+        agent = new(Signs)
+    assert {*agent.observation_space} == {"lit", "picture"}
+    agent.learn(60).save(tmp_path / "signs")
+    agent = WorldModelAgent.load(tmp_path / "signs", Signs)
+    env, whole = Signs(), agent.world.source.one()
+    (shown, _), (read, _) = env.reset(seed=3), whole.reset(seed=3)
+    pairs = [agent.predict(one, deterministic=True) for one in (shown, read)]
+    assert pairs[0][0] == pairs[1][0]
+    assert torch.equal(pairs[0][1].action, pairs[1][1].action)
+    dream = DreamEnv(agent.components.dream(5))
+    dreamt = dream.reset(seed=0)[0]
+    assert dreamt["lit"].dtype == bool
+    assert agent.observation_space.contains(dreamt)
+
+
+def test_stable_baselines3_evaluates_it_on_pictures_as_the_environment_shows_them():
+    def grey():
+        env = gymnasium.make("Counting-v0", max_episode_steps=5)
+        space = spaces.Box(0, 1, (40, 40), np.float32)
+        return gymnasium.wrappers.TransformObservation(
+            env, lambda seen: np.full((40, 40), seen[0] / 9, np.float32), space
+        )
+
+    with pytest.warns(UserWarning, match="read as images"):
+        agent = new(grey)
+    evaluate_policy(agent.learn(50), DummyVecEnv([grey]), 2, warn=False)
+
+
 def test_an_environment_a_function_and_an_id_are_learned_alike():
     agents = [
         new(env, seed=7).learn(70).learn(20)

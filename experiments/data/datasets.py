@@ -30,7 +30,8 @@ from worldmodel import (
 from worldmodel.checkpoint import list_checkpoints
 from worldmodel.codecs.spaces import parts_of
 from worldmodel.envs.collector import saved_episodes
-from worldmodel.envs.observations import as_tensors
+from worldmodel.envs.observations import as_read, as_tensors
+from worldmodel.envs.wrappers import readable_space
 from worldmodel.files import PART, DamagedError, making
 from worldmodel.run_folder import RunError, RunFolder
 from worldmodel.space_json import read_spaces, write_spaces
@@ -153,7 +154,7 @@ def _open_minari(path: Path) -> Data:
         recorded = minari.MinariDataset(path / "data")
     except Exception as error:
         raise RunError(f"{path} is a Minari data set that cannot be read: {error}") from error
-    spaces_ = recorded.observation_space, recorded.action_space
+    spaces_ = readable_space(recorded.observation_space), recorded.action_space
     episodes = MemoryStore()
     for episode in recorded.iterate_episodes():
         if len(episode):
@@ -170,7 +171,8 @@ def _from_minari(
     """
     actions, codec = _of_space(episode.actions, action_space), action_codec(action_space)
     decoded = codec.decode(codec.encode(torch.from_numpy(actions[:1]))).numpy()
-    observations = as_tensors(_of_space(episode.observations, observation_space), torch.float32)
+    read = as_read(observation_space, episode.observations, is_one=False)
+    observations = as_tensors(_of_space(read, observation_space), torch.float32)
     columns = {
         "action": np.concatenate([decoded, actions]).astype(decoded.dtype),
         "observation": nested.map(torch.Tensor.numpy, observations),

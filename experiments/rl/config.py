@@ -139,11 +139,6 @@ class RLConfig:
                 "--stop-at and --keep best go by the evaluations in training: leave out --data, "
                 "and give --curve-episodes 1 or more"
             )
-        if self.agent.collect.prefill > self.steps:
-            raise ValueError(
-                f"--prefill is a part of --steps, got {self.agent.collect.prefill} of "
-                f"{self.steps} steps"
-            )
 
 
 def quick(config: RLConfig) -> RLConfig:

@@ -69,6 +69,9 @@ def check(config: RLConfig) -> None:
     folder is made."""
     if config.environment.env is None and config.data is None:
         raise RunError("there is nothing to learn from: give --env ID, --data PATH, or both")
+    prefill = config.agent.collect.prefill
+    if prefill > config.steps:
+        raise RunError(f"--prefill is a part of --steps, got {prefill} of {config.steps} steps")
     spaces = recorded(config)[1:] if config.data is not None else spaces_of(config.environment)
     said(lambda: check_fit(config.agent, *spaces))
 

@@ -7,7 +7,7 @@ from worldmodel.codecs.actions import (
     DiscreteActions,
     action_codec,
 )
-from worldmodel.codecs.base import DistModule, Encoder, Parts
+from worldmodel.codecs.base import DistModule, Encoder, Parts, is_binary
 from worldmodel.codecs.clamp import BoxClamp, Clamp, JointClamp, clamp_for, reward_clamp
 from worldmodel.codecs.convolutional import (
     LIKELIHOODS,
@@ -129,6 +129,7 @@ __all__ = [
     "encoder_for",
     "explain_size",
     "head_for",
+    "is_binary",
     "is_image",
     "mixed_heads",
     "register_encoder",

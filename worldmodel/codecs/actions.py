@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, distributions as td
 
-from worldmodel.codecs.base import DistModule
+from worldmodel.codecs.base import DistModule, is_binary
 from worldmodel.codecs.heads import BitsHead, OneHotHead, TanhNormalHead
 from worldmodel.codecs.spaces import OneHotEncoder
 from worldmodel.distributions import Bits, OneHot, OneHots
@@ -161,9 +161,9 @@ def action_codec(space: spaces.Space) -> ActionCodec:
         return DiscreteActions(space)
     if isinstance(space, spaces.MultiBinary):
         return BinaryActions(space)
-    if isinstance(space, spaces.Box):
+    if isinstance(space, spaces.Box) and not is_binary(space):
         return BoxActions(space)
     raise ValueError(
-        f"no action codec for the space {space}: known are Box, Discrete, MultiDiscrete and "
-        "MultiBinary; wrap the environment in one whose actions are one of these"
+        f"no action codec for the space {space}: known are Box of numbers, Discrete, "
+        "MultiDiscrete and MultiBinary; wrap the environment in one whose actions are one of these"
     )

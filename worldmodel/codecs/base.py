@@ -7,9 +7,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from gymnasium import spaces
 from torch import Tensor, nn
 from torch.distributions import Distribution
+
+
+def is_binary(space: spaces.Space) -> bool:
+    """True if values of `space` are truth values: of MultiBinary, or of a Box of dtype bool."""
+    is_bool = isinstance(space, spaces.Box) and space.dtype == np.bool_
+    return is_bool or isinstance(space, spaces.MultiBinary)
 
 
 class Parts(nn.Module):

@@ -21,7 +21,7 @@ from gymnasium import spaces
 from torch import Tensor, distributions as td, nn
 from torch.nn import functional as F
 
-from worldmodel.codecs.base import DistModule, Encoder
+from worldmodel.codecs.base import DistModule, Encoder, is_binary
 from worldmodel.codecs.heads.bounded import MINIMUM_SCALE
 from worldmodel.distributions import Bernoulli, DiscretisedLogistics
 
@@ -42,7 +42,7 @@ def is_image(space: spaces.Space) -> bool:
     """
     if space.shape is None or len(space.shape) != 3 or min(space.shape[:2]) < FEWEST:
         return False
-    if isinstance(space, spaces.MultiBinary):
+    if is_binary(space):
         return True
     if not isinstance(space, spaces.Box) or space.dtype != np.uint8:
         return False
@@ -51,7 +51,7 @@ def is_image(space: spaces.Space) -> bool:
 
 def brightest(space: spaces.Space) -> int:
     """The largest brightness of images of `space`."""
-    return 1 if isinstance(space, spaces.MultiBinary) else int(space.high.max())  # type: ignore[attr-defined]
+    return 1 if is_binary(space) else int(space.high.max())  # type: ignore[attr-defined]
 
 
 def network_size(shape: Sequence[int]) -> int:
@@ -249,6 +249,5 @@ def image_head(
 ) -> ImageHead:
     """The head of images of `space`: by default a mass, Bernoulli or discretised-logistic."""
     if likelihood is None:
-        binary = isinstance(space, spaces.MultiBinary)
-        likelihood = "bernoulli" if binary else "discretised-logistic"
+        likelihood = "bernoulli" if is_binary(space) else "discretised-logistic"
     return ImageHead(input_size, cast(Any, space.shape), likelihood, brightest(space), **options)

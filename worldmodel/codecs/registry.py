@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
-from worldmodel.codecs.base import DistModule, Encoder
+from worldmodel.codecs.base import DistModule, Encoder, is_binary
 from worldmodel.codecs.convolutional import image_head, is_image
 from worldmodel.codecs.heads import (
     BernoulliHead,
@@ -53,7 +53,9 @@ def _is_vector(space: spaces.Space) -> bool:
 
 
 def _has_one_range(space: spaces.Space) -> bool:
-    if not (isinstance(space, spaces.Box) and space.is_bounded() and space.low.size):
+    if not isinstance(space, spaces.Box) or is_binary(space):
+        return False
+    if not (space.is_bounded() and space.low.size):
         return False
     return bool((space.low == space.low.min()).all() and (space.high == space.high.max()).all())
 
@@ -62,7 +64,7 @@ def _is_stroke(space: spaces.Space) -> bool:
     if not (isinstance(space, spaces.Dict) and set(space) == {"offset", "pen"}):
         return False
     offset, pen = space["offset"], space["pen"]
-    is_plane = isinstance(offset, spaces.Box) and offset.shape == (2,)
+    is_plane = BOX.holds(offset) and offset.shape == (2,)
     return is_plane and isinstance(pen, spaces.Discrete)
 
 
@@ -70,9 +72,9 @@ DISCRETE = Fit(
     "Discrete and MultiDiscrete spaces",
     lambda s: isinstance(s, spaces.Discrete | spaces.MultiDiscrete),
 )
-BINARY = Fit("MultiBinary spaces", lambda s: isinstance(s, spaces.MultiBinary))
-BITS = Fit("MultiBinary spaces of one dimension", lambda s: BINARY.holds(s) and _is_vector(s))
-BOX = Fit("Box spaces", lambda s: isinstance(s, spaces.Box))
+BINARY = Fit("spaces of truth values, MultiBinary or Box of bool", is_binary)
+BITS = Fit("spaces of truth values of one dimension", lambda s: BINARY.holds(s) and _is_vector(s))
+BOX = Fit("Box spaces of numbers", lambda s: isinstance(s, spaces.Box) and not is_binary(s))
 VECTOR = Fit("Box spaces of one dimension", lambda s: BOX.holds(s) and _is_vector(s))
 BOUNDED = Fit("bounded Box spaces", lambda s: BOX.holds(s) and s.is_bounded())
 LEVELS = Fit("Box spaces whose numbers have the same finite bounds", _has_one_range)
@@ -81,7 +83,7 @@ PIXELS = Fit(
     lambda s: BOX.holds(s) and is_image(s),
 )
 SILHOUETTE = Fit(
-    "images of truth values, MultiBinary spaces [H, W, C], 8 or more pixels a side",
+    "images of truth values, [H, W, C], 8 or more pixels a side",
     lambda s: BINARY.holds(s) and is_image(s),
 )
 STROKE = Fit("Dict spaces of an offset, Box (2,), and a pen, Discrete", _is_stroke)

@@ -13,7 +13,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from worldmodel.codecs.base import DistModule, Encoder, Parts
+from worldmodel.codecs.base import DistModule, Encoder, Parts, is_binary
 from worldmodel.codecs.convolutional import (
     ConvolutionalEncoder,
     brightest,
@@ -143,7 +143,7 @@ def _one_hot(space: spaces.Discrete | spaces.MultiDiscrete) -> OneHotEncoder:
     return OneHotEncoder(n, space.start)
 
 
-def _bits(space: spaces.MultiBinary) -> BitsEncoder:
+def _bits(space: spaces.Box | spaces.MultiBinary) -> BitsEncoder:
     return BitsEncoder(space.shape)
 
 
@@ -178,7 +178,7 @@ KINDS = (
         lambda s, size: head_for("categorical", s, size),
     ),
     Kind(
-        _is(spaces.MultiBinary),
+        is_binary,
         _bits,
         lambda s, size: head_for("bernoulli", s, size),
     ),
@@ -227,11 +227,36 @@ def by_path(space: spaces.Space, path: str = "") -> dict[str, spaces.Space]:
     return found
 
 
+def learnable(space: spaces.Space) -> spaces.Space | None:
+    """The space without those of its parts that rows cannot hold; None where nothing is left. What
+    is left of a Tuple is a Dict, by the places as they were, so that key paths stay.
+
+    >>> learnable(spaces.Tuple([spaces.Text(9), spaces.Discrete(2)]))
+    Dict('1': Discrete(2))
+    """
+    parts = parts_of(space)
+    if not parts:
+        return None if _is_shapeless(space) else space
+    kept = {key: part for key, each in parts.items() if (part := learnable(each)) is not None}
+    if all(kept.get(key) is part for key, part in parts.items()):
+        return space
+    if isinstance(space, spaces.Tuple) and len(kept) == len(parts):
+        return spaces.Tuple([*kept.values()])
+    if isinstance(space, spaces.Tuple):
+        kept = {str(place): part for place, part in kept.items()}
+    return spaces.Dict(kept) if kept else None
+
+
+def _is_shapeless(space: spaces.Space) -> bool:
+    """True if rows cannot hold its values, which are not arrays of one shape."""
+    shapeless = space.shape is None and not isinstance(space, spaces.Dict | spaces.Tuple)
+    return shapeless or isinstance(space, UNSUPPORTED)
+
+
 def check_observations(space: spaces.Space) -> None:
     """Refuses what rows cannot hold: values that are not arrays of one shape."""
     for path, part in by_path(space).items():
-        shapeless = part.shape is None and not isinstance(part, spaces.Dict | spaces.Tuple)
-        if shapeless or isinstance(part, UNSUPPORTED):
+        if _is_shapeless(part):
             with _named(path):
                 raise ValueError(
                     f"the space {part} is not supported, only {KNOWN} are; wrap the environment "
@@ -268,9 +293,9 @@ def decoder_for(
     """The likelihood of values of `space`, from features [*, input_size].
 
     Images (`is_image`): a mass of every pixel value (discretised logistic, or Bernoulli);
-    Discrete and MultiDiscrete: a mass (categorical); MultiBinary: a mass (Bernoulli); Box: a
-    density (Gaussian), but a mass (discretised logistic) for integers of few levels; Dict and
-    Tuple: the product of their parts'.
+    Discrete and MultiDiscrete: a mass (categorical); MultiBinary and Box of bool: a mass
+    (Bernoulli); Box: a density (Gaussian), but a mass (discretised logistic) for integers of few
+    levels; Dict and Tuple: the product of their parts'.
 
     heads: another one by its name in `HEADS`, a name and its options, or a head of your own; or
     several of those by key path, for parts of the space.
@@ -299,7 +324,9 @@ def mixed_heads(space: spaces.Space, values: Any, path: str = "") -> dict[str, H
     found: dict[str, Head] = {}
     for key, part in parts_of(space).items():
         found |= mixed_heads(part, values[key], _below(path, key))
-    if not isinstance(space, spaces.Box) or is_image(space) or _has_few_levels(space):
+    if not isinstance(space, spaces.Box) or is_binary(space):
+        return found
+    if is_image(space) or _has_few_levels(space):
         return found
     if 0 < int(np.prod(space.shape)) <= MANY_NUMBERS:
         atoms = atoms_of(np.asarray(values))
@@ -309,7 +336,7 @@ def mixed_heads(space: spaces.Space, values: Any, path: str = "") -> dict[str, H
 
 
 def _has_any(atoms: list[Any]) -> bool:
-    """Whether there is any number in nested lists."""
+    """True if there is any number in nested lists."""
     return any(_has_any(part) if isinstance(part, list) else True for part in atoms)
 
 
@@ -356,11 +383,6 @@ def _kind(space: spaces.Space, what: str) -> Kind:
             f"no {what} for the space {space}, which looks like an image: images are [H, W, C], "
             "channels last (where worldmodel.envs.Images puts them), and from 0 to one "
             "brightness; pass one of your own if it is none"
-        )
-    if isinstance(space, spaces.Box) and space.dtype == np.bool_ and not is_image(space):
-        raise ValueError(
-            f"no {what} for the space {space}, whose values are true or false: wrap the "
-            f"environment in one that shows spaces.MultiBinary({list(space.shape)}) instead"
         )
     for kind in KINDS:
         if kind.holds(space):

@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 from worldmodel import nested
 from worldmodel.agent import Agent, NullAgent
-from worldmodel.codecs import DistModule, Encoder, decoder_for, encoder_for
+from worldmodel.codecs import DistModule, Encoder, decoder_for, encoder_for, is_binary
 from worldmodel.codecs.spaces import by_path, parts_of
 from worldmodel.episodes import Episodes
 from worldmodel.space_json import from_json, to_json
@@ -248,8 +248,7 @@ def _is_real(space: spaces.Space) -> bool:
 def _like(space: spaces.Space) -> np.ndarray:
     """An array of no frames, as a model of `space` reads them."""
     shape: Any = space.shape
-    is_binary = isinstance(space, spaces.MultiBinary)
-    dtype: Any = space.dtype if _is_real(space) else bool if is_binary else np.int64
+    dtype: Any = space.dtype if _is_real(space) else bool if is_binary(space) else np.int64
     return np.empty((0, *shape), dtype)
 
 
@@ -259,4 +258,4 @@ def _range(space: Any) -> tuple[Any, Any]:
         return space.start, space.start + space.n - 1
     if isinstance(space, spaces.MultiDiscrete):
         return space.start, space.start + space.nvec - 1
-    return (0, 1) if isinstance(space, spaces.MultiBinary) else (space.low, space.high)
+    return (0, 1) if is_binary(space) else (space.low, space.high)
