@@ -233,6 +233,6 @@ def test_wrong_options_get_a_sentence_and_leave_no_folder(tmp_path, data):
     few = tmp_path / "few"
     few.mkdir()
     (few / "spaces.json").write_text((data / "spaces.json").read_text())
-    open_data(data).episodes.select(np.arange(3)).save(few / "episodes.npz")
-    assert_refused(worldmodel(*new, "--data", few), "has 3 episodes", "4 episodes or more")
+    open_data(data).episodes.select(np.arange(2)).save(few / "episodes.npz")
+    assert_refused(worldmodel(*new, "--data", few), "has 2 episodes", "3 episodes or more")
     assert not (tmp_path / "x").exists()

@@ -34,7 +34,7 @@ from worldmodel.experiments.runs.registry import config_of
 from worldmodel.run_folder import RunError, RunFolder
 from worldmodel.space_json import FILE as SPACES, read_spaces, write_spaces
 
-FEWEST = 4  # recorded episodes
+FEWEST = 3  # recorded episodes
 HELD_OUT = "held-out.npz"  # of a run's folder: the episodes that its model is scored on
 
 
