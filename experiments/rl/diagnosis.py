@@ -16,7 +16,7 @@ Line = Mapping[str, Any]
 
 
 class Finding(NamedTuple):
-    """Something that a run's figures show, and what to try."""
+    """Something that a run's figures show, and what to try; in commands RUN stands for its path."""
 
     sentence: str
     advice: str
@@ -122,5 +122,5 @@ def _was_better(evaluated: list[Line]) -> Finding | None:
     return Finding(
         f"the policy was better after {best['real_steps']:,} steps "
         f"({best['real_return_mean']:,.4g}) than at the end ({last['real_return_mean']:,.4g})",
-        "--keep best keeps the best one",
+        "go back to it by: worldmodel resume RUN --keep best",
     )

@@ -97,5 +97,5 @@ def finish(folder: RunFolder, reporter: Reporter) -> None:
     """Reports what the run's figures show, and the commands to run next."""
     path = shlex.quote(str(folder.path))
     for finding in diagnosis(folder.metrics()):
-        reporter.say(f"{finding}")
+        reporter.say(str(finding).replace("RUN", path))
     reporter.say(f"step inside: worldmodel play {path}; all on one page: worldmodel report {path}")
