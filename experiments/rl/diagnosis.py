@@ -16,7 +16,7 @@ Line = Mapping[str, Any]
 
 
 class Finding(NamedTuple):
-    """Something that a run's figures show, and what to try; in commands RUN stands for its path."""
+    """Something that a run's figures show, and what to try; RUN stands for the run's path."""
 
     sentence: str
     advice: str
