@@ -15,8 +15,8 @@ README = (ROOT / "README.md").read_text()
 BRIEFLY = """from worldmodel.agents import AgentConfig
 from worldmodel.agents.config import LearningConfig, PolicyConfig
 briefly = AgentConfig(
-    learning=LearningConfig(first_updates=20),
-    policy=PolicyConfig(first_rollouts=20),
+    learning=LearningConfig(first_updates=20, update_ratio=0.02),
+    policy=PolicyConfig(first_rollouts=20, rollout_ratio=0.02),
 )
 """
 
@@ -27,11 +27,11 @@ def test_the_first_program_runs_with_fewer_updates(tmp_path):
     program = BRIEFLY + program.replace("seed=0)", "seed=0, config=briefly)")
     result = ended(Process(lambda: exec(program, {}), tmp_path), 200)  # where it saves its agent
     assert result.code == 0, result.error
-    words = r"(\d+) before, (\d+) after 500 real steps"
+    words = r"(\d+) before, (\d+) after 1000 real steps"
     before, after = map(int, re.fullmatch(words, result.out.strip()).groups())
     assert before < 40
     assert after > 0
-    assert WorldModelAgent.load(tmp_path / "cartpole").num_timesteps == 500
+    assert WorldModelAgent.load(tmp_path / "cartpole").num_timesteps == 1_000
 
 
 def test_the_first_program_stands_near_the_top():
