@@ -1,6 +1,7 @@
 """Laws of recorded episodes: what is written comes back, whatever the spaces and the format."""
 
 import json
+import resource
 from contextlib import closing
 from pathlib import Path
 
@@ -146,6 +147,20 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_hdf5_on_a_full_disk_is_an_error_and_no_crash(tmp_path):
+    pytest.importorskip("minari")
+    seen, done = OBSERVATIONS["vector"], ACTIONS["box"]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"too large|full"):
+            export(sampled(seen, done, [30] * 20), seen, done, tmp_path / "out", "minari")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_data_set_that_minari_collected_is_read(tmp_path, monkeypatch):
     """Beside the rows as they happened, written down by hand."""
     minari = pytest.importorskip("minari")

@@ -9,8 +9,13 @@
 `open_data` reads the episodes of a run, too, given the run's folder.
 """
 
+import errno
+import functools
+import multiprocessing
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -132,7 +137,8 @@ def export(
     path = path.resolve()
     with making(path) as part:
         if format == "minari":
-            return _export_minari(episodes, observation_space, action_space, part, path.name)
+            of = episodes, observation_space, action_space, part, path.name
+            return _in_a_fork(functools.partial(_export_minari, *of))
         return _export_npz(episodes, observation_space, action_space, part)
 
 
@@ -229,6 +235,39 @@ def _export_minari(
     storage.update_metadata({"dataset_id": named, "minari_version": minari.__version__})
     storage.update_episodes(buffers())
     return int(storage.total_episodes)
+
+
+def _in_a_fork(write: Callable[[], int]) -> int:
+    """The result of a function, called in a process of its own: HDF5 crashes where a disk is full,
+    after it has said so."""
+    context = multiprocessing.get_context("fork")
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(write, send))
+    process.start()
+    send.close()
+    try:
+        answer = receive.recv()
+    except EOFError as error:
+        raise OSError("the process that writes has ended: is the disk full?") from error
+    finally:
+        process.kill()  # which has nothing more to say
+        process.join()
+    if isinstance(answer, BaseException):
+        raise answer
+    return int(answer)
+
+
+def _answer(write: Callable[[], int], send: Connection) -> None:
+    """Sends what a function returns, or raises, and ends without closing what HDF5 has open."""
+    try:
+        answer: Any = write()
+    except (OSError, RuntimeError) as error:  # HDF5's own are of both kinds
+        reason = str(error).partition("\n")[0]
+        answer = OSError(getattr(error, "errno", None) or errno.EIO, reason)
+    except BaseException as error:
+        answer = error
+    send.send(answer)
+    os._exit(0)
 
 
 def _minari() -> Any:
