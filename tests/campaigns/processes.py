@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+import torch
+
 import worldmodel
 from worldmodel.experiments.cli.main import main
 
@@ -131,6 +133,7 @@ def until(holds: Callable[[], bool], seconds: float, pause: float = 0.002) -> bo
 
 def _run(work: Callable[[], Any], folder: Path | None, outputs: list[int]) -> None:
     os.setsid()
+    torch.set_num_threads(1)  # those of the parent are not here, and would be waited for
     for target, output in zip((1, 2), outputs, strict=True):
         os.dup2(output, target)
     sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115

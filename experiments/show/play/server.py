@@ -512,3 +512,4 @@ class Server(uvicorn.Server):
 def run(app: Any, listener: socket.socket, listening: Callable[[], None]) -> None:
     """Serves until Ctrl-C, which raises a KeyboardInterrupt when all games have ended."""
     Server(app, listening).run([listener])
+    raise KeyboardInterrupt  # uvicorn raises it again when all has ended, unless asyncio loses it
