@@ -14,6 +14,7 @@ import functools
 import multiprocessing
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -258,7 +259,10 @@ def _in_a_fork(write: Callable[[], int]) -> int:
 
 
 def _answer(write: Callable[[], int], send: Connection) -> None:
-    """Sends what a function returns, or raises, and ends without closing what HDF5 has open."""
+    """Sends what a function returns, or raises, and ends without closing what HDF5 has open. What
+    HDF5 prints as it crashes goes nowhere, and Ctrl-C is the other process's to answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     try:
         answer: Any = write()
     except (OSError, RuntimeError) as error:  # HDF5's own are of both kinds
