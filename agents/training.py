@@ -64,10 +64,10 @@ from worldmodel.run_folder import RunError
 EVALUATION_SEED = 2**32  # apart from the seeds of training, which are drawn from smaller ones
 SIDE_BY_SIDE = 20  # real episodes that are played side by side
 LONGEST = 27_000  # steps of an evaluated episode without a time limit; no game of Atari is longer
-IN_A_ROW = 3  # evaluations that have to reach a return for training to stop there
-LONGEST_COLLECTED = 1_000  # steps of a collected episode without a time limit
-STEADY = 0.9  # probability of the last action in random play that goes on for want of a goal
 ENDLESS = 5_000  # steps after which such episodes are cut off if not one has ended by then
+LONGEST_COLLECTED = 1_000  # steps of a collected episode without a time limit
+IN_A_ROW = 3  # evaluations that have to reach a return for training to stop there
+STEADY = 0.9  # probability of the last action in random play that goes on for want of a goal
 
 
 class World(NamedTuple):
@@ -385,9 +385,7 @@ class AgentTraining(Job):
             weight = 1.0
         metrics = self._play(agent, stage, weight)
         if components.image_encoder is not None and len(self.store) > since:
-            self.replay.add(
-                encoded(self.store, components.image_encoder, since), collect.policy_weight
-            )
+            self.replay.add(encoded(self.store, components.image_encoder, since), weight)
         self._meet(self.replay.episodes.select(np.arange(since, len(self.store))))
         return metrics
 
@@ -605,18 +603,17 @@ class AgentTraining(Job):
         self._updates[:] = [tuple(segment) for segment in values["updates"]]
         self._rollouts[:] = [tuple(segment) for segment in values["rollouts"]]
         self.real_steps = values["real_steps"]
-        self._finished = values.get("finished", values["added"])
+        self._finished = values["finished"]
         self.store.rewind(self._finished)
-        self._curve, self._counted = list(values.get("curve", [])), values.get("counted", 0)
+        self._curve, self._counted = list(values["curve"]), values["counted"]
         self._met = Met(*values["met"] or ())
         if "statistics" in values:
             self._build(Statistics(**values["statistics"]))
 
     def load(self, tensors: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-        if "running" in tensors:
-            self._collector.load_state_dict(tensors["running"], values["running"])
-            self._weight = values["weight"]
-            self._store_unfinished()
+        self._collector.load_state_dict(tensors["running"], values["running"])
+        self._weight = values["weight"]
+        self._store_unfinished()
         if self.components is None:
             return
         self.replay.episodes = self._learned_from()

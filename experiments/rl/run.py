@@ -273,8 +273,8 @@ def repaired(
             "older checkpoint by --from"
         )
     finished = counts[folder.episodes]
-    added = finished + values["added"] - values.get("finished", values["added"])
-    changed = {"added": added, "finished": finished, "best": None, "curve": []}
+    added = finished + values["added"] - values["finished"]
+    changed = {"added": added, "finished": finished, "best": None, "curve": [], "counted": 0}
     if "replay" in values:
         changed["replay"] = values["replay"] | {"episodes": added}
     return {**values, **changed}

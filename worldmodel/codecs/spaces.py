@@ -6,7 +6,7 @@ A part of a nested space is named by its key path: "camera.left" is `space["came
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -324,11 +324,9 @@ def mixed_heads(space: spaces.Space, values: Any, path: str = "") -> dict[str, H
     found: dict[str, Head] = {}
     for key, part in parts_of(space).items():
         found |= mixed_heads(part, values[key], _below(path, key))
-    if not isinstance(space, spaces.Box) or is_binary(space):
+    if not BOX.holds(space) or is_image(space) or _has_few_levels(space):
         return found
-    if is_image(space) or _has_few_levels(space):
-        return found
-    if 0 < int(np.prod(space.shape)) <= MANY_NUMBERS:
+    if 0 < int(np.prod(cast(Any, space.shape))) <= MANY_NUMBERS:
         atoms = atoms_of(np.asarray(values))
         if _has_any(atoms):
             found[path] = ("mixed", {"atoms": atoms})

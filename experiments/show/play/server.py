@@ -56,9 +56,7 @@ PAGE = Path(__file__).with_name("page.html")
 AHEAD = 2  # frames that the page may not have acknowledged yet
 INBOX = 64  # messages of a visitor in the queue; what a page sends beyond them is dropped
 HEADER = 10  # seconds that a connection may take to send a request
-SILENT = (
-    32  # connections that have sent none, or a part of one; the oldest makes room for a new one
-)
+SILENT = 32  # connections that have sent no whole request; the oldest makes room for another
 ACCEPTED = 8  # connections at once, before older ones make room
 WAITING = 1_024  # connections that the system keeps until they are accepted
 LONGEST = 4_096  # bytes of a message from the page
