@@ -365,6 +365,9 @@ class Remembering(AgentWrapper):
         _, (hidden, cell) = policy.get_distribution(thought, before, row.first.float())
         return hidden[-1], Remembered(mind, hidden.transpose(0, 1), cell.transpose(0, 1))
 
+    def expected_reward(self, row: Row, state: Remembered) -> Tensor:
+        return self.agent.expected_reward(row, state.mind)
+
     def policy(self, thought: Tensor) -> Distribution:
         return self.head(thought)
 

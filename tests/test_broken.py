@@ -496,7 +496,13 @@ class OtherMindAfter(Count):
         return thought, state.double()
 
 
+class ExpectsOneReward(Count):
+    def expected_reward(self, row, state):
+        return row.reward.mean()
+
+
 AGENTS = {
+    ExpectsOneReward: "a_mind_expects_the_reward_of_a_row",
     NeverRestarts: "a_mind_restarts_on_first_rows",
     KeepsItsMind: "what_it_thinks_follows_from_rows_and_mind_alone",
     ThinksTogether: "thoughts_of_a_batch_are_strangers",

@@ -145,6 +145,22 @@ def thoughts_do_not_peek(case: AgentCase) -> None:
         same(case.thoughts(begun)[0][:t], case.thoughts(rows)[0][:t], f"thoughts before row {t}")
 
 
+@AGENT_LAWS.add()
+def a_mind_expects_the_reward_of_a_row(case: AgentCase) -> None:
+    """Whatever mind its own steps lead to, `expected_reward` [B] of the next row is finite."""
+    rows = case.rows()
+    state = case.agent.initial_state(BATCH)
+    with torch.no_grad():
+        for row in nested.steps(rows):
+            expected = case.agent.expected_reward(row, state)
+            demand(
+                expected.shape == (BATCH,),
+                f"expected rewards of {tuple(expected.shape)}, and there are {BATCH} games",
+            )
+            finite(expected, "an expected reward")
+            _, state = case.agent.step(row, state)
+
+
 @AGENT_LAWS.add([{"leading": ()}, {"leading": (5,)}, {"leading": (3, 5)}])
 def a_policy_draws_actions_of_the_space(case: AgentCase, leading: tuple[int, ...]) -> None:
     """Given thoughts [*, F], zero as before the first row as well, it draws codes [*, A] that
