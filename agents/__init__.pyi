@@ -2,6 +2,7 @@ from .config import AgentConfig as AgentConfig
 from .human import Human as Human
 from .image_encoder import EncodedAgent as EncodedAgent
 from .imagination import Imagination as Imagination
+from .planning import Planner as Planner
 from .policy_gradient import (
     METHODS as METHODS,
     ActorCritic as ActorCritic,

@@ -38,6 +38,7 @@ from worldmodel.agents.image_encoder import (
     joint_options,
 )
 from worldmodel.agents.imagination import Imagination, parameters_of, recorded_beliefs
+from worldmodel.agents.planning import Planner
 from worldmodel.agents.policy_gradient import Critic, Policy, make_method
 from worldmodel.agents.policy_optimizers import (
     GradientOptimizer,
@@ -113,6 +114,11 @@ class Components:
         spaces = self.observation_space, self.action_space
         return Dream(self.model, horizon, *spaces, draw_observations=draw_observations)
 
+    def own_dream(self, horizon: int | None = None) -> Dream:
+        """The dream of our own agents, which draws no observations that nobody reads."""
+        is_read = self.reads == "belief" or self.model.reads_observations
+        return self.dream(horizon, draw_observations=is_read)
+
     def belief_dreams(self, begin: Callable[[int], ModelState] | None = None) -> DreamVectorEnv:
         """Dreams side by side whose observations are beliefs, for external algorithms.
 
@@ -126,7 +132,7 @@ class Components:
             begin=begin,
         )
 
-    def _own_agent(self) -> BeliefAgent:
+    def _own_agent(self) -> Agent:
         hidden = self.config.policy.policy_hidden
         size = self.model.core.feature_size if self.reads == "features" else self.model.belief_size
         self.policy = Policy(size, self.actions, hidden)
@@ -134,7 +140,22 @@ class Components:
         scale = CRITIC_SCALE * self.statistics.reward_unit
         self.critic = Critic(size, hidden, scale)
         self.modules |= {"policy": self.policy, "critic": self.critic, "acting": self.acting}
-        return self.believer(self.acting)
+        agent = self.believer(self.acting)
+        return self._planner(agent) if self.config.policy.plans_ahead else agent
+
+    def _planner(self, agent: BeliefAgent) -> Planner:
+        config = self.config.policy
+        return Planner(
+            agent,
+            self.own_dream(config.plan_length),
+            self.critic,
+            config.discount,
+            config.plan_length,
+            config.plans,
+            config.plan_iterations,
+            config.policy_plans,
+            config.plan_draws,
+        )
 
     def believer(self, policy: Policy) -> BeliefAgent:
         """The agent that acts by `policy` on the model's beliefs."""
@@ -218,9 +239,7 @@ def optimizer_for(components: Components, replay: Replay, segments: Segments) ->
         return SB3Optimizer(components.algorithm, dreams, steps, falling(1.0, segments))
     imagination = Imagination(
         components.believer(components.policy),
-        components.dream(
-            draw_observations=components.reads == "belief" or components.model.reads_observations
-        ),
+        components.own_dream(),
         replay if config.dream_starts == "recorded" else None,
         rollouts.num_imagined,
         learning.window,

@@ -3,8 +3,8 @@
 An option's name means one thing in the whole package; nothing here imports torch.
 """
 
-from dataclasses import dataclass, field
-from typing import Annotated, Literal, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal, NamedTuple
 
 from worldmodel.names import AgentName, NameOf, ObjectiveName, RecurrenceName
 from worldmodel.options import below_one, check_kl, not_negative, positive, shares
@@ -172,6 +172,10 @@ class LearningConfig:
         below_one(self, "dropout", "ema_decay")
 
 
+OURS = ("own", "planning")  # agents; others are algorithms of stable-baselines3
+PLANNING = ("plan_length", "plans", "plan_iterations", "plan_draws", "policy_plans")  # options
+
+
 class Rollouts(NamedTuple):
     """Options of rollouts, with nothing left open."""
 
@@ -186,8 +190,10 @@ class PolicyConfig:
     """The policy, which is trained in the dream alone."""
 
     agent: AgentName = "own"
-    """own, or an algorithm of stable-baselines3, unchanged: sb3:PPO, sb3:A2C, sb3:DQN, sb3:SAC,
-    sb3:RecurrentPPO (of sb3-contrib)."""
+    """own: acts by the policy. planning: is trained in the same way, and acts by the best of many
+    plans that it imagines in the dream before each action, the policy's among them, with the
+    critic's value at their end. Or an algorithm of stable-baselines3, unchanged: sb3:PPO, sb3:A2C,
+    sb3:DQN, sb3:SAC, sb3:RecurrentPPO (of sb3-contrib)."""
     agent_arguments: str = "{}"
     """Arguments of that algorithm's constructor, as JSON, over those chosen here (sb3 only)."""
     method: Annotated[str, NameOf("worldmodel.agents:METHODS", ("auto",))] = "auto"
@@ -229,6 +235,17 @@ class PolicyConfig:
     normalise_returns: bool = True
     """Divide returns by the range from their 5th to their 95th percentile (Hafner et al. 2023, eq.
     12), so that one entropy weight does for rewards of any scale."""
+    plan_length: int = 5
+    """Rows of a plan (planning only, as all that follow). An action costs plan_length * plans *
+    plan_iterations * plan_draws dreamt rows."""
+    plans: int = 64
+    """Plans side by side that are compared, and replaced by others near the best of them."""
+    plan_iterations: int = 2
+    """How often that is done, the first time included."""
+    plan_draws: int = 1
+    """Dreams of each plan, whose returns are averaged: more of them where the world is random."""
+    policy_plans: float = 0.25
+    """The share of the plans that the policy acts out in the dream."""
 
     def __post_init__(self) -> None:
         positive(self, "first_rollouts", "rollout_ratio", "horizon", "epochs")
@@ -236,19 +253,47 @@ class PolicyConfig:
         given = ("num_imagined", "rollout_length")
         positive(self, *(name for name in given if getattr(self, name) is not None))
         not_negative(self, "entropy")
-        shares(self, "discount", "gae_lambda", "final_entropy")
+        positive(self, "plan_length", "plans", "plan_iterations", "plan_draws")
+        shares(self, "discount", "gae_lambda", "final_entropy", "policy_plans")
         below_one(self, "policy_ema_decay")
-        if self.agent == "own" and self.agent_arguments != "{}":
+        if self.agent in OURS and self.agent_arguments != "{}":
             raise ValueError("--agent-arguments are those of an algorithm: choose --agent sb3:...")
-        if self.agent != "own" and self.method != "auto":
+        if self.agent not in OURS and self.method != "auto":
             raise ValueError(
                 f"--method is our own agent's: leave it out with --agent {self.agent}"
             )
+        if self.plans_ahead and self.method == "reinforce":
+            raise ValueError(
+                "--agent planning asks a critic what comes after its plans, and --method "
+                "reinforce has none: choose another one"
+            )
+        defaults = {name: getattr(PolicyConfig, name) for name in PLANNING}
+        changed = [name for name in PLANNING if getattr(self, name) != defaults[name]]
+        if changed and not self.plans_ahead:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+            raise ValueError(
+                f"{options}: of --agent planning alone; choose it, or leave these out with "
+                f"--agent {self.agent}"
+            )
+
+    @property
+    def plans_ahead(self) -> bool:
+        """True of the agent that plans in the dream before each action."""
+        return self.agent == "planning"
 
     @property
     def algorithm(self) -> str | None:
         """The name of stable-baselines3's algorithm, if it is one."""
-        return None if self.agent == "own" else self.agent.removeprefix("sb3:")
+        return None if self.agent in OURS else self.agent.removeprefix("sb3:")
+
+    def of(self, agent: str, arguments: str = "{}") -> "PolicyConfig":
+        """The same options for another agent, as far as it has them; arguments: if it is an
+        algorithm."""
+        its_own: dict[str, Any] = {"method": "auto"}
+        if agent != "planning":
+            its_own |= {name: getattr(PolicyConfig, name) for name in PLANNING}
+        arguments = "{}" if agent in OURS else arguments
+        return replace(self, agent=agent, agent_arguments=arguments, **its_own)
 
     def rollouts(self, are_numbers: bool) -> Rollouts:
         """The options of rollouts for actions that are numbers, or for others."""

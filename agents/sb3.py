@@ -35,7 +35,7 @@ from worldmodel import (
     nested,
 )
 from worldmodel.codecs.actions import BoxActions, DiscreteActions
-from worldmodel.distributions import IMPOSSIBLE, Bits, OneHot, OneHots, TanhNormal
+from worldmodel.distributions import IMPOSSIBLE, Bits, ClippedNormal, OneHot, OneHots, TanhNormal
 
 STANDING = ("_last_obs", "_last_episode_starts", "_last_lstm_states")  # where a learner stands
 COUNTS = ("num_timesteps", "_n_updates", "_n_calls", "_episode_num")
@@ -97,24 +97,6 @@ class Games(VecEnv):
         return [False for _ in self._get_indices(indices)]
 
 
-class Clipped(td.Distribution):
-    """Gaussians [*, n] whose draws are clipped to [-1, 1]; they can only be drawn."""
-
-    arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
-
-    def __init__(self, mean: Tensor, std: Tensor):
-        self.normal = td.Normal(mean, std, validate_args=False)
-        super().__init__(mean.shape[:-1], mean.shape[-1:], validate_args=False)
-
-    @property
-    def mode(self) -> Tensor:
-        """The clipped mean: the algorithms' deterministic action."""
-        return self.normal.mean.clamp(-1, 1)
-
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
-        return self.normal.sample(sample_shape).clamp(-1, 1)
-
-
 Parameters = tuple[Callable[..., Distribution], tuple[Tensor, ...]]  # of a distribution, [N, ...]
 
 
@@ -138,7 +120,7 @@ def _as_codes(algorithm: Any, actor: Any) -> Parameters:
         return lambda logits: OneHots(logits, layout), (logits,)
     if isinstance(actions, BoxActions):
         middle, half = actions.middle.float().flatten(), actions.half.float().flatten()
-        return Clipped, ((actor.mean - middle) / half, actor.stddev / half)
+        return ClippedNormal, ((actor.mean - middle) / half, actor.stddev / half)
     return (Bits if isinstance(actor, td.Bernoulli) else OneHot), (actor.logits,)
 
 

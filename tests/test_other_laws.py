@@ -25,8 +25,9 @@ from worldmodel import (
     action_codec,
     autoencoder_for,
     encoder_for,
+    model_for,
 )
-from worldmodel.agents import EncodedAgent, Human, Policy, Uniform, sb3
+from worldmodel.agents import Critic, EncodedAgent, Human, Planner, Policy, Uniform, sb3
 from worldmodel.envs import DreamVectorEnv, GymEnvironment, ToyGame, ToyGameVector, make_vector_env
 from worldmodel.testing import (
     AGENT_LAWS,
@@ -127,6 +128,14 @@ def remembering():
     return sb3.Remembering(BeliefAgent(make_model("rnn").float(), head), head)
 
 
+def planner(actions, name="rnn", reads="belief"):
+    model = model_for(SYMBOLS, actions, name, 4, [-1.0, 0.5])
+    size = model.belief_size if reads == "belief" else model.core.feature_size
+    agent = BeliefAgent(model, Policy(size, action_codec(actions), 8), reads)
+    dream = Dream(model, 9, SYMBOLS, actions)
+    return Planner(agent, dream, Critic(size, 8), length=3, plans=12, draws=2)
+
+
 BINARY = spaces.Discrete(2)
 METRONOME = Metronome(steps=2, beats=3)
 
@@ -139,6 +148,10 @@ def agents():
     for actions in (ACTIONS, BOX, BITS, spaces.MultiDiscrete([2, 3])):
         yield single(f"memoryless in {actions}", memoryless(actions), actions=actions)
         yield single(f"uniform in {actions}", Uniform(actions), actions=actions)
+        yield single(f"planner in {actions}", planner(actions), SYMBOLS, actions)
+    for name, reads in (("vrnn", "belief"), ("rssm", "features")):
+        case = planner(ACTIONS, name, reads)
+        yield single(f"planner from {reads} of {name}", case, SYMBOLS)
     yield single("uniform that persists", Uniform(ACTIONS, 0.5))
     yield single("wrapped", AgentWrapper(Uniform(ACTIONS)))
     yield single("human", human())

@@ -40,7 +40,7 @@ ObjectiveName = Annotated[str, NameOf("worldmodel:OBJECTIVES")]
 BoundName = Annotated[str, NameOf("worldmodel:BOUNDS")]
 MethodName = Annotated[str, NameOf("worldmodel.agents:METHODS")]
 AlgorithmName = Annotated[str, NameOf("worldmodel.agents.sb3:ALGORITHMS")]
-AgentName = Annotated[str, NameOf("worldmodel.agents.sb3:ALGORITHMS", ("own",), "sb3:")]
+AgentName = Annotated[str, NameOf("worldmodel.agents.sb3:ALGORITHMS", ("own", "planning"), "sb3:")]
 PictureName = Annotated[str, NameOf("worldmodel.envs:VIEWS", ("auto",))]
 BOUND_NAMES = ("elbo", "iwae", "fivo")  # those of the library
 

@@ -61,8 +61,7 @@ def new_agent(
     trained on, and the agent's optimiser."""
     run, checkpoint = load_run(folder)
     run.source.check()
-    arguments = "{}" if name == "own" else settings.agent_arguments
-    policy = replace(run.config.agent.policy, agent=name, agent_arguments=arguments, method="auto")
+    policy = run.config.agent.policy.of(name, settings.agent_arguments)
     config = replace(run.config.agent, policy=policy)
     shown = run.world.observation_space, run.world.action_space
     components = Components(config, run.components.statistics, *shown)

@@ -12,7 +12,7 @@ from torch import Tensor, distributions as td
 from worldmodel.codecs.base import DistModule, is_binary
 from worldmodel.codecs.heads import BitsHead, OneHotHead, TanhNormalHead
 from worldmodel.codecs.spaces import OneHotEncoder
-from worldmodel.distributions import Bits, OneHot, OneHots
+from worldmodel.distributions import Bits, ClippedNormal, OneHot, OneHots
 
 MOST_CHOICES = 64  # joint actions that are listed; every Discrete action is
 
@@ -37,6 +37,11 @@ class ActionCodec(ABC):
     @abstractmethod
     def uniform(self, batch_shape: Sequence[int]) -> td.Distribution:
         """The uniform distribution over codes, with batch shape [*]."""
+
+    @abstractmethod
+    def around(self, mean: Tensor, std: Tensor) -> td.Distribution:
+        """The distribution over codes [*, size] that has a mean and, where they are numbers, a
+        standard deviation, number by number; codes beyond their bounds are clipped."""
 
     @property
     @abstractmethod
@@ -71,6 +76,10 @@ class DiscreteActions(ActionCodec):
         logits = torch.zeros(*batch_shape, self.size)
         return OneHots(logits, self.encoder.layout) if self.shape else OneHot(logits)
 
+    def around(self, mean: Tensor, std: Tensor) -> td.Distribution:
+        logits = mean.clamp(min=torch.finfo(mean.dtype).tiny).log()
+        return OneHots(logits, self.encoder.layout) if self.shape else OneHot(logits)
+
     @property
     def choices(self) -> Tensor:
         if self.shape and math.prod(self.n) > MOST_CHOICES:
@@ -97,6 +106,9 @@ class BinaryActions(ActionCodec):
 
     def uniform(self, batch_shape: Sequence[int]) -> td.Distribution:
         return Bits(torch.zeros(*batch_shape, self.size))
+
+    def around(self, mean: Tensor, std: Tensor) -> td.Distribution:
+        return Bits(mean.logit(eps=torch.finfo(mean.dtype).eps))
 
     @property
     def choices(self) -> Tensor:
@@ -142,6 +154,9 @@ class BoxActions(ActionCodec):
     def uniform(self, batch_shape: Sequence[int]) -> td.Distribution:
         ones = torch.ones(*batch_shape, self.size)
         return td.Independent(td.Uniform(-ones, ones, validate_args=False), 1, validate_args=False)
+
+    def around(self, mean: Tensor, std: Tensor) -> td.Distribution:
+        return ClippedNormal(mean, std)
 
     @property
     def choices(self) -> Tensor:

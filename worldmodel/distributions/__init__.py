@@ -7,6 +7,7 @@ library.
 
 from worldmodel.distributions.autoregressive import NADE, Autoregression
 from worldmodel.distributions.continuous import (
+    ClippedNormal,
     ScaledBeta,
     TanhNormal,
     dequantise,
@@ -40,6 +41,7 @@ __all__ = [
     "Bernoulli",
     "Bits",
     "Categorical",
+    "ClippedNormal",
     "ConcatLayout",
     "Deterministic",
     "DiscretisedLogistics",

@@ -53,6 +53,26 @@ class ScaledBeta(td.TransformedDistribution):
         return self.base_dist.log_prob(inside) - self.width.log()
 
 
+class ClippedNormal(td.Distribution):
+    """Independent Gaussians whose draws are clipped to [-1, 1]: codes, float [*, n]. They can only
+    be drawn."""
+
+    arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
+
+    def __init__(self, mean: Tensor, std: Tensor):
+        """mean, std: before clipping, [*, n]."""
+        self.normal = td.Normal(mean, std, validate_args=False)
+        super().__init__(mean.shape[:-1], mean.shape[-1:], validate_args=False)
+
+    @property
+    def mode(self) -> Tensor:
+        """The clipped mean."""
+        return self.normal.mean.clamp(-1, 1)
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+        return self.normal.sample(sample_shape).clamp(-1, 1)
+
+
 class TanhNormal(td.Distribution):
     """tanh of independent Gaussians: densities over codes within (-1, 1); value: float [*, n].
 

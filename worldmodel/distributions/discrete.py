@@ -77,6 +77,10 @@ class OneHot(Categorical):
         return _straight_through(self.sample(sample_shape), self.probs)
 
     @property
+    def mean(self) -> Tensor:
+        return self.probs
+
+    @property
     def mode(self) -> Tensor:
         return self._code(super().mode)
 
