@@ -31,7 +31,7 @@ from worldmodel import (
 from worldmodel.agent import no_action
 
 BEST = 1 / 8  # the share of plans that the search is fitted to
-TEMPERATURE = 0.5  # of their scores, in units of the mean distance to the best
+TEMPERATURE = 0.2  # of their scores, in units of the mean distance to the best
 KEPT = 0.05  # weight that all plans share alike: no action's probability dies out
 FIRST_STD, LEAST_STD = 0.5, 0.05  # of numbers, whose codes lie in [-1, 1]
 

@@ -60,7 +60,8 @@ class DreamSettings:
     path: RunPath
     """The run's folder, which is left as it is."""
     agents: tuple[AgentName, ...] = ("own", "sb3:PPO")
-    """Our own (the toy game's as its run left it), and algorithms of stable-baselines3."""
+    """Our own (the toy game's as its run left it), the same by planning, and algorithms of
+    stable-baselines3."""
     agent_arguments: str = "{}"
     """Arguments of the algorithms' constructors, as JSON, instead of those chosen here."""
     rollouts: int = 1_000
