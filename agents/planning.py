@@ -88,14 +88,14 @@ class Planner(AgentWrapper):
 
     def initial_state(self, batch_size: int) -> PlanState:
         mind = self.agent.initial_state(batch_size)
-        return PlanState(mind, self._nothing_planned(mind, self.length))
+        return PlanState(mind, self._nothing_planned(mind))
 
     @torch.no_grad()
     def step(
         self, row: Row, state: PlanState, shared: ModelState | None = None
     ) -> tuple[Tensor, PlanState]:
         thought, mind = self.agent.step(row, state.mind, shared)
-        fresh = self._nothing_planned(mind, self.length)
+        fresh = self._nothing_planned(mind)
         plan = nested.where(row.first.to(fresh.device), fresh, state.plan)
         mean, std = self._search(mind, thought, plan.transpose(0, 1))
         rest = torch.cat([mean[1:].transpose(0, 1), fresh[:, -1:]], 1)
@@ -107,9 +107,9 @@ class Planner(AgentWrapper):
     def expected_reward(self, row: Row, state: PlanState) -> Tensor:
         return self.agent.expected_reward(row, state.mind)
 
-    def _nothing_planned(self, mind: ModelState, rows: int) -> Tensor:
-        """The mean codes of actions that may be any, [B, rows, A]."""
-        uniform = self.actions.uniform((len(mind.history), rows))
+    def _nothing_planned(self, mind: ModelState) -> Tensor:
+        """The mean codes of actions that may be any, [B, H, A]."""
+        uniform = self.actions.uniform((len(mind.history), self.length))
         return uniform.mean.to(mind.history)
 
     def _search(self, mind: ModelState, thought: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
