@@ -66,11 +66,12 @@ def test_random_actions_are_allowed_ones(name, persistence, workers, as_tuple):
 
 
 @pytest.mark.parametrize("name", SPACES)
-@pytest.mark.parametrize("agent", ["own", "sb3:PPO"])
+@pytest.mark.parametrize("agent", ["own", "planning", "sb3:PPO"])
 def test_agents_take_allowed_actions_only(name, agent):
-    if agent != "own":
+    is_ours = not agent.startswith("sb3")
+    if not is_ours:
         pytest.importorskip("stable_baselines3")
-    space = SPACES[name] if agent == "own" or name != "Discrete" else spaces.Discrete(6)
+    space = SPACES[name] if is_ours or name != "Discrete" else spaces.Discrete(6)
     learner = WorldModelAgent(lambda: Masked(space), seed=0, agent=agent, **TINY)
     learner.learn(90)
     assert (learner.training.store.gather(np.arange(90))["reward"] >= 0).all()
