@@ -30,6 +30,7 @@ from worldmodel import (
 )
 from worldmodel.agent import Reads
 from worldmodel.agents.config import AgentConfig, LearningConfig, PolicyConfig
+from worldmodel.agents.disagreement import Ensemble
 from worldmodel.agents.image_encoder import (
     EncodedAgent,
     code_space,
@@ -107,6 +108,11 @@ class Components:
             return self.agent
         return EncodedAgent(self.agent, self.image_encoder)
 
+    @property
+    def draws_observations(self) -> bool:
+        """True if dreams that nobody looks at depend on what would be seen in them."""
+        return self.reads == "belief" or self.model.reads_observations
+
     def dream(self, horizon: int | None = None, draw_observations: bool = True) -> Dream:
         """The environment as the model dreams it."""
         horizon = horizon or self.config.policy.horizon
@@ -134,7 +140,17 @@ class Components:
         scale = CRITIC_SCALE * self.statistics.reward_unit
         self.critic = Critic(size, hidden, scale)
         self.modules |= {"policy": self.policy, "critic": self.critic, "acting": self.acting}
-        return self.believer(self.acting)
+        agent = self.believer(self.acting)
+        encoding = self.model.percepts.size
+        self.ensemble = Ensemble(agent.thought_size, self.actions.size, encoding)
+        self.modules["ensemble"] = self.ensemble
+        return agent
+
+    def new_critic(self) -> None:
+        """Gives the critic new weights, drawn at random."""
+        for part in self.critic.modules():
+            if isinstance(part, nn.Linear | nn.LayerNorm):
+                part.reset_parameters()
 
     def believer(self, policy: Policy) -> BeliefAgent:
         """The agent that acts by `policy` on the model's beliefs."""
@@ -218,9 +234,7 @@ def optimizer_for(components: Components, replay: Replay, segments: Segments) ->
         return SB3Optimizer(components.algorithm, dreams, steps, falling(1.0, segments))
     imagination = Imagination(
         components.believer(components.policy),
-        components.dream(
-            draw_observations=components.reads == "belief" or components.model.reads_observations
-        ),
+        components.dream(draw_observations=components.draws_observations),
         replay if config.dream_starts == "recorded" else None,
         rollouts.num_imagined,
         learning.window,
@@ -253,6 +267,7 @@ def optimizer_for(components: Components, replay: Replay, segments: Segments) ->
         components.acting,
         config.policy_ema_decay,
         config.epochs,
+        components.actions.low_entropy(config.least_entropy),
     )
 
 

@@ -105,12 +105,16 @@ class CollectConfig:
     has to be swung. By default 0 in the first, and 0.9 in those that follow as long as nothing
     that was met tells good from bad: all rewards were the same, and 0 or without an end."""
     collect_steps: int = 250
-    """Steps of the policy in each round after that."""
+    """Steps of the policy in each round after that, at least."""
+    collect_growth: float = 0.1
+    """Steps of a round, as a share of all before it, where these are more: the longer training
+    takes, the less a few steps change. Updates and rollouts are those of a short round."""
     policy_weight: float = 1.0
     """Sampling weight of a row of the policy, relative to a random one."""
 
     def __post_init__(self) -> None:
         positive(self, "prefill", "collect_steps", "policy_weight")
+        not_negative(self, "collect_growth")
         if self.sticky_probability is not None:
             below_one(self, "sticky_probability")
 
@@ -126,7 +130,7 @@ class LearningConfig:
     first_updates: int = 600
     """Updates after the first collection."""
     update_ratio: float = 1.0
-    """Updates a real step after it."""
+    """Updates after it for each real step of a round (of collect_steps at most)."""
     window: int = 32
     """Rows of a training window, at most."""
     batch_size: int = 32
@@ -198,7 +202,7 @@ class PolicyConfig:
     first_rollouts: int = 600
     """Rollouts in the dream after the first collection."""
     rollout_ratio: float = 1.0
-    """Rollouts a real step after it."""
+    """Rollouts after it for each real step of a round (of collect_steps at most)."""
     epochs: int = 1
     """Updates a rollout."""
     dream_starts: Literal["recorded", "initial"] = "recorded"
@@ -226,6 +230,9 @@ class PolicyConfig:
     """Weight of the entropy bonus, at first (not DQN, SAC)."""
     final_entropy: float = 1.0
     """Weight of the bonus at the end, as a share of the first; it falls exponentially."""
+    least_entropy: float = 0.05
+    """Entropy below which that weight rises: a share of the uniform policy's, or for numbers that
+    of uniform actions within this share of their range. 0: it never rises."""
     normalise_returns: bool = True
     """Divide returns by the range from their 5th to their 95th percentile (Hafner et al. 2023, eq.
     12), so that one entropy weight does for rewards of any scale."""
@@ -236,7 +243,7 @@ class PolicyConfig:
         given = ("num_imagined", "rollout_length")
         positive(self, *(name for name in given if getattr(self, name) is not None))
         not_negative(self, "entropy")
-        shares(self, "discount", "gae_lambda", "final_entropy")
+        shares(self, "discount", "gae_lambda", "final_entropy", "least_entropy")
         below_one(self, "policy_ema_decay")
         if self.agent == "own" and self.agent_arguments != "{}":
             raise ValueError("--agent-arguments are those of an algorithm: choose --agent sb3:...")

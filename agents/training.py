@@ -22,6 +22,7 @@ from torch import nn
 
 from worldmodel import (
     Agent,
+    BeliefAgent,
     Episodes,
     EpisodeSource,
     EpisodeStats,
@@ -34,6 +35,7 @@ from worldmodel import (
     WorldModel,
     play_episodes,
 )
+from worldmodel.agents import scoring
 from worldmodel.agents.components import (
     Components,
     Statistics,
@@ -42,6 +44,7 @@ from worldmodel.agents.components import (
     optimizer_for,
 )
 from worldmodel.agents.config import AgentConfig
+from worldmodel.agents.disagreement import Curiosity
 from worldmodel.agents.image_encoder import (
     ImageEncoderTraining,
     encoded,
@@ -49,7 +52,7 @@ from worldmodel.agents.image_encoder import (
     explain,
     is_encoded,
 )
-from worldmodel.agents.policy_optimizers import PolicyOptimizer
+from worldmodel.agents.policy_optimizers import GradientOptimizer, PolicyOptimizer
 from worldmodel.agents.uniform import Uniform
 from worldmodel.codecs import atoms_of, mixed_heads
 from worldmodel.codecs.spaces import are_alike
@@ -67,6 +70,8 @@ LONGEST = 27_000  # steps of an evaluated episode without a time limit; no game 
 ENDLESS = 5_000  # steps after which such episodes are cut off if not one has ended by then
 LONGEST_COLLECTED = 1_000  # steps of a collected episode without a time limit
 IN_A_ROW = 3  # evaluations that have to reach a return for training to stop there
+SCORED = 50  # new episodes, at most, by which the model is judged
+LATEST = 0.05  # weight of an update's loss in what episodes that are learned from cost
 STEADY = 0.9  # probability of the last action in random play that goes on for want of a goal
 
 
@@ -167,26 +172,35 @@ class Met(NamedTuple):
 
     least: float = math.inf  # reward
     greatest: float = -math.inf
+    as_great: int = 0  # rewards
+    rewards: int = 0
     terminations: int = 0
 
     def and_those_of(self, episodes: Episodes) -> "Met":
         """Those met so far, and those of some more episodes."""
         rewards, ends = episodes.rewards, episodes.columns["terminated"]
+        greatest = max(self.greatest, float(rewards.max(initial=-math.inf)))
+        before = self.as_great if greatest == self.greatest else 0
         return Met(
             min(self.least, float(rewards.min(initial=math.inf))),
-            max(self.greatest, float(rewards.max(initial=-math.inf))),
+            greatest,
+            before + int((rewards == greatest).sum()),
+            self.rewards + len(rewards),
             self.terminations + int(ends.sum()),
         )
 
     @property
-    def tells_nothing(self) -> bool:
-        """True while no way to act is known to be better than another: all rewards are the same,
-        and zero or without an end to avoid or to seek."""
-        return self.least == self.greatest and (self.least == 0 or not self.terminations)
+    def has_no_goal(self) -> bool:
+        """True while there is nothing to seek: all rewards are the same, and zero or without an
+        end; or there are no ends, and the greatest reward is the ordinary one."""
+        if self.least == self.greatest and self.least == 0:
+            return True
+        return not self.terminations and 2 * self.as_great > self.rewards
 
     def __str__(self) -> str:
+        which = "every reward was" if self.least == self.greatest else "most rewards and the best"
         ends = "" if self.terminations else " and no episode ended by itself"
-        return f"every reward was {self.least:g}{ends}"
+        return f"{which} {self.greatest:g}{ends}"
 
 
 class AgentTraining(Job):
@@ -238,6 +252,9 @@ class AgentTraining(Job):
         self._finished = 0  # episodes; those behind them in the store go on
         self._weight = 1.0  # of these
         self._met = Met()
+        self._figures: dict[str, float] = {}  # the latest, by name, for `_health`
+        self._sought_novelty = False  # when the policy was last trained
+        self._curiosity: Curiosity
         self._lent = 0  # of the source, when the collector began to play
         self._encoding: ImageEncoderTraining | None = None  # while the image encoder learns
 
@@ -295,9 +312,12 @@ class AgentTraining(Job):
         """The stages of one more round, of which `until` is the last planned step."""
         config, number = self.config, len(self._collections)
         if number:
-            steps = min(config.collect.collect_steps, until - self._planned)
-            updates = max(1, round(config.learning.update_ratio * steps))
-            rollouts = max(1, round(config.policy.rollout_ratio * steps))
+            short = config.collect.collect_steps
+            growth = 0.0 if self.world.is_recorded else config.collect.collect_growth
+            grown = round(growth * self._planned)
+            steps = min(max(short, grown), until - self._planned)
+            updates = max(1, round(config.learning.update_ratio * min(steps, short)))
+            rollouts = max(1, round(config.policy.rollout_ratio * min(steps, short)))
         else:
             steps = min(config.collect.prefill, until)
             updates, rollouts = config.learning.first_updates, config.policy.first_rollouts
@@ -308,8 +328,8 @@ class AgentTraining(Job):
             plan.append(Stage("collect", number, 1))
         elif number == 0:
             plan.append(Stage("read", number, 1))
-        grown = self._planned >= config.images.vae_growth * self._encoded_at
-        if is_encoded(self.world.observation_space, config.images) and grown:
+        has_doubled = self._planned >= config.images.vae_growth * self._encoded_at
+        if is_encoded(self.world.observation_space, config.images) and has_doubled:
             plan.append(Stage("encode", number, config.images.vae_updates))
             self._encoded_at = self._planned
         plan += [Stage("learn", number, updates), Stage("improve", number, rollouts)]
@@ -363,11 +383,33 @@ class AgentTraining(Job):
                 "all recorded images are encoded anew"
             )
             self._standardise()  # codes have another scale than they had
-        elif stage.kind == "evaluate" and self.has_reached:
+        if self.is_done or self.stages[self.stage].round > stage.round:
+            self.say(self._health(stage.round))
+        if stage.kind == "evaluate" and self.has_reached:
             self.say(
                 f"the return was {self.stop_at:g} or more in {IN_A_ROW} evaluations in a row: "
                 f"training ends after {self.real_steps:,} steps"
             )
+
+    def _health(self, number: int) -> str:
+        """A line on what a round has come to."""
+        figures = self._figures
+        parts = ["nothing to seek yet" if self._met.has_no_goal else "there is something to seek"]
+        if "new_nats" in figures:
+            parts.append(
+                f"new episodes cost {figures['new_nats']:.2f} nats a step, "
+                f"those learned from {figures['nats']:.2f}"
+            )
+        elif "nats" in figures:
+            parts.append(f"episodes cost {figures['nats']:.2f} nats a step")
+        if "entropy" in figures:
+            parts.append(f"entropy {figures['entropy']:.2f}")
+        if "dream_return" in figures:
+            parts.append(
+                f"dreamt return {figures['dream_return']:,.4g} in {figures['dream_length']:,.0f} "
+                f"steps, real one {figures['real_return']:,.4g}"
+            )
+        return f"round {number + 1}: " + "; ".join(parts)
 
     def _collect(self, stage: Stage) -> Metrics:
         collect = self.config.collect
@@ -378,16 +420,31 @@ class AgentTraining(Job):
         components, since = cast(Components, self.components), self._finished
         self.replay.rewind(since)
         agent, weight = components.player, collect.policy_weight
-        if self._met.tells_nothing:
-            self.say(f"{self._met}: nothing tells good from bad, so playing goes on at random")
-            sticky = collect.sticky_probability
-            agent = Uniform(self.world.action_space, STEADY if sticky is None else sticky)
+        if self._met.has_no_goal:
             weight = 1.0
+            if not self._seeks_novelty or stage.round % 2 == 0:
+                self.say(f"{self._met}: nothing to seek was met yet, so playing goes on at random")
+                sticky = collect.sticky_probability
+                agent = Uniform(self.world.action_space, STEADY if sticky is None else sticky)
+            else:
+                self.say(f"{self._met}: nothing to seek was met yet but what is not known")
         metrics = self._play(agent, stage, weight)
         if components.image_encoder is not None and len(self.store) > since:
             self.replay.add(encoded(self.store, components.image_encoder, since), weight)
+        metrics |= self._new_nats(since)
         self._meet(self.replay.episodes.select(np.arange(since, len(self.store))))
         return metrics
+
+    def _new_nats(self, since: int) -> Metrics:
+        """The loss of new episodes, before anything is learned from them: what the model is worth
+        outside its data, for which no episode has to be set aside."""
+        components, episodes = cast(Components, self.components), self.replay.episodes
+        new = episodes.select(np.arange(since, min(since + SCORED, len(episodes))))
+        if not new.steps:
+            return {}
+        found = scoring.log_prob(components.model, components.actions, new)
+        self._figures["new_nats"] = -float(found.sum()) / new.steps
+        return {"new_nats": self._figures["new_nats"]}
 
     def _read(self, stage: Stage) -> Metrics:
         """Copies recorded episodes into the agent's own store, so that their files can go."""
@@ -427,12 +484,32 @@ class AgentTraining(Job):
         config = self.config.learning
         rows = config.batch_size * config.window
         batch = self.replay.sample(config.window, rows, config.from_start, config.burn_in)
-        return self.learner.update(batch)
+        metrics = self.learner.update(batch)
+        latest = self._figures.get("nats", metrics["nats"]) if self.done else metrics["nats"]
+        self._figures["nats"] = latest + LATEST * (metrics["nats"] - latest)
+        if self._seeks_novelty:
+            components = cast(Components, self.components)
+            self._curiosity.update(cast(BeliefAgent, components.agent), batch)
+        return metrics
 
     def _improve(self, stage: Stage) -> Metrics:
+        if self._met.has_no_goal and not self._seeks_novelty:
+            return {}  # there is nothing to become better at
         if self.done == 0:
             self.optimizer.begin()
-        return self.optimizer.update()
+            if self._sought_novelty and not self._seeks_novelty:
+                self.say("there is something to seek now: returns are learned anew")
+                cast(Components, self.components).new_critic()
+                cast(GradientOptimizer, self.optimizer).begin_anew()
+            self._sought_novelty = self._seeks_novelty
+        metrics = self.optimizer.update(self._curiosity.bonus if self._seeks_novelty else None)
+        self._figures |= {key: metrics[key] for key in ("entropy",) if key in metrics}
+        return metrics
+
+    @property
+    def _seeks_novelty(self) -> bool:
+        """True while the policy is trained to find what the model does not know."""
+        return self._met.has_no_goal and self.optimizer.takes_bonus
 
     def _evaluate(self, stage: Stage) -> Metrics:
         if stage.round == 0 and self.world.cut:
@@ -441,11 +518,25 @@ class AgentTraining(Job):
             self.curve_episodes, evaluation_seeds(self.config.seed)[0]
         ).returns
         self._curve.append(float(returns.mean()))
+        dreamt = self._dream_greedily()
+        self._figures["real_return"] = self._curve[-1]
+        self._figures["dream_return"] = float(dreamt.returns.mean())
+        self._figures["dream_length"] = float(dreamt.lengths.mean())
         return {
             "real_steps": self.real_steps,
             "real_return_mean": self._curve[-1],
+            "dream_return_mean": self._figures["dream_return"],
             "real_returns": returns.tolist(),
+            "dream_returns": dreamt.returns.tolist(),
         }
+
+    def _dream_greedily(self) -> EpisodeStats:
+        """Plays as many whole episodes in the dream as `_evaluate` does in reality."""
+        components = cast(Components, self.components)
+        limit = self.world.time_limit or int(self.store.lengths.max())
+        dream = components.dream(limit, draw_observations=components.draws_observations)
+        with OwnNoise(evaluation_seeds(self.config.seed)[2])():
+            return play_episodes(dream, Greedy(components.agent), self.curve_episodes)
 
     def play_greedily(self, episodes: int, seed: int) -> EpisodeStats:
         """Plays whole episodes of the greedy agent in the real environment."""
@@ -552,6 +643,8 @@ class AgentTraining(Job):
         model = self.components.model
         self.learner = learner_for(model, self.config.learning, self._updates)
         self.optimizer = optimizer_for(self.components, self.replay, self._rollouts)
+        if self.optimizer.takes_bonus:
+            self._curiosity = Curiosity(self.components.ensemble, statistics.reward_unit)
 
     def _learned_from(self) -> EpisodeStore:
         """The store of all recorded episodes, as the model reads it."""
@@ -569,6 +662,8 @@ class AgentTraining(Job):
             return state
         state |= {"learner": self.learner.state_dict()}
         state |= {"optimizer": self.optimizer.state_dict()}
+        if self.optimizer.takes_bonus:
+            state |= {"curiosity": self._curiosity.trainer.state_dict()}
         return state if self._encoding is None else state | {"encoding": self._encoding.tensors()}
 
     def values(self) -> dict[str, Any]:
@@ -587,6 +682,8 @@ class AgentTraining(Job):
             "curve": self._curve,
             "counted": self._counted,
             "met": list(self._met) if self.real_steps else None,
+            "sought_novelty": self._sought_novelty,
+            "figures": self._figures,
         }
         if self.components is None:
             return values
@@ -607,6 +704,8 @@ class AgentTraining(Job):
         self.store.rewind(self._finished)
         self._curve, self._counted = list(values["curve"]), values["counted"]
         self._met = Met(*values["met"] or ())
+        self._sought_novelty = values["sought_novelty"]
+        self._figures = dict(values["figures"])
         if "statistics" in values:
             self._build(Statistics(**values["statistics"]))
 
@@ -623,6 +722,8 @@ class AgentTraining(Job):
             self._encoding.load(tensors["encoding"], values["images"])
         self.learner.load_state_dict(tensors["learner"])
         self.optimizer.load_state_dict(tensors["optimizer"])
+        if self.optimizer.takes_bonus:
+            self._curiosity.trainer.load_state_dict(tensors["curiosity"])
 
 
 def _values(episodes: Episodes) -> dict[str, Any]:

@@ -156,9 +156,19 @@ def test_collections_add_up_to_the_steps_that_were_asked_for(steps, prefill, col
     assert len(sizes) == len(rounds)
     assert sum(sizes) == steps + sum(more)
     assert sizes[0] == min(prefill, steps)
-    assert all(0 < size <= collect_steps for size in sizes[1:])
+    grown = [max(collect_steps, round(0.1 * before)) for before in np.cumsum(sizes)[:-1]]
+    assert all(0 < size <= most for size, most in zip(sizes[1:], grown, strict=True))
     if not more:
-        assert all(size == collect_steps for size in sizes[1:-1])
+        assert sizes[1:-1] == grown[:-1]
+
+
+def test_long_trainings_have_longer_rounds_with_no_more_learning_in_each():
+    job = planned(60_000, prefill=500, collect_steps=250)
+    assert job.rounds < 50
+    units = {(stage.kind, stage.units) for stage in job.stages if stage.round > 0}
+    assert units == {("collect", 1), ("learn", 250), ("improve", 250)}
+    recorded = planned(60_000, prefill=500, collect_steps=250, is_recorded=True)
+    assert recorded.rounds == 1 + (60_000 - 500) / 250
 
 
 def test_each_round_learns_improves_and_evaluates_after_it_has_collected():
@@ -311,7 +321,8 @@ def flat(module):
 def test_what_acts_is_the_average_of_what_was_learned(monkeypatch, decay):
     """Each update's weights count the less the older they are; those drawn at random count as
     number 0. Without decay the last ones act."""
-    agent = WorldModelAgent("CartPole-v1", **TINY, epochs=2, policy_ema_decay=decay)
+    options = {"epochs": 2, "policy_ema_decay": decay, "seed": 1}  # an episode ends at once
+    agent = WorldModelAgent("CartPole-v1", **TINY | options)
     update, learned = Trainer.update, []
 
     def watched(trainer, batch):

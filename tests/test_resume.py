@@ -25,6 +25,7 @@ CONFIGS = {
     "toy-game": quick(replace(TOY_GAME, threads=1, film=False)),
     "CartPole": quick(RLConfig(EnvironmentConfig("CartPole-v1"), agent=AGENT)),
     "Pendulum": quick(RLConfig(EnvironmentConfig("Pendulum-v1", num_envs=3), agent=AGENT)),
+    "MountainCar": quick(RLConfig(EnvironmentConfig("MountainCar-v0"), agent=AGENT)),
 }
 STAGES = {"collect", "learn", "improve"}
 MORE = 30  # steps: two rounds
@@ -49,6 +50,12 @@ def longer(tmp_path_factory) -> dict[str, RunFolder]:
         train(folder)
         assert train(folder, steps=MORE).is_done
     return made
+
+
+def test_one_of_them_seeks_what_is_not_known(whole):
+    assert {name: folder.values()["sought_novelty"] for name, folder in whole.items()} == {
+        name: name == "MountainCar" for name in CONFIGS
+    }
 
 
 def train_in_pieces(folder: RunFolder) -> list[str]:

@@ -211,6 +211,7 @@ TOY_GAME = RLConfig(
             policy_ema_decay=0.0,
             entropy=0.6,
             final_entropy=1 / 30,
+            least_entropy=0.0,
             normalise_returns=False,
         ),
         images=ImageConfig(),

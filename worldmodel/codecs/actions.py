@@ -38,6 +38,11 @@ class ActionCodec(ABC):
     def uniform(self, batch_shape: Sequence[int]) -> td.Distribution:
         """The uniform distribution over codes, with batch shape [*]."""
 
+    def low_entropy(self, share: float) -> float:
+        """A share of the entropy of uniform actions, in nats; of numbers the entropy of actions
+        that are uniform within a share of their range."""
+        return share * float(self.uniform(()).entropy())
+
     @property
     @abstractmethod
     def choices(self) -> Tensor:
@@ -142,6 +147,9 @@ class BoxActions(ActionCodec):
     def uniform(self, batch_shape: Sequence[int]) -> td.Distribution:
         ones = torch.ones(*batch_shape, self.size)
         return td.Independent(td.Uniform(-ones, ones, validate_args=False), 1, validate_args=False)
+
+    def low_entropy(self, share: float) -> float:
+        return self.size * math.log(2 * share) if share else -math.inf
 
     @property
     def choices(self) -> Tensor:
