@@ -202,7 +202,7 @@ def learner_for(model: WorldModel, config: LearningConfig, segments: Segments) -
         model,
         objective_from(model, vars(config)),
         falling(config.learning_rate, segments),
-        config.weight_decay,
+        config.weight_decay or 0.0,
         config.clip_norm,
         config.ema_decay,
         autocast=config.precision == "bfloat16",

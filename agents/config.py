@@ -141,8 +141,10 @@ class LearningConfig:
     """Rows of a window that begins late that are not scored: their past is unknown."""
     learning_rate: float = 0.003
     """Initial learning rate of Adam; it falls along a cosine to a tenth."""
-    weight_decay: float = 0.0
-    """Decoupled weight decay of Adam."""
+    weight_decay: float | None = None
+    """Decoupled weight decay of Adam. By default 0, or 3 if a model that is learned with it from
+    most of the first collection expects the rest better (not of images, and of up to 5,000 steps);
+    it then falls as more is collected, in inverse proportion."""
     clip_norm: float = 1.0
     """Norm that the gradient is clipped to."""
     dropout: float = 0.0
@@ -170,7 +172,9 @@ class LearningConfig:
     def __post_init__(self) -> None:
         positive(self, "first_updates", "update_ratio", "window", "batch_size", "learning_rate")
         positive(self, "clip_norm", "num_particles")
-        not_negative(self, "burn_in", "weight_decay")
+        not_negative(self, "burn_in")
+        if self.weight_decay is not None:
+            not_negative(self, "weight_decay")
         check_kl(self)
         shares(self, "from_start", "kl_balance")
         below_one(self, "dropout", "ema_decay")

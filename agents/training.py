@@ -53,8 +53,9 @@ from worldmodel.agents.image_encoder import (
     is_encoded,
 )
 from worldmodel.agents.policy_optimizers import GradientOptimizer, PolicyOptimizer
+from worldmodel.agents.regularisation import CANDIDATES, WeightDecayChoice, copies_of
 from worldmodel.agents.uniform import Uniform
-from worldmodel.codecs import atoms_of, mixed_heads
+from worldmodel.codecs import atoms_of, by_path, is_image, mixed_heads
 from worldmodel.codecs.spaces import are_alike
 from worldmodel.envs import EnvironmentSource, GymEnvironment
 from worldmodel.envs.collector import Collector
@@ -72,6 +73,7 @@ LONGEST_COLLECTED = 1_000  # steps of a collected episode without a time limit
 IN_A_ROW = 3  # evaluations that have to reach a return for training to stop there
 SCORED = 50  # new episodes, at most, by which the model is judged
 LATEST = 0.05  # weight of an update's loss in what episodes that are learned from cost
+FEW_STEPS, MANY_STEPS = 20, 5_000  # of a first collection that a weight decay is chosen by
 STEADY = 0.9  # probability of the last action in random play that goes on for want of a goal
 
 
@@ -210,6 +212,7 @@ class AgentTraining(Job):
         "collect": Title("playing", "phase"),
         "read": Title("reading recorded episodes", "phase"),
         "encode": Title("learning to encode images", "updates"),
+        "choose": Title("choosing a weight decay", "updates"),
         "learn": Title("learning", "updates"),
         "improve": Title("dreaming", "rollouts"),
         "evaluate": Title("evaluating", "times"),
@@ -253,6 +256,8 @@ class AgentTraining(Job):
         self._weight = 1.0  # of these
         self._met = Met()
         self._figures: dict[str, float] = {}  # the latest, by name, for `_health`
+        self._weight_decay = 0.0  # that was chosen
+        self._choice: WeightDecayChoice | None = None  # while it is chosen
         self._sought_novelty = False  # when the policy was last trained
         self._curiosity: Curiosity
         self._lent = 0  # of the source, when the collector began to play
@@ -332,10 +337,22 @@ class AgentTraining(Job):
         if is_encoded(self.world.observation_space, config.images) and has_doubled:
             plan.append(Stage("encode", number, config.images.vae_updates))
             self._encoded_at = self._planned
+        if number == 0 and self._may_choose(steps):
+            plan.append(Stage("choose", number, len(CANDIDATES) * self._choice_updates))
         plan += [Stage("learn", number, updates), Stage("improve", number, rollouts)]
         if self.curve_episodes and not self.world.is_recorded:
             plan.append(Stage("evaluate", number, 1))
         return plan
+
+    def _may_choose(self, steps: int) -> bool:
+        """True if the weight decay is chosen by the first collection, of so many steps."""
+        parts = by_path(self.world.observation_space).values()
+        is_asked = self.config.learning.weight_decay is None and not self.world.is_recorded
+        return is_asked and FEW_STEPS <= steps <= MANY_STEPS and not any(map(is_image, parts))
+
+    @property
+    def _choice_updates(self) -> int:
+        return max(1, self.config.learning.first_updates // 2)
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -346,6 +363,7 @@ class AgentTraining(Job):
             "collect": self._collect,
             "read": self._read,
             "encode": self._encode,
+            "choose": self._choose,
             "learn": self._learn,
             "improve": self._improve,
             "evaluate": self._evaluate,
@@ -357,8 +375,8 @@ class AgentTraining(Job):
             return f"{metrics['episodes']} episodes, {metrics['steps']} steps"
         if stage.kind == "encode":
             return f"loss {metrics['nats']:.2f} nats per image"
-        if stage.kind == "learn":
-            return f"loss {metrics['loss']:.4f} nats per step"
+        if stage.kind in ("choose", "learn"):
+            return f"loss {metrics['nats']:.4f} nats per step"
         if stage.kind == "improve":
             shown = (key for key in ("value", "entropy", "reward") if key in metrics)
             return ", ".join(f"{key} {metrics[key]:.2f}" for key in shown)
@@ -373,6 +391,8 @@ class AgentTraining(Job):
             self.optimizer.begin()
         elif stage.kind == "learn":
             self.learner.keep_average()
+        elif stage.kind == "choose":
+            self._end_choice()
         elif stage.kind == "encode":
             encoding = cast(ImageEncoderTraining, self._encoding)
             active = encoding.finish()
@@ -480,10 +500,51 @@ class AgentTraining(Job):
             self._encoding = self._new_encoding(stage)
         return self._encoding.update()
 
-    def _learn(self, stage: Stage) -> Metrics:
+    @property
+    def _window(self) -> tuple[int, int, float, int]:
+        """The arguments of `Replay.sample`."""
         config = self.config.learning
         rows = config.batch_size * config.window
-        batch = self.replay.sample(config.window, rows, config.from_start, config.burn_in)
+        return config.window, rows, config.from_start, config.burn_in
+
+    def _choose(self, stage: Stage) -> Metrics:
+        if self._choice is None:
+            self._choice = self._new_choice()
+        return self._choice.update(self.done)
+
+    def _new_choice(self) -> WeightDecayChoice:
+        components, updates = cast(Components, self.components), self._choice_updates
+        learners = [
+            learner_for(model, replace(self.config.learning, weight_decay=decay), [(0, updates)])
+            for model, decay in zip(copies_of(components.model), CANDIDATES, strict=True)
+        ]
+        return WeightDecayChoice(
+            learners,
+            self.replay.episodes.typical(),
+            components.actions,
+            updates,
+            self._window,
+            int(self._seeds(3).generate_state(1)[0]),
+        )
+
+    def _end_choice(self) -> None:
+        losses = cast(WeightDecayChoice, self._choice).losses()
+        self._choice = None
+        best = int(np.argmin(losses))
+        self._weight_decay = CANDIDATES[best]
+        compared = " and ".join(
+            f"{loss:.2f} (with {decay:g})" for loss, decay in zip(losses, CANDIDATES, strict=True)
+        )
+        self.say(
+            f"weight decay {self._weight_decay:g}: rows that were not learned from cost {compared} "
+            "nats each"
+        )
+
+    def _learn(self, stage: Stage) -> Metrics:
+        if self.done == 0 and self.config.learning.weight_decay is None:
+            share = min(1.0, self._collections[0] / max(1, self.real_steps))
+            self.learner.trainer.decay_by(share * self._weight_decay)
+        batch = self.replay.sample(*self._window)
         metrics = self.learner.update(batch)
         latest = self._figures.get("nats", metrics["nats"]) if self.done else metrics["nats"]
         self._figures["nats"] = latest + LATEST * (metrics["nats"] - latest)
@@ -543,7 +604,7 @@ class AgentTraining(Job):
         return self.world.play(Greedy(cast(Components, self.components).player), episodes, seed)
 
     def _seeds(self, place: int) -> np.random.SeedSequence:
-        """Seeds of the replay (0), of the image encoder (1), of the collection (2)."""
+        """Seeds of the replay (0), the image encoder (1), the collection (2), a choice (3)."""
         return np.random.SeedSequence(self.config.seed, spawn_key=(place,))
 
     def _play(self, agent: Agent, stage: Stage, weight: float) -> Metrics:
@@ -664,6 +725,8 @@ class AgentTraining(Job):
         state |= {"optimizer": self.optimizer.state_dict()}
         if self.optimizer.takes_bonus:
             state |= {"curiosity": self._curiosity.trainer.state_dict()}
+        if self._choice is not None:
+            state |= {"choice": self._choice.tensors()}
         return state if self._encoding is None else state | {"encoding": self._encoding.tensors()}
 
     def values(self) -> dict[str, Any]:
@@ -684,11 +747,14 @@ class AgentTraining(Job):
             "met": list(self._met) if self.real_steps else None,
             "sought_novelty": self._sought_novelty,
             "figures": self._figures,
+            "weight_decay": self._weight_decay,
         }
         if self.components is None:
             return values
         statistics = cast(Statistics, self.statistics)
         values |= {"statistics": statistics._asdict(), "replay": self.replay.state_dict()}
+        if self._choice is not None:
+            values["choice"] = self._choice.replay.state_dict()
         if self._encoding is not None:
             values["images"] = self._encoding.batches.state_dict()
         return values
@@ -706,6 +772,7 @@ class AgentTraining(Job):
         self._met = Met(*values["met"] or ())
         self._sought_novelty = values["sought_novelty"]
         self._figures = dict(values["figures"])
+        self._weight_decay = values["weight_decay"]
         if "statistics" in values:
             self._build(Statistics(**values["statistics"]))
 
@@ -720,6 +787,9 @@ class AgentTraining(Job):
         if "encoding" in tensors:
             self._encoding = self._new_encoding(self.stages[self.stage])
             self._encoding.load(tensors["encoding"], values["images"])
+        if "choice" in tensors:
+            self._choice = self._new_choice()
+            self._choice.load(tensors["choice"], values["choice"])
         self.learner.load_state_dict(tensors["learner"])
         self.optimizer.load_state_dict(tensors["optimizer"])
         if self.optimizer.takes_bonus:
