@@ -51,7 +51,7 @@ from worldmodel.agents.image_encoder import (
 )
 from worldmodel.agents.policy_optimizers import PolicyOptimizer
 from worldmodel.agents.uniform import Uniform
-from worldmodel.codecs import atoms_of, mixed_heads
+from worldmodel.codecs import atoms_of, heads_of
 from worldmodel.codecs.spaces import are_alike
 from worldmodel.envs import EnvironmentSource, GymEnvironment
 from worldmodel.envs.collector import Collector
@@ -524,7 +524,7 @@ class AgentTraining(Job):
         heads: dict[str, Any] = {}
         if not is_encoded(self.world.observation_space, self.config.images):
             observations = self.store.typical().columns["observation"]
-            heads = mixed_heads(self.world.observation_space, observations)
+            heads = heads_of(self.world.observation_space, observations)
         return Statistics(support or None, unit, heads)
 
     def _meet(self, episodes: Episodes) -> None:
@@ -626,8 +626,12 @@ class AgentTraining(Job):
 
 
 def _values(episodes: Episodes) -> dict[str, Any]:
-    """The observations and rewards of episodes, those of first rows left out."""
-    return {"observation": episodes.columns["observation"], "reward": episodes.rewards}
+    """The observations of episodes, and the rewards and ends of all rows but first ones."""
+    return {
+        "observation": episodes.columns["observation"],
+        "reward": episodes.rewards,
+        "terminated": np.delete(episodes.columns["terminated"], episodes.starts),
+    }
 
 
 def check_fit(

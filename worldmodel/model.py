@@ -12,7 +12,7 @@ from worldmodel import nested
 from worldmodel.codecs import (
     Encoder,
     Head,
-    NormalHead,
+    LocationScaleHead,
     PerceptDecoder,
     PerceptEncoder,
     Prediction,
@@ -273,7 +273,7 @@ def model_for(
     )
     if minimum_std is not None:
         for module in decoder.modules():
-            if isinstance(module, NormalHead):
+            if isinstance(module, LocationScaleHead):
                 module.minimum_std = minimum_std
     percepts = Percepts(percept_encoder, decoder, clamp_for(observation_space))
     return WorldModel(percepts, sequence_core, actions, feedback, history)

@@ -9,7 +9,13 @@ from torch import Tensor, distributions as td, nn
 from torch.nn import functional as F
 
 from worldmodel.codecs.base import DistModule, Encoder
-from worldmodel.codecs.heads import BernoulliHead, FiniteHead, MixedHead, NormalHead
+from worldmodel.codecs.heads import (
+    BernoulliHead,
+    FiniteHead,
+    MixedHead,
+    NormalHead,
+    StudentHead,
+)
 from worldmodel.codecs.prediction import Consequences, Prediction, nothing
 from worldmodel.codecs.regression import TwoHotRegression
 from worldmodel.codecs.standardisation import Standardisation
@@ -96,7 +102,7 @@ class PerceptDecoder(PerceptModule):
             self.seen = nn.Linear(encoder.size, hidden, bias=False)
         self.unseen = nn.Linear(hidden, hidden)
         if reward_support is None:
-            self.reward: DistModule = NormalHead(hidden)
+            self.reward: DistModule = StudentHead(hidden) if open_rewards else NormalHead(hidden)
         elif open_rewards:
             self.reward = MixedHead(hidden, atoms=reward_support)
         else:
@@ -133,9 +139,10 @@ class PerceptDecoder(PerceptModule):
         self.reward.standardise(values["reward"])
 
     def meet(self, values: Mapping[str, Any]) -> None:
-        """values: as those of `standardise`."""
+        """values: as those of `standardise`, and the ends [M] beside the rewards."""
         self.observation.meet(values["observation"])
         self.reward.meet(values["reward"])
+        self.terminated.meet(values["terminated"])
 
     def _consequences(self, both: Tensor) -> Consequences:
         """both: what reward and end are read from, [*, hidden]."""

@@ -21,9 +21,11 @@ from worldmodel.codecs.heads.discrete import (
 from worldmodel.codecs.heads.gaussian import (
     BivariateMixtureHead,
     FullNormalHead,
+    LocationScaleHead,
     LowRankNormalHead,
     MixtureHead,
     NormalHead,
+    StudentHead,
 )
 from worldmodel.codecs.heads.joint import (
     JointHead,
@@ -45,12 +47,14 @@ __all__ = [
     "FullNormalHead",
     "HierarchicalHead",
     "JointHead",
+    "LocationScaleHead",
     "LowRankNormalHead",
     "MixedHead",
     "MixtureHead",
     "NADEHead",
     "NormalHead",
     "OneHotHead",
+    "StudentHead",
     "SubsetHead",
     "TanhNormalHead",
     "atoms_of",
