@@ -57,7 +57,6 @@ from worldmodel.codecs import (
     TwoHotRegression,
     atoms_of,
 )
-from worldmodel.codecs.heads import gaussian
 from worldmodel.codecs.regression import symexp, symlog
 from worldmodel.distributions import DiscretisedLogistics, dequantise, masses_of
 from worldmodel.testing import HEAD_LAWS, HeadCase
@@ -108,13 +107,11 @@ def truths_met(rows):
     return head
 
 
-def light(head, freedom=30.0):
-    """A head whose tails are so light that moments of draws tell something."""
+def light(head):
+    """A head whose tails are as light as they get, so that moments of draws tell something."""
     for module in head.modules():
         if isinstance(module, StudentHead):
-            least, first, faster = gaussian.LEAST_FREEDOM, gaussian.FREEDOM, gaussian.FASTER
-            share = torch.tensor((freedom - least) / (first - least))
-            torch.nn.init.constant_(module.freedom_, float(share.log() / faster))
+            torch.nn.init.constant_(module.freedom_, 9.0)
     return head
 
 
@@ -152,7 +149,7 @@ CASES = {
     "normals": Case(lambda: NormalHead(4, (2, 1)), PLANE.unflatten(-1, (2, 1)), SQUARE),
     "student": Case(lambda: light(StudentHead(4)), LINE[:, 0], SEGMENT),
     "students": Case(
-        lambda: light(StudentHead(4, (2, 1)), 60.0), PLANE.unflatten(-1, (2, 1)), SQUARE
+        lambda: light(StudentHead(4, (2, 1))), PLANE.unflatten(-1, (2, 1)), SQUARE
     ),
     "full-normal": Case(lambda: FullNormalHead(4, 2), PLANE, SQUARE),
     "low-rank-normal": Case(lambda: LowRankNormalHead(4, 2, rank=1), PLANE, SQUARE),
@@ -373,7 +370,7 @@ def test_the_degrees_of_freedom_are_those_of_each_number():
     distribution = head(features).base_dist
     value = normal(6, 3, seed=1)
     df = head.freedom.detach().numpy()
-    assert (df > 2).all()
+    assert ((df > 2) & (df < 16)).all()
     assert len(set(df)) == 3
     mean, scale = distribution.loc.detach().numpy(), distribution.scale.detach().numpy()
     expected = stats.t.logpdf(value.numpy(), df, mean, scale)
@@ -382,7 +379,8 @@ def test_the_degrees_of_freedom_are_those_of_each_number():
 
 def learned(head, values, updates=400, rate=0.02):
     """The head, with values learned that nothing tells of."""
-    features = torch.ones(len(values), 1)
+    features = torch.zeros(len(values), 1)
+    torch.nn.init.zeros_(head.parameters_.bias)
     head.standardise(values)
     optimizer = torch.optim.Adam(head.parameters(), rate)
     for _ in range(updates):
@@ -396,13 +394,12 @@ def test_tails_are_learned_where_there_are_some_and_only_there():
     """Of Gaussian numbers a Student's t becomes a Gaussian; of others it is likelier."""
     torch.manual_seed(0)
     same, tails = torch.randn(2000), 0.1 * td.StudentT(torch.tensor(2.5)).sample((2000,))
-    one = torch.ones(2000, 1)
+    nothing = torch.zeros(2000, 1)
 
     def nats(make, values):
-        torch.manual_seed(1)
-        return -learned(make(1), values)(one).log_prob(values).mean().item()
+        return -learned(make(1), values)(nothing).log_prob(values).mean().item()
 
-    assert learned(StudentHead(1), same).freedom > 15
+    assert learned(StudentHead(1), same).freedom > 12
     assert learned(StudentHead(1), tails).freedom < 4
     assert abs(nats(StudentHead, same) - nats(NormalHead, same)) < 0.01
     assert nats(StudentHead, tails) < nats(NormalHead, tails) - 0.1
