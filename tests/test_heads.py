@@ -148,9 +148,7 @@ CASES = {
     "normal": Case(lambda: NormalHead(4), LINE[:, 0], SEGMENT),
     "normals": Case(lambda: NormalHead(4, (2, 1)), PLANE.unflatten(-1, (2, 1)), SQUARE),
     "student": Case(lambda: light(StudentHead(4)), LINE[:, 0], SEGMENT),
-    "students": Case(
-        lambda: light(StudentHead(4, (2, 1))), PLANE.unflatten(-1, (2, 1)), SQUARE
-    ),
+    "students": Case(lambda: light(StudentHead(4, (2, 1))), PLANE.unflatten(-1, (2, 1)), SQUARE),
     "full-normal": Case(lambda: FullNormalHead(4, 2), PLANE, SQUARE),
     "low-rank-normal": Case(lambda: LowRankNormalHead(4, 2, rank=1), PLANE, SQUARE),
     "mixed": Case(

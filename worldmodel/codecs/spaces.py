@@ -25,6 +25,7 @@ from worldmodel.codecs.heads import (
     LocationScaleHead,
     MixedHead,
     NormalHead,
+    are_few,
     atoms_of,
 )
 from worldmodel.codecs.registry import (
@@ -325,18 +326,19 @@ def decoder_for(
 
 def heads_of(space: spaces.Space, values: Any, path: str = "") -> dict[str, Head]:
     """The heads of the numbers in a space that fit what was observed, leaves [N, ...], by key path
-    (see `decoder_for`): `MixedHead` where some have few values or recur exactly, `StudentHead`
-    elsewhere; both instead of the Gaussian, which is the default."""
+    (see `decoder_for`), instead of the default: `MixedHead` where some have few values or recur
+    exactly, else `StudentHead`. Integers of few levels keep their head unless all have few values:
+    these are names of things rather than amounts, such as a cell's kind and colour."""
     found: dict[str, Head] = {}
     for key, part in parts_of(space).items():
         found |= heads_of(part, values[key], _below(path, key))
-    if not BOX.holds(space) or is_image(space) or _has_few_levels(space):
+    if not BOX.holds(space) or is_image(space):
         return found
-    found[path] = "student-t"
-    if 0 < int(np.prod(cast(Any, space.shape))) <= MANY_NUMBERS:
-        atoms = atoms_of(np.asarray(values))
-        if _has_any(atoms):
-            found[path] = ("mixed", {"atoms": atoms})
+    size, values = int(np.prod(cast(Any, space.shape))), np.asarray(values)
+    if _has_few_levels(space) and not (size <= MANY_NUMBERS and are_few(values)):
+        return found
+    atoms = atoms_of(values) if 0 < size <= MANY_NUMBERS else []
+    found[path] = ("mixed", {"atoms": atoms}) if _has_any(atoms) else "student-t"
     return found
 
 

@@ -23,8 +23,9 @@ from worldmodel.distributions.subsets import Subset
 def tempered(distribution: td.Distribution, temperature: float) -> Any:
     """p(x) ** (1 / temperature), normalised, where that is a distribution of the same kind: of
     classes, truth values and Gaussians. Of a mixture it is taken of the weights and of each
-    component (as sketch-rnn does: Ha & Eck 2017, https://arxiv.org/abs/1704.03477, eq. 8), so also
-    of Student's t, a mixture of Gaussians; of what is drawn part by part of each part given those before it.
+    component (as sketch-rnn does: Ha & Eck 2017, https://arxiv.org/abs/1704.03477, eq. 8), so of
+    Student's t, a mixture of Gaussians, too; of what is drawn part by part of each part given
+    those before it.
 
     >>> tempered(td.Normal(0.0, 1.0), 4.0)
     Normal(loc: 0.0, scale: 2.0)

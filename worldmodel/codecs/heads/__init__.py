@@ -32,6 +32,7 @@ from worldmodel.codecs.heads.joint import (
 )
 from worldmodel.codecs.heads.mixed import (
     MixedHead,
+    are_few,
     atoms_of,
 )
 
@@ -57,5 +58,6 @@ __all__ = [
     "StudentHead",
     "SubsetHead",
     "TanhNormalHead",
+    "are_few",
     "atoms_of",
 ]

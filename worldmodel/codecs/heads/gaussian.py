@@ -89,9 +89,9 @@ class StudentHead(LocationScaleHead):
     Deterministic worlds are predicted ever better, and then something is hit that was not hit
     before: half a spread off, at a std of a hundredth, costs a Gaussian 1,250 nats, and this 15 to
     45. Each number's degrees of freedom are learned, so nothing has to choose between the two:
-    where data have no tails it is within 0.01 nats of the Gaussian. They are no more than 16, since
-    a network knows the rows that it learned from better than any others, and would give up its
-    tails for a hundredth of a nat.
+    where data have no tails it is within 0.01 nats of the Gaussian. They stay below 16, since a
+    network knows the rows that it learned from better than others, and would give up its tails
+    for a hundredth of a nat.
     """
 
     def __init__(

@@ -94,10 +94,21 @@ def atoms_of(values: np.ndarray) -> list[Any]:
     if values.ndim > 1:
         return [atoms_of(values[:, place]) for place in range(values.shape[1])]
     found, counts = np.unique(values, return_counts=True)
-    if len(found) > min(FEW, len(values) // PATIENCE):
+    if len(found) > _most(values):
         enough = np.flatnonzero(counts >= max(OFTEN, RECURRING * len(values)))
         found = found[np.sort(enough[np.argsort(-counts[enough], kind="stable")][:FEW])]
     return [float(value) for value in found]
+
+
+def are_few(values: np.ndarray) -> bool:
+    """True if each number of [N, *shape] has few values."""
+    numbers = values.reshape(len(values), -1).T
+    return all(len(np.unique(number)) <= _most(values) for number in numbers)
+
+
+def _most(values: np.ndarray) -> int:
+    """The number of values, among N, that are few."""
+    return min(FEW, len(values) // PATIENCE)
 
 
 def _padded(atoms: Any, shape: torch.Size) -> Tensor:
