@@ -69,7 +69,7 @@ class PerceptDecoder(PerceptModule):
     Reward and end read the observation too: the goal that it shows and the end that it brings are
     one event. Rewards that take few values have a categorical over `reward_support`, or with
     `open_rewards` a mass for each of these and a density for others; all others (`None`) have a
-    Gaussian density. With `separate` they read the features alone, as Dreamer's do: the
+    density, Gaussian or with `open_rewards` Student's t. With `separate` they read the features alone, as Dreamer's do: the
     three are then independent. With `reward_regression` there is a `TwoHotRegression` of the
     reward besides, for rewards of any scale.
     """
@@ -90,7 +90,8 @@ class PerceptDecoder(PerceptModule):
         """`observation` reads [*, hidden]; `encoder` encodes the observations it describes;
         dropout: of the features, in training mode; skip: there is one layer more, and
         `observation` reads the features beside it, [*, hidden + input_size]; open_rewards: other
-        rewards than those of `reward_support` may come (`MixedHead`)."""
+        rewards than those of `reward_support`, or than those met, may come (`MixedHead`,
+        `StudentHead`)."""
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.skip = skip
