@@ -63,7 +63,7 @@ class Statistics(NamedTuple):
 
     reward_support: list[float] | None  # the values of rewards that are few or recur, if any
     reward_unit: float  # the root of their mean square
-    heads: dict[str, Any] = {}  # noqa: RUF012 (never changed) of observations: see `mixed_heads`
+    heads: dict[str, Any] = {}  # noqa: RUF012 (never changed) of observations: see `heads_of`
 
 
 class Components:

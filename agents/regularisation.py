@@ -1,4 +1,4 @@
-"""The choice of a weight decay, by what models are worth on rows that they have not learned from."""
+"""The choice of a weight decay, by what rows cost that were not learned from."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,9 @@ from worldmodel.likelihoods import log_prob
 from worldmodel.objectives import Metrics
 
 CANDIDATES = (0.0, 3.0)
-"""Few hundred rows of a world that is known by rule want none: what they tell is exact. Of one that
-throws dice the same model learns every throw by heart (FrozenLake: 0.48 nats a step where others
-cost 2.2; with a weight decay of 3, 1.1 and 1.3)."""
+"""A few hundred rows of a world that follows rules want none: what they tell is exact. Of one that
+throws dice a model learns every throw by heart (FrozenLake: 0.48 nats a step, others 2.2; with a
+weight decay of 3, 1.1 and 1.3)."""
 HELD_OUT = 0.2  # of the rows, the last ones
 
 

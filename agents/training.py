@@ -55,7 +55,7 @@ from worldmodel.agents.image_encoder import (
 from worldmodel.agents.policy_optimizers import GradientOptimizer, PolicyOptimizer
 from worldmodel.agents.regularisation import CANDIDATES, WeightDecayChoice, copies_of
 from worldmodel.agents.uniform import Uniform
-from worldmodel.codecs import atoms_of, by_path, is_image, mixed_heads
+from worldmodel.codecs import atoms_of, by_path, heads_of, is_image
 from worldmodel.codecs.spaces import are_alike
 from worldmodel.envs import EnvironmentSource, GymEnvironment
 from worldmodel.envs.collector import Collector
@@ -536,8 +536,8 @@ class AgentTraining(Job):
             f"{loss:.2f} (with {decay:g})" for loss, decay in zip(losses, CANDIDATES, strict=True)
         )
         self.say(
-            f"weight decay {self._weight_decay:g}: rows that were not learned from cost {compared} "
-            "nats each"
+            f"weight decay {self._weight_decay:g}: rows that were not learned from cost "
+            f"{compared} nats each"
         )
 
     def _learn(self, stage: Stage) -> Metrics:
@@ -676,7 +676,7 @@ class AgentTraining(Job):
         heads: dict[str, Any] = {}
         if not is_encoded(self.world.observation_space, self.config.images):
             observations = self.store.typical().columns["observation"]
-            heads = mixed_heads(self.world.observation_space, observations)
+            heads = heads_of(self.world.observation_space, observations)
         return Statistics(support or None, unit, heads)
 
     def _meet(self, episodes: Episodes) -> None:
@@ -797,8 +797,12 @@ class AgentTraining(Job):
 
 
 def _values(episodes: Episodes) -> dict[str, Any]:
-    """The observations and rewards of episodes, those of first rows left out."""
-    return {"observation": episodes.columns["observation"], "reward": episodes.rewards}
+    """The observations of episodes, and the rewards and ends of all rows but first ones."""
+    return {
+        "observation": episodes.columns["observation"],
+        "reward": episodes.rewards,
+        "terminated": np.delete(episodes.columns["terminated"], episodes.starts),
+    }
 
 
 def check_fit(

@@ -15,7 +15,7 @@ from runs import TINY
 from worldmodel import DiskStore, Greedy, MemoryStore, Trainer, experiments
 from worldmodel.agents import AgentConfig, AgentTraining, WorldModelAgent
 from worldmodel.agents.training import World
-from worldmodel.codecs import NormalHead
+from worldmodel.codecs import StudentHead
 from worldmodel.experiments.cli.main import main
 from worldmodel.options import with_options
 from worldmodel.run_folder import RunFolder
@@ -251,7 +251,7 @@ def test_rewards_that_take_many_values_have_a_density_and_a_size(train):
 def test_a_density_is_taken_if_it_is_asked_for(train):
     folder = train("--env", "CartPole-v1", "--rewards", "density")
     assert statistics(folder)["reward_support"] is None
-    assert isinstance(experiments.load(folder.path).model.percepts.decoder.reward, NormalHead)
+    assert isinstance(experiments.load(folder.path).model.percepts.decoder.reward, StudentHead)
 
 
 def test_rewards_that_never_came_before_become_possible(train):

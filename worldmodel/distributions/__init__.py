@@ -8,6 +8,7 @@ library.
 from worldmodel.distributions.autoregressive import NADE, Autoregression
 from worldmodel.distributions.continuous import (
     ScaledBeta,
+    StudentT,
     TanhNormal,
     dequantise,
     mixture,
@@ -52,6 +53,7 @@ __all__ = [
     "OneHotVectors",
     "OneHots",
     "ScaledBeta",
+    "StudentT",
     "Subset",
     "TanhNormal",
     "dequantise",
