@@ -74,6 +74,7 @@ IN_A_ROW = 3  # evaluations that have to reach a return for training to stop the
 SCORED = 50  # new episodes, at most, by which the model is judged
 LATEST = 0.05  # weight of an update's loss in what episodes that are learned from cost
 FEW_STEPS, MANY_STEPS = 20, 5_000  # of a first collection that a weight decay is chosen by
+AT_RANDOM = 3  # rounds, the last of which is played at random while novelty is sought
 STEADY = 0.9  # probability of the last action in random play that goes on for want of a goal
 
 
@@ -442,7 +443,7 @@ class AgentTraining(Job):
         agent, weight = components.player, collect.policy_weight
         if self._met.has_no_goal:
             weight = 1.0
-            if not self._seeks_novelty or stage.round % 2 == 0:
+            if not self._seeks_novelty or stage.round % AT_RANDOM == 0:
                 self.say(f"{self._met}: nothing to seek was met yet, so playing goes on at random")
                 sticky = collect.sticky_probability
                 agent = Uniform(self.world.action_space, STEADY if sticky is None else sticky)

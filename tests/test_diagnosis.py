@@ -169,10 +169,10 @@ def test_collecting_goes_on_at_random_until_something_tells_good_from_bad():
         policy_hidden=4,
     )
     agent.training.say = said.append
-    agent.learn(430)
+    agent.learn(630)
     assert any("every reward was -1 and no episode ended by itself" in line for line in said)
     store = agent.training.store
     (actions,) = (part.columns["action"] for part in store.portions())
     repeated = actions[1:] == actions[:-1]
-    assert repeated[30:230].mean() < 0.7  # by a policy, in search of what is not known
-    assert repeated[232:].mean() > 0.85  # at random: 0.9 and a third of the rest
+    assert repeated[30:430].mean() < 0.7  # by a policy, in search of what is not known
+    assert repeated[432:].mean() > 0.85  # at random: 0.9 and a third of the rest

@@ -98,7 +98,7 @@ def finish(folder: RunFolder, reporter: Reporter) -> None:
     """Reports what the run's figures show, and the commands to run next."""
     path = shlex.quote(str(folder.path))
     with naming_damage(folder.metrics_file):
-        findings = diagnosis(folder.metrics())
+        findings = diagnosis(folder.metrics(), config_of(folder).keep == "best")
     for finding in findings:
         reporter.say(str(finding).replace("RUN", path))
     reporter.say(f"step inside: worldmodel play {path}; all on one page: worldmodel report {path}")
