@@ -1,4 +1,4 @@
-"""The public suite: one recipe for all of its tasks, beside stable-baselines3 and published figures.
+"""The public suite: one recipe for all tasks, beside stable-baselines3 and published figures.
 
     worldmodel bench suite --seeds 5 --table docs/suite.md --plot docs/suite.png
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from scipy import stats
 
 from worldmodel.agents.training import IN_A_ROW
-from worldmodel.experiments.bench.suite_tasks import TASKS, Task
+from worldmodel.experiments.bench.suite_tasks import SOURCES, TASKS, Task
 from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.measure.scores import RESAMPLES
 from worldmodel.experiments.show.curves import Curve, curve_of
@@ -24,6 +24,7 @@ from worldmodel.files import writing
 
 QUARTER = 0.25  # of the scores that an interquartile mean leaves out, at either end
 NO_POINTS = np.empty((0, 2))
+OF_CURVE = 999  # resamples at each place of a curve
 SHARES = np.linspace(0, 1, 51)  # of a task's real steps, at which scores are aggregated
 
 
@@ -113,7 +114,7 @@ def _summary(name: str, method: str, runs: Sequence[Mapping[str, Any]]) -> dict[
         "return_mean": float(returns.mean()),
         "return_range": [float(returns.min()), float(returns.max())],
         "score": interquartile_mean([np.array([run["score"] for run in runs])])[0],
-        "held": sum(map(np.isfinite, held)),
+        "held": int(np.isfinite(held).sum()),
         "held_from_median": median if np.isfinite(median) else None,
     }
 
@@ -138,7 +139,9 @@ def _aggregated(by_task: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     return {"iqm": mean, "ci95": interval, "tasks": len(by_task), "runs": runs}
 
 
-def interquartile_mean(samples: Sequence[np.ndarray]) -> tuple[float, list[float] | None]:
+def interquartile_mean(
+    samples: Sequence[np.ndarray], resamples: int = RESAMPLES
+) -> tuple[float, list[float] | None]:
     """The interquartile mean of all scores, and its 95 % bootstrap interval, for which runs are
     drawn within each task; None where no task has two.
 
@@ -157,7 +160,7 @@ def interquartile_mean(samples: Sequence[np.ndarray]) -> tuple[float, list[float
     interval = stats.bootstrap(
         drawn,
         statistic,
-        n_resamples=RESAMPLES,
+        n_resamples=resamples,
         batch=1_000,
         vectorized=True,
         method="percentile",
@@ -208,8 +211,8 @@ Rows = list[tuple[str, ...]]
 OF_METHODS = ("method", "IQM", "95 %", "tasks", "runs", "of common tasks", "95 %", "tasks")
 OF_TASKS = (
     "task",
-    "steps",
     "wanted",
+    "within",
     "method",
     "runs",
     "return",
@@ -218,7 +221,8 @@ OF_TASKS = (
     "held",
     "from",
 )
-OF_PUBLISHED = ("task", "published", "return", "steps", "source")
+NARROW = (0, 3, 4, 5, 1, 7, 8, 9)  # columns of OF_TASKS for a terminal, in this order
+OF_PUBLISHED = ("task", "wanted", "published", "return", "steps", "source")
 
 
 def rows_of_methods(result: Mapping[str, Any]) -> Rows:
@@ -241,15 +245,15 @@ def rows_of_tasks(result: Mapping[str, Any]) -> Rows:
     return [
         (
             row["task"],
+            _wanted(TASKS[row["task"]]),
             f"{row['steps']:,}",
-            f"{'>' if TASKS[row['task']].is_above else ''}{row['threshold']:,g}",
             named(row["method"], TASKS[row["task"]]),
             str(row["runs"]),
             _number(row["return_mean"]),
             " to ".join(map(_number, row["return_range"])),
             f"{row['score']:.2f}",
             f"{row['held']}",
-            "" if row["held_from_median"] is None else f"{row['held_from_median']:,.0f}",
+            "never" if row["held_from_median"] is None else f"{row['held_from_median']:,.0f}",
         )
         for row in result["tasks"]
     ]
@@ -260,9 +264,10 @@ def rows_of_published(result: Mapping[str, Any]) -> Rows:
     return [
         (
             row["task"],
+            _wanted(TASKS[row["task"]]),
             row["by"],
             _number(row["value"]),
-            "" if row["steps"] is None else f"{row['steps']:,}",
+            "not said" if row["steps"] is None else f"{row['steps']:,}",
             row["source"],
         )
         for row in result["published"]
@@ -277,28 +282,33 @@ def _number(value: float) -> str:
     return f"{value:,.3f}" if abs(value) < 2 else f"{value:,.1f}"
 
 
+def _wanted(task: Task) -> str:
+    return f"{'> ' * task.is_above}{task.threshold:,g}"
+
+
 def tables(result: Mapping[str, Any]) -> list[Table]:
     """The tables of `bench suite`."""
     made = []
     if result["tasks"]:
         made.append(table("normalised scores", OF_METHODS, rows_of_methods(result)))
-        made.append(table("tasks", OF_TASKS, rows_of_tasks(result)))
+        rows = [tuple(row[place] for place in NARROW) for row in rows_of_tasks(result)]
+        made.append(_folding("tasks", [OF_TASKS[place] for place in NARROW], rows))
     if result["published"]:
-        made.append(_wrapped("published, each by a protocol of its own", result))
+        columns, rows = OF_PUBLISHED, rows_of_published(result)
+        made.append(_folding("published, by protocols of their own", columns, rows))
     left = [run for run in result["runs"] if run["state"] != "finished"]
     if left:
-        shown = Table("task", "method", "seed", "state", "", title="not finished", box=None)
+        names = ("task", "method", "seed", "state", "sentence")
+        made.append(Table(*names, title="not finished", box=None))
         for run in left:
-            told = (run["task"], run["method"], str(run["seed"]), run["state"], run["sentence"])
-            shown.add_row(*told)
-        made.append(shown)
+            made[-1].add_row(*(str(run[name]) for name in names))
     return made
 
 
-def _wrapped(title: str, result: Mapping[str, Any]) -> Table:
-    made = Table(*OF_PUBLISHED, title=title, box=None)
-    for row in rows_of_published(result):
-        made.add_row(*row)
+def _folding(title: str, columns: Sequence[str], rows: Rows) -> Table:
+    """A table whose first column is folded where the terminal is narrow."""
+    made = table(title, columns, rows)
+    made.columns[0].no_wrap, made.columns[0].overflow = False, "fold"
     return made
 
 
@@ -306,7 +316,10 @@ def markdown(result: Mapping[str, Any]) -> str:
     """The same tables for a page, of what is finished."""
     parts = [(OF_METHODS, rows_of_methods(result)), (OF_TASKS, rows_of_tasks(result))]
     parts.append((OF_PUBLISHED, rows_of_published(result)))
-    return "\n".join(_markdown(columns, rows) for columns, rows in parts if rows)
+    pages = [_markdown(columns, rows) for columns, rows in parts if rows]
+    used = [name for name in SOURCES if any(row["source"] == name for row in result["published"])]
+    pages += ["".join(f"- {name}: {SOURCES[name]}\n" for name in used)] * bool(used)
+    return "\n".join(pages)
 
 
 def _markdown(columns: Sequence[str], rows: Rows) -> str:
@@ -339,7 +352,7 @@ def plot(outcomes: Sequence[Outcome], path: Path) -> None:
             runs = [outcome.points for outcome in of_method if outcome.task == name]
             if runs:
                 _draw(panel, curve_of(method, runs), colours[method])
-    panels[0].set(title="all: IQM of the scores", xlabel="% of the real steps")
+    panels[0].set_title("IQM of scores by % of the steps", fontsize=9)
     panels[0].axhline(1, color="0.4", linestyle="--", linewidth=1)
     for panel, name in zip(panels[1:], names, strict=False):
         panel.axhline(TASKS[name].threshold, color="0.4", linestyle="--", linewidth=1)
@@ -348,6 +361,7 @@ def plot(outcomes: Sequence[Outcome], path: Path) -> None:
     for panel in panels:
         panel.tick_params(labelsize=8)
         panel.grid(alpha=0.3)
+    figure.supxlabel("real steps", fontsize=9)
     figure.legend(loc="outside lower center", frameon=False, ncols=len(methods))
     with writing(path) as part:
         figure.savefig(part, dpi=120)
@@ -372,6 +386,6 @@ def aggregated_curve(outcomes: Sequence[Outcome]) -> np.ndarray:
     found = []
     for place in range(len(SHARES)):
         samples = [np.array([run[place] for run in runs]) for runs in by_task.values()]
-        mean, interval = interquartile_mean(samples)
+        mean, interval = interquartile_mean(samples, OF_CURVE)
         found.append([mean, *(interval or [mean, mean])])
     return np.array(found).T

@@ -16,7 +16,7 @@ class Published(NamedTuple):
     by: str
     value: float  # return
     steps: int | None  # of the real environment; None: not said
-    source: str
+    source: str  # a key of `SOURCES`
 
 
 class Task(NamedTuple):
@@ -44,32 +44,37 @@ RANDOM_EPISODES = 100
 """Whole episodes of uniformly random actions that `Task.random` is the mean of, played as
 evaluations are (`World.play`), seed 0."""
 
-SLM = "SLM-Lab docs/BENCHMARKS.md@02477a9: training returns, 100 episodes, 4 sessions"
-GYMNAX = "gymnax README@086ad95: end of training"
-DREAMER = "dreamerv3 scores/dmc_proprio@e3f0224: training returns, 5 seeds"
-TDMPC2 = "tdmpc2 results@e9f5932: evaluation, 3 seeds, action repeat 2"
-POPGYM = "Morad et al. 2023, arXiv 2303.01859: best epoch, 3 trials"
-MINATAR = "MinAtar README@4241f24, traced: 30 seeds, training returns, all 6 actions"
+SOURCES = {
+    "SLM-Lab": "docs/BENCHMARKS.md@02477a9: training returns, mean of 100 episodes, 4 sessions, "
+    "200,000 to 300,000 frames",
+    "gymnax": "README@086ad95: at the end of training",
+    "dreamerv3": "scores/dmc_proprio-dreamerv3.json.gz@e3f0224: training returns, 5 seeds",
+    "tdmpc2": "results@e9f5932: evaluations, 3 seeds, actions repeated twice",
+    "POPGym": "Morad et al. 2023, arXiv 2303.01859: the best epoch, 3 trials",
+    "MinAtar": "README@4241f24, traced from a plot (± 3 %): training returns, 30 seeds, all 6 "
+    "actions, sticky ones",
+}
+"""Where published figures are from, and how they were measured."""
 
 
 def _slm(*rows: tuple[str, float]) -> tuple[Published, ...]:
-    return tuple(Published(by, value, 300_000, SLM) for by, value in rows)
+    return tuple(Published(by, value, 300_000, "SLM-Lab") for by, value in rows)
 
 
 def _gymnax(value: float) -> tuple[Published, ...]:
-    return (Published("PPO", value, None, GYMNAX),)
+    return (Published("PPO", value, None, "gymnax"),)
 
 
 def _minatar(dqn: float, actor_critic: float) -> tuple[Published, ...]:
     rows = (("DQN", dqn), ("AC(0.8)", actor_critic))
-    return tuple(Published(by, value, 100_000, MINATAR) for by, value in rows)
+    return tuple(Published(by, value, 100_000, "MinAtar") for by, value in rows)
 
 
 def _popgym(gru: float, best: float, name: str) -> tuple[Published, ...]:
     """name: of the best of 13 models."""
-    rows = [Published("PPO-GRU", gru, 15_000_000, POPGYM)]
+    rows = [Published("PPO-GRU", gru, 15_000_000, "POPGym")]
     if best != gru:
-        rows.append(Published(f"PPO-{name}", best, 15_000_000, POPGYM))
+        rows.append(Published(f"PPO-{name}", best, 15_000_000, "POPGym"))
     return tuple(rows)
 
 
@@ -91,7 +96,7 @@ TASKS: Registry[Task] = Registry(
             "Acrobot-v1",
             -100,
             5_500,
-            -500,
+            -497.7,
             published=(
                 *_slm(("PPO", -81.3), ("DDQN+PER", -83.9)),
                 *_gymnax(-80),
@@ -101,7 +106,7 @@ TASKS: Registry[Task] = Registry(
             "Pendulum-v1",
             -200,
             2_000,
-            -1200,
+            -1202.1,
             rival="SAC",
             published=(
                 *_slm(("CrossQ", -145.7), ("SAC", -151.0), ("PPO", -174.9)),
@@ -116,24 +121,24 @@ TASKS: Registry[Task] = Registry(
             "LunarLander-v3",
             200,
             20_000,
-            -180,
+            -163.0,
             published=_slm(("DDQN+PER", 265.9), ("PPO", 183.3)),
         ),
-        "InvertedPendulum-v5": Task("InvertedPendulum-v5", 950, 1_500, 5, rival="SAC"),
-        "Reacher-v5": Task("Reacher-v5", -5, 5_000, -43, rival="SAC"),
-        "Hopper-v5": Task("Hopper-v5", 1_000, 20_000, 17, rival="SAC"),
-        "FrozenLake-v1": Task("FrozenLake-v1", 0.70, 5_000, 0.01),
+        "InvertedPendulum-v5": Task("InvertedPendulum-v5", 950, 1_500, 5.05, rival="SAC"),
+        "Reacher-v5": Task("Reacher-v5", -5, 5_000, -42.5, rival="SAC"),
+        "Hopper-v5": Task("Hopper-v5", 1_000, 20_000, 17.2, rival="SAC"),
+        "FrozenLake-v1": Task("FrozenLake-v1", 0.70, 5_000, 0.0),
         "CliffWalking-v1": Task("CliffWalking-v1", -13, 5_000, -50_000),
-        "MiniGrid-Empty-5x5-v0": Task("MiniGrid-Empty-5x5-v0", 0.9, 2_500, 0.3),
-        "MiniGrid-DoorKey-5x5-v0": Task("MiniGrid-DoorKey-5x5-v0", 0.9, 20_000, 0.1),
+        "MiniGrid-Empty-5x5-v0": Task("MiniGrid-Empty-5x5-v0", 0.9, 2_500, 0.160),
+        "MiniGrid-DoorKey-5x5-v0": Task("MiniGrid-DoorKey-5x5-v0", 0.9, 20_000, 0.016),
         "MinAtar/Breakout-v1": Task(
-            "MinAtar/Breakout-v1", 4.8, 100_000, 0.5, is_above=True, published=_minatar(4.8, 4.0)
+            "MinAtar/Breakout-v1", 4.8, 100_000, 0.42, is_above=True, published=_minatar(4.8, 4.0)
         ),
         "MinAtar/SpaceInvaders-v1": Task(
             "MinAtar/SpaceInvaders-v1",
             18.5,
             100_000,
-            3,
+            3.93,
             is_above=True,
             published=_minatar(18.5, 7.9),
         ),
@@ -145,11 +150,11 @@ TASKS: Registry[Task] = Registry(
             rival="SAC",
             is_above=True,
             published=(
-                Published("DreamerV3", 189, 20_000, DREAMER),
-                Published("DreamerV3", 322, 50_000, DREAMER),
-                Published("DreamerV3", 528, 100_000, DREAMER),
-                Published("TD-MPC2", 839, 100_000, TDMPC2),
-                Published("SAC", 835, 100_000, TDMPC2),
+                Published("DreamerV3", 189, 20_000, "dreamerv3"),
+                Published("DreamerV3", 322, 50_000, "dreamerv3"),
+                Published("DreamerV3", 528, 100_000, "dreamerv3"),
+                Published("TD-MPC2", 839, 100_000, "tdmpc2"),
+                Published("SAC", 835, 100_000, "tdmpc2"),
             ),
         ),
         "dm_control/pendulum-swingup-v0": Task(
@@ -160,18 +165,18 @@ TASKS: Registry[Task] = Registry(
             rival="SAC",
             is_above=True,
             published=(
-                Published("DreamerV3", 0, 20_000, DREAMER),
-                Published("DreamerV3", 182, 50_000, DREAMER),
-                Published("DreamerV3", 830, 100_000, DREAMER),
-                Published("TD-MPC2", 724, 100_000, TDMPC2),
-                Published("SAC", 96, 100_000, TDMPC2),
+                Published("DreamerV3", 0, 20_000, "dreamerv3"),
+                Published("DreamerV3", 182, 50_000, "dreamerv3"),
+                Published("DreamerV3", 830, 100_000, "dreamerv3"),
+                Published("TD-MPC2", 724, 100_000, "tdmpc2"),
+                Published("SAC", 96, 100_000, "tdmpc2"),
             ),
         ),
         "popgym-RepeatPreviousEasy-v0": Task(
             "popgym-RepeatPreviousEasy-v0",
             0.95,
             7_000,
-            -0.5,
+            -0.490,
             rival="RecurrentPPO",
             published=_popgym(1.0, 1.0, "GRU"),
         ),
@@ -179,7 +184,7 @@ TASKS: Registry[Task] = Registry(
             "popgym-RepeatPreviousMedium-v0",
             -0.315,
             50_000,
-            -0.5,
+            -0.522,
             rival="RecurrentPPO",
             is_above=True,
             published=_popgym(-0.315, 0.789, "LMU"),
@@ -188,7 +193,7 @@ TASKS: Registry[Task] = Registry(
             "popgym-CountRecallEasy-v0",
             0.177,
             20_000,
-            -0.9,
+            -0.923,
             rival="RecurrentPPO",
             is_above=True,
             published=_popgym(0.177, 0.509, "LSTM"),
@@ -197,7 +202,7 @@ TASKS: Registry[Task] = Registry(
             "popgym-AutoencodeEasy-v0",
             -0.283,
             20_000,
-            -0.5,
+            -0.505,
             rival="RecurrentPPO",
             is_above=True,
             published=_popgym(-0.283, -0.283, "GRU"),
@@ -206,7 +211,7 @@ TASKS: Registry[Task] = Registry(
             "popgym-PositionOnlyCartPoleEasy-v0",
             0.95,
             20_000,
-            0.1,
+            0.109,
             rival="RecurrentPPO",
             published=_popgym(1.0, 1.0, "GRU"),
         ),
@@ -214,7 +219,7 @@ TASKS: Registry[Task] = Registry(
             "popgym-NoisyPositionOnlyCartPoleEasy-v0",
             0.95,
             20_000,
-            0.1,
+            0.109,
             rival="RecurrentPPO",
             published=_popgym(0.995, 0.995, "GRU"),
         ),
