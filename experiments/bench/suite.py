@@ -50,6 +50,7 @@ from worldmodel.run_folder import RunError, RunFolder
 
 __all__ = ["run", "tables"]
 
+COMMAND = (sys.executable, "-m", "worldmodel")
 POLL = 0.2  # s
 TOLD = 60.0  # s, between lines on how far the runs are
 LAST = 20_000  # bytes of a log that are searched for what went wrong
@@ -229,7 +230,7 @@ class Work:
         one.log.parent.mkdir(parents=True, exist_ok=True)
         with open(one.log, "wb") as log:
             self.running[one] = subprocess.Popen(
-                [sys.executable, "-m", "worldmodel", *words],
+                [*COMMAND, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -313,11 +313,14 @@ def _folding(title: str, columns: Sequence[str], rows: Rows) -> Table:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """The same tables for a page, of what is finished."""
+    """The same tables for a page, of tasks that have finished runs."""
+    there = {row["task"] for row in result["tasks"]}
+    published = [row for row in result["published"] if row["task"] in there]
+    result = {**result, "published": published}
     parts = [(OF_METHODS, rows_of_methods(result)), (OF_TASKS, rows_of_tasks(result))]
     parts.append((OF_PUBLISHED, rows_of_published(result)))
     pages = [_markdown(columns, rows) for columns, rows in parts if rows]
-    used = [name for name in SOURCES if any(row["source"] == name for row in result["published"])]
+    used = [name for name in SOURCES if any(row["source"] == name for row in published)]
     pages += ["".join(f"- {name}: {SOURCES[name]}\n" for name in used)] * bool(used)
     return "\n".join(pages)
 
