@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -285,6 +286,20 @@ def test_a_failed_run_says_its_sentence_and_stops_no_other(tmp_path, fake, capsy
     assert missing[1] not in markdown(result)
     assert "MountainCar" not in markdown(result)
     assert tables(result)[-1].title == "not finished"
+    shown = suite.run(replace(settings, show=True), Reporter())
+    assert [run["sentence"] for run in shown["runs"] if run["state"] == "failed"] == [missing[1]]
+
+
+def test_wrong_options_of_a_method_are_a_sentence(tmp_path):
+    log = tmp_path / "0.log"
+    assert suite.sentence_in(log) == ""
+    log.write_text("learning: 3/5\nworldmodel: stopped\n")
+    assert suite.sentence_in(log) == ""
+    result = worldmodel("train", "control", "--out", tmp_path / "run", "--nonsense", 3)
+    log.write_text(result.stdout + result.stderr)
+    assert suite.sentence_in(log).startswith("Unrecognized options: --nonsense, 3 For full")
+    log.write_text("worldmodel: one\nworldmodel: no luck\n")
+    assert suite.sentence_in(log) == "no luck"
 
 
 def test_a_run_of_other_steps_is_no_run_of_the_suite(tmp_path, fake):

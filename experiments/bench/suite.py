@@ -55,6 +55,7 @@ POLL = 0.2  # s
 TOLD = 60.0  # s, between lines on how far the runs are
 LAST = 20_000  # bytes of a log that are searched for what went wrong
 PROGRAM = "worldmodel: "  # before an error's sentence
+STOPPED = "stopped"  # by Ctrl-C
 QUICK_TASKS = ("CartPole-v1", "FrozenLake-v1")
 QUICK_STEPS = 90  # as those of `train control --quick`
 QUICK_BASELINE = {"every": 30, "episodes": 2}
@@ -138,15 +139,22 @@ def _planned(settings: SuiteSettings, name: str, method: str, seed: int) -> Plan
 
 
 def outcome_of(one: Planned, failed: Mapping[Path, str]) -> Outcome:
-    """A run as it is on disk. failed: sentences on those that have failed just now, by path."""
+    """A run as it is, and why it is not finished. failed: sentences on those that have failed just
+    now, by path; others are in the logs of their processes."""
+    outcome = on_disk(one)
+    if outcome.is_finished or outcome.sentence:
+        return outcome
+    sentence = failed.get(one.path) or sentence_in(one.log)
+    return outcome._replace(state="failed", sentence=sentence) if sentence else outcome
+
+
+def on_disk(one: Planned) -> Outcome:
+    """A run as its folder shows it."""
     outcome = Outcome(one.task, one.method, one.seed, "new")
     try:
-        if (one.path / "config.json").exists():
-            outcome = _read(one, outcome)
+        return _read(one, outcome) if (one.path / "config.json").exists() else outcome
     except RunError as error:
         return outcome._replace(state="failed", sentence=str(error))
-    sentence = failed.get(one.path)
-    return outcome if sentence is None else outcome._replace(state="failed", sentence=sentence)
 
 
 def _read(one: Planned, outcome: Outcome) -> Outcome:
@@ -186,8 +194,7 @@ class Work:
         self.never_made: dict[tuple[str, str], str] = {}  # sentences, by task and method
         self.running: dict[Planned, subprocess.Popen] = {}
         self.begun = self.told = time.monotonic()
-        states = {one: outcome_of(one, {}).state for one in plan}
-        self.waiting = [one for one in plan if states[one] in ("new", "unfinished")]
+        self.waiting = [one for one in plan if on_disk(one).state in ("new", "unfinished")]
         self.number = len(self.waiting)  # of runs to do
         self.steps_before = sum(map(steps_of, self.waiting))
 
@@ -244,10 +251,10 @@ class Work:
             if process.poll() is None:
                 continue
             del self.running[one]
-            state = outcome_of(one, {}).state
-            if state == "finished":
-                last = points_of(RunFolder.open(one.path))[-1, 1]
-                self.reporter.say(f"{one}: return {last:.4g}, wanted {TASKS[one.task].threshold}")
+            outcome = on_disk(one)
+            if outcome.is_finished:
+                last, wanted = outcome.points[-1, 1], TASKS[one.task].threshold
+                self.reporter.say(f"{one}: return {last:.4g}, wanted {wanted:g}")
             elif not is_stopping or process.returncode != 130:
                 self._fail(one, process.returncode)
 
@@ -308,13 +315,15 @@ def steps_of(one: Planned) -> int:
 
 
 def sentence_in(log: Path) -> str:
-    """The last sentence that a command ended with; "" if there is none.
+    """The sentence on why a command failed, in the log of its process; "" if there is none.
 
     What is wrong with options is said in a box.
     """
+    if not log.exists():
+        return ""
     with reading(log) as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - LAST))
         lines = file.read().decode(errors="replace").splitlines()
     said = [line.removeprefix(PROGRAM) for line in lines if line.startswith(PROGRAM)]
-    boxed = " ".join(line.strip("│ ─") for line in lines if line.startswith("│"))
-    return said[-1] if said else " ".join(boxed.split())
+    boxed = " ".join(" ".join(line.strip("│─ ") for line in lines if line[:1] == "│").split())
+    return next((sentence for sentence in [*said[-1:], boxed] if sentence != STOPPED), "")

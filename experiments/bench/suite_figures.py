@@ -64,7 +64,7 @@ def row_of(outcome: Outcome) -> dict[str, Any]:
         "seed": outcome.seed,
         "state": outcome.state,
         "sentence": outcome.sentence,
-        "real_steps": float(points[-1, 0]) if len(points) else 0.0,
+        "real_steps": int(points[-1, 0]) if len(points) else 0,
         "return": last,
         "score": None if last is None else task.score(last),
         "first_at": held_from(task, points, 1),
@@ -361,10 +361,11 @@ def plot(outcomes: Sequence[Outcome], path: Path) -> None:
         panel.axhline(TASKS[name].threshold, color="0.4", linestyle="--", linewidth=1)
         panel.axhline(TASKS[name].random, color="0.7", linestyle=":", linewidth=1)
         panel.set_title(name, fontsize=9)
+    for panel in panels[max(1, len(names) + 1 - columns) : len(names) + 1]:  # lowest of a column
+        panel.set_xlabel("real steps", fontsize=8)
     for panel in panels:
         panel.tick_params(labelsize=8)
         panel.grid(alpha=0.3)
-    figure.supxlabel("real steps", fontsize=9)
     figure.legend(loc="outside lower center", frameon=False, ncols=len(methods))
     with writing(path) as part:
         figure.savefig(part, dpi=120)
