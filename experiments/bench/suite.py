@@ -56,6 +56,7 @@ TOLD = 60.0  # s, between lines on how far the runs are
 LAST = 20_000  # bytes of a log that are searched for what went wrong
 PROGRAM = "worldmodel: "  # before an error's sentence
 STOPPED = "stopped"  # by Ctrl-C
+BOXED, BORDERS = "For full helptext", "╭─╮│╰╯ "  # of what is said about wrong options
 QUICK_TASKS = ("CartPole-v1", "FrozenLake-v1")
 QUICK_STEPS = 90  # as those of `train control --quick`
 QUICK_BASELINE = {"every": 30, "episodes": 2}
@@ -325,5 +326,7 @@ def sentence_in(log: Path) -> str:
         file.seek(max(0, os.fstat(file.fileno()).st_size - LAST))
         lines = file.read().decode(errors="replace").splitlines()
     said = [line.removeprefix(PROGRAM) for line in lines if line.startswith(PROGRAM)]
-    boxed = " ".join(" ".join(line.strip("│─ ") for line in lines if line[:1] == "│").split())
-    return next((sentence for sentence in [*said[-1:], boxed] if sentence != STOPPED), "")
+    if any(BOXED in line for line in lines):
+        words = [line.strip(BORDERS) for line in lines if line.strip(f"{BORDERS}-")]
+        said.append(" ".join(words))
+    return said[-1] if said and said[-1] != STOPPED else ""
