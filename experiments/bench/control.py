@@ -90,11 +90,13 @@ class Seen(Encoder):
         number = len(nested.leaves(x)[0])
         rows = np.stack([self._row(nested.index(x, place)) for place in range(number)])  # [B, F]
         if isinstance(self.games, VecNormalize):
-            rows = self.games.normalize_obs(rows)
+            rows = cast(np.ndarray, self.games.normalize_obs(rows))
         return torch.as_tensor(rows, dtype=torch.float32)
 
     def _row(self, one: Any) -> np.ndarray:
-        return spaces.flatten(self.shown, nested.map(lambda leaf: leaf.numpy(), one))
+        return cast(
+            np.ndarray, spaces.flatten(self.shown, nested.map(lambda leaf: leaf.numpy(), one))
+        )
 
 
 class Evaluations(BaseCallback):

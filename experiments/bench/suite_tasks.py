@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from worldmodel.registry import Registry
+from worldmodel import Registry
 
 
 class Published(NamedTuple):
@@ -142,7 +142,7 @@ TASKS: Registry[Task] = Registry(
             "dm_control/cartpole-swingup-v0",
             322,
             50_000,
-            28,
+            24.0,
             rival="SAC",
             is_above=True,
             published=(
