@@ -224,6 +224,6 @@ TASKS: Registry[Task] = Registry(
 """The tasks of the suite by name.
 
 Random play is the mean of 100 whole episodes (20 of dm_control), and exact for FrozenLake and
-CliffWalking, whose transitions are known: an episode of random play of the latter takes 6,453 steps
-on average, and scores of agents that merely stay away from the cliff are near 1.
+CliffWalking, whose transitions are known: a random episode of the latter takes 6,453 steps on
+average, and scores of agents that merely stay away from the cliff are near 1.
 """
