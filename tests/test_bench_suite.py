@@ -382,6 +382,7 @@ def test_all_tasks_are_drawn(tmp_path):
     assert imread(tmp_path / "suite.png").shape[0] > imread(tmp_path / "one.png").shape[0]
 
 
+@pytest.mark.timeout(900)  # four processes, each of which imports all
 def test_two_tasks_run_from_end_to_end(tmp_path):
     page = tmp_path / "suite.md"
     words = [
