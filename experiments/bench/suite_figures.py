@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 from scipy import stats
 
 from worldmodel.agents.training import IN_A_ROW
+from worldmodel.errors import printable
 from worldmodel.experiments.bench.suite_tasks import SOURCES, TASKS, Task
 from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.measure.scores import RESAMPLES
@@ -178,9 +180,9 @@ def write_scores(outcomes: Iterable[Outcome], folder: Path) -> list[Path]:
             record = {"task": outcome.task, "method": outcome.method, "seed": str(outcome.seed)}
             record |= {"xs": outcome.points[:, 0].tolist(), "ys": outcome.points[:, 1].tolist()}
             by_method.setdefault(outcome.method, []).append(record)
-    folder.mkdir(parents=True, exist_ok=True)
     files = []
     for method, records in by_method.items():
+        folder.mkdir(parents=True, exist_ok=True)
         files.append(folder / f"suite-{slug(method)}.json.gz")
         with writing(files[-1]) as part:
             part.write_bytes(gzip.compress(json.dumps(records).encode(), mtime=0))
@@ -301,7 +303,7 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
         names = ("task", "method", "seed", "state", "sentence")
         made.append(Table(*names, title="not finished", box=None))
         for run in left:
-            made[-1].add_row(*(str(run[name]) for name in names))
+            made[-1].add_row(*(Text(printable(str(run[name]))) for name in names))
     return made
 
 
