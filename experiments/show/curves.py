@@ -44,20 +44,23 @@ def curves_of(folders: Sequence[RunFolder]) -> list[Curve]:
         groups.setdefault(str(settings), []).append(folder)
         config[str(settings)] = settings
     names = _labels(list(config.values()))
-    return [_curve(label, runs) for label, runs in zip(names, groups.values(), strict=True)]
+    return [
+        curve_of(label, [points_of(folder) for folder in runs])
+        for label, runs in zip(names, groups.values(), strict=True)
+    ]
 
 
-def _curve(label: str, folders: Sequence[RunFolder]) -> Curve:
-    points = [_points(folder) for folder in folders]  # of [n, 2]
+def curve_of(label: str, points: Sequence[np.ndarray]) -> Curve:
+    """The curve of runs, each of [n, 2] as `points_of` reads them: as far as all have come."""
     steps = np.unique(np.concatenate([of_run[:, 0] for of_run in points]))
     begin, end = max(p[0, 0] for p in points), min(p[-1, 0] for p in points)
     steps = steps[(begin <= steps) & (steps <= end)]
-    if len(folders) > 1:
-        label = f"{label} ({len(folders)} runs)"
+    if len(points) > 1:
+        label = f"{label} ({len(points)} runs)"
     return Curve(label, steps, np.stack([np.interp(steps, *of_run.T) for of_run in points]))
 
 
-def _points(folder: RunFolder) -> np.ndarray:
+def points_of(folder: RunFolder) -> np.ndarray:
     """Real steps and the mean real return after them, [n, 2]."""
     with naming_damage(folder.metrics_file):
         found = {
