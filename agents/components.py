@@ -30,6 +30,7 @@ from worldmodel import (
 )
 from worldmodel.agent import Reads
 from worldmodel.agents.config import AgentConfig, LearningConfig, PolicyConfig
+from worldmodel.agents.disagreement import Ensemble
 from worldmodel.agents.image_encoder import (
     EncodedAgent,
     code_space,
@@ -63,7 +64,7 @@ class Statistics(NamedTuple):
 
     reward_support: list[float] | None  # the values of rewards that are few or recur, if any
     reward_unit: float  # the root of their mean square
-    heads: dict[str, Any] = {}  # noqa: RUF012 (never changed) of observations: see `mixed_heads`
+    heads: dict[str, Any] = {}  # noqa: RUF012 (never changed) of observations: see `heads_of`
 
 
 class Components:
@@ -108,6 +109,11 @@ class Components:
             return self.agent
         return EncodedAgent(self.agent, self.image_encoder)
 
+    @property
+    def draws_observations(self) -> bool:
+        """True if dreams that nobody looks at depend on what would be seen in them."""
+        return self.reads == "belief" or self.model.reads_observations
+
     def dream(self, horizon: int | None = None, draw_observations: bool = True) -> Dream:
         """The environment as the model dreams it."""
         horizon = horizon or self.config.policy.horizon
@@ -116,8 +122,7 @@ class Components:
 
     def own_dream(self, horizon: int | None = None) -> Dream:
         """The dream of our own agents, which draws no observations that nobody reads."""
-        is_read = self.reads == "belief" or self.model.reads_observations
-        return self.dream(horizon, draw_observations=is_read)
+        return self.dream(horizon, self.draws_observations)
 
     def belief_dreams(self, begin: Callable[[int], ModelState] | None = None) -> DreamVectorEnv:
         """Dreams side by side whose observations are beliefs, for external algorithms.
@@ -141,7 +146,16 @@ class Components:
         self.critic = Critic(size, hidden, scale)
         self.modules |= {"policy": self.policy, "critic": self.critic, "acting": self.acting}
         agent = self.believer(self.acting)
+        encoding = self.model.percepts.size
+        self.ensemble = Ensemble(agent.thought_size, self.actions.size, encoding)
+        self.modules["ensemble"] = self.ensemble
         return self._planner(agent) if self.config.policy.plans_ahead else agent
+
+    def new_critic(self) -> None:
+        """Gives the critic new weights, drawn at random."""
+        for part in self.critic.modules():
+            if isinstance(part, nn.Linear | nn.LayerNorm):
+                part.reset_parameters()
 
     def _planner(self, agent: BeliefAgent) -> Planner:
         config = self.config.policy
@@ -207,7 +221,7 @@ def learner_for(model: WorldModel, config: LearningConfig, segments: Segments) -
         model,
         objective_from(model, vars(config)),
         falling(config.learning_rate, segments),
-        config.weight_decay,
+        config.weight_decay or 0.0,
         config.clip_norm,
         config.ema_decay,
         autocast=config.precision == "bfloat16",
@@ -272,6 +286,7 @@ def optimizer_for(components: Components, replay: Replay, segments: Segments) ->
         components.acting,
         config.policy_ema_decay,
         config.epochs,
+        components.actions.low_entropy(config.least_entropy),
     )
 
 

@@ -105,12 +105,16 @@ class CollectConfig:
     has to be swung. By default 0 in the first, and 0.9 in those that follow as long as nothing
     that was met tells good from bad: all rewards were the same, and 0 or without an end."""
     collect_steps: int = 250
-    """Steps of the policy in each round after that."""
+    """Steps of the policy in each round after that, at least."""
+    collect_growth: float = 0.1
+    """Steps of a round, as a share of all before it, where these are more: the longer training
+    takes, the less a few steps change. Updates and rollouts are those of a short round."""
     policy_weight: float = 1.0
     """Sampling weight of a row of the policy, relative to a random one."""
 
     def __post_init__(self) -> None:
         positive(self, "prefill", "collect_steps", "policy_weight")
+        not_negative(self, "collect_growth")
         if self.sticky_probability is not None:
             below_one(self, "sticky_probability")
 
@@ -126,7 +130,7 @@ class LearningConfig:
     first_updates: int = 600
     """Updates after the first collection."""
     update_ratio: float = 1.0
-    """Updates a real step after it."""
+    """Updates after it for each real step of a round (of collect_steps at most)."""
     window: int = 32
     """Rows of a training window, at most."""
     batch_size: int = 32
@@ -137,8 +141,10 @@ class LearningConfig:
     """Rows of a window that begins late that are not scored: their past is unknown."""
     learning_rate: float = 0.003
     """Initial learning rate of Adam; it falls along a cosine to a tenth."""
-    weight_decay: float = 0.0
-    """Decoupled weight decay of Adam."""
+    weight_decay: float | None = None
+    """Decoupled weight decay of Adam. By default 0, or 3 if a model that is learned with it from
+    most of the first collection expects the rest better (not of images, and of up to 5,000 steps);
+    it then falls as more is collected, in inverse proportion."""
     clip_norm: float = 1.0
     """Norm that the gradient is clipped to."""
     dropout: float = 0.0
@@ -166,7 +172,9 @@ class LearningConfig:
     def __post_init__(self) -> None:
         positive(self, "first_updates", "update_ratio", "window", "batch_size", "learning_rate")
         positive(self, "clip_norm", "num_particles")
-        not_negative(self, "burn_in", "weight_decay")
+        not_negative(self, "burn_in")
+        if self.weight_decay is not None:
+            not_negative(self, "weight_decay")
         check_kl(self)
         shares(self, "from_start", "kl_balance")
         below_one(self, "dropout", "ema_decay")
@@ -204,7 +212,7 @@ class PolicyConfig:
     first_rollouts: int = 600
     """Rollouts in the dream after the first collection."""
     rollout_ratio: float = 1.0
-    """Rollouts a real step after it."""
+    """Rollouts after it for each real step of a round (of collect_steps at most)."""
     epochs: int = 1
     """Updates a rollout."""
     dream_starts: Literal["recorded", "initial"] = "recorded"
@@ -232,6 +240,9 @@ class PolicyConfig:
     """Weight of the entropy bonus, at first (not DQN, SAC)."""
     final_entropy: float = 1.0
     """Weight of the bonus at the end, as a share of the first; it falls exponentially."""
+    least_entropy: float = 0.05
+    """Entropy below which that weight rises: a share of the uniform policy's, or for numbers that
+    of uniform actions within this share of their range. 0: it never rises."""
     normalise_returns: bool = True
     """Divide returns by the range from their 5th to their 95th percentile (Hafner et al. 2023, eq.
     12), so that one entropy weight does for rewards of any scale."""
@@ -254,7 +265,8 @@ class PolicyConfig:
         positive(self, *(name for name in given if getattr(self, name) is not None))
         not_negative(self, "entropy")
         positive(self, "plan_length", "plans", "plan_iterations", "plan_draws")
-        shares(self, "discount", "gae_lambda", "final_entropy", "policy_plans")
+        shares(self, "discount", "gae_lambda", "final_entropy", "least_entropy")
+        shares(self, "policy_plans")
         below_one(self, "policy_ema_decay")
         if self.agent in OURS and self.agent_arguments != "{}":
             raise ValueError("--agent-arguments are those of an algorithm: choose --agent sb3:...")

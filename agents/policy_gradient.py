@@ -94,6 +94,10 @@ def lambda_returns(rows: Row, values: Tensor, discount: float, lambda_: float) -
     return torch.stack(returns[::-1])
 
 
+Bonus = Callable[[Tensor, Tensor], Tensor]
+"""A reward besides that of the world: (thought [*, F], action [*, A]) -> [*]."""
+
+
 class Rollout(NamedTuple):
     """The rows whose action had consequences, N of them, in any order."""
 
@@ -155,6 +159,8 @@ class PolicyGradient(ABC):
         self.discount = discount
         self.entropy = entropy
         self.unit = unit
+        self.bonus: Bonus | None = None
+        self.entropy_factor = 1.0  # of the weight of the entropy bonus
 
     def initial_state(self) -> Spread | tuple[()]:
         """The spread of returns, where gains are divided by it; else nothing."""
@@ -193,8 +199,13 @@ class PolicyGradient(ABC):
             state = state.after(batch.returns.detach())
             gain = gain / max(self.unit, state.mean)
             metrics["spread"] = state.mean
-        loss = -gain - self.entropy(step) * entropy
+        loss = -gain - self.entropy_factor * self.entropy(step) * entropy
         return loss + critic_loss if self.critic else loss, metrics, state
+
+    def judged(self, thought: Tensor, row: Row) -> Tensor:
+        """The rewards of rows [*], with the bonus, if there is one, of their actions after
+        thoughts [*, F]."""
+        return row.reward + self.bonus(thought, row.action) if self.bonus else row.reward
 
     def value(self, thought: Tensor) -> Tensor:
         if self.critic is None:
@@ -239,7 +250,8 @@ class ActorCritic(PolicyGradient):
             rows.append(row._replace(observation=row.reward[:, None][:, :0]))  # never read
         over_time, row = torch.stack(thoughts), nested.stack(rows)
         values = self.value(over_time[1:])
-        returns = lambda_returns(row, values, self.discount, self.lambda_)
+        judged = row._replace(reward=self.judged(over_time[:-1], row))
+        returns = lambda_returns(judged, values, self.discount, self.lambda_)
         nothing = returns.new_zeros(*returns.shape, 0)
         rollout = Rollout(over_time[:-1], row.action, returns, nothing, row.reward)
         if not row.first.any():
@@ -336,7 +348,8 @@ class AllActions(PolicyGradient):
             )
             (rows, thoughts), forks = self.gen_core.step(forks)  # [n * B, ...]
             value = torch.where(rows.terminated, 0.0, self.value(thoughts))
-            tried = (rows.reward + self.discount * value).unflatten(0, (number, batch_size))
+            reward = self.judged(nested.repeat(state.thought, number), rows)
+            tried = (reward + self.discount * value).unflatten(0, (number, batch_size))
             is_taken = (state.action[:, None] == choices).all(-1)  # [B, n]
             taken = is_taken.int().argmax(-1) * batch_size + columns  # the fork that goes on
             row = nested.index(rows, taken)

@@ -1,6 +1,7 @@
 """Policy optimizers in the dream: our own policy gradient, or an algorithm of stable-baselines3,
 unchanged, with the dream as its environment."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from torch import nn
 
 from worldmodel import Schedule, Trainer, nested
 from worldmodel.agents.imagination import Imagination
-from worldmodel.agents.policy_gradient import PolicyGradient
+from worldmodel.agents.policy_gradient import Bonus, PolicyGradient
 from worldmodel.envs import DreamVectorEnv
 from worldmodel.objectives import Metrics
 
@@ -17,16 +18,22 @@ if TYPE_CHECKING:
     from worldmodel.agents.sb3 import Learner
 
 
+RISE = 1.02  # of the weight of the entropy bonus, a rollout
+MOST = 100.0  # times that it becomes larger
+
+
 class PolicyOptimizer(ABC):
     """An optimizer of a policy, by one rollout in the dream at a time."""
+
+    takes_bonus = False  # besides the dream's rewards
 
     @abstractmethod
     def begin(self) -> None:
         """Begins new dreams: the model has changed, and beliefs with it."""
 
     @abstractmethod
-    def update(self) -> Metrics:
-        """Makes one rollout, and learns from it."""
+    def update(self, bonus: Bonus | None = None) -> Metrics:
+        """Makes one rollout, and learns from it; bonus: where `takes_bonus`."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -40,6 +47,8 @@ class PolicyOptimizer(ABC):
 class GradientOptimizer(PolicyOptimizer):
     """A policy optimizer by our own objective, in dreams that go on between rollouts."""
 
+    takes_bonus = True
+
     def __init__(
         self,
         objective: PolicyGradient,
@@ -49,9 +58,11 @@ class GradientOptimizer(PolicyOptimizer):
         acting: nn.Module,
         ema_decay: float,
         epochs: int = 1,
+        least_entropy: float = -math.inf,
     ):
         """learning: the policy that dreams; acting: its average over updates, of decay
-        `ema_decay`; epochs: updates a rollout."""
+        `ema_decay`; epochs: updates a rollout; least_entropy: nats below which the weight of the
+        entropy bonus rises from rollout to rollout."""
         self.objective = objective
         self.trainer = trainer
         self.imagination = imagination
@@ -59,16 +70,25 @@ class GradientOptimizer(PolicyOptimizer):
         self.acting = acting
         self.ema_decay = ema_decay
         self.epochs = epochs
+        self.least_entropy = least_entropy
         self.dreams = objective.start()  # until the first `begin`
 
     def begin(self) -> None:
         self.dreams = self.imagination.begin()
 
-    def update(self) -> Metrics:
+    def begin_anew(self) -> None:
+        """Forgets the scale of the returns so far: others are sought from now on."""
+        self.trainer.state = self.objective.initial_state()
+
+    def update(self, bonus: Bonus | None = None) -> Metrics:
+        self.objective.bonus = bonus
         rollout, self.dreams = self.objective.roll(self.imagination.go_on(self.dreams))
         for _ in range(self.epochs):
             metrics = self.trainer.update(rollout)
             self._average()
+        is_below = metrics.get("entropy", math.inf) < self.least_entropy
+        factor = self.objective.entropy_factor * (RISE if is_below else 1 / RISE)
+        self.objective.entropy_factor = min(max(factor, 1.0), MOST)
         return metrics
 
     @torch.no_grad()
@@ -81,11 +101,16 @@ class GradientOptimizer(PolicyOptimizer):
             acting.lerp_(learned, 1 - kept)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"trainer": self.trainer.state_dict(), "dreams": nested.leaves(self.dreams)}
+        return {
+            "trainer": self.trainer.state_dict(),
+            "dreams": nested.leaves(self.dreams),
+            "entropy_factor": self.objective.entropy_factor,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.trainer.load_state_dict(state["trainer"])
         self.dreams = nested.fill(self.dreams, state["dreams"])
+        self.objective.entropy_factor = state["entropy_factor"]
 
 
 class SB3Optimizer(PolicyOptimizer):
@@ -108,7 +133,7 @@ class SB3Optimizer(PolicyOptimizer):
     def begin(self) -> None:
         self.learner.begin(self.dreams, _draw_seed())
 
-    def update(self) -> Metrics:
+    def update(self, bonus: Bonus | None = None) -> Metrics:
         metrics = self.learner.learn(self.steps, self.share(self.rollouts), _draw_seed())
         self.rollouts += 1
         return metrics

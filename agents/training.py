@@ -34,6 +34,7 @@ from worldmodel import (
     WorldModel,
     play_episodes,
 )
+from worldmodel.agents import scoring
 from worldmodel.agents.components import (
     Components,
     Statistics,
@@ -42,6 +43,7 @@ from worldmodel.agents.components import (
     optimizer_for,
 )
 from worldmodel.agents.config import AgentConfig
+from worldmodel.agents.disagreement import Curiosity
 from worldmodel.agents.image_encoder import (
     ImageEncoderTraining,
     encoded,
@@ -49,9 +51,10 @@ from worldmodel.agents.image_encoder import (
     explain,
     is_encoded,
 )
-from worldmodel.agents.policy_optimizers import PolicyOptimizer
+from worldmodel.agents.policy_optimizers import GradientOptimizer, PolicyOptimizer
+from worldmodel.agents.regularisation import CANDIDATES, WeightDecayChoice, copies_of
 from worldmodel.agents.uniform import Uniform
-from worldmodel.codecs import atoms_of, mixed_heads
+from worldmodel.codecs import atoms_of, by_path, heads_of, is_image
 from worldmodel.codecs.spaces import are_alike
 from worldmodel.envs import EnvironmentSource, GymEnvironment
 from worldmodel.envs.collector import Collector
@@ -67,6 +70,10 @@ LONGEST = 27_000  # steps of an evaluated episode without a time limit; no game 
 ENDLESS = 5_000  # steps after which such episodes are cut off if not one has ended by then
 LONGEST_COLLECTED = 1_000  # steps of a collected episode without a time limit
 IN_A_ROW = 3  # evaluations that have to reach a return for training to stop there
+SCORED = 50  # new episodes, at most, by which the model is judged
+LATEST = 0.05  # weight of an update's loss in what episodes that are learned from cost
+FEW_STEPS, MANY_STEPS = 20, 5_000  # of a first collection that a weight decay is chosen by
+AT_RANDOM = 3  # rounds, the last of which is played at random while novelty is sought
 STEADY = 0.9  # probability of the last action in random play that goes on for want of a goal
 
 
@@ -167,26 +174,35 @@ class Met(NamedTuple):
 
     least: float = math.inf  # reward
     greatest: float = -math.inf
+    as_great: int = 0  # rewards
+    rewards: int = 0
     terminations: int = 0
 
     def and_those_of(self, episodes: Episodes) -> "Met":
         """Those met so far, and those of some more episodes."""
         rewards, ends = episodes.rewards, episodes.columns["terminated"]
+        greatest = max(self.greatest, float(rewards.max(initial=-math.inf)))
+        before = self.as_great if greatest == self.greatest else 0
         return Met(
             min(self.least, float(rewards.min(initial=math.inf))),
-            max(self.greatest, float(rewards.max(initial=-math.inf))),
+            greatest,
+            before + int((rewards == greatest).sum()),
+            self.rewards + len(rewards),
             self.terminations + int(ends.sum()),
         )
 
     @property
-    def tells_nothing(self) -> bool:
-        """True while no way to act is known to be better than another: all rewards are the same,
-        and zero or without an end to avoid or to seek."""
-        return self.least == self.greatest and (self.least == 0 or not self.terminations)
+    def has_no_goal(self) -> bool:
+        """True while there is nothing to seek: all rewards are the same, and zero or without an
+        end; or there are no ends, and the greatest reward is the ordinary one."""
+        if self.least == self.greatest and self.least == 0:
+            return True
+        return not self.terminations and 2 * self.as_great > self.rewards
 
     def __str__(self) -> str:
+        which = "every reward was" if self.least == self.greatest else "most rewards and the best"
         ends = "" if self.terminations else " and no episode ended by itself"
-        return f"every reward was {self.least:g}{ends}"
+        return f"{which} {self.greatest:g}{ends}"
 
 
 class AgentTraining(Job):
@@ -196,6 +212,7 @@ class AgentTraining(Job):
         "collect": Title("playing", "phase"),
         "read": Title("reading recorded episodes", "phase"),
         "encode": Title("learning to encode images", "updates"),
+        "choose": Title("choosing a weight decay", "updates"),
         "learn": Title("learning", "updates"),
         "improve": Title("dreaming", "rollouts"),
         "evaluate": Title("evaluating", "times"),
@@ -238,6 +255,11 @@ class AgentTraining(Job):
         self._finished = 0  # episodes; those behind them in the store go on
         self._weight = 1.0  # of these
         self._met = Met()
+        self._figures: dict[str, float] = {}  # the latest, by name, for `_health`
+        self._weight_decay = 0.0  # that was chosen
+        self._choice: WeightDecayChoice | None = None  # while it is chosen
+        self._sought_novelty = False  # when the policy was last trained
+        self._curiosity: Curiosity
         self._lent = 0  # of the source, when the collector began to play
         self._encoding: ImageEncoderTraining | None = None  # while the image encoder learns
 
@@ -295,9 +317,12 @@ class AgentTraining(Job):
         """The stages of one more round, of which `until` is the last planned step."""
         config, number = self.config, len(self._collections)
         if number:
-            steps = min(config.collect.collect_steps, until - self._planned)
-            updates = max(1, round(config.learning.update_ratio * steps))
-            rollouts = max(1, round(config.policy.rollout_ratio * steps))
+            short = config.collect.collect_steps
+            growth = 0.0 if self.world.is_recorded else config.collect.collect_growth
+            grown = round(growth * self._planned)
+            steps = min(max(short, grown), until - self._planned)
+            updates = max(1, round(config.learning.update_ratio * min(steps, short)))
+            rollouts = max(1, round(config.policy.rollout_ratio * min(steps, short)))
         else:
             steps = min(config.collect.prefill, until)
             updates, rollouts = config.learning.first_updates, config.policy.first_rollouts
@@ -308,14 +333,26 @@ class AgentTraining(Job):
             plan.append(Stage("collect", number, 1))
         elif number == 0:
             plan.append(Stage("read", number, 1))
-        grown = self._planned >= config.images.vae_growth * self._encoded_at
-        if is_encoded(self.world.observation_space, config.images) and grown:
+        has_doubled = self._planned >= config.images.vae_growth * self._encoded_at
+        if is_encoded(self.world.observation_space, config.images) and has_doubled:
             plan.append(Stage("encode", number, config.images.vae_updates))
             self._encoded_at = self._planned
+        if number == 0 and self._may_choose(steps):
+            plan.append(Stage("choose", number, len(CANDIDATES) * self._choice_updates))
         plan += [Stage("learn", number, updates), Stage("improve", number, rollouts)]
         if self.curve_episodes and not self.world.is_recorded:
             plan.append(Stage("evaluate", number, 1))
         return plan
+
+    def _may_choose(self, steps: int) -> bool:
+        """True if the weight decay is chosen by the first collection, of so many steps."""
+        parts = by_path(self.world.observation_space).values()
+        is_asked = self.config.learning.weight_decay is None and not self.world.is_recorded
+        return is_asked and FEW_STEPS <= steps <= MANY_STEPS and not any(map(is_image, parts))
+
+    @property
+    def _choice_updates(self) -> int:
+        return max(1, self.config.learning.first_updates // 2)
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -326,6 +363,7 @@ class AgentTraining(Job):
             "collect": self._collect,
             "read": self._read,
             "encode": self._encode,
+            "choose": self._choose,
             "learn": self._learn,
             "improve": self._improve,
             "evaluate": self._evaluate,
@@ -337,8 +375,8 @@ class AgentTraining(Job):
             return f"{metrics['episodes']} episodes, {metrics['steps']} steps"
         if stage.kind == "encode":
             return f"loss {metrics['nats']:.2f} nats per image"
-        if stage.kind == "learn":
-            return f"loss {metrics['loss']:.4f} nats per step"
+        if stage.kind in ("choose", "learn"):
+            return f"loss {metrics['nats']:.4f} nats per step"
         if stage.kind == "improve":
             shown = (key for key in ("value", "entropy", "reward") if key in metrics)
             return ", ".join(f"{key} {metrics[key]:.2f}" for key in shown)
@@ -353,6 +391,8 @@ class AgentTraining(Job):
             self.optimizer.begin()
         elif stage.kind == "learn":
             self.learner.keep_average()
+        elif stage.kind == "choose":
+            self._end_choice()
         elif stage.kind == "encode":
             encoding = cast(ImageEncoderTraining, self._encoding)
             active = encoding.finish()
@@ -363,11 +403,33 @@ class AgentTraining(Job):
                 "all recorded images are encoded anew"
             )
             self._standardise()  # codes have another scale than they had
-        elif stage.kind == "evaluate" and self.has_reached:
+        if self.is_done or self.stages[self.stage].round > stage.round:
+            self.say(self._health(stage.round))
+        if stage.kind == "evaluate" and self.has_reached:
             self.say(
                 f"the return was {self.stop_at:g} or more in {IN_A_ROW} evaluations in a row: "
                 f"training ends after {self.real_steps:,} steps"
             )
+
+    def _health(self, number: int) -> str:
+        """A line on what a round has come to."""
+        figures = self._figures
+        parts = ["nothing to seek yet" if self._met.has_no_goal else "there is something to seek"]
+        if "new_nats" in figures:
+            parts.append(
+                f"new episodes cost {figures['new_nats']:.2f} nats a step, "
+                f"those learned from {figures['nats']:.2f}"
+            )
+        elif "nats" in figures:
+            parts.append(f"episodes cost {figures['nats']:.2f} nats a step")
+        if "entropy" in figures:
+            parts.append(f"entropy {figures['entropy']:.2f}")
+        if "dream_return" in figures:
+            parts.append(
+                f"dreamt return {figures['dream_return']:,.4g} in {figures['dream_length']:,.0f} "
+                f"steps, real one {figures['real_return']:,.4g}"
+            )
+        return f"round {number + 1}: " + "; ".join(parts)
 
     def _collect(self, stage: Stage) -> Metrics:
         collect = self.config.collect
@@ -378,16 +440,31 @@ class AgentTraining(Job):
         components, since = cast(Components, self.components), self._finished
         self.replay.rewind(since)
         agent, weight = components.player, collect.policy_weight
-        if self._met.tells_nothing:
-            self.say(f"{self._met}: nothing tells good from bad, so playing goes on at random")
-            sticky = collect.sticky_probability
-            agent = Uniform(self.world.action_space, STEADY if sticky is None else sticky)
+        if self._met.has_no_goal:
             weight = 1.0
+            if not self._seeks_novelty or stage.round % AT_RANDOM == 0:
+                self.say(f"{self._met}: nothing to seek was met yet, so playing goes on at random")
+                sticky = collect.sticky_probability
+                agent = Uniform(self.world.action_space, STEADY if sticky is None else sticky)
+            else:
+                self.say(f"{self._met}: nothing to seek was met yet but what is not known")
         metrics = self._play(agent, stage, weight)
         if components.image_encoder is not None and len(self.store) > since:
             self.replay.add(encoded(self.store, components.image_encoder, since), weight)
+        metrics |= self._new_nats(since)
         self._meet(self.replay.episodes.select(np.arange(since, len(self.store))))
         return metrics
+
+    def _new_nats(self, since: int) -> Metrics:
+        """The loss of new episodes, before anything is learned from them: what the model is worth
+        outside its data, for which no episode has to be set aside."""
+        components, episodes = cast(Components, self.components), self.replay.episodes
+        new = episodes.select(np.arange(since, min(since + SCORED, len(episodes))))
+        if not new.steps:
+            return {}
+        found = scoring.log_prob(components.model, components.actions, new)
+        self._figures["new_nats"] = -float(found.sum()) / new.steps
+        return {"new_nats": self._figures["new_nats"]}
 
     def _read(self, stage: Stage) -> Metrics:
         """Copies recorded episodes into the agent's own store, so that their files can go."""
@@ -423,16 +500,77 @@ class AgentTraining(Job):
             self._encoding = self._new_encoding(stage)
         return self._encoding.update()
 
-    def _learn(self, stage: Stage) -> Metrics:
+    @property
+    def _window(self) -> tuple[int, int, float, int]:
+        """The arguments of `Replay.sample`."""
         config = self.config.learning
         rows = config.batch_size * config.window
-        batch = self.replay.sample(config.window, rows, config.from_start, config.burn_in)
-        return self.learner.update(batch)
+        return config.window, rows, config.from_start, config.burn_in
+
+    def _choose(self, stage: Stage) -> Metrics:
+        if self._choice is None:
+            self._choice = self._new_choice()
+        return self._choice.update(self.done)
+
+    def _new_choice(self) -> WeightDecayChoice:
+        components, updates = cast(Components, self.components), self._choice_updates
+        learners = [
+            learner_for(model, replace(self.config.learning, weight_decay=decay), [(0, updates)])
+            for model, decay in zip(copies_of(components.model), CANDIDATES, strict=True)
+        ]
+        return WeightDecayChoice(
+            learners,
+            self.replay.episodes.typical(),
+            components.actions,
+            updates,
+            self._window,
+            int(self._seeds(3).generate_state(1)[0]),
+        )
+
+    def _end_choice(self) -> None:
+        losses = cast(WeightDecayChoice, self._choice).losses()
+        self._choice = None
+        best = int(np.argmin(losses))
+        self._weight_decay = CANDIDATES[best]
+        compared = " and ".join(
+            f"{loss:.2f} (with {decay:g})" for loss, decay in zip(losses, CANDIDATES, strict=True)
+        )
+        self.say(
+            f"weight decay {self._weight_decay:g}: rows that were not learned from cost "
+            f"{compared} nats each"
+        )
+
+    def _learn(self, stage: Stage) -> Metrics:
+        if self.done == 0 and self.config.learning.weight_decay is None:
+            share = min(1.0, self._collections[0] / max(1, self.real_steps))
+            self.learner.trainer.decay_by(share * self._weight_decay)
+        batch = self.replay.sample(*self._window)
+        metrics = self.learner.update(batch)
+        latest = self._figures.get("nats", metrics["nats"]) if self.done else metrics["nats"]
+        self._figures["nats"] = latest + LATEST * (metrics["nats"] - latest)
+        if self._seeks_novelty:
+            components = cast(Components, self.components)
+            self._curiosity.update(components.believer(components.acting), batch)
+        return metrics
 
     def _improve(self, stage: Stage) -> Metrics:
+        if self._met.has_no_goal and not self._seeks_novelty:
+            return {}  # there is nothing to become better at
         if self.done == 0:
             self.optimizer.begin()
-        return self.optimizer.update()
+            if self._sought_novelty and not self._seeks_novelty:
+                self.say("there is something to seek now: returns are learned anew")
+                cast(Components, self.components).new_critic()
+                cast(GradientOptimizer, self.optimizer).begin_anew()
+            self._sought_novelty = self._seeks_novelty
+        metrics = self.optimizer.update(self._curiosity.bonus if self._seeks_novelty else None)
+        self._figures |= {key: metrics[key] for key in ("entropy",) if key in metrics}
+        return metrics
+
+    @property
+    def _seeks_novelty(self) -> bool:
+        """True while the policy is trained to find what the model does not know."""
+        return self._met.has_no_goal and self.optimizer.takes_bonus
 
     def _evaluate(self, stage: Stage) -> Metrics:
         if stage.round == 0 and self.world.cut:
@@ -441,18 +579,32 @@ class AgentTraining(Job):
             self.curve_episodes, evaluation_seeds(self.config.seed)[0]
         ).returns
         self._curve.append(float(returns.mean()))
+        dreamt = self._dream_greedily()
+        self._figures["real_return"] = self._curve[-1]
+        self._figures["dream_return"] = float(dreamt.returns.mean())
+        self._figures["dream_length"] = float(dreamt.lengths.mean())
         return {
             "real_steps": self.real_steps,
             "real_return_mean": self._curve[-1],
+            "dream_return_mean": self._figures["dream_return"],
             "real_returns": returns.tolist(),
+            "dream_returns": dreamt.returns.tolist(),
         }
+
+    def _dream_greedily(self) -> EpisodeStats:
+        """Plays as many whole episodes in the dream as `_evaluate` does in reality."""
+        components = cast(Components, self.components)
+        limit = self.world.time_limit or int(self.store.lengths.max())
+        dream = components.dream(limit, draw_observations=components.draws_observations)
+        with OwnNoise(evaluation_seeds(self.config.seed)[2])():
+            return play_episodes(dream, Greedy(components.agent), self.curve_episodes)
 
     def play_greedily(self, episodes: int, seed: int) -> EpisodeStats:
         """Plays whole episodes of the greedy agent in the real environment."""
         return self.world.play(Greedy(cast(Components, self.components).player), episodes, seed)
 
     def _seeds(self, place: int) -> np.random.SeedSequence:
-        """Seeds of the replay (0), of the image encoder (1), of the collection (2)."""
+        """Seeds of the replay (0), the image encoder (1), the collection (2), a choice (3)."""
         return np.random.SeedSequence(self.config.seed, spawn_key=(place,))
 
     def _play(self, agent: Agent, stage: Stage, weight: float) -> Metrics:
@@ -524,7 +676,7 @@ class AgentTraining(Job):
         heads: dict[str, Any] = {}
         if not is_encoded(self.world.observation_space, self.config.images):
             observations = self.store.typical().columns["observation"]
-            heads = mixed_heads(self.world.observation_space, observations)
+            heads = heads_of(self.world.observation_space, observations)
         return Statistics(support or None, unit, heads)
 
     def _meet(self, episodes: Episodes) -> None:
@@ -552,6 +704,8 @@ class AgentTraining(Job):
         model = self.components.model
         self.learner = learner_for(model, self.config.learning, self._updates)
         self.optimizer = optimizer_for(self.components, self.replay, self._rollouts)
+        if self.optimizer.takes_bonus:
+            self._curiosity = Curiosity(self.components.ensemble, statistics.reward_unit)
 
     def _learned_from(self) -> EpisodeStore:
         """The store of all recorded episodes, as the model reads it."""
@@ -569,6 +723,10 @@ class AgentTraining(Job):
             return state
         state |= {"learner": self.learner.state_dict()}
         state |= {"optimizer": self.optimizer.state_dict()}
+        if self.optimizer.takes_bonus:
+            state |= {"curiosity": self._curiosity.trainer.state_dict()}
+        if self._choice is not None:
+            state |= {"choice": self._choice.tensors()}
         return state if self._encoding is None else state | {"encoding": self._encoding.tensors()}
 
     def values(self) -> dict[str, Any]:
@@ -587,11 +745,16 @@ class AgentTraining(Job):
             "curve": self._curve,
             "counted": self._counted,
             "met": list(self._met) if self.real_steps else None,
+            "sought_novelty": self._sought_novelty,
+            "figures": self._figures,
+            "weight_decay": self._weight_decay,
         }
         if self.components is None:
             return values
         statistics = cast(Statistics, self.statistics)
         values |= {"statistics": statistics._asdict(), "replay": self.replay.state_dict()}
+        if self._choice is not None:
+            values["choice"] = self._choice.replay.state_dict()
         if self._encoding is not None:
             values["images"] = self._encoding.batches.state_dict()
         return values
@@ -607,6 +770,9 @@ class AgentTraining(Job):
         self.store.rewind(self._finished)
         self._curve, self._counted = list(values["curve"]), values["counted"]
         self._met = Met(*values["met"] or ())
+        self._sought_novelty = values["sought_novelty"]
+        self._figures = dict(values["figures"])
+        self._weight_decay = values["weight_decay"]
         if "statistics" in values:
             self._build(Statistics(**values["statistics"]))
 
@@ -621,13 +787,22 @@ class AgentTraining(Job):
         if "encoding" in tensors:
             self._encoding = self._new_encoding(self.stages[self.stage])
             self._encoding.load(tensors["encoding"], values["images"])
+        if "choice" in tensors:
+            self._choice = self._new_choice()
+            self._choice.load(tensors["choice"], values["choice"])
         self.learner.load_state_dict(tensors["learner"])
         self.optimizer.load_state_dict(tensors["optimizer"])
+        if self.optimizer.takes_bonus:
+            self._curiosity.trainer.load_state_dict(tensors["curiosity"])
 
 
 def _values(episodes: Episodes) -> dict[str, Any]:
-    """The observations and rewards of episodes, those of first rows left out."""
-    return {"observation": episodes.columns["observation"], "reward": episodes.rewards}
+    """The observations of episodes, and the rewards and ends of all rows but first ones."""
+    return {
+        "observation": episodes.columns["observation"],
+        "reward": episodes.rewards,
+        "terminated": np.delete(episodes.columns["terminated"], episodes.starts),
+    }
 
 
 def check_fit(

@@ -17,7 +17,6 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
 from worldmodel import (
-    BOUNDS,
     Agent,
     DiskStore,
     EpisodeSource,
@@ -33,6 +32,7 @@ from worldmodel import (
     action_codec,
     nested,
 )
+from worldmodel.agents import scoring
 from worldmodel.agents.components import Components
 from worldmodel.agents.config import AgentConfig
 from worldmodel.agents.image_encoder import encoded
@@ -57,7 +57,6 @@ from worldmodel.trust import Trust, remember
 
 EXPERIMENT = "control"  # of saved agents: the command line plays, films and evaluates them
 GIVEN = "the episodes of this folder"  # in place of the path of recorded episodes
-ROWS_AT_ONCE = 16_384  # that are scored side by side, padding among them
 
 Environment = str | gymnasium.Env | Callable[[], gymnasium.Env]
 
@@ -284,7 +283,6 @@ class WorldModelAgent:
         dream = self.components.dream(horizon or self.world.time_limit)
         return DreamVectorEnv(dream, num_envs, autoreset_mode=autoreset_mode, **options)
 
-    @torch.no_grad()
     def log_prob(
         self, episodes: EpisodeSource, bound: str = "iwae", num_particles: int = 16
     ) -> np.ndarray:
@@ -295,14 +293,10 @@ class WorldModelAgent:
         """
         encoder = self.components.image_encoder
         read = episodes if encoder is None else encoded(episodes, encoder)
-        found = np.empty(len(read))
         with OwnNoise(self.config.seed)():
-            for group in read.side_by_side(ROWS_AT_ONCE):
-                sequences = read.sequences(self.components.actions, group)
-                by_key = BOUNDS[bound](self.model, sequences, num_particles)
-                nats = torch.stack([value.double() for value in by_key.values()]).sum((0, 1))
-                found[group] = nats.numpy()
-        return found
+            return scoring.log_prob(
+                self.model, self.components.actions, read, bound, num_particles
+            )
 
     def evaluate(
         self, episodes: int = 100, deterministic: bool = True, seed: int | None = None

@@ -37,7 +37,9 @@ from worldmodel.envs.wrappers import (
 REGISTERED_BY = {
     "ALE/": ("ale_py", "atari"),
     "BabyAI-": ("minigrid", "minigrid"),
+    "MinAtar/": ("minatar", "minatar"),
     "MiniGrid-": ("minigrid", "minigrid"),
+    "dm_control/": ("shimmy", "dm-control"),
     "popgym-": ("popgym", "popgym"),
 }
 """The module whose import registers the ids of each prefix, and the extra that installs it."""

@@ -154,3 +154,26 @@ gymnasium.register("Echo-v0", Echo)
 gymnasium.register("Counting-v0", Counting)
 gymnasium.register("Nested-v0", Nested)
 gymnasium.register("Limited-v0", Counting, kwargs={"lengths": (50,)}, max_episode_steps=5)
+
+
+class Lock(gymnasium.Env):
+    """Opens after the right action was chosen `length` times in a row, which is another at each
+    turn; a wrong one begins anew. Shows how far it is; opening gives the only reward."""
+
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, length=8, limit=50):
+        self.length, self.limit = length, limit
+        self.observation_space = spaces.Discrete(length + 1)
+        self.right = np.random.default_rng(0).integers(0, 2, length)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place = self.count = 0
+        return 0, {}
+
+    def step(self, action):
+        self.count += 1
+        self.place = self.place + 1 if action == self.right[self.place] else 0
+        is_open = self.place == self.length
+        return self.place, float(is_open), is_open, self.count >= self.limit and not is_open, {}

@@ -65,7 +65,7 @@ def test_dreamt_rewards_stay_among_those_that_were_met():
     with torch.no_grad():
         model.percepts.standardise(values)
         model.percepts.decoder.reward.parameters_.bias += 100
-    model.percepts.meet(values)
+    model.percepts.meet(values | {"terminated": torch.zeros(9).bool()})
     dream = Dream(model, 50, space, spaces.Discrete(2))
     state = dream.initial_state(20)
     drawn = []

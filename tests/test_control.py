@@ -15,7 +15,7 @@ from runs import TINY
 from worldmodel import DiskStore, Greedy, MemoryStore, Trainer, experiments
 from worldmodel.agents import AgentConfig, AgentTraining, WorldModelAgent
 from worldmodel.agents.training import World
-from worldmodel.codecs import NormalHead
+from worldmodel.codecs import StudentHead
 from worldmodel.experiments.cli.main import main
 from worldmodel.options import with_options
 from worldmodel.run_folder import RunFolder
@@ -156,9 +156,19 @@ def test_collections_add_up_to_the_steps_that_were_asked_for(steps, prefill, col
     assert len(sizes) == len(rounds)
     assert sum(sizes) == steps + sum(more)
     assert sizes[0] == min(prefill, steps)
-    assert all(0 < size <= collect_steps for size in sizes[1:])
+    grown = [max(collect_steps, round(0.1 * before)) for before in np.cumsum(sizes)[:-1]]
+    assert all(0 < size <= most for size, most in zip(sizes[1:], grown, strict=True))
     if not more:
-        assert all(size == collect_steps for size in sizes[1:-1])
+        assert sizes[1:-1] == grown[:-1]
+
+
+def test_long_trainings_have_longer_rounds_with_no_more_learning_in_each():
+    job = planned(60_000, prefill=500, collect_steps=250)
+    assert job.rounds < 50
+    units = {(stage.kind, stage.units) for stage in job.stages if stage.round > 0}
+    assert units == {("collect", 1), ("learn", 250), ("improve", 250)}
+    recorded = planned(60_000, prefill=500, collect_steps=250, is_recorded=True)
+    assert recorded.rounds == 1 + (60_000 - 500) / 250
 
 
 def test_each_round_learns_improves_and_evaluates_after_it_has_collected():
@@ -166,6 +176,7 @@ def test_each_round_learns_improves_and_evaluates_after_it_has_collected():
     config |= {"first_rollouts": 20, "rollout_ratio": 0.001}
     expected = [
         ("collect", 0, 1),
+        ("choose", 0, 2 * 15),
         ("learn", 0, 30),
         ("improve", 0, 20),
         ("evaluate", 0, 1),
@@ -186,7 +197,8 @@ def test_each_round_learns_improves_and_evaluates_after_it_has_collected():
     silent = [stage for stage in expected if stage[0] != "evaluate"]
     assert [tuple(stage) for stage in planned(1000, **config).stages] == silent
     recorded = planned(1000, is_recorded=True, curve_episodes=5, **config).stages
-    read = [("read", 0, 1), *(stage for stage in silent if stage[0] != "collect")]
+    played = ("collect", "choose")
+    read = [("read", 0, 1), *(stage for stage in silent if stage[0] not in played)]
     assert [tuple(stage) for stage in recorded] == read
 
 
@@ -202,9 +214,9 @@ def test_more_steps_are_segments_of_their_own():
 def test_what_was_cut_off_leaves_no_steps_behind():
     """A training that is ended where it stands is gone on with from there."""
     job = planned(90, prefill=50, collect_steps=20, first_updates=30)
-    job.stage = 3  # the second collection has not begun
+    job.stage = 4  # the second collection has not begun
     job.cut()
-    assert [stage.round for stage in job.stages] == [0, 0, 0]
+    assert [stage.round for stage in job.stages] == [0, 0, 0, 0]
     assert job.values()["planned"] == 50
     job.extend(25)
     assert job.values()["collections"] == [50, 20, 5]
@@ -227,7 +239,8 @@ def rewards(folder):
 
 def test_rewards_that_take_few_values_have_a_probability_each(train):
     config = statistics(train("--env", "CartPole-v1"))
-    assert config == {"reward_support": [1.0], "reward_unit": 1.0, "heads": {}}
+    heads = {"": "student-t"}
+    assert config == {"reward_support": [1.0], "reward_unit": 1.0, "heads": heads}
 
 
 def test_rewards_that_take_many_values_have_a_density_and_a_size(train):
@@ -241,7 +254,7 @@ def test_rewards_that_take_many_values_have_a_density_and_a_size(train):
 def test_a_density_is_taken_if_it_is_asked_for(train):
     folder = train("--env", "CartPole-v1", "--rewards", "density")
     assert statistics(folder)["reward_support"] is None
-    assert isinstance(experiments.load(folder.path).model.percepts.decoder.reward, NormalHead)
+    assert isinstance(experiments.load(folder.path).model.percepts.decoder.reward, StudentHead)
 
 
 def test_rewards_that_never_came_before_become_possible(train):
@@ -311,7 +324,8 @@ def flat(module):
 def test_what_acts_is_the_average_of_what_was_learned(monkeypatch, decay):
     """Each update's weights count the less the older they are; those drawn at random count as
     number 0. Without decay the last ones act."""
-    agent = WorldModelAgent("CartPole-v1", **TINY, epochs=2, policy_ema_decay=decay)
+    options = {"epochs": 2, "policy_ema_decay": decay, "seed": 1}  # an episode ends at once
+    agent = WorldModelAgent("CartPole-v1", **TINY | options)
     update, learned = Trainer.update, []
 
     def watched(trainer, batch):

@@ -2,16 +2,20 @@
 
 import json
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from runs import assert_same, at, outcome, train
 
-from worldmodel import Greedy, experiments, play_episodes
+from worldmodel import Greedy, experiments, nested, play_episodes
 from worldmodel.agents import AgentConfig
 from worldmodel.agents.sb3 import ALGORITHMS
-from worldmodel.experiments.bench import dream
+from worldmodel.agents.training import ENDLESS
+from worldmodel.experiments.bench import control, dream
 from worldmodel.experiments.bench.control import baseline
-from worldmodel.experiments.bench.settings import DreamSettings
+from worldmodel.experiments.bench.settings import ControlSettings, DreamSettings
 from worldmodel.experiments.cli import settings, verbs
 from worldmodel.experiments.cli.main import main
 from worldmodel.experiments.rl.baseline_config import BaselineConfig
@@ -139,8 +143,59 @@ def test_a_baseline_says_what_it_cannot_learn_from(tmp_path):
     with pytest.raises(RunError, match="SAC takes Box actions"):
         baseline(new_run(tmp_path / "run", config), Reporter())
     game = EnvironmentConfig("CartPole-v1", pixels=32)
-    with pytest.raises(RunError, match="learn from vectors and classes, but"):
-        baseline(new_run(tmp_path / "images", BaselineConfig(game, "PPO")), Reporter())
+    with pytest.raises(RunError, match="from 1 to 1,000 numbers in a row, but CartPole-v1 shows"):
+        control.run(ControlSettings(tmp_path / "images", BaselineConfig(game, "PPO")), Reporter())
+    assert not (tmp_path / "images").exists()
+
+
+class Odd(gymnasium.Env):
+    """Shows nested observations, of which the agent learns nothing; it never ends."""
+
+    steps = 0  # of all that were ever made
+
+    def __init__(self):
+        parts = spaces.Box(0, 9, (2, 3), np.uint8), spaces.MultiDiscrete([2, 3])
+        self.observation_space = spaces.Dict(pair=spaces.Tuple(parts), kind=spaces.Discrete(4))
+        self.action_space = spaces.Discrete(2)
+        self.observation_space.seed(0)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        Odd.steps += 1
+        return self.observation_space.sample(), 1.0, False, False, {}
+
+
+@pytest.fixture
+def odd():
+    gymnasium.register("Odd-v0", Odd, disable_env_checker=True)
+    Odd.steps = 0
+    yield "Odd-v0"
+    del gymnasium.registry["Odd-v0"]
+
+
+def test_a_baseline_sees_the_same_numbers_in_training_and_evaluation(odd):
+    config = BaselineConfig(EnvironmentConfig(odd), "PPO")
+    algorithm, games = control.learner(config, control.recipe_of(config))
+    shown = Odd().observation_space
+    seen = control.Seen(games, shown)
+    values = [shown.sample() for _ in range(3)]
+    rows = nested.stack([nested.map(torch.as_tensor, value) for value in values])
+    expected = np.stack([spaces.flatten(shown, value) for value in values])
+    assert np.array_equal(seen(rows).numpy(), expected)
+    assert (seen.size,) == games.observation_space.shape
+    assert algorithm.observation_space == games.observation_space
+
+
+def test_evaluations_of_a_baseline_end_where_no_episode_does(odd):
+    """As those of `train control` do."""
+    config = BaselineConfig(EnvironmentConfig(odd), "PPO", episodes=2)
+    algorithm, games = control.learner(config, control.recipe_of(config))
+    agent = control.agent_of(algorithm, games, Odd().observation_space)
+    assert len(control.real_returns(config, agent)) == 2
+    assert Odd.steps <= 2 * (ENDLESS + 1)
 
 
 def test_of_a_baseline_nothing_is_loaded(tmp_path):

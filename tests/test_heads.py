@@ -50,6 +50,7 @@ from worldmodel.codecs import (
     NADEHead,
     NormalHead,
     OneHotHead,
+    StudentHead,
     SubsetHead,
     TanhNormalHead,
     TwoHot,
@@ -94,8 +95,23 @@ def product(**parts):
 
 def mixed(met):
     """A head of numbers with two atoms that has met some."""
-    head = MixedHead(4, atoms=MIXED_ATOMS.tolist()).double()
+    head = light(MixedHead(4, atoms=MIXED_ATOMS.tolist()).double())
     head.meet(met)
+    return head
+
+
+def truths_met(rows):
+    """A head of truth values that has met some rows of them."""
+    head = BernoulliHead(4, (len(rows[0]),)).double()
+    head.meet(torch.tensor(rows).bool())
+    return head
+
+
+def light(head):
+    """A head whose tails are as light as they get, so that moments of draws tell something."""
+    for module in head.modules():
+        if isinstance(module, StudentHead):
+            torch.nn.init.constant_(module.freedom_, 9.0)
     return head
 
 
@@ -124,12 +140,15 @@ CASES = {
     "bits": Case(lambda: BitsHead(4, 3), bits(3).double()),
     "tanh-normal": Case(lambda: TanhNormalHead(4, 1), 2 * UNIT - 1, 2 * PART, 1e-5),
     "truth": Case(lambda: BernoulliHead(4), bits(1)[:, 0]),
+    "truths, one never met": Case(lambda: truths_met([[0, 1], [1, 1]]), bits(2)),
     "truths": Case(lambda: BernoulliHead(4, (2, 3)), bits(6).unflatten(-1, (2, 3))),
     "finite": Case(lambda: FiniteHead(4, (2.0, -1.0, 0.5)), REWARDS),
     "nade": Case(lambda: NADEHead(4, 7, hidden=5), bits(7)),
     "subset": Case(lambda: SubsetHead(4, 6), bits(6)),
     "normal": Case(lambda: NormalHead(4), LINE[:, 0], SEGMENT),
     "normals": Case(lambda: NormalHead(4, (2, 1)), PLANE.unflatten(-1, (2, 1)), SQUARE),
+    "student": Case(lambda: light(StudentHead(4)), LINE[:, 0], SEGMENT),
+    "students": Case(lambda: light(StudentHead(4, (2, 1))), PLANE.unflatten(-1, (2, 1)), SQUARE),
     "full-normal": Case(lambda: FullNormalHead(4, 2), PLANE, SQUARE),
     "low-rank-normal": Case(lambda: LowRankNormalHead(4, 2, rank=1), PLANE, SQUARE),
     "mixed": Case(
@@ -203,6 +222,8 @@ REPARAMETRISED = {
     "image of squared errors",
     "normal",
     "normals",
+    "student",
+    "students",
     "full-normal",
     "low-rank-normal",
     "beta",
@@ -340,6 +361,60 @@ def test_a_normal_head_is_torchs():
     assert (std > 0).all()
 
 
+def test_the_degrees_of_freedom_are_those_of_each_number():
+    torch.manual_seed(0)
+    head, features = StudentHead(4, (3,)).double(), normal(6, FEATURES)
+    torch.nn.init.normal_(head.freedom_)
+    distribution = head(features).base_dist
+    value = normal(6, 3, seed=1)
+    df = head.freedom.detach().numpy()
+    assert ((df > 2) & (df < 16)).all()
+    assert len(set(df)) == 3
+    mean, scale = distribution.loc.detach().numpy(), distribution.scale.detach().numpy()
+    expected = stats.t.logpdf(value.numpy(), df, mean, scale)
+    close(distribution.log_prob(value).detach(), torch.tensor(expected), 1e-9)
+
+
+def learned(head, values, updates=400, rate=0.02):
+    """The head, with values learned that nothing tells of."""
+    features = torch.zeros(len(values), 1)
+    torch.nn.init.zeros_(head.parameters_.bias)
+    head.standardise(values)
+    optimizer = torch.optim.Adam(head.parameters(), rate)
+    for _ in range(updates):
+        optimizer.zero_grad()
+        (-head(features).log_prob(values).mean()).backward()
+        optimizer.step()
+    return head
+
+
+def test_tails_are_learned_where_there_are_some_and_only_there():
+    """Of Gaussian numbers a Student's t becomes a Gaussian; of others it is likelier."""
+    torch.manual_seed(0)
+    same, tails = torch.randn(2000), 0.1 * td.StudentT(torch.tensor(2.5)).sample((2000,))
+    nothing = torch.zeros(2000, 1)
+
+    def nats(make, values):
+        return -learned(make(1), values)(nothing).log_prob(values).mean().item()
+
+    assert learned(StudentHead(1), same).freedom > 12
+    assert learned(StudentHead(1), tails).freedom < 4
+    assert abs(nats(StudentHead, same) - nats(NormalHead, same)) < 0.01
+    assert nats(StudentHead, tails) < nats(NormalHead, tails) - 0.1
+
+
+def test_what_was_never_seen_costs_a_bounded_gradient():
+    """Half a spread off, at the least deviation, where a Gaussian has 1,250 nats."""
+    head, features = StudentHead(1, minimum_std=0.01), torch.zeros(1)
+    torch.nn.init.constant_(head.parameters_.bias, -100.0)  # as sure as it gets
+    torch.nn.init.constant_(head.parameters_.bias[:1], 0.0)
+    loss = -head(features).log_prob(torch.tensor(0.5))
+    loss.backward()
+    assert loss < 20
+    assert head.parameters_.bias.grad.abs().max() < 20
+    assert head.parameters_.bias.grad[0] < -1  # it is still told where to go
+
+
 def test_a_finite_head_covers_its_support_in_any_order():
     with pytest.raises(ValueError, match="at least one value"):
         FiniteHead(4, ())
@@ -390,9 +465,25 @@ def test_numbers_of_an_array_have_atoms_and_others_of_their_own():
     value[:3, 0] = 0
     log_prob = distribution.base_dist.log_prob(value)
     close(log_prob[:3, 0], alone[0][:3, 0])
-    normals = head.normal(features).base_dist
-    close(log_prob[:, 1], alone[1][:, -1] + normals.log_prob(value)[:, 1])
+    densities = head.density(features).base_dist
+    close(log_prob[:, 1], alone[1][:, -1] + densities.log_prob(value)[:, 1])
     close(distribution.log_prob(value), log_prob.sum(-1))
+
+
+def test_the_end_that_never_came_has_laplaces_probability_until_it_comes():
+    head, features = BernoulliHead(FEATURES).double(), normal(5, FEATURES)
+    before = head(features).logits
+    head.meet(torch.zeros(99).bool())
+    close(head(features).probs, torch.full((5,), 1 / 200, dtype=torch.float64))
+    head(features).log_prob(torch.zeros(5)).sum().backward()
+    assert all(not parameter.grad.any() for parameter in head.parameters())
+    head.meet(torch.tensor([True]))
+    assert torch.equal(head(features).logits, before)
+    always = truths_met([[1], [1], [1]])
+    close(always(features).base_dist.probs, torch.full((5, 1), 7 / 8, dtype=torch.float64))
+    loaded = BernoulliHead(FEATURES, (1,)).double()
+    loaded.load_state_dict(always.state_dict())
+    assert torch.equal(loaded(features).base_dist.logits, always(features).base_dist.logits)
 
 
 def test_nothing_is_learned_of_what_is_certain():
@@ -749,6 +840,7 @@ FITTING = {
     "nade": {"bits", "truths"},
     "subset": {"bits", "truths"},
     "normal": {"number", "vector", "endless", "uneven", "image", "picture"},
+    "student-t": {"number", "vector", "endless", "uneven", "image", "picture"},
     "mixed": {"number", "vector", "endless", "uneven", "image", "picture"},
     "full-normal": {"vector", "endless", "uneven"},
     "low-rank-normal": {"vector", "endless", "uneven"},

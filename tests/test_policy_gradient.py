@@ -273,6 +273,24 @@ def test_every_action_tried_finds_the_gradient_of_coins():
     assert (found.std(0) < sampled.std(0)).all()  # nothing sampled but the world
 
 
+BONUS = [[0.0, 2.0], [-0.5, 1.0], [1.5, 0.0]]
+
+
+@pytest.mark.parametrize("make", [ActorCritic, AllActions])
+def test_a_bonus_is_a_reward_besides_those_of_the_world(make):
+    core, agent = make_core(COINS)
+    both = (torch.tensor(COINS.rewards) + torch.tensor(BONUS)).tolist()
+    generous = COINS._replace(rewards=both)
+    objective = make(core, 256, 9, Table(values_of(generous)), 1.0, entropy=constant(0.0))
+    objective.bonus = lambda thought, action: (thought @ torch.tensor(BONUS) * action).sum(-1)
+    with OwnNoise(0)():
+        found = gradients(objective, agent, 40)
+    assert within_four_errors(found, exact_gradient(generous))
+    rollout, _ = objective.roll(objective.start())
+    rewards = torch.tensor(COINS.rewards)[rollout.thought.argmax(-1)]
+    assert torch.equal(rollout.reward, (rewards * rollout.action).sum(-1))
+
+
 def test_the_critic_learns_what_the_policy_expects():
     """Both targets have the true values as their mean."""
     for make in (ActorCritic, AllActions):
@@ -317,6 +335,19 @@ def test_rollouts_leave_resets_out():
         assert torch.equal(rollout.action.sum(-1), torch.ones(20))
         again, _ = objective.roll(state)  # goes on where it stood: with a first row
         assert len(again.action) == 5 * 4
+
+
+def test_the_weight_of_the_entropy_rises_while_it_is_low():
+    core, agent = make_core(BANDIT)
+    objective = ActorCritic(core, 64, 4, None, 1.0, 1.0, entropy=constant(0.01))
+    objective.entropy_factor = 70.0
+    weight = objective.entropy_factor * 0.01
+    rollout, _ = objective.roll(objective.start())
+    found = objective(rollout, (), 0)[0]
+    objective.entropy_factor = 0.0
+    entropy = agent.policy(torch.ones(1, 1)).entropy()[0]
+    expected = objective(rollout, (), 0)[0] - weight * entropy
+    assert found.item() == pytest.approx(expected.item())
 
 
 def test_entropy_is_climbed_with_its_weight():

@@ -25,6 +25,7 @@ CONFIGS = {
     "toy-game": quick(replace(TOY_GAME, threads=1, film=False)),
     "CartPole": quick(RLConfig(EnvironmentConfig("CartPole-v1"), agent=AGENT)),
     "Pendulum": quick(RLConfig(EnvironmentConfig("Pendulum-v1", num_envs=3), agent=AGENT)),
+    "MountainCar": quick(RLConfig(EnvironmentConfig("MountainCar-v0"), agent=AGENT)),
 }
 STAGES = {"collect", "learn", "improve"}
 MORE = 30  # steps: two rounds
@@ -51,6 +52,11 @@ def longer(tmp_path_factory) -> dict[str, RunFolder]:
     return made
 
 
+@pytest.mark.parametrize(("name", "is_searching"), [("CartPole", False), ("MountainCar", True)])
+def test_some_of_them_seek_what_is_not_known(whole, name, is_searching):
+    assert whole[name].values()["sought_novelty"] == is_searching
+
+
 def train_in_pieces(folder: RunFolder) -> list[str]:
     """Trains to the end, stopping after every unit; the kinds of stages that it stopped in."""
     stops: list[str] = []
@@ -68,7 +74,7 @@ def train_in_pieces(folder: RunFolder) -> list[str]:
 def test_a_run_stopped_after_every_unit_is_the_run_that_never_was(tmp_path, whole, name):
     folder = new_run(tmp_path / "run", CONFIGS[name])
     stops = train_in_pieces(folder)
-    assert set(stops) == STAGES | ({"evaluate"} if name != "toy-game" else set())
+    assert set(stops) == STAGES | ({"choose", "evaluate"} if name != "toy-game" else set())
     assert len(stops) > 15
     assert_same(folder, whole[name])
 

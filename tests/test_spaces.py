@@ -28,7 +28,14 @@ from worldmodel import (
     nested,
 )
 from worldmodel.agents import AllActions, Critic, Human, Uniform
-from worldmodel.codecs import CategoricalHead, FlatEncoder, ImageHead, NADEHead, OneHotEncoder
+from worldmodel.codecs import (
+    CategoricalHead,
+    FlatEncoder,
+    ImageHead,
+    NADEHead,
+    OneHotEncoder,
+    heads_of,
+)
 from worldmodel.envs import BeliefWrapper, DreamEnv, DreamVectorEnv, GymEnvironment
 from worldmodel.envs.observations import as_arrays, as_tensors
 from worldmodel.noise import OwnNoise
@@ -322,6 +329,36 @@ def test_heads_and_encoders_are_chosen_by_key():
     assert model.percepts.decoder.observation.parts["gear"] is own
     assert model.percepts.encoder.observation.parts["gear"] is seeing
     assert model.percepts.decoder.encoder.parts["gear"] is not seeing  # what reward and end see by
+
+
+def test_heads_follow_from_what_was_observed():
+    """Few values have masses, also where their space calls them bytes; amounts have none."""
+    random, box = np.random.default_rng(0), spaces.Box
+    bytes_, numbers = box(0, 255, (2, 3), np.uint8), box(-np.inf, np.inf, (2,), np.float32)
+    space = spaces.Dict(
+        cells=bytes_,
+        memory=bytes_,
+        speed=numbers,
+        clipped=numbers,
+        eye=box(0, 255, (9, 9, 3), np.uint8),
+    )
+    values = {
+        "cells": random.choice([0, 1, 8, 10], (500, 2, 3)).astype(np.uint8),
+        "memory": random.integers(0, 256, (500, 2, 3)).astype(np.uint8),
+        "speed": random.normal(size=(500, 2)),
+        "clipped": random.normal(size=(500, 2)).clip(-np.inf, 1),
+        "eye": np.zeros((500, 9, 9, 3), np.uint8),
+    }
+    found = heads_of(space, values)
+    assert {key: head if head == "student-t" else head[0] for key, head in found.items()} == {
+        "cells": "mixed",
+        "speed": "student-t",
+        "clipped": "mixed",
+    }
+    decoder = decoder_for(space, 4, found)
+    decoder.meet(values)
+    drawn = decoder(torch.randn(300, 4)).sample()["cells"]
+    assert torch.isin(drawn, torch.tensor([0, 1, 8, 10])).float().mean() > 0.99
 
 
 def test_keys_that_do_not_exist_or_fit_are_named():

@@ -33,7 +33,9 @@ def test_encodings_of_the_data_have_mean_zero_and_deviation_one():
     assert torch.equal(again(values), found)
 
 
-@pytest.mark.parametrize("name", ["normal", "full-normal", "low-rank-normal", "mixture"])
+@pytest.mark.parametrize(
+    "name", ["normal", "student-t", "full-normal", "low-rank-normal", "mixture"]
+)
 def test_a_standardised_density_is_that_of_the_raw_value(name):
     """Change of variables: log p(x) = log q((x - shift) / scale) - sum of log scale."""
     torch.manual_seed(0)

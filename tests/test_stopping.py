@@ -87,7 +87,7 @@ def test_more_steps_have_to_be_as_good_again(tmp_path, evaluated):
 @pytest.mark.parametrize("means", [(2, 5, 5, 1, 1, 1), (7, 1, 2, 3, 4, 5), (1, 2, 3, 4, 5, 6)])
 def test_the_best_is_what_is_loaded_and_the_last_is_gone_on_with(tmp_path, evaluated, means):
     evaluated(*means)
-    last = new_run(tmp_path / "last", SIX_ROUNDS)
+    last = new_run(tmp_path / "last", replace(SIX_ROUNDS, keep="last"))
     until = len(means) - 1 - int(np.argmax(means[::-1]))
     weights = {}
 
@@ -101,7 +101,7 @@ def test_the_best_is_what_is_loaded_and_the_last_is_gone_on_with(tmp_path, evalu
 
     train(last, note)
     evaluated(*means)
-    best = new_run(tmp_path / "best", replace(SIX_ROUNDS, keep="best"))
+    best = new_run(tmp_path / "best", SIX_ROUNDS)
     while not train(best, lambda job: True).is_done:
         pass
     assert_same(best, last)
@@ -139,7 +139,7 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path):
     assert_refused(worldmodel("resume", folder.path, "--episodes", 1), "--episodes", "2 or more")
     assert folder.config_file.read_bytes() == before
     unwatched = new_run(tmp_path / "unwatched", replace(SIX_ROUNDS, curve_episodes=0))
-    with pytest.raises(RunError, match=r"--keep best.*--curve-episodes"):
-        changed(unwatched, {"keep": "best"})
+    with pytest.raises(RunError, match=r"--stop-at.*--curve-episodes"):
+        changed(unwatched, {"stop_at": 3.0})
     with pytest.raises(RunError, match=r"--keep.*leave them out"):
         changed(folder.described({}), {"keep": "best", "wheels": 3})

@@ -17,6 +17,7 @@ from worldmodel.distributions import (
     FiniteSupport,
     Joint,
     OneHot,
+    StudentT,
     Subset,
     mixture,
     tempered,
@@ -82,6 +83,16 @@ def test_of_a_mixture_weights_and_components_are_sharpened(temperature):
     expected = mixture(logits / temperature, td.Normal(mean, std * temperature**0.5))
     x = normal(7, 5)
     close(found.log_prob(x), expected.log_prob(x))
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_of_a_students_t_each_gaussian_is_sharpened(temperature):
+    """Whose variances are df / chi^2: standardised draws stay those of the same t."""
+    df, loc, scale = 2 + normal(5).exp(), normal(5), normal(5).exp()
+    found, x = tempered(StudentT(df, loc, scale), temperature), normal(7, 5)
+    z = (x - loc) / (scale * temperature**0.5)
+    log_slope = (scale * temperature**0.5).log()
+    close(found.log_prob(x), td.StudentT(df).log_prob(z) - log_slope)
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)

@@ -302,6 +302,14 @@ def test_a_slice_of_the_hostile_folders(tmp_path):
     assert tally.counts["sentence"] > 8
 
 
+def test_what_a_hostile_folder_names_is_neither_printed_as_it_is_nor_a_fault(tmp_path):
+    names = ("environment 'evil:\\x00'", "escapes in measured")
+    chosen = [one for one in HOSTILE if one.name in names]
+    (tally,) = hostile.run(2, 0, tmp_path, sys.stderr, chosen, ("plot", "resume"))
+    assert tally.wrong == []
+    assert sum(tally.counts.values()) == len(names)
+
+
 def test_a_hostile_folder_that_succeeds_is_noticed(tmp_path, monkeypatch):
     """Here the user trusts it."""
     (evil,) = [one for one in HOSTILE if one.name == "environment 'evil:Evil-v0'"]

@@ -36,6 +36,18 @@ def agent():
     return new().learn(total_timesteps=70)
 
 
+def test_an_end_that_was_never_met_is_hardly_dreamt_and_one_that_was_is_learned(agent):
+    """A pendulum never falls; a pole does."""
+    endless = new("Pendulum-v1").learn(total_timesteps=70)
+    features = torch.randn(5, 8)
+    for one, ends in ((endless, False), (agent, True)):
+        head = one.model.percepts.decoder.terminated
+        assert head.met.tolist() == [True, ends]
+        assert head.rows >= one.num_timesteps
+        never = head(features).probs == 1 / (2 * head.rows + 2)
+        assert never.all() == (not ends)
+
+
 def weights_of(agent):
     modules = agent.training.modules.items()
     return {f"{name}.{k}": w for name, m in modules for k, w in m.state_dict().items()}

@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # the command line reads run folders before it waits for PyTo
     import torch
     from torch import nn
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 PREFIX = "checkpoint-"
 WEIGHTS, STATE, VALUES = FILES = ("weights.safetensors", "state.pt", "values.json")
 DESCRIPTION = "checkpoint.json"

@@ -12,7 +12,7 @@ from worldmodel import nested
 from worldmodel.codecs import (
     Encoder,
     Head,
-    NormalHead,
+    LocationScaleHead,
     PerceptDecoder,
     PerceptEncoder,
     Prediction,
@@ -239,10 +239,10 @@ def model_for(
     default of the space is not wanted; encoder: one of your own, or several by key;
     reward_regression: regresses rewards besides (`TwoHot`); separate: reward and end do not depend
     on the observation, given the features; minimum_std: of the densities of standardised numbers,
-    where the default is not wanted; open_rewards: other rewards than those of the support may come
-    (`MixedHead`); core_options: the core's own. With
-    `recurrence="skip-gru"` heads of observations read the core's features behind the decoder's
-    units, and with them the context; their Gaussians begin with the observation before.
+    where the default is not wanted; open_rewards: other rewards than those of the support, or
+    without one than those met, may come (`MixedHead`, `StudentHead`); core_options: the core's
+    own. With `recurrence="skip-gru"` heads of observations read the core's features behind the
+    decoder's units, and with them the context; their densities begin with the observation before.
     """
     if core not in CORES:
         raise ValueError(f"there is no core {core!r}; there are {', '.join(CORES)}")
@@ -273,7 +273,7 @@ def model_for(
     )
     if minimum_std is not None:
         for module in decoder.modules():
-            if isinstance(module, NormalHead):
+            if isinstance(module, LocationScaleHead):
                 module.minimum_std = minimum_std
     percepts = Percepts(percept_encoder, decoder, clamp_for(observation_space))
     return WorldModel(percepts, sequence_core, actions, feedback, history)

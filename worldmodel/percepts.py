@@ -112,7 +112,7 @@ class Percepts(nn.Module):
 
     def meet(self, values: Mapping[str, Any]) -> None:
         """Makes what came for the first time likely, and lets draws reach it; values: as those of
-        `standardise`."""
+        `standardise`, and the ends [M] beside the rewards."""
         self.decoder.meet(values)
         self.clamp.widen(values["observation"])
         if self.has_rewards:

@@ -64,6 +64,11 @@ class Trainer:
         self.updates += 1
         return metrics | {"loss": loss.item(), "gradient_norm": norm.item()}
 
+    def decay_by(self, weight_decay: float) -> None:
+        """Sets the weight decay from now on."""
+        for group in self.optimizer.param_groups:
+            group["weight_decay"] = weight_decay
+
     def state_dict(self) -> dict[str, Any]:
         """Optimizer, count of updates and carried state; all that `update` depends on."""
         return {

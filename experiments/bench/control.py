@@ -22,16 +22,13 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from torch import Tensor
 
-from worldmodel import Agent, Encoder, Greedy, Memoryless, encoder_for, play_episodes
+from worldmodel import Agent, Encoder, Greedy, Memoryless, nested
 from worldmodel.agents import sb3
-from worldmodel.agents.training import SIDE_BY_SIDE, evaluation_seeds
-from worldmodel.codecs import FlatEncoder
-from worldmodel.envs import GymEnvironment
+from worldmodel.agents.training import World, evaluation_seeds
 from worldmodel.experiments.bench.settings import ControlSettings
 from worldmodel.experiments.rl.baseline_config import BaselineConfig
-from worldmodel.experiments.rl.run import source_of
+from worldmodel.experiments.rl.run import said, source_of
 from worldmodel.experiments.runs.registry import config_of, new_run
-from worldmodel.noise import OwnNoise
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
 
@@ -46,7 +43,7 @@ class Recipe(NamedTuple):
     normalise: bool = False  # observations and returns, by running means
 
 
-CLASSES = (spaces.Discrete, spaces.MultiDiscrete)
+MOST = 1_000  # numbers of an observation: images want networks of their own
 SHORT = {"n_steps": 32, "batch_size": 256, "gae_lambda": 0.8, "gamma": 0.98, "n_epochs": 20}
 SHORT |= {"ent_coef": 0.0, "learning_rate": 1e-3, "clip_range": 0.2}
 LONG = {"n_steps": 256, "gae_lambda": 0.94, "gamma": 0.99, "n_epochs": 4, "ent_coef": 0.0}
@@ -79,21 +76,27 @@ there)."""
 
 
 class Seen(Encoder):
-    """Encodes observations as the algorithm reads them: vectors, normalised if it was trained so,
-    and one-hot codes of classes."""
+    """Encodes observations [B, ...] as the algorithm reads them: as one row of numbers,
+    normalised if it was trained so."""
 
     def __init__(self, games: VecEnv, shown: spaces.Space):
         """shown: the space of the real environment's observations."""
         super().__init__()
         self.games = games
-        is_classes = isinstance(shown, CLASSES)
-        self.encoder = encoder_for(shown) if is_classes else FlatEncoder(shown.shape or ())
-        self.size = self.encoder.size
+        self.shown = shown
+        self.size = spaces.flatdim(shown)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Any) -> Tensor:
+        number = len(nested.leaves(x)[0])
+        rows = np.stack([self._row(nested.index(x, place)) for place in range(number)])  # [B, F]
         if isinstance(self.games, VecNormalize):
-            return torch.as_tensor(self.games.normalize_obs(x.numpy()), dtype=x.dtype)
-        return self.encoder(x)
+            rows = cast(np.ndarray, self.games.normalize_obs(rows))
+        return torch.as_tensor(rows, dtype=torch.float32)
+
+    def _row(self, one: Any) -> np.ndarray:
+        return cast(
+            np.ndarray, spaces.flatten(self.shown, nested.map(lambda leaf: leaf.numpy(), one))
+        )
 
 
 class Evaluations(BaseCallback):
@@ -117,7 +120,7 @@ def baseline(folder: RunFolder, reporter: Reporter) -> None:
     """Trains the baseline; writes evaluations to the folder's metrics.jsonl."""
     config: BaselineConfig = config_of(folder)
     torch.set_num_threads(config.threads)
-    recipe = ZOO.get((config.algorithm, env_of(config)), Recipe(config.steps, 1, {}))
+    recipe = recipe_of(config)
     algorithm, games = learner(config, recipe)
     real = source_of(config.environment).one()
     real.close()
@@ -151,31 +154,44 @@ def env_of(config: BaselineConfig) -> str:
     return cast(str, config.environment.env)
 
 
+def check(config: BaselineConfig) -> None:
+    """Raises RunError if the algorithm cannot learn from the environment, before anything is
+    made."""
+    source = source_of(config.environment)
+    one = said(source.one)
+    shown, actions = one.observation_space, one.action_space
+    one.close()
+    said(lambda: sb3.check(config.algorithm, actions, recipe_of(config).options))
+    try:
+        size = spaces.flatdim(shown)
+    except (NotImplementedError, ValueError):
+        size = 0
+    if not 0 < size <= MOST:
+        raise RunError(
+            f"baselines learn from 1 to {MOST:,} numbers in a row, but {env_of(config)} shows "
+            f"{shown}: `worldmodel bench dream` compares what learns from images"
+        )
+
+
+def recipe_of(config: BaselineConfig) -> Recipe:
+    """The recipe of an algorithm for an environment, by default the algorithm's own."""
+    return ZOO.get((config.algorithm, env_of(config)), Recipe(config.steps, 1, {}))
+
+
 def learner(config: BaselineConfig, recipe: Recipe) -> tuple[BaseAlgorithm, VecEnv]:
     """A new algorithm and the real environments that it learns from."""
     source = source_of(config.environment)
 
     def make() -> gymnasium.Env:
-        environment = source.one()
-        if isinstance(environment.observation_space, CLASSES):
-            return FlattenObservation(environment)
-        return environment
+        return FlattenObservation(source.one())
 
+    check(config)
     settings = dict(recipe.options)
     if recipe.falling:
         for name in ("learning_rate", "clip_range"):
             settings[name] = _falling(settings[name])
-    try:
-        games: VecEnv = DummyVecEnv([make] * recipe.copies)
-        sb3.check(config.algorithm, games.action_space, settings)
-        constructor = sb3.constructor_of(config.algorithm)
-    except ValueError as error:
-        raise RunError(str(error)) from error
-    space = games.observation_space
-    if not isinstance(space, spaces.Box) or len(space.shape) != 1:
-        raise RunError(
-            f"baselines learn from vectors and classes, but {config.environment.env} shows {space}"
-        )
+    games: VecEnv = DummyVecEnv([make] * recipe.copies)
+    constructor = sb3.constructor_of(config.algorithm)
     if recipe.normalise:
         games = VecNormalize(games, gamma=settings["gamma"])
     policy = sb3.ALGORITHMS[config.algorithm].policy
@@ -194,14 +210,13 @@ def agent_of(algorithm: BaseAlgorithm, games: VecEnv, shown: spaces.Space) -> Ag
 
 
 def real_returns(config: BaselineConfig, agent: Agent) -> np.ndarray:
-    """Returns of evaluation episodes, [episodes]; the same seeds each time."""
-    seed = evaluation_seeds(config.seed)[0]
-    copies = min(config.episodes, SIDE_BY_SIDE)
-    environment = GymEnvironment(source_of(config.environment).vector(copies), seed)
-    with OwnNoise(seed)():
-        returns = play_episodes(environment, agent, config.episodes, copies).returns
-    environment.close()
-    return returns
+    """Returns of evaluation episodes, [episodes], played as those of `train control` are; the same
+    seeds each time."""
+    source = source_of(config.environment)
+    one = source.one()
+    world = World(one.observation_space, one.action_space, source)
+    one.close()
+    return world.play(agent, config.episodes, evaluation_seeds(config.seed)[0]).returns
 
 
 def _falling(value: float) -> Callable[[float], float]:
@@ -211,6 +226,7 @@ def _falling(value: float) -> Callable[[float], float]:
 
 def run(settings: ControlSettings, reporter: Reporter) -> None:
     """Makes a new run of a baseline and trains it to its end."""
+    check(settings.config)
     folder = new_run(settings.out, settings.config)
     baseline(folder, reporter)
     reporter.say(f"written: {folder.metrics_file}")

@@ -3,6 +3,7 @@
 Nothing here imports torch, so that help answers at once.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -421,3 +422,52 @@ class VisitorsSettings:
 
     def __post_init__(self) -> None:
         positive(self, "visitors", "seconds", "rate")
+
+
+@dataclass(frozen=True)
+class SuiteSettings:
+    """Train on the public suite by one recipe, the defaults; beside stable-baselines3 at the same
+    real steps, and beside published figures.
+
+    A run is a run folder of its own, OUT/TASK/METHOD/SEED: what is there is read, or gone on with,
+    so that the same command goes on after Ctrl-C. All of it takes days on two cores. Environments
+    come with pip install 'worldmodel-gym[suite]'; those that are missing are listed.
+    """
+
+    envs: tuple[Annotated[str, NameOf("worldmodel.experiments.bench.suite_tasks:TASKS")], ...] = ()
+    """Tasks by name, such as CartPole-v1 and CartPole-v1-positions; by default all."""
+    methods: tuple[str, ...] = ("own", "sb3")
+    """own: `train control`; sb3: the algorithm of stable-baselines3 that fits the task; sb3:SAC:
+    that one. With options of their commands in the same word, a method of its own: 'own
+    --core rssm'."""
+    seeds: int = 5
+    """Number of seeds, from 0 on."""
+    out: Path = Path("runs/suite")
+    """Folder of all runs, and of scores/, the evaluations of those that are finished."""
+    jobs: int = 1
+    """Runs at a time, a process each."""
+    table: Path | None = None
+    """A page of tables to write (.md)."""
+    plot: Path | None = None
+    """A picture to write (.png, .svg); needs matplotlib."""
+    show: bool = False
+    """Train nothing: show what is there."""
+    quick: bool = False
+    """Make two tasks so small that they end within seconds, in OUT/quick, to try it."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+    def __post_init__(self) -> None:
+        positive(self, "seeds", "jobs")
+        if not self.methods:
+            raise ValueError("--methods are one or more, such as own and sb3")
+        for method in self.methods:
+            if not re.fullmatch(r"(own|sb3|sb3:\w+)( .*)?", method):
+                raise ValueError(
+                    "--methods are own, sb3 or sb3:NAME, each with options of its command in the "
+                    f"same word, such as 'own --core rssm', got {method!r}"
+                )
+        if self.table is not None and not (
+            self.table.suffix == ".md" and self.table.parent.is_dir()
+        ):
+            raise ValueError(f"--table expects a .md in a folder that exists, got {self.table}")

@@ -98,6 +98,7 @@ BENCHES = {
     "iwae": _bench("iwae", "IWAESettings"),
     "vae": _bench("vae", "VAESettings"),
     "speech": _bench("speech", "SpeechSettings"),
+    "suite": _bench("suite", "SuiteSettings"),
     "images": _bench("images", "ImagesSettings"),
     "replay": _bench("replay", "ReplaySettings"),
     "play": _bench("play", "PlaySettings"),

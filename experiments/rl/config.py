@@ -117,9 +117,10 @@ class RLConfig:
     stop_at: float | None = None
     """Return that ends training before all steps are taken: once the mean of an evaluation of the
     learning curve has been as high three times in a row (resume --stop-at inf goes on)."""
-    keep: Literal["last", "best"] = "last"
+    keep: Literal["last", "best"] = "best"
     """What is loaded, evaluated and shown of the run: the policy and model that it ended with, or
-    those of the best evaluation of the learning curve. `resume` goes on from the last."""
+    those of the best evaluation of the learning curve (without a curve: the last). `resume` goes
+    on from the last."""
     film: bool = False
     """Film the real game and the dream when all is learned."""
     threads: int = 1
@@ -134,10 +135,10 @@ class RLConfig:
         if self.stop_at is not None and math.isnan(self.stop_at):
             raise ValueError("--stop-at is a return (inf: never), got nan")
         is_watched = self.curve_episodes > 0 and self.data is None
-        if not is_watched and (self.stop_at is not None or self.keep == "best"):
+        if not is_watched and self.stop_at is not None:
             raise ValueError(
-                "--stop-at and --keep best go by the evaluations in training: leave out --data, "
-                "and give --curve-episodes 1 or more"
+                "--stop-at goes by the evaluations in training: leave out --data, and give "
+                "--curve-episodes 1 or more"
             )
 
 
@@ -211,6 +212,7 @@ TOY_GAME = RLConfig(
             policy_ema_decay=0.0,
             entropy=0.6,
             final_entropy=1 / 30,
+            least_entropy=0.0,
             normalise_returns=False,
         ),
         images=ImageConfig(),

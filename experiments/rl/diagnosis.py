@@ -25,9 +25,9 @@ class Finding(NamedTuple):
         return f"{self.sentence}; {self.advice}"
 
 
-def diagnosis(lines: Iterable[Line]) -> list[Finding]:
+def diagnosis(lines: Iterable[Line], keeps_best: bool = False) -> list[Finding]:
     """The findings about a run, from the lines of its metrics: the most basic first, none where
-    nothing looks wrong."""
+    nothing looks wrong. keeps_best: whether the best policy is what is loaded of it."""
     by_stage: dict[str, list[Line]] = {}
     for line in lines:
         by_stage.setdefault(line["stage"], []).append(line)
@@ -37,7 +37,7 @@ def diagnosis(lines: Iterable[Line]) -> list[Finding]:
         _memorised(by_stage.get("learn", []), final),
         _collapsed(by_stage.get("improve", []), by_stage.get("evaluate", [])),
         _promises_too_much(final),
-        _was_better(by_stage.get("evaluate", [])),
+        _was_better(by_stage.get("evaluate", []), keeps_best),
     )
     return [finding for finding in found if finding is not None]
 
@@ -110,7 +110,7 @@ def _half(final: Line, world: str) -> float:
     return (high - low) / 2
 
 
-def _was_better(evaluated: list[Line]) -> Finding | None:
+def _was_better(evaluated: list[Line], keeps_best: bool) -> Finding | None:
     if len(evaluated) < 2:
         return None
     best = max(evaluated, key=lambda line: line["real_return_mean"])
@@ -122,5 +122,7 @@ def _was_better(evaluated: list[Line]) -> Finding | None:
     return Finding(
         f"the policy was better after {best['real_steps']:,} steps "
         f"({best['real_return_mean']:,.4g}) than at the end ({last['real_return_mean']:,.4g})",
-        "go back to it by: worldmodel resume RUN --keep best",
+        "it is the one that is kept and shown"
+        if keeps_best
+        else "go back to it by: worldmodel resume RUN --keep best",
     )

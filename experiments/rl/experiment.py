@@ -8,6 +8,7 @@ import torch
 
 from worldmodel.agents.training import check_fit
 from worldmodel.envs.make import folder_of
+from worldmodel.errors import naming_damage
 from worldmodel.experiments.rl.config import EvaluationConfig, RLConfig, quick
 from worldmodel.experiments.rl.diagnosis import diagnosis
 from worldmodel.experiments.rl.evaluation import evaluate, tables
@@ -96,6 +97,8 @@ def settings(config: RLConfig) -> EvaluationConfig:
 def finish(folder: RunFolder, reporter: Reporter) -> None:
     """Reports what the run's figures show, and the commands to run next."""
     path = shlex.quote(str(folder.path))
-    for finding in diagnosis(folder.metrics()):
+    with naming_damage(folder.metrics_file):
+        findings = diagnosis(folder.metrics(), config_of(folder).keep == "best")
+    for finding in findings:
         reporter.say(str(finding).replace("RUN", path))
     reporter.say(f"step inside: worldmodel play {path}; all on one page: worldmodel report {path}")

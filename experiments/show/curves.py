@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import cattrs
 import numpy as np
 
-from worldmodel.errors import naming_damage
+from worldmodel.errors import naming_damage, printable
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.files import writing
 from worldmodel.run_folder import RunError, RunFolder
@@ -44,20 +44,23 @@ def curves_of(folders: Sequence[RunFolder]) -> list[Curve]:
         groups.setdefault(str(settings), []).append(folder)
         config[str(settings)] = settings
     names = _labels(list(config.values()))
-    return [_curve(label, runs) for label, runs in zip(names, groups.values(), strict=True)]
+    return [
+        curve_of(label, [points_of(folder) for folder in runs])
+        for label, runs in zip(names, groups.values(), strict=True)
+    ]
 
 
-def _curve(label: str, folders: Sequence[RunFolder]) -> Curve:
-    points = [_points(folder) for folder in folders]  # of [n, 2]
+def curve_of(label: str, points: Sequence[np.ndarray]) -> Curve:
+    """The curve of runs, each of [n, 2] as `points_of` reads them: as far as all have come."""
     steps = np.unique(np.concatenate([of_run[:, 0] for of_run in points]))
     begin, end = max(p[0, 0] for p in points), min(p[-1, 0] for p in points)
     steps = steps[(begin <= steps) & (steps <= end)]
-    if len(folders) > 1:
-        label = f"{label} ({len(folders)} runs)"
+    if len(points) > 1:
+        label = f"{label} ({len(points)} runs)"
     return Curve(label, steps, np.stack([np.interp(steps, *of_run.T) for of_run in points]))
 
 
-def _points(folder: RunFolder) -> np.ndarray:
+def points_of(folder: RunFolder) -> np.ndarray:
     """Real steps and the mean real return after them, [n, 2]."""
     with naming_damage(folder.metrics_file):
         found = {
@@ -103,12 +106,19 @@ def _flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
 def plot(folders: Sequence[RunFolder], path: Path, thresholds: Sequence[float] = ()) -> None:
     """Draws each curve's mean, and the range of its runs as a band; thresholds are dashed lines.
     Needs matplotlib."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    with rc_context({"text.parse_math": False}):  # names are shown as they are
+        _plot(Figure(figsize=(7, 4.5), layout="constrained"), folders, path, thresholds)
+
+
+def _plot(
+    figure: Any, folders: Sequence[RunFolder], path: Path, thresholds: Sequence[float]
+) -> None:
     axes = figure.subplots()
     for curve in curves_of(folders):
-        (line,) = axes.plot(curve.steps, curve.returns.mean(0), label=curve.label)
+        (line,) = axes.plot(curve.steps, curve.returns.mean(0), label=printable(curve.label))
         if len(curve.returns) > 1:
             low, high = curve.returns.min(0), curve.returns.max(0)
             axes.fill_between(curve.steps, low, high, color=line.get_color(), alpha=0.2, lw=0)
@@ -117,7 +127,7 @@ def plot(folders: Sequence[RunFolder], path: Path, thresholds: Sequence[float] =
     axes.set(xlabel="real steps", ylabel="real return of the greedy agent")
     environments = {_environment(folder) for folder in folders}
     if len(environments) == 1:
-        axes.set_title(environments.pop())
+        axes.set_title(printable(environments.pop()))
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", frameon=False)
     with writing(path) as part:

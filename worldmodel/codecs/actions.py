@@ -43,6 +43,11 @@ class ActionCodec(ABC):
         """The distribution over codes [*, size] that has a mean and, where they are numbers, a
         standard deviation, number by number; codes beyond their bounds are clipped."""
 
+    def low_entropy(self, share: float) -> float:
+        """A share of the entropy of uniform actions, in nats; of numbers the entropy of actions
+        that are uniform within a share of their range."""
+        return share * float(self.uniform(()).entropy())
+
     @property
     @abstractmethod
     def choices(self) -> Tensor:
@@ -157,6 +162,9 @@ class BoxActions(ActionCodec):
 
     def around(self, mean: Tensor, std: Tensor) -> td.Distribution:
         return ClippedNormal(mean, std)
+
+    def low_entropy(self, share: float) -> float:
+        return self.size * math.log(2 * share) if share else -math.inf
 
     @property
     def choices(self) -> Tensor:

@@ -9,7 +9,13 @@ from torch import Tensor, distributions as td, nn
 from torch.nn import functional as F
 
 from worldmodel.codecs.base import DistModule, Encoder
-from worldmodel.codecs.heads import BernoulliHead, FiniteHead, MixedHead, NormalHead
+from worldmodel.codecs.heads import (
+    BernoulliHead,
+    FiniteHead,
+    MixedHead,
+    NormalHead,
+    StudentHead,
+)
 from worldmodel.codecs.prediction import Consequences, Prediction, nothing
 from worldmodel.codecs.regression import TwoHotRegression
 from worldmodel.codecs.standardisation import Standardisation
@@ -63,9 +69,9 @@ class PerceptDecoder(PerceptModule):
     Reward and end read the observation too: the goal that it shows and the end that it brings are
     one event. Rewards that take few values have a categorical over `reward_support`, or with
     `open_rewards` a mass for each of these and a density for others; all others (`None`) have a
-    Gaussian density. With `separate` they read the features alone, as Dreamer's do: the
-    three are then independent. With `reward_regression` there is a `TwoHotRegression` of the
-    reward besides, for rewards of any scale.
+    density, Gaussian or with `open_rewards` Student's t. With `separate` they read the features
+    alone, as Dreamer's do: the three are then independent. With `reward_regression` there is a
+    `TwoHotRegression` of the reward besides, for rewards of any scale.
     """
 
     def __init__(
@@ -84,7 +90,8 @@ class PerceptDecoder(PerceptModule):
         """`observation` reads [*, hidden]; `encoder` encodes the observations it describes;
         dropout: of the features, in training mode; skip: there is one layer more, and
         `observation` reads the features beside it, [*, hidden + input_size]; open_rewards: other
-        rewards than those of `reward_support` may come (`MixedHead`)."""
+        rewards than those of `reward_support`, or than those met, may come (`MixedHead`,
+        `StudentHead`)."""
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.skip = skip
@@ -96,7 +103,7 @@ class PerceptDecoder(PerceptModule):
             self.seen = nn.Linear(encoder.size, hidden, bias=False)
         self.unseen = nn.Linear(hidden, hidden)
         if reward_support is None:
-            self.reward: DistModule = NormalHead(hidden)
+            self.reward: DistModule = StudentHead(hidden) if open_rewards else NormalHead(hidden)
         elif open_rewards:
             self.reward = MixedHead(hidden, atoms=reward_support)
         else:
@@ -133,9 +140,10 @@ class PerceptDecoder(PerceptModule):
         self.reward.standardise(values["reward"])
 
     def meet(self, values: Mapping[str, Any]) -> None:
-        """values: as those of `standardise`."""
+        """values: as those of `standardise`, and the ends [M] beside the rewards."""
         self.observation.meet(values["observation"])
         self.reward.meet(values["reward"])
+        self.terminated.meet(values["terminated"])
 
     def _consequences(self, both: Tensor) -> Consequences:
         """both: what reward and end are read from, [*, hidden]."""

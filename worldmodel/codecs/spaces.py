@@ -20,7 +20,14 @@ from worldmodel.codecs.convolutional import (
     image_head,
     is_image,
 )
-from worldmodel.codecs.heads import JointHead, MixedHead, NormalHead, atoms_of
+from worldmodel.codecs.heads import (
+    JointHead,
+    LocationScaleHead,
+    MixedHead,
+    NormalHead,
+    are_few,
+    atoms_of,
+)
 from worldmodel.codecs.registry import (
     BINARY,
     BOX,
@@ -317,19 +324,21 @@ def decoder_for(
     return _assemble(space, make, JointHead, chosen)
 
 
-def mixed_heads(space: spaces.Space, values: Any, path: str = "") -> dict[str, Head]:
-    """The heads of those parts of a space whose numbers have few values or recur exactly in what
-    was observed, leaves [N, ...], by key path (see `decoder_for`): `MixedHead` instead of the
-    Gaussian, which is the default."""
+def heads_of(space: spaces.Space, values: Any, path: str = "") -> dict[str, Head]:
+    """The heads of the numbers in a space that fit what was observed, leaves [N, ...], by key path
+    (see `decoder_for`), instead of the default: `MixedHead` where some have few values or recur
+    exactly, else `StudentHead`. Integers of few levels keep their head unless all have few values:
+    these are names of things rather than amounts, such as a cell's kind and colour."""
     found: dict[str, Head] = {}
     for key, part in parts_of(space).items():
-        found |= mixed_heads(part, values[key], _below(path, key))
-    if not BOX.holds(space) or is_image(space) or _has_few_levels(space):
+        found |= heads_of(part, values[key], _below(path, key))
+    if not BOX.holds(space) or is_image(space):
         return found
-    if 0 < int(np.prod(cast(Any, space.shape))) <= MANY_NUMBERS:
-        atoms = atoms_of(np.asarray(values))
-        if _has_any(atoms):
-            found[path] = ("mixed", {"atoms": atoms})
+    size, values = int(np.prod(cast(Any, space.shape))), np.asarray(values)
+    if _has_few_levels(space) and not (size <= MANY_NUMBERS and are_few(values)):
+        return found
+    atoms = atoms_of(values) if 0 < size <= MANY_NUMBERS else []
+    found[path] = ("mixed", {"atoms": atoms}) if _has_any(atoms) else "student-t"
     return found
 
 
@@ -339,15 +348,15 @@ def _has_any(atoms: list[Any]) -> bool:
 
 
 def begin_as_before(head: DistModule, encoder: Encoder, start: int) -> None:
-    """Initialises a decoder's Gaussians at the observation before: its encoding by
+    """Initialises a decoder's densities at the observation before: its encoding by
     `encoder` stands in the features that `head` reads, from the column `start` on."""
     if isinstance(head, JointHead) and isinstance(encoder, JointEncoder):
         for key, part in encoder.parts.items():
             begin_as_before(head.parts[key], part, start)
             start += part.size
     elif isinstance(head, MixedHead):
-        begin_as_before(head.normal, encoder, start)
-    elif isinstance(head, NormalHead) and isinstance(encoder, FlatEncoder):
+        begin_as_before(head.density, encoder, start)
+    elif isinstance(head, LocationScaleHead) and isinstance(encoder, FlatEncoder):
         head.begin_with(slice(start, start + encoder.size))
 
 

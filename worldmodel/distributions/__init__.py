@@ -9,6 +9,7 @@ from worldmodel.distributions.autoregressive import NADE, Autoregression
 from worldmodel.distributions.continuous import (
     ClippedNormal,
     ScaledBeta,
+    StudentT,
     TanhNormal,
     dequantise,
     mixture,
@@ -54,6 +55,7 @@ __all__ = [
     "OneHotVectors",
     "OneHots",
     "ScaledBeta",
+    "StudentT",
     "Subset",
     "TanhNormal",
     "dequantise",

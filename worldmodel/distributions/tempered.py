@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, distributions as td
 
 from worldmodel.distributions.autoregressive import NADE, Autoregression
-from worldmodel.distributions.continuous import mixture
+from worldmodel.distributions.continuous import StudentT, mixture
 from worldmodel.distributions.dicts import Joint
 from worldmodel.distributions.discrete import (
     Bernoulli,
@@ -23,8 +23,9 @@ from worldmodel.distributions.subsets import Subset
 def tempered(distribution: td.Distribution, temperature: float) -> Any:
     """p(x) ** (1 / temperature), normalised, where that is a distribution of the same kind: of
     classes, truth values and Gaussians. Of a mixture it is taken of the weights and of each
-    component (as sketch-rnn does: Ha & Eck 2017, https://arxiv.org/abs/1704.03477, eq. 8), of what
-    is drawn part by part of each part given those before it.
+    component (as sketch-rnn does: Ha & Eck 2017, https://arxiv.org/abs/1704.03477, eq. 8), so of
+    Student's t, a mixture of Gaussians, too; of what is drawn part by part of each part given
+    those before it.
 
     >>> tempered(td.Normal(0.0, 1.0), 4.0)
     Normal(loc: 0.0, scale: 2.0)
@@ -76,6 +77,12 @@ def _(distribution: Bernoulli, temperature: float) -> Bernoulli:
 def _(distribution: td.Normal, temperature: float) -> td.Normal:
     std = distribution.scale * math.sqrt(temperature)
     return td.Normal(distribution.loc, std, validate_args=False)
+
+
+@_tempered.register
+def _(distribution: StudentT, temperature: float) -> StudentT:
+    scale = distribution.scale * math.sqrt(temperature)
+    return StudentT(distribution.df, distribution.loc, scale)
 
 
 @_tempered.register

@@ -21,15 +21,18 @@ from worldmodel.codecs.heads.discrete import (
 from worldmodel.codecs.heads.gaussian import (
     BivariateMixtureHead,
     FullNormalHead,
+    LocationScaleHead,
     LowRankNormalHead,
     MixtureHead,
     NormalHead,
+    StudentHead,
 )
 from worldmodel.codecs.heads.joint import (
     JointHead,
 )
 from worldmodel.codecs.heads.mixed import (
     MixedHead,
+    are_few,
     atoms_of,
 )
 
@@ -45,13 +48,16 @@ __all__ = [
     "FullNormalHead",
     "HierarchicalHead",
     "JointHead",
+    "LocationScaleHead",
     "LowRankNormalHead",
     "MixedHead",
     "MixtureHead",
     "NADEHead",
     "NormalHead",
     "OneHotHead",
+    "StudentHead",
     "SubsetHead",
     "TanhNormalHead",
+    "are_few",
     "atoms_of",
 ]

@@ -124,7 +124,15 @@ class BitsHead(DistModule):
 
 
 class BernoulliHead(DistModule):
-    """Independent truth values; value: bool (or 0 and 1) [*, *shape]."""
+    """Independent truth values; value: bool (or 0 and 1) [*, *shape].
+
+    As long as `meet` was shown one of the two alone, in n rows, the other has the probability that
+    Laplace's rule gives to what never came, 1 / (2 n + 2), and nothing is learned of it (as in
+    `MixedHead`). From then on probabilities are learned, and where `meet` is never called.
+    """
+
+    met: Tensor
+    rows: Tensor
 
     def __init__(self, input_size: int, shape: Sequence[int] = (), bias: Tensor | None = None):
         """bias: the logits [*shape] that each value begins with."""
@@ -132,16 +140,27 @@ class BernoulliHead(DistModule):
         self.shape = torch.Size(shape)
         self.logits = nn.Linear(input_size, self.shape.numel())
         begin_with(self.logits, bias)
+        self.register_buffer("met", torch.zeros(2, *self.shape, dtype=torch.bool))  # false, true
+        self.register_buffer("rows", torch.zeros((), dtype=torch.int64))
 
     @property
     def placeholder(self) -> Tensor:
         return torch.zeros(self.shape, dtype=torch.bool)
 
     def forward(self, features: Tensor) -> td.Distribution:
-        logits = self.logits(features).unflatten(-1, self.shape or (1,))
+        logits = self.logits(features).reshape(features.shape[:-1] + self.shape)
+        false, true = self.met
+        never = torch.where(true, 1, -1) * (2 * self.rows + 1).to(logits).log()
+        truths = Bernoulli(torch.where(false ^ true, never, logits))
         if not self.shape:
-            return Bernoulli(logits[..., 0])
-        return td.Independent(Bernoulli(logits), len(self.shape), validate_args=False)
+            return truths
+        return td.Independent(truths, len(self.shape), validate_args=False)
+
+    @torch.no_grad()
+    def meet(self, values: Any) -> None:
+        values = torch.as_tensor(values, device=self.met.device).bool()
+        self.met |= torch.stack([(~values).any(0), values.any(0)])
+        self.rows += len(values)
 
 
 class FiniteHead(DistModule):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, distributions as td, nn
 
 from worldmodel.codecs.base import DistModule
-from worldmodel.codecs.heads.gaussian import NormalHead
+from worldmodel.codecs.heads.gaussian import StudentHead
 from worldmodel.distributions import Mixed
 
 FEW = 16  # up to so many different values are few
@@ -24,7 +24,8 @@ class MixedHead(DistModule):
     Each number has atoms of its own. While it had few values, all of them are atoms: those that
     come are added by `meet`, as long as there is room, and any other has the probability that
     Laplace's rule gives to what never came in n rows, 1 / (2 n + 2). From then on others have a
-    Gaussian density, whose share is learned; those of a number without atoms from the beginning.
+    density (`StudentHead`), whose share is learned; those of a number without atoms from the
+    beginning.
     """
 
     atoms: Tensor
@@ -36,7 +37,7 @@ class MixedHead(DistModule):
         super().__init__()
         self.shape = torch.Size(shape)
         size = self.shape.numel()
-        self.normal = NormalHead(input_size, shape)
+        self.density = StudentHead(input_size, shape)
         self.logits = nn.Linear(input_size, size * (ROOM + 1))
         self.register_buffer("atoms", _padded(atoms, self.shape))
         self.register_buffer("others", self.atoms.isnan().all(-1))
@@ -55,14 +56,14 @@ class MixedHead(DistModule):
         few = [among.log_softmax(-1) + (-never).log1p(), never.log().expand_as(known[..., :1])]
         many = [known.masked_fill(missing, -torch.inf), logits[..., -1:]]
         logits = torch.where(self.others[..., None], torch.cat(many, -1), torch.cat(few, -1))
-        normal = cast(td.Independent, self.normal(features)).base_dist
-        mixed = Mixed(logits, self.atoms, normal, self.others)
+        density = cast(td.Independent, self.density(features)).base_dist
+        mixed = Mixed(logits, self.atoms, density, self.others)
         if not self.shape:
             return mixed
         return td.Independent(mixed, len(self.shape), validate_args=False)
 
     def standardise(self, values: Any) -> None:
-        self.normal.standardise(values)
+        self.density.standardise(values)
 
     @torch.no_grad()
     def meet(self, values: Any) -> None:
@@ -93,10 +94,21 @@ def atoms_of(values: np.ndarray) -> list[Any]:
     if values.ndim > 1:
         return [atoms_of(values[:, place]) for place in range(values.shape[1])]
     found, counts = np.unique(values, return_counts=True)
-    if len(found) > min(FEW, len(values) // PATIENCE):
+    if len(found) > _most(values):
         enough = np.flatnonzero(counts >= max(OFTEN, RECURRING * len(values)))
         found = found[np.sort(enough[np.argsort(-counts[enough], kind="stable")][:FEW])]
     return [float(value) for value in found]
+
+
+def are_few(values: np.ndarray) -> bool:
+    """True if each number of [N, *shape] has few values."""
+    numbers = values.reshape(len(values), -1).T
+    return all(len(np.unique(number)) <= _most(values) for number in numbers)
+
+
+def _most(values: np.ndarray) -> int:
+    """The number of values, among N, that are few."""
+    return min(FEW, len(values) // PATIENCE)
 
 
 def _padded(atoms: Any, shape: torch.Size) -> Tensor:
