@@ -36,6 +36,7 @@ from worldmodel.codecs.heads import (
     NormalHead,
     OneHotHead,
     SubsetHead,
+    SymlogNormalHead,
     TanhNormalHead,
     atoms_of,
 )
@@ -60,12 +61,14 @@ from worldmodel.codecs.spaces import (
     Head,
     JointEncoder,
     OneHotEncoder,
+    SymlogEncoder,
     begin_as_before,
     by_path,
     check_observations,
     decoder_for,
     encoder_for,
     mixed_heads,
+    number_parts,
 )
 from worldmodel.codecs.standardisation import Standardisation
 
@@ -116,6 +119,8 @@ __all__ = [
     "Prediction",
     "Standardisation",
     "SubsetHead",
+    "SymlogEncoder",
+    "SymlogNormalHead",
     "TanhNormalHead",
     "TwoHot",
     "TwoHotRegression",
@@ -132,6 +137,7 @@ __all__ = [
     "is_binary",
     "is_image",
     "mixed_heads",
+    "number_parts",
     "register_encoder",
     "register_head",
     "reward_clamp",

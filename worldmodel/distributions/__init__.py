@@ -8,10 +8,13 @@ library.
 from worldmodel.distributions.autoregressive import NADE, Autoregression
 from worldmodel.distributions.continuous import (
     ScaledBeta,
+    SymlogNormal,
     TanhNormal,
     dequantise,
     mixture,
     standard_normal,
+    symexp,
+    symlog,
 )
 from worldmodel.distributions.dicts import Joint, draw
 from worldmodel.distributions.discrete import (
@@ -53,11 +56,14 @@ __all__ = [
     "OneHots",
     "ScaledBeta",
     "Subset",
+    "SymlogNormal",
     "TanhNormal",
     "dequantise",
     "draw",
     "masses_of",
     "mixture",
     "standard_normal",
+    "symexp",
+    "symlog",
     "tempered",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, distributions as td
 
 from worldmodel.distributions.autoregressive import NADE, Autoregression
-from worldmodel.distributions.continuous import mixture
+from worldmodel.distributions.continuous import SymlogNormal, mixture
 from worldmodel.distributions.dicts import Joint
 from worldmodel.distributions.discrete import (
     Bernoulli,
@@ -76,6 +76,11 @@ def _(distribution: Bernoulli, temperature: float) -> Bernoulli:
 def _(distribution: td.Normal, temperature: float) -> td.Normal:
     std = distribution.scale * math.sqrt(temperature)
     return td.Normal(distribution.loc, std, validate_args=False)
+
+
+@_tempered.register
+def _(distribution: SymlogNormal, temperature: float) -> SymlogNormal:
+    return SymlogNormal(_tempered(distribution.normal, temperature))
 
 
 @_tempered.register

@@ -24,6 +24,7 @@ from worldmodel.codecs.heads.gaussian import (
     LowRankNormalHead,
     MixtureHead,
     NormalHead,
+    SymlogNormalHead,
 )
 from worldmodel.codecs.heads.joint import (
     JointHead,
@@ -52,6 +53,7 @@ __all__ = [
     "NormalHead",
     "OneHotHead",
     "SubsetHead",
+    "SymlogNormalHead",
     "TanhNormalHead",
     "atoms_of",
 ]
