@@ -140,7 +140,7 @@ CASES = {
     "low-rank-normal": Case(lambda: LowRankNormalHead(4, 2, rank=1), PLANE, SQUARE),
     "symlog-normal": Case(lambda: SymlogNormalHead(4, std=0.5), LINE[:, 0], SEGMENT, 1e-4),
     "symlog-normals": Case(
-        lambda: SymlogNormalHead(4, (2, 1), std=0.2), PLANE.unflatten(-1, (2, 1)), SQUARE, 1e-3
+        lambda: SymlogNormalHead(4, (1, 1), std=0.3), LINE.unflatten(-1, (1, 1)), SEGMENT, 1e-4
     ),
     "mixed": Case(
         lambda: mixed(met=torch.linspace(-2, 2, 50)),
@@ -672,7 +672,7 @@ def test_symexp_undoes_symlog():
 
 def test_a_symlog_normal_is_the_squared_error_of_symlogs_and_what_makes_it_a_density():
     """The constant is written out; by the gradient, std 1 is half the squared error."""
-    head, features = make("symlog-normals"), normal(6, FEATURES)
+    head, features = excite(SymlogNormalHead(4, (2, 1), 0.3).double()), normal(6, FEATURES)
     values = 100 * normal(6, 2, 1, seed=1)
     mean = head.mean(features).unflatten(-1, (2, 1))
     error = (mean - symlog(values)) / head.std
