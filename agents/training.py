@@ -520,7 +520,7 @@ class AgentTraining(Job):
     def _statistics(self) -> Statistics:
         rewards = np.concatenate([part.rewards for part in self.store.portions()])
         unit = float(np.sqrt(np.mean(np.square(rewards)))) or 1.0
-        support = atoms_of(rewards) if self.config.model.rewards == "auto" else []
+        support = atoms_of(rewards) if self.config.model.rewards != "density" else []
         heads: dict[str, Any] = {}
         if not is_encoded(self.world.observation_space, self.config.images):
             observations = self.store.typical().columns["observation"]
@@ -550,7 +550,9 @@ class AgentTraining(Job):
             self.say(line)
         self.replay = Replay(self.components.actions, self._seeds(0))
         model = self.components.model
-        self.learner = learner_for(model, self.config.learning, self._updates)
+        self.learner = learner_for(
+            model, self.config.learning, self.config.optimizer, self._updates
+        )
         self.optimizer = optimizer_for(self.components, self.replay, self._rollouts)
 
     def _learned_from(self) -> EpisodeStore:
@@ -646,7 +648,7 @@ def check_fit(
     with OwnNoise(config.seed)():
         statistics = Statistics([0.0], 1.0)
         components = Components(config, statistics, observation_space, action_space)
-        learner_for(components.model, learning, [(0, 1)])
+        learner_for(components.model, learning, config.optimizer, [(0, 1)])
         optimizer_for(components, Replay(components.actions, config.seed), [(0, 1)])
 
 

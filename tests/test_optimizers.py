@@ -32,9 +32,7 @@ def test_laprop_takes_the_steps_of_its_equations(decay):
     for gradient in gradients:
         weights.grad = gradient.clone()
         optimizer.step()
-    expected = by_hand(
-        [1.0, -2.0, 0.5], gradients.tolist(), 0.1, 0.9, 0.99, 1e-20, decay
-    )
+    expected = by_hand([1.0, -2.0, 0.5], gradients.tolist(), 0.1, 0.9, 0.99, 1e-20, decay)
     assert weights.tolist() == pytest.approx(expected, rel=1e-12)
 
 

@@ -122,9 +122,7 @@ HEADS: Registry[NamedHead] = Registry(
         "nade": NamedHead(BITS, lambda s, size, **o: NADEHead(size, s.shape[0], **o)),
         "subset": NamedHead(BITS, lambda s, size, **o: SubsetHead(size, s.shape[0], **o)),
         "normal": NamedHead(BOX, lambda s, size, **o: NormalHead(size, s.shape, **o)),
-        "symlog-normal": NamedHead(
-            BOX, lambda s, size, **o: SymlogNormalHead(size, s.shape, **o)
-        ),
+        "symlog-normal": NamedHead(BOX, lambda s, size, **o: SymlogNormalHead(size, s.shape, **o)),
         "mixed": NamedHead(BOX, lambda s, size, **o: MixedHead(size, s.shape, **o)),
         "full-normal": NamedHead(VECTOR, lambda s, size: FullNormalHead(size, s.shape[0])),
         "low-rank-normal": NamedHead(
