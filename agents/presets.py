@@ -26,7 +26,7 @@ DREAMERV3 = AgentConfig(
     ),
     collect=CollectConfig(prefill=1_024),  # a batch
     learning=LearningConfig(
-        first_updates=512,
+        first_updates=1,  # what was played before is not made up for
         update_ratio=0.5,  # 512 rows are learned from for each that is played
         window=64,
         batch_size=16,
@@ -38,7 +38,7 @@ DREAMERV3 = AgentConfig(
     ),
     policy=PolicyConfig(
         method="actor-critic",
-        first_rollouts=512,
+        first_rollouts=1,
         rollout_ratio=0.5,
         dream_starts="rows",
         num_imagined=1_024,
