@@ -140,7 +140,8 @@ def test_dreams_give_the_mean_of_regressed_rewards_and_likelihoods_do_not_move_f
         row = model.percepts.draw(prediction, first, action)
         said = prediction.consequences(row.observation).regressions["reward"].mean
         torch.testing.assert_close(row.reward, said)
-    parts = prediction.consequences(row.observation).log_probs(row.percept)
+    percept = nested.map(torch.detach, row.percept)
+    parts = prediction.consequences(percept["observation"]).log_probs(percept)
     moved = torch.autograd.grad(parts["reward"].sum(), features, allow_unused=True)[0]
     assert moved is None
 
