@@ -18,6 +18,7 @@ from worldmodel import Replay, Sequences, model_for, nested, objective_from
 from worldmodel.agents import PRESETS, SlowCritic, TwoHotCritic, WorldModelAgent
 from worldmodel.agents.components import Components, Statistics, optimizer_for
 from worldmodel.agents.config import AgentConfig
+from worldmodel.agents.image_encoder import explain
 from worldmodel.agents.imagination import Recorded
 from worldmodel.agents.recorded_values import recorded_returns
 from worldmodel.agents.training import check_fit
@@ -295,6 +296,14 @@ def test_the_command_line_begins_with_the_preset():
     assert parsed().agent == AgentConfig()
     words = ["train", "control", "--preset", "dreamerv3", "--env", "CartPole-v1"]
     assert arguments_of(config, "x") == [*words, "--entropy", "0.5", "--out", "x"]
+
+
+def test_of_images_that_are_not_there_nothing_is_said():
+    space = spaces.Box(-1, 1, (4,))
+    assert explain(space, DREAMERV3.images, "features") == ""
+    assert "policy acts on the features" in explain(
+        spaces.Box(0, 255, (16, 16, 3), np.uint8), DREAMERV3.images, "features"
+    )
 
 
 def test_an_unknown_preset_gets_a_sentence(capsys):
