@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from runs import TINY, at, assert_same, train
+from runs import TINY, assert_same, at, train
 from torch import nn
 
 from worldmodel import Replay, Sequences, model_for, nested, objective_from
@@ -206,7 +206,7 @@ def test_a_dream_begins_with_every_row_that_ended_no_episode(agent):
     rollout, _ = optimizer.objective.roll(dreams)
     numbers = [int(part.begun.sum()) for part in recorded]
     for part in recorded:
-        rows, mask, scored = part.sequences
+        rows, _, scored = part.sequences
         assert torch.equal(part.begun, scored & ~rows.terminated)
     thoughts = torch.cat([part.thought[part.begun] for part in recorded])
     assert torch.equal(rollout.thought[: sum(numbers)], thoughts)
