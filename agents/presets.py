@@ -1,5 +1,6 @@
 """Presets: options of an agent that belong together, by name."""
 
+from worldmodel import Registry
 from worldmodel.agents.config import (
     AgentConfig,
     CollectConfig,
@@ -9,7 +10,6 @@ from worldmodel.agents.config import (
     OptimizerConfig,
     PolicyConfig,
 )
-from worldmodel.registry import Registry
 
 DREAMERV3 = AgentConfig(
     model=ModelConfig(
