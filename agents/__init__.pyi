@@ -1,4 +1,5 @@
 from .config import AgentConfig as AgentConfig
+from .critics import Critic as Critic, SlowCritic as SlowCritic, TwoHotCritic as TwoHotCritic
 from .human import Human as Human
 from .image_encoder import EncodedAgent as EncodedAgent
 from .imagination import Imagination as Imagination
@@ -7,13 +8,13 @@ from .policy_gradient import (
     METHODS as METHODS,
     ActorCritic as ActorCritic,
     AllActions as AllActions,
-    Critic as Critic,
     PathwiseGradient as PathwiseGradient,
     Policy as Policy,
     PolicyGradient as PolicyGradient,
     register_method as register_method,
 )
 from .policy_optimizers import PolicyOptimizer as PolicyOptimizer
+from .presets import PRESETS as PRESETS
 from .training import AgentTraining as AgentTraining
 from .uniform import Uniform as Uniform
 from .world_model_agent import Progress as Progress, WorldModelAgent as WorldModelAgent

@@ -27,9 +27,16 @@ from worldmodel import (
     half_life,
     model_for,
     objective_from,
+    warmed_up,
 )
 from worldmodel.agent import Reads
-from worldmodel.agents.config import AgentConfig, LearningConfig, PolicyConfig
+from worldmodel.agents.config import (
+    AgentConfig,
+    LearningConfig,
+    OptimizerConfig,
+    PolicyConfig,
+)
+from worldmodel.agents.critics import Critic, SlowCritic, TwoHotCritic
 from worldmodel.agents.disagreement import Ensemble
 from worldmodel.agents.image_encoder import (
     EncodedAgent,
@@ -40,20 +47,21 @@ from worldmodel.agents.image_encoder import (
 )
 from worldmodel.agents.imagination import Imagination, parameters_of, recorded_beliefs
 from worldmodel.agents.planning import Planner
-from worldmodel.agents.policy_gradient import Critic, Policy, make_method
+from worldmodel.agents.policy_gradient import Policy, make_method
 from worldmodel.agents.policy_optimizers import (
     GradientOptimizer,
     PolicyOptimizer,
+    RowsOptimizer,
     SB3Optimizer,
 )
-from worldmodel.codecs import is_image
+from worldmodel.agents.recorded_values import RecordedValues
+from worldmodel.codecs import is_image, number_parts
 from worldmodel.envs import DreamVectorEnv, arguments_from_json
 from worldmodel.schedules import in_segments
 
 if TYPE_CHECKING:
     from worldmodel.agents import sb3
 
-LAST_RATE = 0.1  # of a learning rate, relative to the first
 CRITIC_SCALE = 10  # returns, in units of an ordinary reward
 
 Segments = Sequence[tuple[int, int]]  # see `in_segments`
@@ -92,7 +100,11 @@ class Components:
         self.actions = action_codec(action_space)
         is_own = config.policy.algorithm is None
         self.is_joint = self.image_encoder is None and is_image(recorded_space)
-        self.reads: Reads = "features" if self.is_joint and is_own else "belief"
+        self.reads: Reads = "features" if self.is_joint else "belief"
+        if config.policy.policy_reads != "auto":
+            self.reads = config.policy.policy_reads
+        if not is_own:
+            self.reads = "belief"
         self.model = self._model()
         self.modules: dict[str, nn.Module] = {"model": self.model}
         if self.image_encoder is not None:
@@ -139,11 +151,10 @@ class Components:
 
     def _own_agent(self) -> Agent:
         hidden = self.config.policy.policy_hidden
-        size = self.model.core.feature_size if self.reads == "features" else self.model.belief_size
-        self.policy = Policy(size, self.actions, hidden)
+        size = self._thought_size
+        self.policy = Policy(size, self.actions, hidden, self.config.policy.policy_unimix)
         self.acting = copy.deepcopy(self.policy)  # its average over updates
-        scale = CRITIC_SCALE * self.statistics.reward_unit
-        self.critic = Critic(size, hidden, scale)
+        self.critic = self._critic(size, hidden)
         self.modules |= {"policy": self.policy, "critic": self.critic, "acting": self.acting}
         agent = self.believer(self.acting)
         encoding = self.model.percepts.size
@@ -151,11 +162,15 @@ class Components:
         self.modules["ensemble"] = self.ensemble
         return self._planner(agent) if self.config.policy.plans_ahead else agent
 
+    @property
+    def _thought_size(self) -> int:
+        is_free = self.reads == "features"
+        return self.model.core.feature_size if is_free else self.model.belief_size
+
     def new_critic(self) -> None:
         """Gives the critic new weights, drawn at random."""
-        for part in self.critic.modules():
-            if isinstance(part, nn.Linear | nn.LayerNorm):
-                part.reset_parameters()
+        hidden = self.config.policy.policy_hidden
+        self.critic.load_state_dict(self._critic(self._thought_size, hidden).state_dict())
 
     def _planner(self, agent: BeliefAgent) -> Planner:
         config = self.config.policy
@@ -170,6 +185,14 @@ class Components:
             config.policy_plans,
             config.plan_draws,
         )
+
+    def _critic(self, size: int, hidden: int) -> nn.Module:
+        config = self.config.policy
+        if config.critic == "two-hot":
+            critic: nn.Module = TwoHotCritic(size, hidden)
+        else:
+            critic = Critic(size, hidden, CRITIC_SCALE * self.statistics.reward_unit)
+        return SlowCritic(critic, config.slow_critic) if config.slow_critic else critic
 
     def believer(self, policy: Policy) -> BeliefAgent:
         """The agent that acts by `policy` on the model's beliefs."""
@@ -195,7 +218,14 @@ class Components:
         core = ("rssm" if self.is_joint else "rnn") if config.core == "auto" else config.core
         options = core_options(core, vars(config))
         joint = joint_options(self.observation_space, self.config.images)
-        return model_for(
+        encoders: dict[str, Any] = {}
+        heads = self.statistics.heads
+        if config.numbers == "symlog":
+            parts = number_parts(self.observation_space)
+            encoders, heads = dict.fromkeys(parts, "symlog"), dict.fromkeys(parts, "symlog-normal")
+        alone = {"feedback": config.feedback, "separate": config.separate}
+        joint |= {"encoder": encoders | joint["encoder"], "head": heads | joint["head"]}
+        model = model_for(
             self.observation_space,
             self.action_space,
             core,
@@ -206,11 +236,20 @@ class Components:
             decoder_hidden=config.decoder_hidden,
             minimum_std=config.minimum_std,
             open_rewards=True,
-            **options | joint | {"head": self.statistics.heads | joint["head"]},
+            reward_regression=config.rewards == "two-hot",
+            **options | alone | joint,
         )
+        if not model.feedback and not model.core.initial_state(1).latent.shape[-1]:
+            raise ValueError(
+                f"--core {core} has no latents, which alone could carry what was seen without "
+                "feedback: take another core, such as rssm, or leave out --no-feedback"
+            )
+        return model
 
 
-def learner_for(model: WorldModel, config: LearningConfig, segments: Segments) -> Learner:
+def learner_for(
+    model: WorldModel, config: LearningConfig, optimizer: OptimizerConfig, segments: Segments
+) -> Learner:
     """The learner of the world model.
 
     segments: the updates within which the learning rate falls, each time that learning goes on.
@@ -220,17 +259,29 @@ def learner_for(model: WorldModel, config: LearningConfig, segments: Segments) -
     return Learner(
         model,
         objective_from(model, vars(config)),
-        falling(config.learning_rate, segments),
+        learning_rate(config.learning_rate, optimizer, segments),
         config.weight_decay or 0.0,
         config.clip_norm,
         config.ema_decay,
         autocast=config.precision == "bfloat16",
+        optimizer=optimizer.optimizer,
+        adaptive_clip=optimizer.adaptive_clip,
     )
 
 
-def falling(rate: float, segments: Segments) -> Schedule:
-    """A learning rate that falls along a cosine, in each segment of a training."""
-    return in_segments(lambda length: cosine(rate, LAST_RATE * rate, length), segments)
+def falling(rate: float, last: float, segments: Segments) -> Schedule:
+    """A learning rate that falls along a cosine, in each segment of a training. last: relative to
+    the first."""
+    return in_segments(lambda length: cosine(rate, last * rate, length), segments)
+
+
+def learning_rate(
+    rate: float, optimizer: OptimizerConfig, segments: Segments, epochs: int = 1
+) -> Schedule:
+    """A learning rate over updates, which warms up once, and falls in each segment. epochs:
+    updates of each unit that segments count."""
+    schedule = per_rollout(falling(rate, optimizer.last_rate, segments), epochs)
+    return warmed_up(schedule, optimizer.rate_warmup)
 
 
 def optimizer_for(components: Components, replay: Replay, segments: Segments) -> PolicyOptimizer:
@@ -239,7 +290,7 @@ def optimizer_for(components: Components, replay: Replay, segments: Segments) ->
     segments: the rollouts within which rates fall, each time that learning goes on.
     """
     config, rollouts = components.config.policy, components.rollouts
-    learning = components.config.learning
+    learning, optimizer = components.config.learning, components.config.optimizer
     if components.algorithm is not None:
         begin = functools.partial(
             recorded_beliefs,
@@ -250,15 +301,18 @@ def optimizer_for(components: Components, replay: Replay, segments: Segments) ->
         )
         steps = rollouts.num_imagined * rollouts.length
         dreams = components.belief_dreams(None if config.dream_starts == "initial" else begin)
-        return SB3Optimizer(components.algorithm, dreams, steps, falling(1.0, segments))
+        share = falling(1.0, optimizer.last_rate, segments)
+        return SB3Optimizer(components.algorithm, dreams, steps, share)
     imagination = Imagination(
         components.believer(components.policy),
         components.own_dream(),
-        replay if config.dream_starts == "recorded" else None,
+        None if config.dream_starts == "initial" else replay,
         rollouts.num_imagined,
         learning.window,
         learning.from_start,
+        learning.burn_in,
     )
+    unit = config.least_range or components.statistics.reward_unit
     objective = make_method(
         rollouts.method,
         imagination.core,
@@ -270,15 +324,18 @@ def optimizer_for(components: Components, replay: Replay, segments: Segments) ->
         entropy=per_rollout(
             in_segments(functools.partial(entropy_schedule, config), segments), config.epochs
         ),
-        unit=components.statistics.reward_unit if config.normalise_returns else None,
+        unit=unit if config.normalise_returns else None,
     )
+    weight = config.recorded_values
     trainer = Trainer(
-        objective,
+        RecordedValues(objective, weight, rollouts.gae_lambda) if weight else objective,
         parameters_of(components.policy, components.critic),
-        per_rollout(falling(config.policy_learning_rate, segments), config.epochs),
+        learning_rate(config.policy_learning_rate, optimizer, segments, config.epochs),
         clip_norm=1.0,
+        optimizer=optimizer.optimizer,
+        adaptive_clip=optimizer.adaptive_clip,
     )
-    return GradientOptimizer(
+    parts = (
         objective,
         trainer,
         imagination,
@@ -288,6 +345,9 @@ def optimizer_for(components: Components, replay: Replay, segments: Segments) ->
         config.epochs,
         components.actions.low_entropy(config.least_entropy),
     )
+    if config.dream_starts == "rows":
+        return RowsOptimizer(*parts, replay=replay)
+    return GradientOptimizer(*parts)
 
 
 def entropy_schedule(config: PolicyConfig, rollouts: int) -> Schedule:

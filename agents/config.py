@@ -78,9 +78,19 @@ class ModelConfig:
     """Layers of the recurrence."""
     history: int = 1
     """Observations in the context; some replace a memory."""
-    rewards: Literal["auto", "density"] = "auto"
+    feedback: bool = True
+    """Let the core read the percept before, beside the action. Without it latents alone carry what
+    was seen, as in the RSSM's papers."""
+    separate: bool = False
+    """Predict reward and end from the core's features alone, not from the observation, too."""
+    rewards: Literal["auto", "density", "two-hot"] = "auto"
     """Likelihood of rewards. auto: a mass for each value that recurs in the first collection, a
-    density for others."""
+    density for others. two-hot: that of auto, and in dreams the mean of a regression of rewards of
+    any scale, which the features are learned by (Hafner et al. 2023)."""
+    numbers: Literal["auto", "symlog"] = "auto"
+    """Numbers of observations. auto: standardised, with a mass for each value that recurs in the
+    first collection and a density for others. symlog: read as their signed logarithms, of which a
+    Gaussian of standard deviation 1 is the density (Hafner et al. 2023)."""
     minimum_std: float = 0.01
     """Minimum of a number's standard deviation, relative to its spread in the first collection."""
 
@@ -102,13 +112,17 @@ class CollectConfig:
     """Steps at random, first."""
     sticky_probability: float | None = None
     """Probability that the last action is repeated in random steps (sticky actions); swings what
-    has to be swung. By default 0 in the first, and 0.9 in those that follow as long as nothing
-    that was met tells good from bad: all rewards were the same, and 0 or without an end."""
+    has to be swung. By default 0 in the first, and 0.9 in those that follow (--search)."""
     collect_steps: int = 250
     """Steps of the policy in each round after that, at least."""
     collect_growth: float = 0.1
     """Steps of a round, as a share of all before it, where these are more: the longer training
     takes, the less a few steps change. Updates and rollouts are those of a short round."""
+    search: Literal["novelty", "random", "policy"] = "novelty"
+    """What is done as long as nothing to seek was met: all rewards were the same, and 0 or without an
+    end, or there was no end, and the greatest reward is the ordinary one. novelty: our own policy
+    seeks what an ensemble of small networks disagrees about, and every third round is random.
+    random: all are. policy: the policy acts as it has learned."""
     policy_weight: float = 1.0
     """Sampling weight of a row of the policy, relative to a random one."""
 
@@ -140,13 +154,13 @@ class LearningConfig:
     burn_in: int = 1
     """Rows of a window that begins late that are not scored: their past is unknown."""
     learning_rate: float = 0.003
-    """Initial learning rate of Adam; it falls along a cosine to a tenth."""
+    """Initial learning rate; it falls along a cosine to a tenth (--last-rate)."""
     weight_decay: float | None = None
-    """Decoupled weight decay of Adam. By default 0, or 3 if a model that is learned with it from
+    """Decoupled weight decay. By default 0, or 3 if a model that is learned with it from
     most of the first collection expects the rest better (not of images, and of up to 5,000 steps);
     it then falls as more is collected, in inverse proportion."""
     clip_norm: float = 1.0
-    """Norm that the gradient is clipped to."""
+    """Norm that the gradient is clipped to (unless by --adaptive-clip)."""
     dropout: float = 0.0
     """Dropout rate of the features that the decoder reads."""
     ema_decay: float = 0.0
@@ -178,6 +192,26 @@ class LearningConfig:
         check_kl(self)
         shares(self, "from_start", "kl_balance")
         below_one(self, "dropout", "ema_decay")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimizer of the world model and of our own policy."""
+
+    optimizer: Literal["adam", "laprop"] = "adam"
+    """adam, or laprop: momentum of normalised gradients (Ziyin et al. 2020)."""
+    adaptive_clip: float = 0.0
+    """Clip the gradient of each tensor of weights to this share of their norm (Brock et al. 2021),
+    instead of the norm of all gradients; 0: do not."""
+    rate_warmup: int = 0
+    """Updates within which learning rates rise from 0, in a line."""
+    last_rate: float = 0.1
+    """Learning rates at the end, as shares of the first."""
+
+    def __post_init__(self) -> None:
+        not_negative(self, "adaptive_clip", "rate_warmup")
+        positive(self, "last_rate")
+        shares(self, "last_rate")
 
 
 OURS = ("own", "planning")  # agents; others are algorithms of stable-baselines3
@@ -215,11 +249,12 @@ class PolicyConfig:
     """Rollouts after it for each real step of a round (of collect_steps at most)."""
     epochs: int = 1
     """Updates a rollout."""
-    dream_starts: Literal["recorded", "initial"] = "recorded"
+    dream_starts: Literal["recorded", "initial", "rows"] = "recorded"
     """recorded: dreams go on from beliefs about recorded rows; initial: they begin with the
-    model's own first rows."""
+    model's own first rows; rows: in each rollout anew, one from each row of recorded windows."""
     num_imagined: int | None = None
-    """Dreams side by side. By default 128, or 256 for the gradient through the dream."""
+    """Dreams side by side (rows: on average). By default 128, or 256 for the gradient through the
+    dream."""
     rollout_length: int | None = None
     """Rows a rollout. By default 40, or 20 for the gradient through the dream, which is mostly
     noise farther back."""
@@ -227,8 +262,21 @@ class PolicyConfig:
     """Steps after which a dream is over and another one begins."""
     policy_hidden: int = 128
     """Units of the policy's and of the critic's layers."""
+    policy_reads: Literal["auto", "belief", "features"] = "auto"
+    """What our own policy and critic read. belief: a function of rows; features: what the decoder
+    reads, as Dreamer's do; auto: features of images that are learned jointly, else belief."""
+    policy_unimix: float = 0.0
+    """The share of our own policy over discrete actions that is uniform."""
+    critic: Literal["huber", "two-hot"] = "huber"
+    """What our own critic learns by: Huber's loss, or the cross-entropy of a distribution of
+    returns of any scale (Hafner et al. 2023)."""
+    slow_critic: float = 0.0
+    """Decay of an average of the critic's weights that its values are held to; 0: none."""
+    recorded_values: float = 0.0
+    """Weight of the critic's loss on recorded rows, whose rewards the dreams that begin there go
+    on from (--dream-starts rows only)."""
     policy_learning_rate: float = 0.001
-    """Initial learning rate of Adam; it falls along a cosine to a tenth."""
+    """Initial learning rate; it falls along a cosine to a tenth (--last-rate)."""
     discount: float = 0.99
     """Discount of rewards, a step."""
     gae_lambda: float | None = None
@@ -246,6 +294,9 @@ class PolicyConfig:
     normalise_returns: bool = True
     """Divide returns by the range from their 5th to their 95th percentile (Hafner et al. 2023, eq.
     12), so that one entropy weight does for rewards of any scale."""
+    least_range: float | None = None
+    """The least that this range counts as. By default the unit of rewards: the root of their mean
+    square in the first collection."""
     plan_length: int = 5
     """Rows of a plan (planning only, as all that follow). An action costs plan_length * plans *
     plan_iterations * plan_draws dreamt rows."""
@@ -261,13 +312,18 @@ class PolicyConfig:
     def __post_init__(self) -> None:
         positive(self, "first_rollouts", "rollout_ratio", "horizon", "epochs")
         positive(self, "policy_hidden", "policy_learning_rate", "discount", "final_entropy")
-        given = ("num_imagined", "rollout_length")
+        given = ("num_imagined", "rollout_length", "least_range")
         positive(self, *(name for name in given if getattr(self, name) is not None))
-        not_negative(self, "entropy")
+        not_negative(self, "entropy", "recorded_values")
         positive(self, "plan_length", "plans", "plan_iterations", "plan_draws")
         shares(self, "discount", "gae_lambda", "final_entropy", "least_entropy")
         shares(self, "policy_plans")
-        below_one(self, "policy_ema_decay")
+        below_one(self, "policy_ema_decay", "policy_unimix", "slow_critic")
+        if self.recorded_values and self.dream_starts != "rows":
+            raise ValueError(
+                "--recorded-values go on with the dreams that begin with each row: give "
+                "--dream-starts rows, too, or leave them out"
+            )
         if self.agent in OURS and self.agent_arguments != "{}":
             raise ValueError("--agent-arguments are those of an algorithm: choose --agent sb3:...")
         if self.agent not in OURS and self.method != "auto":
@@ -331,6 +387,9 @@ class AgentConfig:
     learning: LearningConfig = field(default_factory=LearningConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     images: ImageConfig = field(default_factory=ImageConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    preset: str | None = None
+    """Begin with all options of a preset, dreamerv3, and change those that are given besides."""
     seed: int = 0
     """Seed of everything that is random."""
 

@@ -114,7 +114,7 @@ def explain(space: spaces.Space, config: ImageConfig, reads: Reads) -> str:
             f"{explain_size(cast(Any, space.shape))}; a VAE turns them into codes of "
             f"{config.vae_latent} numbers, which the world model predicts (--vae frozen)"
         )
-    if reads == "features":
+    if reads == "features" and is_image(space):
         return (
             "images are learned jointly with the world (--vae joint): the policy acts on the "
             "features that a dream draws images from, in reality on the filter's, so it may know "

@@ -1,5 +1,7 @@
 """Dreams that go on from beliefs about recorded rows."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -10,9 +12,18 @@ from worldmodel import (
     GenState,
     ModelState,
     Replay,
+    Sequences,
     WorldModel,
     nested,
 )
+
+
+class Recorded(NamedTuple):
+    """Recorded windows, and what an agent thinks after each of their rows."""
+
+    sequences: Sequences  # [T, B, ...]
+    thought: Tensor  # [T, B, F]
+    begun: Tensor  # bool [T, B], rows that a dream begins with
 
 
 class Imagination:
@@ -32,15 +43,17 @@ class Imagination:
         batch_size: int,
         window: int,
         from_start: float,
+        burn_in: int = 0,
     ):
-        """window, from_start: of the windows that beliefs are inferred from (see
-        `Replay.sample`)."""
+        """window, from_start, burn_in: of the windows that beliefs are inferred from (see
+        `Replay.sample`; only dreams that begin `with_rows` leave rows out)."""
         self.agent = agent
         self.dream = dream
         self.replay = replay
         self.batch_size = batch_size
         self.window = window
         self.from_start = from_start
+        self.burn_in = burn_in
         self.core = GenCore(dream, agent)
 
     @torch.no_grad()
@@ -60,11 +73,33 @@ class Imagination:
             return state
         return nested.where(over, self._fresh(self.replay), state)
 
+    @torch.no_grad()
+    def with_rows(self, replay: Replay) -> tuple[GenState, list[Recorded]]:
+        """Dreams that begin with all rows of some recorded windows, `batch_size` on average, but
+        for those that ended an episode and those of a burn-in; and the windows."""
+        recorded: list[Recorded] = []
+        begun: list[ModelState] = []
+        while not any(part.begun.any() for part in recorded):
+            recorded, begun = [], []
+            for block in replay.sample(
+                self.window, self.batch_size, self.from_start, self.burn_in
+            ):
+                states = self.agent.model.states(block)
+                alive = block.loss_mask & ~block.rows.terminated
+                recorded.append(Recorded(block, self.agent.thought(states), alive))
+                begun.append(nested.index(states, alive))
+        return self._dreams(nested.concatenate(begun)), recorded
+
     def _fresh(self, replay: Replay) -> GenState:
         """Dreams after rows of the replay that did not end an episode."""
-        states = recorded_beliefs(
-            self.agent.model, replay, self.batch_size, self.window, self.from_start
+        return self._dreams(
+            recorded_beliefs(
+                self.agent.model, replay, self.batch_size, self.window, self.from_start
+            )
         )
+
+    def _dreams(self, states: ModelState) -> GenState:
+        """Dreams that go on from states [B, ...]."""
         thought = self.agent.thought(states)
         world = self.dream.start(states, torch.zeros(len(thought), dtype=torch.bool))
         return GenState(world, states, thought, self.agent.policy(thought).sample())
@@ -92,5 +127,6 @@ def recorded_beliefs(
 
 
 def parameters_of(*modules: nn.Module) -> list[nn.Parameter]:
-    """The parameters of some modules, all together."""
-    return [parameter for module in modules for parameter in module.parameters()]
+    """The parameters of some modules that are learned, all together."""
+    found = [parameter for module in modules for parameter in module.parameters()]
+    return [parameter for parameter in found if parameter.requires_grad]

@@ -22,7 +22,6 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
-from torch.nn import functional as F
 
 from worldmodel import (
     ActionCodec,
@@ -38,6 +37,7 @@ from worldmodel import (
     nested,
     options_taken,
 )
+from worldmodel.agents.critics import Estimate, estimate
 from worldmodel.distributions import draw
 from worldmodel.objectives import Metrics
 
@@ -48,10 +48,13 @@ MANY = 2**24  # more numbers than PyTorch's quantile takes
 class Policy(DistModule):
     """thought [*, F] -> a distribution over the codes of actions."""
 
-    def __init__(self, thought_size: int, actions: ActionCodec, hidden: int = 128):
+    def __init__(
+        self, thought_size: int, actions: ActionCodec, hidden: int = 128, unimix: float = 0.0
+    ):
+        """unimix: see `ActionCodec.head`."""
         super().__init__()
         self.body = nn.Sequential(mlp([thought_size, hidden, hidden], norm=True), nn.SiLU())
-        self.head = actions.head(hidden)
+        self.head = actions.head(hidden, unimix)
 
     @property
     def placeholder(self) -> Tensor:
@@ -59,19 +62,6 @@ class Policy(DistModule):
 
     def forward(self, features: Tensor) -> Distribution:
         return self.head(self.body(features))
-
-
-class Critic(nn.Module):
-    """thought [*, F] -> the expected discounted return from there on, [*]."""
-
-    def __init__(self, thought_size: int, hidden: int = 128, scale: float = 1.0):
-        """scale: the unit of returns, so that the network's own numbers stay near one."""
-        super().__init__()
-        self.body = mlp([thought_size, hidden, hidden, 1], norm=True)
-        self.scale = scale
-
-    def forward(self, thought: Tensor) -> Tensor:
-        return self.scale * self.body(thought)[..., 0]
 
 
 def lambda_returns(rows: Row, values: Tensor, discount: float, lambda_: float) -> Tensor:
@@ -99,7 +89,7 @@ Bonus = Callable[[Tensor, Tensor], Tensor]
 
 
 class Rollout(NamedTuple):
-    """The rows whose action had consequences, N of them, in any order."""
+    """The rows whose action had consequences, N of them, in order of time."""
 
     thought: Tensor  # [N, F], from which the action was chosen
     action: Tensor  # [N, A], its code
@@ -146,7 +136,8 @@ class PolicyGradient(ABC):
         entropy: Schedule,
         unit: float | None = None,
     ):
-        """length: rows a rollout; entropy: the weight of the bonus, in units of returns a nat.
+        """length: rows a rollout; critic: thought [*, F] -> value [*] (see `critics.estimate`);
+        entropy: the weight of the bonus, in units of returns a nat.
 
         unit: if given, the unit of returns is their spread (Hafner et al. 2023,
         https://arxiv.org/abs/2301.04104, eq. 12), or this, if that is larger: one weight of the
@@ -184,9 +175,13 @@ class PolicyGradient(ABC):
 
     def __call__(self, batch: Rollout, state: Any, step: int) -> tuple[Tensor, Metrics, Any]:
         policy = self.gen_core.agent.policy(batch.thought)
-        value = self.value(batch.thought)
+        if self.critic is None:
+            estimated = Estimate(self.value(batch.thought))
+        else:
+            estimated = estimate(self.critic, batch.thought)
+        value = estimated.mean
         entropy = policy.entropy().mean()
-        critic_loss = F.smooth_l1_loss(value, self.target(batch, policy))
+        critic_loss = estimated.loss(self.target(batch, policy)).mean()
         gain = self.gain(batch, policy, value.detach()).mean()
         metrics = {
             "value": value.mean().item(),

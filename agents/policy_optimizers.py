@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from worldmodel import Schedule, Trainer, nested
+from worldmodel import Replay, Schedule, Trainer, nested
+from worldmodel.agents.critics import SlowCritic
 from worldmodel.agents.imagination import Imagination
 from worldmodel.agents.policy_gradient import Bonus, PolicyGradient
+from worldmodel.agents.recorded_values import RecordedValues
 from worldmodel.envs import DreamVectorEnv
 from worldmodel.objectives import Metrics
 
@@ -71,7 +73,7 @@ class GradientOptimizer(PolicyOptimizer):
         self.ema_decay = ema_decay
         self.epochs = epochs
         self.least_entropy = least_entropy
-        self.dreams = objective.start()  # until the first `begin`
+        self.dreams: Any = objective.start()  # until the first `begin`
 
     def begin(self) -> None:
         self.dreams = self.imagination.begin()
@@ -83,8 +85,12 @@ class GradientOptimizer(PolicyOptimizer):
     def update(self, bonus: Bonus | None = None) -> Metrics:
         self.objective.bonus = bonus
         rollout, self.dreams = self.objective.roll(self.imagination.go_on(self.dreams))
+        return self._learn(rollout)
+
+    def _learn(self, batch: Any) -> Metrics:
+        """Learns from a rollout, or what is made of it, in all epochs."""
         for _ in range(self.epochs):
-            metrics = self.trainer.update(rollout)
+            metrics = self.trainer.update(batch)
             self._average()
         is_below = metrics.get("entropy", math.inf) < self.least_entropy
         factor = self.objective.entropy_factor * (RISE if is_below else 1 / RISE)
@@ -93,7 +99,10 @@ class GradientOptimizer(PolicyOptimizer):
 
     @torch.no_grad()
     def _average(self) -> None:
-        """Updates the average of the policy's weights, which acts in reality."""
+        """Updates the averages of weights: the policy's, which acts in reality, and the slow
+        critic's, if there is one."""
+        if isinstance(self.objective.critic, SlowCritic):
+            self.objective.critic.follow()
         updates = self.trainer.updates
         kept = min(self.ema_decay, updates / (10 + updates))
         pairs = zip(self.acting.parameters(), self.learning.parameters(), strict=True)
@@ -111,6 +120,29 @@ class GradientOptimizer(PolicyOptimizer):
         self.trainer.load_state_dict(state["trainer"])
         self.dreams = nested.fill(self.dreams, state["dreams"])
         self.objective.entropy_factor = state["entropy_factor"]
+
+
+class RowsOptimizer(GradientOptimizer):
+    """A policy optimizer by our own objective, in dreams that begin anew in each rollout: one with
+    each row of some recorded windows."""
+
+    def __init__(self, *parts: Any, replay: Replay, **options: Any):
+        """parts, options: of a `GradientOptimizer`."""
+        super().__init__(*parts, **options)
+        self.replay = replay
+        self.dreams = ()  # none goes on
+
+    def begin(self) -> None:
+        """Does nothing: every rollout begins its own dreams."""
+
+    def update(self, bonus: Bonus | None = None) -> Metrics:
+        self.objective.bonus = bonus
+        dreams, recorded = self.imagination.with_rows(self.replay)
+        rollout, _ = self.objective.roll(dreams)
+        learned = self.trainer.objective
+        if isinstance(learned, RecordedValues):
+            return self._learn(learned.examples(rollout, recorded))
+        return self._learn(rollout)
 
 
 class SB3Optimizer(PolicyOptimizer):

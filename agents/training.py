@@ -440,7 +440,7 @@ class AgentTraining(Job):
         components, since = cast(Components, self.components), self._finished
         self.replay.rewind(since)
         agent, weight = components.player, collect.policy_weight
-        if self._met.has_no_goal:
+        if self._is_searching:
             weight = 1.0
             if not self._seeks_novelty or stage.round % AT_RANDOM == 0:
                 self.say(f"{self._met}: nothing to seek was met yet, so playing goes on at random")
@@ -515,7 +515,12 @@ class AgentTraining(Job):
     def _new_choice(self) -> WeightDecayChoice:
         components, updates = cast(Components, self.components), self._choice_updates
         learners = [
-            learner_for(model, replace(self.config.learning, weight_decay=decay), [(0, updates)])
+            learner_for(
+                model,
+                replace(self.config.learning, weight_decay=decay, compile=False),
+                self.config.optimizer,
+                [(0, updates)],
+            )
             for model, decay in zip(copies_of(components.model), CANDIDATES, strict=True)
         ]
         return WeightDecayChoice(
@@ -554,7 +559,7 @@ class AgentTraining(Job):
         return metrics
 
     def _improve(self, stage: Stage) -> Metrics:
-        if self._met.has_no_goal and not self._seeks_novelty:
+        if self._is_searching and not self._seeks_novelty:
             return {}  # there is nothing to become better at
         if self.done == 0:
             self.optimizer.begin()
@@ -568,9 +573,15 @@ class AgentTraining(Job):
         return metrics
 
     @property
+    def _is_searching(self) -> bool:
+        """True while there is nothing for a policy to seek, and the policy is not to try."""
+        return self._met.has_no_goal and self.config.collect.search != "policy"
+
+    @property
     def _seeks_novelty(self) -> bool:
         """True while the policy is trained to find what the model does not know."""
-        return self._met.has_no_goal and self.optimizer.takes_bonus
+        is_asked = self.config.collect.search == "novelty"
+        return self._is_searching and is_asked and self.optimizer.takes_bonus
 
     def _evaluate(self, stage: Stage) -> Metrics:
         if stage.round == 0 and self.world.cut:
@@ -672,7 +683,7 @@ class AgentTraining(Job):
     def _statistics(self) -> Statistics:
         rewards = np.concatenate([part.rewards for part in self.store.portions()])
         unit = float(np.sqrt(np.mean(np.square(rewards)))) or 1.0
-        support = atoms_of(rewards) if self.config.model.rewards == "auto" else []
+        support = atoms_of(rewards) if self.config.model.rewards != "density" else []
         heads: dict[str, Any] = {}
         if not is_encoded(self.world.observation_space, self.config.images):
             observations = self.store.typical().columns["observation"]
@@ -702,7 +713,9 @@ class AgentTraining(Job):
             self.say(line)
         self.replay = Replay(self.components.actions, self._seeds(0))
         model = self.components.model
-        self.learner = learner_for(model, self.config.learning, self._updates)
+        self.learner = learner_for(
+            model, self.config.learning, self.config.optimizer, self._updates
+        )
         self.optimizer = optimizer_for(self.components, self.replay, self._rollouts)
         if self.optimizer.takes_bonus:
             self._curiosity = Curiosity(self.components.ensemble, statistics.reward_unit)
@@ -821,7 +834,7 @@ def check_fit(
     with OwnNoise(config.seed)():
         statistics = Statistics([0.0], 1.0)
         components = Components(config, statistics, observation_space, action_space)
-        learner_for(components.model, learning, [(0, 1)])
+        learner_for(components.model, learning, config.optimizer, [(0, 1)])
         optimizer_for(components, Replay(components.actions, config.seed), [(0, 1)])
 
 

@@ -36,6 +36,7 @@ from worldmodel.agents import scoring
 from worldmodel.agents.components import Components
 from worldmodel.agents.config import AgentConfig
 from worldmodel.agents.image_encoder import encoded
+from worldmodel.agents.presets import beginning
 from worldmodel.agents.training import AgentTraining, World, check_fit, evaluation_seeds
 from worldmodel.agents.uniform import Uniform
 from worldmodel.distributions import draw
@@ -118,7 +119,8 @@ class WorldModelAgent:
 
         seed: of everything that is random, by default that of `config`, which is 0.
         config: all options; options: single ones by name, such as core="rssm", hidden_size=64 (see
-            `AgentConfig` and its groups; `worldmodel train control --help` lists them, too).
+            `AgentConfig` and its groups; `worldmodel train control --help` lists them, too), or
+            preset="dreamerv3", whose options those that are given besides change.
         folder: of a run that is to be written: metrics.jsonl, checkpoints, episodes.
         data: recorded episodes to learn from instead of playing; `total_timesteps` then sets the
         amount of learning, as if so many steps had been played.
@@ -132,7 +134,12 @@ class WorldModelAgent:
         """
         if seed is not None:
             options["seed"] = seed
-        config = with_options(config or AgentConfig(), options)
+        if config is not None and options.get("preset") is not None:
+            raise ValueError(
+                "config= has all options, and so has preset=: pass one of them, and what is to be "
+                "different by name"
+            )
+        config = with_options(config or beginning(options.get("preset")), options)
         check_names(config)
         if num_envs < 1 or workers < 0:
             raise ValueError(

@@ -52,13 +52,19 @@ from worldmodel.codecs import (
     OneHotHead,
     StudentHead,
     SubsetHead,
+    SymlogNormalHead,
     TanhNormalHead,
     TwoHot,
     TwoHotRegression,
     atoms_of,
 )
-from worldmodel.codecs.regression import symexp, symlog
-from worldmodel.distributions import DiscretisedLogistics, dequantise, masses_of
+from worldmodel.distributions import (
+    DiscretisedLogistics,
+    dequantise,
+    masses_of,
+    symexp,
+    symlog,
+)
 from worldmodel.testing import HEAD_LAWS, HeadCase
 
 FEATURES = 4
@@ -151,6 +157,10 @@ CASES = {
     "students": Case(lambda: light(StudentHead(4, (2, 1))), PLANE.unflatten(-1, (2, 1)), SQUARE),
     "full-normal": Case(lambda: FullNormalHead(4, 2), PLANE, SQUARE),
     "low-rank-normal": Case(lambda: LowRankNormalHead(4, 2, rank=1), PLANE, SQUARE),
+    "symlog-normal": Case(lambda: SymlogNormalHead(4, std=0.5), LINE[:, 0], SEGMENT, 1e-4),
+    "symlog-normals": Case(
+        lambda: SymlogNormalHead(4, (1, 1), std=0.3), LINE.unflatten(-1, (1, 1)), SEGMENT, 1e-4
+    ),
     "mixed": Case(
         lambda: mixed(met=torch.linspace(-2, 2, 50)),
         torch.cat([MIXED_ATOMS, LINE[:, 0]]),
@@ -224,6 +234,8 @@ REPARAMETRISED = {
     "normals",
     "student",
     "students",
+    "symlog-normal",
+    "symlog-normals",
     "full-normal",
     "low-rank-normal",
     "beta",
@@ -234,6 +246,7 @@ REPARAMETRISED = {
 GREEDY = {"nade", "observation", "percept", "pairs"}  # modes part by part, each given those before
 GREEDY |= {"mixed", "few"}  # first whether it recurs, then which
 GREEDY |= {"tanh-normal"}  # what a greedy agent does: medians
+GREEDY |= {"symlog-normal", "symlog-normals"}  # medians, too
 every_head = pytest.mark.parametrize("name", CASES)
 
 
@@ -748,6 +761,23 @@ def test_symexp_undoes_symlog():
     close(symlog(x), torch.tensor(expected, dtype=torch.float64), 1e-9)
 
 
+def test_a_symlog_normal_is_the_squared_error_of_symlogs_and_what_makes_it_a_density():
+    """The constant is written out; by the gradient, std 1 is half the squared error."""
+    head, features = excite(SymlogNormalHead(4, (2, 1), 0.3).double()), normal(6, FEATURES)
+    values = 100 * normal(6, 2, 1, seed=1)
+    mean = head.mean(features).unflatten(-1, (2, 1))
+    error = (mean - symlog(values)) / head.std
+    constant = 2 * math.log(head.std * math.sqrt(2 * math.pi)) + values.abs().log1p().sum((1, 2))
+    distribution = head(features)
+    close(distribution.log_prob(values), -0.5 * error.square().sum((1, 2)) - constant, 1e-9)
+    found = torch.autograd.grad(distribution.log_prob(values).sum(), head.mean.bias)[0]
+    close(found, -(error / head.std).sum((0, 2)), 1e-9)
+    torch.manual_seed(0)
+    drawn = distribution.sample((200_000,))
+    error = drawn.std(0) / len(drawn) ** 0.5
+    assert ((drawn.mean(0) - distribution.mean).abs() < 5 * error).all()
+
+
 def test_two_hot_targets_average_to_the_value_between_its_two_bins():
     """The gradient of the loss is weights minus targets, so it tells the targets."""
     bins = TwoHotRegression(1).double().bins
@@ -841,6 +871,7 @@ FITTING = {
     "subset": {"bits", "truths"},
     "normal": {"number", "vector", "endless", "uneven", "image", "picture"},
     "student-t": {"number", "vector", "endless", "uneven", "image", "picture"},
+    "symlog-normal": {"number", "vector", "endless", "uneven", "image", "picture"},
     "mixed": {"number", "vector", "endless", "uneven", "image", "picture"},
     "full-normal": {"vector", "endless", "uneven"},
     "low-rank-normal": {"vector", "endless", "uneven"},

@@ -102,6 +102,7 @@ from .schedules import (
     cyclical as cyclical,
     half_life as half_life,
     linear as linear,
+    warmed_up as warmed_up,
 )
 from .sequence_model.config import (
     SequenceConfig as SequenceConfig,

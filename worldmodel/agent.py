@@ -115,9 +115,13 @@ class BeliefAgent(Agent):
         return self.model.core.features(state.core)
 
     def expected_reward(self, row: Row, state: ModelState) -> Tensor:
-        """The most probable reward [B], given the action and the observation."""
+        """The most probable reward [B], given the action and the observation, or the mean of a
+        regression."""
         prediction, _ = self.model.predict(row.action, state)
-        reward = prediction.consequences(row.observation).parts.get("reward")
+        consequences = prediction.consequences(row.observation)
+        if "reward" in consequences.regressions:
+            return consequences.regressions["reward"].mean
+        reward = consequences.parts.get("reward")
         return super().expected_reward(row, state) if reward is None else reward.mode
 
     def policy(self, thought: Tensor) -> Distribution:

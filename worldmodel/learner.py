@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from worldmodel.model import WorldModel
 from worldmodel.noise import OwnNoise
 from worldmodel.objectives import Metrics, Objective
+from worldmodel.optimizers import OptimizerName
 from worldmodel.schedules import Schedule
 from worldmodel.trainer import MatmulPrecision, Trainer
 
@@ -43,9 +44,11 @@ class Learner:
         ema_decay: float = 0.0,
         autocast: bool = False,
         matmul_precision: MatmulPrecision = "highest",
+        optimizer: OptimizerName = "adam",
+        adaptive_clip: float = 0.0,
     ):
         """ema_decay: of the average, in [0, 1); 0: there is none, and `averaged` is the model;
-        autocast, matmul_precision: see `Trainer`."""
+        the options that follow: see `Trainer`."""
         self.model = model
         self.trainer = Trainer(
             objective,
@@ -55,6 +58,8 @@ class Learner:
             clip_norm,
             autocast=autocast,
             matmul_precision=matmul_precision,
+            optimizer=optimizer,
+            adaptive_clip=adaptive_clip,
         )
         self.average: AveragedModel | None = None
         if ema_decay:

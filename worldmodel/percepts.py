@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from worldmodel import nested
 from worldmodel.codecs import Clamp, Encoder, PerceptModule, Prediction, reward_clamp
-from worldmodel.distributions import draw
+from worldmodel.distributions import Joint, draw
 from worldmodel.sequences import PERCEPT_KEYS, Row, Sequences
 
 
@@ -52,13 +52,14 @@ class Percepts(nn.Module):
 
     def draw(self, prediction: Prediction, first: Tensor, action: Tensor) -> Row:
         """A row [*] of a percept that is drawn. What is out of a clamp is set on its edge; reward
-        and end are those of the observation that was drawn."""
-        drawn = draw(prediction)
-        return self._row(first, action, drawn | {"observation": self.clamp(drawn["observation"])})
+        and end are those of the observation that was drawn, and of what is regressed the mean."""
+        observation = draw(Joint({"observation": prediction.observation}))["observation"]
+        drawn = prediction.consequences(observation).draw()
+        return self._row(first, action, drawn | {"observation": self.clamp(observation)})
 
     def draw_unseen(self, prediction: Prediction, first: Tensor, action: Tensor) -> Row:
         """A row [*] of a percept drawn without its observation, which has size 0."""
-        drawn = draw(prediction.alone())
+        drawn = prediction.alone().draw()
         return self._row(first, action, drawn | {"observation": action[..., :0]})
 
     def _row(self, first: Tensor, action: Tensor, percept: Mapping[str, Any]) -> Row:

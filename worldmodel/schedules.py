@@ -20,6 +20,15 @@ def linear(start: float, end: float, steps: int) -> Schedule:
     return lambda step: end if step >= steps else start + (end - start) * step / steps
 
 
+def warmed_up(schedule: Schedule, steps: int) -> Schedule:
+    """A schedule times a line from 0 to 1 within the first `steps`.
+
+    >>> [warmed_up(constant(2.0), 4)(step) for step in (0, 1, 4, 9)]
+    [0.0, 0.5, 2.0, 2.0]
+    """
+    return lambda step: schedule(step) * linear(0.0, 1.0, steps)(step)
+
+
 def half_life(start: float, steps: float) -> Schedule:
     """A value that begins at `start` and is halved every `steps`.
 

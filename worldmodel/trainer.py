@@ -5,17 +5,18 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from worldmodel import nested
 from worldmodel.objectives import Metrics, Objective
+from worldmodel.optimizers import LaProp, OptimizerName, clip_adaptively
 from worldmodel.schedules import Schedule, constant
 
 MatmulPrecision = Literal["highest", "medium"]
 
 
 class Trainer:
-    """Minimises an objective by Adam (decoupled weight decay, clipped gradients)."""
+    """Minimises an objective by Adam or LaProp (decoupled weight decay, clipped gradients)."""
 
     def __init__(
         self,
@@ -24,11 +25,15 @@ class Trainer:
         learning_rate: float | Schedule = 1e-3,
         weight_decay: float = 0.0,
         clip_norm: float = 10.0,
-        betas: tuple[float, float] = (0.9, 0.95),
+        betas: tuple[float, float] | None = None,
         autocast: bool = False,
         matmul_precision: MatmulPrecision = "highest",
+        optimizer: OptimizerName = "adam",
+        adaptive_clip: float = 0.0,
     ):
-        """learning_rate: a number, or a schedule over updates; autocast: large products are of
+        """learning_rate: a number, or a schedule over updates; betas: by default 0.9 and 0.95, or
+        0.99 of laprop; adaptive_clip: if not 0, clips gradients by `clip_adaptively` instead of by
+        the norm of all; autocast: large products are of
         bfloat16 (weights, their gradients and recurrent states stay as they are).
         matmul_precision: see `using_matmul_precision`."""
         self.objective = objective
@@ -38,8 +43,13 @@ class Trainer:
         self.clip_norm = clip_norm
         self.autocast = autocast
         self.matmul_precision = matmul_precision
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=1.0, weight_decay=weight_decay, betas=betas
+        self.adaptive_clip = adaptive_clip
+        is_adam = optimizer == "adam"
+        self.optimizer: torch.optim.Optimizer = (torch.optim.AdamW if is_adam else LaProp)(
+            self.parameters,
+            lr=1.0,
+            weight_decay=weight_decay,
+            betas=betas or (0.9, 0.95 if is_adam else 0.99),
         )
         self.state = objective.initial_state()
         self.updates = 0
@@ -52,7 +62,7 @@ class Trainer:
                 loss, metrics, self.state = self.objective(batch, self.state, self.updates)
             self.optimizer.zero_grad()
             loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        norm = self._clip()
         if not norm.isfinite():
             raise FloatingPointError(
                 f"the gradient of update {self.updates + 1} is not finite ({metrics}); the "
@@ -68,6 +78,12 @@ class Trainer:
         """Sets the weight decay from now on."""
         for group in self.optimizer.param_groups:
             group["weight_decay"] = weight_decay
+
+    def _clip(self) -> Tensor:
+        """Clips the gradients; returns their norm before."""
+        if self.adaptive_clip:
+            return clip_adaptively(self.parameters, self.adaptive_clip)
+        return nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
 
     def state_dict(self) -> dict[str, Any]:
         """Optimizer, count of updates and carried state; all that `update` depends on."""

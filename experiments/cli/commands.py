@@ -18,6 +18,7 @@ from worldmodel.experiments.runs.registry import (
     Preset,
     config_class,
     named,
+    with_preset,
 )
 
 
@@ -52,12 +53,14 @@ class TrainCommand(NamedTuple):
         """The type of its settings."""
         return Train[config_class(self.experiment)]  # type: ignore[misc]
 
-    @property
-    def default(self) -> Any:
-        """The settings of the preset except the folder; dataclasses.MISSING without a preset."""
-        if self.preset is None:
+    def default(self, preset: str | None = None) -> Any:
+        """The settings of the command's preset except the folder, and those that --preset names;
+        dataclasses.MISSING where there is neither."""
+        config = None if self.preset is None else named(self.preset.config)
+        config = with_preset(self.experiment, preset, config)
+        if config is None:
             return dataclasses.MISSING
-        return self.settings_class(out=tyro.MISSING, config=named(self.preset.config))
+        return self.settings_class(out=tyro.MISSING, config=config)
 
     @property
     def about(self) -> str:

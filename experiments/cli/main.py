@@ -34,6 +34,7 @@ ABOUT = (
     "`--debug` shows where in the program an error is from."
 )
 DEBUG = "--debug"
+PRESET = "--preset"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -135,7 +136,9 @@ def _refuse(word: str, program: str, listed: Mapping[str, Mapping[str, Any]]) ->
 def _settings(command: Command | TrainCommand, program: str, arguments: list[str]) -> Any:
     """Parses the settings of a command; prints its help if asked for."""
     kind: Any = command.settings_class
-    default = command.default if isinstance(command, TrainCommand) else dataclasses.MISSING
+    default = dataclasses.MISSING
+    if isinstance(command, TrainCommand):
+        default = command.default(_value_of(PRESET, arguments))
     if kind is Evaluate:
         kind, default = _evaluation(arguments)
     if any(argument in helps.HELP for argument in arguments):
@@ -149,6 +152,17 @@ def _settings(command: Command | TrainCommand, program: str, arguments: list[str
             raise RunError(f"{argument.partition('=')[0]} is now {called}{name}")
     given: dict[str, Any] = {} if default is dataclasses.MISSING else {"default": default}
     return tyro.cli(kind, prog=program, args=arguments, **given)
+
+
+def _value_of(option: str, arguments: list[str]) -> str | None:
+    """The value that an option is given, before the arguments are parsed; None: none."""
+    found = None
+    for word, following in zip(arguments, [*arguments[1:], None], strict=True):
+        if word == option:
+            found = following
+        elif word.startswith(f"{option}="):
+            found = word.partition("=")[2]
+    return found
 
 
 def _evaluation(arguments: list[str]) -> tuple[Any, Any]:

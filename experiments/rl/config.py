@@ -12,6 +12,7 @@ from worldmodel.agents.config import (
     ModelConfig,
     PolicyConfig,
 )
+from worldmodel.agents.presets import beginning
 from worldmodel.names import BoundName
 from worldmodel.options import ADVANCED, check_threads, not_negative, positive
 
@@ -101,6 +102,9 @@ class RLConfig:
 
     The run folder holds config.json, metrics.jsonl, checkpoints/ and episodes/ (the replay);
     Ctrl-C saves, and `worldmodel resume` goes on from there, to the last bit.
+
+    `--preset dreamerv3` begins with the options of DreamerV3; those that are given besides change
+    them.
     """
 
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
@@ -140,6 +144,11 @@ class RLConfig:
                 "--stop-at goes by the evaluations in training: leave out --data, and give "
                 "--curve-episodes 1 or more"
             )
+
+
+def with_preset(config: RLConfig, name: str) -> RLConfig:
+    """The options with those of an agent's preset."""
+    return replace(config, agent=beginning(name))
 
 
 def quick(config: RLConfig) -> RLConfig:

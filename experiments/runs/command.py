@@ -6,7 +6,13 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
-from worldmodel.experiments.runs.registry import EXPERIMENTS, PRESETS, experiment_of, named
+from worldmodel.experiments.runs.registry import (
+    EXPERIMENTS,
+    PRESETS,
+    experiment_of,
+    named,
+    with_preset,
+)
 
 NEEDED = MISSING  # default of a required setting
 
@@ -61,6 +67,10 @@ def arguments_of(config: Any, out: Path | str) -> list[str]:
     bases = [(EXPERIMENTS[name].command or f"train {name}", NEEDED)]
     presets = [(key, preset) for key, preset in PRESETS.items() if preset.experiment == name]
     bases += [(f"train {key}", named(preset.config)) for key, preset in presets]
+    chosen = getattr(getattr(config, "agent", None), "preset", None)
+    if chosen is not None:
+        begun = with_preset(name, chosen, None)
+        bases.append((f"{bases[0][0]} --preset {chosen}", begun))
     return min((_arguments(config, out, *base) for base in bases), key=len)
 
 

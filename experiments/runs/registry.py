@@ -47,6 +47,7 @@ class Experiment(NamedTuple):
     config: str  # "module:Class", a frozen dataclass
     implementation: str  # "module"
     command: str = ""  # starts a run; "": `train NAME`
+    preset: str = ""  # "module:function", (config, name) -> config: what --preset NAME begins with
     report: str = ""  # "module:SPEC", the texts of its reports (see `show.report`)
 
 
@@ -57,6 +58,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "control": Experiment(
         f"{_HERE}.rl.config:RLConfig",
         f"{_HERE}.rl.experiment",
+        preset=f"{_HERE}.rl.config:with_preset",
         report=f"{_HERE}.show.report:RL",
     ),
     "vae": Experiment(f"{_HERE}.images.config:VAEConfig", f"{_HERE}.images.experiment"),
@@ -116,6 +118,15 @@ def experiment_named(name: str) -> Experiment:
 def config_class(name: str) -> type:
     """The configuration of the experiment `name`."""
     return named(experiment_named(name).config)
+
+
+def with_preset(name: str, preset: str | None, config: Any) -> Any:
+    """A configuration of the experiment `name`, None: the default one, with the options of a
+    preset, if there is one and the experiment has such."""
+    given = EXPERIMENTS[name].preset
+    if preset is None or not given:
+        return config
+    return named(given)(config_class(name)() if config is None else config, preset)
 
 
 def experiment_of(config: Any) -> str:

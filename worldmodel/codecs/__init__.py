@@ -38,6 +38,7 @@ from worldmodel.codecs.heads import (
     OneHotHead,
     StudentHead,
     SubsetHead,
+    SymlogNormalHead,
     TanhNormalHead,
     atoms_of,
 )
@@ -62,12 +63,14 @@ from worldmodel.codecs.spaces import (
     Head,
     JointEncoder,
     OneHotEncoder,
+    SymlogEncoder,
     begin_as_before,
     by_path,
     check_observations,
     decoder_for,
     encoder_for,
     heads_of,
+    number_parts,
 )
 from worldmodel.codecs.standardisation import Standardisation
 
@@ -120,6 +123,8 @@ __all__ = [
     "Standardisation",
     "StudentHead",
     "SubsetHead",
+    "SymlogEncoder",
+    "SymlogNormalHead",
     "TanhNormalHead",
     "TwoHot",
     "TwoHotRegression",
@@ -136,6 +141,7 @@ __all__ = [
     "heads_of",
     "is_binary",
     "is_image",
+    "number_parts",
     "register_encoder",
     "register_head",
     "reward_clamp",

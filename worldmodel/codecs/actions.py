@@ -31,8 +31,11 @@ class ActionCodec(ABC):
         """Codes [*, size] -> actions of the space [*, ...]."""
 
     @abstractmethod
-    def head(self, input_size: int) -> DistModule:
-        """A policy's last layer: features [*, input_size] -> a distribution over codes."""
+    def head(self, input_size: int, unimix: float = 0.0) -> DistModule:
+        """A policy's last layer: features [*, input_size] -> a distribution over codes.
+
+        unimix: the share of it that is uniform; numbers have none.
+        """
 
     @abstractmethod
     def uniform(self, batch_shape: Sequence[int]) -> td.Distribution:
@@ -74,8 +77,8 @@ class DiscreteActions(ActionCodec):
         apart = self.encoder.layout.apart(code, fill=-1.0)  # [*, V, m]
         return apart.argmax(-1).reshape((*code.shape[:-1], *self.shape)) + self.start
 
-    def head(self, input_size: int) -> DistModule:
-        return OneHotHead(input_size, *self.n)
+    def head(self, input_size: int, unimix: float = 0.0) -> DistModule:
+        return OneHotHead(input_size, *self.n, unimix=unimix)
 
     def uniform(self, batch_shape: Sequence[int]) -> td.Distribution:
         logits = torch.zeros(*batch_shape, self.size)
@@ -106,8 +109,8 @@ class BinaryActions(ActionCodec):
     def decode(self, code: Tensor) -> Tensor:
         return (code > 0.5).to(torch.int8).reshape((*code.shape[:-1], *self.shape))
 
-    def head(self, input_size: int) -> DistModule:
-        return BitsHead(input_size, self.size)
+    def head(self, input_size: int, unimix: float = 0.0) -> DistModule:
+        return BitsHead(input_size, self.size, unimix)
 
     def uniform(self, batch_shape: Sequence[int]) -> td.Distribution:
         return Bits(torch.zeros(*batch_shape, self.size))
@@ -153,7 +156,7 @@ class BoxActions(ActionCodec):
             action = action.round()
         return action.to(self.low.dtype).clamp(self.low, self.high)
 
-    def head(self, input_size: int) -> DistModule:
+    def head(self, input_size: int, unimix: float = 0.0) -> DistModule:
         return TanhNormalHead(input_size, self.size)
 
     def uniform(self, batch_shape: Sequence[int]) -> td.Distribution:

@@ -71,7 +71,8 @@ class PerceptDecoder(PerceptModule):
     `open_rewards` a mass for each of these and a density for others; all others (`None`) have a
     density, Gaussian or with `open_rewards` Student's t. With `separate` they read the features
     alone, as Dreamer's do: the three are then independent. With `reward_regression` there is a
-    `TwoHotRegression` of the reward besides, for rewards of any scale.
+    `TwoHotRegression` of the reward besides, for rewards of any scale: dreams give its mean,
+    and the reward's likelihood is learned from the features without moving them.
     """
 
     def __init__(
@@ -147,7 +148,8 @@ class PerceptDecoder(PerceptModule):
 
     def _consequences(self, both: Tensor) -> Consequences:
         """both: what reward and end are read from, [*, hidden]."""
-        parts = {"reward": self.reward(both), "terminated": self.terminated(both)}
+        rewards = both.detach() if self.regressed else both
+        parts = {"reward": self.reward(rewards), "terminated": self.terminated(both)}
         return Consequences(
             parts, lambda: {key: part(both) for key, part in self.regression.items()}
         )

@@ -26,6 +26,11 @@ class Consequences(Joint):
         """The regressions by key, batch shape [*]: losses beside the likelihood."""
         return self._regressions()
 
+    def draw(self) -> dict[str, Any]:
+        """Draws reward and end; what is regressed is not drawn, but its mean taken."""
+        drawn = cast(dict[str, Any], draw(self))
+        return drawn | {key: part.mean for key, part in self.regressions.items()}
+
 
 def nothing(observation: Any) -> Consequences:
     """The consequences in recordings, which have neither rewards nor ends."""
@@ -90,7 +95,8 @@ class Prediction(td.Distribution):
             return self
 
         def consequences(observation: Any) -> Consequences:
-            return Consequences(tempered(self.consequences(observation), temperature).parts)
+            found = self.consequences(observation)
+            return Consequences(tempered(found, temperature).parts, lambda: found.regressions)
 
         return Prediction(
             lambda: tempered(self.observation, temperature),

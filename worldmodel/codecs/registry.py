@@ -24,6 +24,7 @@ from worldmodel.codecs.heads import (
     NormalHead,
     StudentHead,
     SubsetHead,
+    SymlogNormalHead,
 )
 from worldmodel.registry import Registry
 
@@ -123,6 +124,7 @@ HEADS: Registry[NamedHead] = Registry(
         "subset": NamedHead(BITS, lambda s, size, **o: SubsetHead(size, s.shape[0], **o)),
         "normal": NamedHead(BOX, lambda s, size, **o: NormalHead(size, s.shape, **o)),
         "student-t": NamedHead(BOX, lambda s, size, **o: StudentHead(size, s.shape, **o)),
+        "symlog-normal": NamedHead(BOX, lambda s, size, **o: SymlogNormalHead(size, s.shape, **o)),
         "mixed": NamedHead(BOX, lambda s, size, **o: MixedHead(size, s.shape, **o)),
         "full-normal": NamedHead(VECTOR, lambda s, size: FullNormalHead(size, s.shape[0])),
         "low-rank-normal": NamedHead(

@@ -10,15 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-
-def symlog(x: Tensor) -> Tensor:
-    """sign(x) log(1 + |x|): as x near zero, as its logarithm far from it."""
-    return x.sign() * x.abs().log1p()
-
-
-def symexp(x: Tensor) -> Tensor:
-    """The inverse of `symlog`."""
-    return x.sign() * x.abs().expm1()
+from worldmodel.distributions import symexp
 
 
 class TwoHot(NamedTuple):

@@ -38,7 +38,7 @@ from worldmodel.codecs.registry import (
     register_encoder,
 )
 from worldmodel.codecs.standardisation import Standardisation
-from worldmodel.distributions import ConcatLayout
+from worldmodel.distributions import ConcatLayout, symlog
 
 FEW_LEVELS = 256  # up to so many, integers have a mass each; others a density
 MANY_BYTES = 1024  # in rows and columns, they are pixels
@@ -87,6 +87,22 @@ class FlatEncoder(Encoder):
 
     def standardise(self, values: Any) -> None:
         self.standard.fit(values)
+
+
+class SymlogEncoder(Encoder):
+    """The `symlog` of a vector or array of any scale, [*, *shape] -> float [*, size]."""
+
+    like: Tensor
+
+    def __init__(self, shape: Sequence[int]):
+        super().__init__()
+        self.dimensions = len(shape)
+        self.size = int(torch.Size(shape).numel())
+        self.register_buffer("like", torch.zeros(()), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        leading = x.shape[: x.dim() - self.dimensions]
+        return symlog(x.to(self.like.dtype)).reshape(*leading, self.size)
 
 
 class BitsEncoder(Encoder):
@@ -160,6 +176,7 @@ def _convolutional(space: spaces.Box | spaces.MultiBinary, **options: Any) -> Co
 
 register_encoder("one-hot", _one_hot, DISCRETE.holds, DISCRETE.name)
 register_encoder("flat", _flat, BOX.holds, BOX.name)
+register_encoder("symlog", lambda space: SymlogEncoder(space.shape), BOX.holds, BOX.name)
 register_encoder("bits", _bits, BINARY.holds, BINARY.name)
 register_encoder("image", _convolutional, is_image, "images, [H, W, C] of bytes or truth values")
 
@@ -322,6 +339,20 @@ def decoder_for(
         return head_for(name, part, input_size, **options)
 
     return _assemble(space, make, JointHead, chosen)
+
+
+def _has_density(space: spaces.Space) -> bool:
+    """True if values are numbers that by default have a density."""
+    return BOX.holds(space) and not is_image(space) and not _has_few_levels(space)
+
+
+def number_parts(space: spaces.Space) -> list[str]:
+    """The key paths of those parts of a space whose numbers by default have a density.
+
+    >>> number_parts(spaces.Dict(arm=spaces.Box(-1, 1, (3,)), key=spaces.Discrete(2)))
+    ['arm']
+    """
+    return [path for path, part in by_path(space).items() if _has_density(part)]
 
 
 def heads_of(space: spaces.Space, values: Any, path: str = "") -> dict[str, Head]:

@@ -10,10 +10,13 @@ from worldmodel.distributions.continuous import (
     ClippedNormal,
     ScaledBeta,
     StudentT,
+    SymlogNormal,
     TanhNormal,
     dequantise,
     mixture,
     standard_normal,
+    symexp,
+    symlog,
 )
 from worldmodel.distributions.dicts import Joint, draw
 from worldmodel.distributions.discrete import (
@@ -57,11 +60,14 @@ __all__ = [
     "ScaledBeta",
     "StudentT",
     "Subset",
+    "SymlogNormal",
     "TanhNormal",
     "dequantise",
     "draw",
     "masses_of",
     "mixture",
     "standard_normal",
+    "symexp",
+    "symlog",
     "tempered",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, distributions as td
 
 from worldmodel.distributions.autoregressive import NADE, Autoregression
-from worldmodel.distributions.continuous import StudentT, mixture
+from worldmodel.distributions.continuous import StudentT, SymlogNormal, mixture
 from worldmodel.distributions.dicts import Joint
 from worldmodel.distributions.discrete import (
     Bernoulli,
@@ -83,6 +83,11 @@ def _(distribution: td.Normal, temperature: float) -> td.Normal:
 def _(distribution: StudentT, temperature: float) -> StudentT:
     scale = distribution.scale * math.sqrt(temperature)
     return StudentT(distribution.df, distribution.loc, scale)
+
+
+@_tempered.register
+def _(distribution: SymlogNormal, temperature: float) -> SymlogNormal:
+    return SymlogNormal(_tempered(distribution.normal, temperature))
 
 
 @_tempered.register

@@ -26,6 +26,7 @@ from worldmodel.codecs.heads.gaussian import (
     MixtureHead,
     NormalHead,
     StudentHead,
+    SymlogNormalHead,
 )
 from worldmodel.codecs.heads.joint import (
     JointHead,
@@ -57,6 +58,7 @@ __all__ = [
     "OneHotHead",
     "StudentHead",
     "SubsetHead",
+    "SymlogNormalHead",
     "TanhNormalHead",
     "are_few",
     "atoms_of",

@@ -92,10 +92,16 @@ class OneHotHead(DistModule):
     """A categorical over one-hot codes [*, n], or several over codes side by side [*, n_1 + n_2 +
     ...]: a policy over discrete actions."""
 
-    def __init__(self, input_size: int, *n: int):
+    uniform: Tensor
+
+    def __init__(self, input_size: int, *n: int, unimix: float = 0.0):
+        """unimix: the share of each categorical that is uniform."""
         super().__init__()
+        self.unimix = unimix
         self.layout = ConcatLayout(n)
         self.logits = nn.Linear(input_size, self.layout.size)
+        uniform = torch.cat([torch.full((each,), 1 / each) for each in n])
+        self.register_buffer("uniform", uniform, persistent=False)
 
     @property
     def placeholder(self) -> Tensor:
@@ -104,15 +110,23 @@ class OneHotHead(DistModule):
         return self.layout.beside(codes).to(self.logits.weight)
 
     def forward(self, features: Tensor) -> OneHot:
-        logits = self.logits(features)
+        found = self._of(self.logits(features))
+        if not self.unimix:
+            return found
+        mixed = (1 - self.unimix) * found.logits.exp() + self.unimix * self.uniform
+        return self._of(mixed.log())
+
+    def _of(self, logits: Tensor) -> OneHot:
         return OneHot(logits) if len(self.layout.rows) == 1 else OneHots(logits, self.layout)
 
 
 class BitsHead(DistModule):
     """Independent truth values as codes, floats 0 and 1, [*, n]: a policy over buttons."""
 
-    def __init__(self, input_size: int, n: int):
+    def __init__(self, input_size: int, n: int, unimix: float = 0.0):
+        """unimix: the share of each that is uniform."""
         super().__init__()
+        self.unimix = unimix
         self.logits = nn.Linear(input_size, n)
 
     @property
@@ -120,7 +134,10 @@ class BitsHead(DistModule):
         return torch.zeros(self.logits.out_features).to(self.logits.weight)
 
     def forward(self, features: Tensor) -> Bits:
-        return Bits(self.logits(features))
+        logits = self.logits(features)
+        if not self.unimix:
+            return Bits(logits)
+        return Bits(((1 - self.unimix) * logits.sigmoid() + self.unimix / 2).logit())
 
 
 class BernoulliHead(DistModule):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from worldmodel.codecs.base import DistModule
 from worldmodel.codecs.standardisation import Standardisation
-from worldmodel.distributions import StudentT, mixture
+from worldmodel.distributions import StudentT, SymlogNormal, mixture
 
 MINIMUM_STD = 1e-3  # a density on a repeated value is unbounded without it
 MAXIMUM_CORRELATION = 0.999
@@ -113,6 +113,29 @@ class StudentHead(LocationScaleHead):
 
     def density(self, mean: Tensor, std: Tensor) -> StudentT:
         return StudentT(self.freedom, mean, std)
+
+
+class SymlogNormalHead(DistModule):
+    """A Gaussian of the symlog of numbers, with a fixed std; value: float [*, *shape].
+
+    Numbers of any scale are seen as they are, none is standardised (`SymlogNormal`).
+    """
+
+    def __init__(self, input_size: int, shape: Sequence[int] = (), std: float = 1.0):
+        """std: of the symlogs."""
+        super().__init__()
+        self.std = std
+        self.shape = torch.Size(shape)
+        self.mean = nn.Linear(input_size, self.shape.numel())
+
+    @property
+    def placeholder(self) -> Tensor:
+        return torch.zeros(self.shape)
+
+    def forward(self, features: Tensor) -> td.Distribution:
+        mean = self.mean(features).reshape((*features.shape[:-1], *self.shape))
+        normal = td.Normal(mean, torch.full_like(mean, self.std), validate_args=False)
+        return td.Independent(SymlogNormal(normal), len(self.shape), validate_args=False)
 
 
 class FullNormalHead(DistModule):

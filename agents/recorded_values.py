@@ -1,0 +1,78 @@
+"""Values of recorded rows: a critic that learns from real returns, which go on with dreamt ones.
+
+The returns of recorded rows are lambda returns whose values are those of dreams that begin there
+(Hafner et al. 2023, https://arxiv.org/abs/2301.04104): real as far as the window reaches, and of
+the present policy after it.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from worldmodel.agents.critics import estimate
+from worldmodel.agents.imagination import Recorded
+from worldmodel.agents.policy_gradient import PolicyGradient, Rollout, lambda_returns
+from worldmodel.objectives import Metrics
+
+
+class Examples(NamedTuple):
+    """A rollout, and examples of recorded rows for the critic."""
+
+    rollout: Rollout
+    thought: Tensor  # [M, F]
+    returns: Tensor  # [M]
+
+
+class RecordedValues:
+    """A policy gradient whose critic learns from recorded rows besides."""
+
+    def __init__(self, objective: PolicyGradient, weight: float, lambda_: float):
+        """weight: of the critic's loss there; lambda_: of the returns there."""
+        if objective.critic is None:
+            raise ValueError(
+                "--recorded-values are a critic's, and this method has none: leave them out, or "
+                "take --method actor-critic"
+            )
+        self.objective = objective
+        self.weight = weight
+        self.lambda_ = lambda_
+
+    def initial_state(self) -> Any:
+        return self.objective.initial_state()
+
+    def examples(self, rollout: Rollout, recorded: list[Recorded]) -> Examples:
+        """The rollout of dreams that begin with the rows of all windows, in their order, with
+        examples of these rows."""
+        numbers = [int(part.begun.sum()) for part in recorded]
+        first = rollout.returns.detach()[: sum(numbers)].split(numbers)
+        pairs = [
+            recorded_returns(part, values, self.objective.discount, self.lambda_)
+            for part, values in zip(recorded, first, strict=True)
+        ]
+        thoughts, returns = zip(*pairs, strict=True)
+        return Examples(rollout, torch.cat(thoughts), torch.cat(returns))
+
+    def __call__(self, batch: Examples, state: Any, step: int) -> tuple[Tensor, Metrics, Any]:
+        loss, metrics, state = self.objective(batch.rollout, state, step)
+        if not len(batch.returns):  # windows of one row have none
+            return loss, metrics, state
+        critic: Any = self.objective.critic
+        recorded = estimate(critic, batch.thought).loss(batch.returns).mean()
+        metrics |= {"recorded_critic_loss": recorded.item()}
+        return loss + self.weight * recorded, metrics, state
+
+
+def recorded_returns(
+    recorded: Recorded, values: Tensor, discount: float, lambda_: float
+) -> tuple[Tensor, Tensor]:
+    """Thoughts after recorded rows [M, F], and the returns of what was done then [M].
+
+    values: of the rows that a dream begins with, in order of time [N].
+    """
+    rows, mask, scored = recorded.sequences
+    after = values.new_zeros(mask.shape).masked_scatter(recorded.begun, values)
+    bounded = rows._replace(first=rows.first | ~mask)  # behind a window values stand for the rest
+    returns = lambda_returns(bounded, after, discount, lambda_)
+    known = scored[:-1] & mask[1:]
+    return recorded.thought[:-1][known], returns[1:][known]
