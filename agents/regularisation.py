@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from worldmodel import ActionCodec, Episodes, Learner, Replay, Sequences, WorldModel
-from worldmodel.likelihoods import log_prob
+from worldmodel import ActionCodec, Episodes, Learner, Replay, Sequences, WorldModel, log_prob
 from worldmodel.objectives import Metrics
 
 CANDIDATES = (0.0, 3.0)

@@ -629,6 +629,8 @@ class AgentTraining(Job):
             self._met = self._met.and_those_of(episodes)
         self._finished = self.store.added
         self._store_unfinished()
+        for episode in self._collector.unfinished:
+            self._met = self._met.and_those_of(episode)
         self.real_steps += self._collector.taken
         return {
             "episodes": self._finished - before,
@@ -643,7 +645,6 @@ class AgentTraining(Job):
     def _store_unfinished(self) -> None:
         for episode in self._collector.unfinished:
             self.store.add(episode, self._weight)
-            self._met = self._met.and_those_of(episode)
 
     def _open(self) -> list[Episodes]:
         """Makes the environments that are collected in, unless they are there, in which unfinished

@@ -172,7 +172,7 @@ def test_a_finished_run_resumes_to_nothing(whole):
 
 def test_more_steps_at_the_command_line(tmp_path):
     """What is evaluated has seen them; before the end of a run they come after what is left."""
-    folder = new_run(tmp_path / "run", CONFIGS["CartPole"])
+    folder = new_run(tmp_path / "run", replace(CONFIGS["CartPole"], keep="last"))
     train(folder, at("learn", 0, 2))
     result = worldmodel("resume", folder.path, "--steps", MORE)
     assert result.returncode == 0, result.stderr
