@@ -1,29 +1,25 @@
 """The training of a world-model agent: collect, learn a world model, train a policy in its dream.
 
-Rounds of up to five stages: collect (at random first, then by the policy so far), encode (a VAE of
-images, where these are observed), learn (the world model, from all that was collected),
-improve (the policy, in the dream alone), evaluate (real episodes, for the learning curve).
+Rounds of some stages: collect (at random first, then by the policy so far), encode (a VAE of
+images, where these are observed), choose (in the first round, a weight decay), learn (the world
+model, from all that was collected), improve (the policy, in the dream alone), evaluate (real and
+dreamt episodes, for the learning curve).
 """
 
 import functools
 import itertools
-import math
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, cast
 
-import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.vector import VectorEnv
 from torch import nn
 
 from worldmodel import (
     Agent,
     Episodes,
-    EpisodeSource,
     EpisodeStats,
     EpisodeStore,
     Greedy,
@@ -44,6 +40,7 @@ from worldmodel.agents.components import (
 )
 from worldmodel.agents.config import AgentConfig
 from worldmodel.agents.disagreement import Curiosity
+from worldmodel.agents.health import Met, health
 from worldmodel.agents.image_encoder import (
     ImageEncoderTraining,
     encoded,
@@ -54,155 +51,21 @@ from worldmodel.agents.image_encoder import (
 from worldmodel.agents.policy_optimizers import GradientOptimizer, PolicyOptimizer
 from worldmodel.agents.regularisation import CANDIDATES, WeightDecayChoice, copies_of
 from worldmodel.agents.uniform import Uniform
+from worldmodel.agents.world import World, evaluation_seeds
 from worldmodel.codecs import atoms_of, by_path, heads_of, is_image
-from worldmodel.codecs.spaces import are_alike
-from worldmodel.envs import EnvironmentSource, GymEnvironment
+from worldmodel.envs import EnvironmentSource
 from worldmodel.envs.collector import Collector
 from worldmodel.envs.observations import InvalidValueError, check_rewards, check_values
 from worldmodel.envs.resumable import Resumable
 from worldmodel.job import Metrics, Title
 from worldmodel.noise import OwnNoise
-from worldmodel.run_folder import RunError
 
-EVALUATION_SEED = 2**32  # apart from the seeds of training, which are drawn from smaller ones
-SIDE_BY_SIDE = 20  # real episodes that are played side by side
-LONGEST = 27_000  # steps of an evaluated episode without a time limit; no game of Atari is longer
-ENDLESS = 5_000  # steps after which such episodes are cut off if not one has ended by then
-LONGEST_COLLECTED = 1_000  # steps of a collected episode without a time limit
 IN_A_ROW = 3  # evaluations that have to reach a return for training to stop there
 SCORED = 50  # new episodes, at most, by which the model is judged
 LATEST = 0.05  # weight of an update's loss in what episodes that are learned from cost
 FEW_STEPS, MANY_STEPS = 20, 5_000  # of a first collection that a weight decay is chosen by
 AT_RANDOM = 3  # rounds, the last of which is played at random while novelty is sought
 STEADY = 0.9  # probability of the last action in random play that goes on for want of a goal
-
-
-class World(NamedTuple):
-    """The sources that an agent learns from: a real environment, recorded episodes, or both."""
-
-    observation_space: spaces.Space
-    action_space: spaces.Space
-    source: EnvironmentSource | None = None
-    num_envs: int = 1  # side by side, while collecting
-    workers: int = 0  # processes that share them
-    is_recorded: bool = False  # learned from recorded episodes, instead of playing
-    data: EpisodeSource | None = None  # these, until they have been read
-    chosen: np.ndarray | None = None  # indices of those to learn from; None: all
-
-    def environment(
-        self,
-        copies: int = 1,
-        seed: int | None = None,
-        workers: int = 0,
-        report: Callable[[str], None] = warnings.warn,
-        wrap: Callable[[gymnasium.Env], gymnasium.Env] | None = None,
-    ) -> GymEnvironment:
-        """The real environment, `copies` side by side; wrap: around each."""
-        if self.source is None:
-            raise ValueError(
-                "there is no real environment: the agent was learned from recorded episodes, or "
-                "loaded without one; pass env="
-            )
-        made = self.source.vector(copies, workers, report, wrap=wrap)
-        self.check_fit(made)
-        return GymEnvironment(made, seed, None if workers else self.source.patience)
-
-    def check_fit(self, made: VectorEnv) -> None:
-        """Raises RunError, and closes an environment, if it is not like that learned from."""
-        pairs = (
-            ("observations", self.observation_space, made.single_observation_space),
-            ("actions", self.action_space, made.single_action_space),
-        )
-        for name, learned, its in pairs:
-            if not are_alike(learned, its):
-                made.close()
-                raise RunError(
-                    f"the {name} of the real environment are {its}, but {learned} was learned "
-                    "from: it is another environment, or has other options"
-                )
-
-    @property
-    def time_limit(self) -> int | None:
-        """Steps after which the real environment truncates; None where it does not, or where there
-        is none."""
-        return None if self.source is None else self.source.time_limit
-
-    def play(
-        self,
-        agent: Agent,
-        episodes: int,
-        seed: int,
-        note: Callable[[int], None] = lambda done: None,
-    ) -> EpisodeStats:
-        """Plays whole episodes in the real environment; if that does not truncate, they are cut
-        after `LONGEST` steps, or after `ENDLESS` if not one has ended by then. note: called with
-        the number of episodes that are over."""
-        limit = self.time_limit
-        copies = self.side_by_side(min(episodes, SIDE_BY_SIDE) if limit else episodes)
-        endless = math.inf if limit else ENDLESS
-        environment = self.environment(copies, seed)
-        with OwnNoise(seed)():
-            stats = play_episodes(
-                environment, agent, episodes, copies, max(LONGEST, limit or 0), note, endless
-            )
-        environment.close()
-        return stats
-
-    @property
-    def collected_limit(self) -> int | None:
-        """Steps after which a collected episode is cut off; None where the environment does."""
-        return None if self.time_limit else LONGEST_COLLECTED
-
-    @property
-    def cut(self) -> str:
-        """A clause on where `play` cuts episodes off; "" where the environment truncates them."""
-        if self.time_limit:
-            return ""
-        return (
-            f", each cut off after {LONGEST:,} steps, or {ENDLESS:,} if none has ended by then, "
-            "for want of a --time-limit"
-        )
-
-    def side_by_side(self, wanted: int) -> int:
-        """The number of copies: `wanted`, or as many as can be made."""
-        most = None if self.source is None else self.source.most_copies
-        return wanted if most is None else min(wanted, most)
-
-
-class Met(NamedTuple):
-    """The rewards and ends that were met so far."""
-
-    least: float = math.inf  # reward
-    greatest: float = -math.inf
-    as_great: int = 0  # rewards
-    rewards: int = 0
-    terminations: int = 0
-
-    def and_those_of(self, episodes: Episodes) -> "Met":
-        """Those met so far, and those of some more episodes."""
-        rewards, ends = episodes.rewards, episodes.columns["terminated"]
-        greatest = max(self.greatest, float(rewards.max(initial=-math.inf)))
-        before = self.as_great if greatest == self.greatest else 0
-        return Met(
-            min(self.least, float(rewards.min(initial=math.inf))),
-            greatest,
-            before + int((rewards == greatest).sum()),
-            self.rewards + len(rewards),
-            self.terminations + int(ends.sum()),
-        )
-
-    @property
-    def has_no_goal(self) -> bool:
-        """True while there is nothing to seek: all rewards are the same, and zero or without an
-        end; or there are no ends, and the greatest reward is the ordinary one."""
-        if self.least == self.greatest and self.least == 0:
-            return True
-        return not self.terminations and 2 * self.as_great > self.rewards
-
-    def __str__(self) -> str:
-        which = "every reward was" if self.least == self.greatest else "most rewards and the best"
-        ends = "" if self.terminations else " and no episode ended by itself"
-        return f"{which} {self.greatest:g}{ends}"
 
 
 class AgentTraining(Job):
@@ -404,32 +267,12 @@ class AgentTraining(Job):
             )
             self._standardise()  # codes have another scale than they had
         if self.is_done or self.stages[self.stage].round > stage.round:
-            self.say(self._health(stage.round))
+            self.say(health(stage.round, self._met, self._figures))
         if stage.kind == "evaluate" and self.has_reached:
             self.say(
                 f"the return was {self.stop_at:g} or more in {IN_A_ROW} evaluations in a row: "
                 f"training ends after {self.real_steps:,} steps"
             )
-
-    def _health(self, number: int) -> str:
-        """A line on what a round has come to."""
-        figures = self._figures
-        parts = ["nothing to seek yet" if self._met.has_no_goal else "there is something to seek"]
-        if "new_nats" in figures:
-            parts.append(
-                f"new episodes cost {figures['new_nats']:.2f} nats a step, "
-                f"those learned from {figures['nats']:.2f}"
-            )
-        elif "nats" in figures:
-            parts.append(f"episodes cost {figures['nats']:.2f} nats a step")
-        if "entropy" in figures:
-            parts.append(f"entropy {figures['entropy']:.2f}")
-        if "dream_return" in figures:
-            parts.append(
-                f"dreamt return {figures['dream_return']:,.4g} in {figures['dream_length']:,.0f} "
-                f"steps, real one {figures['real_return']:,.4g}"
-            )
-        return f"round {number + 1}: " + "; ".join(parts)
 
     def _collect(self, stage: Stage) -> Metrics:
         collect = self.config.collect
@@ -837,10 +680,3 @@ def check_fit(
         components = Components(config, statistics, observation_space, action_space)
         learner_for(components.model, learning, config.optimizer, [(0, 1)])
         optimizer_for(components, Replay(components.actions, config.seed), [(0, 1)])
-
-
-def evaluation_seeds(seed: int) -> list[int]:
-    """Seeds that training by `seed` never uses: of evaluations while training; after it of real
-    and of dreamt episodes, and of those that the model is scored on."""
-    sequence = np.random.SeedSequence([seed, EVALUATION_SEED])
-    return [int(number) for number in sequence.generate_state(4)]

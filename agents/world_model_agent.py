@@ -37,8 +37,9 @@ from worldmodel.agents.components import Components
 from worldmodel.agents.config import AgentConfig
 from worldmodel.agents.image_encoder import encoded
 from worldmodel.agents.presets import beginning
-from worldmodel.agents.training import AgentTraining, World, check_fit, evaluation_seeds
+from worldmodel.agents.training import AgentTraining, check_fit
 from worldmodel.agents.uniform import Uniform
+from worldmodel.agents.world import World, evaluation_seeds
 from worldmodel.distributions import draw
 from worldmodel.envs import DreamVectorEnv, EnvironmentSource
 from worldmodel.envs.checked import shut

@@ -18,7 +18,7 @@ from command_line import worldmodel
 from rich.console import Console
 
 from worldmodel.agents import Uniform
-from worldmodel.agents.training import World
+from worldmodel.agents.world import World
 from worldmodel.envs import EnvironmentSource
 from worldmodel.envs.make import REGISTERED_BY
 from worldmodel.experiments.bench import suite

@@ -14,7 +14,7 @@ from runs import TINY
 
 from worldmodel import DiskStore, Greedy, MemoryStore, Trainer, experiments
 from worldmodel.agents import AgentConfig, AgentTraining, WorldModelAgent
-from worldmodel.agents.training import World
+from worldmodel.agents.world import World
 from worldmodel.codecs import StudentHead
 from worldmodel.experiments.cli.main import main
 from worldmodel.options import with_options

@@ -12,7 +12,7 @@ from runs import assert_same, at, outcome, train
 from worldmodel import Greedy, experiments, nested, play_episodes
 from worldmodel.agents import AgentConfig
 from worldmodel.agents.sb3 import ALGORITHMS
-from worldmodel.agents.training import ENDLESS
+from worldmodel.agents.world import ENDLESS
 from worldmodel.experiments.bench import control, dream
 from worldmodel.experiments.bench.control import baseline
 from worldmodel.experiments.bench.settings import ControlSettings, DreamSettings

@@ -6,7 +6,7 @@ import pytest
 
 from worldmodel import Episodes
 from worldmodel.agents import WorldModelAgent
-from worldmodel.agents.training import Met
+from worldmodel.agents.health import Met
 from worldmodel.experiments.rl.diagnosis import diagnosis
 
 

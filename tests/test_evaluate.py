@@ -10,7 +10,7 @@ from perfect import perfect_model
 
 from worldmodel import Greedy, play_episodes
 from worldmodel.agents import Uniform
-from worldmodel.agents.training import evaluation_seeds
+from worldmodel.agents.world import evaluation_seeds
 from worldmodel.envs import ToyGame, make_environment, random_policy_steps, solve_toy_game
 from worldmodel.experiments.measure.scores import per_step
 from worldmodel.experiments.rl import evaluation

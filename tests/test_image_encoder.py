@@ -34,7 +34,7 @@ from worldmodel.agents import (
 )
 from worldmodel.agents.config import ImageConfig
 from worldmodel.agents.image_encoder import image_encoder_for
-from worldmodel.agents.training import World
+from worldmodel.agents.world import World
 from worldmodel.envs import (
     BeliefWrapper,
     CodeView,

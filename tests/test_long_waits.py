@@ -10,7 +10,7 @@ from gymnasium.vector import SyncVectorEnv
 
 from worldmodel import GenCore
 from worldmodel.agents import Uniform, training
-from worldmodel.agents.training import World
+from worldmodel.agents.world import World
 from worldmodel.envs import EnvironmentSource, GymEnvironment
 from worldmodel.envs.checked import BrokenEnvironmentError, patience
 

@@ -230,7 +230,7 @@ def test_a_saved_agent_goes_on_with_its_episode(tmp_path, is_own):
 
 
 def test_without_a_limit_episodes_are_cut_off_and_it_is_said(monkeypatch):
-    monkeypatch.setattr("worldmodel.agents.training.LONGEST_COLLECTED", 30)
+    monkeypatch.setattr("worldmodel.agents.world.LONGEST_COLLECTED", 30)
     said = []
     agent = learned(Drift, 70, say=said.append)
     assert agent.training.store.lengths.tolist() == [31, 31, 11]

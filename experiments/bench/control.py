@@ -24,7 +24,7 @@ from torch import Tensor
 
 from worldmodel import Agent, Encoder, Greedy, Memoryless, nested
 from worldmodel.agents import sb3
-from worldmodel.agents.training import World, evaluation_seeds
+from worldmodel.agents.world import World, evaluation_seeds
 from worldmodel.experiments.bench.settings import ControlSettings
 from worldmodel.experiments.rl.baseline_config import BaselineConfig
 from worldmodel.experiments.rl.run import said, source_of

@@ -19,7 +19,7 @@ from worldmodel import DiskStore, Greedy, Replay, play_episodes
 from worldmodel.agents import PolicyOptimizer
 from worldmodel.agents.components import Components, optimizer_for
 from worldmodel.agents.image_encoder import encoded_store
-from worldmodel.agents.training import evaluation_seeds
+from worldmodel.agents.world import evaluation_seeds
 from worldmodel.experiments.bench.settings import DreamSettings
 from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.rl.config import RLConfig

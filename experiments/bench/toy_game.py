@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from worldmodel import Agent, ModelState, Row, action_codec, play_episodes
-from worldmodel.agents.training import evaluation_seeds
+from worldmodel.agents.world import evaluation_seeds
 from worldmodel.distributions import Deterministic
 from worldmodel.envs import GymEnvironment, ToyGame
 from worldmodel.experiments.bench.settings import ToyGameSettings

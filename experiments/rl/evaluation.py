@@ -20,7 +20,7 @@ from torch import Tensor
 from worldmodel import Agent, Episodes, EpisodeSource, Greedy, play_episodes
 from worldmodel.agents import Uniform
 from worldmodel.agents.image_encoder import encoded
-from worldmodel.agents.training import evaluation_seeds
+from worldmodel.agents.world import evaluation_seeds
 from worldmodel.agents.world_model_agent import GIVEN
 from worldmodel.experiments.data.datasets import episodes_of
 from worldmodel.experiments.measure.open_loop import open_loop

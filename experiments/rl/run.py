@@ -12,7 +12,7 @@ import numpy as np
 from worldmodel import Agent, DiskStore, Dream, EpisodeSource, WorldModel
 from worldmodel.agents import AgentTraining
 from worldmodel.agents.components import Components, Statistics
-from worldmodel.agents.training import World
+from worldmodel.agents.world import World
 from worldmodel.agents.world_model_agent import world_from
 from worldmodel.checkpoint import Checkpoint, list_checkpoints
 from worldmodel.envs import (
