@@ -62,7 +62,7 @@ class Ensemble(nn.Module):
 
 
 class Curiosity:
-    """How an ensemble learns, beside the model whose thoughts it reads."""
+    """The learning of an ensemble, beside the model whose thoughts it reads."""
 
     def __init__(self, ensemble: Ensemble, unit: float):
         """unit: of rewards."""

@@ -1,4 +1,4 @@
-"""What a training has met so far, and how it stands."""
+"""The rewards and ends that a training has met so far, and a line on how it stands."""
 
 import math
 from collections.abc import Mapping

@@ -46,7 +46,7 @@ class WeightDecayChoice:
         return {"weight_decay": CANDIDATES[place], "nats": metrics["nats"]}
 
     def losses(self) -> list[float]:
-        """What the rows that were not seen cost each, nats a row."""
+        """The loss of the rows that were not seen, by each learner, in nats a row."""
         return [loss_of(learner.model, self.others) for learner in self.learners]
 
     def tensors(self) -> dict[str, Any]:
@@ -94,6 +94,6 @@ def split(
 
 @torch.no_grad()
 def loss_of(model: WorldModel, sequences: Sequences) -> float:
-    """What scored rows cost, in nats a row."""
+    """The loss of scored rows, in nats a row."""
     nats = sum(value.double().sum() for value in log_prob(model, sequences).values())
     return -float(nats) / int(sequences.loss_mask.sum())

@@ -11,7 +11,7 @@ import torch
 from worldmodel import ELBO
 from worldmodel.envs import ToyGame
 from worldmodel.experiments.bench import exact as bench
-from worldmodel.experiments.bench.settings import ExactSettings
+from worldmodel.experiments.bench.settings import ExactLearning, ExactSettings
 from worldmodel.experiments.cli.main import main
 from worldmodel.progress import Reporter
 from worldmodel.testing.exact import chain_model
@@ -107,7 +107,8 @@ def test_learning_closes_the_gap():
     config = ExactSettings(core=("srnn",), learning_bounds=("elbo",), lengths=(15,), sequences=200)
     gaps = []
     for updates in (1, 150):
-        figures = bench.fit_gaps(replace(config, fit_updates=updates), Reporter())
+        learning = replace(config.learning, fit_updates=updates)
+        figures = bench.fit_gaps(replace(config, learning=learning), Reporter())
         gaps.append(next(figures).gap)
     assert gaps[1] < 0.2 * gaps[0]
 
@@ -171,7 +172,6 @@ def test_an_interrupted_bench_shows_what_it_has(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"fit_updates": 0}, "--fit-updates must be positive, got 0"),
         ({"lengths": (4, 0)}, "--lengths must be positive, got 0"),
         ({"core": ()}, "--core expects one or more, got none"),
         ({"episodes": 1}, "2 or more"),
@@ -181,3 +181,8 @@ def test_an_interrupted_bench_shows_what_it_has(monkeypatch):
 def test_settings_that_make_no_sense_are_refused(options, said):
     with pytest.raises(ValueError, match=said):
         ExactSettings(**options)
+
+
+def test_learning_without_updates_is_refused():
+    with pytest.raises(ValueError, match="--fit-updates must be positive, got 0"):
+        ExactLearning(fit_updates=0)

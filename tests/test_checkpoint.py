@@ -332,6 +332,14 @@ def test_an_archive_that_unpacks_to_more_than_it_is_is_refused(tmp_path):
         load_checkpoint(path)
 
 
+def test_a_state_that_is_no_dictionary_is_refused(tmp_path):
+    path = save(tmp_path, 1)
+    torch.save(torch.zeros(3), path / "state.pt")
+    sign(path)
+    with pytest.raises(DamagedError, match=r"state\.pt holds no values by name, but a Tensor"):
+        load_checkpoint(path)
+
+
 def test_another_schema_version_is_named(tmp_path):
     path = save(tmp_path, 1)
     file = path / "checkpoint.json"

@@ -219,8 +219,8 @@ CASES = {
         product(observation=SYMBOLS, reward=REWARDS, terminated=bits(1)[:, 0]),
     ),
 }
-WITHOUT_MEAN = {"categorical", "one-hot", "nade", "observation", "percept", "stroke"}
-WITHOUT_MEAN |= {"frame", "frame of mixtures", "categoricals", "one-hots", "tuple"}
+WITHOUT_MEAN = {"categorical", "nade", "observation", "percept", "stroke"}
+WITHOUT_MEAN |= {"frame", "frame of mixtures", "categoricals", "tuple"}
 WITHOUT_MEAN |= {"tanh-normal", "subset", "pairs"}
 WITHOUT_MODE = {name for name in CASES if "mixture" in name or "logistic" in name}
 WITHOUT_MODE |= {"beta", "betas", "frame", "stroke"}

@@ -144,6 +144,7 @@ def dream(observations, actions, ends=-1.0, **options):
 
 def test_every_encoder_and_codec_is_in_the_lists():
     encoders = {type(part) for s in OBSERVATIONS.values() for part in encoder_for(s).modules()}
+    encoders |= {type(encoder_for(OBSERVATIONS["vector"], "symlog"))}
     assert set(kinds(Encoder)) - encoders == {PerceptEncoder}  # which tests of percepts know
     assert set(kinds(ActionCodec)) == {type(action_codec(space)) for space in ACTIONS.values()}
 

@@ -166,7 +166,7 @@ def test_a_callback_hears_of_every_unit_of_every_stage():
     also = []
     new().learn(70, callback=[hear, lambda progress: also.append(progress.metrics)])
     first = [("collect", 0, 1, 1)]
-    first += [(kind, 0, n, 4) for kind in ("learn", "improve") for n in (1, 2, 3, 4)]
+    first += [(kind, 0, n, 4) for kind in ("choose", "learn", "improve") for n in (1, 2, 3, 4)]
     second = [("collect", 1, 1, 1)]
     second += [(kind, 1, n, 2) for kind in ("learn", "improve") for n in (1, 2)]
     assert heard == first + second
@@ -562,7 +562,7 @@ def test_log_prob_is_that_of_the_exact_filter_for_a_perfect_model(task):
 def test_log_prob_does_not_depend_on_how_episodes_are_grouped(agent, monkeypatch):
     store = agent.training.store
     whole = agent.log_prob(store)
-    monkeypatch.setattr("worldmodel.agents.world_model_agent.ROWS_AT_ONCE", 30)
+    monkeypatch.setattr("worldmodel.agents.scoring.ROWS_AT_ONCE", 30)
     np.testing.assert_allclose(agent.log_prob(store), whole, rtol=1e-5)
     assert agent.log_prob(MemoryStore()).shape == (0,)
 

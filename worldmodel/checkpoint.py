@@ -220,12 +220,15 @@ def _read_state(file: Path) -> dict[str, Any]:
         if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
             raise ValueError(f"{file.name} is compressed, which this program never does")
     try:
-        return torch.load(file, weights_only=True)
+        state = torch.load(file, weights_only=True)
     except Exception as error:  # PyTorch's message tells how to load it nevertheless
         raise ValueError(
             f"{file.name} holds more than tensors and plain values, and could run code, or is cut "
             "off"
         ) from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{file.name} holds no values by name, but a {type(state).__name__}")
+    return state
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -158,7 +158,7 @@ def bound_gaps(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]:
 
 def fit_gaps(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]:
     """Gaps after training on fresh sequences."""
-    chain, updates = the_chain(config), config.fit_updates
+    chain, updates = the_chain(config), config.learning.fit_updates
     task = held_out_rows(config, chain, "fit gap", max(config.lengths))
     task = task._replace(sequences=_float(task.sequences))
     for name, core, smoothing in variants(config):
@@ -168,12 +168,12 @@ def fit_gaps(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]:
             torch.manual_seed(config.seed + 2)
             sizes = {"latent": 2, "latent_hidden": 32, "smoothing": bool(smoothing)}
             options = core_options(core, sizes)
-            model = chain_model(chain, core, config.fit_hidden, **options)
+            model = chain_model(chain, core, config.learning.fit_hidden, **options)
             title = f"{name} learns the chain by {bound}"
             objective = make_objective(
-                bound, model, 1 if bound == "elbo" else config.learning_particles
+                bound, model, 1 if bound == "elbo" else config.learning.learning_particles
             )
-            settings = (updates, config.fit_rate, title, reporter)
+            settings = (updates, config.learning.fit_rate, title, reporter)
             seconds = learn(model, objective, fresh_rows(chain), *settings)
             for figure in scores(model, task, name, SCORES):
                 yield figure._replace(trained_by=bound, seconds=seconds, updates=updates)
@@ -186,10 +186,10 @@ def toy_game_gaps(config: ExactSettings, reporter: Reporter) -> Iterator[Figure]
         torch.manual_seed(config.seed + 2)
         options = core_options(core, {"latent": 4})
         spaces = game.observation_space, game.action_space
-        model = model_for(*spaces, core, config.game_hidden, [-1.0], **options)
-        title, updates = f"{core} learns the toy game", config.game_updates
+        model = model_for(*spaces, core, config.learning.game_hidden, [-1.0], **options)
+        title, updates = f"{core} learns the toy game", config.learning.game_updates
         objective = ELBO(model, linear(10.0, 1.0, QUIET_UPDATES))
-        settings = (updates, config.game_rate, title, reporter)
+        settings = (updates, config.learning.game_rate, title, reporter)
         seconds = learn(model, objective, fresh_play(game, config.seed), *settings)
         reporter.say(f"{core}: scoring {config.episodes} held-out episodes")
         task = held_out_games(game, config)

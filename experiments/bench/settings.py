@@ -14,7 +14,7 @@ import tyro
 from worldmodel.experiments.rl.baseline_config import BaselineConfig
 from worldmodel.experiments.runs.trust import TrustConfig
 from worldmodel.names import BOUND_NAMES, AgentName, BoundName, CoreName, NameOf, ObjectiveName
-from worldmodel.options import check_threads, not_negative, positive
+from worldmodel.options import ADVANCED, check_threads, not_negative, positive
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
@@ -85,6 +85,30 @@ class DreamSettings:
 
 
 @dataclass(frozen=True)
+class ExactLearning:
+    """Learning of the models that are measured."""
+
+    learning_particles: int = 4
+    """K of the IWAE and of FIVO in training."""
+    fit_updates: int = 800
+    """Updates of a model of the chain, each on 1,024 fresh rows."""
+    fit_rate: float = 0.005
+    """Adam's initial learning rate for the chain; cosine decay."""
+    fit_hidden: int = 32
+    """Units of a model of the chain."""
+    game_updates: int = 2_000
+    """Updates of a model of the toy game, each on 1,024 fresh rows."""
+    game_rate: float = 0.015
+    """Adam's initial learning rate for the toy game; cosine decay."""
+    game_hidden: int = 128
+    """Units of a model of the toy game."""
+
+    def __post_init__(self) -> None:
+        positive(self, "learning_particles", "fit_updates", "fit_rate", "fit_hidden")
+        positive(self, "game_updates", "game_rate", "game_hidden")
+
+
+@dataclass(frozen=True)
 class ExactSettings:
     """Measure the gaps of bounds and of training, for every core, to exact likelihoods.
 
@@ -101,20 +125,7 @@ class ExactSettings:
     """Held-out sequences of the chain."""
     learning_bounds: tuple[ObjectiveName, ...] = BOUND_NAMES
     """Objectives of training on the chain (models of the toy game are trained by the ELBO)."""
-    learning_particles: int = 4
-    """K of the IWAE and of FIVO in training."""
-    fit_updates: int = 800
-    """Updates of a model of the chain, each on 1,024 fresh rows."""
-    fit_rate: float = 0.005
-    """Adam's initial learning rate for the chain; cosine decay."""
-    fit_hidden: int = 32
-    """Units of a model of the chain."""
-    game_updates: int = 2_000
-    """Updates of a model of the toy game, each on 1,024 fresh rows."""
-    game_rate: float = 0.015
-    """Adam's initial learning rate for the toy game; cosine decay."""
-    game_hidden: int = 128
-    """Units of a model of the toy game."""
+    learning: Annotated[ExactLearning, ADVANCED] = field(default_factory=ExactLearning)
     episodes: int = 400
     """Held-out episodes of the toy game."""
     seed: int = 0
@@ -127,8 +138,6 @@ class ExactSettings:
     """Print one JSON list and nothing else."""
 
     def __post_init__(self) -> None:
-        positive(self, "learning_particles", "fit_updates", "fit_rate", "fit_hidden")
-        positive(self, "game_updates", "game_rate", "game_hidden")
         check_threads(self)
         not_negative(self, "seed")
         for name in ("core", "lengths", "learning_bounds"):
@@ -149,10 +158,9 @@ def quick_exact(config: ExactSettings) -> ExactSettings:
         config,
         lengths=(5,),
         sequences=20,
-        fit_updates=3,
-        fit_hidden=8,
-        game_updates=3,
-        game_hidden=8,
+        learning=replace(
+            config.learning, fit_updates=3, fit_hidden=8, game_updates=3, game_hidden=8
+        ),
         episodes=4,
     )
 

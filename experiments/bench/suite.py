@@ -179,7 +179,7 @@ def _read(one: Planned, outcome: Outcome) -> Outcome:
 
 
 def _asked(config: RLConfig | BaselineConfig) -> tuple[str | None, int, int]:
-    """What a run has to have in common with its plan."""
+    """The environment, steps and seed, which a run has in common with its plan."""
     seed = config.agent.seed if isinstance(config, RLConfig) else config.seed
     return config.environment.env, config.steps, seed
 

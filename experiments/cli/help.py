@@ -76,7 +76,7 @@ def options_of(
         value = getattr(default, field.name, _default(field))
         value = MISSING if value is tyro.MISSING else value  # required settings of a preset
         if is_dataclass(hint):
-            title = _title(hint) if depth else group
+            title = _title(hint) if depth or ADVANCED in notes else group
             advanced = is_advanced or ADVANCED in notes
             yield from options_of(hint, value, title, depth + 1, advanced)
         else:

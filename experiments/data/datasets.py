@@ -38,6 +38,7 @@ from worldmodel.codecs.spaces import parts_of
 from worldmodel.envs.collector import saved_episodes
 from worldmodel.envs.observations import as_read, as_tensors
 from worldmodel.envs.wrappers import readable_space
+from worldmodel.errors import naming_damage
 from worldmodel.files import PART, DamagedError, making
 from worldmodel.run_folder import RunError, RunFolder
 from worldmodel.space_json import read_spaces, write_spaces
@@ -116,7 +117,10 @@ def episodes_of(folder: RunFolder) -> EpisodeSource:
     checkpoint = folder.checkpoint()
     finished = checkpoint.values.get("finished", checkpoint.values.get("added"))
     store = DiskStore(folder.episodes, writable=False, as_of=finished)
-    running = saved_episodes(checkpoint.state["running"]) if "running" in checkpoint.state else []
+    running: list[Episodes | None] = []
+    if "running" in checkpoint.state:
+        with naming_damage(folder.path):
+            running = saved_episodes(checkpoint.state["running"])
     unfinished = [episode for episode in running if episode is not None]
     return Joined(store, Episodes.join(unfinished)) if unfinished else store
 

@@ -93,6 +93,7 @@ def repair(folder: RunFolder, damage: Damage) -> list[Path]:
         write_text(lines, "".join(json.dumps(line) + "\n" for line in read))
         size = lines.stat().st_size
         values |= {"metrics_size": size, "metrics_crc32": crc32_of(lines, 0, size)}
+        values |= {"best": None} if "best" in values else {}  # it knows the lines as they were
         replaced.append((folder.metrics_file, lines))
     number = next_number(folder.checkpoints)
     written = write_checkpoint(mended, number, checkpoint._replace(values=values))
