@@ -18,6 +18,7 @@ from command_line import assert_refused, worldmodel
 from damage import KINDS, MUTATIONS, READS, RefusedError, faults, files_of, flipped, made, piped
 
 from worldmodel.checkpoint import list_checkpoints
+from worldmodel.files import read_json, write_json
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = "weights.safetensors"
@@ -226,3 +227,13 @@ def test_metrics_that_are_damaged_can_be_left_out(copy_of):
     assert f"{lines - 1} lines of it can be read" in result.stderr
     READS["control"]["plot"](run)
     assert worldmodel("resume", run).returncode == 0
+
+
+def test_statistics_of_another_type_get_a_sentence(copy_of):
+    """Though whoever changed them has mended their checksum."""
+    run = copy_of("audio")
+    file = run / "episodes" / "statistics.json"
+    described = read_json(file)
+    described["statistics"]["std"] = None
+    write_json(file, described)
+    assert_refused(worldmodel("evaluate", run), "statistics.json cannot be read", "damaged")

@@ -125,7 +125,9 @@ class ExactSettings:
     """Held-out sequences of the chain."""
     learning_bounds: tuple[ObjectiveName, ...] = BOUND_NAMES
     """Objectives of training on the chain (models of the toy game are trained by the ELBO)."""
-    learning: Annotated[ExactLearning, ADVANCED] = field(default_factory=ExactLearning)
+    learning: Annotated[tyro.conf.OmitArgPrefixes[ExactLearning], ADVANCED] = field(
+        default_factory=ExactLearning
+    )
     episodes: int = 400
     """Held-out episodes of the toy game."""
     seed: int = 0

@@ -29,6 +29,10 @@ class Audio(FileModality):
     shown = 80
     suffixes = SUFFIXES
 
+    def __init__(self, data: Any, statistics: dict[str, Any]):
+        super().__init__(data, statistics)
+        self.log_std = math.log(statistics.get("std", 1.0))  # of samples
+
     @property
     def observation_space(self) -> spaces.Box:
         return spaces.Box(-np.inf, np.inf, (self.data.frame,), np.float32)
@@ -54,7 +58,7 @@ class Audio(FileModality):
         return {"mean": mean, "std": math.sqrt(squares / count - mean**2)}
 
     def correction(self, observation: np.ndarray) -> float:
-        return self.data.frame * math.log(self.statistics["std"])
+        return self.data.frame * self.log_std
 
     def write(self, samples: list[np.ndarray], stem: Path, report: Report) -> list[Path]:
         files = []

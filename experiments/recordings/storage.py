@@ -8,6 +8,7 @@ import numpy as np
 
 from worldmodel import DiskStore, Episodes, EpisodeStore, MemoryStore, nested
 from worldmodel.checkpoint import list_checkpoints
+from worldmodel.errors import naming_damage
 from worldmodel.experiments.data.readers.files import Recording, Split
 from worldmodel.experiments.recordings.config import RecordingsConfig
 from worldmodel.experiments.recordings.modality import FileModality, Report, modality_class
@@ -59,8 +60,9 @@ def write_statistics(
 
 def modality_of_run(folder: RunFolder) -> FileModality:
     """The modality of a run's recordings."""
-    config = config_of(folder)
-    return modality_class(config)(config.data, _described(folder)["statistics"])
+    config, statistics = config_of(folder), _described(folder)["statistics"]
+    with naming_damage(folder.episodes / STATISTICS):
+        return modality_class(config)(config.data, statistics)
 
 
 def _described(folder: RunFolder) -> dict[str, Any]:
