@@ -14,7 +14,7 @@ from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig, quick
 from worldmodel.experiments.rl.experiment import check
 from worldmodel.experiments.rl.run import load_run
 from worldmodel.experiments.runs.registry import changed, config_of, new_run
-from worldmodel.files import read_json
+from worldmodel.files import DamagedError, read_json
 from worldmodel.run_folder import RunError, RunFolder
 
 SIX_ROUNDS = replace(
@@ -143,3 +143,17 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path):
         changed(unwatched, {"stop_at": 3.0})
     with pytest.raises(RunError, match=r"--keep.*leave them out"):
         changed(folder.described({}), {"keep": "best", "wheels": 3})
+
+
+def test_metrics_after_the_best_are_checked_too(tmp_path, evaluated):
+    """Those that the newest checkpoint speaks of, though an older one is loaded."""
+    evaluated(9, 1, 1, 1, 1, 1)
+    folder = new_run(tmp_path / "run", SIX_ROUNDS)
+    train(folder)
+    kept = RunFolder.open(folder.path).kept()
+    assert kept.chosen is not None
+    assert len(kept.metrics()) == len(folder.metrics())
+    content = folder.metrics_file.read_bytes()
+    folder.metrics_file.write_bytes(content[:-200] + bytes(200))
+    with pytest.raises(DamagedError, match=r"metrics\.jsonl is damaged"):
+        kept.metrics()

@@ -62,12 +62,20 @@ class RunFolder:
     an older one has to be chosen by name (`at`).
     """
 
-    def __init__(self, path: Path, trust: Trust = Trust(), chosen: str | None = None):
+    def __init__(
+        self,
+        path: Path,
+        trust: Trust = Trust(),
+        chosen: str | None = None,
+        logged_by: str | None = None,
+    ):
         """trust: in the code that the run names; chosen: the name of the checkpoint whose state is
-        read, instead of the newest."""
+        read, instead of the newest; logged_by: of the one that says what metrics there are, by
+        default the same."""
         self.path = path
         self.trust = trust
         self.chosen = chosen
+        self._logged_by = logged_by or chosen
         self.config_file = path / "config.json"
         self.metrics_file = path / "metrics.jsonl"
         self.evaluation_file = path / "evaluation.json"
@@ -130,7 +138,9 @@ class RunFolder:
         is_best = self.chosen is None and self.description.config.get("keep") == "best"
         if not is_best or not list_checkpoints(self.checkpoints):
             return self
-        return self.at(self.values().get("best"))
+        best = self.values().get("best")
+        newest = self.checkpoint_path.name
+        return self if best is None else RunFolder(self.at(best).path, self.trust, best, newest)
 
     def described(self, config: Mapping[str, Any]) -> "RunFolder":
         """The same run with another configuration, as JSON has it, which is written."""
@@ -280,7 +290,7 @@ class RunFolder:
     def _known(self) -> Logged:
         """The metrics that the checkpoint speaks of, if there is one."""
         there = list_checkpoints(self.checkpoints)
-        return logged_in(self.values()) if there else Logged()
+        return logged_in(self.at(self._logged_by).values()) if there else Logged()
 
     def check_metrics(self, logged: Logged) -> None:
         """Raises DamagedError unless metrics.jsonl begins with what a checkpoint speaks of."""
