@@ -5,7 +5,14 @@ import torch
 from gymnasium import spaces
 
 from worldmodel import decoder_for, encoder_for, head_for, model_for
-from worldmodel.codecs import BivariateMixtureHead, FlatEncoder, FrameHead, NormalHead
+from worldmodel.codecs import (
+    BivariateMixtureHead,
+    FlatEncoder,
+    FrameHead,
+    NormalHead,
+    Standardisation,
+)
+from worldmodel.files import DamagedError
 
 SCALES = torch.tensor([1e-3, 1.0, 5e4]).double()
 PLACES = torch.tensor([7.0, -2.0, 1e5]).double()
@@ -132,3 +139,12 @@ def test_data_of_another_shape_are_refused():
         FlatEncoder((3,)).standardise(torch.zeros(5, 2))
     with pytest.raises(ValueError, match="expects one or more values"):
         NormalHead(4).standardise(torch.zeros(0))
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_weights_whose_scales_nothing_can_be_divided_by_are_refused(scale):
+    inside = torch.nn.Sequential(Standardisation((2,)))
+    weights = inside.state_dict()
+    weights["0.scale"] = torch.tensor([1.0, scale])
+    with pytest.raises(DamagedError, match="a scale of numbers is not positive"):
+        inside.load_state_dict(weights)

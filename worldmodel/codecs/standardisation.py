@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from worldmodel.files import DamagedError
+
 CONSTANT = 1e-6  # a std below that, relative to the numbers, is rounding
 
 
@@ -22,6 +24,7 @@ class Standardisation(nn.Module):
         for name, value in (("shift", shift), ("scale", scale)):
             value = torch.as_tensor(value, dtype=torch.get_default_dtype())
             self.register_buffer(name, value.expand(torch.Size(shape)).clone())
+        self.register_load_state_dict_post_hook(_check_scale)
 
     def fit(self, values: Any) -> None:
         """Sets shift and scale so that `values` [N, *shape] have mean 0 and std 1, each number.
@@ -42,3 +45,11 @@ class Standardisation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return (x.to(self.shift.dtype) - self.shift) / self.scale
+
+
+def _check_scale(module: Standardisation, incompatible_keys: Any) -> None:
+    """Refuses weights by whose scales nothing can be divided."""
+    if not (module.scale.isfinite() & (module.scale > 0)).all():
+        raise DamagedError(
+            "the weights are damaged: a scale of numbers is not positive; take them from a copy"
+        )
