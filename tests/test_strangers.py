@@ -151,7 +151,7 @@ def test_a_way_to_train_policies():
         "--plugin greedily train control --env CartPole-v1 --method signs --quick --out control"
     )
     assert configuration("control")["agent"]["policy"]["method"] == "signs"
-    worldmodel("--plugin greedily train toy-game --method signs --quick --out game")
+    worldmodel("--plugin greedily train toy-game --method signs --quick --threads 1 --out game")
     assert configuration("game")["agent"]["policy"]["method"] == "signs"
 
 
