@@ -54,8 +54,8 @@ def _nothing_told_good_from_bad(collected: list[Line]) -> Finding | None:
     steps = known[-1]["real_steps"]
     return Finding(
         f"every reward of all {steps:,} steps was {least:g}{ends}: nothing told good from bad",
-        f"try more and steadier random play first: --prefill {5 * known[0]['steps']} "
-        "--sticky-probability 0.9",
+        "go on with the search by: worldmodel resume RUN --steps N, or begin with more and "
+        f"steadier random play: --prefill {5 * known[0]['steps']} --sticky-probability 0.9",
     )
 
 
