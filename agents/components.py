@@ -121,11 +121,6 @@ class Components:
             return self.agent
         return EncodedAgent(self.agent, self.image_encoder)
 
-    @property
-    def draws_observations(self) -> bool:
-        """True if dreams that nobody looks at depend on what would be seen in them."""
-        return self.reads == "belief" or self.model.reads_observations
-
     def dream(self, horizon: int | None = None, draw_observations: bool = True) -> Dream:
         """The environment as the model dreams it."""
         horizon = horizon or self.config.policy.horizon
@@ -134,7 +129,8 @@ class Components:
 
     def own_dream(self, horizon: int | None = None) -> Dream:
         """The dream of our own agents, which draws no observations that nobody reads."""
-        return self.dream(horizon, self.draws_observations)
+        is_read = self.reads == "belief" or self.model.reads_observations
+        return self.dream(horizon, draw_observations=is_read)
 
     def belief_dreams(self, begin: Callable[[int], ModelState] | None = None) -> DreamVectorEnv:
         """Dreams side by side whose observations are beliefs, for external algorithms.

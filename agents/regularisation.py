@@ -1,11 +1,9 @@
 """The choice of a weight decay, by what rows cost that were not learned from."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from worldmodel import ActionCodec, Episodes, Learner, Replay, Sequences, WorldModel, log_prob
 from worldmodel.objectives import Metrics
@@ -64,11 +62,6 @@ class WeightDecayChoice:
         self.replay.load_state_dict(values)
 
 
-def copies_of(model: WorldModel) -> list[WorldModel]:
-    """A model for each candidate."""
-    return [copy.deepcopy(model) for _ in CANDIDATES]
-
-
 def split(
     episodes: Episodes, actions: ActionCodec, length: int, burn_in: int
 ) -> tuple[Episodes, Sequences]:
@@ -92,7 +85,6 @@ def split(
     return seen, episodes.windows(actions, numbers, begin, length, burn_in)
 
 
-@torch.no_grad()
 def loss_of(model: WorldModel, sequences: Sequences) -> float:
     """The loss of scored rows, in nats a row."""
     nats = sum(value.double().sum() for value in log_prob(model, sequences).values())

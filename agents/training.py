@@ -6,6 +6,7 @@ model, from all that was collected), improve (the policy, in the dream alone), e
 dreamt episodes, for the learning curve).
 """
 
+import copy
 import functools
 import itertools
 from collections.abc import Callable, Mapping
@@ -49,7 +50,7 @@ from worldmodel.agents.image_encoder import (
     is_encoded,
 )
 from worldmodel.agents.policy_optimizers import GradientOptimizer, PolicyOptimizer
-from worldmodel.agents.regularisation import CANDIDATES, WeightDecayChoice, copies_of
+from worldmodel.agents.regularisation import CANDIDATES, WeightDecayChoice
 from worldmodel.agents.uniform import Uniform
 from worldmodel.agents.world import World, evaluation_seeds
 from worldmodel.codecs import atoms_of, by_path, heads_of, is_image
@@ -118,7 +119,7 @@ class AgentTraining(Job):
         self._finished = 0  # episodes; those behind them in the store go on
         self._weight = 1.0  # of these
         self._met = Met()
-        self._figures: dict[str, float] = {}  # the latest, by name, for `_health`
+        self._figures: dict[str, float] = {}  # the latest, by name, for `health`
         self._weight_decay = 0.0  # that was chosen
         self._choice: WeightDecayChoice | None = None  # while it is chosen
         self._sought_novelty = False  # when the policy was last trained
@@ -359,12 +360,12 @@ class AgentTraining(Job):
         components, updates = cast(Components, self.components), self._choice_updates
         learners = [
             learner_for(
-                model,
+                copy.deepcopy(components.model),
                 replace(self.config.learning, weight_decay=decay, compile=False),
                 self.config.optimizer,
                 [(0, updates)],
             )
-            for model, decay in zip(copies_of(components.model), CANDIDATES, strict=True)
+            for decay in CANDIDATES
         ]
         return WeightDecayChoice(
             learners,
@@ -449,7 +450,7 @@ class AgentTraining(Job):
         """Plays as many whole episodes in the dream as `_evaluate` does in reality."""
         components = cast(Components, self.components)
         limit = self.world.time_limit or int(self.store.lengths.max())
-        dream = components.dream(limit, draw_observations=components.draws_observations)
+        dream = components.own_dream(limit)
         with OwnNoise(evaluation_seeds(self.config.seed)[2])():
             return play_episodes(dream, Greedy(components.agent), self.curve_episodes)
 

@@ -89,22 +89,6 @@ class FlatEncoder(Encoder):
         self.standard.fit(values)
 
 
-class SymlogEncoder(Encoder):
-    """The `symlog` of a vector or array of any scale, [*, *shape] -> float [*, size]."""
-
-    like: Tensor
-
-    def __init__(self, shape: Sequence[int]):
-        super().__init__()
-        self.dimensions = len(shape)
-        self.size = int(torch.Size(shape).numel())
-        self.register_buffer("like", torch.zeros(()), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        leading = x.shape[: x.dim() - self.dimensions]
-        return symlog(x.to(self.like.dtype)).reshape(*leading, self.size)
-
-
 class BitsEncoder(Encoder):
     """Truth values as 0 and 1, [*, *shape] -> float [*, size]."""
 
@@ -118,6 +102,13 @@ class BitsEncoder(Encoder):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.to(self.like.dtype).reshape(*x.shape[: x.dim() - self.dimensions], self.size)
+
+
+class SymlogEncoder(BitsEncoder):
+    """The `symlog` of a vector or array of any scale, [*, *shape] -> float [*, size]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return symlog(super().forward(x))
 
 
 class JointEncoder(Encoder):

@@ -94,15 +94,9 @@ class StudentHead(LocationScaleHead):
     for a hundredth of a nat.
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        shape: Sequence[int] = (),
-        shift: Any = 0.0,
-        scale: Any = 1.0,
-        minimum_std: float = MINIMUM_STD,
-    ):
-        super().__init__(input_size, shape, shift, scale, minimum_std)
+    def __init__(self, input_size: int, shape: Sequence[int] = (), **options: Any):
+        """options: of a `LocationScaleHead`."""
+        super().__init__(input_size, shape, **options)
         self.freedom_ = nn.Parameter(torch.zeros(self.shape))
 
     @property
