@@ -9,7 +9,7 @@ import pytest
 from gymnasium.vector import SyncVectorEnv
 
 from worldmodel import GenCore
-from worldmodel.agents import Uniform, training
+from worldmodel.agents import Uniform, world as worlds
 from worldmodel.agents.world import World
 from worldmodel.envs import EnvironmentSource, GymEnvironment
 from worldmodel.envs.checked import BrokenEnvironmentError, patience
@@ -22,7 +22,7 @@ def world(**options):
 
 
 def test_evaluations_end_though_no_episode_does(monkeypatch):
-    monkeypatch.setattr(training, "ENDLESS", 20)
+    monkeypatch.setattr(worlds, "ENDLESS", 20)
     endless = world(arguments={"how": "never"})
     assert "20 if none has ended by then" in endless.cut
     assert "--time-limit" in endless.cut
@@ -30,7 +30,7 @@ def test_evaluations_end_though_no_episode_does(monkeypatch):
 
 
 def test_a_time_limit_is_kept(monkeypatch):
-    monkeypatch.setattr(training, "ENDLESS", 3)
+    monkeypatch.setattr(worlds, "ENDLESS", 3)
     limited = world(arguments={"how": "never"}, time_limit=7)
     assert limited.cut == ""
     assert limited.play(Uniform(limited.action_space), 2, 0).lengths.tolist() == [7, 7]
