@@ -15,6 +15,7 @@ from .showing import (
     action_names as action_names,
     as_picture as as_picture,
     can_pose as can_pose,
+    number_names as number_names,
 )
 from .source import EnvironmentSource as EnvironmentSource
 from .toy_game import (

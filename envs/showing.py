@@ -6,7 +6,8 @@ their numbers as bars over time.
 """
 
 import colorsys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 import gymnasium
@@ -59,15 +60,17 @@ ACTION_NAMES: dict[str, tuple[str, ...]] = {
     "CliffWalking": ("up", "right", "down", "left"),
     "Taxi": ("down", "up", "right", "left", "pick up", "drop"),
     "Blackjack": ("stick", "hit"),
+    "Pendulum": ("torque",),
+    "MountainCarContinuous": ("push",),
 }
-"""The names of discrete actions, by the name of an environment's spec, as their documentation
-lists them. An environment of one's own names them by a method `get_action_meanings`, as those of
-Atari do."""
+"""The names of discrete actions, or of the numbers of others, by the name of an environment's
+spec, as their documentation lists them. An environment of one's own names them by a method
+`get_action_meanings`, as those of Atari do."""
 
 
 def action_names(env: gymnasium.Env) -> tuple[str, ...]:
-    """The names of an environment's actions, in lower case and in their order; () where they
-    are unknown.
+    """The names of an environment's discrete actions, or of the numbers of others, in lower case
+    and in their order; () where they are unknown.
 
     >>> action_names(gymnasium.make("CartPole-v1"))
     ('left', 'right')
@@ -76,6 +79,42 @@ def action_names(env: gymnasium.Env) -> tuple[str, ...]:
     if meanings is not None:
         return tuple(str(name).lower() for name in meanings())
     return ACTION_NAMES.get("" if env.spec is None else env.spec.name, ())
+
+
+OBSERVATION_NAMES: dict[str, tuple[str, ...]] = {
+    "CartPole": ("position", "velocity", "angle [rad]", "angular velocity [rad/s]"),
+    "Pendulum": ("cos(angle)", "sin(angle)", "angular velocity [rad/s]"),
+    "Acrobot": (
+        *("cos(first angle)", "sin(first angle)", "cos(second angle)", "sin(second angle)"),
+        *("first velocity [rad/s]", "second velocity [rad/s]"),
+    ),
+    "MountainCar": ("position", "velocity"),
+    "MountainCarContinuous": ("position", "velocity"),
+    "LunarLander": (
+        *("x", "y", "velocity in x", "velocity in y", "angle [rad]", "angular velocity"),
+        *("left leg touches", "right leg touches"),
+    ),
+}
+"""The names of the numbers of observations, as `ACTION_NAMES`. An environment of one's own names
+them by a method `get_observation_meanings`: names in their order, with units if it likes, or, for
+a Dict or a Tuple, such a sequence by key path ("arm.0")."""
+
+
+def number_names(env: gymnasium.Env) -> dict[str, tuple[str, ...]]:
+    """The names of the numbers of observations by key path ("" where these have no parts), as far
+    as they are known.
+
+    >>> number_names(gymnasium.make("MountainCar-v0"))
+    {'': ('position', 'velocity')}
+    """
+    meanings = getattr(env.unwrapped, "get_observation_meanings", None)
+    found = OBSERVATION_NAMES.get(_spec_name(env), ()) if meanings is None else meanings()
+    by_part = found if isinstance(found, Mapping) else {"": found} if found else {}
+    names = {str(path): tuple(map(str, those)) for path, those in by_part.items()}
+    hidden = _hidden(env)
+    if hidden is not None and len(names.get("", ())) > hidden.kept.max():
+        names[""] = tuple(names[""][place] for place in hidden.kept)
+    return names
 
 
 class PoseView:
@@ -144,7 +183,7 @@ def _hidden(env: gymnasium.Env) -> HideEntries | None:
 FAINT = (226, 226, 221)
 BAR = (0, 114, 178)
 REMEMBERED = 64  # rows over which bars are drawn
-LABELS, STRIP, VALUES = 130, 256, 70  # pixels: the three columns
+LABELS, STRIP, VALUES = 176, 256, 70  # pixels: the three columns
 LINE = 26  # pixels, the height of a number's strip
 MOST = 24  # numbers that are drawn
 SIDE = 128  # pixels, at least, of an image beside bars
@@ -173,12 +212,18 @@ class ObservationView:
     `REMEMBERED` rows; those that are not there are NaN.
     """
 
-    def __init__(self, space: spaces.Space, clamp: Clamp | None = None):
+    def __init__(
+        self,
+        space: spaces.Space,
+        clamp: Clamp | None = None,
+        names: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ):
         """clamp: of the model (`Percepts.clamp`): the range of numbers in real data, which strips
-        span; without it, or where it has none, the bounds of the space."""
+        span; without it, or where it has none, the bounds of the space; names: of numbers, by key
+        path (`number_names`)."""
         self.space = space
         self.images = {path: part for path, part in _ends(space) if is_image(part)}
-        self.numbers = tuple(_numbers(space, clamp))
+        self.numbers = tuple(_numbers(space, clamp, names))
         self.is_picture = set(self.images) == {""}
         self.modes: tuple[str, ...] = ("rgb_array",) if self.images else ("rgb_array", "ansi")
 
@@ -283,20 +328,24 @@ def _leaves(space: spaces.Space, value: Any, path: str = "") -> Iterator[tuple[s
         yield path, value
 
 
-def _numbers(space: spaces.Space, clamp: Clamp | None, path: str = "") -> Iterator[Number]:
+def _numbers(
+    space: spaces.Space, clamp: Clamp | None, names: Mapping[str, Sequence[str]], path: str = ""
+) -> Iterator[Number]:
     if isinstance(space, spaces.Dict | spaces.Tuple):
         parts = space.items() if isinstance(space, spaces.Dict) else enumerate(space)
         inner = dict(clamp.parts.items()) if isinstance(clamp, JointClamp) else {}
         for key, part in parts:
             below = f"{path}.{key}" if path else str(key)
-            yield from _numbers(part, inner.get(key), below)
+            yield from _numbers(part, inner.get(key), names, below)
         return
     if is_image(space):
         return
     low, high = (np.asarray(end, float).ravel() for end in _ends_of(space, clamp))
+    given = names.get(path, ())
     for place, (least, most) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
         label = path or "observation"
         label = f"{label} {place}" if len(low) > 1 else label
+        label = given[place] if len(given) == len(low) else label
         span = (least, most) if np.isfinite([least, most]).all() and most > least else (-1.0, 1.0)
         yield Number(label, *span)
 
@@ -351,7 +400,7 @@ def _draw_strip(
         pen.text(right, f"{values[-1]:.4g}", INK, font(13), anchor="lm")
 
 
-def _shortened(label: str, most: int = 18) -> str:
+def _shortened(label: str, most: int = 25) -> str:
     return label if len(label) <= most else "…" + label[1 - most :]
 
 

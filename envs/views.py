@@ -7,7 +7,7 @@ from gymnasium import spaces
 
 from worldmodel import Registry, WorldModel
 from worldmodel.envs.dream_env import View
-from worldmodel.envs.showing import ObservationView, PoseView, can_pose
+from worldmodel.envs.showing import ObservationView, PoseView, can_pose, number_names
 from worldmodel.envs.toy_game_view import ToyGameView
 
 ViewMaker = Callable[[WorldModel, spaces.Space, gymnasium.Env | None], View]
@@ -20,7 +20,8 @@ def _of_toy_game(model: WorldModel, space: spaces.Space, env: gymnasium.Env | No
 
 
 def _of_observations(model: WorldModel, space: spaces.Space, env: gymnasium.Env | None) -> View:
-    return ObservationView(space, model.percepts.clamp)
+    names = {} if env is None else number_names(env)
+    return ObservationView(space, model.percepts.clamp, names)
 
 
 VIEWS: Registry[ViewMaker] = Registry(
@@ -45,4 +46,4 @@ def view_for(model: WorldModel, space: spaces.Space, env: gymnasium.Env | None) 
         return VIEWS[id](model, space, env)
     if env is not None and can_pose(env):
         return PoseView(env)
-    return ObservationView(space, model.percepts.clamp)
+    return _of_observations(model, space, env)

@@ -77,6 +77,8 @@ def test_the_numbers_of_a_box_by_arrows_digits_and_pointer():
     controls.press("space")
     assert controls.action == pytest.approx([0, 0, 0])
     assert controls.describe(controls.action) == "0 0 0"
+    named = Controls(space, ["along", "across", "up"])
+    assert named.describe(controls.action) == "along 0 across 0 up 0"
 
 
 def test_what_is_no_action_of_a_box_without_zero_is_its_middle():

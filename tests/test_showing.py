@@ -1,5 +1,6 @@
 """Laws of showing games: pictures of rows are what the environment itself would draw."""
 
+import games
 import gymnasium
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from worldmodel.envs import (
     as_picture,
     can_pose,
     make_environment,
+    number_names,
 )
 from worldmodel.envs.showing import MOST, REMEMBERED
+from worldmodel.envs.wrappers import HideEntries
 
 POSED = ["CartPole-v1", "Pendulum-v1", "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0"]
 
@@ -74,7 +77,8 @@ def test_names_of_actions():
     assert action_names(make_environment("Acrobot-v1")) == ("left", "noop", "right")
     toy = gymnasium.make("worldmodel/ToyGame-v0")
     assert action_names(toy) == ("noop", "right", "left", "up", "down")
-    assert action_names(make_environment("Pendulum-v1")) == ()
+    assert action_names(make_environment("Pendulum-v1")) == ("torque",)
+    assert action_names(games.Counting()) == ()
 
 
 SPACE = spaces.Dict(
@@ -82,6 +86,24 @@ SPACE = spaces.Dict(
     arm=spaces.Tuple([spaces.Discrete(3, start=1), spaces.Box(-2, 2, (2,))]),
     bits=spaces.MultiBinary(2),
 )
+
+
+def test_numbers_have_the_names_that_the_environment_gives_them():
+    class Weather(games.Nested):
+        def get_observation_meanings(self):
+            return {"vector": ["wind [m/s]", "sun [h]", "rain [mm]"], "pair.0": ["too few"]}
+
+    names = number_names(Weather())
+    view = ObservationView(Weather.observation_space, None, names)
+    labels = [number.label for number in view.numbers]
+    assert labels[:2] == ["number", "pair.0 0"]
+    assert labels[-3:] == ["wind [m/s]", "sun [h]", "rain [mm]"]
+
+
+def test_what_is_hidden_has_no_name():
+    env = HideEntries(gymnasium.make("CartPole-v1"), [1, 3])
+    assert number_names(env) == {"": ("position", "angle [rad]")}
+    assert number_names(games.Counting()) == {}
 
 
 def test_any_observation_is_shown_image_by_image_and_number_by_number():

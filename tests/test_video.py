@@ -276,12 +276,18 @@ def test_the_dream_sees_the_first_row_only(runs, said, run):
     )
 
 
-def test_where_pictures_cannot_be_compared_the_odds_are_told_all_the_same(runs, said):
-    some(runs["nested"], 12, kind="both", agent="uniform")
+@pytest.mark.parametrize("run", ["nested", "numbers"])
+def test_worlds_are_compared_by_what_they_show(runs, said, run):
+    """Where the environment draws another picture of itself, too; images are shown as they are."""
+    some(runs[run], 12, kind="both", agent="uniform")
     for frame in said:
-        assert [part.title for part in frame.parts] == ["real", "dream"]
-        assert len(frame.parts[1].lines) >= 2
-    assert any("the dream gave this" in frame.parts[1].lines[1] for frame in said)
+        real, dream, difference = frame.parts
+        assert [part.title for part in frame.parts] == ["real", "dream", "difference"]
+        assert difference.picture.shape == dream.picture.shape
+        assert (real.picture.shape == dream.picture.shape) == (run == "nested")
+    differences = [frame.parts[2].picture for frame in said]
+    assert any((one[..., 0] > one[..., 1].astype(int) + 30).any() for one in differences)
+    assert any("the dream gave this" in frame.parts[2].lines[0] for frame in said)
 
 
 # Open loops.

@@ -148,7 +148,8 @@ class Run:
         if real is not None:
             return real(environment.info, mode)
         is_other = environment.vector_env.render_mode != mode
-        if mode != "rgb_array" or self.components.is_joint or is_other:
+        shows_images = bool(getattr(self.view(), "images", ()))  # among what is observed
+        if mode != "rgb_array" or shows_images or is_other:
             return None
         return cast(Any, environment.vector_env.render())[0]
 

@@ -31,8 +31,8 @@ class Controls:
         names: Sequence[str] = (),
         keys: Mapping[str, int] | None = None,
     ):
-        """names: of discrete actions, in lower case; keys: of the user, to the indices of discrete
-        actions, from 0 on."""
+        """names: of discrete actions, or of the numbers of others, in lower case; keys: of the
+        user, to the indices of discrete actions, from 0 on."""
         self.space = space
         self.names = tuple(names)
         self.held: list[str] = []  # keys, in the order in which they were pressed
@@ -97,7 +97,10 @@ class Controls:
         """An action of the space, in words."""
         if isinstance(self.space, spaces.Discrete):
             return self.name_of(int(action) - int(self.space.start))
-        return " ".join(f"{value:.3g}" for value in np.asarray(action, float).ravel())
+        values = [f"{value:.3g}" for value in np.asarray(action, float).ravel()]
+        if len(self.names) != len(values):
+            return " ".join(values)
+        return " ".join(f"{name} {value}" for name, value in zip(self.names, values, strict=True))
 
     def knows(self, key: str) -> bool:
         """True if a key belongs to actions."""

@@ -101,7 +101,7 @@ def expected(moment: Moment) -> str:
     if not surprise_is_whole(moment):
         return "a first row: no reward, no end"
     end = f"{moment.predicted.terminated:.1%}".replace("%", " %")
-    return f"reward {expected_reward(moment):z.4g}   the end {end}"
+    return f"reward {round(expected_reward(moment), 6):z.4g}   the end {end}"
 
 
 def expected_reward(moment: Moment) -> float:

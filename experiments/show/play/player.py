@@ -340,10 +340,15 @@ class Player:
         return self._viewed("ansi").get(side)
 
     def difference(self) -> Frame | None:
-        """The difference of the two pictures; None unless there are two of the same size."""
+        """The difference of the two pictures, or, if these have different sizes, of what the view
+        makes of both worlds' observations; None for one world."""
         if len(self.states) < 2:
             return None
-        return difference_picture(self.picture("real"), self.picture("dream"))
+        real, dream = self.picture("real"), self.picture("dream")
+        if real.shape != dream.shape:
+            drawn = self._drawn_by_view(["real", "dream"], "rgb_array")
+            real, dream = drawn["real"], drawn["dream"]
+        return difference_picture(real, dream)
 
     def panels(self) -> list[Panel]:
         """The panels of a frame of a film."""
@@ -508,14 +513,18 @@ class Player:
             self._pictures[key] = self.parts.picture(environment, mode)
         return self._pictures[key]
 
-    @torch.inference_mode()
     def _viewed(self, mode: str) -> dict[Side, Any]:
         """The view's pictures of worlds without a picture of their own; drawn once a moment."""
-        key = ("view", mode)
+        sides = list(self.states)
+        if "real" in sides and not self.parts.hides and self._truth(mode) is not None:
+            sides.remove("real")
+        return self._drawn_by_view(sides, mode)
+
+    @torch.inference_mode()
+    def _drawn_by_view(self, sides: list[Side], mode: str) -> dict[Side, Any]:
+        """The view's pictures of some worlds; drawn once a moment."""
+        key = (" and ".join(sides), mode)
         if key not in self._pictures:
-            sides = list(self.states)
-            if "real" in sides and not self.parts.hides and self._truth(mode) is not None:
-                sides.remove("real")
             drawn = []
             if sides and mode in self.view.modes:
                 states = nested.concatenate([self.states[side].pictured for side in sides])
