@@ -32,6 +32,16 @@ class Car:
     colour: str = "red"
 
 
+@pytest.mark.parametrize(
+    ("said", "threads"), [(None, 1), ("3", 3), ("2,1", 2), ("0", 1), ("many", 1), ("9999", 1)]
+)
+def test_threads_are_what_the_environment_wishes(monkeypatch, said, threads):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if said is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert RLConfig().threads == threads
+
+
 def test_options_go_to_their_groups_and_leave_the_others_alone():
     car = Car(Wheels(3))
     changed = with_options(car, {"air_pressure": 1.5, "colour": "blue"})

@@ -4,6 +4,7 @@ Nothing here imports torch, so that `worldmodel --help` answers at once.
 """
 
 import difflib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Final, TypeVar
@@ -38,6 +39,13 @@ def shares(settings: object, *names: str) -> None:
 def below_one(settings: object, *names: str) -> None:
     """Refuses options outside [0, 1)."""
     _check(settings, names, lambda value: 0 <= value < 1, "must be 0 or more and below 1")
+
+
+def wished_threads() -> int:
+    """The number of threads in the variable OMP_NUM_THREADS; else one, which is as fast as more
+    for networks of the usual sizes here."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return int(first) if first.isdecimal() and 1 <= int(first) <= MOST_THREADS else 1
 
 
 def check_threads(settings: object, name: str = "threads") -> None:

@@ -34,6 +34,7 @@ ABOUT = (
     "`--debug` shows where in the program an error is from."
 )
 DEBUG = "--debug"
+WAITING = "OMP_WAIT_POLICY"  # of threads for each other, read when PyTorch is imported
 PRESET = "--preset"
 
 
@@ -41,6 +42,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs a command; errors end with one sentence (`worldmodel.experiments.cli.errors`) and exit
     code 2, or 1 if it is the program's fault."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    os.environ.setdefault(
+        WAITING, "PASSIVE"
+    )  # those that spin take 30 times as long where others work
     try:
         try:
             _run([word for word in words if word != DEBUG])

@@ -5,7 +5,15 @@ from typing import Annotated, Literal
 
 from worldmodel.experiments.data.readers.files import OnError
 from worldmodel.names import ObjectiveName
-from worldmodel.options import ADVANCED, below_one, check_kl, check_threads, not_negative, positive
+from worldmodel.options import (
+    ADVANCED,
+    below_one,
+    check_kl,
+    check_threads,
+    not_negative,
+    positive,
+    wished_threads,
+)
 
 
 @dataclass(frozen=True)
@@ -109,8 +117,9 @@ class VAEConfig:
     learning: Annotated[VAELearningConfig, ADVANCED] = field(default_factory=VAELearningConfig)
     seed: int = 0
     """Seed of everything that is random."""
-    threads: int = 2
-    """Threads of the processor; the same number gives the same bits."""
+    threads: int = field(default_factory=wished_threads)
+    """Threads of the processor, by default OMP_NUM_THREADS or 1; the same number gives the same
+    bits."""
     checkpoint_seconds: float = 30.0
     """Time between checkpoints."""
 

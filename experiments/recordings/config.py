@@ -9,7 +9,14 @@ from worldmodel import SequenceConfig, SequenceLearningConfig, SequenceModelConf
 from worldmodel.experiments.data.readers.audio import HIGHEST_RATE, LOWEST_RATE
 from worldmodel.experiments.data.readers.files import OnError
 from worldmodel.names import BoundName
-from worldmodel.options import ADVANCED, below_one, check_threads, not_negative, positive
+from worldmodel.options import (
+    ADVANCED,
+    below_one,
+    check_threads,
+    not_negative,
+    positive,
+    wished_threads,
+)
 
 
 @dataclass(frozen=True)
@@ -116,8 +123,9 @@ class RecordingsConfig:
     )
     seed: int = 0
     """Seed of everything that is random."""
-    threads: int = 1
-    """Threads of the processor; the same number gives the same bits."""
+    threads: int = field(default_factory=wished_threads)
+    """Threads of the processor, by default OMP_NUM_THREADS or 1; the same number gives the same
+    bits."""
     checkpoint_seconds: float = 30.0
     """Time between checkpoints."""
 

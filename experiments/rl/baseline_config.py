@@ -1,10 +1,10 @@
 """The options of a baseline: an algorithm of stable-baselines3 in the real environment."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from worldmodel.experiments.rl.config import EnvironmentConfig
 from worldmodel.names import AlgorithmName
-from worldmodel.options import check_threads, not_negative, positive
+from worldmodel.options import check_threads, not_negative, positive, wished_threads
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class BaselineConfig:
     """Episodes of an evaluation: real ones, played greedily, under seeds of their own."""
     seed: int = 0
     """Seed of everything that is random."""
-    threads: int = 1
-    """Threads of the processor."""
+    threads: int = field(default_factory=wished_threads)
+    """Threads of the processor; by default OMP_NUM_THREADS, or 1."""
 
     def __post_init__(self) -> None:
         check_threads(self)

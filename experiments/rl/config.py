@@ -14,7 +14,7 @@ from worldmodel.agents.config import (
 )
 from worldmodel.agents.presets import beginning
 from worldmodel.names import BoundName
-from worldmodel.options import ADVANCED, check_threads, not_negative, positive
+from worldmodel.options import ADVANCED, check_threads, not_negative, positive, wished_threads
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,9 @@ class RLConfig:
     on from the last."""
     film: bool = False
     """Film the real game and the dream when all is learned."""
-    threads: int = 1
-    """Threads of the processor; the same number gives the same bits."""
+    threads: int = field(default_factory=wished_threads)
+    """Threads of the processor, by default OMP_NUM_THREADS or 1; the same number gives the same
+    bits."""
     checkpoint_seconds: float = 30.0
     """Time between checkpoints (there is one after every stage, too)."""
 
@@ -231,6 +232,5 @@ TOY_GAME = RLConfig(
     ),
     curve_episodes=0,
     film=True,
-    threads=2,
 )
-"""The preset of `worldmodel train toy-game`: four minutes on two cores."""
+"""The preset of `worldmodel train toy-game`: four minutes."""

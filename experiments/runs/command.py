@@ -100,8 +100,8 @@ def command_of(config: Any, out: Path | str = "RUN") -> str:
 
     >>> from dataclasses import replace
     >>> from worldmodel.experiments.rl.config import TOY_GAME
-    >>> command_of(replace(TOY_GAME, threads=1), "runs/my game")
-    "worldmodel train toy-game --threads 1 --out 'runs/my game'"
+    >>> command_of(replace(TOY_GAME, threads=2), "runs/my game")
+    "worldmodel train toy-game --threads 2 --out 'runs/my game'"
 
     Paths in a run's configuration are absolute: the command works in any folder.
     """
