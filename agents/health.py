@@ -1,10 +1,13 @@
-"""The rewards and ends that a training has met so far, and a line on how it stands."""
+"""The rewards and ends that a training has met so far, how often its dreams leave the range of
+these and of what was seen, and a line on how it stands."""
 
 import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from worldmodel import Episodes
+from torch import Tensor
+
+from worldmodel import Agent, Dream, DreamState, Environment, Episodes, ModelState, Row
 
 
 class Met(NamedTuple):
@@ -43,6 +46,37 @@ class Met(NamedTuple):
         return f"{which} {self.greatest:g}{ends}"
 
 
+class WatchedDream(Environment):
+    """A dream that counts its steps, and those that show what was never met: a reward or an
+    observed number out of the range of what was recorded."""
+
+    def __init__(self, dream: Dream):
+        self.dream = dream
+        self.observation_space, self.action_space = dream.observation_space, dream.action_space
+        self.steps = self.beyond = 0
+
+    def initial_state(self, batch_size: int) -> DreamState:
+        return self.dream.initial_state(batch_size)
+
+    def step(self, action: Tensor, state: DreamState) -> tuple[Row, DreamState]:
+        row, state = self.dream.step(action, state)
+        is_out = self.dream.model.percepts.unmet(row, self.dream.draw_observations) & ~row.first
+        self.steps += int((~row.first).sum())
+        self.beyond += int(is_out.sum())
+        return row, state
+
+    def observe(self, row: Row, state: DreamState) -> DreamState:
+        return self.dream.observe(row, state)
+
+    def shared(self, state: DreamState, agent: Agent) -> ModelState | None:
+        return self.dream.shared(state, agent)
+
+    @property
+    def share(self) -> float:
+        """The share of the steps that show what was never met."""
+        return self.beyond / max(1, self.steps)
+
+
 def health(number: int, met: Met, figures: Mapping[str, float]) -> str:
     """A line on what a round has come to. figures: the latest ones, by name."""
     parts = ["nothing to seek yet" if met.has_no_goal else "there is something to seek"]
@@ -60,4 +94,5 @@ def health(number: int, met: Met, figures: Mapping[str, float]) -> str:
             f"dreamt return {figures['dream_return']:,.4g} in {figures['dream_length']:,.0f} "
             f"steps, real one {figures['real_return']:,.4g}"
         )
+        parts.append(f"{figures['dream_beyond']:.1%} of dreamt steps beyond what was met")
     return f"round {number + 1}: " + "; ".join(parts)

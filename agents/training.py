@@ -41,7 +41,7 @@ from worldmodel.agents.components import (
 )
 from worldmodel.agents.config import AgentConfig
 from worldmodel.agents.disagreement import Curiosity
-from worldmodel.agents.health import Met, health
+from worldmodel.agents.health import Met, WatchedDream, health
 from worldmodel.agents.image_encoder import (
     ImageEncoderTraining,
     encoded,
@@ -66,6 +66,7 @@ SCORED = 50  # new episodes, at most, by which the model is judged
 LATEST = 0.05  # weight of an update's loss in what episodes that are learned from cost
 FEW_STEPS, MANY_STEPS = 20, 5_000  # of a first collection that a weight decay is chosen by
 AT_RANDOM = 3  # rounds, the last of which is played at random while novelty is sought
+FAR, GROWN = 0.05, 1.5  # share of dreamt steps beyond what was met, and its growth, that are told
 STEADY = 0.9  # probability of the last action in random play that goes on for want of a goal
 
 
@@ -434,7 +435,14 @@ class AgentTraining(Job):
             self.curve_episodes, evaluation_seeds(self.config.seed)[0]
         ).returns
         self._curve.append(float(returns.mean()))
-        dreamt = self._dream_greedily()
+        dreamt, beyond = self._dream_greedily()
+        before = self._figures.get("dream_beyond", 0.0)
+        if beyond > max(FAR, GROWN * before):
+            self.say(
+                f"dreams leave what was met: in {beyond:.0%} of their steps a number is out of "
+                f"its range so far, {before:.0%} before"
+            )
+        self._figures["dream_beyond"] = beyond
         self._figures["real_return"] = self._curve[-1]
         self._figures["dream_return"] = float(dreamt.returns.mean())
         self._figures["dream_length"] = float(dreamt.lengths.mean())
@@ -442,17 +450,20 @@ class AgentTraining(Job):
             "real_steps": self.real_steps,
             "real_return_mean": self._curve[-1],
             "dream_return_mean": self._figures["dream_return"],
+            "dream_beyond": beyond,
             "real_returns": returns.tolist(),
             "dream_returns": dreamt.returns.tolist(),
         }
 
-    def _dream_greedily(self) -> EpisodeStats:
-        """Plays as many whole episodes in the dream as `_evaluate` does in reality."""
+    def _dream_greedily(self) -> tuple[EpisodeStats, float]:
+        """Plays as many whole episodes in the dream as `_evaluate` does in reality; the share of
+        their steps that show what was never met."""
         components = cast(Components, self.components)
         limit = self.world.time_limit or int(self.store.lengths.max())
-        dream = components.own_dream(limit)
+        dream = WatchedDream(components.own_dream(limit))
         with OwnNoise(evaluation_seeds(self.config.seed)[2])():
-            return play_episodes(dream, Greedy(components.agent), self.curve_episodes)
+            found = play_episodes(dream, Greedy(components.agent), self.curve_episodes)
+        return found, dream.share
 
     def play_greedily(self, episodes: int, seed: int) -> EpisodeStats:
         """Plays whole episodes of the greedy agent in the real environment."""

@@ -5,7 +5,9 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from worldmodel import Dream, model_for, nested
+from worldmodel import Dream, model_for, nested, play_episodes
+from worldmodel.agents import Uniform
+from worldmodel.agents.health import WatchedDream
 from worldmodel.codecs import Clamp, clamp_for
 
 SPACE = spaces.Dict(
@@ -87,3 +89,23 @@ def test_dreams_stay_within_it():
         assert (row.observation >= torch.tensor([-5.01e-4, -0.501])).all()
         assert (row.observation <= torch.tensor([1.501e-3, 1.501])).all()
     assert (row.observation == model.percepts.clamp.high).any()
+
+
+def test_what_is_beyond_what_was_met_is_found():
+    clamp = clamp_for(SPACE)
+    clamp.widen(values_of([[0.0, 10.0], [0.5, 20.0]], 1.0))
+    arms = [[0.0, 10.0], [0.5, 20.0], [0.5, 20.1], [-0.1, 15.0]]
+    assert clamp.unmet(values_of(arms, 1.0)).tolist() == [False, False, True, True]
+    assert clamp.unmet(values_of(arms, 1.1)).all()
+    assert not clamp_for(spaces.Discrete(3)).unmet(torch.arange(3)).any()
+
+
+def test_a_dream_knows_how_many_of_its_steps_are_beyond():
+    """All, if no reward as large as those that were met is dreamt; first rows have none."""
+    model = model_for(spaces.Discrete(3), spaces.Discrete(2), core="rnn", hidden=4)
+    model.percepts.reward_clamp.widen(np.array([99.0, 100.0]))
+    dream = Dream(model, 5, spaces.Discrete(3), spaces.Discrete(2))
+    watched = WatchedDream(dream)
+    play_episodes(watched, Uniform(spaces.Discrete(2)), 4)
+    assert watched.steps > 4
+    assert watched.share == 1.0

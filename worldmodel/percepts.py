@@ -119,6 +119,12 @@ class Percepts(nn.Module):
         if self.has_rewards:
             self.reward_clamp.widen(values["reward"])
 
+    def unmet(self, row: Row, is_observed: bool = True) -> Tensor:
+        """Whether rows [N] have a reward or an observed number out of the range that was met,
+        bool [N]. Rewards of first rows are none."""
+        found = self.reward_clamp.unmet(row.reward) & ~row.first
+        return found | self.clamp.unmet(row.observation) if is_observed else found
+
 
 def row_of(first: Tensor, action: Tensor, percept: Mapping[str, Any]) -> Row:
     """A row [B] of a percept; placeholders on first rows, zero where a world has no such key."""

@@ -5,6 +5,7 @@ one farther out. A policy learned in such a dream is worth nothing: it seeks out
 are only dreamt.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,11 @@ class Clamp(nn.Module):
 
     def widen(self, values: Any) -> None:
         """Lets the clamp contain `values` [N, ...], and somewhat more."""
+
+    def unmet(self, values: Any) -> Tensor:
+        """Whether values [N, ...] have a number out of the range that was met: bool [N], or [] if
+        none can."""
+        return torch.tensor(False)
 
 
 class BoxClamp(Clamp):
@@ -63,6 +69,10 @@ class BoxClamp(Clamp):
         self.low.copy_((least - beyond).clamp(min=torch.as_tensor(self.space.low)))
         self.high.copy_((greatest + beyond).clamp(max=torch.as_tensor(self.space.high)))
 
+    def unmet(self, values: Tensor) -> Tensor:
+        is_out = (values < self.seen[0]) | (values > self.seen[1])
+        return is_out.flatten(1).any(1) if is_out.dim() > 1 else is_out
+
 
 class JointClamp(Clamp):
     """The parts of a dictionary or a tuple, each in its own clamp."""
@@ -78,6 +88,10 @@ class JointClamp(Clamp):
     def widen(self, values: Any) -> None:
         for key, part in self.parts.items():
             part.widen(values[key])
+
+    def unmet(self, values: Any) -> Tensor:
+        found = [part.unmet(values[key]) for key, part in self.parts.items()]
+        return functools.reduce(torch.logical_or, found)
 
 
 def reward_clamp() -> BoxClamp:
