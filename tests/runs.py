@@ -13,7 +13,8 @@ TINY = {
     **{"hidden_size": 4, "decoder_hidden": 8, "policy_hidden": 8, "prefill": 50},
     **{"collect_steps": 20, "first_updates": 4, "update_ratio": 0.1, "window": 8},
     **{"batch_size": 8, "first_rollouts": 4, "rollout_ratio": 0.1, "num_imagined": 8},
-    **{"rollout_length": 4, "horizon": 10},
+    **{"rollout_length": 4, "horizon": 10, "vae_latent": 4, "vae_hidden": 8, "vae_width": 2},
+    **{"vae_updates": 4, "vae_batch_size": 8},
 }
 """Options of an agent that learns next to nothing, within seconds."""
 

@@ -35,7 +35,6 @@ SECONDS = 300  # after which a use hangs, on a busy machine
 NAME = "ODD_GAME"  # the variable that says how a trained environment has become odd
 TRAINED = "trained"  # a run of which this is so
 QUICK = ("--quick", "--out", "run")
-SMALL = TINY | {"vae_latent": 4, "vae_hidden": 8, "vae_width": 2, "vae_updates": 4}
 BRIEF = ("--curve-episodes", 0)
 DEADLY = ("exits at once", "dies")  # of a process: an environment may be so in workers alone
 BEHAVIOUR = ("", *odd_games.MADE, *odd_games.RESET, *odd_games.WRONG, "never", "grows", "closed")
@@ -128,7 +127,7 @@ def learn(how: str, folder: Path) -> Process:
 
     def work() -> None:
         source = partial(odd_games.Odd, how)
-        WorldModelAgent(source, patience=PATIENCE, **SMALL).learn(total_timesteps=70)
+        WorldModelAgent(source, patience=PATIENCE, **TINY).learn(total_timesteps=70)
 
     return Process(partial(told, work), folder)
 
@@ -138,7 +137,7 @@ def learn_in_workers(how: str, folder: Path) -> Process:
 
     def work() -> None:
         source = partial(odd_games.Odd, how)
-        agent = WorldModelAgent(source, patience=PATIENCE, num_envs=2, workers=2, **SMALL)
+        agent = WorldModelAgent(source, patience=PATIENCE, num_envs=2, workers=2, **TINY)
         agent.learn(total_timesteps=70)
 
     return Process(partial(told, work), folder)
