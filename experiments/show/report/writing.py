@@ -103,8 +103,8 @@ def header(title: str, what: str, folder: RunFolder, checkpoint: Checkpoint) -> 
             [
                 ("experiment", folder.experiment),
                 ("learned until", _learned_until(checkpoint)),
-                ("reported", _moment(datetime.now(UTC))),
-                ("worldmodel", _version()),
+                ("reported", moment(datetime.now(UTC))),
+                ("worldmodel", version_here()),
                 ("seed", number(config_of(folder).agent.seed)),
                 ("real steps", number(values["real_steps"])),
                 ("wall-clock time", duration(values["seconds"])),
@@ -126,19 +126,19 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min {int(seconds) % 60} s"
 
 
-def _moment(moment: datetime) -> Html:
-    return element(
-        "time", f"{moment:%Y-%m-%d %H:%M} UTC", datetime=moment.isoformat("T", "seconds")
-    )
+def moment(when: datetime) -> Html:
+    """A time, for people and for machines."""
+    return element("time", f"{when:%Y-%m-%d %H:%M} UTC", datetime=when.isoformat("T", "seconds"))
 
 
 def _learned_until(checkpoint: Checkpoint) -> Html:
     """When the checkpoint was written, by its own record: files' times change with every copy."""
     saved = checkpoint.values.get("saved")
-    return _moment(datetime.fromisoformat(saved)) if saved else escaped("not recorded")
+    return moment(datetime.fromisoformat(saved)) if saved else escaped("not recorded")
 
 
-def _version() -> str:
+def version_here() -> str:
+    """The version of this package."""
     try:
         return version("worldmodel-gym")
     except PackageNotFoundError:  # run from its sources
