@@ -26,6 +26,7 @@ INTERRUPTED = 130  # the exit code of a command that saved after Ctrl-C
 PROGRAM = "worldmodel: "  # before an error's sentence
 STOPPED = "stopped"  # by Ctrl-C
 BOXED, BORDERS = "For full helptext", "╭─╮│╰╯ "  # of what is said about wrong options
+GUESSES = " Perhaps you meant: "  # in it, before options
 NEARLY = 1e-6  # of a GPU: thirds add up to less than a whole
 
 
@@ -319,8 +320,10 @@ def sentence_of(said: str) -> str:
     lines = said.splitlines()
     found = [line.removeprefix(PROGRAM) for line in lines if line.startswith(PROGRAM)]
     if any(BOXED in line for line in lines):
-        words = [line.strip(BORDERS) for line in lines if line.strip(f"{BORDERS}-")]
-        found.append(" ".join(words))
+        title, *words = [line.strip(BORDERS) for line in lines if line.strip(f"{BORDERS}-")]
+        text = " ".join(words if words[0].startswith(title) else [title, *words])
+        wrong, _, near = text.partition(GUESSES)
+        found.append(f"{wrong}; did you mean {near.split()[0]}?" if near else text)
     return found[-1] if found and found[-1] != STOPPED else ""
 
 

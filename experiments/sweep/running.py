@@ -16,8 +16,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from worldmodel.errors import printable
 from worldmodel.experiments.cli.settings import Sweep
@@ -200,10 +198,9 @@ def _show(result: dict[str, Any], as_json: bool) -> None:
     if result["compared"] is not None:
         console.print(*comparison.tables(result["compared"]))
     if left := [row for row in result["runs"] if row["state"] != FINISHED]:
-        table = Table("run", "state", "sentence", title="not finished", box=None)
         for row in left:
-            table.add_row(*(Text(printable(row[key])) for key in ("path", "state", "sentence")))
-        console.print(table)
+            said = f"{row['state']}: {row['path']}{': ' * bool(row['sentence'])}{row['sentence']}"
+            console.print(printable(said), markup=False, highlight=False, soft_wrap=True)
         failed = sum(row["state"] == FAILED for row in left)
         if failed:
             console.print(f"{failed} failed: the same command tries them again")

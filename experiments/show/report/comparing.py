@@ -89,16 +89,20 @@ def _figures(found: Compared) -> Html:
     alt = "; ".join(f"{one.name} {in_words(one.mean)}" for one in shown)
     picture = charts.intervals("figures", f"{telling}: {alt}", telling, shown, {})
     head = ["", "runs", "mean", "95 % interval", "interquartile mean", "95 % interval"]
+    has_iqm = any(e.iqm is not None for group in found.groups for e in group.figures.values())
+    columns = len(head) if has_iqm else 4
     fewest = min(len(group.runs) for group in found.groups)
     return section(
         FIGURES,
-        figure(picture, f"{telling.capitalize()}: means, with 95 % intervals over seeds."),
+        figure(
+            picture, f"{telling.capitalize()}: means, with 95 % intervals over seeds.", "narrow"
+        ),
         *(
             table(
                 name,
-                head,
+                head[:columns],
                 [
-                    _row(group.label, group.figures[name])
+                    _row(group.label, group.figures[name])[:columns]
                     for group in found.groups
                     if name in group.figures
                 ],
@@ -107,10 +111,10 @@ def _figures(found: Compared) -> Html:
         ),
         paragraph(
             "Intervals are bootstrapped (percentiles) over the runs of a group, so they tell what "
-            "another draw of seeds would change. The interquartile mean leaves out the best and "
-            "the worst quarter of the runs."
-            + " Intervals of fewer than five runs are too narrow."
-            * (fewest < FEW),
+            "another draw of seeds would change."
+            + " The interquartile mean leaves out the best and the worst quarter of the runs."
+            * has_iqm
+            + " Intervals of fewer than five runs are too narrow." * (fewest < FEW),
             class_="note",
         ),
     )
