@@ -188,9 +188,9 @@ class Sweep:
 @dataclass(frozen=True)
 class Report:
     """Write one page that shows a run: learning curves, returns in reality and in dreams,
-    calibration and errors of the model, films, settings.
+    calibration and errors of the model, films, settings; of recordings, likelihood and samples.
 
-    The page is self-contained. Runs of the toy game and of control have one.
+    The page is self-contained.
     """
 
     path: RunPath

@@ -262,14 +262,15 @@ def report(settings: of.Report, reporter: Reporter) -> None:
 
     out = settings.out or folder.path / "report.html"
     check_page(out)
-    parts, checkpoint = _playable(folder, "report", reporter), folder.checkpoint()
+    described, checkpoint = registry.named(spec), folder.checkpoint()
+    parts = _playable(folder, "report", reporter) if described.has_worlds else None
     result = evaluated(folder, checkpoint)
     if result is None:
         reporter.say("there is no evaluation of this checkpoint: evaluating")
         result = _evaluated(folder, evaluation_settings(folder), reporter)
     with naming_damage(folder.path / "evaluation.json"):
         offered(folder, "tables", "report")(result)  # has all figures, or is damaged
-    write_report(folder, registry.named(spec), parts, checkpoint, result, out, reporter)
+    write_report(folder, described, parts, checkpoint, result, out, reporter)
     reporter.say(f"written: {out}")
 
 
