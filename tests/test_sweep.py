@@ -18,9 +18,10 @@ from worldmodel.checkpoint import Checkpoint, write_checkpoint
 from worldmodel.experiments.cli.main import parse
 from worldmodel.experiments.cli.verbs import configured
 from worldmodel.experiments.runs import processes
-from worldmodel.experiments.runs.processes import Needs, Slots
+from worldmodel.experiments.runs.processes import Needs, Slots, why
 from worldmodel.experiments.runs.registry import config_of, new_run
 from worldmodel.experiments.sweep import running
+from worldmodel.experiments.sweep.launchers import Submitit
 from worldmodel.experiments.sweep.spec import Range, Search, read_spec
 from worldmodel.files import write_json
 from worldmodel.run_folder import RunFolder
@@ -299,6 +300,33 @@ def test_a_command_saves_and_ends_when_its_parent_is_killed(tmp_path):
             time.sleep(0.05)
         parent.kill()
         parent.wait()
+
+
+@pytest.mark.timeout(600)  # processes of processes
+def test_a_job_of_a_cluster_ends_as_its_command_does(tmp_path):
+    """By submitit's executor for this machine."""
+    pytest.importorskip("submitit")
+    launch = Submitit(tmp_path / "jobs", {"cluster": "local", "timeout_min": 5})
+    log = tmp_path / "log"
+    job = launch(["trian"], log, Needs(), None)
+    while (code := job.poll()) is None:
+        time.sleep(0.1)
+    assert code == 2
+    assert "did you mean `worldmodel train`?" in why(log, code)
+
+
+def test_optuna_seeks_where_figures_are_better_and_goes_on_after_its_end(plan, fake):
+    pytest.importorskip("optuna")
+    text = PLAN.partition("[grid]")[0].replace("seeds = 2", "seeds = 1")
+    text += "[optuna]\nnumber = %d\n[optuna.options]\ncore = ['rnn', 'rssm']\n"
+    first = worldmodel(*plan(text % 4, "--json"))
+    assert first.returncode == 0, first.stderr
+    assert len(fake.called) == 4
+    again = worldmodel(*plan(text % 6, "--json"))
+    assert [word.split()[0] for word in fake.called] == ["train"] * 6
+    cores = [run["settings"]["core"] for run in json.loads(again.stdout)["runs"]]
+    assert set(cores) <= {"rnn", "rssm"}
+    assert len(cores) == 6
 
 
 EXAMPLE = ROOT / "docs" / "sweep.toml"
