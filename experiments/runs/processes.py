@@ -38,7 +38,7 @@ class Needs(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What a run has of a machine."""
+    """The share of a machine that a run has."""
 
     cores: int
     gpus: tuple[str, ...]  # as CUDA_VISIBLE_DEVICES names them

@@ -52,7 +52,7 @@ class Group(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """What is known of several runs."""
+    """All that is known of several runs."""
 
     axes: tuple[str, str]  # of the curves
     about: str  # the environment, or the kind of recordings

@@ -1,4 +1,4 @@
-"""Where the runs of a sweep run: here, on a Slurm cluster by submitit, or on a Ray cluster.
+"""Places where the runs of a sweep run: here, a Slurm cluster by submitit, or a Ray cluster.
 
 Elsewhere means machines that see the same files. A scheduler places the runs there, so it is asked
 for what each needs, and has its own queue.

@@ -80,7 +80,7 @@ class Search:
 
     @property
     def choices(self) -> dict[str, Range | list[Any]]:
-        """What each option is drawn from."""
+        """The values or the range that each option is drawn from."""
         return {name: _choice(name, value) for name, value in self.options.items()}
 
     def draw(self, place: int) -> Options:
@@ -221,7 +221,7 @@ def parsed(words: Sequence[str], where: str) -> Any:
 
 
 def needs_of(spec: Spec, config: Any) -> Needs:
-    """What a run needs, by the plan or else by its own threads."""
+    """The needs of a run, by the plan or else by its own threads."""
     cores = int(spec.needs.get("cores", getattr(config, "threads", 1)))
     return Needs(cores, float(spec.needs.get("gpus", 0)))
 

@@ -43,7 +43,7 @@ class Trial:
 
 
 class Progress(NamedTuple):
-    """How far a run is."""
+    """The units of a run that are done, and those that it has."""
 
     done: float
     total: float
@@ -123,7 +123,7 @@ def row_of(trial: Trial) -> dict[str, Any]:
 
 
 def progress_of(path: Path) -> Progress:
-    """How far a run is, by its newest checkpoint."""
+    """The progress of a run, by its newest checkpoint."""
     done, total, unit, best = 0.0, 0.0, "units", None
     with suppress(RunError, OSError, KeyError, ValueError):
         folder = RunFolder(path)

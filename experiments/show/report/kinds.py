@@ -1,4 +1,4 @@
-"""What the sections of a report show of a run."""
+"""The figures of a run that the sections of a report show."""
 
 from typing import NamedTuple
 

@@ -120,7 +120,7 @@ def _likelihood(result: Mapping[str, Any]) -> Html:
 
 
 def _samples(folder: RunFolder) -> Iterator[Html]:
-    """What was generated after the last validation."""
+    """The samples that were generated after the last validation."""
     place = folder.path / "samples"
     files = sorted(file for file in place.glob("*") if file.name[:3].isdigit())
     last = [file for file in files if file.name[:3] == files[-1].name[:3]]
