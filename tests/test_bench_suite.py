@@ -26,7 +26,6 @@ from worldmodel.experiments.bench.settings import SuiteSettings
 from worldmodel.experiments.bench.suite_figures import (
     Outcome,
     held_from,
-    interquartile_mean,
     markdown,
     plot,
     result_of,
@@ -35,7 +34,9 @@ from worldmodel.experiments.bench.suite_figures import (
     write_scores,
 )
 from worldmodel.experiments.bench.suite_tasks import TASKS
+from worldmodel.experiments.measure.intervals import interquartile_mean
 from worldmodel.experiments.rl.config import RLConfig
+from worldmodel.experiments.runs import processes
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.files import write_json
 from worldmodel.progress import Reporter
@@ -184,7 +185,7 @@ def test_one_extra_has_all_packages_of_the_suite():
 FAKE = """
 import pathlib, shutil, signal, sys, time
 folder = pathlib.Path(__file__).parent
-words = sys.argv[1:]
+words = sys.argv[2:]
 path = pathlib.Path(words[words.index("--out") + 1] if "--out" in words else words[1])
 with open(folder / "called", "a") as file:
     print(*words[:2], path.parent.parent.name, path.parent.name, path.name, file=file)
@@ -207,8 +208,8 @@ shutil.copytree(prepared, path)
 def fake(tmp_path, monkeypatch):
     """Commands that copy runs which were prepared; returns what was called."""
     (tmp_path / "fake.py").write_text(FAKE)
-    monkeypatch.setattr(suite, "COMMAND", (sys.executable, str(tmp_path / "fake.py")))
-    monkeypatch.setattr(suite, "POLL", 0.02)
+    monkeypatch.setattr(processes, "COMMAND", (sys.executable, str(tmp_path / "fake.py")))
+    monkeypatch.setattr(processes, "POLL", 0.02)
 
     def called():
         file = tmp_path / "called"
@@ -296,14 +297,14 @@ def test_a_failed_run_says_its_sentence_and_stops_no_other(tmp_path, fake, capsy
 
 def test_wrong_options_of_a_method_are_a_sentence(tmp_path):
     log = tmp_path / "0.log"
-    assert suite.sentence_in(log) == ""
+    assert processes.sentence_in(log) == ""
     log.write_text("learning: 3/5\nworldmodel: stopped\n")
-    assert suite.sentence_in(log) == ""
+    assert processes.sentence_in(log) == ""
     result = worldmodel("train", "control", "--out", tmp_path / "run", "--nonsense", 3)
     log.write_text(result.stdout + result.stderr)
-    assert "Unrecognized options: --nonsense, 3 For full helptext" in suite.sentence_in(log)
+    assert "Unrecognized options: --nonsense, 3 For full helptext" in processes.sentence_in(log)
     log.write_text("worldmodel: one\nworldmodel: no luck\n")
-    assert suite.sentence_in(log) == "no luck"
+    assert processes.sentence_in(log) == "no luck"
 
 
 def test_a_run_of_other_steps_is_no_run_of_the_suite(tmp_path, fake):

@@ -1,5 +1,7 @@
 """Laws of every kind of recordings: all that is promised of one holds for all."""
 
+import base64
+import html
 import itertools
 import json
 import math
@@ -648,3 +650,30 @@ def test_there_may_be_many_characters():
     kind = Text(SimpleNamespace(), {"symbols": "".join(map(chr, range(0x4E00, 0x4E00 + 2_000)))})
     source = as_episodes(kind, [np.arange(100, dtype=np.uint16)])
     assert list(counted(kind, source, source)) == [f"{n}-gram" for n in range(1, 6)]
+
+
+@pytest.mark.parametrize("name", ["text", "strokes"])
+def test_what_was_learned_from_recordings_has_curves_and_a_report(name, finished, tmp_path):
+    run = finished(name).folder
+    out = tmp_path / "page.html"
+    result = worldmodel("report", run.path, "--out", out)
+    assert result.returncode == 0, result.stderr
+    page = out.read_text()
+    loss = json.loads(worldmodel("evaluate", run.path, "--json").stdout)
+    nats = loss[f"nats_per_{loss['frame']}"]
+    assert f'value="{nats!r}"' in page
+    validated = [line["valid_nats"] for line in run.metrics() if line["stage"] == "validate"]
+    assert f"{validated[-1]:.4g}".lstrip("-") in page
+    newest = max(file.name for file in (run.path / "samples").iterdir())[:3]
+    if name == "text":
+        words = html.escape((run.path / "samples" / f"{newest}.txt").read_text())
+        assert words.strip() in page
+    else:
+        picture = (run.path / "samples" / f"{newest}.png").read_bytes()
+        assert base64.b64encode(picture).decode() in page
+    compared = worldmodel("compare", run.path, "--out", out, "--json")
+    (group,) = json.loads(compared.stdout)["groups"]
+    assert group["curve"]["values"] == [validated]
+    assert group["figures"]["best of the curve"]["values"] == [min(validated)]
+    drawn = worldmodel("plot", run.path, "--out", tmp_path / "curve.png")
+    assert drawn.returncode == 0, drawn.stderr

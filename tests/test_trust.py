@@ -130,6 +130,7 @@ NEED_IT = (
 NEED_NONE = (
     ("video", "--steps", 2, "--out", "dream.gif"),
     ("plot", "--out", "curves.png"),
+    ("compare", "--out", "compare.html"),
     ("export", "--out", "episodes"),
     ("report", "--out", "report.html"),
 )

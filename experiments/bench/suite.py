@@ -8,12 +8,8 @@ interrupted goes on, what fails is a row that says its sentence. docs/results.md
 results.
 """
 
-import os
 import shlex
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -40,23 +36,24 @@ from worldmodel.experiments.bench.suite_tasks import TASKS
 from worldmodel.experiments.rl.baseline_config import BaselineConfig
 from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig
 from worldmodel.experiments.runs.command import arguments_of
-from worldmodel.experiments.runs.interruption import InterruptFlag
 from worldmodel.experiments.runs.pictures import check_picture
+from worldmodel.experiments.runs.processes import (
+    TOLD,
+    Needs,
+    Queue,
+    Slots,
+    clock,
+    sentence_in,
+    why,
+)
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.show.curves import points_of
-from worldmodel.files import reading, write_text
+from worldmodel.files import write_text
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
 
 __all__ = ["run", "tables"]
 
-COMMAND = (sys.executable, "-m", "worldmodel")
-POLL = 0.2  # s
-TOLD = 60.0  # s, between lines on how far the runs are
-LAST = 20_000  # bytes of a log that are searched for what went wrong
-PROGRAM = "worldmodel: "  # before an error's sentence
-STOPPED = "stopped"  # by Ctrl-C
-BOXED, BORDERS = "For full helptext", "╭─╮│╰╯ "  # of what is said about wrong options
 QUICK_TASKS = ("CartPole-v1", "FrozenLake-v1")
 QUICK_STEPS = 90  # as those of `train control --quick`
 QUICK_BASELINE = {"every": 30, "episodes": 2}
@@ -81,6 +78,11 @@ class Planned(NamedTuple):
         return self.path.with_name(f"{self.seed}.log")
 
     @property
+    def needs(self) -> Needs:
+        """The same for all: --jobs says how many run at a time."""
+        return Needs()
+
+    @property
     def words(self) -> list[str]:
         """The arguments of the command that makes it."""
         return [*arguments_of(self.config, self.path), *self.options]
@@ -97,7 +99,9 @@ def run(settings: SuiteSettings, reporter: Reporter) -> dict[str, Any]:
     plan = planned(settings)
     failed: dict[Path, str] = {}
     if not settings.show:
-        failed = Work(plan, settings.jobs, reporter).run()
+        work = Work(plan, settings.jobs, reporter)
+        work.run()
+        failed = work.failed
     outcomes = [outcome_of(one, failed) for one in plan]
     for file in write_scores(outcomes, settings.out / "scores"):
         reporter.say(f"written: {file}")
@@ -184,107 +188,52 @@ def _asked(config: RLConfig | BaselineConfig) -> tuple[str | None, int, int]:
     return config.environment.env, config.steps, seed
 
 
-class Work:
+class Work(Queue[Planned]):
     """The processes of the runs that are not finished, some at a time."""
 
     def __init__(self, plan: Sequence[Planned], jobs: int, reporter: Reporter):
+        waiting = [one for one in plan if on_disk(one).state in ("new", "unfinished")]
+        super().__init__(waiting, Slots(jobs, by_number=True), reporter)
         self.plan = plan
-        self.jobs = jobs
-        self.reporter = reporter
-        self.failed: dict[Path, str] = {}
+        self.failed: dict[Path, str] = {}  # sentences on those that failed
         self.never_made: dict[tuple[str, str], str] = {}  # sentences, by task and method
-        self.running: dict[Planned, subprocess.Popen] = {}
-        self.begun = self.told = time.monotonic()
-        self.waiting = [one for one in plan if on_disk(one).state in ("new", "unfinished")]
-        self.number = len(self.waiting)  # of runs to do
-        self.steps_before = sum(map(steps_of, self.waiting))
+        self.number = len(waiting)  # of runs to do
+        self.steps_before = sum(map(steps_of, waiting))
 
-    def run(self) -> dict[Path, str]:
-        """Runs them all, or until Ctrl-C, which saves; sentences on those that failed, by path."""
+    def run(self) -> bool:
         if self.number:
             there = len(self.plan) - self.number
             self.reporter.say(f"{self.number} runs to do, {there} are there already")
-        with InterruptFlag() as flag:
-            is_told = False
-            try:
-                while self.running or (self.waiting and not flag.raised):
-                    if flag.raised and not is_told:
-                        self._interrupt()
-                        is_told = True
-                    while self.waiting and len(self.running) < self.jobs and not flag.raised:
-                        self._begin(self.waiting.pop(0))
-                    time.sleep(POLL)
-                    self._collect(flag.raised)
-                    if time.monotonic() - self.told > TOLD:
-                        self._tell()
-            finally:
-                self._end()
-        if flag.raised:
+        is_whole = super().run()
+        if not is_whole:
             self.reporter.say("stopped, all is saved: the same command goes on; so far:")
-        return self.failed
+        return is_whole
 
-    def _begin(self, one: Planned) -> None:
-        """Starts the process of a run, unless it is known that it cannot be made."""
-        sentence = self.never_made.get((one.task, one.method))
+    def words(self, task: Planned) -> list[str] | None:
+        sentence = self.never_made.get((task.task, task.method))
         if sentence is not None:
-            self.failed[one.path] = sentence
+            self.failed[task.path] = sentence
+            return None
+        if (task.path / "config.json").exists():
+            if isinstance(task.config, RLConfig):
+                return ["resume", str(task.path)]
+            shutil.rmtree(task.path)  # an algorithm of others begins anew
+        return task.words
+
+    def ended(self, task: Planned, code: int) -> None:
+        outcome = on_disk(task)
+        if outcome.is_finished:
+            last, wanted = outcome.points[-1, 1], TASKS[task.task].threshold
+            self.reporter.say(f"{task}: return {last:.4g}, wanted {wanted:g}")
             return
-        words = one.words
-        if (one.path / "config.json").exists():
-            if isinstance(one.config, RLConfig):
-                words = ["resume", str(one.path)]
-            else:
-                shutil.rmtree(one.path)  # an algorithm of others begins anew
-        one.log.parent.mkdir(parents=True, exist_ok=True)
-        with open(one.log, "wb") as log:
-            self.running[one] = subprocess.Popen(
-                [*COMMAND, *words],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                process_group=0,  # Ctrl-C comes to this process alone, which passes it on, once
-            )
-        self._tell()
+        sentence = why(task.log, code)
+        self.failed[task.path] = sentence
+        if not (task.path / "config.json").exists():  # no seed will do
+            self.never_made[task.task, task.method] = sentence
+        self.reporter.say(f"{task}: failed: {sentence}")
 
-    def _collect(self, is_stopping: bool) -> None:
-        """Takes in the processes that have ended."""
-        for one, process in list(self.running.items()):
-            if process.poll() is None:
-                continue
-            del self.running[one]
-            outcome = on_disk(one)
-            if outcome.is_finished:
-                last, wanted = outcome.points[-1, 1], TASKS[one.task].threshold
-                self.reporter.say(f"{one}: return {last:.4g}, wanted {wanted:g}")
-            elif not is_stopping or process.returncode != 130:
-                self._fail(one, process.returncode)
-
-    def _fail(self, one: Planned, code: int) -> None:
-        sentence = sentence_in(one.log) or f"it ended with exit code {code}, see {one.log}"
-        self.failed[one.path] = sentence
-        if not (one.path / "config.json").exists():  # no seed will do
-            self.never_made[one.task, one.method] = sentence
-        self.reporter.say(f"{one}: failed: {sentence}")
-
-    def _interrupt(self) -> None:
-        for process in self.running.values():
-            with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGINT)
-
-    def _end(self) -> None:
-        """Ends the processes that are left, if this one is told to end at once."""
-        self._interrupt()
-        for process in self.running.values():
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        self.running.clear()
-
-    def _tell(self) -> None:
+    def tell(self) -> None:
         """Says what runs, and how long all will take."""
-        self.told = time.monotonic()
         now = ", ".join(
             f"{one} ({steps_of(one):,} of {one.config.steps:,} steps)" for one in self.running
         )
@@ -301,8 +250,7 @@ class Work:
         seconds = time.monotonic() - self.begun
         if done <= 0 or seconds < TOLD:
             return ""
-        hours, minutes = divmod(round(left * seconds / done / 60), 60)
-        return f"; about {hours} h {minutes:02d} min left"
+        return f"; about {clock(left * seconds / done)} left"
 
 
 def steps_of(one: Planned) -> int:
@@ -313,20 +261,3 @@ def steps_of(one: Planned) -> int:
             return int(folder.values()["real_steps"])
         return int(np.max(points_of(folder)[:, 0]))
     return 0
-
-
-def sentence_in(log: Path) -> str:
-    """The sentence on why a command failed, in the log of its process; "" if there is none.
-
-    What is wrong with options is said in a box.
-    """
-    if not log.exists():
-        return ""
-    with reading(log) as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - LAST))
-        lines = file.read().decode(errors="replace").splitlines()
-    said = [line.removeprefix(PROGRAM) for line in lines if line.startswith(PROGRAM)]
-    if any(BOXED in line for line in lines):
-        words = [line.strip(BORDERS) for line in lines if line.strip(f"{BORDERS}-")]
-        said.append(" ".join(words))
-    return said[-1] if said and said[-1] != STOPPED else ""

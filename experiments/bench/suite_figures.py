@@ -14,17 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.table import Table
 from rich.text import Text
-from scipy import stats
 
 from worldmodel.agents.training import IN_A_ROW
 from worldmodel.errors import printable
 from worldmodel.experiments.bench.suite_tasks import SOURCES, TASKS, Task
 from worldmodel.experiments.bench.table import table
-from worldmodel.experiments.measure.scores import RESAMPLES
+from worldmodel.experiments.measure.intervals import interquartile_mean
 from worldmodel.experiments.show.curves import Curve, curve_of
 from worldmodel.files import writing
 
-QUARTER = 0.25  # of the scores that an interquartile mean leaves out, at either end
 NO_POINTS = np.empty((0, 2))
 OF_CURVE = 999  # resamples at each place of a curve
 SHARES = np.linspace(0, 1, 51)  # of a task's real steps, at which scores are aggregated
@@ -139,36 +137,6 @@ def _aggregated(by_task: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     mean, interval = interquartile_mean([np.array(values) for values in by_task.values()])
     runs = sum(map(len, by_task.values()))
     return {"iqm": mean, "ci95": interval, "tasks": len(by_task), "runs": runs}
-
-
-def interquartile_mean(
-    samples: Sequence[np.ndarray], resamples: int = RESAMPLES
-) -> tuple[float, list[float] | None]:
-    """The interquartile mean of all scores, and its 95 % bootstrap interval, for which runs are
-    drawn within each task; None where no task has two.
-
-    samples: [runs] of each task.
-    """
-    mean = float(stats.trim_mean(np.concatenate(samples), QUARTER))
-    drawn = [sample for sample in samples if len(sample) > 1]
-    if not drawn:
-        return mean, None
-    alone = np.concatenate([[], *(sample for sample in samples if len(sample) == 1)])
-
-    def statistic(*parts: np.ndarray, axis: int = -1) -> np.ndarray:
-        given = np.broadcast_to(alone, (*parts[0].shape[:-1], len(alone)))
-        return stats.trim_mean(np.concatenate([*parts, given], axis), QUARTER, axis=axis)
-
-    interval = stats.bootstrap(
-        drawn,
-        statistic,
-        n_resamples=resamples,
-        batch=1_000,
-        vectorized=True,
-        method="percentile",
-        random_state=0,
-    ).confidence_interval
-    return mean, [float(interval.low), float(interval.high)]
 
 
 def write_scores(outcomes: Iterable[Outcome], folder: Path) -> list[Path]:

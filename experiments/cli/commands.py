@@ -85,6 +85,10 @@ VERBS = {
     "evaluate": _verb("evaluate", "Evaluate"),
     "generate": _verb("generate", "Generate"),
     "plot": _verb("plot", "Plot"),
+    "compare": _verb("compare", "Compare"),
+    "sweep": Command(
+        "worldmodel.experiments.cli.settings:Sweep", "worldmodel.experiments.sweep.running:run"
+    ),
     "report": _verb("report", "Report"),
     "play": _verb("play", "Play"),
     "video": _verb("video", "Video"),

@@ -120,7 +120,7 @@ class Generate:
 
 @dataclass(frozen=True)
 class Plot:
-    """Draw learning curves: real returns over real steps, as they were evaluated in training.
+    """Draw learning curves: real returns over real steps; of recordings, losses over updates.
 
     Runs that differ only in their seeds are one curve: their mean and range.
     """
@@ -130,7 +130,7 @@ class Plot:
     out: Path
     """The picture to write: .png, .svg or .pdf."""
     threshold: tuple[float, ...] = ()
-    """Returns that are drawn as dashed lines."""
+    """Values that are drawn as dashed lines."""
 
     def __post_init__(self) -> None:
         if not self.paths:
@@ -138,11 +138,59 @@ class Plot:
 
 
 @dataclass(frozen=True)
+class Compare:
+    """Compare runs: one page and a table of learning curves, final figures, settings that differ.
+
+    Runs that differ only in their seeds are one group: its figures are means with intervals.
+    """
+
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN...")]
+    """The runs' folders, or folders of runs, such as that of a sweep."""
+    out: Path = Path("compare.html")
+    """The page to write."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+    def __post_init__(self) -> None:
+        if not self.paths:
+            raise ValueError("there is nothing to compare: name one run or more")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Train many runs by a plan: seeds times options, side by side.
+
+    Each is a run folder of its own, OUT/OPTIONS/SEED: what is finished is read, what was
+    interrupted goes on, what failed is tried again. Ctrl-C saves, and the same command goes on. At
+    the end there are a table, OUT/compare.html and OUT/curves.png. See docs/sweeps.md.
+    """
+
+    spec: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PLAN")]
+    """The plan, a file of TOML: command, seeds, [options], and [grid], [random] or [optuna]."""
+    out: Path
+    """Folder of all runs."""
+    jobs: int | None = None
+    """Runs at a time; None: as many as the machine has cores and GPUs for, by what each needs."""
+    launcher: Literal["local", "slurm"] = "local"
+    """local: processes on this machine. slurm: jobs of a cluster (needs the extra slurm)."""
+    ray: str | None = None
+    """Address of a Ray cluster whose tasks the runs are instead, such as auto (the extra ray)."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+    def __post_init__(self) -> None:
+        if self.jobs is not None:
+            positive(self, "jobs")
+        if self.ray is not None and self.launcher != "local":
+            raise ValueError("--ray and --launcher are two places to run at: give one")
+
+
+@dataclass(frozen=True)
 class Report:
     """Write one page that shows a run: learning curves, returns in reality and in dreams,
-    calibration and errors of the model, films, settings.
+    calibration and errors of the model, films, settings; of recordings, likelihood and samples.
 
-    The page is self-contained. Runs of the toy game and of control have one.
+    The page is self-contained.
     """
 
     path: RunPath

@@ -36,6 +36,11 @@ NONE: Mapping[str, Any] = MappingProxyType({})
 
 def train(settings: of.Train[Any], reporter: Reporter) -> None:
     """Makes a new run and trains it to its end."""
+    _go_on(registry.new_run(settings.out, configured(settings)), reporter, is_new=True)
+
+
+def configured(settings: of.Train[Any]) -> Any:
+    """The configuration of a new run; RunError, before a folder is made, if it cannot be."""
     config, name = settings.config, registry.experiment_of(settings.config)
     experiment = registry.implementation(name)
     if settings.quick:
@@ -48,7 +53,7 @@ def train(settings: of.Train[Any], reporter: Reporter) -> None:
         experiment.check(config)
     if hasattr(experiment, "remember"):
         config = experiment.remember(config)
-    _go_on(registry.new_run(settings.out, config), reporter, is_new=True)
+    return config
 
 
 def resume(settings: of.Resume, reporter: Reporter) -> None:
@@ -229,6 +234,22 @@ def plot(settings: of.Plot, reporter: Reporter) -> None:
     reporter.say(f"written: {settings.out}")
 
 
+def compare(settings: of.Compare, reporter: Reporter) -> None:
+    """Compares runs on a page and in a table."""
+    from worldmodel.experiments.show import comparison
+    from worldmodel.experiments.show.report import check_page, write_comparison
+
+    check_page(settings.out)
+    found = comparison.compared(comparison.folders_in(settings.paths))
+    write_comparison(found, settings.out)
+    reporter.say(f"written: {settings.out}")
+    result = comparison.as_json(found)
+    if settings.json:
+        print(json.dumps(result, indent=2))
+    else:
+        Console().print(*comparison.tables(result))
+
+
 def report(settings: of.Report, reporter: Reporter) -> None:
     """Writes one page that shows a run."""
     folder = _opened(settings, reporter, settings.trust).kept()
@@ -241,14 +262,15 @@ def report(settings: of.Report, reporter: Reporter) -> None:
 
     out = settings.out or folder.path / "report.html"
     check_page(out)
-    parts, checkpoint = _playable(folder, "report", reporter), folder.checkpoint()
+    described, checkpoint = registry.named(spec), folder.checkpoint()
+    parts = _playable(folder, "report", reporter) if described.has_worlds else None
     result = evaluated(folder, checkpoint)
     if result is None:
         reporter.say("there is no evaluation of this checkpoint: evaluating")
         result = _evaluated(folder, evaluation_settings(folder), reporter)
     with naming_damage(folder.path / "evaluation.json"):
         offered(folder, "tables", "report")(result)  # has all figures, or is damaged
-    write_report(folder, registry.named(spec), parts, checkpoint, result, out, reporter)
+    write_report(folder, described, parts, checkpoint, result, out, reporter)
     reporter.say(f"written: {out}")
 
 

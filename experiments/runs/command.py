@@ -78,11 +78,12 @@ def _arguments(config: Any, out: Path | str, command: str, default: Any) -> list
     words = command.split()
     for setting in _settings(config, default, ""):
         if setting.differs:
-            words += _words(setting.option, setting.value)
-    return [*words, *_words("--out", str(out))]
+            words += words_of(setting.option, setting.value)
+    return [*words, *words_of("--out", str(out))]
 
 
-def _words(option: str, value: Any) -> list[str]:
+def words_of(option: str, value: Any) -> list[str]:
+    """An option with its value, as typed."""
     if isinstance(value, bool):
         return [option if value else f"--no-{option.removeprefix('--')}"]
     if isinstance(value, Mapping):

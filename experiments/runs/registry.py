@@ -49,10 +49,21 @@ class Experiment(NamedTuple):
     command: str = ""  # starts a run; "": `train NAME`
     preset: str = ""  # "module:function", (config, name) -> config: what --preset NAME begins with
     report: str = ""  # "module:SPEC", the texts of its reports (see `show.report`)
+    curve: str = "worldmodel.experiments.show.curves:RETURNS"  # "module:SPEC", its learning curve
 
 
 _HERE = "worldmodel.experiments"
 _RECORDINGS = f"{_HERE}.recordings"
+
+
+def _of_recordings(config: str) -> Experiment:
+    return Experiment(
+        f"{_RECORDINGS}.config:{config}",
+        f"{_RECORDINGS}.experiment",
+        report=f"{_HERE}.show.report:RECORDINGS",
+        curve=f"{_HERE}.show.curves:LOSSES",
+    )
+
 
 EXPERIMENTS: dict[str, Experiment] = {
     "control": Experiment(
@@ -62,10 +73,10 @@ EXPERIMENTS: dict[str, Experiment] = {
         report=f"{_HERE}.show.report:RL",
     ),
     "vae": Experiment(f"{_HERE}.images.config:VAEConfig", f"{_HERE}.images.experiment"),
-    "text": Experiment(f"{_RECORDINGS}.config:TextConfig", f"{_RECORDINGS}.experiment"),
-    "audio": Experiment(f"{_RECORDINGS}.config:AudioConfig", f"{_RECORDINGS}.experiment"),
-    "midi": Experiment(f"{_RECORDINGS}.config:MidiConfig", f"{_RECORDINGS}.experiment"),
-    "strokes": Experiment(f"{_RECORDINGS}.config:StrokesConfig", f"{_RECORDINGS}.experiment"),
+    "text": _of_recordings("TextConfig"),
+    "audio": _of_recordings("AudioConfig"),
+    "midi": _of_recordings("MidiConfig"),
+    "strokes": _of_recordings("StrokesConfig"),
     "baseline": Experiment(
         f"{_HERE}.rl.baseline_config:BaselineConfig", f"{_HERE}.bench.control", "bench control"
     ),

@@ -1,14 +1,14 @@
-"""Learning curves of runs: the real return over the steps of the real environment."""
+"""Learning curves of runs: real returns over real steps, or losses over updates."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import cattrs
 import numpy as np
 
 from worldmodel.errors import naming_damage, printable
-from worldmodel.experiments.runs.registry import config_of
+from worldmodel.experiments.runs.registry import config_of, experiment_named, named
 from worldmodel.files import writing
 from worldmodel.run_folder import RunError, RunFolder
 
@@ -25,28 +25,112 @@ LEAVES_ALONE = {
 SHOWN = 3  # settings in a curve's label
 
 
+class CurveSpec(NamedTuple):
+    """The metrics that make an experiment's learning curve, and the figures of its runs."""
+
+    stage: str  # of the lines that have a point each
+    over: str  # the key of what the curve is over
+    value: str  # the key of its values
+    labels: Callable[[Any], tuple[str, str]]  # of a configuration: the axes in words
+    less_is_better: bool
+    figures: Callable[[Any], Mapping[str, str]]
+    """Of a configuration: keys of evaluation.json by figure, the most telling first."""
+
+
+def _frame(config: Any) -> str:
+    return str(named(config.modality).frame)
+
+
+RETURNS = CurveSpec(
+    "evaluate",
+    "real_steps",
+    "real_return_mean",
+    lambda config: ("real steps", "real return of the greedy agent"),
+    False,
+    lambda config: {
+        "real return": "real_return_mean",
+        "dreamt return": "dream_return_mean",
+        "loss, nats per step": "nats_per_step",
+    },
+)
+LOSSES = CurveSpec(
+    "validate",
+    "updates",
+    "valid_nats",
+    lambda config: ("updates", f"validation loss, nats per {_frame(config)}"),
+    True,
+    lambda config: {f"loss, nats per {_frame(config)}": f"nats_per_{_frame(config)}"},
+)
+
+
+def spec_named(experiment: str) -> CurveSpec:
+    """The curve of an experiment."""
+    return cast(CurveSpec, named(experiment_named(experiment).curve))
+
+
+def spec_of(folder: RunFolder) -> CurveSpec:
+    """The curve of a run's experiment."""
+    return spec_named(folder.experiment)
+
+
+class Group(NamedTuple):
+    """Runs that differ only in their seeds."""
+
+    label: str
+    settings: Mapping[str, Any]  # those in which it differs from other groups
+    runs: list[RunFolder]
+
+
 class Curve(NamedTuple):
     """Runs that differ only in their seeds."""
 
     label: str
-    steps: np.ndarray  # [n], of the real environment
+    steps: np.ndarray  # [n], what it is over: steps of the real environment, or updates
     returns: np.ndarray  # [runs, n], at these steps, as far as all runs have come
 
 
 def curves_of(folders: Sequence[RunFolder]) -> list[Curve]:
     """The curves of runs; runs that differ only in their seeds are one curve."""
+    axes_of(folders)
+    return [
+        curve_of(group.label, [points_of(folder) for folder in group.runs])
+        for group in groups_of(folders)
+    ]
+
+
+def axes_of(folders: Sequence[RunFolder]) -> tuple[str, str]:
+    """What the axes of the curves are. Raises RunError for runs whose curves are of different
+    things, which have no place in one picture."""
+    first: dict[tuple[str, str], RunFolder] = {}
+    for folder in folders:
+        first.setdefault(spec_of(folder).labels(config_of(folder)), folder)
+    if len(first) > 1:
+        (one, of_one), (other, of_other) = list(first.items())[:2]
+        raise RunError(
+            f"{of_one.path} ({of_one.experiment}) has a {one[1]}, {of_other.path} "
+            f"({of_other.experiment}) a {other[1]}: compare runs of one kind"
+        )
+    return next(iter(first))
+
+
+def groups_of(folders: Sequence[RunFolder]) -> list[Group]:
+    """Runs by all settings but their seeds."""
     groups: dict[str, list[RunFolder]] = {}
     config: dict[str, dict[str, Any]] = {}
     for folder in folders:
         kind = getattr(config_of(folder), "algorithm", folder.experiment)  # a baseline's algorithm
-        settings = dict(_flat({"experiment": kind} | _unstructured(folder)))
+        settings = dict(flat({"experiment": kind} | _unstructured(folder)))
         settings = {key: value for key, value in settings.items() if key not in LEAVES_ALONE}
         groups.setdefault(str(settings), []).append(folder)
         config[str(settings)] = settings
-    names = _labels(list(config.values()))
+    all_of_them = list(config.values())
+    keys = dict.fromkeys(key for settings in all_of_them for key in settings)
+    differing = [key for key in keys if len({str(s.get(key)) for s in all_of_them}) > 1]
     return [
-        curve_of(label, [points_of(folder) for folder in runs])
-        for label, runs in zip(names, groups.values(), strict=True)
+        Group(label, {key: settings.get(key) for key in differing}, runs)
+        for label, settings, runs in zip(
+            _labels(all_of_them), all_of_them, groups.values(), strict=True
+        )
     ]
 
 
@@ -61,12 +145,13 @@ def curve_of(label: str, points: Sequence[np.ndarray]) -> Curve:
 
 
 def points_of(folder: RunFolder) -> np.ndarray:
-    """Real steps and the mean real return after them, [n, 2]."""
+    """What a run's curve is over, and its values there, [n, 2]."""
+    spec = spec_of(folder)
     with naming_damage(folder.metrics_file):
         found = {
-            float(line["real_steps"]): float(line["real_return_mean"])
+            float(line[spec.over]): float(line[spec.value])
             for line in folder.metrics()
-            if line["stage"] == "evaluate"
+            if line["stage"] == spec.stage
         }
     if not found:
         raise RunError(f"{folder.path} has no learning curve: it was never evaluated in training")
@@ -95,10 +180,11 @@ def _unstructured(folder: RunFolder) -> dict[str, Any]:
     return dict(cattrs.unstructure(config_of(folder)))
 
 
-def _flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+def flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested settings, each with its path."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{path}{key}.")
+            yield from flat(value, f"{path}{key}.")
         else:
             yield f"{path}{key}", value
 
@@ -124,8 +210,9 @@ def _plot(
             axes.fill_between(curve.steps, low, high, color=line.get_color(), alpha=0.2, lw=0)
     for threshold in thresholds:
         axes.axhline(threshold, color="0.4", linestyle="--", linewidth=1)
-    axes.set(xlabel="real steps", ylabel="real return of the greedy agent")
-    environments = {_environment(folder) for folder in folders}
+    over, value = axes_of(folders)
+    axes.set(xlabel=over, ylabel=value)
+    environments = {environment_of(folder) for folder in folders}
     if len(environments) == 1:
         axes.set_title(printable(environments.pop()))
     axes.grid(alpha=0.3)
@@ -134,6 +221,7 @@ def _plot(
         figure.savefig(part, dpi=120)
 
 
-def _environment(folder: RunFolder) -> str:
-    config = dict(_flat(_unstructured(folder)))
+def environment_of(folder: RunFolder) -> str:
+    """The environment of a run; its experiment, where there is none."""
+    config = dict(flat(_unstructured(folder)))
     return str(config.get("environment.env") or config.get("env") or folder.experiment)

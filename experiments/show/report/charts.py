@@ -133,6 +133,52 @@ def lines(
     return _drawn(name, alt, draw)
 
 
+PALETTE = (  # told apart on a light page and on a dark one, and by most who see few colours
+    *("#3b7dd8", "#d9742b", "#2a9d6f", "#c44e8c", "#8b6fd1"),
+    *("#a8901a", "#2f9fb3", "#d05353", "#7d8590", "#6b8e23"),
+)
+STYLES = ("-", "--", ":", "-.")  # of the curves beyond as many as there are colours
+
+
+class Band(NamedTuple):
+    """A curve of several runs: their mean, and their range."""
+
+    name: str
+    x: Floats  # [n]
+    y: Floats  # [runs, n]
+
+
+def colour_of(place: int) -> str:
+    """The colour of the curve at a place in a list."""
+    return PALETTE[place % len(PALETTE)]
+
+
+def bands(name: str, alt: str, labels: tuple[str, str], curves: Sequence[Band | None]) -> Html:
+    """Mean curves, each with the range of its runs. labels: of the axes; None: a place, and so a
+    colour, without a curve."""
+
+    def draw(axes: "Axes") -> None:
+        for place, curve in enumerate(curves):
+            if curve is None:
+                continue
+            colour = colour_of(place)
+            style = STYLES[place // len(PALETTE) % len(STYLES)]
+            marker = "o" if len(curve.x) == 1 else ""
+            axes.plot(curve.x, curve.y.mean(0), style, color=colour, marker=marker)
+            axes.lines[-1].set_label(curve.name)
+            if len(curve.y) > 1:
+                low, high = curve.y.min(0), curve.y.max(0)
+                axes.fill_between(curve.x, low, high, color=colour, alpha=0.18, linewidth=0)
+        axes.set(xlabel=labels[0], ylabel=labels[1])
+        axes.margins(x=0.02)
+        _count(axes)
+        if len(curves) > 1:
+            axes.figure.legend(loc="outside lower center", ncols=2)
+
+    rows = -(-len(curves) // 2) if len(curves) > 1 else 0
+    return _drawn(name, alt, draw, (7.4, 3.9 + 0.2 * rows))
+
+
 def _count(axes: "Axes") -> None:
     """Few ticks along x, in whole numbers: 10,000."""
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter

@@ -149,6 +149,16 @@ def video(film: bytes, poster: bytes, size: tuple[int, int], words: str) -> Html
     )
 
 
+def image(content: bytes, words: str) -> Html:
+    """A .png with its description."""
+    return element("img", alt=words, src=_data("image/png", content))
+
+
+def sound(content: bytes, words: str) -> Html:
+    """A .wav with its controls."""
+    return element("audio", controls="", aria_label=words, src=_data("audio/wav", content))
+
+
 def _data(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 

@@ -440,15 +440,18 @@ def _command(text: str) -> Html:
 
 
 def _row_of_setting(setting: Setting) -> tuple[Any, Any]:
-    name, value = setting.option.removeprefix("--"), _value(setting.value)
+    name, value = setting.option.removeprefix("--"), value_in_words(setting.value)
     if not setting.differs:
         return name, value
-    usual = "no default" if setting.default is NEEDED else f"default {_value(setting.default)}"
+    usual = (
+        "no default" if setting.default is NEEDED else f"default {value_in_words(setting.default)}"
+    )
     config = element("strong", value), " ", element("span", f"({usual})", class_="note")
     return name, joined(config)
 
 
-def _value(value: Any) -> str:
+def value_in_words(value: Any) -> str:
+    """The value of a setting."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {part}" for key, part in value.items()) or "none"
     if isinstance(value, tuple):

@@ -1,23 +1,17 @@
 """Gathers the contents of a report and writes it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from worldmodel import nested
 from worldmodel.checkpoint import Checkpoint
 from worldmodel.errors import naming_damage
-from worldmodel.experiments.measure.calibration import Calibration, calibration, particles_for
-from worldmodel.experiments.measure.scores import densities_of
-from worldmodel.experiments.rl.run import HELD_OUT
 from worldmodel.experiments.runs.registry import config_of
-from worldmodel.experiments.show.report import charts, films, sections
-from worldmodel.experiments.show.report.films import Shown
-from worldmodel.experiments.show.report.kinds import ReportSpec, held_out
+from worldmodel.experiments.show.report import charts
 from worldmodel.experiments.show.report.page import (
     Html,
     contents,
@@ -25,7 +19,6 @@ from worldmodel.experiments.show.report.page import (
     escaped,
     facts,
     in_words,
-    number,
     page,
     paragraph,
 )
@@ -33,7 +26,17 @@ from worldmodel.files import read_json
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder, write_text
 
-EPISODES = 200  # at most, for the calibration
+
+class ReportSpec(NamedTuple):
+    """The report of an experiment."""
+
+    what: Callable[[Any], str]  # of a configuration: a sentence on the run
+    facts: Callable[[Any, Mapping[str, Any]], list[tuple[str, Html]]]
+    """Of a configuration and the values of a checkpoint: names and values for the header."""
+    titles: tuple[str, ...]  # of the sections
+    sections: Callable[[RunFolder, Any, Mapping[str, Any], Reporter], list[Html]]
+    """Of a run, its worlds, the result of `evaluate`, and a reporter."""
+    has_worlds: bool = True  # to play in; else None stands in their place
 
 
 def check_page(path: Path) -> None:
@@ -51,6 +54,8 @@ def evaluated(folder: RunFolder, checkpoint: Checkpoint) -> dict[str, Any] | Non
     if not folder.evaluation_file.exists():
         return None
     found, values = read_json(folder.evaluation_file), checkpoint.values
+    if "real_steps" not in values:
+        return found if found.get("checkpoint") == folder.checkpoint_path.name else None
     of = found.get("real_steps_used"), found.get("wall_seconds")
     return found if of == (values["real_steps"], values["seconds"]) else None
 
@@ -64,54 +69,38 @@ def write_report(
     out: Path,
     reporter: Reporter,
 ) -> None:
-    """Writes the report of a run to `out`, complete or not at all. parts: of the run; result: of
+    """Writes the report of a run to `out`, complete or not at all. parts: its worlds; result: of
     `evaluate` for its checkpoint."""
     config = config_of(folder)
     torch.set_num_threads(config.threads)
-    reporter.say("dreaming on without looking")
-    off = result["open_loop"]
-    judged = _calibration(folder, parts, reporter)
-    shown = _films(parts, reporter)
+    body = spec.sections(folder, parts, result, reporter)
     if not charts.available():
         reporter.say(charts.MISSING)
-    body = [
-        sections.learning(
-            spec.curve(folder),
-            list(folder.metrics()),
-            densities_of(parts.model, parts.observation_space),
-        ),
-        sections.returns(spec.reached(result)),
-        sections.foresight(off),
-        sections.calibration(judged, spec.whose(config), parts.refusal),
-        sections.dreams(shown, parts.absence),
-        sections.configuration(config),
-    ]
     title = folder.path.resolve().name
     with naming_damage(folder.checkpoint_path):
-        head = header(title, spec.what(config), folder, checkpoint)
+        head = header(title, spec, folder, checkpoint)
     write_text(out, page(f"{title}: worldmodel report", head, element("main", *body)))
 
 
-def header(title: str, what: str, folder: RunFolder, checkpoint: Checkpoint) -> Html:
+def header(title: str, spec: ReportSpec, folder: RunFolder, checkpoint: Checkpoint) -> Html:
     """The page's header: facts of the run."""
-    values = checkpoint.values
+    values, config = checkpoint.values, config_of(folder)
     return element(
         "header",
         element("h1", title),
-        paragraph(what, class_="what"),
+        paragraph(spec.what(config), class_="what"),
         facts(
             [
                 ("experiment", folder.experiment),
                 ("learned until", _learned_until(checkpoint)),
-                ("reported", _moment(datetime.now(UTC))),
-                ("worldmodel", _version()),
-                ("seed", number(config_of(folder).agent.seed)),
-                ("real steps", number(values["real_steps"])),
+                ("reported", moment(datetime.now(UTC))),
+                ("worldmodel", version_here()),
+                *spec.facts(config, values),
                 ("wall-clock time", duration(values["seconds"])),
             ]
         ),
         None if charts.available() else paragraph(charts.MISSING, class_="note"),
-        contents(sections.TITLES),
+        contents(spec.titles),
     )
 
 
@@ -126,47 +115,20 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min {int(seconds) % 60} s"
 
 
-def _moment(moment: datetime) -> Html:
-    return element(
-        "time", f"{moment:%Y-%m-%d %H:%M} UTC", datetime=moment.isoformat("T", "seconds")
-    )
+def moment(when: datetime) -> Html:
+    """A time, for people and for machines."""
+    return element("time", f"{when:%Y-%m-%d %H:%M} UTC", datetime=when.isoformat("T", "seconds"))
 
 
 def _learned_until(checkpoint: Checkpoint) -> Html:
     """When the checkpoint was written, by its own record: files' times change with every copy."""
     saved = checkpoint.values.get("saved")
-    return _moment(datetime.fromisoformat(saved)) if saved else escaped("not recorded")
+    return moment(datetime.fromisoformat(saved)) if saved else escaped("not recorded")
 
 
-def _version() -> str:
+def version_here() -> str:
+    """The version of this package."""
     try:
         return version("worldmodel-gym")
     except PackageNotFoundError:  # run from its sources
         return "not installed"
-
-
-def _calibration(folder: RunFolder, parts: Any, reporter: Reporter) -> Calibration | None:
-    """None where its episodes would be played in an environment that may not be made."""
-    if parts.refusal and not (folder.path / HELD_OUT).exists():
-        return None
-    sequences = nested.index(held_out(folder, parts), (slice(None), slice(EPISODES)))
-    episodes = sequences.mask.shape[1]
-    particles = particles_for(parts.model, parts.observation_space, episodes)
-    with reporter.stage("asking for probabilities", len(sequences.mask), 0, "rows") as stage:
-        return calibration(
-            parts.model,
-            sequences,
-            particles,
-            parts.config.agent.seed,
-            lambda done, total: stage.update(done),
-        )
-
-
-def _films(parts: Any, reporter: Reporter) -> list[Shown]:
-    shown: list[Shown] = []
-    total = films.DREAMS + parts.has_environment
-    with reporter.stage("filming", total, 0, "films") as stage:
-        for film in films.filmed(parts):
-            shown.append(film)
-            stage.update(len(shown))
-    return shown

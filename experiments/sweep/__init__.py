@@ -1,0 +1,1 @@
+"""Sweeps: many runs of a plan, each a run folder of its own."""
