@@ -10,24 +10,28 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from importlib import import_module
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import cattrs
 import torch
 from rich.console import Console
+from rich.table import Table
 
 from worldmodel.checkpoint import list_checkpoints
 from worldmodel.envs.observations import InvalidValueError
 from worldmodel.errors import naming_damage
 from worldmodel.experiments.cli import settings as of
-from worldmodel.experiments.runs import registry
+from worldmodel.experiments.runs import cards, hub, packing, registry
 from worldmodel.experiments.runs.interruption import Interrupted
 from worldmodel.experiments.runs.pictures import check_picture
 from worldmodel.experiments.runs.registry import config_of, offered, offers
+from worldmodel.experiments.runs.trained import manifests, run_at, trained_runs
 from worldmodel.experiments.runs.trust import TrustConfig
 from worldmodel.experiments.show.config import VideoConfig
 from worldmodel.files import write_json
+from worldmodel.packed import SUFFIX, Manifest
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
 
@@ -61,7 +65,7 @@ def _opened(settings: Any, reporter: Reporter, trust: TrustConfig = TrustConfig(
     """The run that settings name, as the checkpoint that they name left it."""
     folder = trust.open(settings.path).at(settings.from_checkpoint)
     if folder.chosen is not None:
-        reporter.say(f"{folder.path} as {folder.chosen} left it")
+        reporter.say(f"{folder.said} as {folder.chosen} left it")
     return folder
 
 
@@ -143,6 +147,8 @@ def evaluation_settings(folder: RunFolder) -> Any:
 def evaluate(settings: of.Evaluate[Any], reporter: Reporter) -> None:
     """Scores a run; the run is changed only if the result is to be saved."""
     folder = _opened(settings, reporter, settings.trust)
+    if settings.save:
+        folder.check_writable()
     with _aside() if settings.json else nullcontext():
         result = _evaluated(folder, settings.settings, Quiet() if settings.json else reporter)
     if settings.save:
@@ -224,7 +230,7 @@ def plot(settings: of.Plot, reporter: Reporter) -> None:
     from worldmodel.experiments.show import curves
 
     check_picture(settings.out, "--out")
-    folders = [RunFolder.open(path) for path in settings.paths]
+    folders = [RunFolder.open(run_at(path)) for path in settings.paths]
     curves.plot(folders, settings.out, settings.threshold)
     reporter.say(f"written: {settings.out}")
 
@@ -235,11 +241,11 @@ def report(settings: of.Report, reporter: Reporter) -> None:
     spec = registry.experiment_named(folder.experiment).report
     if not spec:
         raise RunError(
-            f"there is no `report` for runs of {folder.experiment}, such as {folder.path}"
+            f"there is no `report` for runs of {folder.experiment}, such as {folder.said}"
         )
     from worldmodel.experiments.show.report import check_page, evaluated, write_report
 
-    out = settings.out or folder.path / "report.html"
+    out = settings.out or folder.place("report.html")
     check_page(out)
     parts, checkpoint = _playable(folder, "report", reporter), folder.checkpoint()
     result = evaluated(folder, checkpoint)
@@ -266,6 +272,8 @@ def video(settings: of.Video, reporter: Reporter) -> None:
     parts = _playable(folder, "video", reporter, settings.config.picture)
     from worldmodel.experiments.show.video import write_film
 
+    if not settings.out:
+        folder.videos.mkdir(exist_ok=True)
     write_film(parts, settings.config, settings.out, folder.videos, reporter)
 
 
@@ -280,10 +288,50 @@ def _playable(folder: RunFolder, verb: str, reporter: Reporter, picture: str = "
     return parts
 
 
+def pack(settings: of.Pack, reporter: Reporter) -> None:
+    """Writes a run into one file."""
+    folder = _opened(settings, reporter)
+    manifest = packing.pack_run(folder, settings.out, settings.card, settings.episodes)
+    _say_packed(manifest, settings.out, reporter)
+
+
+def push(settings: of.Push, reporter: Reporter) -> None:
+    """Puts a run on the Hub."""
+    folder = RunFolder.open(run_at(settings.path))
+    where = hub.push(folder, settings.hub_id, settings.card, settings.episodes, settings.private)
+    reporter.say(f"it is at {where}; others get it by: worldmodel pull {settings.hub_id}")
+
+
+def pull(settings: of.Pull, reporter: Reporter) -> None:
+    """Gets a run from the Hub."""
+    out = settings.out or Path(f"{settings.hub_id.rpartition('/')[2]}{SUFFIX}")
+    _say_packed(hub.pull(settings.hub_id, out, settings.revision), out, reporter)
+
+
+def _say_packed(manifest: Manifest, file: Path, reporter: Reporter) -> None:
+    """Says what a packed run holds."""
+    reporter.say(
+        f"written: {file}, {file.stat().st_size / 1e6:.1f} MB, a run of {manifest.experiment}: "
+        f"{cards.in_short(manifest.card.get('figures', {}))}"
+    )
+
+
+def runs(settings: of.Runs, reporter: Reporter) -> None:
+    """Lists the runs that come with the package."""
+    table = Table("name", "what it is", "figures", "MB")
+    for name, manifest in manifests().items():
+        size = f"{trained_runs()[name].stat().st_size / 1e6:.1f}"
+        card = manifest.card
+        table.add_row(name, str(card["about"]), cards.in_short(card["figures"]), size)
+    Console().print(
+        table, "worldmodel play NAME, evaluate NAME, and so on; cards: docs/sharing.md"
+    )
+
+
 def export(settings: of.Export, reporter: Reporter) -> None:
     """Exports the episodes of a run."""
     from worldmodel.experiments.data import datasets
 
-    data = datasets.open_data(settings.path)
+    data = datasets.open_data(run_at(settings.path))
     count = datasets.export(*data, settings.out, settings.format)
     reporter.say(f"written: {count} episodes, {data.episodes.steps} steps, {settings.out}")

@@ -30,6 +30,7 @@ from worldmodel.experiments.show.report.page import (
     paragraph,
 )
 from worldmodel.files import read_json
+from worldmodel.packed import SUFFIX
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder, write_text
 
@@ -86,7 +87,7 @@ def write_report(
         sections.dreams(shown, parts.absence),
         sections.configuration(config),
     ]
-    title = folder.path.resolve().name
+    title = folder.said.resolve().name.removesuffix(SUFFIX)
     with naming_damage(folder.checkpoint_path):
         head = header(title, spec.what(config), folder, checkpoint)
     write_text(out, page(f"{title}: worldmodel report", head, element("main", *body)))
