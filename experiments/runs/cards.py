@@ -14,7 +14,7 @@ UNSAID = "not stated"
 
 @dataclass(frozen=True)
 class CardConfig:
-    """What the card of a run says besides its figures."""
+    """The words of a card, besides the figures of its run."""
 
     about: str = ""
     """A sentence on what it is."""

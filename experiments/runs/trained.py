@@ -16,7 +16,7 @@ def trained_runs() -> dict[str, Path]:
 
 
 def manifests() -> dict[str, Manifest]:
-    """What these runs are, by name."""
+    """The manifests of these runs, by name."""
     return {name: read_manifest(file) for name, file in trained_runs().items()}
 
 
