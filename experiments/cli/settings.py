@@ -15,6 +15,7 @@ from worldmodel.experiments.runs.trust import TrustConfig
 from worldmodel.experiments.show.config import PlayConfig, VideoConfig
 from worldmodel.options import positive
 
+LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 FromCheckpoint = Annotated[str | None, tyro.conf.arg(name="from", metavar="CHECKPOINT")]
 Config = TypeVar("Config")
@@ -33,6 +34,9 @@ class Train(Generic[Config]):
     config: tyro.conf.OmitArgPrefixes[Config]
     quick: bool = False
     """Make everything so small that it ends within seconds, to try something out."""
+    log: tuple[LoggerName, ...] = ()
+    """Log scalars, films and the final evaluation to these, too, into OUT.logs; each needs the
+    extra of its name."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ class Resume:
     """Episodes of its evaluation."""
     threads: int | None = None
     """Threads of the processor; another number may give other bits."""
+    log: tuple[LoggerName, ...] = ()
+    """Loggers, as of `train`."""
     from_checkpoint: FromCheckpoint = None
     """Older checkpoint to go on from, such as checkpoint-000012; newer ones are set aside."""
     trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)

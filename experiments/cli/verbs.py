@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from importlib import import_module
 from pathlib import Path
@@ -25,6 +25,7 @@ from worldmodel.errors import naming_damage
 from worldmodel.experiments.cli import settings as of
 from worldmodel.experiments.runs import cards, hub, packing, registry
 from worldmodel.experiments.runs.interruption import Interrupted
+from worldmodel.experiments.runs.loggers import LOGGERS, Logging, logging
 from worldmodel.experiments.runs.pictures import check_picture
 from worldmodel.experiments.runs.registry import config_of, offered, offers
 from worldmodel.experiments.runs.trained import manifests, run_at, trained_runs
@@ -52,13 +53,15 @@ def train(settings: of.Train[Any], reporter: Reporter) -> None:
         experiment.check(config)
     if hasattr(experiment, "remember"):
         config = experiment.remember(config)
-    _go_on(registry.new_run(settings.out, config), reporter, is_new=True)
+    for logger in settings.log:
+        LOGGERS[logger].imported()  # or nothing is made
+    _go_on(registry.new_run(settings.out, config), reporter, is_new=True, log=settings.log)
 
 
 def resume(settings: of.Resume, reporter: Reporter) -> None:
     """Resumes an interrupted run to its end, or beyond it with more steps."""
     folder = _opened(settings, reporter, settings.trust)
-    _go_on(folder, reporter, settings.steps, changes=settings.changes)
+    _go_on(folder, reporter, settings.steps, changes=settings.changes, log=settings.log)
 
 
 def _opened(settings: Any, reporter: Reporter, trust: TrustConfig = TrustConfig()) -> RunFolder:
@@ -75,30 +78,40 @@ def _go_on(
     steps: int | None = None,
     is_new: bool = False,
     changes: Mapping[str, Any] = NONE,
+    log: Sequence[str] = (),
 ) -> None:
     """Trains a run to its end, evaluates it, and calls its experiment's `finish`.
 
     steps: to add first; is_new: nothing of the run was written before, which could be damaged;
-    changes: of its options, by name.
+    changes: of its options, by name; log: names of loggers.
     """
     with folder.locked():
         if changes:
             folder = registry.changed(folder, changes)
-        _train(folder, reporter, steps, is_new)
-        folder = folder.at(None).kept()
-        if folder.chosen is not None:
-            reporter.say(f"of the run the best is kept: {folder.chosen}")
-        if offers(folder, "evaluate"):
-            result = _evaluated(folder, evaluation_settings(folder), reporter)
-            _save(folder, result)
-            _show(folder, result, as_json=False)
-        if getattr(config_of(folder), "film", False):
-            _film(folder, reporter)
-        if offers(folder, "finish"):
-            offered(folder, "finish")(folder, reporter)
+        with logging(folder, log) as logs:
+            _train(folder, reporter, steps, is_new, logs)
+            _finish(folder.at(None).kept(), reporter, logs)
 
 
-def _train(folder: RunFolder, reporter: Reporter, steps: int | None, is_new: bool) -> None:
+def _finish(folder: RunFolder, reporter: Reporter, logs: Logging) -> None:
+    """Evaluates a trained run, and films it if that is wanted."""
+    if folder.chosen is not None:
+        reporter.say(f"of the run the best is kept: {folder.chosen}")
+    if offers(folder, "evaluate"):
+        result = _evaluated(folder, evaluation_settings(folder), reporter)
+        _save(folder, result)
+        logs.evaluation(result)
+        _show(folder, result, as_json=False)
+    if getattr(config_of(folder), "film", False):
+        for film in _film(folder, reporter):
+            logs.film(film)
+    if offers(folder, "finish"):
+        offered(folder, "finish")(folder, reporter)
+
+
+def _train(
+    folder: RunFolder, reporter: Reporter, steps: int | None, is_new: bool, logs: Logging
+) -> None:
     """Trains a run to its end."""
     hint = f"worldmodel resume {shlex.quote(str(folder.path))}"
     begin = offered(folder, "training", "resume")
@@ -106,6 +119,7 @@ def _train(folder: RunFolder, reporter: Reporter, steps: int | None, is_new: boo
         with nullcontext() if is_new else naming_damage(folder.path):
             training = begin(folder, reporter)
             training.restore()
+        training.watchers = (*training.watchers, logs)
         if steps is not None:
             _extend(training, steps, folder)
         training.run()
@@ -130,12 +144,13 @@ def _extend(training: Any, steps: int, folder: RunFolder) -> None:
         )
 
 
-def _film(folder: RunFolder, reporter: Reporter) -> None:
-    """Films a trained run for the first time."""
+def _film(folder: RunFolder, reporter: Reporter) -> list[Path]:
+    """Films a trained run for the first time; returns the files."""
     from worldmodel.experiments.show.video import write_film
 
     files = [folder.videos / f"film{suffix}" for suffix in (".mp4", ".gif")]
     write_film(_playable(folder, "video", reporter), VideoConfig(), files, folder.videos, reporter)
+    return files
 
 
 def evaluation_settings(folder: RunFolder) -> Any:
