@@ -185,14 +185,14 @@ def source_from(
     recorded = options.pop("env_path", None)
     if folder is not None and folder.trust.env not in (None, id):
         raise RunError(
-            f"--env {folder.trust.env} was given, but the environment of {folder.path} is "
+            f"--env {folder.trust.env} was given, but the environment of {folder.said} is "
             f"{id!r}: give --env as the run has it, or leave it out"
         )
     if id is None:
         return None
     if folder is None:
         return EnvironmentSource(id, arguments, env_path=recorded or ".", **options)
-    refusal = folder.trust.refusal(folder.path, id, arguments)
+    refusal = folder.trust.refusal(folder.said, id, arguments)
     place = folder.trust.folder(recorded)
     return EnvironmentSource(id, arguments, refusal=refusal, env_path=place, **options)
 

@@ -12,15 +12,18 @@ def load(path: str | Path, checkpoint: str | None = None, trust: bool = False) -
     run = experiments.load("runs/demo"); run.model, run.agent, run.environment(), run.dream()
     run = experiments.load("runs/songs"); run.model, run.sample(100)
 
+    path: of a run's folder, or of its packed file, or the name of a run that comes with the
+    package (`worldmodel runs`).
     checkpoint: the name of an older one to use, such as "checkpoint-000012".
     trust: whether making its environment may run code of a module that the run names, though it
     was not made here (docs/trust.md).
     """
     from worldmodel.experiments.runs.registry import offered
+    from worldmodel.experiments.runs.trained import run_at
     from worldmodel.run_folder import RunFolder
     from worldmodel.trust import Trust
 
-    folder = RunFolder.open(Path(path), Trust(is_whole=trust)).at(checkpoint)
+    folder = RunFolder.open(run_at(Path(path)), Trust(is_whole=trust)).at(checkpoint)
     return offered(folder, "load")(folder)
 
 

@@ -58,6 +58,7 @@ from .episodes import (
     MemoryStore as MemoryStore,
 )
 from .evaluation import EpisodeStats as EpisodeStats, play_episodes as play_episodes
+from .experiments import load as load
 from .gen_core import GenCore as GenCore, GenState as GenState
 from .job import Job as Job, Stage as Stage, Watcher as Watcher
 from .learner import Learner as Learner

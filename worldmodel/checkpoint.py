@@ -6,6 +6,8 @@
         values.json            plain values
         checkpoint.json        schema version, and the size and the SHA-256 of the other three
 
+That of a packed run has no state.pt: what it has learned can be used, and not gone on with.
+
 A checkpoint is written under a temporary name, synced and renamed, so a kill at any moment leaves
 the one before it in place. The newest is read or nothing is: which older one is to be used instead
 is for its user to say. None that cannot be read is ever removed.
@@ -38,7 +40,7 @@ class Checkpoint(NamedTuple):
     """The content of a checkpoint."""
 
     weights: dict[str, "torch.Tensor"]
-    state: dict[str, Any]
+    state: dict[str, Any]  # empty where there are weights alone
     values: dict[str, Any]
 
     def load(self, modules: Mapping[str, "nn.Module"]) -> None:
@@ -96,13 +98,15 @@ def write_checkpoint(
     part.mkdir()
     with _refused_by_system(part / WEIGHTS):
         safetensors.torch.save_file(content.weights, part / WEIGHTS)
-    with _refused_by_system(part / STATE):
-        torch.save(content.state, part / STATE)
+    names = FILES if content.state else (WEIGHTS, VALUES)
+    if content.state:
+        with _refused_by_system(part / STATE):
+            torch.save(content.state, part / STATE)
     (part / VALUES).write_text(json.dumps(content.values, indent=1))
     description = {
         "schema_version": SCHEMA_VERSION,
-        "sha256": {name: _sha256(part / name) for name in FILES},
-        "bytes": {name: (part / name).stat().st_size for name in FILES},
+        "sha256": {name: _sha256(part / name) for name in names},
+        "bytes": {name: (part / name).stat().st_size for name in names},
     }
     (part / DESCRIPTION).write_text(json.dumps(description, indent=1))
     for path in part.iterdir():
@@ -133,7 +137,7 @@ def _remove(checkpoint: Path) -> None:
     """Removes a checkpoint, unless it cannot be read."""
     try:
         described = _description(checkpoint)
-        for name in FILES:
+        for name in described.sha256:
             _verify(checkpoint / name, described)
     except (DamagedError, OSError):
         return
@@ -146,11 +150,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
     import safetensors.torch
 
     values, described = read_values(path), _description(path)
-    for name in (WEIGHTS, STATE):
+    names = [name for name in (WEIGHTS, STATE) if name in described.sha256]
+    for name in names:
         _verify(path / name, described)
     try:
         weights = safetensors.torch.load_file(path / WEIGHTS)
-        return Checkpoint(weights, _read_state(path / STATE), values)
+        state = _read_state(path / STATE) if STATE in names else {}
+        return Checkpoint(weights, state, values)
     except OSError:
         raise
     except Exception as error:
@@ -186,7 +192,7 @@ def _description(path: Path) -> _Description:
             f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}; use the "
             "version of the package that wrote it"
         )
-    if not isinstance(digests, dict) or set(digests) != set(FILES):
+    if not isinstance(digests, dict) or {*digests, STATE} != {*FILES}:
         raise DamagedError(f"{file} is damaged: it has not the SHA-256 of {', '.join(FILES)}")
     if not isinstance(sizes, dict):
         raise DamagedError(f"{file} is damaged: it has not the sizes of {', '.join(FILES)}")

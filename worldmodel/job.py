@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 from torch import nn
 
 from worldmodel.checkpoint import Checkpoint
+from worldmodel.files import RunError
 from worldmodel.noise import OwnNoise, get_states
 
 Metrics = dict[str, Any]
@@ -62,6 +63,7 @@ class Job(ABC):
     def __init__(self, seed: int):
         self.noise = OwnNoise(seed)
         self._is_running = False
+        self.has_weights_alone = False  # of a packed run, which cannot be gone on with
         self.is_looking = False  # at work on a unit of one of `looks`, before which all was saved
         self.stages: list[Stage] = []
         self.stage = 0  # the place of the current stage in `stages`
@@ -118,6 +120,12 @@ class Job(ABC):
 
     def run(self, *watchers: Watcher) -> bool:
         """Does what is left; stops after a unit if a watcher returns False. Returns `is_done`."""
+        if self.has_weights_alone:
+            raise RunError(
+                "this was loaded from a packed run, which holds what was learned and not what "
+                "learning goes on from (optimizers, random states): load the run's own folder, or "
+                "learn anew"
+            )
         with self.noise():
             self._is_running = True
             try:
@@ -160,5 +168,8 @@ class Job(ABC):
         self.build(checkpoint.values)
         checkpoint.load(self.modules)
         self.stage, self.done = checkpoint.values["stage"], checkpoint.values["done"]
+        self.has_weights_alone = not checkpoint.state
+        if self.has_weights_alone:
+            return
         self.load(checkpoint.state, checkpoint.values)
         self.noise.state = checkpoint.state["noise"]

@@ -25,6 +25,7 @@ from worldmodel.files import (
     write_json,
     write_text,
 )
+from worldmodel.packed import manifest_in, unpacked
 from worldmodel.trust import Trust, was_made_here
 
 __all__ = [
@@ -68,11 +69,13 @@ class RunFolder:
         trust: Trust = Trust(),
         chosen: str | None = None,
         logged_by: str | None = None,
+        packed: Path | None = None,
     ):
         """trust: in the code that the run names; chosen: the name of the checkpoint whose state is
         read, instead of the newest; logged_by: of the one that says what metrics there are, by
-        default the same."""
+        default the same; packed: the file that was unpacked into this folder, if one was."""
         self.path = path
+        self.packed = packed
         self.trust = trust
         self.chosen = chosen
         self._logged_by = logged_by or chosen
@@ -81,10 +84,30 @@ class RunFolder:
         self.evaluation_file = path / "evaluation.json"
         self.checkpoints = path / "checkpoints"
         self.episodes = path / "episodes"
-        self.videos = path / "videos"
+        self.videos = self.place("videos")
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
+
+    @property
+    def said(self) -> Path:
+        """The path that the run's user knows: of the folder, or of the packed file."""
+        return self.packed or self.path
+
+    def place(self, name: str) -> Path:
+        """The path at which something is written that is made of the run: in its folder; of a
+        packed one in the current folder, under a name that begins with its own."""
+        return self.path / name if self.packed is None else Path(f"{self.packed.stem}-{name}")
+
+    @cached_property
+    def lacks_episodes(self) -> bool:
+        """True if the run was packed without its episodes."""
+        manifest = manifest_in(self.path)
+        return manifest is not None and not manifest.episodes
+
+    def _like(self, chosen: str | None, logged_by: str | None = None) -> "RunFolder":
+        """The same run with another checkpoint chosen."""
+        return RunFolder(self.path, self.trust, chosen, logged_by, self.packed)
 
     @classmethod
     def create(cls, path: Path, experiment: str, config: Mapping[str, Any]) -> "RunFolder":
@@ -105,12 +128,16 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path, trust: Trust = Trust()) -> "RunFolder":
-        """Opens an existing run; one that holds links, pipes or devices is refused.
+        """Opens an existing run, a folder or a packed file; a folder that holds links, pipes or
+        devices is refused.
 
         trust: of the user, in runs that were not made here.
         """
-        folder = cls(path, trust)
-        put_back(path)
+        packed = path if path.is_file() else None
+        path = path if packed is None else unpacked(packed)
+        folder = cls(path, trust, packed=packed)
+        if packed is None:
+            put_back(path)
         if not path.is_dir():
             raise RunError(f"there is no run at {path}")
         check_inside(path)
@@ -128,9 +155,9 @@ class RunFolder:
         names = [path.name for path in list_checkpoints(self.checkpoints)]
         if chosen is not None and chosen not in names:
             raise RunError(
-                f"{self.path} has no checkpoint {chosen!r}, only {', '.join(names) or 'none'}"
+                f"{self.said} has no checkpoint {chosen!r}, only {', '.join(names) or 'none'}"
             )
-        return RunFolder(self.path, self.trust, chosen)
+        return self._like(chosen)
 
     def kept(self) -> "RunFolder":
         """The same run as it is to be loaded: as the best evaluation left it, if its options say
@@ -140,7 +167,7 @@ class RunFolder:
             return self
         best = self.values().get("best")
         newest = self.checkpoint_path.name
-        return self if best is None else RunFolder(self.at(best).path, self.trust, best, newest)
+        return self if best is None else self.at(best)._like(best, newest)
 
     def described(self, config: Mapping[str, Any]) -> "RunFolder":
         """The same run with another configuration, as JSON has it, which is written."""
@@ -151,9 +178,26 @@ class RunFolder:
         described = {"schema_version": SCHEMA_VERSION, "experiment": experiment, "config": config}
         write_json(self.config_file, described)
 
+    def check_writable(self) -> None:
+        """Raises RunError for a packed run."""
+        if self.packed is not None:
+            raise RunError(
+                f"{self.packed} is a packed run, which is only read: it can neither be resumed "
+                "nor changed; evaluate, play, film or load it, or train a run of your own"
+            )
+
+    def check_episodes(self) -> None:
+        """Raises RunError if the run was packed without its episodes."""
+        if self.lacks_episodes:
+            raise RunError(
+                f"{self.said} was packed without its episodes: ask whoever made it for a file by "
+                "`worldmodel pack RUN --episodes`"
+            )
+
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from writing to the run."""
+        """Keeps other processes from writing to the run; a packed run is not written to."""
+        self.check_writable()
         said = f"another process writes to {self.path}: wait for it, or stop it"
         held = lock(self.path / "lock", said)
         try:

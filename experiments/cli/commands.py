@@ -94,6 +94,10 @@ VERBS = {
     "video": _verb("video", "Video"),
     "export": _verb("export", "Export"),
     "repair": _verb("repair", "Repair"),
+    "pack": _verb("pack", "Pack"),
+    "push": _verb("push", "Push"),
+    "pull": _verb("pull", "Pull"),
+    "runs": _verb("runs", "Runs"),
 }
 BENCHES = {
     "toy-game": _bench("toy_game", "ToyGameSettings"),

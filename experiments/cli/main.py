@@ -24,6 +24,7 @@ from worldmodel.experiments.cli.errors import message_of
 from worldmodel.experiments.cli.renamed import new_name
 from worldmodel.experiments.cli.settings import Evaluate, NoSettings
 from worldmodel.experiments.runs.registry import load_plugins
+from worldmodel.experiments.runs.trained import is_run, run_at
 from worldmodel.names import check_names
 from worldmodel.run_folder import RunError, RunFolder
 
@@ -171,12 +172,12 @@ def _value_of(option: str, arguments: list[str]) -> str | None:
 
 def _evaluation(arguments: list[str]) -> tuple[Any, Any]:
     """The evaluation settings of the run's experiment, with the run's own defaults."""
-    runs = [argument for argument in arguments if (Path(argument) / "config.json").is_file()]
+    runs = [argument for argument in arguments if is_run(argument)]
     if not runs:
         return Evaluate[NoSettings], dataclasses.MISSING
     from worldmodel.experiments.cli.verbs import evaluation_settings
 
-    settings = evaluation_settings(RunFolder.open(Path(runs[0])))
+    settings = evaluation_settings(RunFolder.open(run_at(Path(runs[0]))))
     kind: Any = Evaluate[type(settings)]  # type: ignore[misc]
     return kind, kind(path=Path(runs[0]), settings=settings)
 

@@ -10,10 +10,12 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import tyro
 
 from worldmodel.experiments.recordings.config import GenerateConfig
+from worldmodel.experiments.runs.cards import CardConfig
 from worldmodel.experiments.runs.trust import TrustConfig
 from worldmodel.experiments.show.config import PlayConfig, VideoConfig
 from worldmodel.options import positive
 
+LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 FromCheckpoint = Annotated[str | None, tyro.conf.arg(name="from", metavar="CHECKPOINT")]
 Config = TypeVar("Config")
@@ -32,6 +34,9 @@ class Train(Generic[Config]):
     config: tyro.conf.OmitArgPrefixes[Config]
     quick: bool = False
     """Make everything so small that it ends within seconds, to try something out."""
+    log: tuple[LoggerName, ...] = ()
+    """Log scalars, films and the final evaluation to these, too, into OUT.logs; each needs the
+    extra of its name."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ class Resume:
     """Episodes of its evaluation."""
     threads: int | None = None
     """Threads of the processor; another number may give other bits."""
+    log: tuple[LoggerName, ...] = ()
+    """Loggers, as of `train`."""
     from_checkpoint: FromCheckpoint = None
     """Older checkpoint to go on from, such as checkpoint-000012; newer ones are set aside."""
     trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)
@@ -96,7 +103,7 @@ class Evaluate(Generic[Settings]):
     """
 
     path: RunPath
-    """The run's folder."""
+    """The run's folder, its packed file, or the name of one that comes with the package."""
     settings: tyro.conf.OmitArgPrefixes[Settings]
     json: bool = False
     """Print one JSON object and nothing else."""
@@ -112,7 +119,7 @@ class Generate:
     """Generate recordings from a run's model, unconditionally or from a prompt."""
 
     path: RunPath
-    """The run's folder."""
+    """The run's folder, its packed file, or the name of one that comes with the package."""
     config: tyro.conf.OmitArgPrefixes[GenerateConfig] = field(default_factory=GenerateConfig)
     from_checkpoint: FromCheckpoint = None
     """Older checkpoint to use instead of the newest, such as checkpoint-000012."""
@@ -194,7 +201,7 @@ class Report:
     """
 
     path: RunPath
-    """The run's folder."""
+    """The run's folder, its packed file, or the name of one that comes with the package."""
     out: Path | None = None
     """The page to write; report.html in the run's folder by default."""
     from_checkpoint: FromCheckpoint = None
@@ -211,7 +218,7 @@ class Play:
     """
 
     path: RunPath
-    """The run's folder."""
+    """The run's folder, its packed file, or the name of one that comes with the package."""
     config: tyro.conf.OmitArgPrefixes[PlayConfig] = field(default_factory=PlayConfig)
     from_checkpoint: FromCheckpoint = None
     """Older checkpoint to use instead of the newest, such as checkpoint-000012."""
@@ -223,13 +230,75 @@ class Video:
     """Film a run: reality, dreams, and where the two differ, under the same actions."""
 
     path: RunPath
-    """The run's folder."""
+    """The run's folder, its packed file, or the name of one that comes with the package."""
     out: tuple[Path, ...] = ()
     """Files to write, .mp4, .gif or .webp; by default videos/<kind>.mp4 and .gif in the run."""
     config: tyro.conf.OmitArgPrefixes[VideoConfig] = field(default_factory=VideoConfig)
     from_checkpoint: FromCheckpoint = None
     """Older checkpoint to use instead of the newest, such as checkpoint-000012."""
     trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Pack a run into one file to pass on: configuration, weights, figures and a card.
+
+    Every command that reads runs takes the file, too. It holds no code and no path of this
+    machine; what it was learned from only with --episodes. What learning goes on from is left out.
+    """
+
+    path: RunPath
+    """The run's folder."""
+    out: Path
+    """The file to write, NAME.wm."""
+    episodes: bool = False
+    """Pack the episodes or recordings, too, those that the run is scored on among them."""
+    card: tyro.conf.OmitArgPrefixes[CardConfig] = field(default_factory=CardConfig)
+    from_checkpoint: FromCheckpoint = None
+    """Older checkpoint to use instead of the newest, such as checkpoint-000012."""
+
+
+@dataclass(frozen=True)
+class Push:
+    """Put a run on the Hugging Face Hub, with a card made of its evaluation.
+
+    It needs the extra: pip install 'worldmodel-gym[hub]', and you to be logged in there.
+    """
+
+    path: RunPath
+    """The run's folder, or a packed file, which is put there as it is."""
+    hub_id: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="HUB_ID")]
+    """Its name there, such as you/your-run."""
+    private: bool = False
+    """Show it to nobody else, if it is new there."""
+    episodes: bool = False
+    """Pack the episodes or recordings, too."""
+    card: tyro.conf.OmitArgPrefixes[CardConfig] = field(default_factory=CardConfig)
+
+
+@dataclass(frozen=True)
+class Pull:
+    """Get a run from the Hugging Face Hub, as a packed file.
+
+    It needs the extra: pip install 'worldmodel-gym[hub]'. The file is checked before it is
+    written; see docs/trust.md.
+    """
+
+    hub_id: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="HUB_ID")]
+    """Its name there, such as you/your-run."""
+    out: Path | None = None
+    """The file to write; your-run.wm by default."""
+    revision: str | None = None
+    """Commit, branch or tag there, instead of the newest."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """List the trained runs that come with the package, with their figures.
+
+    Their names stand wherever a command expects a run; a folder or file of that name is meant
+    first.
+    """
 
 
 @dataclass(frozen=True)

@@ -7,27 +7,32 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from importlib import import_module
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import cattrs
 import torch
 from rich.console import Console
+from rich.table import Table
 
 from worldmodel.checkpoint import list_checkpoints
 from worldmodel.envs.observations import InvalidValueError
 from worldmodel.errors import naming_damage
 from worldmodel.experiments.cli import settings as of
-from worldmodel.experiments.runs import registry
+from worldmodel.experiments.runs import cards, hub, packing, registry
 from worldmodel.experiments.runs.interruption import Interrupted
+from worldmodel.experiments.runs.loggers import LOGGERS, Logging, logging
 from worldmodel.experiments.runs.pictures import check_picture
 from worldmodel.experiments.runs.registry import config_of, offered, offers
+from worldmodel.experiments.runs.trained import manifests, run_at, trained_runs
 from worldmodel.experiments.runs.trust import TrustConfig
 from worldmodel.experiments.show.config import VideoConfig
 from worldmodel.files import write_json
+from worldmodel.packed import SUFFIX, Manifest
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
 
@@ -36,7 +41,10 @@ NONE: Mapping[str, Any] = MappingProxyType({})
 
 def train(settings: of.Train[Any], reporter: Reporter) -> None:
     """Makes a new run and trains it to its end."""
-    _go_on(registry.new_run(settings.out, configured(settings)), reporter, is_new=True)
+    config = configured(settings)
+    for logger in settings.log:
+        LOGGERS[logger].imported()  # or nothing is made
+    _go_on(registry.new_run(settings.out, config), reporter, is_new=True, log=settings.log)
 
 
 def configured(settings: of.Train[Any]) -> Any:
@@ -59,14 +67,14 @@ def configured(settings: of.Train[Any]) -> Any:
 def resume(settings: of.Resume, reporter: Reporter) -> None:
     """Resumes an interrupted run to its end, or beyond it with more steps."""
     folder = _opened(settings, reporter, settings.trust)
-    _go_on(folder, reporter, settings.steps, changes=settings.changes)
+    _go_on(folder, reporter, settings.steps, changes=settings.changes, log=settings.log)
 
 
 def _opened(settings: Any, reporter: Reporter, trust: TrustConfig = TrustConfig()) -> RunFolder:
     """The run that settings name, as the checkpoint that they name left it."""
     folder = trust.open(settings.path).at(settings.from_checkpoint)
     if folder.chosen is not None:
-        reporter.say(f"{folder.path} as {folder.chosen} left it")
+        reporter.say(f"{folder.said} as {folder.chosen} left it")
     return folder
 
 
@@ -76,30 +84,40 @@ def _go_on(
     steps: int | None = None,
     is_new: bool = False,
     changes: Mapping[str, Any] = NONE,
+    log: Sequence[str] = (),
 ) -> None:
     """Trains a run to its end, evaluates it, and calls its experiment's `finish`.
 
     steps: to add first; is_new: nothing of the run was written before, which could be damaged;
-    changes: of its options, by name.
+    changes: of its options, by name; log: names of loggers.
     """
     with folder.locked():
         if changes:
             folder = registry.changed(folder, changes)
-        _train(folder, reporter, steps, is_new)
-        folder = folder.at(None).kept()
-        if folder.chosen is not None:
-            reporter.say(f"of the run the best is kept: {folder.chosen}")
-        if offers(folder, "evaluate"):
-            result = _evaluated(folder, evaluation_settings(folder), reporter)
-            _save(folder, result)
-            _show(folder, result, as_json=False)
-        if getattr(config_of(folder), "film", False):
-            _film(folder, reporter)
-        if offers(folder, "finish"):
-            offered(folder, "finish")(folder, reporter)
+        with logging(folder, log) as logs:
+            _train(folder, reporter, steps, is_new, logs)
+            _finish(folder.at(None).kept(), reporter, logs)
 
 
-def _train(folder: RunFolder, reporter: Reporter, steps: int | None, is_new: bool) -> None:
+def _finish(folder: RunFolder, reporter: Reporter, logs: Logging) -> None:
+    """Evaluates a trained run, and films it if that is wanted."""
+    if folder.chosen is not None:
+        reporter.say(f"of the run the best is kept: {folder.chosen}")
+    if offers(folder, "evaluate"):
+        result = _evaluated(folder, evaluation_settings(folder), reporter)
+        _save(folder, result)
+        logs.evaluation(result)
+        _show(folder, result, as_json=False)
+    if getattr(config_of(folder), "film", False):
+        for film in _film(folder, reporter):
+            logs.film(film)
+    if offers(folder, "finish"):
+        offered(folder, "finish")(folder, reporter)
+
+
+def _train(
+    folder: RunFolder, reporter: Reporter, steps: int | None, is_new: bool, logs: Logging
+) -> None:
     """Trains a run to its end."""
     hint = f"worldmodel resume {shlex.quote(str(folder.path))}"
     begin = offered(folder, "training", "resume")
@@ -107,6 +125,7 @@ def _train(folder: RunFolder, reporter: Reporter, steps: int | None, is_new: boo
         with nullcontext() if is_new else naming_damage(folder.path):
             training = begin(folder, reporter)
             training.restore()
+        training.watchers = (*training.watchers, logs)
         if steps is not None:
             _extend(training, steps, folder)
         training.run()
@@ -131,12 +150,13 @@ def _extend(training: Any, steps: int, folder: RunFolder) -> None:
         )
 
 
-def _film(folder: RunFolder, reporter: Reporter) -> None:
-    """Films a trained run for the first time."""
+def _film(folder: RunFolder, reporter: Reporter) -> list[Path]:
+    """Films a trained run for the first time; returns the files."""
     from worldmodel.experiments.show.video import write_film
 
     files = [folder.videos / f"film{suffix}" for suffix in (".mp4", ".gif")]
     write_film(_playable(folder, "video", reporter), VideoConfig(), files, folder.videos, reporter)
+    return files
 
 
 def evaluation_settings(folder: RunFolder) -> Any:
@@ -148,6 +168,8 @@ def evaluation_settings(folder: RunFolder) -> Any:
 def evaluate(settings: of.Evaluate[Any], reporter: Reporter) -> None:
     """Scores a run; the run is changed only if the result is to be saved."""
     folder = _opened(settings, reporter, settings.trust)
+    if settings.save:
+        folder.check_writable()
     with _aside() if settings.json else nullcontext():
         result = _evaluated(folder, settings.settings, Quiet() if settings.json else reporter)
     if settings.save:
@@ -229,7 +251,7 @@ def plot(settings: of.Plot, reporter: Reporter) -> None:
     from worldmodel.experiments.show import curves
 
     check_picture(settings.out, "--out")
-    folders = [RunFolder.open(path) for path in settings.paths]
+    folders = [RunFolder.open(run_at(path)) for path in settings.paths]
     curves.plot(folders, settings.out, settings.threshold)
     reporter.say(f"written: {settings.out}")
 
@@ -256,11 +278,11 @@ def report(settings: of.Report, reporter: Reporter) -> None:
     spec = registry.experiment_named(folder.experiment).report
     if not spec:
         raise RunError(
-            f"there is no `report` for runs of {folder.experiment}, such as {folder.path}"
+            f"there is no `report` for runs of {folder.experiment}, such as {folder.said}"
         )
     from worldmodel.experiments.show.report import check_page, evaluated, write_report
 
-    out = settings.out or folder.path / "report.html"
+    out = settings.out or folder.place("report.html")
     check_page(out)
     described, checkpoint = registry.named(spec), folder.checkpoint()
     parts = _playable(folder, "report", reporter) if described.has_worlds else None
@@ -288,6 +310,8 @@ def video(settings: of.Video, reporter: Reporter) -> None:
     parts = _playable(folder, "video", reporter, settings.config.picture)
     from worldmodel.experiments.show.video import write_film
 
+    if not settings.out:
+        folder.videos.mkdir(exist_ok=True)
     write_film(parts, settings.config, settings.out, folder.videos, reporter)
 
 
@@ -302,10 +326,50 @@ def _playable(folder: RunFolder, verb: str, reporter: Reporter, picture: str = "
     return parts
 
 
+def pack(settings: of.Pack, reporter: Reporter) -> None:
+    """Writes a run into one file."""
+    folder = _opened(settings, reporter)
+    manifest = packing.pack_run(folder, settings.out, settings.card, settings.episodes)
+    _say_packed(manifest, settings.out, reporter)
+
+
+def push(settings: of.Push, reporter: Reporter) -> None:
+    """Puts a run on the Hub."""
+    folder = RunFolder.open(run_at(settings.path))
+    where = hub.push(folder, settings.hub_id, settings.card, settings.episodes, settings.private)
+    reporter.say(f"it is at {where}; others get it by: worldmodel pull {settings.hub_id}")
+
+
+def pull(settings: of.Pull, reporter: Reporter) -> None:
+    """Gets a run from the Hub."""
+    out = settings.out or Path(f"{settings.hub_id.rpartition('/')[2]}{SUFFIX}")
+    _say_packed(hub.pull(settings.hub_id, out, settings.revision), out, reporter)
+
+
+def _say_packed(manifest: Manifest, file: Path, reporter: Reporter) -> None:
+    """Says what a packed run holds."""
+    reporter.say(
+        f"written: {file}, {file.stat().st_size / 1e6:.1f} MB, a run of {manifest.experiment}: "
+        f"{cards.in_short(manifest.card.get('figures', {}))}"
+    )
+
+
+def runs(settings: of.Runs, reporter: Reporter) -> None:
+    """Lists the runs that come with the package."""
+    table = Table("name", "what it is", "figures", "MB")
+    for name, manifest in manifests().items():
+        size = f"{trained_runs()[name].stat().st_size / 1e6:.1f}"
+        card = manifest.card
+        table.add_row(name, str(card["about"]), cards.in_short(card["figures"]), size)
+    Console().print(
+        table, "worldmodel play NAME, evaluate NAME, and so on; cards: docs/sharing.md"
+    )
+
+
 def export(settings: of.Export, reporter: Reporter) -> None:
     """Exports the episodes of a run."""
     from worldmodel.experiments.data import datasets
 
-    data = datasets.open_data(settings.path)
+    data = datasets.open_data(run_at(settings.path))
     count = datasets.export(*data, settings.out, settings.format)
     reporter.say(f"written: {count} episodes, {data.episodes.steps} steps, {settings.out}")

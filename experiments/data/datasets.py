@@ -6,7 +6,7 @@
     a store             a folder of a `DiskStore`, and spaces.json
     a Minari data set   data/metadata.json and its like (https://minari.farama.org)
 
-`open_data` reads the episodes of a run, too, given the run's folder.
+`open_data` reads the episodes of a run, too, given the run's folder or its packed file.
 """
 
 import errno
@@ -54,6 +54,8 @@ class Data(NamedTuple):
 
 def open_data(path: Path) -> Data:
     """The episodes of a folder: those of a store are read from disk, others lie in memory."""
+    if path.is_file():  # packed
+        return _of_run(RunFolder.open(path))
     if not path.is_dir():
         raise RunError(f"there is no folder of episodes at {path}")
     if (path / "config.json").is_file() and (path / "episodes").is_dir():
@@ -105,6 +107,7 @@ def _fits(values: Any, space: spaces.Space) -> bool:
 
 def _of_run(folder: RunFolder) -> Data:
     """The episodes of a run, and their spaces."""
+    folder.check_episodes()
     data = open_data(folder.episodes)
     return data._replace(episodes=episodes_of(folder))
 

@@ -18,7 +18,7 @@ from worldmodel.experiments.recordings.config import (
 from worldmodel.experiments.recordings.generation import generate
 from worldmodel.experiments.recordings.model import RecordingsModel
 from worldmodel.experiments.recordings.scoring import evaluate, tables
-from worldmodel.experiments.recordings.storage import repaired
+from worldmodel.experiments.recordings.storage import packed, repaired
 from worldmodel.experiments.recordings.training import Samples, check, training_in
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.runs.training import Training
@@ -32,6 +32,7 @@ __all__ = [
     "finish",
     "generate",
     "load",
+    "packed",
     "quick",
     "repaired",
     "settings",

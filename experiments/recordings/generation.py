@@ -25,7 +25,7 @@ def generate(folder: RunFolder, config: GenerateConfig, reporter: Reporter) -> l
     prompt = None
     if config.prompt is not None:
         prompt = modality.prompt(config.prompt, config.prompt_length, reporter.say)
-    stem = Path(config.out) if config.out else folder.path / "generated" / f"seed-{config.seed}"
+    stem = Path(config.out) if config.out else folder.place("generated") / f"seed-{config.seed}"
     stem.parent.mkdir(parents=True, exist_ok=True)
     progress = reporter.stage("dreaming", config.length, 0, f"{modality.frame}s")
     sizes = config.length, config.samples, config.temperature

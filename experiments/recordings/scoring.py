@@ -87,7 +87,7 @@ def _evaluated(
         "warnings": [],
     }
     train = run.stores["train"]
-    if modality.orders and train.rows <= MOST_ROWS:
+    if modality.orders and 0 < train.rows <= MOST_ROWS:
         result["counting"] = counted(modality, train, store)
     if settings.each:
         result["each"] = []

@@ -1,5 +1,6 @@
 """Recordings in memory or in a run's folder, independent of the files that they came from."""
 
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -83,7 +84,10 @@ def _described(folder: RunFolder) -> dict[str, Any]:
 
 
 def split_stores(folder: RunFolder) -> dict[str, EpisodeStore]:
-    """The recordings of a run by split; a split without any is empty."""
+    """The recordings of a run by split; a split without any is empty, as all are of a run that was
+    packed without them."""
+    if folder.lacks_episodes:
+        return {split: MemoryStore() for split in SPLITS}
     counts = _described(folder)["recordings"]
     return {split: _split_store(folder, split, counts[split]) for split in SPLITS}
 
@@ -102,6 +106,7 @@ def _split_store(folder: RunFolder, split: str, count: int) -> EpisodeStore:
 
 def held_out(folder: RunFolder) -> EpisodeStore:
     """The recordings that a run is scored on: the test split, or else the validation split."""
+    folder.check_episodes()
     return for_scoring(split_stores(folder))
 
 
@@ -121,6 +126,22 @@ def repaired(
     described["recordings"] |= {path.name: count for path, count in counts.items()}
     write_json(folder.episodes / STATISTICS, described)
     return {**values, "passages": values["passages"] | {"position": 0}}
+
+
+def packed(
+    folder: RunFolder, values: Mapping[str, Any], place: Path, episodes: bool
+) -> dict[str, Any]:
+    """Writes the statistics of a run, and its recordings if they are wanted, into a folder that is
+    to be packed; returns the values of its checkpoint."""
+    target = place / folder.episodes.name
+    counts = _described(folder)["recordings"]
+    target.mkdir()
+    shutil.copy(folder.episodes / STATISTICS, target)
+    for split in SPLITS:
+        if episodes and counts[split]:
+            ignored = shutil.ignore_patterns("lock", ".*")
+            shutil.copytree(folder.episodes / split, target / split, ignore=ignored)
+    return dict(values)
 
 
 class Writer:

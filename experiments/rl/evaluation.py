@@ -53,10 +53,11 @@ def evaluate(
         raise RunError(run.refusal)
     torch.set_num_threads(run.config.threads)
     seeds = evaluation_seeds(run.config.agent.seed)
-    store = episodes_of(folder)
+    played = held_out_episodes(folder, run, settings, note)
+    store = played if folder.lacks_episodes else episodes_of(folder)  # sets units of errors
     horizon = run.time_limit or int(store.lengths.max()) - 1
     yardstick = yardstick_for(run.one) if run.has_environment else None
-    held_out = as_read(run, held_out_episodes(folder, run, settings, note))
+    held_out = as_read(run, played)
     return {
         **real_returns(run, settings.episodes, seeds[1], note),
         **dream_returns(run, settings.episodes, horizon, seeds[2], note),
@@ -122,6 +123,7 @@ def held_out_episodes(
     if run.config.data in (None, GIVEN):
         return played_for_it(run, settings, note)
     if not file.exists():
+        folder.check_episodes()
         raise DamagedError(f"{file} is missing, the episodes that were held out: put it back")
     return Episodes.load(file)
 

@@ -15,6 +15,7 @@ from worldmodel.experiments.rl.evaluation import evaluate, tables
 from worldmodel.experiments.rl.run import (
     Run,
     load_run,
+    packed,
     recorded,
     repaired,
     said,
@@ -32,6 +33,7 @@ __all__ = [
     "evaluate",
     "finish",
     "load",
+    "packed",
     "playable",
     "quick",
     "remember",

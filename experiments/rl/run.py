@@ -1,7 +1,9 @@
 """A run of reinforcement learning: its agent, its model, and the worlds that it faces."""
 
 import functools
+import shutil
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +29,7 @@ from worldmodel.envs import (
 )
 from worldmodel.envs.checked import shut
 from worldmodel.errors import naming_damage
-from worldmodel.experiments.data.datasets import Data, open_data
+from worldmodel.experiments.data.datasets import Data, episodes_of, open_data
 from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig
 from worldmodel.experiments.runs.naming import run_name
 from worldmodel.experiments.runs.registry import config_of
@@ -279,6 +281,26 @@ def repaired(
     if "replay" in values:
         changed["replay"] = values["replay"] | {"episodes": added}
     return {**values, **changed}
+
+
+def packed(
+    folder: RunFolder, values: Mapping[str, Any], place: Path, episodes: bool
+) -> dict[str, Any]:
+    """Writes the spaces of a run, and its episodes if they are wanted, into a folder that is to be
+    packed; returns the values of its checkpoint."""
+    target, count = place / folder.episodes.name, 0
+    target.mkdir()
+    write_spaces(target, *read_spaces(folder.episodes))
+    if episodes:
+        source = episodes_of(folder)
+        with closing(DiskStore(target)) as store:
+            for part in source.portions():
+                store.add(part)
+            count = store.added
+        (target / "lock").unlink()
+        if (folder.path / HELD_OUT).exists():
+            shutil.copy(folder.path / HELD_OUT, place)
+    return {**values, "added": count, "finished": count}
 
 
 def load_run(folder: RunFolder) -> tuple[Run, Checkpoint]:

@@ -39,6 +39,9 @@ class Experiment(NamedTuple):
       the view `picture` of `worldmodel.envs.VIEWS` (auto: its own)
     - settings(config) -> settings, evaluate(folder, settings, note) -> result, tables(result)
     - generate(folder, settings, reporter) -> files
+    - packed(folder, values, place, episodes) -> the values of a checkpoint that is to be packed,
+      after what is read of a run's episodes folder was written into `place`; episodes: whether
+      they themselves are wanted
     - repaired(folder, values, counts) -> the values of a checkpoint, after episodes were left out;
       counts: of those that are left, by the path of their store
     - finish(folder, reporter): called when a run is trained and evaluated
@@ -178,7 +181,7 @@ def changed(folder: RunFolder, changes: Mapping[str, Any]) -> RunFolder:
     except TypeError as error:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in changes)
         raise RunError(
-            f"{folder.path} is a run of {folder.experiment}, which has not all of these options: "
+            f"{folder.said} is a run of {folder.experiment}, which has not all of these options: "
             f"{names}; leave them out"
         ) from error
     except ValueError as error:
@@ -210,7 +213,7 @@ def offered(folder: RunFolder, name: str, verb: str = "") -> Callable[..., Any]:
     function = getattr(implementation(folder.experiment), name, None)
     if function is None:
         raise RunError(
-            f"there is no `{verb or name}` for runs of {folder.experiment}, such as {folder.path}"
+            f"there is no `{verb or name}` for runs of {folder.experiment}, such as {folder.said}"
         )
     return function
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from worldmodel.experiments.runs.trained import run_at
 from worldmodel.run_folder import RunError, RunFolder
 from worldmodel.trust import Trust
 
@@ -21,7 +22,7 @@ class TrustConfig:
     """Folder of the environment's module, if it has moved since the training."""
 
     def open(self, path: Path) -> RunFolder:
-        """Opens a run, with this trust in it."""
+        """Opens a run, by its path or by its name, with this trust in it."""
         place = None
         if self.env_path is not None:
             if not self.env_path.is_dir():
@@ -29,4 +30,4 @@ class TrustConfig:
                     f"--env-path is the folder of a module: there is no {self.env_path}"
                 )
             place = str(self.env_path.resolve())
-        return RunFolder.open(path, Trust(self.trust, self.env, place))
+        return RunFolder.open(run_at(path), Trust(self.trust, self.env, place))

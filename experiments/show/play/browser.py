@@ -24,7 +24,8 @@ NEEDED = ("starlette", "uvicorn", "websockets")
 def play(parts: Playable, config: PlayConfig, videos: Path) -> None:
     """Serves until Ctrl-C. videos: of the run; visitors download theirs instead."""
     torch.set_num_threads(1)  # a game's steps are small
-    title = videos.resolve().parent.name
+    packed = videos.name.removesuffix("-videos")  # see `RunFolder.place`
+    title = videos.resolve().parent.name if packed == videos.name else packed
     try:
         serve(
             parts, config, title, lambda address: print(f"{greeting(address, config)}", flush=True)

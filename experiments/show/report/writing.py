@@ -23,6 +23,7 @@ from worldmodel.experiments.show.report.page import (
     paragraph,
 )
 from worldmodel.files import read_json
+from worldmodel.packed import SUFFIX
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder, write_text
 
@@ -76,7 +77,7 @@ def write_report(
     body = spec.sections(folder, parts, result, reporter)
     if not charts.available():
         reporter.say(charts.MISSING)
-    title = folder.path.resolve().name
+    title = folder.said.resolve().name.removesuffix(SUFFIX)
     with naming_damage(folder.checkpoint_path):
         head = header(title, spec, folder, checkpoint)
     write_text(out, page(f"{title}: worldmodel report", head, element("main", *body)))
