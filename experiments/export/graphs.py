@@ -49,6 +49,13 @@ class Graph(NamedTuple):
         return {"inputs": inputs, "outputs": outputs}
 
 
+class Exported(NamedTuple):
+    """What is exported of a run."""
+
+    graphs: dict[str, Graph]
+    about: dict[str, Any]  # what those who run the graphs need to know, as JSON has it
+
+
 def _described(name: str, tensor: Tensor) -> dict[str, Any]:
     return {"name": name, "shape": [*tensor.shape], "type": str(tensor.numpy().dtype)}
 
