@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from worldmodel import Agent, Dream, Row, action_codec, decode_images, encode_images, nested
-from worldmodel.distributions import Mode
+from worldmodel.distributions import DiscretisedLogistics, Mode
 from worldmodel.experiments.export.tape import ExportError, Plain, Tape
 from worldmodel.noise import Noise, NoiseStream
 
@@ -144,31 +145,31 @@ def session_of(model: Any) -> Any:
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
-def policy_graph(agent: Agent, observation: Any, action_space: Any) -> Graph:
-    """The agent: a row's observation, reward and whether it is the first -> the action, of the
-    space. It acts by the mode of its policy where `greedy`, else it draws."""
+def policy_graph(agent: Agent, observation: Any, action: Tensor, action_space: Any) -> Graph:
+    """The agent: a row (the last action, of the space, and the observation and the reward that it
+    led to; or the first observation) -> the next action. It acts by the mode of its policy where
+    `greedy`, else it draws."""
     actions = action_codec(action_space)
-    state = {"mind": agent.initial_state(1), "action": torch.zeros(1, actions.size)}
+    mind = agent.initial_state(1)
 
     def step(values: Tensors) -> Tensors:
-        before = filled(state, "state", values)
         first = values["first"]
-        action = before["action"].masked_fill(first[:, None], 0.0)
+        code = actions.encode(values["last_action"]).masked_fill(first[:, None], 0.0)
         seen = filled(observation, "observation", values)
-        row = Row(first, action, seen, values["reward"], torch.zeros_like(first))
-        thought, mind = agent.step(row, before["mind"])
+        row = Row(first, code, seen, values["reward"], torch.zeros_like(first))
+        thought, after = agent.step(row, filled(mind, "state", values))
         policy = agent.policy(thought)
         greedy = values["greedy"][:, None]
-        code = torch.where(greedy, Mode(policy).sample(), policy.sample())
-        after = flat({"mind": mind, "action": code}, "next")
-        return {"action": actions.decode(code)} | after
+        chosen = torch.where(greedy, Mode(policy).sample(), policy.sample())
+        return {"action": actions.decode(chosen)} | flat(after, "next")
 
     inputs = flat(observation, "observation") | {
+        "last_action": action,
         "reward": torch.zeros(1),
         "first": torch.ones(1, dtype=torch.bool),
         "greedy": torch.ones(1, dtype=torch.bool),
     }
-    begin = flat(state, "state")
+    begin = flat(mind, "state")
     return graph_of(step, inputs | begin, tuple(begin))
 
 
@@ -206,13 +207,25 @@ def dream_graph(dream: Dream, action: Tensor) -> Graph:
 def image_graphs(image_encoder: Any, image: Tensor) -> dict[str, Graph]:
     """The encoder of images and the decoder of their codes."""
     code = torch.zeros(1, image_encoder.core.feature_size)
+
+    def encode(values: Tensors) -> Tensors:
+        return {"observation": encode_images(image_encoder, values["image"])}
+
+    def decode(values: Tensors) -> Tensors:
+        pixels = image_encoder.percepts.predict(values["observation"]).observation.base_dist
+        if isinstance(pixels, DiscretisedLogistics):
+            return {"image": _mean_of(pixels)}
+        return {"image": decode_images(image_encoder, values["observation"])}
+
     return {
-        "encoder": graph_of(
-            lambda values: {"code": encode_images(image_encoder, values["image"])},
-            {"image": image},
-        ),
-        "decoder": graph_of(
-            lambda values: {"image": decode_images(image_encoder, values["code"])},
-            {"code": code},
-        ),
+        "encoder": graph_of(encode, {"image": image}),
+        "decoder": graph_of(decode, {"observation": code}),
     }
+
+
+def _mean_of(pixels: DiscretisedLogistics) -> Tensor:
+    """The mean brightness, uint8, within one level of `decode_images`: the sum over levels k of
+    sigmoid((mean - k) / scale) as an integral, which costs two functions instead of 255."""
+    mean, scale = pixels.component_mean[..., 0], pixels.scale[..., 0]
+    below = F.softplus(mean / scale) - F.softplus((mean - pixels.last) / scale)
+    return (scale * below).round().clamp(0, pixels.last).to(torch.uint8)

@@ -25,7 +25,7 @@ def exported(run: Run, seed: int = 0) -> Exported:
     observation = _example(run.observation_space)
     action = _example(run.action_space)
     graphs = {
-        "policy": policy_graph(run.agent, observation, run.action_space),
+        "policy": policy_graph(run.agent, observation, action, run.action_space),
         "dream": dream_graph(run.dream(), action),
     }
     if components.image_encoder is not None:
@@ -56,7 +56,8 @@ def _described(run: Run) -> dict[str, Any]:
         is_whole = one.observation_space == one.unwrapped.observation_space
         picture = {"name": one.spec.name} if is_whole else None
     return {
-        "run": repr(run),
+        "title": f"A dream of {run.config.environment.env or 'recorded episodes'}",
+        "model": run_name("it", run.model)[len("<a run of it: ") : -1],
         "environment": run.config.environment.env,
         "horizon": run.dream().horizon,
         "observation_space": to_json(run.components.recorded_space),
