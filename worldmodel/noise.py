@@ -168,7 +168,9 @@ DRAWS: dict[str, Callable[..., Tensor]] = {
     "exponential_": _exponential,
     "normal": _normal,
     "multinomial": _multinomial,
-    "bernoulli": lambda noise, probs, **_: (noise.uniform(probs.shape).to(probs) < probs).to(probs),
+    "bernoulli": lambda noise, probs, **_: (noise.uniform(probs.shape).to(probs) < probs).to(
+        probs
+    ),
 }
 UNKNOWN = frozenset(
     "randint randint_like randperm poisson binomial _standard_gamma _sample_dirichlet bernoulli_ "

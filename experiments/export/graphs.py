@@ -173,9 +173,9 @@ def policy_graph(agent: Agent, observation: Any, action: Tensor, action_space: A
     return graph_of(step, inputs | begin, tuple(begin))
 
 
-def dream_graph(dream: Dream, action: Tensor) -> Graph:
+def dream_graph(dream: Dream, observation: Any, action: Tensor) -> Graph:
     """The dream: the action, of the space, whether to begin anew, and a temperature where the
-    model has one -> the row."""
+    model has one -> the row, its observation of the types that the agent reads."""
     actions = action_codec(dream.action_space)
     state = dream.initial_state(1)
 
@@ -184,11 +184,10 @@ def dream_graph(dream: Dream, action: Tensor) -> Graph:
         before = before._replace(ended=before.ended | values["reset"])
         code = actions.encode(values["action"])
         warm: Any = values.get("temperature", dream.temperature)
-        same = Dream(
-            dream.model, dream.horizon, dream.observation_space, dream.action_space, warm
-        )
+        same = Dream(dream.model, dream.horizon, dream.observation_space, dream.action_space, warm)
         row, after = same.step(code, before)
-        outputs = {"first": row.first} | flat(row.observation, "observation")
+        seen = nested.map(lambda x, like: x.to(like.dtype), row.observation, observation)
+        outputs = {"first": row.first} | flat(seen, "observation")
         outputs |= {"reward": row.reward, "terminated": row.terminated}
         truncated = after.ended & ~row.terminated
         return outputs | {"truncated": truncated} | flat(after, "next")

@@ -302,7 +302,14 @@ def _multiplied(tape: Tape, outs: list[Tensor], a: Tensor, b: Tensor) -> str:
 
 
 def _multiplied_and_added(
-    tape: Tape, outs: list[Tensor], x: Tensor, a: Tensor, b: Tensor, *, beta: Any = 1, alpha: Any = 1
+    tape: Tape,
+    outs: list[Tensor],
+    x: Tensor,
+    a: Tensor,
+    b: Tensor,
+    *,
+    beta: Any = 1,
+    alpha: Any = 1,
 ) -> str:
     if (beta, alpha) != (1, 1):
         raise ExportError("a product with a factor cannot be exported")
@@ -324,7 +331,12 @@ def _dims(x: Tensor, dim: Any) -> list[int]:
 
 def _reduced(kind: str) -> Write:
     def write(
-        tape: Tape, outs: list[Tensor], x: Tensor, dim: Any = None, keepdim: bool = False, **__: Any
+        tape: Tape,
+        outs: list[Tensor],
+        x: Tensor,
+        dim: Any = None,
+        keepdim: bool = False,
+        **__: Any,
     ) -> str:
         dtype = _working(torch.promote_types(x.dtype, outs[0].dtype))
         axes = tape.ints(*_dims(x, dim))

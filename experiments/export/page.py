@@ -23,8 +23,8 @@ def page_of(exported: Exported) -> str:
     text = here.joinpath("page.html").read_text(encoding="utf-8")
     scripts = "\n".join(here.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS)
     inside = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
-    title = escape(exported.about["title"])
-    for mark, part in (("TITLE", title), ("SCRIPTS", scripts), ("DATA", inside)):
+    title, run = (escape(exported.about[key]) for key in ("title", "run"))
+    for mark, part in (("TITLE", title), ("RUN", run), ("SCRIPTS", scripts), ("DATA", inside)):
         text = text.replace(f"{{{{{mark}}}}}", part)
     return text
 

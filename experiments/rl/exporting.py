@@ -26,7 +26,7 @@ def exported(run: Run, seed: int = 0) -> Exported:
     action = _example(run.action_space)
     graphs = {
         "policy": policy_graph(run.agent, observation, action, run.action_space),
-        "dream": dream_graph(run.dream(), action),
+        "dream": dream_graph(run.dream(), observation, action),
     }
     if components.image_encoder is not None:
         graphs |= image_graphs(components.image_encoder, _example(components.recorded_space))
@@ -57,7 +57,7 @@ def _described(run: Run) -> dict[str, Any]:
         picture = {"name": one.spec.name} if is_whole else None
     return {
         "title": f"A dream of {run.config.environment.env or 'recorded episodes'}",
-        "model": run_name("it", run.model)[len("<a run of it: ") : -1],
+        "run": repr(run).strip("<>"),
         "environment": run.config.environment.env,
         "horizon": run.dream().horizon,
         "observation_space": to_json(run.components.recorded_space),
