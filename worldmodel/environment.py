@@ -56,7 +56,7 @@ class Dream(Environment):
         horizon: int,
         observation_space: spaces.Space,
         action_space: spaces.Space,
-        temperature: float | Tensor = 1.0,
+        temperature: float = 1.0,
         draw_observations: bool = True,
     ):
         """horizon: steps after which a dreamt episode is truncated; temperature: that

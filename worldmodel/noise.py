@@ -173,6 +173,6 @@ DRAWS: dict[str, Callable[..., Tensor]] = {
     ),
 }
 UNKNOWN = frozenset(
-    "randint randint_like randperm poisson binomial _standard_gamma _sample_dirichlet bernoulli_ "
-    "random_ cauchy_ geometric_ log_normal_".split()
+    {"randint", "randint_like", "randperm", "poisson", "binomial", "bernoulli_", "random_"}
+    | {"cauchy_", "geometric_", "log_normal_", "_standard_gamma", "_sample_dirichlet"}
 )

@@ -190,8 +190,8 @@ class Export:
 
     npz and minari write episodes to a new folder with its own description of the data. onnx writes
     the agent and the dream as ONNX graphs to a new folder, html one page that plays the dream in
-    any browser (docs/export.md). A Minari data set, named like games/mine-v0, is found by its id, mine-v0, where
-    MINARI_DATASETS_PATH=games.
+    any browser (docs/export.md). A Minari data set, named like games/mine-v0, is found by its id,
+    mine-v0, where MINARI_DATASETS_PATH=games.
     """
 
     path: RunPath

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from worldmodel import Agent, Dream, Row, action_codec, decode_images, encode_images, nested
 from worldmodel.distributions import DiscretisedLogistics, Mode
+from worldmodel.experiments.export.operators import OPERATORS
 from worldmodel.experiments.export.tape import ExportError, Plain, Tape
 from worldmodel.noise import Noise, NoiseStream
 
@@ -108,7 +109,7 @@ def graph_of(step: Step, inputs: Tensors, state: tuple[str, ...] = ()) -> Graph:
         with torch.no_grad(), NoiseStream(given):
             return step(values)
 
-    tape = Tape({name: tensor.clone() for name, tensor in inputs.items()})
+    tape = Tape({name: tensor.clone() for name, tensor in inputs.items()}, OPERATORS)
     with Plain(), tape:
         outputs = with_noise(tape.inputs)
     return Graph(tape.model(outputs), with_noise, inputs, outputs, state)

@@ -17,12 +17,6 @@ from worldmodel.experiments.export.tape import ExportError, Tape
 Write = Callable[..., Any]
 COMPUTED = (torch.float32, torch.float64, torch.int32, torch.int64)  # by all runtimes
 
-# Their values do not depend on those of their arguments.
-CONSTANT = frozenset(
-    "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty "
-    "empty_strided new_empty_strided fill_ zero_ fill zeros ones full empty arange".split()
-)
-
 
 def _working(*dtypes: torch.dtype) -> torch.dtype:
     """The type that values of these types are computed in."""
@@ -51,8 +45,10 @@ def _unary(kind: str) -> Write:
 
 def _binary(kind: str) -> Write:
     def write(
-        tape: Tape, outs: list[Tensor], a: Any, b: Any, *_: Any, alpha: Any = 1, **__: Any
+        tape: Tape, outs: list[Tensor], a: Any, b: Any, *_: Any, alpha: Any = 1, **more: Any
     ) -> str:
+        if more.get("rounding_mode") is not None:
+            raise ExportError("divisions that are rounded cannot be exported")
         (out,) = outs
         dtype = _working(out.dtype)
         second = tape.name(b, dtype)
@@ -543,17 +539,17 @@ OPERATORS: dict[str, Write] = {
         "bitwise_or": "Or", "bitwise_not": "Not", "__and__": "And", "__or__": "Or",
     }.items()},
     **dict.fromkeys(
-        "view _unsafe_view reshape _reshape_alias unsqueeze squeeze flatten unflatten".split(),
-        _viewed,
+        ["view", "_unsafe_view", "reshape", "_reshape_alias", "unsqueeze", "squeeze"], _viewed
     ),
-    **dict.fromkeys("clone alias detach lift_fresh contiguous positive".split(), _same),
+    **dict.fromkeys(["clone", "alias", "detach", "lift_fresh", "contiguous", "positive"], _same),
     **{name: _reduced(kind) for name, kind in {
         "sum": "ReduceSum", "mean": "ReduceMean", "amax": "ReduceMax", "amin": "ReduceMin",
         "logsumexp": "ReduceLogSumExp",
     }.items()},
     "_to_copy": _cast, "copy": _copied, "expand": _expanded, "repeat": _repeated,
     "permute": _permuted, "transpose": _transposed, "t": _transposed, "slice": _sliced,
-    "select": _selected, "split": _split, "split_with_sizes": _split, "unsafe_split": _split, "unbind": _unbound,
+    "select": _selected, "split": _split, "split_with_sizes": _split, "unsafe_split": _split,
+    "unbind": _unbound,
     "cat": _joined, "stack": _stacked, "where": _where, "masked_fill": _masked,
     "clamp": _clamped, "clamp_min": _clamped, "clamp_max": _clamped_above,
     "expm1": _in_double("Exp", 0, -1), "log1p": _in_double("Log", 1, 0),

@@ -1,12 +1,12 @@
 """A tape of what torch computes, as an ONNX graph of fixed shapes.
 
 `torch.onnx.export` takes seven seconds a graph, and what operators it writes depends on its
-version. Here every operation is written as it runs (a dispatch mode sees them all), by the table in
-`operators`; what no input enters is a constant. So a graph has few operators, whose meaning is
+version. Here every operation is written as it runs (a dispatch mode sees them all), by the table
+in `operators`; what no input enters is a constant. So a graph has few operators, whose meaning is
 plain, and the page that dreams can compute each of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,14 @@ OPSET = 18
 IR_VERSION = 9  # of files that runtimes since 2023 read
 
 
+# Their values do not depend on those of their arguments.
+CONSTANT = frozenset(
+    {"zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full"}
+    | {"new_empty", "empty_strided", "new_empty_strided", "fill_", "zero_", "fill", "zeros"}
+    | {"ones", "full", "empty", "arange"}
+)
+
+
 class ExportError(ValueError):
     """What cannot be written as a graph, in one sentence."""
 
@@ -27,9 +35,12 @@ class ExportError(ValueError):
 class Tape(TorchDispatchMode):
     """Writes the operations that run inside `with tape:` as nodes of a graph."""
 
-    def __init__(self, inputs: Mapping[str, Tensor]):
-        """inputs: of the graph, by name; other tensors that operations read are constants."""
+    def __init__(self, inputs: Mapping[str, Tensor], operators: Mapping[str, Callable[..., Any]]):
+        """inputs: of the graph, by name; other tensors that operations read are constants.
+        operators: by the name of a torch operation, what writes it as nodes, (tape, results,
+        *arguments) -> the results' names."""
         super().__init__()
+        self.operators = operators
         self.nodes: list[Any] = []
         self.constants: dict[bytes, tuple[str, np.ndarray]] = {}
         self.inputs = dict(inputs)
@@ -40,8 +51,6 @@ class Tape(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        from worldmodel.experiments.export.operators import CONSTANT, OPERATORS
-
         kwargs = kwargs or {}
         name = func._schema.name.removeprefix("aten::")
         is_in_place = name.endswith("_") and not name.startswith("_")
@@ -58,7 +67,7 @@ class Tape(TorchDispatchMode):
             )
         if is_in_place and args[0]._is_view():
             raise ExportError(f"torch's {name} on a part of a tensor cannot be exported")
-        write = OPERATORS.get(name.removesuffix("_") if is_in_place else name)
+        write = self.operators.get(name.removesuffix("_") if is_in_place else name)
         if write is None:
             raise ExportError(
                 f"this model computes torch's {name}, for which no ONNX operators are known here: "
@@ -136,21 +145,21 @@ class Tape(TorchDispatchMode):
 
         for name, tensor in outputs.items():
             self.nodes.append(helper.make_node("Identity", [self.name(tensor)], [name]))
-        infos = [
+        read, made = (
             [
                 helper.make_tensor_value_info(name, onnx_type(tensor.dtype), tensor.shape)
                 for name, tensor in given.items()
             ]
             for given in (self.inputs, outputs)
-        ]
+        )
         nodes = _needed(self.nodes, set(outputs))
-        read = {name for node in nodes for name in node.input}
+        used = {name for node in nodes for name in node.input}
         stored = [
             numpy_helper.from_array(array, name)
             for name, array in self.constants.values()
-            if name in read
+            if name in used
         ]
-        graph = helper.make_graph(nodes, "worldmodel", *infos, stored)
+        graph = helper.make_graph(nodes, "worldmodel", read, made, stored)
         opset = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(graph, opset_imports=opset, producer_name="worldmodel")
         model.ir_version = IR_VERSION
@@ -185,7 +194,8 @@ def onnx_type(dtype: torch.dtype) -> int:
     """ONNX's number of torch's type."""
     from onnx import helper
 
-    return int(helper.np_dtype_to_tensor_dtype(numpy_type(dtype)))
+    of: Any = helper.np_dtype_to_tensor_dtype
+    return int(of(numpy_type(dtype)))
 
 
 class Plain(TorchFunctionMode):

@@ -19,7 +19,6 @@ from worldmodel.distributions.hierarchical import HierarchicalCategorical
 from worldmodel.distributions.mixed import Mixed
 from worldmodel.distributions.subsets import Subset
 
-
 Temperature = float | Tensor  # a tensor [] where it is not known yet, as in a graph
 
 
