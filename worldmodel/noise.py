@@ -146,7 +146,7 @@ def _normal(noise: NoiseStream, mean: Any, std: Any = 1.0, size: Any = None, **_
 
 
 def _multinomial(noise: NoiseStream, weights: Tensor, count: int, *_: Any, **__: Any) -> Tensor:
-    """Where uniform numbers lie among the sums of weights [*, n]: int64 [*, count]."""
+    """Places of uniform numbers among the sums of weights [*, n]: int64 [*, count]."""
     sums = weights.cumsum(-1)
     places = noise.uniform((*weights.shape[:-1], count)).to(sums) * sums[..., -1:]
     return (sums[..., None, :] <= places[..., None]).sum(-1)

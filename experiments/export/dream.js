@@ -174,10 +174,20 @@ class Game {
       return /^[0-9]$/.test(key) && Number(key) < count ? Number(key) : KEYS[key] === "left" && count === 2 ? 0
         : KEYS[key] === "right" && count === 2 ? 1 : -1;
     };
-    const isTyping = (event) => event.target.matches("input");
+    // of numbers the first follows left and right, the second down and up, to their ends
+    const push = (key, isDown) => {
+      const at = ["left", "right", "down", "up"].indexOf(KEYS[key] ?? ""), slider = this.sliders[at >> 1];
+      if (at < 0 || !slider) return false;
+      const ends = [Number(slider.min), Number(slider.max)];
+      slider.value = isDown ? ends[at & 1] : (ends[0] + ends[1]) / 2;
+      this.setAgent(false);
+      return true;
+    };
+    const isTyping = (event) => event.target.matches("input[type=number]");
     addEventListener("keydown", (event) => {
       if (isTyping(event) || event.ctrlKey || event.metaKey || event.altKey) return;
       const place = placeOf(event.key);
+      if (push(event.key, true)) return event.preventDefault();
       if (place >= 0 && (this.byTurns || !event.repeat)) this.press(place);
       else if (event.key === "a") this.setAgent(!this.isAgent);
       else if (event.key === "p") this.setPaused(!this.isPaused);
@@ -185,7 +195,10 @@ class Game {
       else if (place < 0) return;
       event.preventDefault();
     });
-    addEventListener("keyup", (event) => this.release(placeOf(event.key)));
+    addEventListener("keyup", (event) => {
+      this.release(placeOf(event.key));
+      push(event.key, false);
+    });
     addEventListener("blur", () => { this.held = []; });
     this.element("agent").addEventListener("click", () => this.setAgent(!this.isAgent));
     this.element("pause").addEventListener("click", () => this.setPaused(!this.isPaused));

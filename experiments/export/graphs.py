@@ -18,7 +18,7 @@ from worldmodel.experiments.export.operators import OPERATORS
 from worldmodel.experiments.export.tape import ExportError, Plain, Tape
 from worldmodel.noise import Noise, NoiseStream
 
-CHECKED = 64  # steps that a graph and torch are compared over
+CHECKED = 32  # steps that a graph and torch are compared over
 TOLERANCE = 1e-4
 NOISE = {"normal": "standard normal", "uniform": "uniform on [0, 1)"}
 Tensors = dict[str, Tensor]
@@ -52,7 +52,7 @@ class Graph(NamedTuple):
 
 
 class Exported(NamedTuple):
-    """What is exported of a run."""
+    """The graphs of a run, and facts about it."""
 
     graphs: dict[str, Graph]
     about: dict[str, Any]  # what those who run the graphs need to know, as JSON has it

@@ -29,7 +29,7 @@ CONSTANT = frozenset(
 
 
 class ExportError(ValueError):
-    """What cannot be written as a graph, in one sentence."""
+    """An error about what cannot be written as a graph, in one sentence."""
 
 
 class Tape(TorchDispatchMode):
@@ -204,7 +204,7 @@ class Plain(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        plain = {"one_hot": _one_hot, "lstm": _lstm}.get(getattr(func, "__name__", ""))
+        plain: Any = {"one_hot": _one_hot, "lstm": _lstm}.get(getattr(func, "__name__", ""))
         return (plain or func)(*args, **(kwargs or {}))
 
 
