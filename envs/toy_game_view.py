@@ -35,6 +35,11 @@ class ToyGameView:
         self.classes = classes
         self.particles = particles
 
+    @property
+    def page(self) -> dict[str, Any]:
+        """Options of the picture on the page of `export --format html`: cells as they were seen."""
+        return {"name": "ring", "width": self.width, "classes": self.classes}
+
     def initial_state(self, batch_size: int) -> RingBelief:
         position = torch.zeros(batch_size, dtype=torch.int64)
         return RingBelief(self.model.initial_state(batch_size), position)

@@ -123,7 +123,7 @@ class WorldModel(nn.Module):
         first: Tensor,
         action: Tensor,
         state: ModelState,
-        temperature: float = 1.0,
+        temperature: float | Tensor = 1.0,
         draw_observations: bool = True,
     ) -> tuple[Row, ModelState]:
         """Generates one row, and the state after it. first bool [B], action [B, A].

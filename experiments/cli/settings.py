@@ -303,15 +303,17 @@ class Runs:
 
 @dataclass(frozen=True)
 class Export:
-    """Export a run's episodes: a new folder with its own description of the data.
+    """Export a run: its episodes, its model for machines without torch, or a page that dreams.
 
-    A Minari data set, named like games/mine-v0, is found by its id, mine-v0, where
-    MINARI_DATASETS_PATH=games.
+    npz and minari write episodes to a new folder with its own description of the data. onnx writes
+    the agent and the dream as ONNX graphs to a new folder, html one page that plays the dream in
+    any browser (docs/export.md). A Minari data set, named like games/mine-v0, is found by its id,
+    mine-v0, where MINARI_DATASETS_PATH=games.
     """
 
     path: RunPath
     """The run's folder, or any folder of episodes."""
     out: Path
-    """The folder to make."""
-    format: Literal["minari", "npz"] = "npz"
-    """minari needs the extra: pip install 'worldmodel-gym[minari]'."""
+    """The folder to make, or the page."""
+    format: Literal["npz", "minari", "onnx", "html"] = "npz"
+    """minari, onnx and html need an extra: pip install 'worldmodel-gym[minari,onnx]'."""

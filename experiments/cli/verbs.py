@@ -367,9 +367,21 @@ def runs(settings: of.Runs, reporter: Reporter) -> None:
 
 
 def export(settings: of.Export, reporter: Reporter) -> None:
-    """Exports the episodes of a run."""
-    from worldmodel.experiments.data import datasets
+    """Exports the episodes of a run, or its model."""
+    if settings.format in ("npz", "minari"):
+        from worldmodel.experiments.data import datasets
 
-    data = datasets.open_data(run_at(settings.path))
-    count = datasets.export(*data, settings.out, settings.format)
-    reporter.say(f"written: {count} episodes, {data.episodes.steps} steps, {settings.out}")
+        data = datasets.open_data(run_at(settings.path))
+        count = datasets.export(*data, settings.out, settings.format)
+        reporter.say(f"written: {count} episodes, {data.episodes.steps} steps, {settings.out}")
+        return
+    from worldmodel.experiments.export.writing import WRITERS, exporting
+
+    writer = WRITERS[settings.format]
+    writer.check(settings.out)
+    folder = RunFolder.open(run_at(settings.path)).kept()
+    build = offered(folder, "exported", "export")
+    with exporting(folder.path):
+        contents = build(folder)
+    writer.write(contents, settings.out)
+    reporter.say(f"written: {settings.out}")

@@ -3,6 +3,7 @@
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -27,10 +28,14 @@ from worldmodel.experiments.runs.training import Training
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
 
+if TYPE_CHECKING:
+    from worldmodel.experiments.export.graphs import Exported
+
 __all__ = [
     "absolute",
     "check",
     "evaluate",
+    "exported",
     "finish",
     "load",
     "packed",
@@ -89,6 +94,13 @@ def playable(folder: RunFolder, picture: str = "auto") -> Run:
     run = load(folder)
     run.picture_name = picture
     return run
+
+
+def exported(folder: RunFolder) -> "Exported":
+    """The graphs of a run's agent and dream."""
+    from worldmodel.experiments.rl.exporting import exported
+
+    return exported(load(folder))
 
 
 def settings(config: RLConfig) -> EvaluationConfig:

@@ -89,9 +89,9 @@ class Prediction(td.Distribution):
         values = values.reshape(-1, *[1] * (weights.dim() - 1)).expand(weights.shape)
         return weights, self.consequences(values)
 
-    def tempered(self, temperature: float) -> "Prediction":
+    def tempered(self, temperature: float | Tensor) -> "Prediction":
         """The same at a `temperature` (see `worldmodel.distributions.tempered`)."""
-        if temperature == 1:
+        if not isinstance(temperature, Tensor) and temperature == 1:
             return self
 
         def consequences(observation: Any) -> Consequences:
