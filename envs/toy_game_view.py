@@ -36,6 +36,7 @@ class ToyGameView:
         self.particles = particles
 
     def initial_state(self, batch_size: int) -> RingBelief:
+        """The belief before the first rows of B games."""
         position = torch.zeros(batch_size, dtype=torch.int64)
         return RingBelief(self.model.initial_state(batch_size), position)
 
