@@ -392,7 +392,8 @@ METHODS: Registry[Callable[..., PolicyGradient]] = Registry(
         "reinforce": reinforce,
     },
 )
-"""Ways to train a policy in the dream, by name: (gen_core, policy, critic, **options)."""
+"""Ways to train a policy in the dream, by name: (gen_core, batch_size, length,
+critic, **options) -> objective."""
 
 
 def register_method(name: str, method: Callable[..., PolicyGradient]) -> None:

@@ -119,11 +119,22 @@ def reference_pages() -> Iterator[tuple[str, str]]:
 
 
 def _section(front: str, module: str, names: list[str]) -> list[str]:
-    heading = [] if not module else [f"## {module.replace('_', ' ').capitalize()}"]
+    heading = []
+    if module:
+        about = _about(ROOT / front.replace(".", "/") / module)
+        heading = [f"## {module.replace('_', ' ').capitalize()}", about]
     if module in WHOLE:
         options = "    options: {show_root_heading: false, show_root_toc_entry: false}"
         return [*heading, f"::: {front}.{module}\n{options}"]
-    return heading + [f"::: {front}.{name}" for name in names]
+    paths = [f"{name}.{name}" if name == module else name for name in names]
+    return heading + [f"::: {front}.{path}" for path in paths]
+
+
+def _about(module: Path) -> str:
+    """The first paragraph of a module's docstring."""
+    file = module / "__init__.py" if module.is_dir() else module.with_suffix(".py")
+    words = ast.get_docstring(ast.parse(file.read_text())) or ""
+    return words.partition("\n\n")[0].partition(":\n")[0]
 
 
 def commands_page() -> str:
