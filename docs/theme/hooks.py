@@ -64,9 +64,14 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
     """Equations as MathML; wide code and tables that can be scrolled by keys."""
     html = re.sub(r'<(span|div) class="arithmatex">(.*?)</\1>', _mathml, html, flags=re.DOTALL)
-    html = html.replace("<pre><", '<pre tabindex="0"><').replace("<pre>", '<pre tabindex="0">')
+    html = re.sub(r"(<pre>(?:<span></span>)?<code)(?=[ >])", r'\1 tabindex="0"', html)
     html = html.replace("<table>", '<div class="wide" tabindex="0"><table>')
     return html.replace("</table>", "</table></div>")
+
+
+def on_post_page(html: str, page: Any, config: Any) -> str:
+    """A name for the box of the search, which the theme leaves without one."""
+    return html.replace('role="dialog"', 'role="dialog" aria-label="Search"', 1)
 
 
 def _mathml(found: re.Match[str]) -> str:
