@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN ?= runs/demo
 
-.PHONY: setup demo test campaign lint bench clean
+.PHONY: setup demo test campaign lint docs tutorials release bench clean
 
 setup: .venv/ready
 
@@ -28,8 +28,23 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# the site, in site/; what is wrong with a page is an error
+docs: setup
+	PYTHONPATH=. $(BIN)/mkdocs build --strict --quiet
+
+# runs the notebooks at their full size, and writes their outputs
+tutorials: setup
+	cd docs/tutorials && for notebook in *.ipynb; do \
+	../../$(BIN)/jupyter execute --inplace $$notebook || exit 1; done
+
+# builds both distributions and checks them; publishes nothing
+release: setup
+	rm -rf build dist
+	$(BIN)/python -m build --quiet --no-isolation --outdir dist
+	$(BIN)/twine check --strict dist/*
+
 bench: setup
 	$(BIN)/worldmodel bench toy-game
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv build dist site *.egg-info

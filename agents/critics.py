@@ -31,6 +31,7 @@ class Critic(nn.Module):
         self.scale = scale
 
     def forward(self, thought: Tensor) -> Tensor:
+        """The value [*] of thoughts [*, F]."""
         return self.scale * self.body(thought)[..., 0]
 
 
@@ -45,6 +46,7 @@ class TwoHotCritic(nn.Module):
         self.returns = TwoHotRegression(hidden)
 
     def forward(self, thought: Tensor) -> Tensor:
+        """The value [*] of thoughts [*, F], a mean of returns."""
         return self.estimate(thought).mean
 
     def estimate(self, thought: Tensor) -> TwoHot:
@@ -79,6 +81,7 @@ class SlowCritic(nn.Module):
         self.decay = decay
 
     def forward(self, thought: Tensor) -> Tensor:
+        """The value [*] of thoughts [*, F]."""
         return self.critic(thought)
 
     def estimate(self, thought: Tensor) -> Held:

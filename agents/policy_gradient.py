@@ -203,6 +203,7 @@ class PolicyGradient(ABC):
         return row.reward + self.bonus(thought, row.action) if self.bonus else row.reward
 
     def value(self, thought: Tensor) -> Tensor:
+        """The critic's value [*] of thoughts [*, F]; zero without a critic."""
         if self.critic is None:
             return thought.new_zeros(thought.shape[:-1])
         return self.critic(thought)
@@ -391,6 +392,8 @@ METHODS: Registry[Callable[..., PolicyGradient]] = Registry(
         "reinforce": reinforce,
     },
 )
+"""Ways to train a policy in the dream, by name: (gen_core, batch_size, length,
+critic, **options) -> objective."""
 
 
 def register_method(name: str, method: Callable[..., PolicyGradient]) -> None:

@@ -63,9 +63,10 @@ DREAMERV3 = AgentConfig(
     preset="dreamerv3",
 )
 """DreamerV3 (Hafner et al. 2023, https://arxiv.org/abs/2301.04104), at its smallest size of a
-million parameters; what differs stands in docs/architecture.md."""
+million parameters; what differs stands in docs/acting-and-dreaming.md."""
 
 PRESETS: Registry[AgentConfig] = Registry("preset", {"dreamerv3": DREAMERV3})
+"""Options of a whole agent, by the name of the recipe."""
 
 
 def beginning(preset: str | None) -> AgentConfig:

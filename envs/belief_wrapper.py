@@ -34,6 +34,7 @@ class BeliefWrapper(gymnasium.Wrapper):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
+        """Begins an episode; the belief [F] after its first row, and info."""
         observation, info = self.env.reset(seed=seed, options=options)
         if seed is not None or self._mind is None:
             self._noise = OwnNoise(int(np.random.SeedSequence(seed).generate_state(1)[0]))
@@ -42,6 +43,7 @@ class BeliefWrapper(gymnasium.Wrapper):
         return self._believe(True, nothing, observation, 0.0, False), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Plays an action; the belief [F] after it, reward, terminated, truncated, info."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         code = self.actions.encode(torch.as_tensor(np.asarray(action))[None])
         belief = self._believe(False, code, observation, float(reward), bool(terminated))

@@ -40,7 +40,8 @@ class View(Protocol):
 
     modes: tuple[str, ...]  # supported render modes, of `rgb_array` and `ansi`
 
-    def initial_state(self, batch_size: int) -> Any: ...
+    def initial_state(self, batch_size: int) -> Any:
+        """The state before the first rows of B games."""
 
     def step(self, row: Row, state: Any) -> Any:
         """The state after a row [B, ...]."""
@@ -129,6 +130,8 @@ class DreamVectorEnv(VectorEnv):
         return self._shown, {}
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Dreams a row of every game; observations, rewards, terminated and truncated, [n] each,
+        and info, with the last observations of games that were restarted in the same step."""
         if self._games is None:
             raise gymnasium.error.ResetNeeded("call reset() before step()")
         row = self._advance(checked_actions(self.action_space, actions))
@@ -296,14 +299,17 @@ class DreamEnv(gymnasium.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
+        """Begins a dream; observation, info."""
         super().reset(seed=seed)
         observation, _ = self.games.reset(seed=seed)
         return pick(self.observation_space, observation, 0), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Dreams one row; observation, reward, terminated, truncated, info."""
         observation, reward, terminated, truncated, _ = self.games.step(np.asarray(action)[None])
         observation = pick(self.observation_space, observation, 0)
         return observation, float(reward[0]), bool(terminated[0]), bool(truncated[0]), {}
 
     def render(self) -> Any:
+        """The game, as its `view` draws it."""
         return self.games.render()

@@ -116,6 +116,7 @@ class GymEnvironment(Environment):
         raise ValueError("a real environment cannot be set to a row; observe with a Dream")
 
     def close(self) -> None:
+        """Closes the environments."""
         self.vector_env.close()
 
     def _reset(self, action: Tensor) -> Row:

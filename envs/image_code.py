@@ -67,6 +67,7 @@ class CodeView:
         return torch.zeros(batch_size, self.model.core.feature_size)
 
     def step(self, row: Row, state: Any) -> Any:
+        """The codes after a row [B, ...]."""
         return row.observation
 
     def draw(self, state: Any, mode: str) -> list[np.ndarray]:

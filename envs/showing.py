@@ -139,9 +139,11 @@ class PoseView:
         self.hidden = _hidden(env)
 
     def initial_state(self, batch_size: int) -> Tensor:
+        """The state before the first rows of B games."""
         return torch.zeros(batch_size, *cast(spaces.Box, self.env.observation_space).shape)
 
     def step(self, row: Row, state: Tensor) -> Tensor:
+        """The observations after a row [B, ...]."""
         return cast(Tensor, row.observation)
 
     def draw(self, state: Tensor, mode: str) -> list[Frame]:
@@ -228,6 +230,7 @@ class ObservationView:
         self.modes: tuple[str, ...] = ("rgb_array",) if self.images else ("rgb_array", "ansi")
 
     def initial_state(self, batch_size: int) -> Shown:
+        """The state before the first rows of B games."""
         images = tuple(
             torch.zeros(batch_size, *cast(Any, part.shape), dtype=torch.uint8)
             for part in self.images.values()
@@ -236,6 +239,7 @@ class ObservationView:
         return Shown(images, nothing)
 
     def step(self, row: Row, state: Shown) -> Shown:
+        """The observations after a row [B, ...]."""
         leaves = dict(_leaves(self.space, row.observation))
         images = tuple(leaves.pop(path) for path in self.images)
         parts = [

@@ -41,6 +41,7 @@ class ToyGameView:
         return {"name": "ring", "width": self.width, "classes": self.classes}
 
     def initial_state(self, batch_size: int) -> RingBelief:
+        """The belief before the first rows of B games."""
         position = torch.zeros(batch_size, dtype=torch.int64)
         return RingBelief(self.model.initial_state(batch_size), position)
 

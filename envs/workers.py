@@ -135,6 +135,7 @@ class WorkerVectorEnv(VectorEnv):
         return self._observations(outcomes), rewards, terminated, truncated, info
 
     def close_extras(self, **kwargs: Any) -> None:
+        """Ends the worker processes."""
         for worker in self._workers:
             worker.dismiss()
         for worker in self._workers:

@@ -52,6 +52,7 @@ class ActionRepeat(gymnasium.Wrapper):
         self.times = times
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Repeats an action, until the end at most; the rewards are summed."""
         total = 0.0
         for _ in range(self.times):
             observation, reward, terminated, truncated, info = self.env.step(action)
@@ -84,6 +85,7 @@ class HideEntries(gymnasium.ObservationWrapper):
         )
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
+        """The vector without what is hidden."""
         return observation[self.kept]
 
     def restored(self, observation: np.ndarray) -> np.ndarray:
@@ -163,6 +165,7 @@ class Images(gymnasium.ObservationWrapper):
         self._change = _for_values(self._changing, old)
 
     def observation(self, observation: Any) -> Any:
+        """The observation with its images as they are read."""
         return self._change(observation)
 
     def _changing(self, space: spaces.Space) -> Callable[[Any], Any]:

@@ -42,6 +42,8 @@ class Environment(ABC):
 
 
 class DreamState(NamedTuple):
+    """The state of B dreams: data, which can be copied, saved and gone on with."""
+
     model: ModelState  # leaves [B, ...]
     clock: Tensor  # int64 [B], steps since the first row
     ended: Tensor  # bool [B]; the next row is a first row

@@ -184,6 +184,8 @@ class Episodes(EpisodeSource):
 
     @classmethod
     def join(cls, parts: list["Episodes"]) -> "Episodes":
+        """The episodes of all parts, in their order."""
+
         def joined(*columns: np.ndarray) -> np.ndarray:
             return np.concatenate(columns)
 

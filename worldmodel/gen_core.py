@@ -38,6 +38,7 @@ class GenCore:
         self.actions = action_codec(environment.action_space)
 
     def initial_state(self, batch_size: int) -> GenState:
+        """The state before the first rows of B games."""
         world = self.environment.initial_state(batch_size)
         mind = self.agent.initial_state(batch_size)
         return self.start(world, mind, batch_size)

@@ -136,6 +136,7 @@ class Learner:
         return self.trainer.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Resumes from `state`."""
         self.trainer.load_state_dict(dict(state))
 
 

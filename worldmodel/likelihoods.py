@@ -180,6 +180,7 @@ BOUNDS: Registry[Callable[[WorldModel, Sequences, int], dict[str, Tensor]]] = Re
     "bound",
     {"elbo": lower_bound, "iwae": log_prob, "fivo": torch.no_grad()(particle_filter)},
 )
+"""Reportable bounds by name: (model, sequences [T, B, ...], particles) -> nats by key [T, B]."""
 
 
 def register_bound(

@@ -29,6 +29,8 @@ from worldmodel.sequences import Row, Sequences
 
 
 class ModelState(NamedTuple):
+    """What a world model remembers of B games."""
+
     core: Any  # the core's state, leaves [B, ...]
     history: Tensor  # [B, N, E], the encodings of the last N percepts, newest last
 
@@ -100,6 +102,7 @@ class WorldModel(nn.Module):
         return self.feedback or not self.percepts.separate
 
     def initial_state(self, batch_size: int) -> ModelState:
+        """The state before the first rows of B games."""
         core = self.core.initial_state(batch_size)
         like = nested.leaves(core)[0]
         return ModelState(core, like.new_zeros(batch_size, self.history, self.percepts.size))

@@ -25,7 +25,8 @@ Metrics = dict[str, float]
 class Objective(Protocol):
     """A loss of a batch; `state` is what is carried from one update to the next."""
 
-    def initial_state(self) -> Any: ...
+    def initial_state(self) -> Any:
+        """The state to begin with."""
 
     def __call__(self, batch: Any, state: Any, step: int) -> tuple[Tensor, Metrics, Any]: ...
 
@@ -61,6 +62,7 @@ class Bound:
         self.carries = carries
 
     def initial_state(self) -> Any:
+        """The state to begin with: of no columns, or empty where none is carried."""
         return self.model.initial_state(0) if self.carries else ()
 
     def _fill(self, batch: list[Sequences]) -> list[Sequences]:
@@ -246,6 +248,7 @@ class FIVO(Bound):
 OBJECTIVES: Registry[Callable[..., Objective]] = Registry(
     "objective", {"elbo": ELBO, "iwae": IWAE, "fivo": FIVO}
 )
+"""Objectives of world models by name: (model, particles=K, **options) -> objective."""
 
 
 def register_objective(name: str, objective: Callable[..., Objective]) -> None:

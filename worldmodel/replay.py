@@ -46,6 +46,7 @@ class Priorities:
         self._values.append(np.full(end - begin - len(self._values.array), self.highest))
 
     def set(self, episodes: np.ndarray, priorities: np.ndarray) -> None:
+        """Sets the priorities [n] of the episodes of these numbers."""
         self.highest = max(self.highest, float(priorities.max()))
         self._values.array[episodes - self._begin] = priorities
 
@@ -54,10 +55,12 @@ class Priorities:
         return self._values.array[episodes - self._begin] ** self.exponent
 
     def state_dict(self) -> dict:
+        """Everything that the next draws depend on."""
         values = self._values.array.tolist()
         return {"begin": self._begin, "highest": self.highest, "values": values}
 
     def load_state_dict(self, state: dict) -> None:
+        """Resumes from `state`."""
         self._begin, self.highest = state["begin"], state["highest"]
         self._values = GrowingArray(np.empty(0))
         self._values.append(np.array(state["values"], float))
@@ -193,6 +196,7 @@ class Replay:
         self._odds.set(numbers, odds)
 
     def state_dict(self) -> dict:
+        """Everything that the next draws depend on but the episodes themselves."""
         state = {"random": self.random.bit_generator.state, "episodes": self.episodes.added}
         if self.priorities is not None:
             self._follow(self._length)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 Schedule = Callable[[int], float]
+"""A function from the number of an update to a value."""
 
 
 def constant(value: float) -> Schedule:

@@ -64,9 +64,11 @@ class SequentialBatches:
         return sequences if offset else _begin(sequences)
 
     def state_dict(self) -> dict[str, Any]:
+        """Everything that the next batches depend on."""
         return {"random": self._before, "position": self._position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Resumes from `state`."""
         self.random.bit_generator.state = state["random"]
         self._begin_epoch()
         self._position = state["position"]

@@ -94,6 +94,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Resumes from `state`."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.updates = state["updates"]
         self.state = nested.fill(self.state, state["state"])

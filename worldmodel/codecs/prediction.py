@@ -112,6 +112,7 @@ class Prediction(td.Distribution):
         return {"observation": observation} | self.consequences(observation).mode
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> dict[str, Any]:  # type: ignore[override]
+        """Draws observations, then rewards and ends given them, by key."""
         observation = self.observation.sample(sample_shape)
         return {"observation": observation} | self.consequences(observation).sample()
 
@@ -140,4 +141,5 @@ class Prediction(td.Distribution):
         return log_probs | consequences.log_probs(percept), losses
 
     def log_prob(self, value: Mapping[str, Any]) -> Tensor:  # type: ignore[override]
+        """The log probability of all parts together, [*] nats."""
         return cast(Tensor, sum(self.log_probs(value).values()))

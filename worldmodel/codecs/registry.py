@@ -144,6 +144,7 @@ HEADS: Registry[NamedHead] = Registry(
         "strokes": NamedHead(STROKE, _strokes),
     },
 )
+"""Heads by name: which spaces each fits, and what makes it."""
 
 
 def register_head(
@@ -173,6 +174,7 @@ def head_for(name: str, space: spaces.Space, input_size: int, **options: Any) ->
 
 
 ENCODERS: Registry[NamedEncoder] = Registry("encoder", {})  # `codecs.spaces` adds the library's
+"""Encoders of observations by name: which spaces each fits, and what makes it."""
 
 
 def register_encoder(

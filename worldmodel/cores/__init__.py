@@ -23,6 +23,7 @@ CORES: Registry[Callable[..., SequenceCore]] = Registry(
         "vae": VAE,
     },
 )
+"""Cores by name: classes or functions of (context_size, evidence_size, **options)."""
 GIVEN = ("context_size", "evidence_size")  # to every core, and no options
 DEFAULT = "default"  # the value of an option that is left to the core
 

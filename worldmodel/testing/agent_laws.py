@@ -73,6 +73,7 @@ def _values(space: spaces.Space, random: np.random.Generator, count: int) -> Any
 
 
 AGENT_LAWS = Laws()
+"""Laws of agents."""
 
 
 @AGENT_LAWS.add()

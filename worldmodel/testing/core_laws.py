@@ -104,6 +104,7 @@ def has_latents(case: CoreCase) -> bool:
 
 
 CORE_LAWS = Laws()
+"""Laws of sequence cores."""
 AROUND = [
     {"feedback": True, "history": 1},
     {"feedback": True, "history": 2},

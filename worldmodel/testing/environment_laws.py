@@ -58,6 +58,7 @@ class EnvironmentCase:
 
 
 ENVIRONMENT_LAWS = Laws()
+"""Laws of environments."""
 
 
 @ENVIRONMENT_LAWS.add()

@@ -40,6 +40,7 @@ class HeadCase:
         return copy.deepcopy(self.head)
 
     def features(self, *leading: int) -> Tensor:
+        """Random features [*leading, F], the same at every call."""
         torch.manual_seed(0)
         return torch.randn(*leading, self.input_size).double()
 
@@ -49,6 +50,7 @@ class HeadCase:
 
 
 HEAD_LAWS = Laws()
+"""Laws of heads."""
 
 
 def numbers(value: Any, dimensions: int) -> Tensor:

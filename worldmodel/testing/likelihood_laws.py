@@ -28,6 +28,7 @@ from worldmodel.testing.material import (
 from worldmodel.trainer import Trainer
 
 LIKELIHOOD_LAWS = Laws()
+"""Laws of the bounds of cores."""
 # The weights of a decoder, the first of which is taken that gives precise estimates: latents
 # matter much, and all rows are possible.
 STRENGTHS = (3.0, 2.0, 1.0, 0.5)
