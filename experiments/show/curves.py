@@ -99,7 +99,7 @@ def curves_of(folders: Sequence[RunFolder]) -> list[Curve]:
 
 
 def axes_of(folders: Sequence[RunFolder]) -> tuple[str, str]:
-    """What the axes of the curves are. Raises RunError for runs whose curves are of different
+    """The axes of the curves, in words. Raises RunError for runs whose curves are of different
     things, which have no place in one picture."""
     first: dict[tuple[str, str], RunFolder] = {}
     for folder in folders:
@@ -145,7 +145,7 @@ def curve_of(label: str, points: Sequence[np.ndarray]) -> Curve:
 
 
 def points_of(folder: RunFolder) -> np.ndarray:
-    """What a run's curve is over, and its values there, [n, 2]."""
+    """The points of a run's curve, [n, 2]: what it is over, and its values there."""
     spec = spec_of(folder)
     with naming_damage(folder.metrics_file):
         found = {

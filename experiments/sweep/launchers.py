@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from worldmodel.experiments.cli.settings import Sweep
-from worldmodel.experiments.runs.processes import Launcher, Local, Needs, attended
+from worldmodel.experiments.runs.processes import INTERRUPTED, Launcher, Local, Needs, attended
 from worldmodel.experiments.sweep.spec import Spec
 from worldmodel.run_folder import RunError
 
@@ -58,14 +58,16 @@ class Submitted:
 
     def __init__(self, job: Any):
         self.job = job
+        self.without_result = FAILED  # the exit code of a job that leaves none
 
     def poll(self) -> int | None:
         if not self.job.done():
             return None
         error = self.job.exception()
-        return FAILED if error is not None else int(self.job.result())
+        return self.without_result if error is not None else int(self.job.result())
 
     def interrupt(self) -> None:
+        self.without_result = INTERRUPTED
         self.job.cancel(check=False)
 
     def kill(self) -> None:
@@ -100,6 +102,7 @@ class OnRayRunning:
     def __init__(self, ray: Any, reference: Any):
         self.ray = ray
         self.reference = reference
+        self.without_result = FAILED  # the exit code of a task that leaves none
 
     def poll(self) -> int | None:
         ready, _ = self.ray.wait([self.reference], timeout=0)
@@ -108,9 +111,10 @@ class OnRayRunning:
         try:
             return int(self.ray.get(self.reference))
         except self.ray.exceptions.RayError:
-            return FAILED
+            return self.without_result
 
     def interrupt(self) -> None:
+        self.without_result = INTERRUPTED
         self.ray.cancel(self.reference)
 
     def kill(self) -> None:

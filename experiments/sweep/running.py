@@ -86,8 +86,8 @@ def planned(spec: Spec, settings: Sweep, reporter: Reporter) -> list[Trial]:
 
 
 def slots_of(settings: Sweep, places: int | None) -> Slots:
-    """The cores and GPUs that the runs share. places: the number that a scheduler takes; None: they
-    run here."""
+    """The cores and GPUs that the runs share. places: the number that a scheduler takes; None:
+    they run here."""
     if places is not None:
         return Slots(settings.jobs or places, by_number=True)
     if settings.jobs is not None:
