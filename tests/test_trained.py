@@ -51,7 +51,7 @@ def test_it_loads_by_name_and_is_evaluated(name, tmp_path, monkeypatch):
         done = worldmodel("evaluate", name, "--json", "--corpus", "few.txt")
         assert json.loads(done.stdout)["nats_per_character"] < 3
         return
-    few = ("--episodes", 4, "--held-out", 4, "--bound-particles", 2)
+    few = ("--episodes", 2, "--held-out", 2, "--bound-particles", 1)
     done = worldmodel("evaluate", name, "--json", *few)
     assert done.returncode == 0, done.stderr
     figures, result = read_manifest(RUNS[name]).card["figures"], json.loads(done.stdout)

@@ -82,7 +82,8 @@ def in_short(figures: Mapping[str, Any]) -> str:
 
 def _with_error(key: str, figures: Mapping[str, Any]) -> str:
     """A figure with its interval or its standard error."""
-    mean, stem = f"{figures[key]:.4g}", key.removesuffix("_mean")
+    value, stem = figures[key], key.removesuffix("_mean")
+    mean = str(value) if isinstance(value, int) else f"{value:.4g}"
     if f"{stem}_ci95" in figures:
         return "{} ({:.4g} to {:.4g})".format(mean, *figures[f"{stem}_ci95"])
     return f"{mean} ± {figures[f'{key}_se']:.2g}" if f"{key}_se" in figures else mean
