@@ -30,7 +30,7 @@ lint: setup
 
 # the site, in site/; what is wrong with a page is an error
 docs: setup
-	PYTHONPATH=. $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --strict --quiet
 
 # runs the notebooks at their full size, and writes their outputs
 tutorials: setup

@@ -1,6 +1,12 @@
-// Boxes of code stay reachable by keys: the theme takes that from those that it finds too narrow
-// to scroll, and it looks only once.
-for (const code of document.querySelectorAll("pre > code")) {
-  const keep = () => code.hasAttribute("tabindex") || code.setAttribute("tabindex", "0");
-  new MutationObserver(keep).observe(code, { attributeFilter: ["tabindex"] });
-}
+// Boxes that scroll can be reached by keys: the theme makes those of tables without that, and takes
+// it from boxes of code that it found wide enough once.
+const reach = () =>
+  document
+    .querySelectorAll(".md-typeset__scrollwrap:not([tabindex]), pre > code:not([tabindex])")
+    .forEach((box) => box.setAttribute("tabindex", "0"));
+new MutationObserver(reach).observe(document.body, {
+  attributeFilter: ["tabindex"],
+  childList: true,
+  subtree: true,
+});
+reach();

@@ -1,5 +1,5 @@
-"""What `mkdocs.yml` adds to MkDocs: pages made of notebooks and of the package's fronts, equations
-as MathML, and boxes that can be scrolled by keys."""
+"""What `mkdocs.yml` adds to MkDocs: pages made of notebooks and of the package's fronts, and
+equations as MathML."""
 
 import ast
 import base64
@@ -62,11 +62,8 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
-    """Equations as MathML; wide code and tables that can be scrolled by keys."""
-    html = re.sub(r'<(span|div) class="arithmatex">(.*?)</\1>', _mathml, html, flags=re.DOTALL)
-    html = re.sub(r"(<pre>(?:<span></span>)?<code)(?=[ >])", r'\1 tabindex="0"', html)
-    html = html.replace("<table>", '<div class="wide" tabindex="0"><table>')
-    return html.replace("</table>", "</table></div>")
+    """Equations as MathML."""
+    return re.sub(r'<(span|div) class="arithmatex">(.*?)</\1>', _mathml, html, flags=re.DOTALL)
 
 
 def on_post_page(html: str, page: Any, config: Any) -> str:
