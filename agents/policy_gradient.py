@@ -105,8 +105,8 @@ class Spread(NamedTuple):
     weight: Tensor  # scalar, of those ranges
 
     @classmethod
-    def none(cls) -> "Spread":
-        return cls(torch.zeros(()), torch.zeros(()))
+    def none(cls, device: torch.device) -> "Spread":
+        return cls(torch.zeros((), device=device), torch.zeros((), device=device))
 
     def after(self, returns: Tensor) -> "Spread":
         """The spread updated by the returns [N] of one more rollout."""
@@ -114,13 +114,13 @@ class Spread(NamedTuple):
             returns[:MANY].float(), returns.new_tensor([0.05, 0.95]).float()
         )
         return Spread(
-            DECAY * self.total + (1 - DECAY) * (high - low).cpu(),
+            DECAY * self.total + (1 - DECAY) * (high - low),
             DECAY * self.weight + (1 - DECAY),
         )
 
     @property
-    def mean(self) -> float:
-        return (self.total / self.weight).item()
+    def mean(self) -> Tensor:
+        return self.total / self.weight
 
 
 class PolicyGradient(ABC):
@@ -155,7 +155,7 @@ class PolicyGradient(ABC):
 
     def initial_state(self) -> Spread | tuple[()]:
         """The spread of returns, where gains are divided by it; else nothing."""
-        return () if self.unit is None else Spread.none()
+        return () if self.unit is None else Spread.none(self.start().thought.device)
 
     def start(self) -> GenState:
         """The games before the first rollout."""
@@ -192,7 +192,7 @@ class PolicyGradient(ABC):
         }
         if self.unit is not None:
             state = state.after(batch.returns.detach())
-            gain = gain / max(self.unit, state.mean)
+            gain = gain / state.mean.clamp(min=self.unit)
             metrics["spread"] = state.mean
         loss = -gain - self.entropy_factor * self.entropy(step) * entropy
         return loss + critic_loss if self.critic else loss, metrics, state

@@ -65,7 +65,7 @@ class Bound:
 
     def _fill(self, batch: list[Sequences]) -> list[Sequences]:
         """The blocks with placeholders, as the model reads and scores them."""
-        return [self.model.percepts.fill(block) for block in batch]
+        return [self.model.fill(block) for block in batch]
 
     def _explain(self, batch: list[Sequences], state: Any) -> tuple[list[Inference], Any]:
         """The core's inference of each block, and the state to carry."""
@@ -179,8 +179,8 @@ class IWAE(Bound):
         self, batch: list[Sequences], state: Any, step: int
     ) -> tuple[Tensor, Metrics, Any]:
         """batch: blocks of [T, B, ...], scored as one."""
-        rows = _scored_rows(batch)
         batch = self._fill(batch)
+        rows = _scored_rows(batch)
         inferences, state = self._explain(batch, state)
         pairs = zip(batch, inferences, strict=True)
         by_block = [increments(self.model, block, inference) for block, inference in pairs]
@@ -227,6 +227,7 @@ class FIVO(Bound):
         self, batch: list[Sequences], state: Any, step: int
     ) -> tuple[Tensor, Metrics, Any]:
         """batch: blocks of [T, B, ...], scored as one."""
+        batch = self._fill(batch)
         rows = _scored_rows(batch)
         surrogate: Tensor | float = 0.0  # zero, with the gradient of the choices
         sums: dict[str, Tensor] = {}

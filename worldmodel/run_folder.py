@@ -75,6 +75,7 @@ class RunFolder:
         self.path = path
         self.trust = trust
         self.chosen = chosen
+        self.device: str | None = None  # that its user asks for, instead of the run's own
         self._logged_by = logged_by or chosen
         self.config_file = path / "config.json"
         self.metrics_file = path / "metrics.jsonl"
@@ -130,7 +131,19 @@ class RunFolder:
             raise RunError(
                 f"{self.path} has no checkpoint {chosen!r}, only {', '.join(names) or 'none'}"
             )
-        return RunFolder(self.path, self.trust, chosen)
+        return self._as(chosen)
+
+    def on(self, device: str | None) -> "RunFolder":
+        """The same run, to be computed on another device than its options say; None: on theirs."""
+        folder = self._as(self.chosen, self._logged_by)
+        folder.device = device
+        return folder
+
+    def _as(self, chosen: str | None, logged_by: str | None = None) -> "RunFolder":
+        """The same run, for the same user."""
+        folder = RunFolder(self.path, self.trust, chosen, logged_by)
+        folder.device = self.device
+        return folder
 
     def kept(self) -> "RunFolder":
         """The same run as it is to be loaded: as the best evaluation left it, if its options say
@@ -140,12 +153,12 @@ class RunFolder:
             return self
         best = self.values().get("best")
         newest = self.checkpoint_path.name
-        return self if best is None else RunFolder(self.at(best).path, self.trust, best, newest)
+        return self if best is None else self.at(best)._as(best, newest)
 
     def described(self, config: Mapping[str, Any]) -> "RunFolder":
         """The same run with another configuration, as JSON has it, which is written."""
         self._describe(self.experiment, config)
-        return RunFolder(self.path, self.trust, self.chosen)
+        return self._as(self.chosen)
 
     def _describe(self, experiment: str, config: Mapping[str, Any]) -> None:
         described = {"schema_version": SCHEMA_VERSION, "experiment": experiment, "config": config}

@@ -96,7 +96,8 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
         self.updates = state["updates"]
-        self.state = nested.fill(self.state, state["state"])
+        device = self.parameters[0].device
+        self.state = nested.to(nested.fill(self.state, state["state"]), device)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import tyro
 from worldmodel.experiments.recordings.config import GenerateConfig
 from worldmodel.experiments.runs.trust import TrustConfig
 from worldmodel.experiments.show.config import PlayConfig, VideoConfig
-from worldmodel.options import positive
+from worldmodel.options import DeviceConfig, positive
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 FromCheckpoint = Annotated[str | None, tyro.conf.arg(name="from", metavar="CHECKPOINT")]
@@ -51,6 +51,7 @@ class Resume:
     """Episodes of its evaluation."""
     threads: int | None = None
     """Threads of the processor; another number may give other bits."""
+    computing: tyro.conf.OmitArgPrefixes[DeviceConfig] = field(default_factory=DeviceConfig)
     from_checkpoint: FromCheckpoint = None
     """Older checkpoint to go on from, such as checkpoint-000012; newer ones are set aside."""
     trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)
@@ -63,6 +64,7 @@ class Resume:
     def changes(self) -> dict[str, Any]:
         """The options of the run that are changed, by name."""
         given = {name: getattr(self, name) for name in ("stop_at", "keep", "episodes", "threads")}
+        given["device"] = self.computing.device
         return {name: value for name, value in given.items() if value is not None}
 
 
@@ -102,6 +104,7 @@ class Evaluate(Generic[Settings]):
     """Print one JSON object and nothing else."""
     save: bool = False
     """Make this the run's own evaluation: write it to evaluation.json and metrics.jsonl."""
+    computing: tyro.conf.OmitArgPrefixes[DeviceConfig] = field(default_factory=DeviceConfig)
     from_checkpoint: FromCheckpoint = None
     """Older checkpoint to use instead of the newest, such as checkpoint-000012."""
     trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)
@@ -114,6 +117,7 @@ class Generate:
     path: RunPath
     """The run's folder."""
     config: tyro.conf.OmitArgPrefixes[GenerateConfig] = field(default_factory=GenerateConfig)
+    computing: tyro.conf.OmitArgPrefixes[DeviceConfig] = field(default_factory=DeviceConfig)
     from_checkpoint: FromCheckpoint = None
     """Older checkpoint to use instead of the newest, such as checkpoint-000012."""
 
@@ -149,6 +153,7 @@ class Report:
     """The run's folder."""
     out: Path | None = None
     """The page to write; report.html in the run's folder by default."""
+    computing: tyro.conf.OmitArgPrefixes[DeviceConfig] = field(default_factory=DeviceConfig)
     from_checkpoint: FromCheckpoint = None
     """Older checkpoint to use instead of the newest, such as checkpoint-000012."""
     trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)
@@ -165,6 +170,7 @@ class Play:
     path: RunPath
     """The run's folder."""
     config: tyro.conf.OmitArgPrefixes[PlayConfig] = field(default_factory=PlayConfig)
+    computing: tyro.conf.OmitArgPrefixes[DeviceConfig] = field(default_factory=DeviceConfig)
     from_checkpoint: FromCheckpoint = None
     """Older checkpoint to use instead of the newest, such as checkpoint-000012."""
     trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)
@@ -179,6 +185,7 @@ class Video:
     out: tuple[Path, ...] = ()
     """Files to write, .mp4, .gif or .webp; by default videos/<kind>.mp4 and .gif in the run."""
     config: tyro.conf.OmitArgPrefixes[VideoConfig] = field(default_factory=VideoConfig)
+    computing: tyro.conf.OmitArgPrefixes[DeviceConfig] = field(default_factory=DeviceConfig)
     from_checkpoint: FromCheckpoint = None
     """Older checkpoint to use instead of the newest, such as checkpoint-000012."""
     trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)

@@ -18,10 +18,12 @@ import torch
 from rich.console import Console
 
 from worldmodel.checkpoint import list_checkpoints
+from worldmodel.devices import find_device
 from worldmodel.envs.observations import InvalidValueError
 from worldmodel.errors import naming_damage
 from worldmodel.experiments.cli import settings as of
 from worldmodel.experiments.runs import registry
+from worldmodel.experiments.runs.device import own_device, placed
 from worldmodel.experiments.runs.interruption import Interrupted
 from worldmodel.experiments.runs.pictures import check_picture
 from worldmodel.experiments.runs.registry import config_of, offered, offers
@@ -37,6 +39,7 @@ NONE: Mapping[str, Any] = MappingProxyType({})
 def train(settings: of.Train[Any], reporter: Reporter) -> None:
     """Makes a new run and trains it to its end."""
     config, name = settings.config, registry.experiment_of(settings.config)
+    find_device(own_device(config))
     experiment = registry.implementation(name)
     if settings.quick:
         if not hasattr(experiment, "quick"):
@@ -48,7 +51,8 @@ def train(settings: of.Train[Any], reporter: Reporter) -> None:
         experiment.check(config)
     if hasattr(experiment, "remember"):
         config = experiment.remember(config)
-    _go_on(registry.new_run(settings.out, config), reporter, is_new=True)
+    folder = registry.new_run(settings.out, config)
+    _go_on(placed(folder, None, reporter.say), reporter, is_new=True)
 
 
 def resume(settings: of.Resume, reporter: Reporter) -> None:
@@ -62,6 +66,8 @@ def _opened(settings: Any, reporter: Reporter, trust: TrustConfig = TrustConfig(
     folder = trust.open(settings.path).at(settings.from_checkpoint)
     if folder.chosen is not None:
         reporter.say(f"{folder.path} as {folder.chosen} left it")
+    if hasattr(settings, "computing"):
+        folder = placed(folder, settings.computing.device, reporter.say)
     return folder
 
 

@@ -5,7 +5,15 @@ from typing import Annotated, Literal
 
 from worldmodel.experiments.data.readers.files import OnError
 from worldmodel.names import ObjectiveName
-from worldmodel.options import ADVANCED, below_one, check_kl, check_threads, not_negative, positive
+from worldmodel.options import (
+    ADVANCED,
+    DeviceConfig,
+    below_one,
+    check_kl,
+    check_threads,
+    not_negative,
+    positive,
+)
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,7 @@ class VAEConfig:
     """Seed of everything that is random."""
     threads: int = 2
     """Threads of the processor; the same number gives the same bits."""
+    computing: DeviceConfig = field(default_factory=DeviceConfig)
     checkpoint_seconds: float = 30.0
     """Time between checkpoints."""
 

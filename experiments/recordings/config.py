@@ -9,7 +9,14 @@ from worldmodel import SequenceConfig, SequenceLearningConfig, SequenceModelConf
 from worldmodel.experiments.data.readers.audio import HIGHEST_RATE, LOWEST_RATE
 from worldmodel.experiments.data.readers.files import OnError
 from worldmodel.names import BoundName
-from worldmodel.options import ADVANCED, below_one, check_threads, not_negative, positive
+from worldmodel.options import (
+    ADVANCED,
+    DeviceConfig,
+    below_one,
+    check_threads,
+    not_negative,
+    positive,
+)
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,7 @@ class RecordingsConfig:
     """Seed of everything that is random."""
     threads: int = 1
     """Threads of the processor; the same number gives the same bits."""
+    computing: DeviceConfig = field(default_factory=DeviceConfig)
     checkpoint_seconds: float = 30.0
     """Time between checkpoints."""
 

@@ -14,7 +14,7 @@ from worldmodel.agents.config import (
 )
 from worldmodel.agents.presets import beginning
 from worldmodel.names import BoundName
-from worldmodel.options import ADVANCED, check_threads, not_negative, positive
+from worldmodel.options import ADVANCED, DeviceConfig, check_threads, not_negative, positive
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,7 @@ class RLConfig:
     """Film the real game and the dream when all is learned."""
     threads: int = 1
     """Threads of the processor; the same number gives the same bits."""
+    computing: DeviceConfig = field(default_factory=DeviceConfig)
     checkpoint_seconds: float = 30.0
     """Time between checkpoints (there is one after every stage, too)."""
 
