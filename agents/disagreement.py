@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel import BeliefAgent, Sequences, Trainer
-from worldmodel.objectives import Metrics
+from worldmodel.objectives import Figures
 
 MEMBERS = 6
 HIDDEN = 64
@@ -75,7 +75,7 @@ class Curiosity:
 
     def __call__(
         self, batch: tuple[Tensor, Tensor, Tensor], state: Any, step: int
-    ) -> tuple[Tensor, Metrics, Any]:
+    ) -> tuple[Tensor, Figures, Any]:
         """The squared error of each member on rows of its own, a random half of all."""
         thought, action, encoding = batch
         errors = (self.ensemble(thought, action) - encoding).square().mean(-1)  # [members, N]

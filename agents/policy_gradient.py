@@ -39,7 +39,7 @@ from worldmodel import (
 )
 from worldmodel.agents.critics import Estimate, estimate
 from worldmodel.distributions import draw
-from worldmodel.objectives import Metrics
+from worldmodel.objectives import Figures
 
 DECAY = 0.99  # of the spread of returns, an update
 MANY = 2**24  # more numbers than PyTorch's quantile takes
@@ -173,7 +173,7 @@ class PolicyGradient(ABC):
     def target(self, rollout: Rollout, policy: Any) -> Tensor:
         """The regression target of the critic, [N]."""
 
-    def __call__(self, batch: Rollout, state: Any, step: int) -> tuple[Tensor, Metrics, Any]:
+    def __call__(self, batch: Rollout, state: Any, step: int) -> tuple[Tensor, Figures, Any]:
         policy = self.gen_core.agent.policy(batch.thought)
         if self.critic is None:
             estimated = Estimate(self.value(batch.thought))
@@ -184,11 +184,11 @@ class PolicyGradient(ABC):
         critic_loss = estimated.loss(self.target(batch, policy)).mean()
         gain = self.gain(batch, policy, value.detach()).mean()
         metrics = {
-            "value": value.mean().item(),
-            "return": batch.returns.detach().mean().item(),
-            "reward": batch.reward.mean().item(),
-            "entropy": entropy.item(),
-            "critic_loss": critic_loss.item(),
+            "value": value.detach().mean(),
+            "return": batch.returns.detach().mean(),
+            "reward": batch.reward.mean(),
+            "entropy": entropy.detach(),
+            "critic_loss": critic_loss.detach(),
         }
         if self.unit is not None:
             state = state.after(batch.returns.detach())

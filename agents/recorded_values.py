@@ -14,7 +14,7 @@ from worldmodel import Row, nested
 from worldmodel.agents.critics import estimate
 from worldmodel.agents.imagination import Recorded
 from worldmodel.agents.policy_gradient import PolicyGradient, Rollout, lambda_returns
-from worldmodel.objectives import Metrics
+from worldmodel.objectives import Figures
 
 
 class Examples(NamedTuple):
@@ -54,13 +54,13 @@ class RecordedValues:
         thoughts, returns = zip(*pairs, strict=True)
         return Examples(rollout, torch.cat(thoughts), torch.cat(returns))
 
-    def __call__(self, batch: Examples, state: Any, step: int) -> tuple[Tensor, Metrics, Any]:
+    def __call__(self, batch: Examples, state: Any, step: int) -> tuple[Tensor, Figures, Any]:
         loss, metrics, state = self.objective(batch.rollout, state, step)
         if not len(batch.returns):  # windows of one row have none
             return loss, metrics, state
         critic: Any = self.objective.critic
         recorded = estimate(critic, batch.thought).loss(batch.returns).mean()
-        metrics |= {"recorded_critic_loss": recorded.item()}
+        metrics |= {"recorded_critic_loss": recorded.detach()}
         return loss + self.weight * recorded, metrics, state
 
 

@@ -460,9 +460,7 @@ def world_from(
     return World(observation_space, action_space, source_from(options, folder), **counts)
 
 
-def _new_folder(
-    path: Path, config: AgentConfig, world: World, device: str | None
-) -> RunFolder:
+def _new_folder(path: Path, config: AgentConfig, world: World, device: str | None) -> RunFolder:
     """The folder of a new run of an agent. Its configured steps are those of the first collection;
     later ones are in its checkpoints."""
     source = world.source

@@ -26,7 +26,9 @@ def find_device(name: str | None, say: Callable[[str], None] | None = None) -> t
     try:
         wanted = torch.device(name)
     except RuntimeError as error:
-        raise ValueError(f"--device is auto, cpu, cuda, cuda:1, mps or so, got {name!r}") from error
+        raise ValueError(
+            f"--device is auto, cpu, cuda, cuda:1, mps or so, got {name!r}"
+        ) from error
     number = 0 if here is None or here.type != wanted.type else torch.accelerator.device_count()
     if (wanted.index or 0) < number:
         return wanted

@@ -20,6 +20,9 @@ from worldmodel.schedules import Schedule, constant, cyclical, linear
 from worldmodel.sequences import Sequences
 
 Metrics = dict[str, float]
+Figures = dict[str, Any]
+"""The metrics of an objective: numbers, or tensors [] without a history, which `Trainer.update`
+reads all at once, as a GPU has to finish its work for each reading."""
 
 
 class Objective(Protocol):
@@ -27,7 +30,7 @@ class Objective(Protocol):
 
     def initial_state(self) -> Any: ...
 
-    def __call__(self, batch: Any, state: Any, step: int) -> tuple[Tensor, Metrics, Any]: ...
+    def __call__(self, batch: Any, state: Any, step: int) -> tuple[Tensor, Figures, Any]: ...
 
 
 def _scored_rows(batch: list[Sequences]) -> Tensor:
@@ -119,7 +122,7 @@ class ELBO(Bound):
 
     def __call__(
         self, batch: list[Sequences], state: Any, step: int
-    ) -> tuple[Tensor, Metrics, Any]:
+    ) -> tuple[Tensor, Figures, Any]:
         """batch: blocks of [T, B, ...], scored as one."""
         batch = self._fill(batch)
         inferences, state = self._explain(batch, state)
@@ -127,7 +130,7 @@ class ELBO(Bound):
 
     def loss(
         self, batch: list[Sequences], inferences: list[Inference], step: int
-    ) -> tuple[Tensor, Metrics]:
+    ) -> tuple[Tensor, Figures]:
         """The loss of blocks that `WorldModel.infer` has inferred."""
         rows = _scored_rows(batch)
         sums: dict[str, Tensor] = {}
@@ -147,10 +150,10 @@ class ELBO(Bound):
                 regressions[f"{key}_regression"] = regressions.get(f"{key}_regression", 0.0) + loss
         penalty = sums.pop("penalty")
         negative = torch.stack(list(sums.values())).sum()
-        metrics = {key: value.item() for key, value in (sums | regressions).items()}
+        metrics = {key: value.detach() for key, value in (sums | regressions).items()}
         loss = negative - sums["kl_nats"] + self.kl_weight(step) * penalty
         loss = loss + sum(regressions.values())
-        return loss, metrics | {"nats": negative.item()}
+        return loss, metrics | {"nats": negative.detach()}
 
     def _penalty(self, kl: Tensor, inference: Inference) -> Tensor:
         """The divergence term of the loss, [T, K * B] nats before its weight."""
@@ -177,7 +180,7 @@ class IWAE(Bound):
 
     def __call__(
         self, batch: list[Sequences], state: Any, step: int
-    ) -> tuple[Tensor, Metrics, Any]:
+    ) -> tuple[Tensor, Figures, Any]:
         """batch: blocks of [T, B, ...], scored as one."""
         batch = self._fill(batch)
         rows = _scored_rows(batch)
@@ -189,9 +192,9 @@ class IWAE(Bound):
         bound = (weights.logsumexp(0) - math.log(self.particles)).sum() / rows
         share = 1 / (weights.softmax(0).square().sum(0) * self.particles)  # [B]
         metrics = {
-            "nats": -bound.item(),
-            "elbo_nats": -(weights.mean(0).sum() / rows).item(),
-            "effective_particles": share.mean().item(),
+            "nats": -bound.detach(),
+            "elbo_nats": -(weights.mean(0).sum() / rows).detach(),
+            "effective_particles": share.mean().detach(),
         }
         return -bound, metrics, state
 
@@ -225,7 +228,7 @@ class FIVO(Bound):
 
     def __call__(
         self, batch: list[Sequences], state: Any, step: int
-    ) -> tuple[Tensor, Metrics, Any]:
+    ) -> tuple[Tensor, Figures, Any]:
         """batch: blocks of [T, B, ...], scored as one."""
         batch = self._fill(batch)
         rows = _scored_rows(batch)
@@ -239,9 +242,9 @@ class FIVO(Bound):
                 total = torch.stack(list(gains.values())).sum(0).detach()  # [T, B]
                 score = (choices * (total.sum(0) - total.cumsum(0))).sum()
                 surrogate = surrogate - (score - score.detach()) / rows
-        metrics = {key: value.item() for key, value in sums.items()}
+        metrics = {key: value.detach() for key, value in sums.items()}
         loss = torch.stack(list(sums.values())).sum()
-        return loss + surrogate, metrics | {"nats": loss.item()}, state
+        return loss + surrogate, metrics | {"nats": loss.detach()}, state
 
 
 OBJECTIVES: Registry[Callable[..., Objective]] = Registry(
