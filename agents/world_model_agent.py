@@ -369,7 +369,7 @@ class WorldModelAgent:
         Without it, the saved id is made when an environment is first needed.
         trust: whether that may run code of a module that the run names, though it was not made
         here (docs/trust.md); without it whatever needs no environment works.
-        device: where it is to compute (see `__init__`); None: where it did, if that device is here.
+        device: where it is to compute (see `__init__`); None: where it did, if that is here.
         """
         folder = _opened(Path(path), Trust(is_whole=trust)).kept()
         with naming_damage(folder.path):

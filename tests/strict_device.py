@@ -1,4 +1,4 @@
-"""A device that stands in for a GPU: it computes on the processor, and refuses to be mixed with it.
+"""A device that stands in for a GPU: it computes on the processor and refuses to be mixed with it.
 
 Its tensors hold one of the processor's. PyTorch takes them for those of a device of their own (the
 one that it keeps for backends of others, "privateuse1"), so that everything runs as on a GPU:

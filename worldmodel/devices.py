@@ -27,14 +27,16 @@ def find_device(name: str | None, say: Callable[[str], None] | None = None) -> t
         wanted = torch.device(name)
     except RuntimeError as error:
         raise ValueError(
-            f"--device is auto, cpu, cuda, cuda:1, mps or so, got {name!r}"
+            f"a device is auto, cpu, cuda, cuda:1, mps or so, got {name!r}"
         ) from error
     number = 0 if here is None or here.type != wanted.type else torch.accelerator.device_count()
     if (wanted.index or 0) < number:
         return wanted
     found = f"{number} of {wanted.type}" if number else f"no {wanted.type}"
     if say is None:
-        raise ValueError(f"PyTorch finds {found} here, but --device is {name}: take auto, or cpu")
+        raise ValueError(
+            f"PyTorch finds {found} here, but the device is to be {name}: take auto, or cpu"
+        )
     say(f"PyTorch finds {found} here, but the device is {name}: the processor computes")
     return CPU
 

@@ -60,12 +60,10 @@ class BoxClamp(Clamp):
         self.seen.copy_(torch.stack([least, greatest]))
         beyond = self.beyond * (greatest - least)
         beyond = torch.where(beyond > 0, beyond, torch.inf)
-        ends = (
-            torch.as_tensor(end).to(self.low.device) for end in (self.space.low, self.space.high)
-        )
-        low, high = ends
-        self.low.copy_((least - beyond).clamp(min=low))
-        self.high.copy_((greatest + beyond).clamp(max=high))
+        ends = self.space.low, self.space.high
+        lowest, highest = (torch.as_tensor(end).to(self.low.device) for end in ends)
+        self.low.copy_((least - beyond).clamp(min=lowest))
+        self.high.copy_((greatest + beyond).clamp(max=highest))
 
 
 class JointClamp(Clamp):
