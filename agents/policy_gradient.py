@@ -98,6 +98,13 @@ class Rollout(NamedTuple):
     reward: Tensor  # [N]
 
 
+def acted(rows: Rollout, first: Tensor) -> Rollout:
+    """The rows [T, B, ...] that are no first rows, bool [T, B]; their places are read once."""
+    flat = nested.map(lambda leaf: leaf.flatten(0, 1), rows)
+    places = (~first).flatten().nonzero()[:, 0]
+    return flat if len(places) == first.numel() else nested.index(flat, places)
+
+
 class Spread(NamedTuple):
     """The spread of returns, averaged over the updates so far."""
 
@@ -249,9 +256,7 @@ class ActorCritic(PolicyGradient):
         returns = lambda_returns(judged, values, self.discount, self.lambda_)
         nothing = returns.new_zeros(*returns.shape, 0)
         rollout = Rollout(over_time[:-1], row.action, returns, nothing, row.reward)
-        if not row.first.any():
-            return nested.map(lambda leaf: leaf.flatten(0, 1), rollout), state
-        return nested.index(rollout, ~row.first), state
+        return acted(rollout, row.first), state
 
     def gain(self, rollout: Rollout, policy: Any, value: Tensor) -> Tensor:
         return policy.log_prob(rollout.action) * (rollout.returns - value)
@@ -353,7 +358,7 @@ class AllActions(PolicyGradient):
             return (rollout, row.first), nested.index(forks, taken)
 
         (rollout, first), state = nested.unroll(step, range(self.length), state)
-        return nested.index(rollout, ~first), state
+        return acted(rollout, first), state
 
     def gain(self, rollout: Rollout, policy: Any, value: Tensor) -> Tensor:
         probs = self._probs(policy)

@@ -139,19 +139,20 @@ def _run(operation, args, kwargs):
         crossed[f"{name} by a mask" if is_mask else name] += 1
     known = {id(x.held): x for x in leaves if isinstance(x, OnDevice)}
     function = STANDING_IN.get(name, operation)
-    with noise.drawn():
-        found = function(*tree_map(_held, args), **tree_map(_held, kwargs))
-    if leaves_device:
-        return found
-    if onto_processor:
-        return args[0]
 
     def wrap(x):
         if not isinstance(x, Tensor):
             return x
         return known[id(x)] if id(x) in known else OnDevice(x)
 
-    return tree_map(wrap, found)
+    # views of what was made outside of the inference mode are no tensors of that mode
+    in_mode = torch.is_inference_mode_enabled()
+    outside = torch.inference_mode(False) if in_mode else contextlib.nullcontext()
+    with outside, torch.no_grad(), noise.drawn():
+        found = function(*tree_map(_held, args), **tree_map(_held, kwargs))
+        if leaves_device:
+            return found
+        return args[0] if onto_processor else tree_map(wrap, found)
 
 
 def _held(x):

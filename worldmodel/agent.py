@@ -202,7 +202,7 @@ class Metronome(Agent):
     def step(
         self, row: Row, state: Tensor, shared: ModelState | None = None
     ) -> tuple[Tensor, Tensor]:
-        state = torch.where(row.first, 1, state + 1)  # rows so far
+        state = torch.where(row.first.to(state.device), 1, state + 1)  # rows so far
         return self.actions.encode(self.at(state)).to(row.action), state
 
     def policy(self, thought: Tensor) -> Distribution:
