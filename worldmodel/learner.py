@@ -149,12 +149,12 @@ def follow(average: AveragedModel, model: nn.Module, number: int, decay: float) 
 
     `update_parameters` asks the device how often it was called, and waits for the answer.
     """
-    pairs = list(average.module.parameters()), list(model.parameters())
-    kept = min(decay, (1 + number) / (10 + number)) if number else 0.0
+    averaged, latest = list(average.module.parameters()), list(model.parameters())
     if number:
-        get_ema_multi_avg_fn(kept)(*pairs, None)
+        get_ema_multi_avg_fn(min(decay, (1 + number) / (10 + number)))(averaged, latest, None)
     else:
-        torch._foreach_copy_(*pairs)
-    for buffer, latest in zip(average.module.buffers(), model.buffers(), strict=True):
-        buffer.copy_(latest)
+        for first, weight in zip(averaged, latest, strict=True):
+            first.copy_(weight)
+    for buffer, last in zip(average.module.buffers(), model.buffers(), strict=True):
+        buffer.copy_(last)
     average.n_averaged += 1
