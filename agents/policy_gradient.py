@@ -112,7 +112,7 @@ class Spread(NamedTuple):
     weight: Tensor  # scalar, of those ranges
 
     @classmethod
-    def none(cls, device: torch.device) -> "Spread":
+    def none(cls, device: torch.device | None = None) -> "Spread":
         return cls(torch.zeros((), device=device), torch.zeros((), device=device))
 
     def after(self, returns: Tensor) -> "Spread":

@@ -10,6 +10,7 @@ raises `MixedError`: copies from one to the other are allowed, and counted in `c
 import collections
 import contextlib
 import os
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -58,11 +59,13 @@ noise = Noise()
 class Backend:
     """The functions that PyTorch asks a device's module for."""
 
+    plugged_in = False
+
     def is_available(self):
         return True
 
     def is_initialized(self):
-        return True
+        return self.plugged_in
 
     def device_count(self):
         return 1
@@ -228,8 +231,18 @@ def _copied(source, target, non_blocking=False):
 _kernels: list[torch.library.Library] = []
 
 
-def begin() -> None:
-    """Makes the device known to PyTorch; from then on, in this process, there is a GPU."""
+@contextlib.contextmanager
+def plugged_in():
+    """The device is there and in use, inside. (PyTorch forgets none that it was told of.)"""
+    _make_known()
+    Backend.plugged_in = True
+    generators = mock.patch.object(worldmodel.noise, "fresh_state", _fresh_state)
+    with generators, torch.autograd.set_multithreading_enabled(False):
+        yield torch.device(NAME)
+    Backend.plugged_in = False
+
+
+def _make_known() -> None:
     if _kernels:
         return
     _setup_privateuseone_for_python_backend(NAME, backend_module=Backend())
@@ -244,11 +257,10 @@ def begin() -> None:
         library.impl(name, kernel, "PrivateUse1")
     _kernels.append(library)
     os.environ["TORCH_AUTOGRAD_SHUTDOWN_WAIT_LIMIT"] = "0"  # such a device's threads die loudly
-    torch.autograd.set_multithreading_enabled(False)
-    worldmodel.noise.fresh_state = _fresh_state  # PyTorch makes no generators of such a device
 
 
 def _fresh_state(device, seed):
+    """PyTorch makes no generators of such a device."""
     return torch.Generator().manual_seed(seed).get_state()
 
 

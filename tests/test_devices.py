@@ -72,8 +72,8 @@ assert {name.split()[0] for name in KINDS} == {name.split()[0] for name in CORES
 
 @pytest.fixture(scope="module", autouse=True)
 def device():
-    strict_device.begin()
-    return torch.device(DEVICE)
+    with strict_device.plugged_in() as device:
+        yield device
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def set_states(states: Sequence[Tensor]) -> None:
 
 def _in_use() -> tuple[str, Any, list[Any]]:
     """The kind of GPU in use, its module of torch, and what that calls them; of no GPU, none."""
-    accelerator = torch.accelerator.current_accelerator()
+    accelerator = None if torch.cuda.is_initialized() else torch.accelerator.current_accelerator()
     kind = "cuda" if accelerator is None else accelerator.type
     module = torch.get_device_module(kind)
     if kind == "mps":  # one, which is in use wherever it is

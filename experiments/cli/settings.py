@@ -32,6 +32,8 @@ class Train(Generic[Config]):
     config: tyro.conf.OmitArgPrefixes[Config]
     quick: bool = False
     """Make everything so small that it ends within seconds, to try something out."""
+    profile: bool = False
+    """Write traces of a few updates, for Perfetto or Chrome, into profile/ of the run."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from importlib import import_module
 from types import MappingProxyType
@@ -17,6 +17,7 @@ import cattrs
 import torch
 from rich.console import Console
 
+from worldmodel import Watcher
 from worldmodel.checkpoint import list_checkpoints
 from worldmodel.devices import find_device
 from worldmodel.envs.observations import InvalidValueError
@@ -26,6 +27,7 @@ from worldmodel.experiments.runs import registry
 from worldmodel.experiments.runs.device import own_device, placed
 from worldmodel.experiments.runs.interruption import Interrupted
 from worldmodel.experiments.runs.pictures import check_picture
+from worldmodel.experiments.runs.profile import Profile
 from worldmodel.experiments.runs.registry import config_of, offered, offers
 from worldmodel.experiments.runs.trust import TrustConfig
 from worldmodel.experiments.show.config import VideoConfig
@@ -52,7 +54,9 @@ def train(settings: of.Train[Any], reporter: Reporter) -> None:
     if hasattr(experiment, "remember"):
         config = experiment.remember(config)
     folder = registry.new_run(settings.out, config)
-    _go_on(placed(folder, None, reporter.say), reporter, is_new=True)
+    folder = placed(folder, None, reporter.say)
+    watchers = [Profile(folder.path / "profile")] if settings.profile else []
+    _go_on(folder, reporter, is_new=True, watchers=watchers)
 
 
 def resume(settings: of.Resume, reporter: Reporter) -> None:
@@ -77,16 +81,17 @@ def _go_on(
     steps: int | None = None,
     is_new: bool = False,
     changes: Mapping[str, Any] = NONE,
+    watchers: Sequence[Watcher] = (),
 ) -> None:
     """Trains a run to its end, evaluates it, and calls its experiment's `finish`.
 
     steps: to add first; is_new: nothing of the run was written before, which could be damaged;
-    changes: of its options, by name.
+    changes: of its options, by name; watchers: of its training, besides its own.
     """
     with folder.locked():
         if changes:
             folder = registry.changed(folder, changes)
-        _train(folder, reporter, steps, is_new)
+        _train(folder, reporter, steps, is_new, watchers)
         folder = folder.at(None).kept()
         if folder.chosen is not None:
             reporter.say(f"of the run the best is kept: {folder.chosen}")
@@ -100,7 +105,13 @@ def _go_on(
             offered(folder, "finish")(folder, reporter)
 
 
-def _train(folder: RunFolder, reporter: Reporter, steps: int | None, is_new: bool) -> None:
+def _train(
+    folder: RunFolder,
+    reporter: Reporter,
+    steps: int | None,
+    is_new: bool,
+    watchers: Sequence[Watcher],
+) -> None:
     """Trains a run to its end."""
     hint = f"worldmodel resume {shlex.quote(str(folder.path))}"
     begin = offered(folder, "training", "resume")
@@ -108,6 +119,8 @@ def _train(folder: RunFolder, reporter: Reporter, steps: int | None, is_new: boo
         with nullcontext() if is_new else naming_damage(folder.path):
             training = begin(folder, reporter)
             training.restore()
+        if watchers:
+            training.watchers = [*training.watchers, *watchers]
         if steps is not None:
             _extend(training, steps, folder)
         training.run()
