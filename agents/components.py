@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from torch import nn
@@ -56,6 +57,7 @@ from worldmodel.agents.policy_optimizers import (
 )
 from worldmodel.agents.recorded_values import RecordedValues
 from worldmodel.codecs import is_image, number_parts
+from worldmodel.devices import CPU
 from worldmodel.envs import DreamVectorEnv, arguments_from_json
 from worldmodel.schedules import in_segments
 
@@ -84,10 +86,12 @@ class Components:
         statistics: Statistics,
         recorded_space: spaces.Space,
         action_space: spaces.Space,
+        device: torch.device = CPU,
     ):
         """recorded_space: of the environment's observations; the model's `observation_space` is
-        different where images are encoded first."""
+        different where images are encoded first; device: where all of them are."""
         self.config = config
+        self.device = device
         self.statistics = statistics
         self.rollouts = config.policy.rollouts(isinstance(action_space, spaces.Box))
         self.image_encoder: WorldModel | None = None
@@ -95,7 +99,7 @@ class Components:
         self.observation_space, self.action_space = recorded_space, action_space
         if is_encoded(recorded_space, config.images):
             image_space = cast(spaces.Box, recorded_space)
-            self.image_encoder = image_encoder_for(image_space, config.images)
+            self.image_encoder = image_encoder_for(image_space, config.images).to(device)
             self.observation_space = code_space(self.image_encoder)
         self.actions = action_codec(action_space)
         is_own = config.policy.algorithm is None
@@ -105,7 +109,7 @@ class Components:
             self.reads = config.policy.policy_reads
         if not is_own:
             self.reads = "belief"
-        self.model = self._model()
+        self.model = self._model().to(device)
         self.modules: dict[str, nn.Module] = {"model": self.model}
         if self.image_encoder is not None:
             self.modules["image_encoder"] = self.image_encoder
@@ -148,13 +152,15 @@ class Components:
     def _own_agent(self) -> Agent:
         hidden = self.config.policy.policy_hidden
         size = self._thought_size
-        self.policy = Policy(size, self.actions, hidden, self.config.policy.policy_unimix)
+        policy = Policy(size, self.actions, hidden, self.config.policy.policy_unimix)
+        self.policy = policy.to(self.device)
         self.acting = copy.deepcopy(self.policy)  # its average over updates
         self.critic = self._critic(size, hidden)
         self.modules |= {"policy": self.policy, "critic": self.critic, "acting": self.acting}
         agent = self.believer(self.acting)
         encoding = self.model.percepts.size
-        self.ensemble = Ensemble(agent.thought_size, self.actions.size, encoding)
+        ensemble = Ensemble(agent.thought_size, self.actions.size, encoding)
+        self.ensemble = ensemble.to(self.device)
         self.modules["ensemble"] = self.ensemble
         return self._planner(agent) if self.config.policy.plans_ahead else agent
 
@@ -188,7 +194,8 @@ class Components:
             critic: nn.Module = TwoHotCritic(size, hidden)
         else:
             critic = Critic(size, hidden, CRITIC_SCALE * self.statistics.reward_unit)
-        return SlowCritic(critic, config.slow_critic) if config.slow_critic else critic
+        critic = SlowCritic(critic, config.slow_critic) if config.slow_critic else critic
+        return critic.to(self.device)
 
     def believer(self, policy: Policy) -> BeliefAgent:
         """The agent that acts by `policy` on the model's beliefs."""
@@ -203,6 +210,7 @@ class Components:
             self.belief_dreams(),
             algorithm_options(config),
             self.statistics.reward_unit,
+            self.device,
         )
         head = sb3.Head(self.algorithm.algorithm)
         self.modules["policy"] = head

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel import BeliefAgent, Sequences, Trainer
-from worldmodel.objectives import Metrics
+from worldmodel.objectives import Figures
 
 MEMBERS = 6
 HIDDEN = 64
@@ -75,7 +75,7 @@ class Curiosity:
 
     def __call__(
         self, batch: tuple[Tensor, Tensor, Tensor], state: Any, step: int
-    ) -> tuple[Tensor, Metrics, Any]:
+    ) -> tuple[Tensor, Figures, Any]:
         """The squared error of each member on rows of its own, a random half of all."""
         thought, action, encoding = batch
         errors = (self.ensemble(thought, action) - encoding).square().mean(-1)  # [members, N]
@@ -106,9 +106,10 @@ def _steps(agent: BeliefAgent, batch: Iterable[Sequences]) -> tuple[Tensor, Tens
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     for block in batch:
         states = agent.model.states(block)
-        there = block.mask[1:]
         thoughts, encodings = agent.thought(states), states.history[..., -1, :]
-        parts = (thoughts[:-1], block.rows.action[1:], encodings[1:])
-        found.append(tuple(part[there] for part in parts))  # type: ignore[arg-type]
+        there = block.mask[1:].flatten().nonzero()[:, 0].to(thoughts.device)
+        actions = block.rows.action[1:].to(thoughts.device)
+        parts = (thoughts[:-1], actions, encodings[1:])
+        found.append(tuple(part.flatten(0, 1)[there] for part in parts))  # type: ignore[arg-type]
     thought, action, encoding = (torch.cat(parts) for parts in zip(*found, strict=True))
     return thought, action, encoding

@@ -142,7 +142,7 @@ def encoded(recorded: EpisodeSource, image_encoder: WorldModel, since: int = 0) 
         for begin in range(0, length, AT_ONCE):
             rows = recorded.gather(start + np.arange(begin, min(length, begin + AT_ONCE)))
             codes = encode_images(image_encoder, torch.from_numpy(rows["observation"]))
-            parts.append(rows | {"observation": codes.numpy()})
+            parts.append(rows | {"observation": codes.cpu().numpy()})
     columns = {key: np.concatenate([part[key] for part in parts]) for key in Episodes.KEYS}
     return Episodes(columns, recorded.lengths[since:].copy())
 

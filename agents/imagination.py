@@ -87,7 +87,8 @@ class Imagination:
                 states = self.agent.model.states(block)
                 alive = block.loss_mask & ~block.rows.terminated
                 recorded.append(Recorded(block, self.agent.thought(states), alive))
-                begun.append(nested.index(states, alive))
+                flat = nested.map(lambda leaf: leaf.flatten(0, 1), states)
+                begun.append(_chosen(flat, alive.flatten().nonzero()[:, 0]))
         return self._dreams(nested.concatenate(begun)), recorded
 
     def _fresh(self, replay: Replay) -> GenState:
@@ -101,7 +102,8 @@ class Imagination:
     def _dreams(self, states: ModelState) -> GenState:
         """Dreams that go on from states [B, ...]."""
         thought = self.agent.thought(states)
-        world = self.dream.start(states, torch.zeros(len(thought), dtype=torch.bool))
+        none = torch.zeros(len(thought), dtype=torch.bool, device=thought.device)
+        world = self.dream.start(states, none)
         return GenState(world, states, thought, self.agent.policy(thought).sample())
 
 
@@ -114,16 +116,19 @@ def recorded_beliefs(
     window, from_start: of the windows that beliefs are inferred from (see `Replay.sample`).
     """
     beliefs: list[ModelState] = []
-    ended: list[Tensor] = []
-    while all(part.all() for part in ended):  # of a few rows, all may have ended episodes
+    goes_on: list[Tensor] = []
+    while not any(part.any() for part in goes_on):  # of a few rows, all may have ended episodes
         for block in replay.sample(window, 2 * number, from_start):
-            valid = block.mask.flatten()
-            flat = nested.map(lambda leaf: leaf.flatten(0, 1), model.states(block))
-            beliefs.append(nested.index(flat, valid))
-            ended.append(block.rows.terminated.flatten()[valid])
-    alive = (~torch.cat(ended)).nonzero().flatten()
+            beliefs.append(nested.map(lambda leaf: leaf.flatten(0, 1), model.states(block)))
+            goes_on.append((block.mask & ~block.rows.terminated).flatten())
+    alive = torch.cat(goes_on).nonzero().flatten()
     chosen = alive[torch.randint(len(alive), (number,))]
-    return nested.index(nested.concatenate(beliefs), chosen)
+    return _chosen(nested.concatenate(beliefs), chosen)
+
+
+def _chosen(states: ModelState, places: Tensor) -> ModelState:
+    """The states of some places, int64 [n], which the processor has found."""
+    return nested.index(states, places.to(states.history.device))
 
 
 def parameters_of(*modules: nn.Module) -> list[nn.Parameter]:

@@ -109,8 +109,8 @@ class Planner(AgentWrapper):
 
     def _nothing_planned(self, mind: ModelState) -> Tensor:
         """The mean codes of actions that may be any, [B, H, A]."""
-        uniform = self.actions.uniform((len(mind.history), self.length))
-        return uniform.mean.to(mind.history)
+        shape = (len(mind.history), self.length)
+        return self.actions.uniform(shape, mind.history.device).mean.to(mind.history)
 
     def _search(self, mind: ModelState, thought: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
         """The mean and standard deviation of the best plans' codes, [H, B, A].
@@ -118,7 +118,8 @@ class Planner(AgentWrapper):
         mean: of the plan that the search begins with, [H, B, A].
         """
         games, searched = len(thought), self.plans - self.acted_out
-        anything = self.actions.uniform((searched // 2, self.length, games)).sample().to(mean)
+        shape = (searched // 2, self.length, games)
+        anything = self.actions.uniform(shape, mean.device).sample().to(mean)
         near = self.actions.around(mean, torch.full_like(mean, FIRST_STD))
         drawn = torch.cat([near.sample(torch.Size([searched - len(anything)])), anything])
         starts = self.core.start(

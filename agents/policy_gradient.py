@@ -39,7 +39,7 @@ from worldmodel import (
 )
 from worldmodel.agents.critics import Estimate, estimate
 from worldmodel.distributions import draw
-from worldmodel.objectives import Metrics
+from worldmodel.objectives import Figures
 
 DECAY = 0.99  # of the spread of returns, an update
 MANY = 2**24  # more numbers than PyTorch's quantile takes
@@ -98,6 +98,13 @@ class Rollout(NamedTuple):
     reward: Tensor  # [N]
 
 
+def acted(rows: Rollout, first: Tensor) -> Rollout:
+    """The rows [T, B, ...] that are no first rows, bool [T, B]; their places are read once."""
+    flat = nested.map(lambda leaf: leaf.flatten(0, 1), rows)
+    places = (~first).flatten().nonzero()[:, 0]
+    return flat if len(places) == first.numel() else nested.index(flat, places)
+
+
 class Spread(NamedTuple):
     """The spread of returns, averaged over the updates so far."""
 
@@ -105,8 +112,8 @@ class Spread(NamedTuple):
     weight: Tensor  # scalar, of those ranges
 
     @classmethod
-    def none(cls) -> "Spread":
-        return cls(torch.zeros(()), torch.zeros(()))
+    def none(cls, device: torch.device | None = None) -> "Spread":
+        return cls(torch.zeros((), device=device), torch.zeros((), device=device))
 
     def after(self, returns: Tensor) -> "Spread":
         """The spread updated by the returns [N] of one more rollout."""
@@ -114,13 +121,13 @@ class Spread(NamedTuple):
             returns[:MANY].float(), returns.new_tensor([0.05, 0.95]).float()
         )
         return Spread(
-            DECAY * self.total + (1 - DECAY) * (high - low).cpu(),
+            DECAY * self.total + (1 - DECAY) * (high - low),
             DECAY * self.weight + (1 - DECAY),
         )
 
     @property
-    def mean(self) -> float:
-        return (self.total / self.weight).item()
+    def mean(self) -> Tensor:
+        return self.total / self.weight
 
 
 class PolicyGradient(ABC):
@@ -155,7 +162,7 @@ class PolicyGradient(ABC):
 
     def initial_state(self) -> Spread | tuple[()]:
         """The spread of returns, where gains are divided by it; else nothing."""
-        return () if self.unit is None else Spread.none()
+        return () if self.unit is None else Spread.none(self.start().thought.device)
 
     def start(self) -> GenState:
         """The games before the first rollout."""
@@ -173,7 +180,7 @@ class PolicyGradient(ABC):
     def target(self, rollout: Rollout, policy: Any) -> Tensor:
         """The regression target of the critic, [N]."""
 
-    def __call__(self, batch: Rollout, state: Any, step: int) -> tuple[Tensor, Metrics, Any]:
+    def __call__(self, batch: Rollout, state: Any, step: int) -> tuple[Tensor, Figures, Any]:
         policy = self.gen_core.agent.policy(batch.thought)
         if self.critic is None:
             estimated = Estimate(self.value(batch.thought))
@@ -184,15 +191,15 @@ class PolicyGradient(ABC):
         critic_loss = estimated.loss(self.target(batch, policy)).mean()
         gain = self.gain(batch, policy, value.detach()).mean()
         metrics = {
-            "value": value.mean().item(),
-            "return": batch.returns.detach().mean().item(),
-            "reward": batch.reward.mean().item(),
-            "entropy": entropy.item(),
-            "critic_loss": critic_loss.item(),
+            "value": value.detach().mean(),
+            "return": batch.returns.detach().mean(),
+            "reward": batch.reward.mean(),
+            "entropy": entropy.detach(),
+            "critic_loss": critic_loss.detach(),
         }
         if self.unit is not None:
             state = state.after(batch.returns.detach())
-            gain = gain / max(self.unit, state.mean)
+            gain = gain / state.mean.clamp(min=self.unit)
             metrics["spread"] = state.mean
         loss = -gain - self.entropy_factor * self.entropy(step) * entropy
         return loss + critic_loss if self.critic else loss, metrics, state
@@ -250,9 +257,7 @@ class ActorCritic(PolicyGradient):
         returns = lambda_returns(judged, values, self.discount, self.lambda_)
         nothing = returns.new_zeros(*returns.shape, 0)
         rollout = Rollout(over_time[:-1], row.action, returns, nothing, row.reward)
-        if not row.first.any():
-            return nested.map(lambda leaf: leaf.flatten(0, 1), rollout), state
-        return nested.index(rollout, ~row.first), state
+        return acted(rollout, row.first), state
 
     def gain(self, rollout: Rollout, policy: Any, value: Tensor) -> Tensor:
         return policy.log_prob(rollout.action) * (rollout.returns - value)
@@ -354,7 +359,7 @@ class AllActions(PolicyGradient):
             return (rollout, row.first), nested.index(forks, taken)
 
         (rollout, first), state = nested.unroll(step, range(self.length), state)
-        return nested.index(rollout, ~first), state
+        return acted(rollout, first), state
 
     def gain(self, rollout: Rollout, policy: Any, value: Tensor) -> Tensor:
         probs = self._probs(policy)

@@ -118,7 +118,8 @@ class GradientOptimizer(PolicyOptimizer):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.trainer.load_state_dict(state["trainer"])
-        self.dreams = nested.fill(self.dreams, state["dreams"])
+        device = self.trainer.parameters[0].device
+        self.dreams = nested.to(nested.fill(self.dreams, state["dreams"]), device)
         self.objective.entropy_factor = state["entropy_factor"]
 
 

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from worldmodel import Row, nested
 from worldmodel.agents.critics import estimate
 from worldmodel.agents.imagination import Recorded
 from worldmodel.agents.policy_gradient import PolicyGradient, Rollout, lambda_returns
-from worldmodel.objectives import Metrics
+from worldmodel.objectives import Figures
 
 
 class Examples(NamedTuple):
@@ -53,13 +54,13 @@ class RecordedValues:
         thoughts, returns = zip(*pairs, strict=True)
         return Examples(rollout, torch.cat(thoughts), torch.cat(returns))
 
-    def __call__(self, batch: Examples, state: Any, step: int) -> tuple[Tensor, Metrics, Any]:
+    def __call__(self, batch: Examples, state: Any, step: int) -> tuple[Tensor, Figures, Any]:
         loss, metrics, state = self.objective(batch.rollout, state, step)
         if not len(batch.returns):  # windows of one row have none
             return loss, metrics, state
         critic: Any = self.objective.critic
         recorded = estimate(critic, batch.thought).loss(batch.returns).mean()
-        metrics |= {"recorded_critic_loss": recorded.item()}
+        metrics |= {"recorded_critic_loss": recorded.detach()}
         return loss + self.weight * recorded, metrics, state
 
 
@@ -71,8 +72,9 @@ def recorded_returns(
     values: of the rows that a dream begins with, in order of time [N].
     """
     rows, mask, scored = recorded.sequences
-    after = values.new_zeros(mask.shape).masked_scatter(recorded.begun, values)
-    bounded = rows._replace(first=rows.first | ~mask)  # behind a window values stand for the rest
-    returns = lambda_returns(bounded, after, discount, lambda_)
-    known = scored[:-1] & mask[1:]
-    return recorded.thought[:-1][known], returns[1:][known]
+    begun = recorded.begun.flatten().nonzero()[:, 0].to(values.device)
+    after = values.new_zeros(mask.numel()).index_put((begun,), values).reshape(mask.shape)
+    bounded = Row(rows.first | ~mask, *rows[1:])  # behind a window values stand for the rest
+    returns = lambda_returns(nested.to(bounded, values.device), after, discount, lambda_)
+    known = (scored[:-1] & mask[1:]).flatten().nonzero()[:, 0].to(values.device)
+    return recorded.thought[:-1].flatten(0, 1)[known], returns[1:].flatten()[known]

@@ -35,6 +35,7 @@ from worldmodel import (
     nested,
 )
 from worldmodel.codecs.actions import BoxActions, DiscreteActions
+from worldmodel.devices import CPU
 from worldmodel.distributions import IMPOSSIBLE, Bits, ClippedNormal, OneHot, OneHots, TanhNormal
 
 STANDING = ("_last_obs", "_last_episode_starts", "_last_lstm_states")  # where a learner stands
@@ -119,7 +120,8 @@ def _as_codes(algorithm: Any, actor: Any) -> Parameters:
         logits = torch.cat([part.logits for part in actor], -1)
         return lambda logits: OneHots(logits, layout), (logits,)
     if isinstance(actions, BoxActions):
-        middle, half = actions.middle.float().flatten(), actions.half.float().flatten()
+        ends = actions.middle, actions.half
+        middle, half = (end.to(actor.mean.device).float().flatten() for end in ends)
         return ClippedNormal, ((actor.mean - middle) / half, actor.stddev / half)
     return (Bits if isinstance(actor, td.Bernoulli) else OneHot), (actor.logits,)
 
@@ -202,14 +204,19 @@ class Learner:
     """An algorithm, by name, that learns in the games it is given, some steps at a time."""
 
     def __init__(
-        self, name: str, games: VectorEnv, options: Mapping[str, Any], reward_unit: float = 1.0
+        self,
+        name: str,
+        games: VectorEnv,
+        options: Mapping[str, Any],
+        reward_unit: float = 1.0,
+        device: torch.device = CPU,
     ):
         """games: of the kind that it will be given; options: of the algorithm's constructor."""
         self.reward_unit = reward_unit
         self.algorithm = constructor_of(name)(
             ALGORITHMS[name].policy,
             Games(games, reward_unit),
-            device="cpu",
+            device=device,
             **copy.deepcopy(dict(options)),  # some algorithms write into theirs
         )
         self.algorithm.set_logger(Logger(None, []))
@@ -276,7 +283,8 @@ class Learner:
             setattr(algorithm, name, value)
         for name, leaves in state["standing"].items():
             if name == "_last_lstm_states":
-                setattr(algorithm, name, nested.fill(getattr(algorithm, name), leaves))
+                there = nested.fill(getattr(algorithm, name), leaves)
+                setattr(algorithm, name, nested.to(there, algorithm.device))
             else:
                 setattr(algorithm, name, leaves[0].numpy())
 
@@ -335,7 +343,8 @@ class Remembering(AgentWrapper):
         self.thought_size = self.memory.hidden_size
 
     def initial_state(self, batch_size: int) -> Remembered:
-        nothing = torch.zeros(batch_size, self.memory.num_layers, self.memory.hidden_size)
+        like = next(self.memory.parameters())
+        nothing = like.new_zeros(batch_size, self.memory.num_layers, self.memory.hidden_size)
         return Remembered(self.agent.initial_state(batch_size), nothing, nothing)
 
     def step(
@@ -344,7 +353,8 @@ class Remembering(AgentWrapper):
         thought, mind = self.agent.step(row, state.mind, shared)
         before = tuple(part.transpose(0, 1).contiguous() for part in state[1:])
         policy = cast(Any, self.head.policy)
-        _, (hidden, cell) = policy.get_distribution(thought, before, row.first.float())
+        first = row.first.to(thought.device).float()
+        _, (hidden, cell) = policy.get_distribution(thought, before, first)
         return hidden[-1], Remembered(mind, hidden.transpose(0, 1), cell.transpose(0, 1))
 
     def expected_reward(self, row: Row, state: Remembered) -> Tensor:

@@ -54,6 +54,7 @@ from worldmodel.agents.regularisation import CANDIDATES, WeightDecayChoice
 from worldmodel.agents.uniform import Uniform
 from worldmodel.agents.world import World, evaluation_seeds
 from worldmodel.codecs import atoms_of, by_path, heads_of, is_image
+from worldmodel.devices import CPU
 from worldmodel.envs import EnvironmentSource
 from worldmodel.envs.collector import Collector
 from worldmodel.envs.observations import InvalidValueError, check_rewards, check_values
@@ -92,10 +93,12 @@ class AgentTraining(Job):
         curve_episodes: int = 0,
         say: Callable[[str], None] = lambda text: None,
         stop_at: float | None = None,
+        device: torch.device = CPU,
     ):
         """store: where episodes are kept; curve_episodes: real episodes after each round, for the
         learning curve, 0: none; say: called with sentences on the progress; stop_at: mean return
-        that ends training once `IN_A_ROW` evaluations in a row have reached it."""
+        that ends training once `IN_A_ROW` evaluations in a row have reached it; device: of the
+        networks and of dreams."""
         super().__init__(config.seed)
         self.config = config
         self.world = world
@@ -103,6 +106,7 @@ class AgentTraining(Job):
         self.curve_episodes = curve_episodes
         self.say = say
         self.stop_at = stop_at
+        self.device = device
         self._curve: list[float] = []  # mean returns, an evaluation each
         self._counted = 0  # evaluations that no longer count for `stop_at`
         self.components: Components | None = None  # made after the first collection
@@ -563,7 +567,7 @@ class AgentTraining(Job):
         self.statistics = statistics
         world = self.world
         self.components = Components(
-            self.config, statistics, world.observation_space, world.action_space
+            self.config, statistics, world.observation_space, world.action_space, self.device
         )
         if line := explain(world.observation_space, self.config.images, self.components.reads):
             self.say(line)

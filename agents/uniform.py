@@ -33,7 +33,7 @@ class Uniform(Agent):
         return torch.cat([row.action, acted], -1)[:, : self.thought_size], state
 
     def policy(self, thought: Tensor) -> td.Distribution:
-        uniform = self.actions.uniform(thought.shape[:-1])
+        uniform = self.actions.uniform(thought.shape[:-1], thought.device)
         return Persistent(uniform, thought, self.persistence) if self.persistence else uniform
 
 

@@ -40,6 +40,7 @@ from worldmodel.agents.presets import beginning
 from worldmodel.agents.training import AgentTraining, check_fit
 from worldmodel.agents.uniform import Uniform
 from worldmodel.agents.world import World, evaluation_seeds
+from worldmodel.devices import find_device
 from worldmodel.distributions import draw
 from worldmodel.envs import DreamVectorEnv, EnvironmentSource
 from worldmodel.envs.checked import shut
@@ -114,6 +115,7 @@ class WorldModelAgent:
         patience: float | None = None,
         observation_space: spaces.Space | None = None,
         action_space: spaces.Space | None = None,
+        device: str | None = None,
         **options: Any,
     ):
         """env: a Gymnasium id, `module:id`, an environment, or a function that makes one.
@@ -130,6 +132,8 @@ class WorldModelAgent:
         patience: seconds that a reset or a step of it may take: then its process is replaced, or
             without processes an error raised; None: 60, or 300.
         observation_space, action_space: of `data`, where there is no `env`.
+        device: where networks and dreams are computed: "auto", "cpu" (the default), "cuda",
+            "cuda:1", "mps".
 
         Raises ValueError or TypeError for an environment or options that cannot be learned with.
         """
@@ -146,27 +150,41 @@ class WorldModelAgent:
             raise ValueError(
                 f"num_envs is 1 or more and workers 0 or more, got {num_envs} and {workers}"
             )
+        place = find_device(device)
         world = _world_of(env, patience, observation_space, action_space, data)
         check_fit(config, world.observation_space, world.action_space)
         world = world._replace(num_envs=num_envs, workers=workers)
         store: EpisodeStore = MemoryStore()
         self._recorder: Recorder | None = None
         if folder is not None:
-            self._recorder = Recorder(_new_folder(Path(folder), config, world))
+            self._recorder = Recorder(_new_folder(Path(folder), config, world, device))
             store = DiskStore(self._recorder.folder.episodes)
-        self._begin(config, world, store)
+        self._begin(config, world, store, device, place)
         if self._recorder is not None:
             self._recorder.save(self.training)
 
-    def _begin(self, config: AgentConfig, world: World, store: EpisodeStore) -> None:
+    def _begin(
+        self,
+        config: AgentConfig,
+        world: World,
+        store: EpisodeStore,
+        asked: str | None,
+        device: torch.device,
+    ) -> None:
         self.config = config
-        self.training = AgentTraining(config, world, store)
+        self._asked = asked  # the device, as it is saved
+        self.training = AgentTraining(config, world, store, device=device)
         self._noise = OwnNoise(config.seed)  # of `predict`
 
     @property
     def world(self) -> World:
         """The environment that is learned, its spaces, and how many copies collect."""
         return self.training.world
+
+    @property
+    def device(self) -> torch.device:
+        """The device of networks and dreams."""
+        return self.training.device
 
     @property
     def observation_space(self) -> spaces.Space:
@@ -270,9 +288,10 @@ class WorldModelAgent:
             thought, mind = agent.step(row, state.mind)
             policy: Any = agent.policy(thought)
             if action_masks is not None:
-                policy = policy.restricted(torch.as_tensor(action_masks).bool().reshape(size, -1))
+                allowed = torch.as_tensor(action_masks).bool().reshape(size, -1)
+                policy = policy.restricted(allowed.to(thought.device))
             by_mode = deterministic and self.has_learned
-            code = policy.mode if by_mode else draw(policy)
+            code = (policy.mode if by_mode else draw(policy)).cpu()
         chosen = actions.decode(code).numpy().astype(self.action_space.dtype)
         return (chosen[0] if one else chosen), PredictState(mind, code)
 
@@ -330,7 +349,7 @@ class WorldModelAgent:
             _opened(target)  # refuses others
         part = target.with_name(f".{target.name}.part")
         shutil.rmtree(part, ignore_errors=True)
-        folder = _new_folder(part, self.config, self.world)
+        folder = _new_folder(part, self.config, self.world, self._asked)
         with closing(DiskStore(folder.episodes)) as store:
             _copy(self.training.store, store)
         Recorder(folder).save(self.training)
@@ -338,7 +357,11 @@ class WorldModelAgent:
 
     @classmethod
     def load(
-        cls, path: str | Path, env: Environment | None = None, trust: bool = False
+        cls,
+        path: str | Path,
+        env: Environment | None = None,
+        trust: bool = False,
+        device: str | None = None,
     ) -> "WorldModelAgent":
         """Loads a saved agent, or a run of `worldmodel train control` or `toy-game`.
 
@@ -346,13 +369,16 @@ class WorldModelAgent:
         Without it, the saved id is made when an environment is first needed.
         trust: whether that may run code of a module that the run names, though it was not made
         here (docs/trust.md); without it whatever needs no environment works.
+        device: where it is to compute (see `__init__`); None: where it did, if that is here.
         """
         folder = _opened(Path(path), Trust(is_whole=trust)).kept()
         with naming_damage(folder.path):
-            return cls._of(folder, env)
+            return cls._of(folder, env, device)
 
     @classmethod
-    def _of(cls, folder: RunFolder, env: Environment | None) -> "WorldModelAgent":
+    def _of(
+        cls, folder: RunFolder, env: Environment | None, device: str | None
+    ) -> "WorldModelAgent":
         """The agent of a folder."""
         saved, checkpoint = folder.description.config, folder.checkpoint()
         config = cattrs.structure(saved["agent"], AgentConfig)
@@ -362,7 +388,9 @@ class WorldModelAgent:
             world = world._replace(source=EnvironmentSource(env))
         agent = cls.__new__(cls)
         agent._recorder = None
-        agent._begin(config, world, MemoryStore())
+        asked = saved.get("computing", {}).get("device") if device is None else device
+        place = find_device(asked, warnings.warn if device is None else None)
+        agent._begin(config, world, MemoryStore(), asked, place)
         if checkpoint.values["added"]:
             finished = checkpoint.values["finished"]
             store = DiskStore(folder.episodes, writable=False, as_of=finished)
@@ -388,7 +416,8 @@ def _row(agent: Agent, observation: Any, first: Tensor, state: PredictState) -> 
     zero = torch.zeros(len(first))
     action = state.action.masked_fill(first[:, None], 0.0)
     row = Row(first, action, as_tensors(observation, zero.dtype), zero, torch.zeros_like(first))
-    return row._replace(reward=agent.expected_reward(row, state.mind).masked_fill(first, 0.0))
+    reward = agent.expected_reward(row, state.mind).to(first.device)
+    return row._replace(reward=reward.masked_fill(first, 0.0))
 
 
 def _world_of(
@@ -431,7 +460,7 @@ def world_from(
     return World(observation_space, action_space, source_from(options, folder), **counts)
 
 
-def _new_folder(path: Path, config: AgentConfig, world: World) -> RunFolder:
+def _new_folder(path: Path, config: AgentConfig, world: World, device: str | None) -> RunFolder:
     """The folder of a new run of an agent. Its configured steps are those of the first collection;
     later ones are in its checkpoints."""
     source = world.source
@@ -446,6 +475,7 @@ def _new_folder(path: Path, config: AgentConfig, world: World) -> RunFolder:
         "steps": config.collect.prefill,
         "data": GIVEN if world.is_recorded else None,
         "agent": cattrs.unstructure(config),
+        "computing": {"device": device},
         "curve_episodes": 0,
     }
     folder = RunFolder.create(path, EXPERIMENT, described)

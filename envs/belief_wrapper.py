@@ -62,4 +62,4 @@ class BeliefWrapper(gymnasium.Wrapper):
         )
         with self._noise():
             thought, self._mind = self.agent.step(row, cast(ModelState, self._mind))
-        return thought[0].numpy().astype(np.float32)
+        return thought[0].cpu().numpy().astype(np.float32)

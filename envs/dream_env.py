@@ -122,11 +122,10 @@ class DreamVectorEnv(VectorEnv):
             self._noise, self._looking = OwnNoise(int(dreaming)), OwnNoise(int(looking))
         if options is not None and "reset_mask" in options and self._games is not None:
             mask = torch.as_tensor(np.asarray(options["reset_mask"], dtype=bool))
-            self._shown = self._restart(mask, self._shown)
+            self._shown = self._restart(mask.to(self.dream.model.device), self._shown)
         else:
-            everything = torch.ones(self.num_envs, dtype=torch.bool)
             self._games = self.core.initial_state(self.num_envs)
-            self._shown = self._restart(everything)
+            self._shown = self._restart(torch.ones_like(self.state.ended))
         return self._shown, {}
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
@@ -141,18 +140,18 @@ class DreamVectorEnv(VectorEnv):
         observation = self._observation(row)
         info: dict[str, Any] = {}
         if self.autoreset_mode == AutoresetMode.SAME_STEP and ended.any():
-            final = np.full(self.num_envs, None, dtype=object)
-            for game in np.flatnonzero(ended.numpy()):
+            final, over = np.full(self.num_envs, None, dtype=object), ended.cpu().numpy()
+            for game in np.flatnonzero(over):
                 final[game] = pick(self.single_observation_space, observation, int(game))
-            info = {"final_obs": final, "_final_obs": ended.numpy()}
-            info |= {"final_info": {}, "_final_info": ended.numpy()}
+            info = {"final_obs": final, "_final_obs": over}
+            info |= {"final_info": {}, "_final_info": over}
             observation = self._restart(ended, observation)
         self._shown = observation
         return (
             observation,
-            row.reward.double().numpy(),
-            row.terminated.numpy(),
-            truncated.numpy(),
+            row.reward.cpu().double().numpy(),
+            row.terminated.cpu().numpy(),
+            truncated.cpu().numpy(),
             info,
         )
 
@@ -174,7 +173,8 @@ class DreamVectorEnv(VectorEnv):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resumes from `state`; the last observations have to be kept elsewhere."""
-        self._games = nested.fill(self.core.initial_state(self.num_envs), state["games"])
+        games = nested.fill(self.core.initial_state(self.num_envs), state["games"])
+        self._games = nested.to(games, self.dream.model.device)
         self._noise = OwnNoise(0)
         self._noise.state = state["noise"]
 
@@ -186,6 +186,7 @@ class DreamVectorEnv(VectorEnv):
             code = torch.zeros(self.num_envs, self.core.actions.size)
         else:
             code = self.core.actions.encode(action)
+        code = code.to(self.dream.model.device)
         with cast(OwnNoise, self._noise)():
             (row, _), games = self.core.step(games._replace(action=code))
         self._games = games._replace(action=code)  # the agent's own has size 0
@@ -211,7 +212,7 @@ class DreamVectorEnv(VectorEnv):
         games, agent = cast(GenState, self._games), cast(BeliefAgent, self.core.agent)
         with cast(OwnNoise, self._noise)():
             states = cast(Any, self.begin)(int(chosen.sum()))
-        going_on = torch.zeros(len(states.history), dtype=torch.bool)
+        going_on = torch.zeros_like(states.history[:, 0, 0], dtype=torch.bool)
         world = self.dream.start(states, going_on)
         fresh = games._replace(world=world, mind=states, thought=agent.thought(states))
         fresh = fresh._replace(action=games.action[chosen])
@@ -224,7 +225,8 @@ class DreamVectorEnv(VectorEnv):
                 before = self._pictured
                 if before is None:
                     before = self.view.initial_state(1)
-                self._pictured = self.view.step(nested.index(row, slice(1)), before)
+                first = nested.to(nested.index(row, slice(1)), "cpu")
+                self._pictured = self.view.step(first, before)
 
     def _observation(self, row: Row | None, old: Any = None, new: Tensor | None = None) -> Any:
         """The observations after a row (None: of beliefs alone); where `old` is given, that
@@ -236,7 +238,7 @@ class DreamVectorEnv(VectorEnv):
             return shown
 
         def choose(now: np.ndarray, before: np.ndarray) -> np.ndarray:
-            return np.where(new.numpy().reshape(-1, *(1,) * (now.ndim - 1)), now, before)
+            return np.where(new.cpu().numpy().reshape(-1, *(1,) * (now.ndim - 1)), now, before)
 
         return nested.map(choose, shown, old)
 

@@ -36,7 +36,7 @@ class ImageToCode(VectorObservationWrapper):
         """Images [B, H, W, C] -> codes, float32 [B, Z]; draws nothing."""
         self.images = observations
         images = torch.from_numpy(np.ascontiguousarray(observations))
-        return encode_images(self.model, images).numpy()
+        return encode_images(self.model, images).cpu().numpy()
 
     @property
     def render_mode(self) -> str:
@@ -49,7 +49,7 @@ class ImageToCode(VectorObservationWrapper):
 
     def pixels(self, codes: np.ndarray) -> np.ndarray:
         """Codes [*, Z] -> images to display, the likelihood's means, uint8 [*, H, W, C]."""
-        return decode_images(self.model, torch.as_tensor(codes)).numpy()
+        return decode_images(self.model, torch.as_tensor(codes)).cpu().numpy()
 
 
 class CodeView:
@@ -74,4 +74,4 @@ class CodeView:
         """An image of every game, uint8 [H, W, 3]."""
         if mode not in self.modes:
             raise ValueError(f"images are drawn as 'rgb_array', not as {mode!r}")
-        return [as_picture(image) for image in decode_images(self.model, state).numpy()]
+        return [as_picture(image) for image in decode_images(self.model, state).cpu().numpy()]

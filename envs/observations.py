@@ -200,7 +200,7 @@ def as_arrays(space: spaces.Space, values: Any) -> Any:
         return {key: as_arrays(part, values[key]) for key, part in space.items()}
     if isinstance(space, spaces.Tuple):
         return tuple(as_arrays(*both) for both in zip(space, values, strict=True))
-    array = values.detach().numpy()
+    array = values.detach().cpu().numpy()
     if isinstance(space, spaces.Box):
         if np.issubdtype(space.dtype, np.integer) and array.dtype.kind == "f":
             array = np.rint(array)

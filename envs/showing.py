@@ -363,7 +363,7 @@ def _ends_of(space: Any, clamp: Clamp | None) -> tuple[Any, Any]:
     if isinstance(space, spaces.MultiBinary):
         return np.zeros(space.shape), np.ones(space.shape)
     if isinstance(clamp, BoxClamp) and bool((clamp.seen[1] > clamp.seen[0]).any()):
-        return clamp.seen[0].numpy(), clamp.seen[1].numpy()
+        return clamp.seen[0].cpu().numpy(), clamp.seen[1].cpu().numpy()
     return space.low, space.high
 
 

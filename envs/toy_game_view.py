@@ -37,17 +37,19 @@ class ToyGameView:
 
     @property
     def page(self) -> dict[str, Any]:
-        """Options of the picture on the page of `export --format html`: cells as they were seen."""
+        """Options of the picture on the page of `export --format html`: cells as they were
+        seen."""
         return {"name": "ring", "width": self.width, "classes": self.classes}
 
     def initial_state(self, batch_size: int) -> RingBelief:
         """The belief before the first rows of B games."""
-        position = torch.zeros(batch_size, dtype=torch.int64)
+        position = torch.zeros(batch_size, dtype=torch.int64, device=self.model.device)
         return RingBelief(self.model.initial_state(batch_size), position)
 
     def step(self, row: Row, state: RingBelief) -> RingBelief:
         """The state after a row [B, ...]. Ends are left out: no training data come after them,
         and the ring can still be queried."""
+        row = nested.to(row, self.model.device)
         unsaid = row._replace(terminated=torch.zeros_like(row.terminated))
         mind = self.model.observe(unsaid, state.mind)
         moves = row.action[:, Action.RIGHT] - row.action[:, Action.LEFT]
@@ -63,7 +65,8 @@ class ToyGameView:
         """
         batch_size = len(state.position)
         mind = nested.repeat(state.mind, self.particles)
-        first = torch.zeros(batch_size * self.particles, dtype=torch.bool)
+        device = state.position.device
+        first = torch.zeros(batch_size * self.particles, dtype=torch.bool, device=device)
         cells = []
         for steps in range(self.width):
             move = Action.NOOP if steps == 0 else Action.RIGHT
@@ -78,13 +81,14 @@ class ToyGameView:
             reward = prediction.consequences(seen).parts["reward"].mode
             mind = self.model.advance(Row(first, code, seen, reward, first), core, mind)
         around = torch.stack(cells, 1)  # [B, width, classes], from the player on
-        columns = (torch.arange(self.width) - state.position[:, None]) % self.width
-        return around[torch.arange(batch_size)[:, None], columns]
+        places = torch.arange(self.width, device=device)
+        columns = (places - state.position[:, None]) % self.width
+        return around[torch.arange(batch_size, device=device)[:, None], columns]
 
     def draw(self, state: RingBelief, mode: str) -> list[Any]:
         """Draws every game as a picture (`rgb_array`) or text (`ansi`)."""
         draw = draw_ring if mode == "rgb_array" else ring_text
-        rings, positions = self.ring(state).numpy(), state.position.tolist()
+        rings, positions = self.ring(state).cpu().numpy(), state.position.tolist()
         return [draw(ring, position) for ring, position in zip(rings, positions, strict=True)]
 
     def real(self, info: dict[str, Any], mode: str) -> Any:

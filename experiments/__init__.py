@@ -6,7 +6,12 @@ from typing import Any
 __all__ = ["load", "sequence_model"]
 
 
-def load(path: str | Path, checkpoint: str | None = None, trust: bool = False) -> Any:
+def load(
+    path: str | Path,
+    checkpoint: str | None = None,
+    trust: bool = False,
+    device: str | None = None,
+) -> Any:
     """A run as its newest checkpoint left it, for scripts; what it holds is up to its experiment.
 
     run = experiments.load("runs/demo"); run.model, run.agent, run.environment(), run.dream()
@@ -17,14 +22,18 @@ def load(path: str | Path, checkpoint: str | None = None, trust: bool = False) -
     checkpoint: the name of an older one to use, such as "checkpoint-000012".
     trust: whether making its environment may run code of a module that the run names, though it
     was not made here (docs/trust.md).
+    device: where it is computed, such as "cuda"; None: where it was trained, if that is here.
     """
+    import warnings
+
+    from worldmodel.experiments.runs.device import placed
     from worldmodel.experiments.runs.registry import offered
     from worldmodel.experiments.runs.trained import run_at
     from worldmodel.run_folder import RunFolder
     from worldmodel.trust import Trust
 
     folder = RunFolder.open(run_at(Path(path)), Trust(is_whole=trust)).at(checkpoint)
-    return offered(folder, "load")(folder)
+    return offered(folder, "load")(placed(folder, device, warnings.warn))
 
 
 def sequence_model(kind: str, files: Any, **options: Any) -> Any:

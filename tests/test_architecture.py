@@ -25,7 +25,8 @@ LIBRARY_MAY_IMPORT = {"torch", "numpy", "gymnasium", "scipy", "safetensors", "la
 
 # Within the library a part imports only from lines above its own.
 LAYERS = [
-    {"files", "nested", "noise", "registry", "schedules", "arrays", "options", "optimizers"},
+    {"files", "nested", "noise", "registry", "schedules", "arrays", "options", "optimizers"}
+    | {"devices"},
     {"checkpoint", "trust", "packed"},
     {"run_folder"},
     {"errors", "job", "names", "space_json", "image_batches"},

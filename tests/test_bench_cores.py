@@ -94,7 +94,7 @@ def test_bad_options_of_the_bench_are_said(capsys):
 def test_a_device_that_is_not_there_is_said(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["bench", "cores", "--device", "cuda"])
-    assert "finds no CUDA device" in capsys.readouterr().err
+    assert "finds no cuda here" in capsys.readouterr().err
 
 
 def test_a_preset_learns_and_dreams(hasty, monkeypatch):

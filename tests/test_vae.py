@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.optim.swa_utils import AveragedModel
 
 from worldmodel import (
     autoencoder_for,
@@ -34,8 +35,9 @@ from worldmodel.experiments.images.training import (
 )
 from worldmodel.experiments.runs.interruption import Interrupted
 from worldmodel.experiments.runs.registry import new_run
-from worldmodel.learner import rising_average
+from worldmodel.learner import follow
 from worldmodel.progress import Reporter
+from worldmodel.trainer import fetched
 
 MODEL = VAEModelConfig(vae_latent=3, vae_hidden=8, vae_width=2)
 LEARNING = VAELearningConfig(updates=8, batch_size=6)
@@ -161,13 +163,18 @@ def test_a_vae_learns_images_that_memory_holds():
 
 
 def test_the_average_of_weights_forgets_where_it_began():
-    averaged, number = [torch.tensor([100.0])], 0
-    for number in range(1, 40):
-        rising_average(0.998)(averaged, [torch.tensor([1.0])], torch.tensor(number))
-    assert averaged[0].item() == pytest.approx(1.0, abs=0.01)
-    before = averaged[0].item()
-    rising_average(0.5)(averaged, [torch.tensor([3.0])], torch.tensor(1000))
-    assert averaged[0].item() == pytest.approx((before + 3) / 2)
+    model = torch.nn.Linear(1, 1).requires_grad_(False)
+    average = AveragedModel(model)
+    weight = average.module.weight
+    for number, value in enumerate([100.0, *[1.0] * 39]):
+        model.weight.fill_(value)
+        follow(average, model, number, 0.998)
+    assert weight.item() == pytest.approx(1.0, abs=0.01)
+    assert average.n_averaged == 40
+    before = weight.item()
+    model.weight.fill_(3.0)
+    follow(average, model, 1000, 0.5)
+    assert weight.item() == pytest.approx((before + 3) / 2)
 
 
 def test_the_weight_of_the_divergence_is_that_of_the_loss():
@@ -183,7 +190,8 @@ def test_the_weight_of_the_divergence_is_that_of_the_loss():
 def first_loss(learning):
     job = training_on(bars(), MODEL, learning, 0)
     with job.noise():
-        loss, metrics, _ = job.learner.trainer.objective(as_batch(next(job.batches)), (), 0)
+        loss, figures, _ = job.learner.trainer.objective(as_batch(next(job.batches)), (), 0)
+        metrics = fetched(figures)
     return loss, metrics
 
 

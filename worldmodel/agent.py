@@ -9,7 +9,9 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.distributions import Distribution
 
+from worldmodel import nested
 from worldmodel.codecs import DistModule, Encoder, action_codec
+from worldmodel.devices import device_of
 from worldmodel.distributions import Deterministic, Mode
 from worldmodel.model import ModelState, WorldModel
 from worldmodel.sequences import Row
@@ -117,8 +119,9 @@ class BeliefAgent(Agent):
     def expected_reward(self, row: Row, state: ModelState) -> Tensor:
         """The most probable reward [B], given the action and the observation, or the mean of a
         regression."""
-        prediction, _ = self.model.predict(row.action, state)
-        consequences = prediction.consequences(row.observation)
+        action, observation = nested.to((row.action, row.observation), self.model.device)
+        prediction, _ = self.model.predict(action, state)
+        consequences = prediction.consequences(observation)
         if "reward" in consequences.regressions:
             return consequences.regressions["reward"].mean
         reward = consequences.parts.get("reward")
@@ -151,7 +154,7 @@ class Memoryless(Agent):
     def step(
         self, row: Row, state: tuple[()], shared: ModelState | None = None
     ) -> tuple[Tensor, tuple[()]]:
-        return self.encoder(row.observation), ()
+        return self.encoder(nested.to(row.observation, device_of(self.encoder))), ()
 
     def policy(self, thought: Tensor) -> Distribution:
         return self.head(thought)
@@ -199,7 +202,7 @@ class Metronome(Agent):
     def step(
         self, row: Row, state: Tensor, shared: ModelState | None = None
     ) -> tuple[Tensor, Tensor]:
-        state = torch.where(row.first, 1, state + 1)  # rows so far
+        state = torch.where(row.first.to(state.device), 1, state + 1)  # rows so far
         return self.actions.encode(self.at(state)).to(row.action), state
 
     def policy(self, thought: Tensor) -> Distribution:

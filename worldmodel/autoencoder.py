@@ -73,7 +73,7 @@ def encode_images(model: WorldModel, images: Tensor) -> Tensor:
 @torch.no_grad()
 def decode_images(model: WorldModel, codes: Tensor) -> Tensor:
     """Codes [*, Z] -> images to display, the likelihood's means: uint8 [*, H, W, C]."""
-    means = model.percepts.predict(codes).observation.mean
+    means = model.percepts.predict(codes.to(model.device)).observation.mean
     return (means * (WHITE / _head(model).high)).round().clamp(0, WHITE).to(torch.uint8)
 
 

@@ -96,12 +96,13 @@ def write_checkpoint(
     for left in (part, folder / GONE):
         shutil.rmtree(left, ignore_errors=True)
     part.mkdir()
+    weights, state = _on_host(content.weights), _on_host(content.state)
     with _refused_by_system(part / WEIGHTS):
-        safetensors.torch.save_file(content.weights, part / WEIGHTS)
-    names = FILES if content.state else (WEIGHTS, VALUES)
-    if content.state:
+        safetensors.torch.save_file(weights, part / WEIGHTS)
+    names = FILES if state else (WEIGHTS, VALUES)
+    if state:
         with _refused_by_system(part / STATE):
-            torch.save(content.state, part / STATE)
+            torch.save(state, part / STATE)
     (part / VALUES).write_text(json.dumps(content.values, indent=1))
     description = {
         "schema_version": SCHEMA_VERSION,
@@ -118,6 +119,16 @@ def write_checkpoint(
         if old.name not in spared:
             _remove(old)
     return target
+
+
+def _on_host(content: Any) -> Any:
+    """The same content, its tensors on the processor: any machine can read them."""
+    if isinstance(content, dict):
+        return {key: _on_host(part) for key, part in content.items()}
+    if isinstance(content, list | tuple):
+        parts = [_on_host(part) for part in content]
+        return parts if isinstance(content, list) else tuple(parts)
+    return content.cpu() if hasattr(content, "cpu") else content
 
 
 @contextmanager
@@ -226,7 +237,7 @@ def _read_state(file: Path) -> dict[str, Any]:
         if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
             raise ValueError(f"{file.name} is compressed, which this program never does")
     try:
-        state = torch.load(file, weights_only=True)
+        state = torch.load(file, weights_only=True, map_location="cpu")
     except Exception as error:  # PyTorch's message tells how to load it nevertheless
         raise ValueError(
             f"{file.name} holds more than tensors and plain values, and could run code, or is cut "

@@ -7,6 +7,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from worldmodel import nested
 from worldmodel.agent import Agent
 from worldmodel.model import ModelState, WorldModel
 from worldmodel.sequences import Row
@@ -95,12 +96,14 @@ class Dream(Environment):
         return DreamState(states, torch.zeros_like(ended, dtype=torch.int64), ended)
 
     def step(self, action: Tensor, state: DreamState) -> tuple[Row, DreamState]:
+        action = action.to(state.ended.device)
         row, model = self.model.step(
             state.ended, action, state.model, self.temperature, self.draw_observations
         )
         return row, self._tick(row, model, state.clock)
 
     def observe(self, row: Row, state: DreamState) -> DreamState:
+        row = nested.to(row, state.clock.device)
         return self._tick(row, self.model.observe(row, state.model), state.clock)
 
     def shared(self, state: DreamState, agent: Agent) -> ModelState | None:

@@ -61,7 +61,7 @@ class GenCore:
         policy: Any = self.agent.policy(thought)
         allowed = self.environment.allowed(world)
         if allowed is not None:
-            policy = policy.restricted(allowed)
+            policy = policy.restricted(allowed.to(thought.device))
         return GenState(world, mind, thought, draw(policy))
 
     def step(self, state: GenState) -> tuple[tuple[Row, Tensor], GenState]:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, cast
 
+import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -61,10 +62,10 @@ class Learner:
             optimizer=optimizer,
             adaptive_clip=adaptive_clip,
         )
+        self.ema_decay = ema_decay
         self.average: AveragedModel | None = None
         if ema_decay:
-            average = rising_average(ema_decay)
-            self.average = AveragedModel(model, multi_avg_fn=average).eval()  # buffers: the last
+            self.average = AveragedModel(model).eval()  # buffers: the last
 
     @property
     def updates(self) -> int:
@@ -84,10 +85,11 @@ class Learner:
     def update(self, batch: Any) -> Metrics:
         """Takes one step of the optimizer on a batch; returns the objective's metrics."""
         self.model.train()
+        before = self.updates
         metrics = self.trainer.update(batch)
         self.model.eval()
         if self.average is not None:
-            self.average.update_parameters(self.model)
+            follow(self.average, self.model, before, self.ema_decay)
         return metrics
 
     def fit(
@@ -140,12 +142,20 @@ class Learner:
         self.trainer.load_state_dict(dict(state))
 
 
-def rising_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """An average of weights whose decay after n updates is (1 + n) / (10 + n), at most `decay`:
-    the first weights lose their share early, so short runs have a useful average, too."""
+@torch.no_grad()
+def follow(average: AveragedModel, model: nn.Module, number: int, decay: float) -> None:
+    """Updates an average of weights, for the time after `number` others: its decay is
+    (1 + n) / (10 + n), at most `decay`, so that the first weights lose their share early, and
+    short runs have a useful average, too.
 
-    def average(averaged: Any, current: Any, number: Any) -> None:
-        kept = min(decay, (1 + int(number)) / (10 + int(number)))
-        get_ema_multi_avg_fn(kept)(averaged, current, number)
-
-    return average
+    `update_parameters` asks the device how often it was called, and waits for the answer.
+    """
+    averaged, latest = list(average.module.parameters()), list(model.parameters())
+    if number:
+        get_ema_multi_avg_fn(min(decay, (1 + number) / (10 + number)))(averaged, latest, None)
+    else:
+        for first, weight in zip(averaged, latest, strict=True):
+            first.copy_(weight)
+    for buffer, last in zip(average.module.buffers(), model.buffers(), strict=True):
+        buffer.copy_(last)
+    average.n_averaged += 1

@@ -111,7 +111,7 @@ def filter_particles(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """`particle_filter`, and the log probability of the ancestors chosen after each row, [T, B]
     nats, zero where none were."""
-    sequences = model.percepts.fill(sequences)
+    sequences = model.fill(sequences)
     time, batch_size = sequences.mask.shape
     state = model.initial_state(batch_size)
     core = nested.repeat(state.core, particles)
@@ -155,7 +155,7 @@ def _in_groups(
     model: WorldModel, sequences: Sequences, particles: int, at_once: int
 ) -> Iterator[dict[str, Tensor]]:
     """The increments of log w by key, [T, K', B], of one group of particles after another."""
-    sequences = model.percepts.fill(sequences)
+    sequences = model.fill(sequences)
     time, batch_size = sequences.mask.shape
     width = max([1, *(x.shape[0] for x in model.percepts.decoder.parameters() if x.dim() > 1)])
     length = min(time, LONGEST)

@@ -88,6 +88,11 @@ def index(tree: T, key: Any) -> T:
     return map(lambda leaf: leaf[key], tree)
 
 
+def to(tree: T, device: torch.device | str) -> T:
+    """The same structure, its tensors on a device."""
+    return map(lambda leaf: leaf.to(device), tree)
+
+
 def broadcast(condition: Tensor, like: Tensor) -> Tensor:
     """Appends dimensions of size one to `condition` until it has those of `like`."""
     return condition.reshape(condition.shape + (1,) * (like.dim() - condition.dim()))

@@ -20,6 +20,9 @@ from worldmodel.schedules import Schedule, constant, cyclical, linear
 from worldmodel.sequences import Sequences
 
 Metrics = dict[str, float]
+Figures = dict[str, Any]
+"""The metrics of an objective: numbers, or tensors [] without a history, which `Trainer.update`
+reads all at once, as a GPU has to finish its work for each reading."""
 
 
 class Objective(Protocol):
@@ -28,7 +31,7 @@ class Objective(Protocol):
     def initial_state(self) -> Any:
         """The state to begin with."""
 
-    def __call__(self, batch: Any, state: Any, step: int) -> tuple[Tensor, Metrics, Any]: ...
+    def __call__(self, batch: Any, state: Any, step: int) -> tuple[Tensor, Figures, Any]: ...
 
 
 def _scored_rows(batch: list[Sequences]) -> Tensor:
@@ -67,7 +70,7 @@ class Bound:
 
     def _fill(self, batch: list[Sequences]) -> list[Sequences]:
         """The blocks with placeholders, as the model reads and scores them."""
-        return [self.model.percepts.fill(block) for block in batch]
+        return [self.model.fill(block) for block in batch]
 
     def _explain(self, batch: list[Sequences], state: Any) -> tuple[list[Inference], Any]:
         """The core's inference of each block, and the state to carry."""
@@ -121,7 +124,7 @@ class ELBO(Bound):
 
     def __call__(
         self, batch: list[Sequences], state: Any, step: int
-    ) -> tuple[Tensor, Metrics, Any]:
+    ) -> tuple[Tensor, Figures, Any]:
         """batch: blocks of [T, B, ...], scored as one."""
         batch = self._fill(batch)
         inferences, state = self._explain(batch, state)
@@ -129,7 +132,7 @@ class ELBO(Bound):
 
     def loss(
         self, batch: list[Sequences], inferences: list[Inference], step: int
-    ) -> tuple[Tensor, Metrics]:
+    ) -> tuple[Tensor, Figures]:
         """The loss of blocks that `WorldModel.infer` has inferred."""
         rows = _scored_rows(batch)
         sums: dict[str, Tensor] = {}
@@ -149,10 +152,10 @@ class ELBO(Bound):
                 regressions[f"{key}_regression"] = regressions.get(f"{key}_regression", 0.0) + loss
         penalty = sums.pop("penalty")
         negative = torch.stack(list(sums.values())).sum()
-        metrics = {key: value.item() for key, value in (sums | regressions).items()}
+        metrics = {key: value.detach() for key, value in (sums | regressions).items()}
         loss = negative - sums["kl_nats"] + self.kl_weight(step) * penalty
         loss = loss + sum(regressions.values())
-        return loss, metrics | {"nats": negative.item()}
+        return loss, metrics | {"nats": negative.detach()}
 
     def _penalty(self, kl: Tensor, inference: Inference) -> Tensor:
         """The divergence term of the loss, [T, K * B] nats before its weight."""
@@ -179,10 +182,10 @@ class IWAE(Bound):
 
     def __call__(
         self, batch: list[Sequences], state: Any, step: int
-    ) -> tuple[Tensor, Metrics, Any]:
+    ) -> tuple[Tensor, Figures, Any]:
         """batch: blocks of [T, B, ...], scored as one."""
-        rows = _scored_rows(batch)
         batch = self._fill(batch)
+        rows = _scored_rows(batch)
         inferences, state = self._explain(batch, state)
         pairs = zip(batch, inferences, strict=True)
         by_block = [increments(self.model, block, inference) for block, inference in pairs]
@@ -191,9 +194,9 @@ class IWAE(Bound):
         bound = (weights.logsumexp(0) - math.log(self.particles)).sum() / rows
         share = 1 / (weights.softmax(0).square().sum(0) * self.particles)  # [B]
         metrics = {
-            "nats": -bound.item(),
-            "elbo_nats": -(weights.mean(0).sum() / rows).item(),
-            "effective_particles": share.mean().item(),
+            "nats": -bound.detach(),
+            "elbo_nats": -(weights.mean(0).sum() / rows).detach(),
+            "effective_particles": share.mean().detach(),
         }
         return -bound, metrics, state
 
@@ -227,8 +230,9 @@ class FIVO(Bound):
 
     def __call__(
         self, batch: list[Sequences], state: Any, step: int
-    ) -> tuple[Tensor, Metrics, Any]:
+    ) -> tuple[Tensor, Figures, Any]:
         """batch: blocks of [T, B, ...], scored as one."""
+        batch = self._fill(batch)
         rows = _scored_rows(batch)
         surrogate: Tensor | float = 0.0  # zero, with the gradient of the choices
         sums: dict[str, Tensor] = {}
@@ -240,9 +244,9 @@ class FIVO(Bound):
                 total = torch.stack(list(gains.values())).sum(0).detach()  # [T, B]
                 score = (choices * (total.sum(0) - total.cumsum(0))).sum()
                 surrogate = surrogate - (score - score.detach()) / rows
-        metrics = {key: value.item() for key, value in sums.items()}
+        metrics = {key: value.detach() for key, value in sums.items()}
         loss = torch.stack(list(sums.values())).sum()
-        return loss + surrogate, metrics | {"nats": loss.item()}, state
+        return loss + surrogate, metrics | {"nats": loss.detach()}, state
 
 
 OBJECTIVES: Registry[Callable[..., Objective]] = Registry(

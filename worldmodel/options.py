@@ -5,8 +5,9 @@ Nothing here imports torch, so that `worldmodel --help` answers at once.
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Final, TypeVar
 
 Settings = TypeVar("Settings")
@@ -52,6 +53,19 @@ def check_threads(settings: object, name: str = "threads") -> None:
     """Refuses numbers of threads that no processor has: PyTorch dies of them, without a word."""
     words = f"must be between 1 and {MOST_THREADS:,}"
     _check(settings, [name], lambda value: 1 <= value <= MOST_THREADS, words)
+
+
+@dataclass(frozen=True)
+class DeviceConfig:
+    """The device of networks and dreams."""
+
+    device: str | None = None
+    """auto (a GPU, where PyTorch finds one), cpu, cuda, cuda:1, mps; None: that of the run, which
+    is at first the processor. A run opens on machines without its device, too."""
+
+    def __post_init__(self) -> None:
+        if self.device is not None and not re.fullmatch(r"[a-z]+(:\d+)?", self.device):
+            raise ValueError(f"--device is auto, cpu, cuda, cuda:1, mps or so, got {self.device}")
 
 
 def _check(

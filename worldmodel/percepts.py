@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from worldmodel import nested
 from worldmodel.codecs import Clamp, Encoder, PerceptModule, Prediction, reward_clamp
+from worldmodel.devices import device_of
 from worldmodel.distributions import Joint, draw
 from worldmodel.sequences import PERCEPT_KEYS, Row, Sequences
 
@@ -68,11 +69,11 @@ class Percepts(nn.Module):
         return row_of(first, action, percept)
 
     def fill(self, sequences: Sequences) -> Filled:
-        """The sequences, with a value of its support wherever there is nothing to read: padding,
-        and placeholders of first rows."""
+        """The sequences, on the device of the weights, with a value of its support wherever there
+        is nothing to read: padding, and placeholders of first rows."""
         if isinstance(sequences, Filled):
             return sequences
-        rows, mask = sequences.rows, sequences.mask
+        rows, mask, scored = nested.to(sequences, device_of(self))
         void = cast(dict[str, Any], self.decoder.placeholder)
 
         def filled(key: str, valid: Tensor) -> Any:
@@ -86,7 +87,7 @@ class Percepts(nn.Module):
         valid = {key: mask & ~rows.first for key in PERCEPT_KEYS} | {"observation": mask}
         action = torch.where(mask[..., None], rows.action, 0.0)
         percept = {key: filled(key, valid[key]) for key in PERCEPT_KEYS}
-        return Filled(Row(rows.first & mask, action, **percept), mask, sequences.loss_mask)
+        return Filled(Row(rows.first & mask, action, **percept), mask, scored)
 
     def scores(
         self, features: Tensor, sequences: Sequences, regressed: bool = True

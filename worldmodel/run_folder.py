@@ -78,6 +78,7 @@ class RunFolder:
         self.packed = packed
         self.trust = trust
         self.chosen = chosen
+        self.device: str | None = None  # that its user asks for, instead of the run's own
         self._logged_by = logged_by or chosen
         self.config_file = path / "config.json"
         self.metrics_file = path / "metrics.jsonl"
@@ -106,8 +107,10 @@ class RunFolder:
         return manifest is not None and not manifest.episodes
 
     def _like(self, chosen: str | None, logged_by: str | None = None) -> "RunFolder":
-        """The same run with another checkpoint chosen."""
-        return RunFolder(self.path, self.trust, chosen, logged_by, self.packed)
+        """The same run, for the same user, with another checkpoint chosen."""
+        folder = RunFolder(self.path, self.trust, chosen, logged_by, self.packed)
+        folder.device = self.device
+        return folder
 
     @classmethod
     def create(cls, path: Path, experiment: str, config: Mapping[str, Any]) -> "RunFolder":
@@ -159,6 +162,12 @@ class RunFolder:
             )
         return self._like(chosen)
 
+    def on(self, device: str | None) -> "RunFolder":
+        """The same run, to be computed on another device than its options say; None: on theirs."""
+        folder = self._like(self.chosen, self._logged_by)
+        folder.device = device
+        return folder
+
     def kept(self) -> "RunFolder":
         """The same run as it is to be loaded: as the best evaluation left it, if its options say
         `keep: best`, none was chosen, and there was one."""
@@ -172,7 +181,7 @@ class RunFolder:
     def described(self, config: Mapping[str, Any]) -> "RunFolder":
         """The same run with another configuration, as JSON has it, which is written."""
         self._describe(self.experiment, config)
-        return RunFolder(self.path, self.trust, self.chosen)
+        return self._like(self.chosen)
 
     def _describe(self, experiment: str, config: Mapping[str, Any]) -> None:
         described = {"schema_version": SCHEMA_VERSION, "experiment": experiment, "config": config}

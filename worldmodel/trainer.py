@@ -1,5 +1,7 @@
 """A trainer: one objective, one optimizer."""
 
+import functools
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -8,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel import nested
-from worldmodel.objectives import Metrics, Objective
+from worldmodel.objectives import Figures, Metrics, Objective
 from worldmodel.optimizers import LaProp, OptimizerName, clip_adaptively
 from worldmodel.schedules import Schedule, constant
 
@@ -62,17 +64,18 @@ class Trainer:
                 loss, metrics, self.state = self.objective(batch, self.state, self.updates)
             self.optimizer.zero_grad()
             loss.backward()
-        norm = self._clip()
-        if not norm.isfinite():
+        found = fetched(metrics | {"loss": loss, "gradient_norm": self._clip()})
+        if not math.isfinite(found["gradient_norm"]):
+            shown = {key: found[key] for key in metrics}
             raise FloatingPointError(
-                f"the gradient of update {self.updates + 1} is not finite ({metrics}); the "
+                f"the gradient of update {self.updates + 1} is not finite ({shown}); the "
                 "parameters are as they were before it: lower the learning rate"
             )
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.updates)
         self.optimizer.step()
         self.updates += 1
-        return metrics | {"loss": loss.item(), "gradient_norm": norm.item()}
+        return found
 
     def decay_by(self, weight_decay: float) -> None:
         """Sets the weight decay from now on."""
@@ -97,7 +100,19 @@ class Trainer:
         """Resumes from `state`."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.updates = state["updates"]
-        self.state = nested.fill(self.state, state["state"])
+        device = self.parameters[0].device
+        self.state = nested.to(nested.fill(self.state, state["state"]), device)
+
+
+def fetched(figures: Figures) -> Metrics:
+    """Figures as numbers: all tensors are read at once."""
+    tensors = [value.detach() for value in figures.values() if isinstance(value, Tensor)]
+    dtype = functools.reduce(torch.promote_types, {tensor.dtype for tensor in tensors})
+    numbers = iter(torch.stack([tensor.to(dtype) for tensor in tensors]).tolist())
+    return {
+        key: next(numbers) if isinstance(value, Tensor) else value
+        for key, value in figures.items()
+    }
 
 
 @contextmanager

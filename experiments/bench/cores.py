@@ -59,7 +59,8 @@ def seconds(function: Callable[[], Any], least: float | None = None) -> float:
     """The shortest time of a call in seconds: after a warm-up call, at least three calls and
     `least` seconds."""
     least = LEAST if least is None else least
-    wait = torch.cuda.synchronize if torch.get_default_device().type == "cuda" else lambda: None
+    on_processor = torch.get_default_device().type == "cpu"
+    wait = (lambda: None) if on_processor else torch.accelerator.synchronize
     function()
     wait()
     best, spent, calls = float("inf"), 0.0, 0

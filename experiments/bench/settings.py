@@ -14,7 +14,7 @@ import tyro
 from worldmodel.experiments.rl.baseline_config import BaselineConfig
 from worldmodel.experiments.runs.trust import TrustConfig
 from worldmodel.names import BOUND_NAMES, AgentName, BoundName, CoreName, NameOf, ObjectiveName
-from worldmodel.options import ADVANCED, check_threads, not_negative, positive
+from worldmodel.options import ADVANCED, DeviceConfig, check_threads, not_negative, positive
 
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
@@ -182,8 +182,7 @@ class CoresSettings:
     """Also measure how the cost grows with rows, columns, hidden units and particles."""
     compile: bool = False
     """Also measure the cores' steps under torch.compile (some minutes more)."""
-    device: Literal["cpu", "cuda"] = "cpu"
-    """Device to compute on."""
+    computing: tyro.conf.OmitArgPrefixes[DeviceConfig] = field(default_factory=DeviceConfig)
     threads: int = 2
     """Threads of the processor."""
     json: bool = False

@@ -6,18 +6,17 @@ import torch
 from rich.table import Table
 
 from worldmodel import CORES
+from worldmodel.devices import CPU, find_device
 from worldmodel.experiments.bench import cores, dreamer
 from worldmodel.experiments.bench.settings import CoresSettings
 from worldmodel.progress import Reporter
-from worldmodel.run_folder import RunError
 
 
 def run(settings: CoresSettings, reporter: Reporter) -> dict[str, Any]:
     """Figures of the cores, or of the preset."""
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise RunError("PyTorch finds no CUDA device here; measure with --device cpu")
-    if settings.device != "cpu":  # as a default even "cpu" costs a microsecond a call
-        torch.set_default_device(settings.device)
+    device = find_device(settings.computing.device)
+    if device != CPU:  # as a default even "cpu" costs a microsecond a call
+        torch.set_default_device(device)
     torch.set_num_threads(settings.threads)
     if settings.preset != "none":
         return dreamer.bench_dreamer(settings.compile, reporter)

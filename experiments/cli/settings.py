@@ -13,7 +13,7 @@ from worldmodel.experiments.recordings.config import GenerateConfig
 from worldmodel.experiments.runs.cards import CardConfig
 from worldmodel.experiments.runs.trust import TrustConfig
 from worldmodel.experiments.show.config import PlayConfig, VideoConfig
-from worldmodel.options import positive
+from worldmodel.options import DeviceConfig, positive
 
 LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -37,6 +37,8 @@ class Train(Generic[Config]):
     log: tuple[LoggerName, ...] = ()
     """Log scalars, films and the final evaluation to these, too, into OUT.logs; each needs the
     extra of its name."""
+    profile: bool = False
+    """Write traces of a few updates, for Perfetto or Chrome, into profile/ of the run."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Resume:
     """Threads of the processor; another number may give other bits."""
     log: tuple[LoggerName, ...] = ()
     """Loggers, as of `train`."""
+    computing: tyro.conf.OmitArgPrefixes[DeviceConfig] = field(default_factory=DeviceConfig)
     from_checkpoint: FromCheckpoint = None
     """Older checkpoint to go on from, such as checkpoint-000012; newer ones are set aside."""
     trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)
@@ -70,6 +73,7 @@ class Resume:
     def changes(self) -> dict[str, Any]:
         """The options of the run that are changed, by name."""
         given = {name: getattr(self, name) for name in ("stop_at", "keep", "episodes", "threads")}
+        given["device"] = self.computing.device
         return {name: value for name, value in given.items() if value is not None}
 
 
@@ -109,6 +113,7 @@ class Evaluate(Generic[Settings]):
     """Print one JSON object and nothing else."""
     save: bool = False
     """Make this the run's own evaluation: write it to evaluation.json and metrics.jsonl."""
+    computing: tyro.conf.OmitArgPrefixes[DeviceConfig] = field(default_factory=DeviceConfig)
     from_checkpoint: FromCheckpoint = None
     """Older checkpoint to use instead of the newest, such as checkpoint-000012."""
     trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)
@@ -121,6 +126,7 @@ class Generate:
     path: RunPath
     """The run's folder, its packed file, or the name of one that comes with the package."""
     config: tyro.conf.OmitArgPrefixes[GenerateConfig] = field(default_factory=GenerateConfig)
+    computing: tyro.conf.OmitArgPrefixes[DeviceConfig] = field(default_factory=DeviceConfig)
     from_checkpoint: FromCheckpoint = None
     """Older checkpoint to use instead of the newest, such as checkpoint-000012."""
 
@@ -204,6 +210,7 @@ class Report:
     """The run's folder, its packed file, or the name of one that comes with the package."""
     out: Path | None = None
     """The page to write; report.html in the run's folder by default."""
+    computing: tyro.conf.OmitArgPrefixes[DeviceConfig] = field(default_factory=DeviceConfig)
     from_checkpoint: FromCheckpoint = None
     """Older checkpoint to use instead of the newest, such as checkpoint-000012."""
     trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)
@@ -220,6 +227,7 @@ class Play:
     path: RunPath
     """The run's folder, its packed file, or the name of one that comes with the package."""
     config: tyro.conf.OmitArgPrefixes[PlayConfig] = field(default_factory=PlayConfig)
+    computing: tyro.conf.OmitArgPrefixes[DeviceConfig] = field(default_factory=DeviceConfig)
     from_checkpoint: FromCheckpoint = None
     """Older checkpoint to use instead of the newest, such as checkpoint-000012."""
     trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)
@@ -234,6 +242,7 @@ class Video:
     out: tuple[Path, ...] = ()
     """Files to write, .mp4, .gif or .webp; by default videos/<kind>.mp4 and .gif in the run."""
     config: tyro.conf.OmitArgPrefixes[VideoConfig] = field(default_factory=VideoConfig)
+    computing: tyro.conf.OmitArgPrefixes[DeviceConfig] = field(default_factory=DeviceConfig)
     from_checkpoint: FromCheckpoint = None
     """Older checkpoint to use instead of the newest, such as checkpoint-000012."""
     trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)

@@ -19,14 +19,18 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from worldmodel import Watcher
 from worldmodel.checkpoint import list_checkpoints
+from worldmodel.devices import find_device
 from worldmodel.envs.observations import InvalidValueError
 from worldmodel.errors import naming_damage
 from worldmodel.experiments.cli import settings as of
 from worldmodel.experiments.runs import cards, hub, packing, registry
+from worldmodel.experiments.runs.device import own_device, placed
 from worldmodel.experiments.runs.interruption import Interrupted
 from worldmodel.experiments.runs.loggers import LOGGERS, Logging, logging
 from worldmodel.experiments.runs.pictures import check_picture
+from worldmodel.experiments.runs.profile import Profile
 from worldmodel.experiments.runs.registry import config_of, offered, offers
 from worldmodel.experiments.runs.trained import manifests, run_at, trained_runs
 from worldmodel.experiments.runs.trust import TrustConfig
@@ -44,12 +48,15 @@ def train(settings: of.Train[Any], reporter: Reporter) -> None:
     config = configured(settings)
     for logger in settings.log:
         LOGGERS[logger].imported()  # or nothing is made
-    _go_on(registry.new_run(settings.out, config), reporter, is_new=True, log=settings.log)
+    folder = placed(registry.new_run(settings.out, config), None, reporter.say)
+    watchers = [Profile(folder.path / "profile")] if settings.profile else []
+    _go_on(folder, reporter, is_new=True, log=settings.log, watchers=watchers)
 
 
 def configured(settings: of.Train[Any]) -> Any:
     """The configuration of a new run; RunError, before a folder is made, if it cannot be."""
     config, name = settings.config, registry.experiment_of(settings.config)
+    find_device(own_device(config))
     experiment = registry.implementation(name)
     if settings.quick:
         if not hasattr(experiment, "quick"):
@@ -75,6 +82,8 @@ def _opened(settings: Any, reporter: Reporter, trust: TrustConfig = TrustConfig(
     folder = trust.open(settings.path).at(settings.from_checkpoint)
     if folder.chosen is not None:
         reporter.say(f"{folder.said} as {folder.chosen} left it")
+    if hasattr(settings, "computing"):
+        folder = placed(folder, settings.computing.device, reporter.say)
     return folder
 
 
@@ -85,17 +94,19 @@ def _go_on(
     is_new: bool = False,
     changes: Mapping[str, Any] = NONE,
     log: Sequence[str] = (),
+    watchers: Sequence[Watcher] = (),
 ) -> None:
     """Trains a run to its end, evaluates it, and calls its experiment's `finish`.
 
     steps: to add first; is_new: nothing of the run was written before, which could be damaged;
-    changes: of its options, by name; log: names of loggers.
+    changes: of its options, by name; log: names of loggers; watchers: of its training, besides its
+    own.
     """
     with folder.locked():
         if changes:
             folder = registry.changed(folder, changes)
         with logging(folder, log) as logs:
-            _train(folder, reporter, steps, is_new, logs)
+            _train(folder, reporter, steps, is_new, [*watchers, logs])
             _finish(folder.at(None).kept(), reporter, logs)
 
 
@@ -116,7 +127,11 @@ def _finish(folder: RunFolder, reporter: Reporter, logs: Logging) -> None:
 
 
 def _train(
-    folder: RunFolder, reporter: Reporter, steps: int | None, is_new: bool, logs: Logging
+    folder: RunFolder,
+    reporter: Reporter,
+    steps: int | None,
+    is_new: bool,
+    watchers: Sequence[Watcher],
 ) -> None:
     """Trains a run to its end."""
     hint = f"worldmodel resume {shlex.quote(str(folder.path))}"
@@ -125,7 +140,7 @@ def _train(
         with nullcontext() if is_new else naming_damage(folder.path):
             training = begin(folder, reporter)
             training.restore()
-        training.watchers = (*training.watchers, logs)
+        training.watchers = [*training.watchers, *watchers]
         if steps is not None:
             _extend(training, steps, folder)
         training.run()

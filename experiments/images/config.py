@@ -7,6 +7,7 @@ from worldmodel.experiments.data.readers.files import OnError
 from worldmodel.names import ObjectiveName
 from worldmodel.options import (
     ADVANCED,
+    DeviceConfig,
     below_one,
     check_kl,
     check_threads,
@@ -120,6 +121,7 @@ class VAEConfig:
     threads: int = field(default_factory=wished_threads)
     """Threads of the processor, by default OMP_NUM_THREADS or 1; the same number gives the same
     bits."""
+    computing: DeviceConfig = field(default_factory=DeviceConfig)
     checkpoint_seconds: float = 30.0
     """Time between checkpoints."""
 

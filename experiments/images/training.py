@@ -29,11 +29,13 @@ from worldmodel import (
 )
 from worldmodel.checkpoint import list_checkpoints
 from worldmodel.codecs import explain_size
+from worldmodel.devices import CPU
 from worldmodel.errors import naming_damage
 from worldmodel.experiments.data.readers.files import Report
 from worldmodel.experiments.images.config import VAEConfig, VAELearningConfig, VAEModelConfig
 from worldmodel.experiments.images.files import images_of
 from worldmodel.experiments.images.grids import save_grid
+from worldmodel.experiments.runs.device import device_of
 from worldmodel.experiments.runs.naming import run_name
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.image_batches import Batches, Binarisation, HeldImages
@@ -67,13 +69,18 @@ class ImagesTraining(Job):
     titles: ClassVar[Mapping[str, Title]] = {"learn": Title("learning", "updates")}
 
     def __init__(
-        self, model: VAEModelConfig, learning: VAELearningConfig, batches: Batches, seed: int
+        self,
+        model: VAEModelConfig,
+        learning: VAELearningConfig,
+        batches: Batches,
+        seed: int,
+        device: torch.device = CPU,
     ):
         super().__init__(seed)
         self.config = learning
         self.batches = batches
         with self.noise():
-            self.model = model_of(batches.shape, model)
+            self.model = model_of(batches.shape, model).to(device)
         self._segments: list[tuple[int, int]] = []  # of updates, see `in_segments`
         rate = learning.learning_rate
         self.kl_weight = kl_schedule(vars(learning))
@@ -166,7 +173,8 @@ def training_in(folder: RunFolder, reporter: Reporter) -> ImagesTraining:
     batches = batches_of(config, reporter.say)
     count = sum(map(len, batches.datasets))
     reporter.say(f"{count:,} images; {explain_size(batches.shape)}")
-    training = ImagesTraining(config.model, config.learning, batches, config.seed)
+    parts = config.model, config.learning, batches, config.seed
+    training = ImagesTraining(*parts, device_of(folder))
     if not list_checkpoints(folder.checkpoints):  # those hold their stages
         training.extend()
     return training
@@ -202,7 +210,7 @@ def load(folder: RunFolder) -> VAERun:
         checkpoint = folder.checkpoint()
         model = model_of(checkpoint.values["shape"], config.model)
         checkpoint.load({"model": model})
-    return VAERun(config, model.eval().requires_grad_(False))
+    return VAERun(config, model.to(device_of(folder)).eval().requires_grad_(False))
 
 
 def finish(folder: RunFolder, reporter: Reporter) -> None:
@@ -223,9 +231,9 @@ def grids(model: WorldModel, images: Tensor) -> dict[str, Tensor]:
     - traversals: the code of the first image, one dimension a row from -3 to 3, those of the
       largest variance first.
     """
-    codes = encode_images(model, images)
+    codes = encode_images(model, images).cpu()
     shown = images * 255 if images.dtype == torch.bool else images
-    pairs = zip(shown.split(SHOWN), decode_images(model, codes).split(SHOWN), strict=True)
+    pairs = zip(shown.split(SHOWN), decode_images(model, codes).cpu().split(SHOWN), strict=True)
     rows = [row for pair in pairs for row in pair if len(row) == min(SHOWN, len(images))]
     widest = codes.var(0).argsort(descending=True)[:SHOWN]
     walks = codes[0].repeat(len(widest), SHOWN, 1)  # [rows, columns, Z]
@@ -233,6 +241,6 @@ def grids(model: WorldModel, images: Tensor) -> dict[str, Tensor]:
         walk[:, number] = torch.linspace(-REACH, REACH, SHOWN)
     return {
         "reconstructions": torch.stack(rows).to(torch.uint8),
-        "samples": decode_images(model, torch.randn(SHOWN, SHOWN, codes.shape[-1])),
-        "traversals": decode_images(model, walks),
+        "samples": decode_images(model, torch.randn(SHOWN, SHOWN, codes.shape[-1])).cpu(),
+        "traversals": decode_images(model, walks).cpu(),
     }

@@ -140,7 +140,7 @@ def predictions(
 ) -> Predictions:
     """Predictions of every row of whole episodes [T, B, ...] that is no first row."""
     order = sequences.lengths.argsort(descending=True)  # those that are over come last
-    sequences = nested.index(sequences, (slice(None), order))
+    sequences = nested.to(nested.index(sequences, (slice(None), order)), model.device)
     alive = [count for count in sequences.mask.sum(1).tolist() if count]  # at time t
     state = model.initial_state(alive[0])
     found: list[tuple[Tensor, ...]] = []
@@ -157,7 +157,7 @@ def predictions(
     end, ended, reward, probability, rank = (torch.cat(part) for part in zip(*found, strict=True))
     return Predictions(
         _array(end),
-        ended.numpy(),
+        ended.cpu().numpy(),
         _array(reward),
         *_merged(_array(values), _array(probability), _array(reward)),
         _array(rank),
@@ -204,7 +204,7 @@ def _over_particles(value: Any, particles: int) -> Tensor:
 def rank_of(value: Tensor, draws: Tensor) -> Tensor:
     """Ranks of values [B] among draws [K, B], in 0..1: uniform, if they have one distribution."""
     below, ties = (draws < value).sum(0), (draws == value).sum(0)
-    return (below + torch.rand(value.shape) * (ties + 1)) / (len(draws) + 1)
+    return (below + torch.rand(value.shape, device=value.device) * (ties + 1)) / (len(draws) + 1)
 
 
 def _merged(values: Floats, probability: Floats, came: Floats) -> tuple[Floats, Floats]:
@@ -298,4 +298,4 @@ def distance_to_uniform(rank: Floats, points: int = 999) -> float:
 
 
 def _array(x: Tensor) -> Floats:
-    return x.double().numpy()
+    return x.cpu().double().numpy()

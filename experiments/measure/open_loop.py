@@ -62,8 +62,9 @@ def open_loop(
     all pixels together); for classes and truth values the share that is wrong. None where no
     episode lasted so long. recorded: observations, leaves [N, ...], and rewards [M], by key.
     """
-    windows = Windows.of(sequences.lengths, WINDOWS)
-    units = units_of(space, recorded)
+    windows = nested.to(Windows.of(sequences.lengths, WINDOWS), model.device)
+    sequences = nested.to(sequences, model.device)
+    units = {key: unit.to(model.device) for key, unit in units_of(space, recorded).items()}
     by_key: dict[str, dict[str, Any]] = {}
     counts = [0] * len(STEPS)
     seen = nested.index(sequences.rows, tuple(windows))  # [W, ...]
@@ -112,7 +113,7 @@ def go_on(
     action = action.repeat(DREAMS, 1)
     prediction, core = model.predict(action, state)
     drawn = prediction.sample()
-    never = torch.zeros(len(action), dtype=torch.bool)
+    never = torch.zeros(len(action), dtype=torch.bool, device=action.device)
     observation = model.percepts.clamp(drawn["observation"])
     row = Row(never, action, observation, drawn["reward"], never)
     return prediction, drawn, model.advance(row, core, state)

@@ -47,7 +47,7 @@ def model_log_prob(
     chunks = []
     for begin in range(0, batch_size, size):
         chunk = nested.index(sequences, (slice(None), slice(begin, begin + size)))
-        chunks.append(BOUNDS[bound](model, chunk, particles))
+        chunks.append(nested.to(BOUNDS[bound](model, chunk, particles), "cpu"))
         note(min(begin + size, batch_size), batch_size)
     return nested.concatenate(chunks, 1)
 
@@ -109,7 +109,7 @@ def first_episodes(environment: Environment, agent: Agent, copies: int, rows: in
         over |= row.first.cpu() & bool(played)
         if over.all():
             break
-        played.append(row)
+        played.append(nested.to(row, "cpu"))
     episodes = Episodes.cut(Sequences.whole(nested.stack(played)), core.actions)
     begins = np.arange(copies) * len(played)
     return episodes.select(np.searchsorted(episodes.starts, begins))

@@ -11,6 +11,7 @@ from worldmodel.experiments.data.readers.files import OnError
 from worldmodel.names import BoundName
 from worldmodel.options import (
     ADVANCED,
+    DeviceConfig,
     below_one,
     check_threads,
     not_negative,
@@ -126,6 +127,7 @@ class RecordingsConfig:
     threads: int = field(default_factory=wished_threads)
     """Threads of the processor, by default OMP_NUM_THREADS or 1; the same number gives the same
     bits."""
+    computing: DeviceConfig = field(default_factory=DeviceConfig)
     checkpoint_seconds: float = 30.0
     """Time between checkpoints."""
 

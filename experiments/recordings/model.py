@@ -1,5 +1,6 @@
 """A model of recordings in files, as the command line trains it, for scripts."""
 
+import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +18,7 @@ from worldmodel.experiments.recordings.storage import (
     write_statistics,
 )
 from worldmodel.experiments.recordings.training import training_of
+from worldmodel.experiments.runs.device import device_of, placed
 from worldmodel.experiments.runs.naming import run_name
 from worldmodel.experiments.runs.registry import (
     config_class,
@@ -45,12 +47,15 @@ class RecordingsModel(SequenceModel):
         recordings: RecordingsConfig,
         modality: FileModality,
         stores: dict[str, EpisodeStore],
+        device: str | None = None,
     ):
-        """stores: the recordings by split."""
-        super().__init__(config=recordings.sequence)
+        """stores: the recordings by split; device: see `SequenceModel`, by default as the options
+        say."""
+        asked = recordings.computing.device if device is None else device
+        super().__init__(config=recordings.sequence, device=asked)
         self.recordings = recordings
         self.stores = stores
-        self._training = training_of(recordings, modality)
+        self._training = training_of(recordings, modality, self.device)
 
     def __repr__(self) -> str:
         return run_name(experiment_of(self.recordings), self.model)
@@ -94,16 +99,18 @@ class RecordingsModel(SequenceModel):
         return folder
 
     @classmethod
-    def load(cls, path: str | Path) -> "RecordingsModel":
-        """A saved model, or the model of a run, as its newest checkpoint left it."""
+    def load(cls, path: str | Path, device: str | None = None) -> "RecordingsModel":
+        """A saved model, or the model of a run, as its newest checkpoint left it. device: see
+        `SequenceModel.load`."""
         load_plugins()
-        return cls.of_run(RunFolder.open(Path(path)))
+        return cls.of_run(placed(RunFolder.open(Path(path)), device, warnings.warn))
 
     @classmethod
     def of_run(cls, folder: RunFolder) -> "RecordingsModel":
         """The model of a run, as its newest checkpoint left it."""
         with naming_damage(folder.path):
-            model = cls(config_of(folder), modality_of_run(folder), split_stores(folder))
+            parts = config_of(folder), modality_of_run(folder), split_stores(folder)
+            model = cls(*parts, str(device_of(folder)))
             model.training.restore(folder.checkpoint())
         return model
 

@@ -9,11 +9,15 @@ its weights, keeps the best, and writes a sample. Results stand in docs/results.
 from pathlib import Path
 from typing import cast
 
+import torch
+
 from worldmodel import Job, SequenceTraining, Stage, Watcher
 from worldmodel.checkpoint import list_checkpoints
+from worldmodel.devices import CPU
 from worldmodel.experiments.recordings.config import RecordingsConfig
 from worldmodel.experiments.recordings.modality import FileModality, modality_class
 from worldmodel.experiments.recordings.storage import import_recordings, split_stores
+from worldmodel.experiments.runs.device import device_of
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.job import Metrics
 from worldmodel.noise import OwnNoise
@@ -31,17 +35,20 @@ def check(config: RecordingsConfig) -> None:
     training_of(config, make(config.data, statistics))
 
 
-def training_of(config: RecordingsConfig, modality: FileModality) -> SequenceTraining:
+def training_of(
+    config: RecordingsConfig, modality: FileModality, device: torch.device = CPU
+) -> SequenceTraining:
     """The training of a model of recordings; ValueError and TypeError become RunError."""
     try:
-        return SequenceTraining(config.sequence, modality)
+        return SequenceTraining(config.sequence, modality, device=device)
     except (ValueError, TypeError) as error:
         raise RunError(str(error)) from error
 
 
 def training_in(folder: RunFolder, reporter: Reporter) -> SequenceTraining:
     """The training in a run's folder, after its recordings have been read into it."""
-    training = training_of(config_of(folder), import_recordings(folder, reporter))
+    modality = import_recordings(folder, reporter)
+    training = training_of(config_of(folder), modality, device_of(folder))
     stores = split_stores(folder)
     training.learn_from(stores["train"], stores["valid"])
     if not list_checkpoints(folder.checkpoints):  # those hold their stages

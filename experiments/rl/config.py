@@ -14,7 +14,14 @@ from worldmodel.agents.config import (
 )
 from worldmodel.agents.presets import beginning
 from worldmodel.names import BoundName
-from worldmodel.options import ADVANCED, check_threads, not_negative, positive, wished_threads
+from worldmodel.options import (
+    ADVANCED,
+    DeviceConfig,
+    check_threads,
+    not_negative,
+    positive,
+    wished_threads,
+)
 
 
 @dataclass(frozen=True)
@@ -130,6 +137,7 @@ class RLConfig:
     threads: int = field(default_factory=wished_threads)
     """Threads of the processor, by default OMP_NUM_THREADS or 1; the same number gives the same
     bits."""
+    computing: DeviceConfig = field(default_factory=DeviceConfig)
     checkpoint_seconds: float = 30.0
     """Time between checkpoints (there is one after every stage, too)."""
 

@@ -31,6 +31,7 @@ from worldmodel.envs.checked import shut
 from worldmodel.errors import naming_damage
 from worldmodel.experiments.data.datasets import Data, episodes_of, open_data
 from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig
+from worldmodel.experiments.runs.device import device_of
 from worldmodel.experiments.runs.naming import run_name
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.run_folder import RunError, RunFolder
@@ -231,7 +232,8 @@ def training_of(folder: RunFolder, say: Callable[[str], None]) -> AgentTraining:
         chosen = _hold_out(config, data.episodes, folder)
         world = world._replace(data=data.episodes, chosen=chosen)
     store = DiskStore(folder.episodes)
-    job = AgentTraining(config.agent, world, store, config.curve_episodes, say, config.stop_at)
+    watched = config.curve_episodes, say, config.stop_at
+    job = AgentTraining(config.agent, world, store, *watched, device_of(folder))
     job.extend(config.steps)
     return job
 
@@ -320,7 +322,7 @@ def _load_run(folder: RunFolder) -> tuple[Run, Checkpoint]:
     spaces = read_spaces(folder.episodes)
     world = said(lambda: world_of(config, *spaces, folder))
     statistics = Statistics(**checkpoint.values["statistics"])
-    components = Components(config.agent, statistics, *spaces)
+    components = Components(config.agent, statistics, *spaces, device_of(folder))
     checkpoint.load(components.modules)
     for module in components.modules.values():
         module.requires_grad_(False)

@@ -279,12 +279,19 @@ class Dreams:
         with self._noise():
             action = self.policy(self.games.thought).sample()
             (row, _), self.games = self.core.step(self.games._replace(action=action))
+        row = nested.to(row, "cpu")
         self.rows += 1
         with self._looking():
             pictured = self.player.view.step(row, self.pictured)
-        self.pictured = nested.where(going, pictured, self.pictured)
-        numbers = going.nonzero().flatten().tolist()
-        pictures = self._drawn(nested.index(self.pictured, going))
+        places = going.nonzero().flatten()
+        numbers = places.tolist()
+        self.pictured = nested.map(
+            lambda old, new: old.index_copy(0, (at := places.to(old.device)), new[at]),
+            self.pictured,
+            pictured,
+        )
+        moved = nested.map(lambda leaf: leaf[places.to(leaf.device)], self.pictured)
+        pictures = self._drawn(moved)
         for number, picture in zip(numbers, pictures, strict=True):
             self._take_in(number, nested.index(row, slice(number, number + 1)), picture)
 

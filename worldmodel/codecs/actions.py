@@ -18,7 +18,7 @@ MOST_CHOICES = 64  # joint actions that are listed; every Discrete action is
 
 
 class ActionCodec(ABC):
-    """Translates between an action space and codes, float [*, size]."""
+    """Translates between an action space and codes, float [*, size], both on the processor."""
 
     size: int
 
@@ -38,8 +38,11 @@ class ActionCodec(ABC):
         """
 
     @abstractmethod
-    def uniform(self, batch_shape: Sequence[int]) -> td.Distribution:
-        """The uniform distribution over codes, with batch shape [*]."""
+    def uniform(
+        self, batch_shape: Sequence[int], device: torch.device | None = None
+    ) -> td.Distribution:
+        """The uniform distribution over codes, with batch shape [*]; device: by default the
+        processor."""
 
     @abstractmethod
     def around(self, mean: Tensor, std: Tensor) -> td.Distribution:
@@ -80,8 +83,10 @@ class DiscreteActions(ActionCodec):
     def head(self, input_size: int, unimix: float = 0.0) -> DistModule:
         return OneHotHead(input_size, *self.n, unimix=unimix)
 
-    def uniform(self, batch_shape: Sequence[int]) -> td.Distribution:
-        logits = torch.zeros(*batch_shape, self.size)
+    def uniform(
+        self, batch_shape: Sequence[int], device: torch.device | None = None
+    ) -> td.Distribution:
+        logits = torch.zeros(*batch_shape, self.size, device=device)
         return OneHots(logits, self.encoder.layout) if self.shape else OneHot(logits)
 
     def around(self, mean: Tensor, std: Tensor) -> td.Distribution:
@@ -112,8 +117,10 @@ class BinaryActions(ActionCodec):
     def head(self, input_size: int, unimix: float = 0.0) -> DistModule:
         return BitsHead(input_size, self.size, unimix)
 
-    def uniform(self, batch_shape: Sequence[int]) -> td.Distribution:
-        return Bits(torch.zeros(*batch_shape, self.size))
+    def uniform(
+        self, batch_shape: Sequence[int], device: torch.device | None = None
+    ) -> td.Distribution:
+        return Bits(torch.zeros(*batch_shape, self.size, device=device))
 
     def around(self, mean: Tensor, std: Tensor) -> td.Distribution:
         return Bits(mean.logit(eps=torch.finfo(mean.dtype).eps))
@@ -159,8 +166,10 @@ class BoxActions(ActionCodec):
     def head(self, input_size: int, unimix: float = 0.0) -> DistModule:
         return TanhNormalHead(input_size, self.size)
 
-    def uniform(self, batch_shape: Sequence[int]) -> td.Distribution:
-        ones = torch.ones(*batch_shape, self.size)
+    def uniform(
+        self, batch_shape: Sequence[int], device: torch.device | None = None
+    ) -> td.Distribution:
+        ones = torch.ones(*batch_shape, self.size, device=device)
         return td.Independent(td.Uniform(-ones, ones, validate_args=False), 1, validate_args=False)
 
     def around(self, mean: Tensor, std: Tensor) -> td.Distribution:

@@ -66,8 +66,10 @@ class BoxClamp(Clamp):
         self.seen.copy_(torch.stack([least, greatest]))
         beyond = self.beyond * (greatest - least)
         beyond = torch.where(beyond > 0, beyond, torch.inf)
-        self.low.copy_((least - beyond).clamp(min=torch.as_tensor(self.space.low)))
-        self.high.copy_((greatest + beyond).clamp(max=torch.as_tensor(self.space.high)))
+        ends = self.space.low, self.space.high
+        lowest, highest = (torch.as_tensor(end).to(self.low.device) for end in ends)
+        self.low.copy_((least - beyond).clamp(min=lowest))
+        self.high.copy_((greatest + beyond).clamp(max=highest))
 
     def unmet(self, values: Tensor) -> Tensor:
         is_out = (values < self.seen[0]) | (values > self.seen[1])

@@ -83,7 +83,9 @@ class Prediction(td.Distribution):
         """
         observation = None if self.separate else self.observation
         if not isinstance(observation, Categorical) or observation.probs.shape[-1] > few:
-            return torch.ones(1, *self.batch_shape), self.alone()
+            then = self.alone()
+            here = [part.mean.device for part in then.parts.values()][-1:]
+            return torch.ones(1, *self.batch_shape, device=here[0] if here else None), then
         weights = observation.probs.movedim(-1, 0)  # [n, *]
         values = torch.arange(len(weights), device=weights.device) + observation.start
         values = values.reshape(-1, *[1] * (weights.dim() - 1)).expand(weights.shape)

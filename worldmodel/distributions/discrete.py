@@ -113,11 +113,11 @@ class ConcatLayout(nn.Module):
 
     def apart(self, numbers: Tensor, fill: float) -> Tensor:
         """[*, S] -> [*, V, m], m the most values; variables with fewer are filled up."""
-        return F.pad(numbers, (0, 1), value=fill)[..., self.rows]
+        return F.pad(numbers, (0, 1), value=fill)[..., self.rows.to(numbers.device)]
 
     def beside(self, rows: Tensor) -> Tensor:
         """[*, V, m] -> [*, S]: the inverse of `apart`."""
-        return rows.flatten(-2)[..., self.places]
+        return rows.flatten(-2)[..., self.places.to(rows.device)]
 
 
 class OneHots(OneHot):

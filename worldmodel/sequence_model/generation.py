@@ -41,7 +41,7 @@ def dream(
     parts = [nested.stack([row.observation for row in prompts])] if prompts else []
     for done in range(0, length, AT_ONCE):
         sequences, _, state = core.generate(min(AT_ONCE, length - done), state)
-        parts.append(sequences.rows.observation)
+        parts.append(nested.to(sequences.rows.observation, "cpu"))
         note(min(done + AT_ONCE, length))
     whole = nested.map(lambda leaf: leaf.transpose(0, 1).numpy(), nested.concatenate(parts))
     return [nested.index(whole, number) for number in range(samples)]

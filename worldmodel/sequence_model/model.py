@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from gymnasium import spaces
 
 from worldmodel import nested
+from worldmodel.devices import find_device
 from worldmodel.episodes import Columns, EpisodeSource
 from worldmodel.errors import naming_damage
 from worldmodel.job import Job, Metrics, Stage, Watcher
@@ -78,11 +80,13 @@ class SequenceModel:
         seed: int | None = None,
         config: SequenceConfig | None = None,
         observation_space: spaces.Space | None = None,
+        device: str | None = None,
         **options: Any,
     ):
         """config: all options; options: single ones by name, such as core="vrnn", head="normal"
         (see `SequenceModelConfig` and `SequenceLearningConfig`).
         observation_space: of a frame; by default it is what the first data hold.
+        device: where it is computed: "auto", "cpu" (the default), "cuda", "cuda:1", "mps".
 
         Raises ValueError or TypeError for options that there are not, or that do not fit.
         """
@@ -92,6 +96,8 @@ class SequenceModel:
         self.config = with_options(config or SequenceConfig(), given)
         check_names(self.config)
         self._space = observation_space
+        self._asked = device  # as it is saved
+        self.device = find_device(device)
         self._training: SequenceTraining | None = None
         self._noise = OwnNoise(self.config.seed)  # of `sample`
 
@@ -140,7 +146,7 @@ class SequenceModel:
         """
         if self._training is None:
             modality = self._modality_of(data)
-            self._training = SequenceTraining(self.config, modality)
+            self._training = SequenceTraining(self.config, modality, device=self.device)
         valid = None if validation is None else self._source(validation)
         self._learn(self._source(data), valid, updates, minutes, callback, progress_bar)
         return self
@@ -208,8 +214,9 @@ class SequenceModel:
         put_in_place(part, target)
 
     @classmethod
-    def load(cls, path: str | Path) -> "SequenceModel":
-        """Loads a saved model."""
+    def load(cls, path: str | Path, device: str | None = None) -> "SequenceModel":
+        """Loads a saved model. device: where it is to be computed (see `__init__`); None: where it
+        was, if that device is here."""
         folder = RunFolder.open(Path(path))
         if folder.experiment != EXPERIMENT:
             raise RunError(
@@ -217,13 +224,18 @@ class SequenceModel:
             )
         with naming_damage(folder.path):
             saved = folder.description.config
-            model = cls(config=_config_from(saved))
-            model._training = SequenceTraining(model.config, modality_from(saved["modality"]))
+            asked = saved.get("device") if device is None else device
+            place = find_device(asked, warnings.warn if device is None else None)
+            model = cls(config=_config_from(saved), device=str(place))
+            model._asked = asked
+            modality = modality_from(saved["modality"])
+            model._training = SequenceTraining(model.config, modality, device=place)
             model._training.restore(folder.checkpoint())
         return model
 
     def _new_folder(self, path: Path) -> RunFolder:
         saved = asdict(self.config) | {"modality": described(self.modality)}
+        saved |= {"device": self._asked}
         return RunFolder.create(path, EXPERIMENT, saved)
 
     def _modality_of(self, data: Any) -> Modality:

@@ -58,7 +58,7 @@ def scored(
     done = 0
     for group in source.side_by_side(ROWS_AT_ONCE // drawn):
         sequences = source.sequences(actions, group)
-        log_prob = row_log_probs(model, sequences, bound, particles).numpy()
+        log_prob = row_log_probs(model, sequences, bound, particles).cpu().numpy()
         observation = sequences.rows.observation
         for column, episode in enumerate(group.tolist()):
             rows = (slice(0, int(source.lengths[episode])), column)

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import nn
 
 from worldmodel.codecs import ObservationDecoder, PerceptEncoder, action_codec
 from worldmodel.cores import core_options, make_core
+from worldmodel.devices import CPU
 from worldmodel.episodes import PORTION, EpisodeSource
 from worldmodel.job import Job, Metrics, Stage, Title
 from worldmodel.learner import Learner
@@ -49,9 +51,11 @@ class SequenceTraining(Job):
         modality: Modality,
         objective: Callable[[WorldModel], Objective] | None = None,
         score: Callable[[WorldModel], float] | None = None,
+        device: torch.device = CPU,
     ):
         """objective: of the model, instead of the one that the options name; score: the loss, nats
-        a frame, that validation goes by, instead of that of stretches of the held-out recordings.
+        a frame, that validation goes by, instead of that of stretches of the held-out recordings;
+        device: of the model.
 
         Raises ValueError for options that do not fit the modality.
         """
@@ -62,7 +66,7 @@ class SequenceTraining(Job):
         self.seeds: list[int] = seeds.tolist()  # of reading, of validation, of samples
         self._segments: list[tuple[int, int]] = []  # of updates, see `in_segments`
         with self.noise():
-            self.model = model_of(modality, config.model).eval()
+            self.model = model_of(modality, config.model).to(device).eval()
         made = None if objective is None else objective(self.model)
         self.learner = learner_for(self.model, config.learning, self._segments, made)
         self.best = copy.deepcopy(self.model).requires_grad_(False)

@@ -31,6 +31,7 @@ def expect(
     the row. Both are averages over K latents: p(x) = E p(x | z). Placeholders of a first row are
     neither predicted nor scored.
     """
+    action, row = nested.to((action, row), model.device)
     prediction = _predicted(model, mind, action, row, particles)
     expected = _expectation(prediction)
     if row.first:
@@ -42,6 +43,7 @@ def surprise(
     model: WorldModel, mind: ModelState, action: Tensor, row: Row, particles: int = PARTICLES
 ) -> dict[str, float]:
     """-log p of a row of one game by key, in nats, each key given those before; see `expect`."""
+    action, row = nested.to((action, row), model.device)
     return _surprise(_predicted(model, mind, action, row, particles), row, particles)
 
 

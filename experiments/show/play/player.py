@@ -292,7 +292,7 @@ class Player:
         """Sets the dream's temperature from its next row on; raises a ValueError if its
         distributions have none."""
         with torch.inference_mode(), self._looking():
-            action = torch.zeros(1, self.model.action_size)
+            action = torch.zeros(1, self.model.action_size, device=self.model.device)
             prediction, _ = self.model.predict(action, self.model.initial_state(1))
             prediction.tempered(temperature).sample()
         self.dreaming.temperature = temperature
@@ -438,6 +438,7 @@ class Player:
         state = self.states[side]
         with self._noise():
             (row, _), game = self.cores[side].step(state.game._replace(action=action))
+        row = nested.to(row, "cpu")
         with self._looking():
             pictured = self.view.step(row, state.pictured)
         snapshot = snapshot_after(row, game.world.world.ended, state.snapshot)
