@@ -30,7 +30,7 @@ from worldmodel.sequences import Row, Sequences
 
 
 class ModelState(NamedTuple):
-    """What a world model remembers of B games."""
+    """The memory of a world model of B games."""
 
     core: Any  # the core's state, leaves [B, ...]
     history: Tensor  # [B, N, E], the encodings of the last N percepts, newest last

@@ -121,7 +121,7 @@ class Percepts(nn.Module):
             self.reward_clamp.widen(values["reward"])
 
     def unmet(self, row: Row, is_observed: bool = True) -> Tensor:
-        """Whether rows [N] have a reward or an observed number out of the range that was met,
+        """True where rows [N] have a reward or an observed number out of the range that was met,
         bool [N]. Rewards of first rows are none."""
         found = self.reward_clamp.unmet(row.reward) & ~row.first
         return found | self.clamp.unmet(row.observation) if is_observed else found

@@ -106,7 +106,8 @@ def _go_on(
         if changes:
             folder = registry.changed(folder, changes)
         with logging(folder, log) as logs:
-            _train(folder, reporter, steps, is_new, [*watchers, logs])
+            watching = [*watchers, logs] if log else watchers
+            _train(folder, reporter, steps, is_new, watching)
             _finish(folder.at(None).kept(), reporter, logs)
 
 
@@ -140,7 +141,12 @@ def _train(
         with nullcontext() if is_new else naming_damage(folder.path):
             training = begin(folder, reporter)
             training.restore()
-        training.watchers = [*training.watchers, *watchers]
+        if watchers:
+            if not hasattr(training, "watchers"):
+                raise RunError(
+                    f"runs of {folder.experiment} take no watchers: leave --log and --profile out"
+                )
+            training.watchers = [*training.watchers, *watchers]
         if steps is not None:
             _extend(training, steps, folder)
         training.run()

@@ -30,8 +30,8 @@ class Clamp(nn.Module):
         """Lets the clamp contain `values` [N, ...], and somewhat more."""
 
     def unmet(self, values: Any) -> Tensor:
-        """Whether values [N, ...] have a number out of the range that was met: bool [N], or [] if
-        none can."""
+        """True where values [N, ...] have a number out of the range that was met: bool [N], or []
+        if none can."""
         return torch.tensor(False)
 
 
