@@ -37,8 +37,7 @@ class ToyGameView:
 
     @property
     def page(self) -> dict[str, Any]:
-        """Options of the picture on the page of `export --format html`: cells as they were
-        seen."""
+        """Options of the picture on the page of `export --format html`: cells as far as seen."""
         return {"name": "ring", "width": self.width, "classes": self.classes}
 
     def initial_state(self, batch_size: int) -> RingBelief:

@@ -157,17 +157,19 @@ def test_every_core_is_exported():
     assert {case["core"] for case in CASES.values()} == set(CORES) - {"vae"}
 
 
+MANY = spaces.Dict(
+    kind=spaces.MultiDiscrete([2, 3]),
+    bits=spaces.MultiBinary(3),
+    bytes=spaces.Box(0, 9, (2, 2), np.uint8),
+    camera=spaces.Box(0, 255, (8, 9, 1), np.uint8),
+    place=spaces.Box(-1, 1, (2,), np.float64),
+)
+MANY_HEADS = {"bits": "nade", "place": "mixture"}
+
+
 def test_graphs_hold_any_space_and_temperature():
-    observation = spaces.Dict(
-        kind=spaces.MultiDiscrete([2, 3]),
-        bits=spaces.MultiBinary(3),
-        bytes=spaces.Box(0, 9, (2, 2), np.uint8),
-        camera=spaces.Box(0, 255, (8, 9, 1), np.uint8),
-        place=spaces.Box(-1, 1, (2,), np.float64),
-    )
-    head = {"bits": "nade", "place": "mixture"}
     for action in (spaces.Box(-2, 3, (2,)), spaces.MultiDiscrete([2, 3])):
-        dream, agent = made(observation, action, 0.05, core="rssm", head=head)
+        dream, agent = made(MANY, action, 0.05, core="rssm", head=MANY_HEADS)
         assert_played_alike(dream, agent, 26, temperature=0.7)
 
 
@@ -360,6 +362,39 @@ return found;
 """
 
 
+COMPUTE = """
+return arguments[0].map(([program, inputs]) => {
+  const graph = new Graph(program), given = Object.fromEntries(graph.inputs.map(
+    ({ name, type, shape }) => [name, tensor(type, shape, inputs[name])]));
+  return Object.fromEntries(Object.entries(graph.run(given)).map(
+    ([name, x]) => [name, [...x.data].map(Number)]));
+});
+"""
+
+
+def graphs_of_all_kinds():
+    """Graphs of images, and of a dream of many spaces."""
+    dream, _ = made(MANY, spaces.Box(-2, 3, (2,)), 0.05, core="rssm", head=MANY_HEADS)
+    model = autoencoder_for((12, 16, 3), latent=4, hidden=8, width=4).requires_grad_(False)
+    images = torch.randint(0, 256, (1, 12, 16, 3), dtype=torch.uint8)
+    world = dream_graph(dream, example(MANY), example(dream.action_space))
+    return [world, *image_graphs(model, images).values()]
+
+
+def assert_computed_alike(driver, graphs):
+    """The script of a page computes what torch does, of every graph one step."""
+    from worldmodel.experiments.export.page import program_of
+
+    given = [
+        [program_of(g), {k: x.flatten().tolist() for k, x in g.inputs.items()}] for g in graphs
+    ]
+    for graph, found in zip(graphs, driver.execute_script(COMPUTE, given), strict=True):
+        for name, expected in graph.step(graph.inputs).items():
+            close = 1 if expected.dtype == torch.uint8 else 1e-5  # a brightness that was rounded
+            numbers = expected.flatten().double()
+            np.testing.assert_allclose(found[name], numbers, 1e-5, close, err_msg=name)
+
+
 @in_a_browser
 def test_a_page_from_the_disk_dreams_the_rows_of_torch(run, tmp_path):
     pytest.importorskip("selenium", reason="needs selenium")
@@ -400,6 +435,7 @@ def test_a_page_from_the_disk_dreams_the_rows_of_torch(run, tmp_path):
                 for name, numbers in here[part].items():
                     torch_ones = outputs[next_of(name)].flatten().double()
                     np.testing.assert_allclose(numbers, torch_ones, 1e-5, 1e-5, err_msg=name)
+        assert_computed_alike(driver, graphs_of_all_kinds())
         driver.execute_script("game.press(1)")
         assert driver.execute_script("return [game.isAgent, game.held]") == [False, [1]]
         drawn = "return [...document.querySelector('canvas').getContext('2d')" + (

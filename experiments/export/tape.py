@@ -25,6 +25,7 @@ CONSTANT = frozenset(
     {"zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full"}
     | {"new_empty", "empty_strided", "new_empty_strided", "fill_", "zero_", "fill", "zeros"}
     | {"ones", "full", "empty", "arange"}
+    | {"_is_all_true", "_is_any_true"}  # checks of arguments, which are not repeated
 )
 
 
