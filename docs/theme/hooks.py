@@ -84,11 +84,15 @@ def _mathml(found: re.Match[str]) -> str:
 def fronts() -> dict[str, dict[str, list[str]]]:
     """The public names of each front, by the module behind it that they come from."""
     found: dict[str, dict[str, list[str]]] = {}
-    for front in dict.fromkeys(front for _, front, _ in REFERENCE.values()):
+    known = dict.fromkeys(front for _, front, _ in REFERENCE.values())
+    for front in known:
         folder = ROOT / front.replace(".", "/")
         stub = folder / "__init__.pyi"
         if stub.exists():
-            found[front] = _names(ast.parse(stub.read_text()))
+            names = _names(ast.parse(stub.read_text()))
+            found[front] = {  # names of another front are described there
+                module: of for module, of in names.items() if f"{front}.{module}" not in known
+            }
         else:
             found[front] = {"": list(importlib.import_module(front).__all__)}
     return found
