@@ -17,13 +17,15 @@ from runs import TINY
 from worldmodel.checkpoint import Checkpoint, write_checkpoint
 from worldmodel.experiments.cli.main import parse
 from worldmodel.experiments.cli.verbs import configured
+from worldmodel.experiments.rl.config import RLConfig
 from worldmodel.experiments.runs import processes
 from worldmodel.experiments.runs.processes import Needs, Slots, why
 from worldmodel.experiments.runs.registry import config_of, new_run
 from worldmodel.experiments.sweep import running
 from worldmodel.experiments.sweep.launchers import Submitit
-from worldmodel.experiments.sweep.spec import Range, Search, read_spec
+from worldmodel.experiments.sweep.spec import Range, Search, Spec, needs_of, read_spec
 from worldmodel.files import write_json
+from worldmodel.options import DeviceConfig
 from worldmodel.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
@@ -350,3 +352,10 @@ def test_the_example_runs_from_end_to_end(tmp_path):
     folder = RunFolder.open(Path(run["path"]))
     assert config_of(folder).agent.seed == 3
     assert folder.evaluation_file.exists()
+
+
+def test_a_run_on_cuda_needs_a_gpu_unless_the_plan_says_otherwise():
+    config = RLConfig(computing=DeviceConfig("cuda"), threads=3)
+    assert needs_of(Spec("train control"), config) == Needs(3, 1.0)
+    assert needs_of(Spec("train control", needs={"gpus": 0.5}), config) == Needs(3, 0.5)
+    assert needs_of(Spec("train control"), RLConfig()).gpus == 0.0

@@ -19,6 +19,7 @@ import numpy as np
 
 from worldmodel.experiments.cli.main import parse
 from worldmodel.experiments.runs.command import words_of
+from worldmodel.experiments.runs.device import own_device
 from worldmodel.experiments.runs.processes import Needs, sentence_of
 from worldmodel.files import MOST_JSON, reading
 from worldmodel.names import check_names
@@ -221,9 +222,11 @@ def parsed(words: Sequence[str], where: str) -> Any:
 
 
 def needs_of(spec: Spec, config: Any) -> Needs:
-    """The needs of a run, by the plan or else by its own threads."""
+    """The needs of a run, by the plan or else by its own threads and device: one GPU if it names
+    one."""
     cores = int(spec.needs.get("cores", getattr(config, "threads", 1)))
-    return Needs(cores, float(spec.needs.get("gpus", 0)))
+    is_on_gpu = (own_device(config) or "cpu").startswith("cuda")
+    return Needs(cores, float(spec.needs.get("gpus", is_on_gpu)))
 
 
 def name_of(options: Options) -> str:
