@@ -165,8 +165,9 @@ def new_run(path: Path, config: Any) -> RunFolder:
 def config_of(folder: RunFolder) -> Any:
     """The configuration of a run."""
     converter = cattrs.Converter(forbid_extra_keys=True)
+    described, kind = folder.description.config, config_class(folder.experiment)
     try:
-        return converter.structure(folder.description.config, config_class(folder.experiment))
+        return converter.structure(described, kind)
     except Exception as error:
         reasons = "; ".join(cattrs.transform_error(error, format_exception=_reason))
         raise RunError(f"{folder.config_file} is no configuration of a run: {reasons}") from error
