@@ -40,6 +40,8 @@ class Teller:
     the end else. Rewards take VALUES, as probable as the same numbers say, or have a density.
     """
 
+    device = torch.device("cpu")
+
     def __init__(self, change=lambda p: p, density=None, separate=False, box=False):
         self.change, self.density, self.box = change, density, box
         self.percepts = SimpleNamespace(separate=separate)

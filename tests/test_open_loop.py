@@ -29,6 +29,8 @@ LENGTHS = (70, 60, 9, 2, 1)
 class Adder:
     """A model of a world where actions are added to a place; it adds `drift` besides."""
 
+    device = torch.device("cpu")
+
     def __init__(self, drift=0.0):
         self.drift = drift
 

@@ -28,6 +28,7 @@ from worldmodel import (
     model_for,
 )
 from worldmodel.agents import Critic, EncodedAgent, Human, Planner, Policy, Uniform, sb3
+from worldmodel.agents.health import WatchedDream
 from worldmodel.envs import DreamVectorEnv, GymEnvironment, ToyGame, ToyGameVector, make_vector_env
 from worldmodel.testing import (
     AGENT_LAWS,
@@ -64,6 +65,9 @@ ENVIRONMENTS = {
 }
 CASES = {name: EnvironmentCase(make, name=name) for name, make in ENVIRONMENTS.items()}
 CASES |= {f"dream of {name}": dream(name) for name in CORES}
+CASES["watched dream"] = EnvironmentCase(
+    lambda: WatchedDream(dream("rnn").make()), dtype=torch.float64, name="watched dream"
+)
 
 
 @every_law_of(ENVIRONMENT_LAWS, CASES)
