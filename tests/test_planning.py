@@ -240,7 +240,7 @@ def test_a_planner_wants_a_dream_of_its_own_model():
 
 
 PLANNING = {"agent": "planning", "plans": 8, "plan_length": 2}
-CART = EnvironmentConfig("CartPole-v1")
+CART = EnvironmentConfig("CartPole-v1", time_limit=20)
 IMAGES = EnvironmentConfig("Counting-v0", pixels=16, grayscale=True)
 
 
@@ -292,6 +292,7 @@ def test_a_run_goes_on_to_the_last_bit(tmp_path):
 def test_the_command_line_plans(tmp_path, capsys):
     folder = str(tmp_path / "run")
     options = ["--agent", "planning", "--plan-length", "2", "--plans", "8", "--quick"]
+    options += ["--time-limit", "20"]
     main(["train", "control", "--env", "CartPole-v1", "--out", folder, *options])
     run = experiments.load(folder)
     assert (run.agent.length, run.agent.plans) == (2, 8)
