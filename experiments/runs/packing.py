@@ -94,7 +94,7 @@ def check_target(target: Path) -> None:
 def portable(value: Any) -> Any:
     """JSON without absolute paths: each is its last name.
 
-    >>> portable({"data": ["/home/me/my music"], "env": "a/b-v0", "scored": "/x/y, 3 a/b"})
+    >>> portable({"data": ["/data/me/my music"], "env": "a/b-v0", "scored": "/x/y, 3 a/b"})
     {'data': ['my music'], 'env': 'a/b-v0', 'scored': 'y, 3 a/b'}
     """
     if isinstance(value, Mapping):
