@@ -70,8 +70,8 @@ def test_a_bonus_is_a_unit_where_disagreement_is_ordinary():
 
 
 SMALL = TINY | {"hidden_size": 8, "decoder_hidden": 32, "policy_hidden": 32, "window": 16}
-SMALL |= {"prefill": 200, "collect_steps": 100, "first_updates": 100, "update_ratio": 0.5}
-SMALL |= {"batch_size": 32, "first_rollouts": 50, "rollout_ratio": 0.4, "num_imagined": 32}
+SMALL |= {"prefill": 200, "collect_steps": 100, "first_updates": 80, "update_ratio": 0.3}
+SMALL |= {"batch_size": 32, "first_rollouts": 30, "rollout_ratio": 0.25, "num_imagined": 32}
 SMALL |= {"rollout_length": 12, "horizon": 200}
 
 
