@@ -400,7 +400,7 @@ def export(settings: of.Export, reporter: Reporter) -> None:
 
     writer = WRITERS[settings.format]
     writer.check(settings.out)
-    folder = RunFolder.open(run_at(settings.path)).kept()
+    folder = placed(RunFolder.open(run_at(settings.path)).kept(), None, reporter.say)
     build = offered(folder, "exported", "export")
     with exporting(folder.path):
         contents = build(folder)
