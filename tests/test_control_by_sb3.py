@@ -10,9 +10,8 @@ from gymnasium import spaces
 from runs import assert_same, at, outcome, train
 
 from worldmodel import Greedy, experiments, nested, play_episodes
-from worldmodel.agents import AgentConfig
+from worldmodel.agents import AgentConfig, world as worlds
 from worldmodel.agents.sb3 import ALGORITHMS
-from worldmodel.agents.world import ENDLESS
 from worldmodel.experiments.bench import control, dream
 from worldmodel.experiments.bench.control import baseline
 from worldmodel.experiments.bench.settings import ControlSettings, DreamSettings
@@ -189,13 +188,14 @@ def test_a_baseline_sees_the_same_numbers_in_training_and_evaluation(odd):
     assert algorithm.observation_space == games.observation_space
 
 
-def test_evaluations_of_a_baseline_end_where_no_episode_does(odd):
+def test_evaluations_of_a_baseline_end_where_no_episode_does(odd, monkeypatch):
     """As those of `train control` do."""
+    monkeypatch.setattr(worlds, "ENDLESS", 50)
     config = BaselineConfig(EnvironmentConfig(odd), "PPO", episodes=2)
     algorithm, games = control.learner(config, control.recipe_of(config))
     agent = control.agent_of(algorithm, games, Odd().observation_space)
     assert len(control.real_returns(config, agent)) == 2
-    assert Odd.steps <= 2 * (ENDLESS + 1)
+    assert Odd.steps <= 2 * (50 + 1)
 
 
 def test_of_a_baseline_nothing_is_loaded(tmp_path):

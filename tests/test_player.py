@@ -394,7 +394,7 @@ def tell_the_truth(player: Player) -> None:
     player.states["dream"] = dream._replace(game=game)
 
 
-@pytest.mark.parametrize(("task", "number"), [("free", 1_000), ("copy", 200)])
+@pytest.mark.parametrize(("task", "number"), [("free", 400), ("copy", 200)])
 def test_a_perfect_model_that_knows_the_ring_never_differs(task, number):
     player = Player(run_of(perfect_model(4, 3, task), task), "both", seed=0, pilot="random")
     player.particles = 1  # there are no latents to average over
