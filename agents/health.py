@@ -94,5 +94,6 @@ def health(number: int, met: Met, figures: Mapping[str, float]) -> str:
             f"dreamt return {figures['dream_return']:,.4g} in {figures['dream_length']:,.0f} "
             f"steps, real one {figures['real_return']:,.4g}"
         )
+    if "dream_beyond" in figures:
         parts.append(f"{figures['dream_beyond']:.1%} of dreamt steps beyond what was met")
     return f"round {number + 1}: " + "; ".join(parts)

@@ -51,7 +51,7 @@ from worldmodel.errors import naming_damage
 from worldmodel.job import Metrics
 from worldmodel.names import check_names
 from worldmodel.noise import OwnNoise
-from worldmodel.options import with_options
+from worldmodel.options import DeviceConfig, with_options
 from worldmodel.progress import ProgressReport
 from worldmodel.recorder import Recorder
 from worldmodel.run_folder import RunError, RunFolder, put_in_place
@@ -388,7 +388,8 @@ class WorldModelAgent:
             world = world._replace(source=EnvironmentSource(env))
         agent = cls.__new__(cls)
         agent._recorder = None
-        asked = saved.get("computing", {}).get("device") if device is None else device
+        own = cattrs.structure(saved.get("computing", {}), DeviceConfig).device
+        asked = own if device is None else device
         place = find_device(asked, warnings.warn if device is None else None)
         agent._begin(config, world, MemoryStore(), asked, place)
         if checkpoint.values["added"]:

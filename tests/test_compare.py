@@ -1,7 +1,9 @@
 """Laws of `worldmodel compare`: what is one group, what its figures are, what is refused."""
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ from worldmodel.agents import AgentConfig
 from worldmodel.experiments.recordings.config import TextConfig, TextDataConfig
 from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig
 from worldmodel.experiments.runs.registry import new_run
-from worldmodel.experiments.show.comparison import estimated
+from worldmodel.experiments.runs.trained import trained_runs
+from worldmodel.experiments.show.comparison import estimated, folders_in
 from worldmodel.experiments.show.report import charts, comparing
 from worldmodel.files import write_json
 from worldmodel.options import with_options
@@ -83,6 +86,13 @@ def test_groups_differ_in_what_is_shown_and_their_runs_in_seeds(make, tmp_path):
     assert not page.all("script")
     shown = worldmodel("compare", tmp_path / "runs", "--out", tmp_path / "page.html").stdout
     assert "hidden_size=64" in shown
+
+
+def test_packed_runs_and_those_of_the_package_are_compared_too(make, tmp_path):
+    packed = tmp_path / "packed.wm"
+    shutil.copy(trained_runs()["cartpole"], packed)
+    found = folders_in([make("mine", [(100, 1.0)]), packed, Path("cartpole")])
+    assert [run.said.name for run in found] == ["mine", "packed.wm", "cartpole.wm"]
 
 
 def test_runs_of_different_kinds_are_refused_in_a_sentence(make, tmp_path):

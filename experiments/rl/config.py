@@ -241,4 +241,4 @@ TOY_GAME = RLConfig(
     curve_episodes=0,
     film=True,
 )
-"""The preset of `worldmodel train toy-game`: four minutes."""
+"""The preset of `worldmodel train toy-game`."""

@@ -100,7 +100,7 @@ PRESETS: dict[str, Preset] = {
         "control",
         f"{_HERE}.rl.config:TOY_GAME",
         "Learn the toy game from play, dream it, train a policy in the dream, evaluate both "
-        "beside the exact answers, film. Takes about four minutes on two cores.",
+        "beside the exact answers, film. Takes some minutes.",
     )
 }
 

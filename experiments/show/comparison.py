@@ -15,6 +15,7 @@ from rich.text import Text
 from worldmodel.errors import naming_damage, printable
 from worldmodel.experiments.measure.intervals import interquartile_mean, mean_of
 from worldmodel.experiments.runs.registry import config_of
+from worldmodel.experiments.runs.trained import run_at
 from worldmodel.experiments.show.curves import (
     Curve,
     axes_of,
@@ -62,18 +63,18 @@ class Compared(NamedTuple):
 
 
 def folders_in(paths: Sequence[Path]) -> list[RunFolder]:
-    """The runs that paths name: a run, or a folder of runs."""
+    """The runs that paths name: a run, its packed file or name, or a folder of runs."""
     found: dict[Path, RunFolder] = {}
-    for path in paths:
-        inside = [path] if (path / "config.json").exists() else _runs_below(path)
-        if not inside:
-            RunFolder.open(path)  # says what is missing
-        for place in inside:
+    for path in map(run_at, paths):
+        for place in _runs_below(path) or [path]:
             found.setdefault(place.resolve(), RunFolder.open(place))
     return list(found.values())
 
 
 def _runs_below(path: Path) -> list[Path]:
+    """The runs in a folder that is none itself, or in its folders."""
+    if (path / "config.json").exists():
+        return []
     return sorted(
         file.parent for depth in (1, 2) for file in path.glob("*/" * depth + "config.json")
     )
