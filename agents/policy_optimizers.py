@@ -3,6 +3,7 @@ unchanged, with the dream as its environment."""
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,6 +37,9 @@ class PolicyOptimizer(ABC):
     @abstractmethod
     def update(self, bonus: Bonus | None = None) -> Metrics:
         """Makes one rollout, and learns from it; bonus: where `takes_bonus`."""
+
+    def compile(self, say: Callable[[str], None]) -> None:  # noqa: B027 (most cannot)
+        """Compiles the steps of dreams, where their number stays the same (see `compiled`)."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -74,6 +78,7 @@ class GradientOptimizer(PolicyOptimizer):
         self.epochs = epochs
         self.least_entropy = least_entropy
         self.dreams: Any = objective.start()  # until the first `begin`
+        self.is_compiled = False
 
     def begin(self) -> None:
         self.dreams = self.imagination.begin()
@@ -81,6 +86,11 @@ class GradientOptimizer(PolicyOptimizer):
     def begin_anew(self) -> None:
         """Forgets the scale of the returns so far: others are sought from now on."""
         self.trainer.state = self.objective.initial_state()
+
+    def compile(self, say: Callable[[str], None]) -> None:
+        if not self.is_compiled:
+            self.objective.gen_core.compile(say)
+            self.is_compiled = True
 
     def update(self, bonus: Bonus | None = None) -> Metrics:
         self.objective.bonus = bonus
@@ -125,13 +135,15 @@ class GradientOptimizer(PolicyOptimizer):
 
 class RowsOptimizer(GradientOptimizer):
     """A policy optimizer by our own objective, in dreams that begin anew in each rollout: one with
-    each row of some recorded windows."""
+    each row of some recorded windows, another number each time, so that they are not compiled."""
 
     def __init__(self, *parts: Any, replay: Replay, **options: Any):
         """parts, options: of a `GradientOptimizer`."""
         super().__init__(*parts, **options)
         self.replay = replay
         self.dreams = ()  # none goes on
+
+    compile = PolicyOptimizer.compile
 
     def begin(self) -> None:
         """Does nothing: every rollout begins its own dreams."""

@@ -68,6 +68,7 @@ LATEST = 0.05  # weight of an update's loss in what episodes that are learned fr
 FEW_STEPS, MANY_STEPS = 20, 5_000  # of a first collection that a weight decay is chosen by
 AT_RANDOM = 3  # rounds, the last of which is played at random while novelty is sought
 FAR, GROWN = 0.05, 1.5  # share of dreamt steps beyond what was met, and its growth, that are told
+MANY_DREAMT = 30_000  # steps of dreams side by side, for which it pays to compile them
 STEADY = 0.9  # probability of the last action in random play that goes on for want of a goal
 
 
@@ -148,6 +149,8 @@ class AgentTraining(Job):
         for segments, kind in ((self._updates, "learn"), (self._rollouts, "improve")):
             units = [stage.units if stage.kind == kind else 0 for stage in self.stages]
             segments.append((sum(units[:begun]), sum(units[begun:])))
+        if self.components is not None:
+            self._compile()
 
     @property
     def has_reached(self) -> bool:
@@ -577,8 +580,17 @@ class AgentTraining(Job):
             model, self.config.learning, self.config.optimizer, self._updates
         )
         self.optimizer = optimizer_for(self.components, self.replay, self._rollouts)
+        self._compile()
         if self.optimizer.takes_bonus:
             self._curiosity = Curiosity(self.components.ensemble, statistics.reward_unit)
+
+    def _compile(self) -> None:
+        """Compiles the steps of dreams, if that is asked for or pays."""
+        asked = self.config.policy.compile_dreams
+        length = cast(Components, self.components).rollouts.length
+        pays = any(length * planned >= MANY_DREAMT for _, planned in self._rollouts)
+        if asked == "always" or (asked == "auto" and pays):
+            self.optimizer.compile(self.say)
 
     def _learned_from(self) -> EpisodeStore:
         """The store of all recorded episodes, as the model reads it."""

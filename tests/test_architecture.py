@@ -26,6 +26,7 @@ LIBRARY_MAY_IMPORT = {"torch", "numpy", "gymnasium", "scipy", "safetensors", "la
 # Within the library a part imports only from lines above its own.
 LAYERS = [
     {"files", "nested", "noise", "registry", "schedules", "arrays", "options", "optimizers"}
+    | {"compiling"}
     | {"devices"},
     {"checkpoint", "trust", "packed"},
     {"run_folder"},

@@ -4,6 +4,7 @@ Living, dreaming, training in the dream, playing and filming are all this one lo
 world, or the one at the controls, differs.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from worldmodel import nested
 from worldmodel.agent import Agent
 from worldmodel.codecs import action_codec
+from worldmodel.compiling import compiled
 from worldmodel.distributions import draw
 from worldmodel.environment import Environment
 from worldmodel.sequences import Row, Sequences
@@ -73,6 +75,11 @@ class GenCore:
         shared = self.environment.shared(world, self.agent)
         thought, mind = self.agent.step(row, state.mind, shared)
         return (row, thought), self.start_acting(world, mind, thought)
+
+    def compile(self, say: Callable[[str], None] = lambda text: None) -> None:
+        """Compiles `step` when it is first called (see `compiled`); say: called with a sentence
+        where that fails."""
+        setattr(self, "step", compiled(self.step, say))  # noqa: B010 (mypy)
 
     def generate(self, length: int, state: GenState) -> tuple[Sequences, Tensor, GenState]:
         """`length` rows [T, B, ...], the thoughts [T, B, F] that they caused, and the state."""

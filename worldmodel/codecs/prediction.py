@@ -1,7 +1,6 @@
 """Predictions of a world model: an observation, then reward and end given the observation."""
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -57,14 +56,17 @@ class Prediction(td.Distribution):
         """observe: makes the distribution of the observation, when it is asked for;
         consequences: of an observation; separate: they do not depend on it."""
         self._observe = observe
+        self._observation: td.Distribution | None = None  # until it is asked for
         self._consequences = consequences
         self.separate = separate
         super().__init__(batch_shape, validate_args=False)
 
-    @cached_property
+    @property
     def observation(self) -> td.Distribution:
         """The distribution of the observation."""
-        return self._observe()
+        if self._observation is None:
+            self._observation = self._observe()
+        return self._observation
 
     def consequences(self, observation: Any) -> Consequences:
         """Reward and end, given an observation [*, ...] (None does, where they are `separate`)."""

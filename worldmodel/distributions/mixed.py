@@ -1,12 +1,10 @@
 """Numbers some values of which recur exactly: a mass for each of these, a density for others."""
 
-from functools import cached_property
-
 import torch
 from torch import Tensor, distributions as td
 from torch.nn import functional as F
 
-from worldmodel.distributions.discrete import FiniteSupport
+from worldmodel.distributions.discrete import Categorical, FiniteSupport
 
 
 class Mixed(td.Distribution):
@@ -37,7 +35,7 @@ class Mixed(td.Distribution):
         """True if all numbers that were met are atoms."""
         return not self.others.any()
 
-    @cached_property
+    @property
     def probs(self) -> Tensor:
         """The probabilities of the atoms and, last, of all other numbers, [*, A + 1]."""
         return self.logits.exp()
@@ -58,7 +56,7 @@ class Mixed(td.Distribution):
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
         """Draws; those that are no atoms have the density's gradient, atoms have none."""
-        which = td.Categorical(logits=self.logits, validate_args=False).sample(sample_shape)
+        which = Categorical(self.logits).sample(sample_shape)
         return self._values(which, self.density.rsample(sample_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
