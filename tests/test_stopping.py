@@ -20,6 +20,7 @@ from worldmodel.run_folder import RunError, RunFolder
 SIX_ROUNDS = replace(
     quick(RLConfig(EnvironmentConfig("CartPole-v1"), agent=AgentConfig(seed=3))), steps=150
 )
+FOUR_ROUNDS = replace(SIX_ROUNDS, steps=110)
 
 
 def test_a_quick_run_has_steps_and_prefill_of_its_own():
@@ -84,10 +85,10 @@ def test_more_steps_have_to_be_as_good_again(tmp_path, evaluated):
     assert curve(folder) == [9] * 6
 
 
-@pytest.mark.parametrize("means", [(2, 5, 5, 1, 1, 1), (7, 1, 2, 3, 4, 5), (1, 2, 3, 4, 5, 6)])
+@pytest.mark.parametrize("means", [(2, 5, 5, 1), (7, 1, 2, 3), (1, 2, 3, 4)])
 def test_the_best_is_what_is_loaded_and_the_last_is_gone_on_with(tmp_path, evaluated, means):
     evaluated(*means)
-    last = new_run(tmp_path / "last", replace(SIX_ROUNDS, keep="last"))
+    last = new_run(tmp_path / "last", replace(FOUR_ROUNDS, keep="last"))
     until = len(means) - 1 - int(np.argmax(means[::-1]))
     weights = {}
 
@@ -101,7 +102,7 @@ def test_the_best_is_what_is_loaded_and_the_last_is_gone_on_with(tmp_path, evalu
 
     train(last, note)
     evaluated(*means)
-    best = new_run(tmp_path / "best", SIX_ROUNDS)
+    best = new_run(tmp_path / "best", FOUR_ROUNDS)
     while not train(best, lambda job: True).is_done:
         pass
     assert_same(best, last)
