@@ -52,8 +52,8 @@ from worldmodel.job import Metrics
 from worldmodel.names import check_names
 from worldmodel.noise import OwnNoise
 from worldmodel.options import DeviceConfig, with_options
-from worldmodel.progress import ProgressReport
 from worldmodel.recorder import Recorder
+from worldmodel.reports import ProgressReport
 from worldmodel.run_folder import RunError, RunFolder, put_in_place
 from worldmodel.space_json import read_spaces, write_spaces
 from worldmodel.trust import Trust, remember

@@ -32,6 +32,7 @@ LAYERS = [
     {"run_folder"},
     {"errors", "job", "names", "space_json", "image_batches"},
     {"recorder", "progress"},
+    {"reports"},
     {"distributions", "nets"},
     {"codecs", "sequences", "recurrences"},
     {"cores", "percepts", "episodes"},

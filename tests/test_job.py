@@ -20,8 +20,9 @@ from worldmodel.experiments.runs.training import Training
 from worldmodel.files import DamagedError, RunError
 from worldmodel.job import Job, Stage, Title, Watcher
 from worldmodel.noise import get_states
-from worldmodel.progress import ProgressReport, Reporter
+from worldmodel.progress import Reporter
 from worldmodel.recorder import Recorder
+from worldmodel.reports import ProgressReport
 from worldmodel.run_folder import RunFolder, logged_in
 
 

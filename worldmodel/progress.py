@@ -2,13 +2,12 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from worldmodel.errors import printable
-from worldmodel.job import Job, Metrics, Stage, Watcher
 
 QUIET_SECONDS = 10.0  # between lines, where there is no terminal
 
@@ -84,42 +83,3 @@ class StageProgress:
             self.last_line = now
             left = (self.total - done) / max(rate, 1e-9)
             self.reporter.say(f"{self.title}: {done}/{self.total}  {text}  {left:.0f} s left")
-
-
-class ProgressReport(Watcher):
-    """Reports the stages of a job as they go on."""
-
-    def __init__(self, reporter: Reporter | None = None):
-        self.reporter = reporter or Reporter()
-        self._entered = ExitStack()
-        self._stage: StageProgress
-
-    def begin(self, job: Job, stage: Stage) -> None:
-        doing, unit = job.titles[stage.kind]
-        title = f"{doing} (round {stage.round + 1} of {job.rounds})" if job.rounds > 1 else doing
-        entered = self.reporter.stage(title, stage.units, job.done, unit)
-        self._stage = self._entered.enter_context(entered)
-
-    def unit(self, job: Job, stage: Stage, metrics: Metrics) -> bool:
-        self._stage.update(job.done, job.note(stage, metrics))
-        return True
-
-    def end(self, job: Job, stage: Stage) -> None:
-        self._entered.close()
-
-    def close(self) -> None:
-        self._entered.close()
-
-
-class UpdatesReport(Watcher):
-    """Reports the updates of a job as one stage, across its other stages."""
-
-    def __init__(self, progress: StageProgress):
-        self.progress = progress
-        self.done = 0
-
-    def unit(self, job: Job, stage: Stage, metrics: Metrics) -> bool:
-        if stage.kind == "learn":
-            self.done += 1
-            self.progress.update(self.done, job.note(stage, metrics))
-        return True

@@ -22,7 +22,8 @@ from worldmodel import (
 )
 from worldmodel.job import Metrics
 from worldmodel.noise import OwnNoise
-from worldmodel.progress import Reporter, UpdatesReport
+from worldmodel.progress import Reporter
+from worldmodel.reports import UpdatesReport
 from worldmodel.sequence_model.scoring import frame_nats, has_latents, scored
 
 ELBO_DRAWS = 16  # at most: more of them do not change the expectation

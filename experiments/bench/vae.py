@@ -27,7 +27,8 @@ from worldmodel.experiments.images.config import VAELearningConfig, VAEModelConf
 from worldmodel.experiments.images.training import training_on
 from worldmodel.experiments.runs.interruption import stoppable
 from worldmodel.image_batches import binarise
-from worldmodel.progress import Reporter, StageProgress, UpdatesReport
+from worldmodel.progress import Reporter, StageProgress
+from worldmodel.reports import UpdatesReport
 from worldmodel.run_folder import RunError
 
 FILE = "mnist.npz"

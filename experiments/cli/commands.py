@@ -97,7 +97,9 @@ VERBS = {
     "pack": _verb("pack", "Pack"),
     "push": _verb("push", "Push"),
     "pull": _verb("pull", "Pull"),
-    "runs": _verb("runs", "Runs"),
+    "runs": Command(
+        "worldmodel.experiments.cli.settings:Runs", "worldmodel.experiments.cli.listing:runs"
+    ),
 }
 BENCHES = {
     "toy-game": _bench("toy_game", "ToyGameSettings"),

@@ -17,7 +17,6 @@ from typing import Any
 import cattrs
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from worldmodel import Watcher
 from worldmodel.checkpoint import list_checkpoints
@@ -32,7 +31,7 @@ from worldmodel.experiments.runs.loggers import LOGGERS, Logging, logging
 from worldmodel.experiments.runs.pictures import check_picture
 from worldmodel.experiments.runs.profile import Profile
 from worldmodel.experiments.runs.registry import config_of, offered, offers
-from worldmodel.experiments.runs.trained import manifests, run_at, trained_runs
+from worldmodel.experiments.runs.trained import run_at
 from worldmodel.experiments.runs.trust import TrustConfig
 from worldmodel.experiments.show.config import VideoConfig
 from worldmodel.files import write_json
@@ -372,18 +371,6 @@ def _say_packed(manifest: Manifest, file: Path, reporter: Reporter) -> None:
     reporter.say(
         f"written: {file}, {file.stat().st_size / 1e6:.1f} MB, a run of {manifest.experiment}: "
         f"{cards.in_short(manifest.card.get('figures', {}))}"
-    )
-
-
-def runs(settings: of.Runs, reporter: Reporter) -> None:
-    """Lists the runs that come with the package."""
-    table = Table("name", "what it is", "figures", "MB")
-    for name, manifest in manifests().items():
-        size = f"{trained_runs()[name].stat().st_size / 1e6:.1f}"
-        card = manifest.card
-        table.add_row(name, str(card["about"]), cards.in_short(card["figures"]), size)
-    Console().print(
-        table, "worldmodel play NAME, evaluate NAME, and so on; cards: docs/sharing.md"
     )
 
 

@@ -7,8 +7,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal, get_args
 
-from worldmodel.trainer import using_matmul_precision
-
 Products = Literal["exact", "fast"]
 PRODUCTS: tuple[Products, ...] = get_args(Products)
 
@@ -42,6 +40,8 @@ def release_memory() -> None:
 def products(kind: Products) -> AbstractContextManager[None]:
     """Matrix products of float32 inside: `exact` by PyTorch's default library, or `fast` (see
     `worldmodel.trainer.using_matmul_precision`)."""
+    from worldmodel.trainer import using_matmul_precision  # imports PyTorch
+
     return using_matmul_precision("medium" if kind == "fast" else "highest")
 
 

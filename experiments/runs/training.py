@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from worldmodel import Job, Stage, Watcher
 from worldmodel.experiments.runs.interruption import Interrupted, InterruptFlag
 from worldmodel.job import Metrics
-from worldmodel.progress import ProgressReport, Reporter
+from worldmodel.progress import Reporter
 from worldmodel.recorder import Recorder
+from worldmodel.reports import ProgressReport
 from worldmodel.run_folder import RunFolder
 
 

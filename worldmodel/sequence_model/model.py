@@ -20,8 +20,8 @@ from worldmodel.model import WorldModel
 from worldmodel.names import check_names
 from worldmodel.noise import OwnNoise
 from worldmodel.options import with_options
-from worldmodel.progress import ProgressReport
 from worldmodel.recorder import Recorder
+from worldmodel.reports import ProgressReport
 from worldmodel.run_folder import RunError, RunFolder, put_in_place
 from worldmodel.sequence_model.config import (
     SequenceConfig,
