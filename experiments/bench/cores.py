@@ -20,6 +20,7 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from worldmodel import CORES, ELBO, Row, Sequences, Trainer, WorldModel, core_options, model_for
+from worldmodel.compiling import compiled
 from worldmodel.experiments.bench.table import rate_of, table
 from worldmodel.experiments.runs.processor import PRODUCTS, Products, products, release_memory
 from worldmodel.progress import Reporter, StageProgress
@@ -109,11 +110,11 @@ def product_rates(sizes: Sequence[int], batches: Sequence[int]) -> list[dict[str
 
 
 def learning_row(
-    core: str, hidden: int, latent: int, limit: float, compiled: bool
+    core: str, hidden: int, latent: int, limit: float, is_compiled: bool
 ) -> dict[str, Any]:
     """Figures of a training update of a core, beside a plain loop where that core has one.
 
-    limit: the best rate, operations a second; compiled: measures the compiled steps, too.
+    limit: the best rate, operations a second; is_compiled: measures the compiled steps, too.
     """
     torch.manual_seed(0)
     release_memory()
@@ -127,7 +128,7 @@ def learning_row(
     with torch.autocast(torch.get_default_device().type, torch.bfloat16):
         narrow, _ = fastest(lambda: ours.update([batch]))
     after = None
-    if compiled:
+    if is_compiled:
         model.core.compile_steps()
         with products(kind):  # each kind would be compiled on its own
             after = seconds(lambda: ours.update([batch]))
@@ -148,9 +149,12 @@ def learning_row(
 
 
 def dream_row(
-    core: str, hidden: int, latent: int, batch_size: int, limit: float
+    core: str, hidden: int, latent: int, batch_size: int, limit: float, is_compiled: bool
 ) -> dict[str, Any]:
-    """Figures of a dream step in a batch, averaged over `DREAM_STEPS` steps."""
+    """Figures of a dream step in a batch, averaged over `DREAM_STEPS` steps.
+
+    is_compiled: measures the step compiled, too.
+    """
     torch.manual_seed(0)
     release_memory()
     model = bench_model(core, hidden, latent)
@@ -159,13 +163,18 @@ def dream_row(
     action = torch.eye(4)[torch.randint(4, first.shape)]
 
     @torch.no_grad()
-    def dream() -> None:
+    def dream(step: Callable[..., Any] = model.step) -> None:
         state = begin
         for _ in range(DREAM_STEPS):
-            _, state = model.step(first, action, state)
+            _, state = step(first, action, state)
 
     taken, kind = fastest(dream)
     needed = arithmetic(dream)
+    after = None
+    if is_compiled:
+        faster = compiled(model.step)
+        with products(kind):  # each kind would be compiled on its own
+            after = seconds(lambda: dream(faster))
     return {
         "core": core,
         "hidden": hidden,
@@ -173,6 +182,7 @@ def dream_row(
         "products": kind,
         "steps_per_second": DREAM_STEPS * batch_size / taken,
         "microseconds_per_step": 1e6 * taken / DREAM_STEPS,
+        "compiled_steps_per_second": after and DREAM_STEPS * batch_size / after,
         "gflop": needed / DREAM_STEPS / 1e9,
         "fraction": needed / taken / limit,
     }
@@ -198,7 +208,7 @@ def growth_row(core: str, what: str, value: int) -> dict[str, Any]:
 def bench_cores(
     cores: Sequence[str] = tuple(CORES),
     growth: bool = True,
-    compiled: bool = False,
+    is_compiled: bool = False,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
     """All rows for the given cores; see the module's docstring."""
@@ -230,9 +240,10 @@ def bench_cores(
                 stage.update(measured, table)
 
             for hidden, latent in SIZES.items():
-                keep("learning", learning_row(core, hidden, latent, limit, compiled))
+                keep("learning", learning_row(core, hidden, latent, limit, is_compiled))
                 for size in DREAMS:
-                    keep("dreaming", dream_row(core, hidden, latent, size, limit))
+                    row = dream_row(core, hidden, latent, size, limit, is_compiled)
+                    keep("dreaming", row)
             for what, value in grown if growth else ():
                 keep("growth", growth_row(core, what, value))
     return result
@@ -268,6 +279,7 @@ def tables(result: dict[str, Any]) -> list[Table]:
             str(row["batch"]),
             f"{row['steps_per_second']:,.0f}",
             f"{row['microseconds_per_step']:.0f}",
+            rate_of(row["compiled_steps_per_second"]),
             f"{row['gflop']:.4f}",
             f"{100 * row['fraction']:.0f} %",
             row["products"],
@@ -296,7 +308,16 @@ def tables(result: dict[str, Any]) -> list[Table]:
         ),
         table(
             "dreaming",
-            ("core", "dreams", "steps/s", "us a step", "GFLOP", "of best", "by"),
+            (
+                "core",
+                "dreams",
+                "steps/s",
+                "us a step",
+                "compiled steps/s",
+                "GFLOP",
+                "of best",
+                "by",
+            ),
             dreaming,
         ),
     ]

@@ -181,7 +181,7 @@ class CoresSettings:
     growth: bool = True
     """Also measure how the cost grows with rows, columns, hidden units and particles."""
     compile: bool = False
-    """Also measure the cores' steps under torch.compile (some minutes more)."""
+    """Also measure the steps of cores and dreams under torch.compile (many minutes more)."""
     computing: tyro.conf.OmitArgPrefixes[DeviceConfig] = field(default_factory=DeviceConfig)
     threads: int = 2
     """Threads of the processor."""
