@@ -35,6 +35,7 @@ MEMORY = 2**30  # bytes of addresses that a verb may take beyond those it begins
 SECONDS = 240.0  # that a verb may take, on a machine that does other work besides
 TIMES = {"seconds"}  # words of metrics that differ wherever the time does
 CLOCK = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?")  # when a report was written
+PACKED = "run.wm"
 LARGE = 2**26  # bytes of a file that is not compared
 
 Verb = Callable[[Path, Path], None]  # of the folder that is read, and of one to write to
@@ -143,6 +144,8 @@ RL: dict[str, Verb] = {
 RECORDINGS: dict[str, Verb] = {
     "evaluate": told("evaluate", "{run}", "--json"),
     "generate": told("generate", "{run}", "--length", "30", "--out", "{out}"),
+    "plot": RL["plot"],
+    "report": RL["report"],
     "load": loaded,
     "resume": noted(told("resume", "{run}"), "{run}"),
     **REPAIR,
@@ -219,6 +222,19 @@ def _store(place: Path) -> Path:
     return Path(shutil.copytree(_whole("control", place) / "episodes", path))
 
 
+def _packed(place: Path) -> Path:
+    """A folder with a packed run."""
+    path = _new(place, "packed")
+    path.mkdir()
+    main(["pack", str(_whole("control", place)), "--out", str(path / PACKED), "--episodes"])
+    return path
+
+
+def _within(name: str, verb: Verb) -> Verb:
+    """A verb that is given a file of the folder."""
+    return lambda run, out: verb(run / name, out)
+
+
 def _files(kind: str, place: Path) -> Path:
     return write_files(MADE[kind], _new(place, f"{kind}-files"), number=6)
 
@@ -246,6 +262,13 @@ SUBJECTS: dict[str, tuple[Callable[[Path], Path], dict[str, Verb]]] = {
     "sequences": (_sequences, {"load sequences": loaded_as_sequences}),
     "episodes": (_episodes, EPISODES),
     "store": (_store, EPISODES),
+    "packed": (
+        _packed,
+        {
+            name: _within(PACKED, RL[name])
+            for name in ("evaluate", "load", "load agent", "play", "report", "video", "export")
+        },
+    ),
     **{f"{kind} files": (partial(_files, kind), _trained_on(kind)) for kind in RECORDED},
 }
 """Names, and how each is made in a folder, and read."""
