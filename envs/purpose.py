@@ -44,7 +44,7 @@ class Purpose(NamedTuple):
     @property
     def goal(self) -> str:
         """What a good return is, in words; "" where nobody knows."""
-        return "" if self.good is None else f"a return of {self.good:g} or more is good"
+        return "" if self.good is None else f"A return of {self.good:g} is good."
 
     def end(self, terminated: bool) -> str:
         """Words for the end of a game."""
@@ -72,7 +72,7 @@ def purpose_of(env: gymnasium.Env) -> Purpose:
     sentence of its class's documentation and the `reward_threshold` of its spec.
 
     >>> purpose_of(gymnasium.make("CartPole-v1")).goal
-    'a return of 475 or more is good'
+    'A return of 475 is good.'
     """
     told = getattr(env.unwrapped, "get_purpose", None)
     name = "" if env.spec is None else env.spec.name

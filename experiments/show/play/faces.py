@@ -93,8 +93,7 @@ def keys_of(player: Player) -> list[Key]:
 def thoughts(player: Player) -> list[tuple[str, str]]:
     """The model's predictions of the last row, in words: (subject, prediction)."""
     moment = player.moment
-    surprise = surprise_of(moment) + f" ({DENSITIES})" * bool(player.densities)
-    config = [("expected", expected(moment)), ("surprise", surprise)]
+    config = [("expected", expected(moment)), ("surprise", surprise_of(moment))]
     if moment.real is not None and moment.dream is not None:
         config.append((HAPPENED, happened_in_words(moment)))
     return config
@@ -151,10 +150,11 @@ def status(player: Player) -> str:
 
 
 def explained(player: Player) -> list[str]:
-    """What the game is about, and how to read its pictures; a paragraph each."""
+    """What the game is about, and how to read its pictures and losses; a paragraph each."""
     purpose = player.parts.purpose
-    goal = f"{purpose.goal[:1].upper()}{purpose.goal[1:]}." if purpose.goal else ""
-    return [text for text in (f"{purpose.words} {goal}".strip(), player.legend) if text]
+    losses = f"Losses are of {DENSITIES}." * bool(player.densities)
+    texts = f"{purpose.words} {purpose.goal}".strip(), player.legend, losses
+    return [text for text in texts if text]
 
 
 def state(player: Player) -> str:

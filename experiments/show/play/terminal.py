@@ -45,7 +45,8 @@ from worldmodel.run_folder import RunError
 
 SYMBOLS = {"left": "←", "right": "→", "up": "↑", "down": "↓"}
 BAR = 28  # characters of a bar for probability 1
-BARS = 7  # values with a bar, besides the observed one
+BARS, FEW_BARS = 7, 3  # values with a bar, besides the observed one; on a low terminal
+LOW = 32  # lines, below which a terminal is
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 HEIGHTS = "▁▂▃▄▅▆▇█"
 PANE = 40  # columns of a world, at least: two of them on a terminal of 80
@@ -181,7 +182,7 @@ class PlayApp(App[None]):
         self.surprises.note(player.moment)
         self.head.update(headline(player))
         hidden = self._show_worlds(views(player))
-        expected = chances(player, BARS)
+        expected = chances(player, BARS if self.size.height >= LOW else FEW_BARS)
         self.bars.display = bool(expected)
         self.bars.update(bars(expected))
         self.thoughts.update(config(player, self.surprises))
