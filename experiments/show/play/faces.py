@@ -143,10 +143,10 @@ def surprise_is_whole(moment: Moment) -> bool:
 
 
 def status(player: Player) -> str:
-    """The status line: the latest message, or how the game ended and goes on."""
-    if player.message or not now(player).ended:
-        return player.message
-    return f"{player.outcome(player.leader)}; {GO_ON}"
+    """The status line: the latest message, and how the game ended and goes on."""
+    said = [player.message, player.outcome(player.leader)]
+    said += [GO_ON] * (now(player).ended and not player.running)
+    return "; ".join(filter(None, said))
 
 
 def explained(player: Player) -> list[str]:
