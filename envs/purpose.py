@@ -42,9 +42,10 @@ class Purpose(NamedTuple):
     good: float | None = None  # a return that counts as good, on average
 
     @property
-    def goal(self) -> str:
-        """What a good return is, in words; "" where nobody knows."""
-        return "" if self.good is None else f"A return of {self.good:g} is good."
+    def told(self) -> str:
+        """What a player is to do, and what a good return is, as far as it is known."""
+        goal = "" if self.good is None else f"A return of {self.good:g} is good."
+        return f"{self.words} {goal}".strip()
 
     def end(self, terminated: bool) -> str:
         """Words for the end of a game."""
@@ -71,8 +72,8 @@ def purpose_of(env: gymnasium.Env) -> Purpose:
     """The purpose of an environment: by its methods; else what Gymnasium knows of it, the first
     sentence of its class's documentation and the `reward_threshold` of its spec.
 
-    >>> purpose_of(gymnasium.make("CartPole-v1")).goal
-    'A return of 475 is good.'
+    >>> purpose_of(gymnasium.make("Acrobot-v1")).told
+    'Swing the free end up to the line, as fast as you can. A return of -100 is good.'
     """
     told = getattr(env.unwrapped, "get_purpose", None)
     name = "" if env.spec is None else env.spec.name

@@ -436,6 +436,9 @@ def test_a_page_from_the_disk_dreams_the_rows_of_torch(run, tmp_path):
                     torch_ones = outputs[next_of(name)].flatten().double()
                     np.testing.assert_allclose(numbers, torch_ones, 1e-5, 1e-5, err_msg=name)
         assert_computed_alike(driver, graphs_of_all_kinds())
+        for name in ("agent", "run", "restart"):
+            assert driver.find_element("id", name).text == COMMANDS[name]
+        assert "A return of 475 is good." in driver.find_element("class name", "purpose").text
         driver.execute_script("game.press(1)")
         assert driver.execute_script("return [game.isAgent, game.held]") == [False, [1]]
         drawn = "return [...document.querySelector('canvas').getContext('2d')" + (

@@ -151,9 +151,8 @@ def status(player: Player) -> str:
 
 def explained(player: Player) -> list[str]:
     """What the game is about, and how to read its pictures and losses; a paragraph each."""
-    purpose = player.parts.purpose
     losses = f"Losses are of {DENSITIES}." * bool(player.densities)
-    texts = f"{purpose.words} {purpose.goal}".strip(), player.legend, losses
+    texts = player.parts.purpose.told, player.legend, losses
     return [text for text in texts if text]
 
 
