@@ -386,7 +386,8 @@ class Player:
         """The words on a world, or on the difference of the two."""
         if title == "difference":
             return told_apart(self.moment, self._dream_waits)
-        return [*config(cast(Snapshot, getattr(self.moment, title))), self.outcome(title)]
+        words = [*config(cast(Snapshot, getattr(self.moment, title))), self.outcome(title)]
+        return list(filter(None, words))
 
     def outcome(self, side: Side) -> str:
         """How the game of a world ended, in words; "" while it goes on."""
