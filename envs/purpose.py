@@ -34,7 +34,7 @@ LONGEST = 160  # characters of a sentence from a class's documentation
 
 
 class Purpose(NamedTuple):
-    """What a game is about."""
+    """The purpose of a game, its ends, and a good return."""
 
     words: str = ""  # "": unknown
     terminated: str = ENDS["terminated"]
@@ -43,7 +43,7 @@ class Purpose(NamedTuple):
 
     @property
     def told(self) -> str:
-        """What a player is to do, and what a good return is, as far as it is known."""
+        """The purpose and a good return in words, as far as they are known."""
         goal = "" if self.good is None else f"A return of {self.good:g} is good."
         return f"{self.words} {goal}".strip()
 
@@ -54,7 +54,7 @@ class Purpose(NamedTuple):
     def outcome(
         self, terminated: bool, steps: int, total: float, best: float | None = None
     ) -> str:
-        """How a game ended, in words. total: its return; best: the best that was possible.
+        """The end of a game in words. total: its return; best: the best that was possible.
 
         >>> Purpose(terminated="solved").outcome(True, 5, -5.0, best=-4.0)
         'solved: 5 steps, return -5, best possible -4'
@@ -78,9 +78,10 @@ def purpose_of(env: gymnasium.Env) -> Purpose:
     told = getattr(env.unwrapped, "get_purpose", None)
     name = "" if env.spec is None else env.spec.name
     words = str(told()) if told else PURPOSES.get(name) or first_sentence(type(env.unwrapped))
-    meanings = getattr(env.unwrapped, "get_end_meanings", dict)()
-    ends = [str(meanings.get(key, usual)) for key, usual in ENDS.items()]
-    return Purpose(words, *ends, None if env.spec is None else env.spec.reward_threshold)
+    meanings: Mapping[str, str] = getattr(env.unwrapped, "get_end_meanings", dict)()
+    terminated, truncated = (str(meanings.get(key, usual)) for key, usual in ENDS.items())
+    good = None if env.spec is None else env.spec.reward_threshold
+    return Purpose(words, terminated, truncated, good)
 
 
 def best_return(env: gymnasium.Env, info: Mapping[str, Any]) -> float | None:

@@ -49,7 +49,7 @@ PURPOSES: dict[str, str] = {
     "copy": "Turn every cell to equal home, the first one. You see your own cell only.",
     "equal": "Turn the cells until all are equal. You see your own cell only.",
 }
-"""What a player is to do, by the task."""
+"""The purpose of the game, by the task."""
 
 MOVES = np.array([0, 1, -1, 0, 0])  # what each action adds to the position
 TURNS = np.array([0, 0, 0, 1, -1])  # what each action adds to the cell
@@ -212,11 +212,11 @@ class ToyGame(gymnasium.Env[np.int64, np.int64]):
         return [action.name for action in Action]
 
     def get_purpose(self) -> str:
-        """What a player is to do."""
+        """The purpose of the game, in words."""
         return PURPOSES[self.task]
 
     def get_end_meanings(self) -> dict[str, str]:
-        """What an end means."""
+        """The meaning of an end, in words."""
         return {"terminated": "solved"}
 
     def get_best_return(self, info: Mapping[str, Any]) -> float | None:

@@ -47,6 +47,7 @@ from worldmodel.experiments.export.graphs import (
     session_of,
 )
 from worldmodel.experiments.export.tape import ExportError
+from worldmodel.experiments.runs.labels import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 POINT, CHOICE = spaces.Box(-1, 1, (3,)), spaces.Discrete(3, start=1)
@@ -323,7 +324,7 @@ def test_what_cannot_be_exported_is_a_sentence(run, folder, tmp_path):
     for out, format, words in (
         (folder, "onnx", "already exists"),
         (tmp_path, "html", "dream.html"),
-        (tmp_path / "none" / "dream.html", "html", "no folder"),
+        (folder / "model.json" / "dream.html", "html", "cannot be made"),
     ):
         with pytest.raises(RunError, match=words) as said:
             export(run, out, format)

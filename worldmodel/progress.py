@@ -1,7 +1,7 @@
 """The progress of long jobs: units done, speed, and time left."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -108,7 +108,7 @@ class Pace:
     """Seconds that units of each kind of stage have taken, and what is left by these."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
         self.units: Counter[str] = Counter()
         self.last = 0.0
 
@@ -129,10 +129,11 @@ class Pace:
         stages = job.stages[job.stage :]
         if len(stages) < 2 or any(not self.units[stage.kind] for stage in stages):
             return None
-        units = Counter({stages[0].kind: -job.done})
-        for stage in stages:
-            units[stage.kind] += stage.units
-        return sum(n * self.seconds[kind] / self.units[kind] for kind, n in units.items())
+        left = -job.done * self._each(stages[0].kind)
+        return left + sum(stage.units * self._each(stage.kind) for stage in stages)
+
+    def _each(self, kind: str) -> float:
+        return self.seconds[kind] / self.units[kind]
 
 
 class ProgressReport(Watcher):

@@ -48,7 +48,6 @@ from worldmodel.files import PART, DamagedError, making
 from worldmodel.run_folder import RunError, RunFolder
 from worldmodel.space_json import read_spaces, write_spaces
 
-
 AS_SHOWN = ("action_repeat", "hide", "hidden_velocities", "keys", "pixels", "resize", "grayscale")
 """Options of an environment that change what it shows or is told."""
 

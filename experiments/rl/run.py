@@ -139,7 +139,7 @@ class Run:
 
     @functools.cached_property
     def purpose(self) -> Purpose:
-        """What the game is about; nothing is known where there is no real environment."""
+        """The purpose of the game; nothing is known where there is no real environment."""
         return purpose_of(self.one) if self.has_environment else Purpose()
 
     def best_return(self, info: Mapping[str, Any]) -> float | None:

@@ -19,10 +19,10 @@ COMMANDS = {
 """Labels of commands, by name."""
 
 PILOTS = {"human": "you play", "agent": "the agent plays", "random": "random actions"}
-"""Who acts, in words."""
+"""Words for those who act."""
 
 HAPPENED = "probability of what happened"
 """Label of the dream's probability of the real row."""
 
 GO_ON = f"any action, or {COMMANDS['restart']}, goes on"
-"""How a game that has ended goes on."""
+"""Words on how a game that has ended goes on."""

@@ -99,9 +99,7 @@ def _draw_head(pen: Pen, whole: Box, player: Player) -> int:
     return HEAD + LINE * sum(map(bool, lines)) + 4
 
 
-def _draw_panels(
-    image: Image.Image, pen: Pen, box: Box, panels: Sequence[Panel]
-) -> list[Box]:
+def _draw_panels(image: Image.Image, pen: Pen, box: Box, panels: Sequence[Panel]) -> list[Box]:
     """Draws the worlds side by side, the leading one underlined; returns the pictures' boxes."""
     width = box.width // len(panels)
     boxes = []

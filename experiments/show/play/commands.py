@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 from worldmodel import Dream
-from worldmodel.experiments.runs.labels import COMMANDS as LABELS
-from worldmodel.experiments.runs.labels import PILOTS
+from worldmodel.experiments.runs.labels import COMMANDS as LABELS, PILOTS
 from worldmodel.experiments.show.films import Film
 from worldmodel.run_folder import RunError
 

@@ -150,7 +150,7 @@ def status(player: Player) -> str:
 
 
 def explained(player: Player) -> list[str]:
-    """What the game is about, and how to read its pictures and losses; a paragraph each."""
+    """The purpose of the game, and how to read its pictures and losses; a paragraph each."""
     losses = f"Losses are of {DENSITIES}." * bool(player.densities)
     texts = player.parts.purpose.told, player.legend, losses
     return [text for text in texts if text]

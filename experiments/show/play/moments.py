@@ -103,8 +103,9 @@ def happened(moment: Moment) -> dict[str, str]:
     if apart is None or real is None:
         return {}
     return {
-        "no " * (key == "terminated" and not real.terminated)
-        + part_of(key): probability(value, key in apart.densities)
+        "no " * (key == "terminated" and not real.terminated) + part_of(key): probability(
+            value, key in apart.densities
+        )
         for key, value in apart.log_prob.items()
     }
 

@@ -105,7 +105,7 @@ class Playable(Protocol):
 
     @property
     def purpose(self) -> Purpose:
-        """What the game is about, in words."""
+        """The purpose of the game, its ends, and a good return."""
 
     def best_return(self, info: Mapping[str, Any]) -> float | None:
         """The best possible return of a real game whose `reset` gave this info, if it is known."""
@@ -346,7 +346,7 @@ class Player:
 
     @property
     def legend(self) -> str:
-        """How to read the pictures, in words; "" where they need none."""
+        """Words on how to read the pictures; "" where they need none."""
         return str(getattr(self.view, "legend", ""))
 
     def text(self, side: Side) -> str | None:
@@ -371,7 +371,9 @@ class Player:
     def panels(self) -> list[Panel]:
         """The panels of a frame of a film."""
         panels = [
-            Panel(self.title(side), self.lines(side), self.picture(side), leads=side == self.leader)
+            Panel(
+                self.title(side), self.lines(side), self.picture(side), leads=side == self.leader
+            )
             for side in self.states
         ]
         if len(panels) < 2:
@@ -390,7 +392,7 @@ class Player:
         return list(filter(None, words))
 
     def outcome(self, side: Side) -> str:
-        """How the game of a world ended, in words; "" while it goes on."""
+        """The end of the game of a world, in words; "" while it goes on."""
         snapshot = cast(Snapshot, getattr(self.moment, side))
         if not snapshot.ended:
             return ""

@@ -92,7 +92,7 @@ def _sections(
 
 
 def _explained(parts: Any) -> tuple[str, str]:
-    """What the game is about, and how to read its pictures."""
+    """The purpose of the game, and how to read its pictures."""
     return parts.purpose.told, str(getattr(parts.view(), "legend", ""))
 
 

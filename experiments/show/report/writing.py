@@ -10,6 +10,7 @@ import torch
 
 from worldmodel.checkpoint import Checkpoint
 from worldmodel.errors import naming_damage
+from worldmodel.experiments.runs.places import make_parent
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.show.report import charts
 from worldmodel.experiments.show.report.page import (
@@ -41,13 +42,12 @@ class ReportSpec(NamedTuple):
 
 
 def check_page(path: Path) -> None:
-    """Raises the errors of writing before the work."""
+    """Raises the errors of writing before the work, and makes the folder."""
     if path.is_dir():
         raise RunError(
             f"--out is the page to be written, such as report.html, but {path} is a folder"
         )
-    if not path.parent.is_dir():
-        raise RunError(f"the report {path} cannot be written: there is no folder {path.parent}")
+    make_parent(path)
 
 
 def evaluated(folder: RunFolder, checkpoint: Checkpoint) -> dict[str, Any] | None:
