@@ -41,7 +41,7 @@ from worldmodel.experiments.data.readers.audio import read_audio
 from worldmodel.experiments.data.readers.files import Recording
 from worldmodel.experiments.data.readers.midi import read_midi
 from worldmodel.experiments.data.readers.stroke_pictures import strokes_of
-from worldmodel.experiments.recordings import experiment, storage, strokes
+from worldmodel.experiments.recordings import experiment, storage, strokes, training
 from worldmodel.experiments.recordings.config import (
     GenerateConfig,
     MidiDataConfig,
@@ -194,9 +194,10 @@ def test_a_run_that_goes_on_does_not_measure_its_speed_again(finished, tmp_path,
         return 5
 
     monkeypatch.setattr(Learner, "updates_within", measured)
+    monkeypatch.setattr(training, "minutes_of_validation", lambda job: 0.002)
     train(folder, lambda t: t.done == 1)
     train(folder)
-    assert asked == [0.01]
+    assert asked == [pytest.approx(0.006)]  # two validations have the rest
     assert sum("nats" in line for line in folder.metrics()) == 5
 
 
