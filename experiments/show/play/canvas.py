@@ -21,7 +21,7 @@ from worldmodel.experiments.show.play.faces import (
     status,
     thoughts,
 )
-from worldmodel.experiments.show.play.panels import NOTED, RULE, Panel, fitted
+from worldmodel.experiments.show.play.panels import NOTED, RULE, Panel, fitted, shortened
 from worldmodel.experiments.show.play.player import Player
 
 LEAST = (320, 240)  # pixels, of a window that is drawn
@@ -93,7 +93,7 @@ def _draw_head(pen: Pen, whole: Box, player: Player) -> int:
     pen.text((MARGIN, HEAD // 2), player.headline, INK, font(22), anchor="lm")
     pen.text((whole.right - MARGIN, HEAD // 2), state(player), NOTED, font(18), anchor="rm")
     pen.line((0, HEAD - 1, whole.right, HEAD - 1), INK)
-    lines = wrapped(pen, "   ".join(explained(player)), whole.width - 2 * MARGIN)
+    lines = wrapped(pen, "  ".join(explained(player)), whole.width - 2 * MARGIN)
     for number, line in enumerate(filter(None, lines)):
         pen.text((MARGIN, HEAD + LINE * number + 16), line, FADED, font(16), anchor="lm")
     return HEAD + LINE * sum(map(bool, lines)) + 4
@@ -107,9 +107,10 @@ def _draw_panels(image: Image.Image, pen: Pen, box: Box, panels: Sequence[Panel]
         left = box.left + number * width
         if number:
             pen.line((left, box.top, left, box.bottom), RULE)
-        pen.text((left + MARGIN, box.top + 28), panel.title, INK, font(22), anchor="ls")
+        title = shortened(panel.title, 22, width - 2 * MARGIN)
+        pen.text((left + MARGIN, box.top + 28), title, INK, font(22), anchor="ls")
         if panel.leads:
-            end = left + MARGIN + pen.textlength(panel.title, font(22))
+            end = left + MARGIN + pen.textlength(title, font(22))
             pen.line((left + MARGIN, box.top + 33, end, box.top + 33), LEADS, 2)
         words = [
             line for text in panel.lines for line in wrapped(pen, text, width - 2 * MARGIN) if line
@@ -219,11 +220,12 @@ def _draw_help(pen: Pen, whole: Box, player: Player) -> None:
 
 
 def wrapped(pen: Pen, text: str, width: int) -> list[str]:
-    """Lines of at most that many pixels, broken between words, but not before a percent sign; one
-    of them at least."""
+    """Lines of at most that many pixels, broken where there are three spaces, if there are, and
+    otherwise between words, but not before a percent sign; one of them at least."""
+    space = "   " if "   " in text else " "
     lines = [""]
-    for word in text.replace(" %", "\0%").split(" "):
-        longer = f"{lines[-1]} {word}" if lines[-1] else word
+    for word in text.replace(" %", "\0%").split(space):
+        longer = f"{lines[-1]}{space}{word}" if lines[-1] else word
         if lines[-1] and pen.textlength(longer, font(16)) > width:
             lines.append(word)
         else:
