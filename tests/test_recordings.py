@@ -37,6 +37,7 @@ from worldmodel import (
     action_codec,
     nested,
 )
+from worldmodel.experiments.data.readers import stroke_pictures
 from worldmodel.experiments.data.readers.audio import read_audio
 from worldmodel.experiments.data.readers.files import Recording
 from worldmodel.experiments.data.readers.midi import read_midi
@@ -212,6 +213,15 @@ def test_few_long_recordings_say_together_how_far_numbers_vary():
     assert np.bincount(found).tolist() == pytest.approx([3_333] * 3, abs=1)
     store.add(as_episodes(kind, [np.arange(5)]))
     assert examples(store)[-1] == 4
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (8, 8), (9, 8)])
+def test_a_sheet_is_as_wide_as_its_drawings(count, columns, tmp_path):
+    drawing = {"offset": np.ones((3, 2), np.float32), "pen": np.array([0, 0, 2])}
+    strokes = Strokes(StrokesDataConfig(("nowhere",)), {})
+    files = strokes.write([drawing] * count, tmp_path / "sheet", lambda line: None)
+    with Image.open(files[1]) as sheet:
+        assert sheet.width == columns * stroke_pictures.SQUARE
 
 
 @every_kind
