@@ -9,6 +9,7 @@ from .make import (
     make_environment as make_environment,
     make_vector_env as make_vector_env,
 )
+from .purpose import Purpose as Purpose, best_return as best_return, purpose_of as purpose_of
 from .showing import (
     ObservationView as ObservationView,
     PoseView as PoseView,

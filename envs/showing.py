@@ -277,7 +277,7 @@ class ObservationView:
         return "\n".join(lines + [f"and {more} numbers more"] * (more > 0))
 
 
-def meter(value: float, number: Number, width: int = 24) -> str:
+def meter(value: float, number: Number, width: int = 12) -> str:
     """A value between the ends of its number's strip, as text.
 
     >>> meter(0.5, Number("x", 0.0, 1.0), width=9)

@@ -12,7 +12,7 @@ In copy and equal every step costs 1, no game starts solved, and 100 steps are t
 Rings are numbered 0..classes**width-1 by reading them as numbers, cell 0 the leading digit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from functools import cache, lru_cache
 from itertools import pairwise
@@ -44,6 +44,13 @@ class Action(IntEnum):
     DOWN = 4
 
 
+PURPOSES: dict[str, str] = {
+    "free": "Walk and turn cells as you like: there is no end. You see your own cell only.",
+    "copy": "Turn every cell to equal home, the first one. You see your own cell only.",
+    "equal": "Turn the cells until all are equal. You see your own cell only.",
+}
+"""The purpose of the game, by the task."""
+
 MOVES = np.array([0, 1, -1, 0, 0])  # what each action adds to the position
 TURNS = np.array([0, 0, 0, 1, -1])  # what each action adds to the cell
 
@@ -71,6 +78,30 @@ def number_from_ring(ring: NDArray[np.int64], classes: int) -> NDArray[np.int64]
 def is_solved(ring: NDArray[np.int64]) -> NDArray[np.bool_]:
     """True where all cells of a ring [..., width] are equal, [...]."""
     return (ring == ring[..., :1]).all(-1)
+
+
+def fewest_steps(ring: NDArray[np.int64], classes: int, task: str) -> int:
+    """The least number of actions that solve a ring [width], by one who sees all of it.
+
+    >>> fewest_steps(np.array([0, 0, 1, 2]), classes=3, task="copy")
+    4
+    """
+    targets = ring[:1] if task == "copy" else np.arange(classes)
+    return min(_turns(ring, target, classes) + _walk(ring != target) for target in targets)
+
+
+def _turns(ring: NDArray[np.int64], target: int, classes: int) -> int:
+    """The number of turns, up or down, after which all cells equal the target."""
+    return int(np.minimum((ring - target) % classes, (target - ring) % classes).sum())
+
+
+def _walk(wrong: NDArray[np.bool_]) -> int:
+    """The length of the shortest walk from cell 0 through all cells of the mask [width]: around,
+    or to one side and back and to the other."""
+    width = len(wrong)
+    places = [0, *(place for place in np.flatnonzero(wrong).tolist() if place), width]
+    walks = ((right, width - left) for right, left in pairwise(places))
+    return min(right + left + min(right, left) for right, left in walks)
 
 
 def play(
@@ -179,6 +210,20 @@ class ToyGame(gymnasium.Env[np.int64, np.int64]):
     def get_action_meanings(self) -> list[str]:
         """The names of the actions, in their order."""
         return [action.name for action in Action]
+
+    def get_purpose(self) -> str:
+        """The purpose of the game, in words."""
+        return PURPOSES[self.task]
+
+    def get_end_meanings(self) -> dict[str, str]:
+        """The meaning of an end, in words."""
+        return {"terminated": "solved"}
+
+    def get_best_return(self, info: Mapping[str, Any]) -> float | None:
+        """The return of one who sees the whole ring. info: of `reset`."""
+        if self.task == "free":
+            return None
+        return -float(fewest_steps(np.asarray(info["ring"]), self.classes, self.task))
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -27,6 +27,7 @@ class ToyGameView:
 
     modes: tuple[str, ...] = ("rgb_array", "ansi")
     hides = True  # the player sees one cell; the others are to be found out
+    legend = "One digit: certain. Else a bar for each value, as high as it is probable."
 
     def __init__(self, model: WorldModel, width: int, classes: int, particles: int = 16):
         """particles: latents drawn for each answer, which is their mean."""
@@ -38,7 +39,13 @@ class ToyGameView:
     @property
     def page(self) -> dict[str, Any]:
         """Options of the picture on the page of `export --format html`: cells as far as seen."""
-        return {"name": "ring", "width": self.width, "classes": self.classes}
+        legend = "A cell shows what was seen in it last; ? was not seen yet."
+        return {
+            "name": "ring",
+            "width": self.width,
+            "classes": self.classes,
+            "legend": legend,
+        }
 
     def initial_state(self, batch_size: int) -> RingBelief:
         """The belief before the first rows of B games."""

@@ -254,7 +254,7 @@ def test_forks_are_bounded(parts, monkeypatch):
     for _ in range(5):
         player.press("f")
     assert len(player.forks) == 3
-    assert "b comes back" in player.message
+    assert "b goes back" in player.message
     player.close()
 
 
@@ -606,12 +606,17 @@ def solution(at, number):
 @in_a_browser
 def test_a_whole_toy_game_in_a_browser(chrome, parts, at, tmp_path):
     page = Page(chrome, at)
+    assert "Turn every cell to equal home" in page.text("#purpose")
+    assert "as the model believes it" in page.text("#real h2")
+    is_grey = "document.getElementById('back').getAttribute('aria-disabled')"
     number = at.sessions.came - 1
     keys = solution(at, number)
     config = [page.ask("state"), *map(page.press, keys)]
     assert [(t["worlds"], t["action"]) for t in config] == alone(parts, number, keys)
-    assert [t["worlds"]["real"]["end"] for t in config] == [""] * len(keys) + ["the end"]
-    assert page.text("#real .end") == "the end"
+    assert [t["worlds"]["real"]["end"] for t in config] == [""] * len(keys) + ["solved"]
+    assert page.text("#real .end") == "solved"
+    assert page.text("#said").startswith(f"solved: {len(keys)} steps, return -{len(keys)}, best ")
+    assert "any action" in page.text("#said")
     assert page.press("left")["worlds"]["real"]["step"] == 0
     keys = ["right", "up", "1"]
     for name in keys:
@@ -620,10 +625,12 @@ def test_a_whole_toy_game_in_a_browser(chrome, parts, at, tmp_path):
     assert page.press("y")["watching"]
     assert "watches" in page.text("#line")
     reality = page.ask("state.worlds.real")
+    assert page.ask(is_grey) == "true"
     assert page.press("f")["forks"] == 1
+    assert page.ask(is_grey) == "false"
     assert page.press("up")["worlds"]["real"] == reality
     assert page.press("b")["forks"] == 0
-    assert "back again" in page.text("#said")
+    assert "back at the fork" in page.text("#said")
     assert page.press("t")["pilot"] == "agent"
     assert page.ask("document.getElementById('agent').getAttribute('aria-pressed')") == "true"
     assert eventually(lambda: page.ask("state.action") != "")

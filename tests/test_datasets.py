@@ -3,6 +3,7 @@
 import json
 import resource
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium
@@ -16,7 +17,12 @@ from runs import TINY
 from worldmodel import DiskStore, Episodes, MemoryStore, action_codec, nested
 from worldmodel.agents import WorldModelAgent
 from worldmodel.envs.observations import InvalidValueError, as_tensors
+from worldmodel.experiments.cli.settings import Export
+from worldmodel.experiments.cli.verbs import export as export_command
 from worldmodel.experiments.data.datasets import export, open_data
+from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig
+from worldmodel.experiments.runs.registry import new_run
+from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError
 from worldmodel.space_json import from_json, read_spaces, to_json, write_spaces
 
@@ -198,6 +204,37 @@ def test_a_data_set_that_minari_collected_is_read(tmp_path, monkeypatch):
     assert episodes.columns["terminated"].any()
     for row, action in zip(flat, episodes.columns["action"], strict=True):
         assert row[1] in (None, action)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_minari_recovers_the_environment_of_a_run_and_it_is_said_what_is_left_out(
+    tmp_path, monkeypatch, capsys
+):
+    minari = pytest.importorskip("minari")
+    options = EnvironmentConfig("CartPole-v1", arguments='{"sutton_barto_reward": true}')
+    known = {
+        "as it is": (replace(options, time_limit=7, num_envs=3), True),
+        "seen otherwise": (replace(options, hide=(1,)), False),
+        "of no registered id": (replace(options, env="mine:Mine-v0"), False),
+    }
+    for name, (environment, is_known) in known.items():
+        folder = new_run(tmp_path / name, RLConfig(environment))
+        seen, done = OBSERVATIONS["vector"], ACTIONS["discrete"]
+        write_spaces(folder.episodes, seen, done)
+        store = DiskStore(folder.episodes)
+        store.add(sampled(seen, done, (4, 1, 7, 1)))
+        store.close()
+        out = tmp_path / f"out of {name}"
+        export_command(Export(folder.path, out, "minari"), Reporter())
+        assert "2 episodes, 9 steps" in (said := capsys.readouterr().err)
+        assert "2 episodes of no step" in said
+        recorded = minari.MinariDataset(out / "data")
+        if is_known:
+            env = recorded.recover_environment()
+            assert env.unwrapped._sutton_barto_reward
+            assert env.spec.max_episode_steps == 7
+        else:
+            assert recorded.env_spec is None
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -47,6 +47,7 @@ from worldmodel.experiments.export.graphs import (
     session_of,
 )
 from worldmodel.experiments.export.tape import ExportError
+from worldmodel.experiments.runs.labels import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 POINT, CHOICE = spaces.Box(-1, 1, (3,)), spaces.Discrete(3, start=1)
@@ -323,7 +324,7 @@ def test_what_cannot_be_exported_is_a_sentence(run, folder, tmp_path):
     for out, format, words in (
         (folder, "onnx", "already exists"),
         (tmp_path, "html", "dream.html"),
-        (tmp_path / "none" / "dream.html", "html", "no folder"),
+        (folder / "model.json" / "dream.html", "html", "cannot be made"),
     ):
         with pytest.raises(RunError, match=words) as said:
             export(run, out, format)
@@ -436,6 +437,9 @@ def test_a_page_from_the_disk_dreams_the_rows_of_torch(run, tmp_path):
                     torch_ones = outputs[next_of(name)].flatten().double()
                     np.testing.assert_allclose(numbers, torch_ones, 1e-5, 1e-5, err_msg=name)
         assert_computed_alike(driver, graphs_of_all_kinds())
+        for name in ("agent", "run", "restart"):
+            assert driver.find_element("id", name).text == COMMANDS[name]
+        assert "A return of 475 is good." in driver.find_element("class name", "purpose").text
         driver.execute_script("game.press(1)")
         assert driver.execute_script("return [game.isAgent, game.held]") == [False, [1]]
         drawn = "return [...document.querySelector('canvas').getContext('2d')" + (

@@ -117,12 +117,19 @@ def test_a_film_that_the_encoder_could_not_write_is_not_there(tmp_path, monkeypa
     assert list(path.parent.iterdir()) == []
 
 
+def test_the_folder_of_a_film_is_made_if_it_can_be(tmp_path):
+    write(tmp_path / "films x" / "today" / "film.gif", DRAWINGS[:2])
+    assert (tmp_path / "films x" / "today" / "film.gif").stat().st_size
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"the folder .* cannot be made"):
+        write(tmp_path / "file" / "film.gif", DRAWINGS[:2])
+
+
 @pytest.mark.parametrize(
     ("name", "fps", "message"),
     [
         ("film.avi", 4, r"a film is a \.mp4, \.gif, \.webp file"),
         ("film", 4, r"a film is a \.mp4, \.gif, \.webp file"),
-        ("nowhere/film.gif", 4, "there is no folder"),
         ("film.gif", 0.01, r"0\.1 to 100 frames a second"),
         ("film.gif", 1000, r"0\.1 to 100 frames a second"),
     ],

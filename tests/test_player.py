@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from faces import toy_run
+from faces import control_run, toy_run
 from gymnasium import spaces
 from perfect import PerfectDecoder, PerfectToyCore, perfect_model
 from PIL import Image
@@ -29,8 +29,8 @@ from worldmodel.experiments.show.films import Film
 from worldmodel.experiments.show.play import Player, new_player
 from worldmodel.experiments.show.play.commands import COMMANDS, SPEEDS, TEMPERATURES
 from worldmodel.experiments.show.play.expectation import PARTICLES
-from worldmodel.experiments.show.play.faces import expected, thoughts
-from worldmodel.experiments.show.play.moments import NOTICEABLE, odds
+from worldmodel.experiments.show.play.faces import expected, explained, keys_of, status, thoughts
+from worldmodel.experiments.show.play.moments import NOTICEABLE, probability
 from worldmodel.noise import OwnNoise
 from worldmodel.run_folder import RunError
 
@@ -298,7 +298,7 @@ def test_the_agent_takes_over_with_the_mode_of_its_policy_and_hands_back():
     player.press("t")
     player.press("right")
     assert player.pilot == "human"
-    assert "you are at the controls" in player.message
+    assert player.message == "you play"
 
 
 def test_chance_plays_all_actions():
@@ -423,8 +423,9 @@ def test_losses_are_called_so_and_densities_explained(parts):
     words = dict(thoughts(player))["surprise"]
     assert words.startswith(f"loss {sum(player.moment.surprise.values()):z.2f} nats: observation")
     assert DENSITIES not in words
+    assert not any(DENSITIES in text for text in explained(player))
     player.densities = frozenset({"observation"})
-    assert dict(thoughts(player))["surprise"] == f"{words} ({DENSITIES})"
+    assert any(DENSITIES in text for text in explained(player))
 
 
 def test_an_expected_reward_that_is_rounding_is_none(parts):
@@ -449,7 +450,7 @@ def test_a_wrong_model_differs_at_the_very_step():
     difference = player.moment.difference
     assert difference.is_seen
     assert difference.distance > NOTICEABLE
-    assert odds(difference.log_prob["observation"]) == "0.0 %"
+    assert probability(difference.log_prob["observation"]) == "0.0 %"
     assert player.moment.real.observation != player.moment.dream.observation
 
 
@@ -498,6 +499,58 @@ def test_every_command_is_one_of_the_player():
         assert player.press(key)
     assert not player.press("F7")
     assert not player.press("z")
+
+
+def all_of(player):
+    """What a command may change."""
+    games = [nested.leaves(state.game) for state in player.states.values()]
+    worlds = [[leaf.numpy() for leaf in leaves] for leaves in games]
+    told = player.truth_is_told, player.running, player.speed, player.dreaming.temperature
+    return (*told, player.pilot, len(player.forks), player.film, player.moment, worlds)
+
+
+def test_commands_that_are_grey_do_nothing():
+    begun = Player(toy_run(), "both", seed=1)
+    slow, fast = Player(toy_run(), "both", seed=1), Player(toy_run(), "both", seed=1)
+    presses(slow, ["right", *"-[" * len(TEMPERATURES)])
+    presses(fast, ["f", *"+]" * len(TEMPERATURES)])
+    ended = Player(toy_run(), "real", seed=1)
+    presses(ended, ["right", "right", "up"])  # this solves the ring of seed 1
+    grey = set()
+    for player in (begun, slow, fast, ended):
+        for key in keys_of(player):
+            if key.is_idle:
+                grey.add(key.keys)
+                before = all_of(player)
+                player.press(key.keys)
+                np.testing.assert_equal(all_of(player), before)
+    assert grey == set("by[]+-x")
+
+
+def test_the_end_says_what_was_reached_and_what_could_have_been():
+    player = Player(toy_run(), "both", seed=1)
+    presses(player, ["up", "right", "right", "up"])  # the first was in vain
+    assert status(player).startswith("solved: 4 steps, return -4, best possible -3; any action")
+    assert player.outcome("real") in player.lines("real")
+    assert player.moment.dream.ended
+    assert "best possible" not in player.outcome("dream")  # of which ring, nobody knows
+    player.press("up")
+    assert status(player) == player.outcome("real") == ""
+
+
+def test_time_runs_as_fast_as_the_environment_is_rendered():
+    assert Player(control_run("CartPole-v1"), "dream").speed == 50
+    assert new_player(toy_run(), PlayConfig(speed=9.0), 0).speed == 9
+
+
+def test_beliefs_about_reality_are_called_so():
+    player = Player(toy_run(), "both", seed=1)
+    assert [panel.title for panel in player.panels()[:2]] == [
+        "real, as the model believes it",
+        "dream",
+    ]
+    player.press("x")
+    assert player.title("real") == "real"
 
 
 @pytest.mark.parametrize(

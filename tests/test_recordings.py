@@ -37,11 +37,12 @@ from worldmodel import (
     action_codec,
     nested,
 )
+from worldmodel.experiments.data.readers import stroke_pictures
 from worldmodel.experiments.data.readers.audio import read_audio
 from worldmodel.experiments.data.readers.files import Recording
 from worldmodel.experiments.data.readers.midi import read_midi
 from worldmodel.experiments.data.readers.stroke_pictures import strokes_of
-from worldmodel.experiments.recordings import experiment, storage, strokes
+from worldmodel.experiments.recordings import experiment, storage, strokes, training
 from worldmodel.experiments.recordings.config import (
     GenerateConfig,
     MidiDataConfig,
@@ -194,9 +195,10 @@ def test_a_run_that_goes_on_does_not_measure_its_speed_again(finished, tmp_path,
         return 5
 
     monkeypatch.setattr(Learner, "updates_within", measured)
+    monkeypatch.setattr(training, "minutes_of_validation", lambda job: 0.002)
     train(folder, lambda t: t.done == 1)
     train(folder)
-    assert asked == [0.01]
+    assert asked == [pytest.approx(0.006)]  # two validations have the rest
     assert sum("nats" in line for line in folder.metrics()) == 5
 
 
@@ -211,6 +213,15 @@ def test_few_long_recordings_say_together_how_far_numbers_vary():
     assert np.bincount(found).tolist() == pytest.approx([3_333] * 3, abs=1)
     store.add(as_episodes(kind, [np.arange(5)]))
     assert examples(store)[-1] == 4
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (8, 8), (9, 8)])
+def test_a_sheet_is_as_wide_as_its_drawings(count, columns, tmp_path):
+    drawing = {"offset": np.ones((3, 2), np.float32), "pen": np.array([0, 0, 2])}
+    strokes = Strokes(StrokesDataConfig(("nowhere",)), {})
+    files = strokes.write([drawing] * count, tmp_path / "sheet", lambda line: None)
+    with Image.open(files[1]) as sheet:
+        assert sheet.width == columns * stroke_pictures.SQUARE
 
 
 @every_kind

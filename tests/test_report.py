@@ -355,7 +355,9 @@ def test_other_runs_have_none(tmp_path):
 def test_where_a_page_cannot_be_is_said_at_once(runs, tmp_path):
     path = runs[0]["cartpole"].path
     assert_refused(worldmodel("report", path, "--out", tmp_path), "is a folder")
-    assert_refused(worldmodel("report", path, "--out", tmp_path / "a" / "b.html"), "no folder")
+    (tmp_path / "a").touch()
+    out = tmp_path / "a" / "b.html"
+    assert_refused(worldmodel("report", path, "--out", out), "the folder", "cannot be made")
 
 
 def test_a_run_without_a_checkpoint_gets_a_sentence(tmp_path):

@@ -6,10 +6,13 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from worldmodel.errors import printable
 
 QUIET_SECONDS = 10.0  # between lines, where there is no terminal
+BAR = 12  # columns,
+WIDE = 100  # on terminals of so many
 
 
 class Reporter:
@@ -36,14 +39,15 @@ class Reporter:
         if not self.console.is_terminal:
             yield StageProgress(self, title, total, done, unit, None)
             return
+        whatever_fits = Column(ratio=1, no_wrap=True, overflow="ellipsis")
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(),
+            *[BarColumn(BAR)] * (self.console.width >= WIDE),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", table_column=whatever_fits),
         )
-        with Progress(*columns, console=self.console) as progress:
+        with Progress(*columns, console=self.console, expand=True) as progress:
             yield StageProgress(self, title, total, done, unit, progress)
 
 
@@ -72,14 +76,27 @@ class StageProgress:
         else:
             reporter.say(f"{title}: {total} {unit}")
 
-    def update(self, done: int, note: str = "") -> None:
-        """Sets the number of units done."""
+    def update(self, done: int, note: str = "", in_all: float | None = None) -> None:
+        """Sets the number of units done. in_all: seconds left of this and all later stages."""
         now = time.monotonic()
         rate = (done - self.done_before) / max(now - self.begun, 1e-9)
         text = f"{rate:.4g} {self.unit}/s  {note}"
         if self.progress is not None:
+            text = text if in_all is None else f"of {clock(in_all)} in all  {text}"
             self.progress.update(self.task, completed=done, note=text)
         elif now - self.last_line > QUIET_SECONDS or done == self.total:
             self.last_line = now
             left = (self.total - done) / max(rate, 1e-9)
-            self.reporter.say(f"{self.title}: {done}/{self.total}  {text}  {left:.0f} s left")
+            whole = "" if in_all is None else f", in all {in_all:.0f} s"
+            said = f"{self.title}: {done}/{self.total}  {text}  {left:.0f} s left{whole}"
+            self.reporter.say(said)
+
+
+def clock(seconds: float) -> str:
+    """A duration, as progress bars have it.
+
+    >>> clock(5025.4)
+    '1:23:45'
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

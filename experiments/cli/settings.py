@@ -220,8 +220,8 @@ class Report:
 class Play:
     """Play reality, the dream of it, or both side by side under the same keys.
 
-    Arrow keys and digits act; every face lists its keys. Re-sync the dream, fork it and come back,
-    let the trained agent take over, record a film.
+    Arrow keys and digits act; every face lists its keys. Re-sync the dream, fork it and go back,
+    let the agent play, record a film.
     """
 
     path: RunPath

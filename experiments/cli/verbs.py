@@ -379,9 +379,15 @@ def export(settings: of.Export, reporter: Reporter) -> None:
     if settings.format in ("npz", "minari"):
         from worldmodel.experiments.data import datasets
 
-        data = datasets.open_data(run_at(settings.path))
-        count = datasets.export(*data, settings.out, settings.format)
+        path = run_at(settings.path)
+        data, spec = datasets.open_data(path), datasets.spec_of(path)
+        count = datasets.export(*data, settings.out, settings.format, spec)
         reporter.say(f"written: {count} episodes, {data.episodes.steps} steps, {settings.out}")
+        if (others := len(data.episodes) - count) > 0:
+            reporter.say(
+                f"{others} episode{'s' * (others != 1)} of no step, solved as they began or cut "
+                f"off, are left out: {settings.format} holds none"
+            )
         return
     from worldmodel.experiments.export.writing import WRITERS, exporting
 

@@ -9,8 +9,10 @@
 `open_data` reads the episodes of a run, too, given the run's folder or its packed file.
 """
 
+import copy
 import errno
 import functools
+import json
 import multiprocessing
 import os
 import re
@@ -20,9 +22,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 
 from worldmodel import (
     DiskStore,
@@ -39,9 +43,13 @@ from worldmodel.envs.collector import saved_episodes
 from worldmodel.envs.observations import as_read, as_tensors
 from worldmodel.envs.wrappers import readable_space
 from worldmodel.errors import naming_damage
+from worldmodel.experiments.runs.registry import config_of
 from worldmodel.files import PART, DamagedError, making
 from worldmodel.run_folder import RunError, RunFolder
 from worldmodel.space_json import read_spaces, write_spaces
+
+AS_SHOWN = ("action_repeat", "hide", "hidden_velocities", "keys", "pixels", "resize", "grayscale")
+"""Options of an environment that change what it shows or is told."""
 
 
 class Data(NamedTuple):
@@ -134,20 +142,39 @@ def export(
     action_space: spaces.Space,
     path: Path,
     format: Literal["minari", "npz"],
+    spec: EnvSpec | None = None,
 ) -> int:
     """Writes episodes to a new folder, some at a time; returns how many.
 
     minari: a data set whose id is the folder's name (with -v0 at its end, if it has no version);
-    episodes of no step are left out, since Minari has none.
+    episodes of no step are left out, since Minari has none. spec: of their environment, which
+    Minari then recovers.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RunError(f"{path} already exists: choose another --out")
     path = path.resolve()
     with making(path) as part:
         if format == "minari":
-            of = episodes, observation_space, action_space, part, path.name
+            of = episodes, observation_space, action_space, part, path.name, spec
             return _in_a_fork(functools.partial(_export_minari, *of))
         return _export_npz(episodes, observation_space, action_space, part)
+
+
+def spec_of(path: Path) -> EnvSpec | None:
+    """The spec of the environment that a run's episodes are of; None where there is none, where it
+    is not registered with Gymnasium, or where options changed what it shows or is told. Nothing is
+    made or imported."""
+    if not path.is_file() and not (path / "config.json").is_file():
+        return None
+    options = getattr(config_of(RunFolder.open(path)), "environment", None)
+    if options is None or options.env not in gymnasium.registry:
+        return None
+    if any(getattr(options, name) != getattr(type(options), name) for name in AS_SHOWN):
+        return None
+    spec = copy.deepcopy(gymnasium.registry[options.env])
+    spec.kwargs |= json.loads(options.arguments)
+    spec.max_episode_steps = options.time_limit or spec.max_episode_steps
+    return spec
 
 
 def _export_npz(
@@ -216,6 +243,7 @@ def _export_minari(
     action_space: spaces.Space,
     path: Path,
     name: str,
+    spec: EnvSpec | None,
 ) -> int:
     minari = _minari()
     from minari.data_collector import EpisodeBuffer
@@ -237,7 +265,7 @@ def _export_minari(
 
     (path / "data").mkdir(parents=True)
     storage = MinariStorage.new(
-        path / "data", observation_space, action_space, jpeg_encoding=False
+        path / "data", observation_space, action_space, spec, jpeg_encoding=False
     )
     named = name if re.search(r"-v\d+$", name) else f"{name}-v0"
     storage.update_metadata({"dataset_id": named, "minari_version": minari.__version__})

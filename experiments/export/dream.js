@@ -124,7 +124,7 @@ class Game {
   }
   setPaused(is) {
     this.isPaused = is;
-    this.element("pause").setAttribute("aria-pressed", is);
+    this.element("run").setAttribute("aria-pressed", !is);
   }
   show() {
     const { row } = this;
@@ -133,7 +133,13 @@ class Game {
       ? this.names[row.action[0] - (this.space.start ?? 0)] ?? row.action[0] : row.action.map((x) => x.toPrecision(2)).join(" ");
     this.element("facts").textContent = `game ${this.episodes} · step ${this.rows.length - 1} · action ${named} · `
       + `reward ${Number(row.reward.toPrecision(4))} · return ${Number(this.total.toPrecision(6))}`;
-    this.element("end").textContent = row.terminated ? "the game is over" : row.truncated ? "time is up" : "";
+    this.element("end").textContent = row.terminated || row.truncated ? this.outcome() : "";
+  }
+  // How the game ended, in words.
+  outcome() {
+    const { terminated, truncated, good } = this.dreamer.about.purpose, steps = this.rows.length - 1;
+    return `${this.row.terminated ? terminated : truncated}: ${steps} step${steps === 1 ? "" : "s"}, `
+      + `return ${Number(this.total.toPrecision(5))}${good === null ? "" : `, good is ${good}`}`;
   }
   // Rows as time goes by.
   tick(now) {
@@ -189,7 +195,7 @@ class Game {
       const place = placeOf(event.key);
       if (push(event.key, true)) return event.preventDefault();
       if (place >= 0 && (this.byTurns || !event.repeat)) this.press(place);
-      else if (event.key === "a") this.setAgent(!this.isAgent);
+      else if (event.key === "t") this.setAgent(!this.isAgent);
       else if (event.key === "p") this.setPaused(!this.isPaused);
       else if (event.key === "r") this.begin();
       else if (place < 0) return;
@@ -201,8 +207,8 @@ class Game {
     });
     addEventListener("blur", () => { this.held = []; });
     this.element("agent").addEventListener("click", () => this.setAgent(!this.isAgent));
-    this.element("pause").addEventListener("click", () => this.setPaused(!this.isPaused));
-    this.element("reset").addEventListener("click", () => this.begin());
+    this.element("run").addEventListener("click", () => this.setPaused(!this.isPaused));
+    this.element("restart").addEventListener("click", () => this.begin());
     this.element("seed").addEventListener("change", () => this.begin());
     this.element("greedy").addEventListener("change", ({ target }) => { this.dreamer.greedy = target.checked; });
     const warm = this.element("temperature");

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from worldmodel.experiments.export.graphs import Exported, Graph
+from worldmodel.experiments.runs.labels import COMMANDS
 
 SCRIPTS = ("graph.js", "pictures.js", "dream.js")
 
@@ -23,8 +24,16 @@ def page_of(exported: Exported) -> str:
     text = here.joinpath("page.html").read_text(encoding="utf-8")
     scripts = "\n".join(here.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS)
     inside = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
-    title, run = (escape(exported.about[key]) for key in ("title", "run"))
-    for mark, part in (("TITLE", title), ("RUN", run), ("SCRIPTS", scripts), ("DATA", inside)):
+    about = exported.about
+    words = {
+        "TITLE": about["title"],
+        "NAME": about["run"],
+        "PURPOSE": about["purpose"]["told"],
+        "LEGEND": about["picture"].get("legend", ""),
+        **{name.upper(): COMMANDS[name] for name in ("agent", "run", "restart")},
+    }
+    parts = {name: escape(said) for name, said in words.items()}
+    for mark, part in (parts | {"SCRIPTS": scripts, "DATA": inside}).items():
         text = text.replace(f"{{{{{mark}}}}}", part)
     return text
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from worldmodel.experiments.export.graphs import Exported
 from worldmodel.experiments.export.page import page_of
 from worldmodel.experiments.export.tape import ExportError
+from worldmodel.experiments.runs.places import make_parent
 from worldmodel.files import making, write_json, write_text
 from worldmodel.run_folder import RunError
 
@@ -41,11 +42,10 @@ def write_folder(exported: Exported, path: Path) -> None:
 
 
 def check_page(path: Path) -> None:
-    """Refuses a page where no page can be."""
+    """Refuses a page where no page can be, and makes the folder."""
     if path.is_dir() or path.suffix.lower() not in (".html", ".htm"):
         raise RunError(f"--out is the page to be written, such as dream.html, got {path}")
-    if not path.parent.is_dir():
-        raise RunError(f"{path} cannot be written: there is no folder {path.parent}")
+    make_parent(path)
 
 
 def write_page(exported: Exported, path: Path) -> None:

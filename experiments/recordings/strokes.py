@@ -114,7 +114,7 @@ class Strokes(FileModality):
         return 0.0 if self.grid is None else -np.log(self.grid.sizes)[observation]
 
     def write(self, samples: list[Any], stem: Path, report: Report) -> list[Path]:
-        return self._sheets(samples, stem, COLUMNS, 0)
+        return self._sheets(samples, stem, min(COLUMNS, len(samples)), 0)
 
     def write_beside(
         self, samples: list[Any], real: list[Any], stem: Path, report: Report

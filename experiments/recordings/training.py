@@ -6,8 +6,9 @@ Reads everything once into the run's folder, learns, and from time to time valid
 its weights, keeps the best, and writes a sample. Results stand in docs/results.md.
 """
 
+import time
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 
@@ -52,8 +53,41 @@ def training_in(folder: RunFolder, reporter: Reporter) -> SequenceTraining:
     stores = split_stores(folder)
     training.learn_from(stores["train"], stores["valid"])
     if not list_checkpoints(folder.checkpoints):  # those hold their stages
-        training.extend()
+        learning = training.config.learning
+        validations, minutes = learning.validations, learning.minutes
+        if minutes:
+            each = minutes_of_validation(training)
+            validations, minutes = shared(minutes, validations, each)
+        training.extend(minutes=minutes, validations=validations)
     return training
+
+
+def minutes_of_validation(training: SequenceTraining) -> float:
+    """Minutes that a validation takes, and the sample after it."""
+    begun = time.monotonic()
+    with OwnNoise(0)():
+        if training.score is not None:
+            training.score(training.learner.averaged)
+        sample_of(training)
+    return (time.monotonic() - begun) / 60
+
+
+def shared(minutes: float, validations: int, each: float) -> tuple[int, float]:
+    """The number of validations of `each` minutes, which take half of all minutes at most, but
+    there is one; and the minutes that are left to learn in.
+
+    >>> shared(30.0, 20, 0.1), shared(1.0, 20, 0.125), shared(1.0, 20, 3.0)
+    ((20, 28.0), (4, 0.5), (1, 0.5))
+    """
+    validations = max(1, min(validations, int(minutes / 2 / each)))
+    return validations, max(minutes / 2, minutes - validations * each)
+
+
+def sample_of(training: SequenceTraining) -> Any:
+    """A sample of the averaged weights."""
+    modality = cast(FileModality, training.modality)
+    (sample,) = dream(training.learner.averaged, modality, modality.shown, 1)
+    return sample
 
 
 class Samples(Watcher):
@@ -71,7 +105,7 @@ class Samples(Watcher):
     def _show(self, training: SequenceTraining, stage: Stage) -> None:
         modality = cast(FileModality, training.modality)
         with OwnNoise(training.seeds[2] + stage.round)():
-            (sample,) = dream(training.learner.averaged, modality, modality.shown, 1)
+            sample = sample_of(training)
         self.folder.mkdir(exist_ok=True)
         modality.write([sample], self.folder / f"{stage.round + 1:03d}", lambda line: None)
         if words := modality.words(sample):

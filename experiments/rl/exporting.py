@@ -64,6 +64,7 @@ def _described(run: Run) -> dict[str, Any]:
         "action_space": to_json(run.action_space),
         "action_names": [*run.action_names],
         "rows_per_second": run.pace,
+        "purpose": run.purpose._asdict() | {"told": run.purpose.told},
         "ranges": _ranges(run.observation_space, run.model.percepts.clamp),
         "picture": picture or {},
     }

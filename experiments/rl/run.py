@@ -23,8 +23,11 @@ from worldmodel.envs import (
     EnvironmentSource,
     GymEnvironment,
     ImageToCode,
+    Purpose,
     View,
     action_names,
+    best_return,
+    purpose_of,
     view_for,
 )
 from worldmodel.envs.checked import shut
@@ -133,6 +136,16 @@ class Run:
     def action_names(self) -> tuple[str, ...]:
         """The names of the actions, in their order, in lower case; () where they are unknown."""
         return action_names(self.one) if self.has_environment else ()
+
+    @functools.cached_property
+    def purpose(self) -> Purpose:
+        """The purpose of the game; nothing is known where there is no real environment."""
+        return purpose_of(self.one) if self.has_environment else Purpose()
+
+    def best_return(self, info: Mapping[str, Any]) -> float | None:
+        """The best possible return of a real game; None where it is unknown. info: of its
+        `reset`."""
+        return best_return(self.one, info)
 
     @property
     def pace(self) -> float | None:

@@ -16,6 +16,7 @@ from worldmodel.checkpoint import list_checkpoints, write_checkpoint
 from worldmodel.experiments.runs import cards
 from worldmodel.experiments.runs.cards import CardConfig
 from worldmodel.experiments.runs.command import command_of
+from worldmodel.experiments.runs.places import make_parent
 from worldmodel.experiments.runs.registry import config_of, implementation
 from worldmodel.files import append_json, crc32_of, read_json, write_json, write_text
 from worldmodel.packed import CARD, SUFFIX, Manifest, pack
@@ -87,8 +88,7 @@ def check_target(target: Path) -> None:
         )
     if target.exists():
         raise RunError(f"{target} already exists: choose another --out, or remove it")
-    if not target.parent.is_dir():
-        raise RunError(f"{target} cannot be written: there is no folder {target.parent}")
+    make_parent(target)
 
 
 def portable(value: Any) -> Any:

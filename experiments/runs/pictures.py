@@ -3,14 +3,14 @@
 from importlib.util import find_spec
 from pathlib import Path
 
+from worldmodel.experiments.runs.places import make_parent
 from worldmodel.run_folder import RunError
 
 
 def check_picture(path: Path, option: str) -> None:
-    """Raises the errors of drawing before the work."""
+    """Raises the errors of drawing before the work, and makes the folder."""
     if find_spec("matplotlib") is None:
         raise RunError(f"{option} needs matplotlib: pip install 'worldmodel-gym[plots]'")
-    if path.suffix not in (".png", ".svg", ".pdf") or not path.parent.is_dir():
-        raise RunError(
-            f"{option} expects a .png, .svg or .pdf in a folder that exists, got {path}"
-        )
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise RunError(f"{option} expects a .png, .svg or .pdf, got {path}")
+    make_parent(path)

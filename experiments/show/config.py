@@ -23,8 +23,9 @@ class PlayConfig:
     has a real environment."""
     seed: int = 0
     """Seed of the game."""
-    speed: float = 4.0
-    """Steps a second, while time runs."""
+    speed: float | None = None
+    """Steps a second, while time runs; None: as the environment is rendered, 4 if it does not
+    say."""
     picture: PictureName = "auto"
     """View that draws the dream: its run's own (auto), its observations as they are
     (observation), or a view of a plugin."""
@@ -44,10 +45,9 @@ class PlayConfig:
     """Seconds without a key after which a visitor's game is ended."""
 
     def __post_init__(self) -> None:
-        positive(self, "speed", "temperature", "visitors", "idle")
+        positive(self, "temperature", "visitors", "idle")
+        positive(self, *(key for key in ("speed", "horizon") if getattr(self, key) is not None))
         not_negative(self, "seed", "port")
-        if self.horizon is not None:
-            positive(self, "horizon")
         if self.port > 65_535:
             raise ValueError(f"--port is at most 65535, got {self.port}")
         for key in self.keys:

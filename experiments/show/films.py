@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from worldmodel.experiments.runs.places import make_parent
 from worldmodel.files import RunError, writing
 
 Frame = NDArray[np.uint8]  # [H, W, 3], even sides, the same in all frames of a film
@@ -156,7 +157,7 @@ class Film:
     """
 
     def __init__(self, path: Path, fps: float):
-        """path: its suffix is one of `FORMATS`, its folder exists; fps: frames a second."""
+        """path: its suffix is one of `FORMATS`; fps: frames a second."""
         check_film(path, fps)
         self.path = path
         self.frames = 0
@@ -225,10 +226,9 @@ def _fitted(frame: Frame, size: tuple[int, int]) -> Frame:
 
 
 def check_film(path: Path, fps: float) -> None:
-    """Raises the errors of writing before the work."""
+    """Raises the errors of writing before the work, and makes the folder."""
     if path.suffix.lower() not in FORMATS:
         raise RunError(f"a film is a {', '.join(FORMATS)} file, but {path} is none of these")
-    if not path.parent.is_dir():
-        raise RunError(f"the film {path} cannot be written: there is no folder {path.parent}")
     if not 0.1 <= fps <= 100:
         raise RunError(f"a film has 0.1 to 100 frames a second, got --fps {fps:g}")
+    make_parent(path)

@@ -148,10 +148,10 @@ def write_film(
 
 def check_files(files: Sequence[Path], fps: float) -> None:
     """Raises the errors of the files to write, before there are frames."""
-    for file in files:
-        check_film(file, fps)
     if len({file.resolve() for file in files}) < len(files):
         raise RunError(f"--out names a file twice: {' '.join(map(str, files))}")
+    for file in files:
+        check_film(file, fps)
 
 
 def frames(parts: Playable, plan: Plan) -> Generator[Frame, None, None]:

@@ -107,11 +107,17 @@ class SequenceTraining(Job):
         if valid is not None and self.score is None:
             self.score = Validation(self.modality, valid, config, self.seeds[1])
 
-    def extend(self, updates: int | None = None, minutes: float | None = None) -> None:
+    def extend(
+        self,
+        updates: int | None = None,
+        minutes: float | None = None,
+        validations: int | None = None,
+    ) -> None:
         """Plans some updates more, and validations among them; what is left of a plan from before
         is dropped.
 
-        updates, minutes: by default those of the options; minutes, if they are not 0, count.
+        updates, minutes, validations: by default those of the options; minutes, of updates alone,
+        count if they are not 0.
         """
         config = self.config.learning
         if updates is None:
@@ -126,12 +132,12 @@ class SequenceTraining(Job):
             updates = self.learner.updates_within(minutes, self.passages, lambda block: [block])
             self._segments[-1] = (begin, updates)
         self.best_nats, self.curve = math.inf, []  # what is learned now is judged by itself
-        self._plan(updates)
+        self._plan(updates, validations or config.validations)
 
-    def _plan(self, updates: int) -> None:
+    def _plan(self, updates: int, validations: int) -> None:
         """Plans stages of learning, each followed by a validation on the held-out recordings."""
         self.stages, self.stage, self.done = [], 0, 0
-        number = self.config.learning.validations if self.score is not None else 1
+        number = validations if self.score is not None else 1
         for part in np.array_split(np.arange(updates), min(updates, number)):
             place = len(self.stages) // 2
             self.stages.append(Stage("learn", place, len(part)))

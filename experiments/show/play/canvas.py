@@ -12,25 +12,29 @@ from worldmodel.experiments.show.play.faces import (
     QUIT,
     REMEMBERED,
     Chance,
+    Key,
     Surprises,
     chances,
+    explained,
     keys_of,
     state,
     status,
     thoughts,
 )
-from worldmodel.experiments.show.play.panels import NOTED, RULE, Panel, fitted
+from worldmodel.experiments.show.play.panels import NOTED, RULE, Panel, fitted, shortened
 from worldmodel.experiments.show.play.player import Player
 
 LEAST = (320, 240)  # pixels, of a window that is drawn
 MARGIN = 20
-HEAD, TITLE, LINE, FOOT = 48, 34, 24, 36  # heights, of a strip above, a title, words, and keys
+HEAD, TITLE, LINE, FOOT = 48, 34, 24, 60  # heights, of a strip above, a title, words, and keys
+KEY_LINES = 2
 LABEL = 130  # width of a prediction's name
 BARS = 6  # values with a bar, besides the observed one
 BAR = 260  # the width of one for probability 1
 THOUGHTS = 3  # lines
 PLOT = (320, 72)  # surprise over time, at most
 FADED = (110, 112, 118)
+IDLE = (178, 180, 184)  # keys that do nothing now
 LEADS = (0, 114, 178)
 
 Pen = ImageDraw.ImageDraw
@@ -75,10 +79,8 @@ def drawn(
     expected = chances(player, BARS)
     mind = LINE * (THOUGHTS + len(expected) + 2)
     below = Box(0, whole.height - FOOT - mind, whole.width, mind)
-    _draw_head(pen, whole, player)
-    boxes = _draw_panels(
-        image, pen, Box(0, HEAD, whole.width, below.top - HEAD), player.panels(), player.leader
-    )
+    top = _draw_head(pen, whole, player)
+    boxes = _draw_panels(image, pen, Box(0, top, whole.width, below.top - top), player.panels())
     _draw_mind(pen, below, player, expected, surprises)
     _draw_foot(pen, Box(0, below.bottom, whole.width, FOOT), player)
     if help_is_open:
@@ -86,15 +88,18 @@ def drawn(
     return image, boxes
 
 
-def _draw_head(pen: Pen, whole: Box, player: Player) -> None:
+def _draw_head(pen: Pen, whole: Box, player: Player) -> int:
+    """Draws the headline, and what the game is about; returns where they end."""
     pen.text((MARGIN, HEAD // 2), player.headline, INK, font(22), anchor="lm")
     pen.text((whole.right - MARGIN, HEAD // 2), state(player), NOTED, font(18), anchor="rm")
     pen.line((0, HEAD - 1, whole.right, HEAD - 1), INK)
+    lines = wrapped(pen, "  ".join(explained(player)), whole.width - 2 * MARGIN)
+    for number, line in enumerate(filter(None, lines)):
+        pen.text((MARGIN, HEAD + LINE * number + 16), line, FADED, font(16), anchor="lm")
+    return HEAD + LINE * sum(map(bool, lines)) + 4
 
 
-def _draw_panels(
-    image: Image.Image, pen: Pen, box: Box, panels: Sequence[Panel], leader: str
-) -> list[Box]:
+def _draw_panels(image: Image.Image, pen: Pen, box: Box, panels: Sequence[Panel]) -> list[Box]:
     """Draws the worlds side by side, the leading one underlined; returns the pictures' boxes."""
     width = box.width // len(panels)
     boxes = []
@@ -102,11 +107,14 @@ def _draw_panels(
         left = box.left + number * width
         if number:
             pen.line((left, box.top, left, box.bottom), RULE)
-        pen.text((left + MARGIN, box.top + 28), panel.title, INK, font(22), anchor="ls")
-        if panel.title == leader:
-            end = left + MARGIN + pen.textlength(panel.title, font(22))
+        title = shortened(panel.title, 22, width - 2 * MARGIN)
+        pen.text((left + MARGIN, box.top + 28), title, INK, font(22), anchor="ls")
+        if panel.leads:
+            end = left + MARGIN + pen.textlength(title, font(22))
             pen.line((left + MARGIN, box.top + 33, end, box.top + 33), LEADS, 2)
-        words = wrapped(pen, " ".join(panel.lines), width - 2 * MARGIN)[:2]
+        words = [
+            line for text in panel.lines for line in wrapped(pen, text, width - 2 * MARGIN) if line
+        ][:2]
         for line, text in enumerate(words):
             bottom = box.top + TITLE + LINE * (line + 1) - 6
             pen.text((left + MARGIN, bottom), text, INK, font(16), anchor="ls")
@@ -120,8 +128,9 @@ def _draw_picture(image: Image.Image, room: Box, panel: Panel) -> Box:
     picture = fitted(panel.picture, room.width, room.height)
     height, width = picture.shape[:2]
     left = room.left + (room.width - width) // 2
-    image.paste(Image.fromarray(picture), (left, room.top))
-    return Box(left, room.top, width, height)
+    top = room.top + max(0, room.height - height) // 2
+    image.paste(Image.fromarray(picture), (left, top))
+    return Box(left, top, width, height)
 
 
 def _draw_mind(
@@ -139,11 +148,12 @@ def _draw_mind(
     plot = Box(box.right - MARGIN - width, box.top + LINE + 4, width, PLOT[1])
     for number, (name, words) in enumerate(thoughts(player)):
         middle = top + number * LINE + LINE // 2
-        room = (plot.left if middle < plot.bottom + LINE // 2 else box.right) - 2 * MARGIN - LABEL
+        left = MARGIN + max(LABEL, round(pen.textlength(name, font(16))) + MARGIN)
+        room = (plot.left if middle < plot.bottom + LINE // 2 else box.right) - MARGIN - left
         pen.text((MARGIN, middle), name, FADED, font(16), anchor="lm")
         text, *more = wrapped(pen, words, room)
         text += " …" * bool(more)
-        pen.text((MARGIN + LABEL, middle), text, INK, font(16), anchor="lm")
+        pen.text((left, middle), text, INK, font(16), anchor="lm")
     _draw_surprises(pen, plot, surprises)
     middle = box.bottom - LINE // 2 - 4
     pen.text((MARGIN, middle), status(player), NOTED, font(18), anchor="lm")
@@ -172,41 +182,50 @@ def _draw_surprises(pen: Pen, box: Box, surprises: Surprises) -> None:
 
 
 def _draw_foot(pen: Pen, box: Box, player: Player) -> None:
-    """Draws the keys that fit."""
+    """Draws the keys that fit; faint, those that do nothing now."""
     pen.line((0, box.top, box.right, box.top), RULE)
-    middle = box.top + FOOT // 2
     last = f"{HELP} or F1: all keys     {QUIT}: quit"
-    room = box.width - 3 * MARGIN - pen.textlength(last, font(15))
-    pairs = [f"{keys}: {words}" for keys, words in keys_of(player)]
-    while pairs and pen.textlength("     ".join(pairs), font(15)) > room:
-        pairs.pop()
-    pen.text((MARGIN, middle), "     ".join(pairs), FADED, font(15), anchor="lm")
-    pen.text((box.right - MARGIN, middle), last, FADED, font(15), anchor="rm")
+    height = box.height // KEY_LINES
+    left, line, end = MARGIN, 0, box.right - MARGIN
+    for key in keys_of(player):
+        text = f"{key.keys}: {key.words}"
+        width = round(pen.textlength(text, font(15)))
+        taken = round(pen.textlength(last, font(15))) + MARGIN if line == KEY_LINES - 1 else 0
+        if left + width > end - taken:
+            left, line = MARGIN, line + 1
+            if line == KEY_LINES:
+                break
+        middle = box.top + height * line + height // 2
+        pen.text((left, middle), text, IDLE if key.is_idle else FADED, font(15), anchor="lm")
+        left += width + MARGIN
+    pen.text((end, box.bottom - height // 2), last, FADED, font(15), anchor="rm")
 
 
 def _draw_help(pen: Pen, whole: Box, player: Player) -> None:
     """Draws all keys, in the middle, over everything else."""
-    others = [(f"{HELP} F1", "these keys"), (f"{QUIT} escape", "quit")]
+    others = [Key(f"{HELP} F1", "these keys"), Key(f"{QUIT} escape", "quit")]
     if isinstance(player.controls.space, spaces.Box):
-        others.insert(0, ("pointer", "pressed on a picture: from least to most"))
-    pairs = [*keys_of(player), *others]
-    width, height = 460, LINE * (len(pairs) + 3)
+        others.insert(0, Key("pointer", "pressed on a picture: from least to most"))
+    keys = [*keys_of(player), *others]
+    width, height = 460, LINE * (len(keys) + 3)
     box = Box((whole.width - width) // 2, max(0, (whole.height - height) // 2), width, height)
     pen.rectangle((box.left, box.top, box.right, box.bottom), PAPER, LEADS, 2)
     title = "keys; any of them closes this"
     pen.text((box.left + MARGIN, box.top + LINE), title, INK, font(18), anchor="lm")
-    for number, (keys, words) in enumerate(pairs):
+    for number, key in enumerate(keys):
         middle = box.top + LINE * (number + 2) + LINE // 2
-        pen.text((box.left + MARGIN, middle), keys, LEADS, font(16), anchor="lm")
-        pen.text((box.left + LABEL, middle), words, INK, font(16), anchor="lm")
+        named, said = (IDLE, IDLE) if key.is_idle else (LEADS, INK)
+        pen.text((box.left + MARGIN, middle), key.keys, named, font(16), anchor="lm")
+        pen.text((box.left + LABEL, middle), key.words, said, font(16), anchor="lm")
 
 
 def wrapped(pen: Pen, text: str, width: int) -> list[str]:
-    """Lines of at most that many pixels, broken between words, but not before a percent sign; one
-    of them at least."""
+    """Lines of at most that many pixels, broken where there are three spaces, if there are, and
+    otherwise between words, but not before a percent sign; one of them at least."""
+    space = "   " if "   " in text else " "
     lines = [""]
-    for word in text.replace(" %", "\0%").split(" "):
-        longer = f"{lines[-1]} {word}" if lines[-1] else word
+    for word in text.replace(" %", "\0%").split(space):
+        longer = f"{lines[-1]}{space}{word}" if lines[-1] else word
         if lines[-1] and pen.textlength(longer, font(16)) > width:
             lines.append(word)
         else:

@@ -1,10 +1,11 @@
 """Commands of keys besides actions, the same in every face."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 from worldmodel import Dream
+from worldmodel.experiments.runs.labels import COMMANDS as LABELS, PILOTS
 from worldmodel.experiments.show.films import Film
 from worldmodel.run_folder import RunError
 
@@ -23,6 +24,7 @@ class Commanded(Protocol):
     pilot: Pilot
     revealed: bool
     forks: Any
+    moment: Any
     states: Any
     dreaming: Dream
     film: Film | None
@@ -30,6 +32,9 @@ class Commanded(Protocol):
 
     @property
     def truth_is_hidden(self) -> bool: ...
+
+    @property
+    def truth_is_told(self) -> bool: ...
 
     def step(self) -> Any: ...
 
@@ -52,8 +57,14 @@ class Command(NamedTuple):
     """The command of a key."""
 
     name: str
-    words: str  # for a list of keys
     do: Callable[[Commanded], str]  # -> a message
+    is_idle: Callable[[Commanded], bool] = lambda player: False
+    """True while it would do nothing."""
+
+    @property
+    def label(self) -> str:
+        """Its words in a list of keys, or on a button."""
+        return LABELS[self.name]
 
 
 def run(player: Commanded) -> str:
@@ -83,36 +94,36 @@ def fork(player: Commanded) -> str:
     if "dream" not in player.states:
         return "there is no dream here: play the dream, or both"
     if len(player.forks) >= MOST_FORKS:
-        return f"there are {MOST_FORKS} forks: b comes back from one"
+        return f"there are {MOST_FORKS} forks: b goes back to one"
     player.fork()
-    return "what if? the dream goes on alone, b comes back"
+    return "the dream goes on alone, and reality waits: b goes back to it"
 
 
 def back(player: Commanded) -> str:
     if not player.forks:
-        return "there is nothing to come back from: f makes a fork"
+        return "there is nothing to go back to: f makes a fork"
     player.back()
-    return "back again"
+    return "back at the fork"
 
 
-def take_turns(pilot: Pilot, words: str) -> Callable[[Commanded], str]:
+def take_turns(pilot: Pilot) -> Callable[[Commanded], str]:
     """Hands the controls over and starts time; or takes them back and stops it."""
 
     def do(player: Commanded) -> str:
         over = player.pilot != pilot
         player.pilot = pilot if over else "human"
         player.running = over
-        return words if over else "you are at the controls"
+        return PILOTS[player.pilot]
 
     return do
 
 
 def faster(player: Commanded) -> str:
-    return _run_at(player, min((s for s in SPEEDS if s > player.speed), default=player.speed))
+    return _run_at(player, higher(SPEEDS, player.speed))
 
 
 def slower(player: Commanded) -> str:
-    return _run_at(player, max((s for s in SPEEDS if s < player.speed), default=player.speed))
+    return _run_at(player, lower(SPEEDS, player.speed))
 
 
 def _run_at(player: Commanded, speed: float) -> str:
@@ -121,13 +132,11 @@ def _run_at(player: Commanded, speed: float) -> str:
 
 
 def hotter(player: Commanded) -> str:
-    now = player.dreaming.temperature
-    return _warm(player, min((t for t in TEMPERATURES if t > now), default=now))
+    return _warm(player, higher(TEMPERATURES, player.dreaming.temperature))
 
 
 def colder(player: Commanded) -> str:
-    now = player.dreaming.temperature
-    return _warm(player, max((t for t in TEMPERATURES if t < now), default=now))
+    return _warm(player, lower(TEMPERATURES, player.dreaming.temperature))
 
 
 def _warm(player: Commanded, temperature: float) -> str:
@@ -136,6 +145,24 @@ def _warm(player: Commanded, temperature: float) -> str:
     except ValueError as error:
         return str(error)
     return f"the dream's temperature is {temperature:g}"
+
+
+def higher(values: Sequence[float], now: float) -> float:
+    """The next of ascending values, or the one that is now.
+
+    >>> higher(SPEEDS, 4.0), higher(SPEEDS, 60.0)
+    (8.0, 60.0)
+    """
+    return min((value for value in values if value > now), default=now)
+
+
+def lower(values: Sequence[float], now: float) -> float:
+    """The one of ascending values before the one that is now, or that.
+
+    >>> lower(SPEEDS, 50.0), lower(SPEEDS, 0.25)
+    (30.0, 0.25)
+    """
+    return max((value for value in values if value < now), default=now)
 
 
 def reveal(player: Commanded) -> str:
@@ -155,20 +182,37 @@ def record(player: Commanded) -> str:
     return "recording; v stops"
 
 
+def _no_fork(player: Commanded) -> bool:
+    return not player.forks
+
+
+def _in_step(player: Commanded) -> bool:
+    return player.moment.watching and not player.forks
+
+
+def _all_forked(player: Commanded) -> bool:
+    return len(player.forks) >= MOST_FORKS
+
+
+def _told(player: Commanded) -> bool:
+    return player.truth_is_told and not player.revealed
+
+
 COMMANDS = {
-    "p": Command("run", "run, pause", run),
-    ".": Command("single", "one step", single),
-    "r": Command("restart", "new game", restart),
-    "y": Command("sync", "re-sync the dream", sync),
-    "f": Command("fork", "what if", fork),
-    "b": Command("back", "come back", back),
-    "t": Command("agent", "trained agent, you", take_turns("agent", "the trained agent plays")),
-    "u": Command("random", "chance, you", take_turns("random", "chance plays")),
-    "+": Command("faster", "faster", faster),
-    "-": Command("slower", "slower", slower),
-    "]": Command("hotter", "wilder dream", hotter),
-    "[": Command("colder", "tamer dream", colder),
-    "x": Command("reveal", "reveal the truth", reveal),
-    "v": Command("record", "record, stop", record),
+    "t": Command("agent", take_turns("agent")),
+    "p": Command("run", run),
+    ".": Command("single", single),
+    "r": Command("restart", restart),
+    "f": Command("fork", fork, _all_forked),
+    "b": Command("back", back, _no_fork),
+    "y": Command("sync", sync, _in_step),
+    "u": Command("random", take_turns("random")),
+    "x": Command("reveal", reveal, _told),
+    "v": Command("record", record),
+    "+": Command("faster", faster, lambda player: player.speed >= SPEEDS[-1]),
+    "-": Command("slower", slower, lambda player: player.speed <= SPEEDS[0]),
+    "]": Command("hotter", hotter, lambda player: player.dreaming.temperature >= TEMPERATURES[-1]),
+    "[": Command("colder", colder, lambda player: player.dreaming.temperature <= TEMPERATURES[0]),
 }
-"""Commands by key; a user's own key of an action takes precedence."""
+"""Commands by key, those that matter most first; a user's own key of an action takes
+precedence."""

@@ -9,10 +9,11 @@ import numpy as np
 from gymnasium import spaces
 
 from worldmodel.experiments.measure.scores import DENSITIES
+from worldmodel.experiments.runs.labels import GO_ON, HAPPENED
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.films import Film
 from worldmodel.experiments.show.play.commands import COMMANDS
-from worldmodel.experiments.show.play.moments import Moment, Snapshot, odds_of
+from worldmodel.experiments.show.play.moments import Moment, Snapshot, happened, part_of
 from worldmodel.experiments.show.play.player import Playable, Player, new_player
 from worldmodel.progress import Reporter
 
@@ -59,8 +60,16 @@ def key_name(name: str, character: str | None) -> str:
     return ALIASES.get(name, name)
 
 
-def keys_of(player: Player) -> list[tuple[str, str]]:
-    """Keys with an effect on this player, and their effects; actions come first."""
+class Key(NamedTuple):
+    """Keys, and what they do."""
+
+    keys: str  # with spaces between them
+    words: str
+    is_idle: bool = False  # does nothing now
+
+
+def keys_of(player: Player) -> list[Key]:
+    """The keys of this player; actions come first."""
     useless = set(player.controls.places)
     if len(player.states) < 2:
         useless |= TO_BOTH
@@ -68,8 +77,14 @@ def keys_of(player: Player) -> list[tuple[str, str]]:
         useless |= TO_DREAM
     if not player.truth_is_hidden:
         useless |= {"x"}
-    commands = [(key, words) for key, (_, words, _) in COMMANDS.items() if key not in useless]
-    return player.controls.help + commands
+    return [
+        *(Key(*pair) for pair in player.controls.help),
+        *(
+            Key(key, command.label, command.is_idle(player))
+            for key, command in COMMANDS.items()
+            if key not in useless
+        ),
+    ]
 
 
 # Words.
@@ -78,14 +93,13 @@ def keys_of(player: Player) -> list[tuple[str, str]]:
 def thoughts(player: Player) -> list[tuple[str, str]]:
     """The model's predictions of the last row, in words: (subject, prediction)."""
     moment = player.moment
-    surprise = surprise_of(moment) + f" ({DENSITIES})" * bool(player.densities)
-    config = [("expected", expected(moment)), ("surprise", surprise)]
+    config = [("expected", expected(moment)), ("surprise", surprise_of(moment))]
     if moment.real is not None and moment.dream is not None:
-        config.append(("dream's odds", dream_odds(moment)))
+        config.append((HAPPENED, happened_in_words(moment)))
     return config
 
 
-def dream_odds(moment: Moment) -> str:
+def happened_in_words(moment: Moment) -> str:
     """The dream's probability of the real row in words, if the worlds differ."""
     if moment.watching:
         return "none: the dream watches"
@@ -93,7 +107,7 @@ def dream_odds(moment: Moment) -> str:
         return "none: one world alone moved"
     if not moment.difference.is_seen:
         return "the worlds agree"
-    return ", ".join(f"{key} {words}" for key, words in odds_of(moment).items())
+    return ", ".join(f"{part} {words}" for part, words in happened(moment).items())
 
 
 def expected(moment: Moment) -> str:
@@ -115,7 +129,8 @@ def surprise_of(moment: Moment) -> str:
     nats = f"loss {total_surprise(moment):z.2f} nats"
     if len(moment.surprise) < 2:
         return nats
-    return f"{nats}: " + ", ".join(f"{key} {part:z.2f}" for key, part in moment.surprise.items())
+    parts = (f"{part_of(key)} {part:z.2f}" for key, part in moment.surprise.items())
+    return f"{nats}: {', '.join(parts)}"
 
 
 def total_surprise(moment: Moment) -> float:
@@ -128,12 +143,17 @@ def surprise_is_whole(moment: Moment) -> bool:
 
 
 def status(player: Player) -> str:
-    """The status line: the latest message, or the end of the game."""
-    snapshot = now(player)
-    if player.message or not snapshot.ended:
-        return player.message
-    how = "the end" if snapshot.terminated else "time is up"
-    return f"{how}, after {snapshot.step} steps; any action, or r, begins a new game"
+    """The status line: the latest message, and how the game ended and goes on."""
+    said = [player.message, player.outcome(player.leader)]
+    said += [GO_ON] * (now(player).ended and not player.running)
+    return "; ".join(filter(None, said))
+
+
+def explained(player: Player) -> list[str]:
+    """The purpose of the game, and how to read its pictures and losses; a paragraph each."""
+    losses = f"Losses are of {DENSITIES}." * bool(player.densities)
+    texts = player.parts.purpose.told, player.legend, losses
+    return [text for text in texts if text]
 
 
 def state(player: Player) -> str:

@@ -17,11 +17,19 @@ import numpy as np
 from gymnasium import spaces
 from PIL import Image
 
+from worldmodel.envs import Purpose
+from worldmodel.experiments.runs.labels import HAPPENED, PILOTS
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.films import Film, Frame
 from worldmodel.experiments.show.play.commands import COMMANDS
-from worldmodel.experiments.show.play.faces import chances, expected_reward, keys_of
-from worldmodel.experiments.show.play.moments import Difference, Snapshot, odds_of
+from worldmodel.experiments.show.play.faces import (
+    chances,
+    expected_reward,
+    explained,
+    keys_of,
+    status,
+)
+from worldmodel.experiments.show.play.moments import Difference, Snapshot, happened
 from worldmodel.experiments.show.play.player import Playable, Player, Side, new_player
 from worldmodel.run_folder import RunError
 
@@ -88,18 +96,20 @@ class Game:
     def hello(self) -> str:
         """The constants of the game, as JSON."""
         player = self.player
-        useful = {key for key, _ in keys_of(player)}
+        useful = {key.keys for key in keys_of(player)}
         return text(
             {
                 "type": "hello",
                 "sides": list(player.cores),
                 "actions": buttons(player),
-                "densities": sorted(player.densities),
+                "explained": explained(player),
+                "pilots": PILOTS,
+                "happened": HAPPENED,
                 "pointer": isinstance(player.controls.space, spaces.Box),
                 "keys": player.controls.help,
                 "commands": [
-                    [key, command, words]
-                    for key, (command, words, _) in COMMANDS.items()
+                    [key, command.name, command.label]
+                    for key, command in COMMANDS.items()
                     if key in useful and key not in player.controls.places
                 ],
             }
@@ -148,7 +158,7 @@ class Game:
         self.trail = [*self.trail, surprise][-TRAIL:]
 
     def _key_of(self, command: str) -> str:
-        return next(key for key, (name, *_) in COMMANDS.items() if name == command)
+        return next(key for key, known in COMMANDS.items() if known.name == command)
 
     # Recordings.
 
@@ -192,10 +202,12 @@ class Game:
                 "first": moment.lead.first,
             },
             "apart": apart(moment.difference),
-            "odds": {} if moment.difference is None else odds_of(moment),
+            "probabilities": happened(moment),
             "watching": moment.watching,
             "line": player.state_line,
-            "message": player.message,
+            "message": status(player),
+            "idle": [each.name for each in COMMANDS.values() if each.is_idle(player)],
+            "believed": player.title("real") != "real",
             "pilot": player.pilot,
             "running": player.running,
             "speed": player.speed,
@@ -210,11 +222,12 @@ class Game:
 def snapshots(player: Player) -> dict[str, Any]:
     """Snapshots of the worlds, without observations."""
     found = {side: state.snapshot for side, state in player.states.items()}
-    return {side: _told(snapshot) for side, snapshot in found.items() if snapshot is not None}
+    purpose = player.parts.purpose
+    return {side: _told(told, purpose) for side, told in found.items() if told is not None}
 
 
-def _told(snapshot: Snapshot) -> dict[str, Any]:
-    end = "the end" if snapshot.terminated else "time is up" if snapshot.truncated else ""
+def _told(snapshot: Snapshot, purpose: Purpose) -> dict[str, Any]:
+    end = purpose.end(snapshot.terminated) if snapshot.ended else ""
     reward = None if snapshot.first else snapshot.reward
     return {"step": snapshot.step, "reward": reward, "total": snapshot.total, "end": end}
 

@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from worldmodel import Row, nested
+from worldmodel.experiments.runs.labels import HAPPENED
 from worldmodel.experiments.show.play.expectation import Expectation
 
 
@@ -81,40 +82,47 @@ def snapshot_after(row: Row, ended: Tensor, before: Snapshot | None) -> Snapshot
 
 def config(snapshot: Snapshot) -> list[str]:
     """A world's reward and return in words, and its observation if that is a single number."""
-    end = "the end" * snapshot.terminated + "time is up" * snapshot.truncated
     reward = "none yet" if snapshot.first else f"{snapshot.reward:.4g}"
     seen = snapshot.observation
     sees = f"sees {seen}   " if isinstance(seen, np.ndarray) and seen.ndim == 0 else ""
-    return [f"{sees}reward {reward}   return {snapshot.total:.5g}   {end}".rstrip()]
+    return [f"{sees}reward {reward}   return {snapshot.total:.5g}"]
 
 
 def told_apart(moment: Moment, waits: bool) -> list[str]:
-    """The dream's log probabilities of the real row, in words."""
+    """The dream's probability of the real row, in words."""
     if moment.difference is None:
         return ["the dream has ended" if waits else "the dream watches"]
     if not moment.difference.is_seen:
         return ["what is seen agrees"]
-    (first, odds), *others = odds_of(moment).items()
-    return [
-        f"the dream gave this {first} {odds}",
-        "   ".join(f"{key} {odds}" for key, odds in others),
-    ]
+    return [HAPPENED, "   ".join(" ".join(pair) for pair in happened(moment).items())]
 
 
-def odds_of(moment: Moment) -> dict[str, str]:
-    """The dream's probability of the real row in words, by key."""
-    apart = moment.difference
-    if apart is None:
+def happened(moment: Moment) -> dict[str, str]:
+    """The dream's probability of the real row in words, by part of the row."""
+    apart, real = moment.difference, moment.real
+    if apart is None or real is None:
         return {}
-    return {key: odds(value, key in apart.densities) for key, value in apart.log_prob.items()}
+    return {
+        "no " * (key == "terminated" and not real.terminated) + part_of(key): probability(
+            value, key in apart.densities
+        )
+        for key, value in apart.log_prob.items()
+    }
 
 
-def odds(log_prob: float, is_density: bool = False) -> str:
+def part_of(key: str) -> str:
+    """The word for a part of a row, by its key."""
+    return {"terminated": "end"}.get(key, key)
+
+
+def probability(log_prob: float, is_density: bool = False) -> str:
     """A log probability in words: a percentage; of a density, the loss.
 
-    >>> odds(-0.5), odds(2.0, is_density=True), odds(-123.4, is_density=True)
-    ('60.7 %', 'loss -2.0 nats', 'loss 123 nats')
+    >>> probability(-0.5), probability(-1e-5)
+    ('60.7 %', '100 %')
+    >>> probability(2.0, is_density=True), probability(-123.4, is_density=True)
+    ('loss -2.0 nats', 'loss 123 nats')
     """
     if is_density:
         return f"loss {-log_prob:.{int(abs(log_prob) < 100)}f} nats"
-    return f"{100 * np.exp(log_prob):.1f} %"
+    return f"{100 * np.exp(log_prob):.1f} %".replace("100.0", "100")

@@ -36,6 +36,7 @@ class Panel(NamedTuple):
     lines: list[str]
     picture: Frame
     border: tuple[int, int, int] | None = None  # a colour around the picture
+    leads: bool = False  # the world that is controlled
 
 
 class Cell(NamedTuple):

@@ -5,8 +5,8 @@ moments and pictures. Films are made by the same player, controlled by an agent.
 
 Both worlds get the same actions; the real one leads. The dream observes the first row of each
 real game and goes on alone from there. Re-syncing sets the dream to the model's current belief of
-the real game, which is filtered throughout. Forking (what if?) pauses reality until `back`
-restores both worlds.
+the real game, which is filtered throughout. Forking pauses reality until `back` restores both
+worlds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,11 +31,12 @@ from worldmodel import (
 )
 from worldmodel.agents import Human, Uniform
 from worldmodel.codecs import by_path, is_image
-from worldmodel.envs import GymEnvironment, View
+from worldmodel.envs import GymEnvironment, Purpose, View
 from worldmodel.experiments.measure.scores import densities_of
+from worldmodel.experiments.runs.labels import PILOTS
 from worldmodel.experiments.show.config import PlayConfig
 from worldmodel.experiments.show.films import Film, Frame
-from worldmodel.experiments.show.play.commands import COMMANDS, Pilot
+from worldmodel.experiments.show.play.commands import COMMANDS, SPEEDS, Pilot
 from worldmodel.experiments.show.play.controls import Controls
 from worldmodel.experiments.show.play.expectation import (
     PARTICLES,
@@ -101,6 +102,13 @@ class Playable(Protocol):
     @property
     def pace(self) -> float | None:
         """Rows a second at which the real environment is rendered; None if unspecified."""
+
+    @property
+    def purpose(self) -> Purpose:
+        """The purpose of the game, its ends, and a good return."""
+
+    def best_return(self, info: Mapping[str, Any]) -> float | None:
+        """The best possible return of a real game whose `reset` gave this info, if it is known."""
 
     def shown_environment(self, seed: int) -> GymEnvironment:
         """One real game, with rendering if possible."""
@@ -184,7 +192,7 @@ class Player:
         self.particles = OF_IMAGES if images else PARTICLES
         self.densities = densities_of(self.model, parts.observation_space)
         self.running = False
-        self.speed = 4.0  # rows a second, while it runs
+        self.speed = speed_for(parts.pace)  # rows a second, while it runs
         self.revealed = False
         self.message = ""
         self.film: Film | None = None
@@ -219,7 +227,7 @@ class Player:
         still and an action was `chosen`."""
         if self.pilot != "human":
             self.pilot = "human"
-            self.message = "you are at the controls"
+            self.message = PILOTS["human"]
         if chosen and not self.running:
             self.step()
 
@@ -331,6 +339,16 @@ class Player:
         """The picture of a world, uint8 [H, W, 3]; drawn once a moment."""
         return cast(Frame, self._drawn(side, "rgb_array"))
 
+    def title(self, side: Side) -> str:
+        """The title of a world: the real one may be drawn as the model believes it to be."""
+        is_believed = side == "real" and self.truth_is_hidden and not self.truth_is_told
+        return f"{side}, as the model believes it" if is_believed else side
+
+    @property
+    def legend(self) -> str:
+        """Words on how to read the pictures; "" where they need none."""
+        return str(getattr(self.view, "legend", ""))
+
     def text(self, side: Side) -> str | None:
         """The picture of a world as text, for a terminal; None if there is no text view."""
         return cast("str | None", self._drawn(side, "ansi"))
@@ -352,7 +370,12 @@ class Player:
 
     def panels(self) -> list[Panel]:
         """The panels of a frame of a film."""
-        panels = [Panel(side, self.lines(side), self.picture(side)) for side in self.states]
+        panels = [
+            Panel(
+                self.title(side), self.lines(side), self.picture(side), leads=side == self.leader
+            )
+            for side in self.states
+        ]
         if len(panels) < 2:
             return panels
         words = self.lines("difference")
@@ -365,7 +388,17 @@ class Player:
         """The words on a world, or on the difference of the two."""
         if title == "difference":
             return told_apart(self.moment, self._dream_waits)
-        return config(cast(Snapshot, getattr(self.moment, title)))
+        words = [*config(cast(Snapshot, getattr(self.moment, title))), self.outcome(title)]
+        return list(filter(None, words))
+
+    def outcome(self, side: Side) -> str:
+        """The end of the game of a world, in words; "" while it goes on."""
+        snapshot = cast(Snapshot, getattr(self.moment, side))
+        if not snapshot.ended:
+            return ""
+        best = self.parts.best_return(self._begun) if side == "real" else None
+        ended = snapshot.terminated, snapshot.step, snapshot.total
+        return self.parts.purpose.outcome(*ended, best)
 
     def frame(self) -> Frame:
         """A frame of a film: the panels in one picture, with a headline."""
@@ -373,7 +406,7 @@ class Player:
 
     def composed(self, panels: Sequence[Panel]) -> Frame:
         """A frame of the given panels."""
-        lines = {1: 1, 2: 3, 3: 2}[len(panels)]  # of two, the second has the difference's words
+        lines = {1: 2, 2: 4, 3: 2}[len(panels)]  # of two, the second has the difference's words
         return compose(self.headline, self.state_line, panels, lines)
 
     @property
@@ -389,11 +422,9 @@ class Player:
         """The player's state in words: forks, pilot, temperature, synchronisation."""
         words = []
         if self.forks:
-            words.append(f"what if ({len(self.forks)})")
+            words.append(f"imagined alone ({len(self.forks)})")
         if self.pilot != "human":
-            words.append(
-                {"agent": "the trained agent plays", "random": "chance plays"}[self.pilot]
-            )
+            words.append(PILOTS[self.pilot])
         if self.dreaming.temperature != 1:
             words.append(f"temperature {self.dreaming.temperature:.2g}")
         if self.moment.watching:
@@ -439,6 +470,8 @@ class Player:
         with self._noise():
             (row, _), game = self.cores[side].step(state.game._replace(action=action))
         row = nested.to(row, "cpu")
+        if side == "real" and row.first:
+            self._begun = info_of_one(cast(GymEnvironment, self.environment).info)
         with self._looking():
             pictured = self.view.step(row, state.pictured)
         snapshot = snapshot_after(row, game.world.world.ended, state.snapshot)
@@ -536,6 +569,25 @@ class Player:
 
 
 FOREVER = 2**31  # steps
+USUAL = 4.0  # rows a second, where an environment does not say
+
+
+def speed_for(pace: float | None) -> float:
+    """Rows a second, while time runs, of an environment that is rendered at `pace`.
+
+    >>> speed_for(50.0), speed_for(500.0), speed_for(None)
+    (50.0, 60.0, 4.0)
+    """
+    return min(SPEEDS[-1], max(SPEEDS[0], pace or USUAL))
+
+
+def info_of_one(info: Mapping[str, Any]) -> dict[str, Any]:
+    """The info of the first of some environments side by side, without the masks of arrays."""
+    return {
+        key: info_of_one(value) if isinstance(value, Mapping) else value[0]
+        for key, value in info.items()
+        if not key.startswith("_") and (isinstance(value, Mapping) or np.ndim(value))
+    }
 
 
 def new_player(
@@ -545,7 +597,7 @@ def new_player(
     films of recordings."""
     world = config.world or ("both" if parts.has_environment else "dream")
     player = Player(parts, world, seed, "human", config.places, config.horizon)
-    player.speed = config.speed
+    player.speed = config.speed or player.speed
     player.new_film = new_film
     warm(player, config.temperature)
     return player

@@ -27,9 +27,11 @@ from worldmodel.experiments.show.play.faces import (
     HELP,
     QUIT,
     Chance,
+    Key,
     Surprises,
     chances,
     closed,
+    explained,
     key_name,
     keys_of,
     opened,
@@ -43,13 +45,15 @@ from worldmodel.run_folder import RunError
 
 SYMBOLS = {"left": "←", "right": "→", "up": "↑", "down": "↓"}
 BAR = 28  # characters of a bar for probability 1
-BARS = 7  # values with a bar, besides the observed one
+BARS, FEW_BARS = 7, 3  # values with a bar, besides the observed one; on a low terminal
+LOW = 32  # lines, below which a terminal is
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 HEIGHTS = "▁▂▃▄▅▆▇█"
 PANE = 40  # columns of a world, at least: two of them on a terminal of 80
 EDGES = 4  # columns of a pane's border and padding
 FOOT = 2  # lines of keys
-LABEL = 14  # columns
+LABEL = 10  # columns
+IDLE = "dim"  # style of keys that do nothing now
 
 
 def play(parts: Any, config: PlayConfig, videos: Path) -> None:
@@ -81,6 +85,7 @@ class PlayApp(App[None]):
     CSS = """
     Screen { layers: below above; }
     #head { height: 1; background: $primary-darken-2; color: $text; padding: 0 1; }
+    #purpose { height: auto; max-height: 4; padding: 0 1; color: $text-muted; }
     #worlds { height: 1fr; }
     .pane { width: 1fr; height: 1fr; border: round $primary; padding: 0 1; }
     .pane.leads { border: round $accent; }
@@ -89,8 +94,8 @@ class PlayApp(App[None]):
     .pane .text { width: auto; height: auto; }
     .pane Picture { height: 1fr; }
     #bars { height: auto; border: round $primary; padding: 0 1; }
-    #thoughts { height: auto; padding: 0 2; }
-    #status { height: auto; min-height: 1; max-height: 3; padding: 0 2;
+    #thoughts { height: auto; padding: 0 1; }
+    #status { height: auto; min-height: 1; max-height: 3; padding: 0 1;
               text-style: bold; color: $text-success; }
     #keys { height: auto; padding: 0 1; background: $panel; }
     #help { layer: above; width: 100%; height: 100%; align: center middle;
@@ -110,7 +115,8 @@ class PlayApp(App[None]):
         self.turned = 0  # panes before the first visible one
         self.clock: Timer | None = None
         self.beat = (False, 0.0)  # (time runs, speed) of the clock
-        self.head, self.worlds = Static(id="head"), Horizontal(id="worlds")
+        self.head, self.purpose = Static(id="head"), Static(id="purpose")
+        self.worlds = Horizontal(id="worlds")
         self.panes = [Pane(), Pane(), Pane()]
         self.bars, self.thoughts = Static(id="bars"), Static(id="thoughts")
         self.status, self.keys = Static(id="status"), Static(id="keys")
@@ -121,13 +127,16 @@ class PlayApp(App[None]):
         self._close_messages_no_wait()
 
     def compose(self) -> ComposeResult:
-        yield self.head
+        yield from (self.head, self.purpose)
         with self.worlds:
             yield from self.panes
         yield from (self.bars, self.thoughts, self.status, self.keys, self.help)
 
     def on_mount(self) -> None:
         self.bars.border_title = "what the model had expected to see"
+        said = explained(self.player)
+        self.purpose.update(Text("\n".join(said)))
+        self.purpose.display = bool(said)
         self._show()
 
     def on_resize(self) -> None:
@@ -173,7 +182,7 @@ class PlayApp(App[None]):
         self.surprises.note(player.moment)
         self.head.update(headline(player))
         hidden = self._show_worlds(views(player))
-        expected = chances(player, BARS)
+        expected = chances(player, BARS if self.size.height >= LOW else FEW_BARS)
         self.bars.display = bool(expected)
         self.bars.update(bars(expected))
         self.thoughts.update(config(player, self.surprises))
@@ -278,11 +287,11 @@ def views(player: Player) -> list[View]:
     texts = {side: text_of(player, side) for side in player.states}
     if any(text is None for text in texts.values()):
         return [
-            View(panel.title, panel.title == player.leader, panel.lines, frame=panel.picture)
+            View(panel.title, panel.leads, panel.lines, frame=panel.picture)
             for panel in player.panels()
         ]
     return [
-        View(side, side == player.leader, player.lines(side), text or "")
+        View(player.title(side), side == player.leader, player.lines(side), text or "")
         for side, text in texts.items()
     ]
 
@@ -338,7 +347,7 @@ def config(player: Player, surprises: Surprises) -> Text:
     """The model's predictions, one a line, and its surprise over the last rows."""
     lines = [*thoughts(player), ("over time", sparkline(surprises.shares))]
     text = Text("\n", no_wrap=True)
-    return text.join(Text.assemble((f"{name:{LABEL}}", "dim"), words) for name, words in lines)
+    return text.join(Text.assemble((f"{name:{LABEL}}  ", "dim"), words) for name, words in lines)
 
 
 def sparkline(shares: Sequence[float]) -> str:
@@ -351,8 +360,8 @@ def sparkline(shares: Sequence[float]) -> str:
 
 def foot(player: Player, width: int, hidden: bool) -> Text:
     """The keys that fit, and the key that shows the others."""
-    last = [("tab", "next view")] * hidden + [(HELP, "all keys"), (QUIT, "quit")]
-    lines: list[list[tuple[str, str]]] = [[]]
+    last = [Key("tab", "next view")] * hidden + [Key(HELP, "all keys"), Key(QUIT, "quit")]
+    lines: list[list[Key]] = [[]]
     for pair in keys_of(player):
         kept = last if len(lines) == FOOT else []
         if columns([*lines[-1], pair, *kept]) <= width:
@@ -365,14 +374,20 @@ def foot(player: Player, width: int, hidden: bool) -> Text:
     return Text("\n", no_wrap=True).join(map(written, lines))
 
 
-def columns(pairs: Sequence[tuple[str, str]]) -> int:
-    return len(written(pairs))
+def columns(keys: Sequence[Key]) -> int:
+    return len(written(keys))
 
 
-def written(pairs: Sequence[tuple[str, str]]) -> Text:
-    """Keys with their effects."""
-    parts = [Text.assemble((symbols(keys), "bold"), " ", words) for keys, words in pairs]
-    return Text("  ").join(parts)
+def written(keys: Sequence[Key]) -> Text:
+    """Keys with their effects; faint, if they have none now."""
+    return Text("  ").join(
+        Text.assemble((symbols(key.keys), style(key, "bold")), " ", (key.words, style(key)))
+        for key in keys
+    )
+
+
+def style(key: Key, usual: str = "") -> str:
+    return IDLE if key.is_idle else usual
 
 
 def symbols(keys: str) -> str:
@@ -385,14 +400,16 @@ def symbols(keys: str) -> str:
 
 def all_keys(player: Player) -> Table:
     """Every key, in two columns."""
-    others = [("tab", "next view"), (HELP, "these keys"), (QUIT, "quit")]
-    pairs = [(symbols(keys), words) for keys, words in [*keys_of(player), *others]]
-    half = -(-len(pairs) // 2)
+    others = [Key("tab", "next view"), Key(HELP, "these keys"), Key(QUIT, "quit")]
+    keys = [*keys_of(player), *others]
+    half = -(-len(keys) // 2)
     table = Table.grid(padding=(0, 3, 0, 0))
     for number in range(half):
-        couple = [pairs[number], *pairs[number + half : number + half + 1]]
-        cells = [
-            Text(part, "bold" * (not place)) for pair in couple for place, part in enumerate(pair)
-        ]
-        table.add_row(*cells)
+        table.add_row(
+            *(
+                Text(part, style(key, usual))
+                for key in keys[number::half]
+                for part, usual in ((symbols(key.keys), "bold"), (key.words, ""))
+            )
+        )
     return table

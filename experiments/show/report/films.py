@@ -55,7 +55,7 @@ def _frame(player: Player) -> Frame:
     """A frame; above a single, narrow panel without the agent, which is named beside the film."""
     if player.world == "both":
         return player.frame()
-    return compose(player.headline, "", player.panels())
+    return compose(player.headline, "", player.panels(), lines=2)
 
 
 def _png(frame: Frame) -> bytes:

@@ -137,6 +137,7 @@ def video(film: bytes, poster: bytes, size: tuple[int, int], words: str) -> Html
         "video",
         words,
         controls="",
+        autoplay="",
         loop="",
         muted="",
         playsinline="",

@@ -86,9 +86,14 @@ def _sections(
         sections.returns(_reached(result)),
         sections.foresight(off),
         sections.calibration(judged, _whose(config), parts.refusal),
-        sections.dreams(shown, parts.absence),
+        sections.dreams(shown, parts.absence, _explained(parts)),
         sections.configuration(config),
     ]
+
+
+def _explained(parts: Any) -> tuple[str, str]:
+    """The purpose of the game, and how to read its pictures."""
+    return parts.purpose.told, str(getattr(parts.view(), "legend", ""))
 
 
 def _calibration(folder: RunFolder, parts: Any, reporter: Reporter) -> Calibration | None:

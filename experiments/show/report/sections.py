@@ -1,5 +1,6 @@
 """The sections of a report, each from results."""
 
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -32,6 +33,7 @@ CALIBRATION, DREAMS, CONFIGURATION = "Calibration", "Dreams", "Configuration"
 TITLES = (LEARNING, RETURNS, OPEN_LOOP, CALIBRATION, DREAMS, CONFIGURATION)
 
 UNBROKEN = 60  # letters of an option in the command
+FAR = 1_000.0  # multiple of the error by chance that is told in words
 CHANCE = 2.0  # errors above this multiple of the error by chance are significant
 
 
@@ -194,13 +196,14 @@ def _foresight_in_words(found: Mapping[str, Any]) -> Iterator[str]:
         if not known:
             continue
         step, error, before = known[-1]
+        ahead = f"{key}, {step} step{'s' * (step > 1)} ahead"
+        if not error and not before:
+            yield f"{ahead}: always right, as expecting no change is"
+            continue
         than = "as expecting no change"
         if error != before:
             than = f"{'better' if error < before else 'worse'} than expecting no change"
-        yield (
-            f"{key}, {step} step{'s' * (step > 1)} ahead: {in_words(error, 3)} "
-            f"({errors['unit']}), {than} ({in_words(before, 3)})"
-        )
+        yield f"{ahead}: {in_words(error, 3)} ({errors['unit']}), {than} ({in_words(before, 3)})"
 
 
 def _of_key(place: int, key: str, steps: Sequence[int], errors: Mapping[str, Any]) -> Html:
@@ -344,7 +347,10 @@ def _spread_in_words(found: Uniformity) -> str:
 def _beside_chance(error: float, by_chance: float) -> str:
     if error <= CHANCE * by_chance:
         return "no more than chance explains."
-    return f"{in_words(error / by_chance, 2)} times as much." if by_chance else "not by chance."
+    times = error / by_chance if by_chance else math.inf
+    if times > FAR:
+        return "far more than chance explains."
+    return f"{in_words(times, 2)} times as much."
 
 
 def _bins(caption: str, found: Reliability) -> Html:
@@ -375,8 +381,9 @@ def _beside(*parts: Html) -> Html:
 # Dreams.
 
 
-def dreams(shown: Sequence[Shown], absence: str) -> Html:
-    """Films. absence: why there is no real environment, "" if there is one."""
+def dreams(shown: Sequence[Shown], absence: str, explained: Sequence[str] = ()) -> Html:
+    """Films. absence: why there is no real environment, "" if there is one; explained: what the
+    game is about, and how to read its pictures."""
     films = [
         element(
             "figure",
@@ -393,7 +400,8 @@ def dreams(shown: Sequence[Shown], absence: str) -> Html:
         else "The trained agent plays, greedily. Where reality stands beside the dream, the dream "
         "has seen the first row of each game, then hears the same actions."
     )
-    return section(DREAMS, paragraph(words), *wide, side_by_side(small))
+    about = (paragraph(text) for text in explained if text)
+    return section(DREAMS, *about, paragraph(words), *wide, side_by_side(small))
 
 
 # Configuration.

@@ -1,5 +1,6 @@
 """Gathers the contents of a report and writes it."""
 
+import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -10,6 +11,7 @@ import torch
 
 from worldmodel.checkpoint import Checkpoint
 from worldmodel.errors import naming_damage
+from worldmodel.experiments.runs.places import make_parent
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.show.report import charts
 from worldmodel.experiments.show.report.page import (
@@ -41,13 +43,12 @@ class ReportSpec(NamedTuple):
 
 
 def check_page(path: Path) -> None:
-    """Raises the errors of writing before the work."""
+    """Raises the errors of writing before the work, and makes the folder."""
     if path.is_dir():
         raise RunError(
             f"--out is the page to be written, such as report.html, but {path} is a folder"
         )
-    if not path.parent.is_dir():
-        raise RunError(f"the report {path} cannot be written: there is no folder {path.parent}")
+    make_parent(path)
 
 
 def evaluated(folder: RunFolder, checkpoint: Checkpoint) -> dict[str, Any] | None:
@@ -77,7 +78,7 @@ def write_report(
     body = spec.sections(folder, parts, result, reporter)
     if not charts.available():
         reporter.say(charts.MISSING)
-    title = folder.said.resolve().name.removesuffix(SUFFIX)
+    title = Path(os.path.abspath(folder.said)).name.removesuffix(SUFFIX)  # of a link, its own
     with naming_damage(folder.checkpoint_path):
         head = header(title, spec, folder, checkpoint)
     write_text(out, page(f"{title}: worldmodel report", head, element("main", *body)))
