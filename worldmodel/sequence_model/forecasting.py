@@ -103,8 +103,15 @@ def go_on(model: WorldModel, state: ModelState, codes: Tensor) -> Any:
 def value_nats(model: WorldModel, modality: Series, data: Any) -> np.ndarray:
     """The log likelihood of each value of a series given all rows before it, float64 [T, C], NaN
     where it is missing; of a model with latents that of `PARTICLES` draws of them."""
-    observation = modality.encode(data)
-    rows = rows_of(modality, observation, modality.steering(data))
+    return values_nats(model, modality, modality.encode(data), modality.steering(data))
+
+
+@torch.no_grad()
+def values_nats(
+    model: WorldModel, modality: Series, observation: Any, actions: np.ndarray
+) -> np.ndarray:
+    """`value_nats` of a series as it is encoded, leaves [T, ...]."""
+    rows = rows_of(modality, observation, actions)
     found = np.concatenate([each.double().cpu().numpy() for each in _one_ahead(model, rows)])
     found = found - modality.log_std
     return np.where(observation["state"] == PRESENT, found, np.nan)

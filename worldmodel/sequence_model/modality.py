@@ -47,7 +47,7 @@ class Modality(ABC):
         """The agent's actions over `length` frames, [T, ...]; entry 0 is a placeholder."""
         return np.zeros((length, 0), np.float32)
 
-    def recordings(self, data: Any) -> list[Any]:
+    def separated(self, data: Any) -> list[Any]:
         """The recordings of a user's data."""
         return recordings_of(data)
 

@@ -220,7 +220,7 @@ class SequenceModel:
         with self._noise():
             found = [
                 forecast(self.model, series, each, horizon, draws)
-                for each in series.recordings(data)
+                for each in series.separated(data)
             ]
         return found[0] if len(found) == 1 else found
 
@@ -229,10 +229,10 @@ class SequenceModel:
         rest, of words the most frequent; of several series, a list."""
         series, found = self._as_series("impute"), []
         with self._noise():
-            for each in series.recordings(data):
+            for each in series.separated(data):
                 observation, actions = series.encode(each), series.steering(each)
                 drawn = complete(self.model, series, observation, actions, draws).draws
-                found.append(series.decode(series.typical(drawn)))
+                found.append(series.decode(series.typical(drawn), each))
         return found[0] if len(found) == 1 else found
 
     def value_log_prob(self, data: Any) -> Any:
@@ -240,7 +240,7 @@ class SequenceModel:
         NaN where it is missing: the least are anomalies; of several series, a list."""
         series = self._as_series("value_log_prob")
         with OwnNoise(self.config.seed)():
-            found = [value_nats(self.model, series, each) for each in series.recordings(data)]
+            found = [value_nats(self.model, series, each) for each in series.separated(data)]
         return found[0] if len(found) == 1 else found
 
     def _as_series(self, what: str) -> Series:
@@ -298,7 +298,7 @@ class SequenceModel:
         if isinstance(data, EpisodeSource):
             return _Unsteered(data)
         modality = self.modality
-        recordings = modality.recordings(data)
+        recordings = modality.separated(data)
         steered = [modality.steering(one) for one in recordings]
         return as_episodes(modality, [modality.encode(one) for one in recordings], steered)
 

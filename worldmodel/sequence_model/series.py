@@ -176,7 +176,7 @@ class Series(Modality):
         typical = np.array(self.description.typical or [()], np.float32)
         return np.resize(typical, (length, self.covariates))
 
-    def recordings(self, data: Any) -> list[Any]:
+    def separated(self, data: Any) -> list[Any]:
         return list(_blocks(data, self.description.columns))
 
     def encode(self, recording: Any) -> Any:
@@ -221,12 +221,15 @@ class Series(Modality):
         (block,) = _blocks(recording, self.description.columns)
         return block
 
-    def decode(self, observation: Any) -> Any:
+    def decode(self, observation: Any, given: Any = None) -> Any:
+        """A series as it came. given: what of it is known, and stays as it is."""
         columns: dict[str, np.ndarray] = {}
         for place, channel in enumerate(self.channels):
             column = observation["value"][:, place].astype(np.float64)
             missing = observation["state"][:, place] == MISSING
             columns[channel.name] = _decoded(column, missing, channel)
+        if given is not None:
+            columns = self.merged(columns, given)
         if self.description.form == "table":
             return columns
         whole = np.stack([*columns.values()], 1)
@@ -239,6 +242,14 @@ class Series(Modality):
             column = value[..., place]
             found.append(column * channel.std + channel.mean if channel.kind == "number" else column)
         return np.stack(found, -1)
+
+    def merged(self, columns: Columns, given: Any) -> Columns:
+        """The columns of a series, in which all that is given stays as it is."""
+        block = self._block(given)
+        for channel in self.channels:
+            there = ~np.isnan(_coded(block, channel))
+            columns[channel.name][there] = block.columns[channel.name][there]
+        return columns
 
     def typical(self, draws: Any) -> Any:
         """The medians of draws, leaves [draws, T, C] -> [T, C], of categories the most frequent."""
