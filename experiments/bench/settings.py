@@ -410,6 +410,40 @@ class ReplaySettings:
         positive(self, "rows")
 
 
+SERIES = ("chain", "elnino", "co2", "weather", "sunspots")
+SeriesName = Literal["chain", "elnino", "co2", "weather", "sunspots"]
+
+
+@dataclass(frozen=True)
+class SeriesSettings:
+    """Learn time series of a known law and of public sets, and forecast them beside baselines.
+
+    chain: a random linear-Gaussian chain, a third of its values missing, beside its Kalman filter,
+    likelihood and anomalies; elnino (monthly), co2 (weekly), sunspots (yearly): of statsmodels;
+    weather (daily, a word among
+    the numbers): of vega_datasets. They come with pip install 'worldmodel-gym[bench-series]'.
+    """
+
+    on: tuple[SeriesName, ...] = SERIES  # type: ignore[assignment]
+    """Sets."""
+    seeds: int = 3
+    """Number of seeds, from 0 on."""
+    updates: int = 1_000
+    """Updates of each model."""
+    valid: bool = False
+    """Score the part that validates instead of the part that tests, to find a recipe."""
+    threads: int = 1
+    """Threads of the processor."""
+    quick: bool = False
+    """Make everything so small that it ends within seconds."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+    def __post_init__(self) -> None:
+        positive(self, "seeds", "updates")
+        check_threads(self)
+
+
 @dataclass(frozen=True)
 class VisitorsSettings:
     """Let many visitors play a run's game in the browser's face at once; measure the latency from

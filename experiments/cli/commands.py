@@ -112,6 +112,7 @@ BENCHES = {
     "iwae": _bench("iwae", "IWAESettings"),
     "vae": _bench("vae", "VAESettings"),
     "speech": _bench("speech", "SpeechSettings"),
+    "series": _bench("series", "SeriesSettings"),
     "suite": _bench("suite", "SuiteSettings"),
     "images": _bench("images", "ImagesSettings"),
     "replay": _bench("replay", "ReplaySettings"),

@@ -283,7 +283,7 @@ def impute(settings: of.Impute, reporter: Reporter) -> None:
 
 
 def _write_by(verb: str, settings: Any, reporter: Reporter) -> None:
-    folder = _opened(settings, reporter).kept()
+    folder = _opened(settings, reporter)
     for file in offered(folder, verb)(folder, settings.config, reporter):
         reporter.say(f"written: {file}")
 

@@ -33,6 +33,7 @@ class PerceptEncoder(Encoder):
         self.observation = observation
         self.rewards = rewards
         self.size = observation.size + (2 if rewards else 0)
+        self.has_missing = observation.has_missing
         if rewards:
             self.reward = Standardisation()
 
@@ -45,6 +46,10 @@ class PerceptEncoder(Encoder):
         consequences = torch.stack([self.reward(percept["reward"]), percept["terminated"]], -1)
         consequences = consequences.masked_fill(first[..., None], 0.0).to(encoding.dtype)
         return torch.cat([encoding, consequences], -1)  # [*, E]
+
+    def carried(self, encodings: Tensor) -> Tensor:
+        observation = self.observation.carried(encodings[..., : self.observation.size])
+        return torch.cat([observation, encodings[..., self.observation.size :]], -1)
 
     def standardise(self, values: Mapping[str, Any]) -> None:
         """values: observations [N, ...] and rewards [M], those of first rows left out, by key."""

@@ -13,6 +13,7 @@ class Linear(NamedTuple):
     weights: np.ndarray  # [I]
     bias: float
     std: float
+    score: float = 0.0  # mean square error of rows that were left out, by an estimate
 
 
 def ridge(x: np.ndarray, y: np.ndarray) -> Linear:
@@ -36,10 +37,11 @@ def ridge(x: np.ndarray, y: np.ndarray) -> Linear:
     error = np.mean(left**2) - (shrunk * (2 * along - values * shrunk)).sum(1)
     error = error.clip(min=1e-12)
     free = (1 - freedom / rows).clip(min=1e-3)
-    best = int(np.argmin(error / free**2))
+    scores = error / free**2
+    best = int(np.argmin(scores))
     weights = vectors @ shrunk[best] / scale
     std = float(np.sqrt(error[best] / free[best]))
-    return Linear(weights, float(y.mean() - shift @ weights), std)
+    return Linear(weights, float(y.mean() - shift @ weights), std, float(scores[best]))
 
 
 def filled(values: np.ndarray) -> np.ndarray:

@@ -291,17 +291,25 @@ class Series(Modality):
         if not (isinstance(model.core, RNN) and isinstance(recurrence, SkipGRU)):
             return
         inputs, value, state = self._inputs(model, train)
-        own = self._own(model) if inputs.shape[1] > MOST_INPUTS else None
+        pasts = self._own(model)
+        own = pasts if inputs.shape[1] > MOST_INPUTS else None
+        last = [past[-2] for past in pasts]  # the columns of the values before
         fits = []
         for place in range(self.size):
             there = state[:, place] == PRESENT
             read = slice(None) if own is None else own[place]
-            fit = ridge(inputs[there][:, read], value[there, place])
-            weights = np.zeros(inputs.shape[1])
-            weights[read] = fit.weights
-            fits.append(fit._replace(weights=weights))
+            fits.append(self._fit(inputs[there], value[there, place], read, last[place]))
         head: Any = model.percepts.decoder.observation  # type: ignore[union-attr]
         head.begin(fits)
+
+    def _fit(self, x: np.ndarray, y: np.ndarray, read: Any, last: int) -> Linear:
+        """The regression of a value or, if that is better, of its difference to the one before."""
+        levels, changes = ridge(x[:, read], y), ridge(x[:, read], y - x[:, last])
+        fit = min(levels, changes, key=lambda linear: linear.score)
+        weights = np.zeros(x.shape[1])
+        weights[read] = fit.weights
+        weights[last] += fit is changes
+        return fit._replace(weights=weights)
 
     def _inputs(
         self, model: WorldModel, train: EpisodeSource
@@ -332,7 +340,7 @@ class Series(Modality):
         encoder: Any = model.percepts.encoder.observation  # type: ignore[union-attr]
         found = []
         for place in range(self.size):
-            of_row = np.concatenate([encoder.columns_of(place)])
+            of_row = encoder.columns_of(place)
             past = [self.covariates + n * encoder.size + of_row for n in range(model.history)]
             found.append(np.concatenate([np.arange(self.covariates), *past]))
         return found
@@ -342,20 +350,34 @@ class SeriesEncoder(Encoder):
     """What is there of a row, and which: {"value", "state"} [*, C] -> float [*, E].
 
     Numbers as they are, the standardised logarithm of counts, one-hot codes of categories, zeros
-    where they are missing; then 1 for each channel that is there.
+    where they are missing; then 1 for each channel that is there. Contexts show what was there
+    last instead of those zeros (`carried`).
     """
 
+    has_missing = True
     shift: Tensor
     scale: Tensor
+    masks: Tensor
 
     def __init__(self, channels: Sequence[Channel]):
         super().__init__()
         self.levels = [len(channel.levels) for channel in channels]
         self.counts = [channel.kind == "count" for channel in channels]
         self.size = sum(n or 1 for n in self.levels) + len(channels)
+        widths = torch.tensor([n or 1 for n in self.levels])
+        masks = (self.size - len(channels) + torch.arange(len(channels))).repeat_interleave(widths)
+        self.register_buffer("masks", masks, persistent=False)
         for name, values in (("shift", "mean"), ("scale", "std")):
             numbers = [getattr(c, values) if c.kind == "count" else 0.0 for c in channels]
             self.register_buffer(name, torch.tensor(numbers), persistent=False)
+
+    def carried(self, encodings: Tensor) -> Tensor:
+        """What is missing stands as it last was, beside the 0 that says that it is missing."""
+        shown = encodings[..., self.masks] > 0  # [T, B, V]
+        times = torch.arange(len(encodings), device=encodings.device)[:, None, None]
+        last = torch.where(shown, times, 0).cummax(0).values
+        value = encodings[..., : shown.shape[-1]].gather(0, last)
+        return torch.cat([value, encodings[..., shown.shape[-1] :]], -1)
 
     def columns_of(self, place: int) -> np.ndarray:
         """The columns that show a channel."""
