@@ -36,7 +36,7 @@ from worldmodel.sequence_model.forecasting import values_nats
 from worldmodel.sequence_model.tables import Block
 from worldmodel.testing.exact import Chain
 
-CHAIN_ROWS, CHAIN_SERIES = 500, 40  # rows of each series of the chain, and their number
+CHAIN_ROWS, CHAIN_SERIES = 500, 200  # rows of each series of the chain, and their number
 MISSING = 1 / 3
 SHIFT, SHIFTED = 4.0, 0.01  # standard deviations that are added, to a share of values
 PERIOD, DAMPING, NOISE = 12, 0.95, 0.3  # of the oscillation: rows, a row's factor, a variance
@@ -44,9 +44,12 @@ EXTRA = "pip install 'worldmodel-gym[bench-series]'"
 
 Recipe = dict[str, Any]
 RECIPES: dict[str, Recipe] = {
-    "chain": {"by": "series", "history": 8, "hidden_size": 32, "dropout": 0.0, "weight_decay": 0.0},
+    "chain": {
+        **{"by": "series", "history": 8, "hidden_size": 48, "decoder_hidden": 48, "dropout": 0.0},
+        **{"learning_rate": 0.004, "weight_decay": 0.0, "piece": 250, "batch_size": 64},
+    },
     "elnino": {"time": "time"},
-    "co2": {"time": "date"},
+    "co2": {"time": "date", "history": 54},
     "weather": {"time": "date"},
     "sunspots": {},
 }

@@ -46,9 +46,16 @@ class SeasonalNaive(NamedTuple):
         std = np.sqrt(np.nanmean(apart**2, 0))
         return cls(season, np.maximum(np.nan_to_num(std, nan=1.0), LEAST_STD))
 
+    def _filled(self, values: np.ndarray) -> np.ndarray:
+        """Values whose missing ones are those of the seasons before."""
+        whole = np.empty_like(values)
+        for place in range(self.season):
+            whole[place :: self.season] = filled(values[place :: self.season])
+        return whole
+
     def log_prob(self, values: np.ndarray) -> np.ndarray:
         """The log density of each value [T, C] given the rows before, NaN where missing."""
-        before = lagged(filled(values), self.season)[:, -values.shape[1] :]
+        before = lagged(self._filled(values), self.season)[:, -values.shape[1] :]
         return stats.norm.logpdf(values, before, self.std)
 
     def draw(
@@ -57,7 +64,7 @@ class SeasonalNaive(NamedTuple):
         """Draws of the rows after values [T, C]: [draws, H, C]."""
         ahead = np.arange(horizon)
         seasons = ahead // self.season + 1
-        padded = np.concatenate([np.zeros((self.season, values.shape[1])), filled(values)])
+        padded = np.concatenate([np.zeros((self.season, values.shape[1])), self._filled(values)])
         mean = padded[len(padded) - self.season + ahead % self.season]
         noise = random.normal(size=(draws, horizon, values.shape[1]))
         return mean + noise * self.std * np.sqrt(seasons)[:, None]

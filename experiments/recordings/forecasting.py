@@ -13,7 +13,6 @@ from worldmodel.experiments.recordings.model import RecordingsModel
 from worldmodel.experiments.recordings.series import (
     DRAWN,
     SeriesFiles,
-    columns_by_name,
     write_table,
 )
 from worldmodel.experiments.runs.registry import config_of
@@ -86,8 +85,7 @@ def impute(folder: RunFolder, config: ImputeConfig, reporter: Reporter) -> list[
         with _named(name), OwnNoise(config.seed)():
             observation, actions = modality.encode(block), modality.steering(block)
             drawn = complete(run.model, modality, observation, actions, config.draws).draws
-        typical = columns_by_name(modality, modality.typical(drawn))
-        whole = modality.merged(typical, block)
+        whole = modality.merged(modality.named(modality.typical(drawn)), block)
         shown = _times(modality, modality.times(block))
         for step, time in enumerate(shown):
             rows.append([block.name, time, *(_number(whole[each][step]) for each in names)])

@@ -16,6 +16,7 @@ from worldmodel.experiments.data.readers.files import (
     OnError,
     Recording,
     Report,
+    Split,
     files_of,
     readable,
 )
@@ -26,6 +27,7 @@ from worldmodel.run_folder import RunError
 from worldmodel.sequence_model.series import Description, describe
 from worldmodel.sequence_model.tables import Block, TableError, blocks_of
 
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 WARM_UP = 256  # rows before a part of a series that are read with it, and not scored
 LEAST_ROWS = 2  # of each part
 DRAWN = 6  # channels of a picture
@@ -83,11 +85,12 @@ class SeriesFiles(Series, FileModality):
         for name, block in self.blocks(self.data.data, self.data.on_error, report):
             whole = self._recording(name, block)
             learned, valid = _cuts(block.length, self.data)
-            yield _part(whole, 0, 0, learned)._replace(split="train")
-            if valid > learned:
-                yield _part(whole, learned - WARM_UP, learned, valid)._replace(split="valid")
-            if block.length > valid:
-                yield _part(whole, valid - WARM_UP, valid, block.length)._replace(split="test")
+            cuts = (0, learned, valid, block.length)
+            for split, first, end in zip(SPLITS, cuts, cuts[1:], strict=False):
+                if end > first:
+                    begin = max(0, first - WARM_UP) if first else 0
+                    part = self.part(whole.observation, begin, first, end)
+                    yield Recording(part, name, split, whole.action[begin:end])
 
     def _recording(self, name: str, block: Block) -> Recording:
         try:
@@ -109,7 +112,7 @@ class SeriesFiles(Series, FileModality):
 
     def write(self, samples: list[Any], stem: Path, report: Report) -> list[Path]:
         table = stem.with_name(f"{stem.name}.csv")
-        columns = [columns_by_name(self, sample) for sample in samples]
+        columns = [self.named(self.numbered(sample)) for sample in samples]
         rows = [
             [number, step, *(_shown(column[step]) for column in sample.values())]
             for number, sample in enumerate(columns, 1)
@@ -166,21 +169,6 @@ def _cuts(length: int, data: Any) -> tuple[int, int]:
     if min(learned, valid - learned, length - valid) < LEAST_ROWS:
         return length, length
     return learned, valid
-
-
-def _part(whole: Recording, begin: int, first: int, end: int) -> Recording:
-    """Rows of a recording; those before `first` are read alone."""
-    rows = slice(max(0, begin), end)
-    observation = nested.map(lambda leaf: leaf[rows].copy(), whole.observation)
-    before = observation["state"][: first - rows.start]
-    before[before > 0] = READ
-    return whole._replace(observation=observation, action=whole.action[rows])
-
-
-def columns_by_name(modality: Series, observation: Any) -> dict[str, np.ndarray]:
-    """The columns of a series, in its own units and words."""
-    form = modality.description._replace(form="table")
-    return Series(form).decode(observation)
 
 
 def _shown(value: Any) -> Any:

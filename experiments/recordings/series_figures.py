@@ -145,8 +145,13 @@ def _scaled(
     modality: SeriesFiles, part: Part, chosen: np.ndarray, scale: np.ndarray
 ) -> np.ndarray:
     """Values [T, n] that baselines read: about the mean of numbers, in units of their spread."""
-    means = np.array([c.mean if c.kind == "number" else 0.0 for c in modality.channels])
-    return (_valued(modality, part) - means)[:, chosen] / scale
+    return (_valued(modality, part) - _centres(modality))[:, chosen] / scale
+
+
+def _centres(modality: SeriesFiles) -> np.ndarray:
+    """What values are taken about, [C]."""
+    centres = [c.start if c.changes else c.mean for c in modality.channels]
+    return np.where(modality.numbers, centres, 0.0)
 
 
 def _drawn(
@@ -159,14 +164,15 @@ def _drawn(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Places, and the model's draws of the rows after each, [draws, H, C], about the mean of
     numbers."""
-    means = np.array([c.mean if c.kind == "number" else 0.0 for c in modality.channels])
+    levels = modality.numbered(part.observation)
     rows = rows_of(modality, part.observation, part.actions)
     with torch.no_grad():
         found = ahead(
             run.model, modality, rows, part.actions, origins.tolist(), horizon, draws
         )
         for origin, drawn in zip(origins.tolist(), found, strict=True):
-            yield origin, modality.numbered(drawn) - means
+            begin = np.tile(levels[origin - 1], (draws, 1))
+            yield origin, modality.numbered(drawn, begin) - _centres(modality)
 
 
 def _figures(

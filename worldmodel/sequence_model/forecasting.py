@@ -57,9 +57,11 @@ def forecast(model: WorldModel, modality: Series, data: Any, horizon: int, draws
         actions[:length],
     )
     (drawn,) = ahead(model, modality, rows, actions, [length], horizon, draws)
+    encoded = nested.index(modality.encode(block), slice(0, length))
+    begin = np.tile(modality.numbered(encoded)[-1], (draws, 1))
     names = tuple(channel.name for channel in modality.channels)
     times = modality.times(block, beyond)[length : length + horizon]
-    return Forecast(names, times, modality.numbered(drawn))
+    return Forecast(names, times, modality.numbered(drawn, begin))
 
 
 @torch.no_grad()
@@ -138,7 +140,7 @@ def _one_ahead(model: WorldModel, rows: Sequences) -> Iterator[Tensor]:
 class Completed(NamedTuple):
     """Draws of what is missing of a series, given all the rest."""
 
-    draws: Any  # observations, numpy leaves [draws, T, ...], in which nothing is missing
+    draws: np.ndarray  # float64 [draws, T, C], in own units, nothing of which is missing
     log_prob: float  # an unbiased estimate's log of the likelihood of what is there, nats
 
 
@@ -154,6 +156,12 @@ def complete(
     """
     rows = nested.map(lambda x: x.to(model.device), rows_of(modality, observation, actions).rows)
     state = model.initial_state(draws)
+    like = state.history
+    mean, std, by_changes = (
+        torch.tensor([float(getattr(channel, name)) for channel in modality.channels]).to(like)
+        for name in ("mean", "std", "changes")
+    )
+    since = torch.zeros(draws, modality.size).to(mean)  # changes that were drawn in a gap
     weights = torch.zeros(draws, dtype=torch.float64, device=model.device)
     paths: list[Tensor] = []
     total = 0.0
@@ -163,9 +171,14 @@ def complete(
         prediction, core = model.predict(action, state)
         drawn: Any = prediction.observation.sample()
         there = given.observation["state"] != MISSING
-        value = torch.where(there, given.observation["value"], drawn["value"])
-        weights = weights + prediction.observation.log_prob(given.observation).double()
-        row = row_of(given.first, action, {"observation": drawn | {"value": value}})
+        seen = given.observation | {"value": given.observation["value"] - since / std}
+        value = torch.where(there, seen["value"], drawn["value"])
+        begins = (by_changes > 0) & (number == 0)  # where changes begin, nothing has changed
+        value = torch.where(begins, -mean / std, value)
+        since = torch.where(there, 0.0, since + value * std + mean) * by_changes
+        weights = weights + prediction.observation.log_prob(seen).double()
+        filled = {"value": value, "state": drawn["state"].masked_fill(begins, MISSING)}
+        row = row_of(given.first, action, {"observation": filled})
         state = model.advance(row, core, state)
         paths.append(value)
         normal = weights.softmax(0)
@@ -173,11 +186,12 @@ def complete(
         if last or 1 / normal.square().sum() < FEW * draws:
             total += float(weights.logsumexp(0)) - np.log(draws)
             chosen = _systematic(normal)
-            state = nested.index(state, chosen)
+            state, since = nested.index((state, since), chosen)
             paths[-LAG:] = [path[chosen] for path in paths[-LAG:]]
             weights = torch.zeros_like(weights)
     value = torch.stack(paths, 1).cpu().numpy()  # [draws, T, C]
-    whole = {"value": value, "state": np.full(value.shape, PRESENT, np.uint8)}
+    everything = {"value": value, "state": np.full(value.shape, PRESENT, np.uint8)}
+    whole = modality.numbered(everything, modality.numbered(observation)[0])
     correction = float(np.sum(modality.correction(observation)))
     return Completed(whole, total + correction)
 

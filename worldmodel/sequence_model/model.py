@@ -232,7 +232,8 @@ class SequenceModel:
             for each in series.separated(data):
                 observation, actions = series.encode(each), series.steering(each)
                 drawn = complete(self.model, series, observation, actions, draws).draws
-                found.append(series.decode(series.typical(drawn), each))
+                columns = series.merged(series.named(series.typical(drawn)), each)
+                found.append(series.formed(columns))
         return found[0] if len(found) == 1 else found
 
     def value_log_prob(self, data: Any) -> Any:

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from scipy import stats
 from torch import Tensor, nn
 
+from worldmodel import nested
 from worldmodel.agent import Agent, Script
 from worldmodel.codecs import (
     CategoricalHead,
@@ -52,6 +53,7 @@ from worldmodel.sequence_model.tables import (
 OFTEN = 0.1  # of the values of a number: then it recurs, as no rain does
 MOST_ATOMS = 8
 TAIL_LAGS, TAILS = 12, (3.0, 4.0, 6.0, 10.0)  # of the comparison of Student's t with a Gaussian
+WANDERS = 0.98  # the square error by changes, relative to that by values, below which it does
 TAIL_GAIN = 0.005  # nats a value, above which tails are heavy
 MOST_ROWS = 20_000  # that least squares reads
 MOST_INPUTS = 600  # of least squares; of more, each channel's own
@@ -71,6 +73,8 @@ class Channel(NamedTuple):
     words: bool = False  # levels are words, not numbers
     tails: bool = False  # heavier than a Gaussian's
     atoms: tuple[float, ...] = ()  # standardised numbers that recur exactly
+    changes: bool = False  # it is its change since it was last there that is read and predicted
+    start: float = 0.0  # of such a channel, the first value
 
 
 class Known(NamedTuple):
@@ -125,7 +129,9 @@ class Series(Modality):
     """Time series: a row is a step, an observation its channels and which of them are there.
 
     An observation is {"value": float32 [C], "state": uint8 [C]}: numbers are standardised by the
-    rows that are learned from, categories are numbered. Actions are the covariates: columns that
+    rows that are learned from, categories are numbered. Channels that wander are read and predicted
+    by their `changes`, whose density is that of the values themselves; the first value of such a
+    channel is missing, and stands, in its own units over `std`, where nothing reads it. Actions are the covariates: columns that
     are known ahead, the calendar, the lengths of uneven steps. The first step of a series has
     none, as no row has that begins a recording.
     """
@@ -183,8 +189,29 @@ class Series(Modality):
         block = self._block(recording)
         values = [_coded(block, channel) for channel in self.channels]
         value = np.stack(values, 1)  # [T, C]
+        for place, channel in enumerate(self.channels):
+            if channel.changes:
+                value[:, place] = _change(_since(block.columns[channel.name]), channel)
         state = np.where(np.isnan(value), MISSING, PRESENT).astype(np.uint8)
-        return {"value": np.nan_to_num(value).astype(np.float32), "state": state}
+        value = np.nan_to_num(value)
+        for place, channel in enumerate(self.channels):
+            if channel.changes:
+                first, start = _first(block.columns[channel.name], channel)
+                value[0, place] = start / channel.std
+                if first:  # a gap before: no change yet, and nothing to score
+                    value[first, place], state[first, place] = _change(0.0, channel), READ
+        return {"value": value.astype(np.float32), "state": state}
+
+    def part(self, observation: Any, begin: int, first: int, end: int) -> Any:
+        """Rows of a series; those before `first` are read alone."""
+        value, state = (observation[key][begin:end].copy() for key in ("value", "state"))
+        levels = self.numbered(nested.index(observation, slice(0, begin + 1)))[-1]  # [C]
+        for place, channel in enumerate(self.channels):
+            if channel.changes:
+                value[0, place], state[0, place] = levels[place] / channel.std, MISSING
+        before = state[: first - begin]
+        before[before != MISSING] = READ
+        return {"value": value, "state": state}
 
     def steering(self, recording: Any, beyond: int = 0) -> np.ndarray:
         block, described = self._block(recording), self.description
@@ -221,26 +248,44 @@ class Series(Modality):
         (block,) = _blocks(recording, self.description.columns)
         return block
 
-    def decode(self, observation: Any, given: Any = None) -> Any:
-        """A series as it came. given: what of it is known, and stays as it is."""
-        columns: dict[str, np.ndarray] = {}
+    def decode(self, observation: Any) -> Any:
+        numbers = self.numbered(observation)
+        missing = observation["state"] == MISSING
+        missing[:1] &= [not channel.changes for channel in self.channels]  # where these begin
+        return self.formed(self.named(np.where(missing, np.nan, numbers)))
+
+    def named(self, numbers: np.ndarray) -> Columns:
+        """The columns of values in their own units [T, C], NaN where missing, with words."""
+        columns: Columns = {}
         for place, channel in enumerate(self.channels):
-            column = observation["value"][:, place].astype(np.float64)
-            missing = observation["state"][:, place] == MISSING
-            columns[channel.name] = _decoded(column, missing, channel)
-        if given is not None:
-            columns = self.merged(columns, given)
+            column = numbers[:, place].copy()
+            if channel.words:
+                words = np.array([*channel.levels, None], object)
+                column = words[np.where(np.isnan(column), -1, column).astype(int)]
+            columns[channel.name] = column
+        return columns
+
+    def formed(self, columns: Columns) -> Any:
+        """Columns as the user's own tables or arrays."""
         if self.description.form == "table":
             return columns
         whole = np.stack([*columns.values()], 1)
         return whole[:, 0] if self.description.form == "vector" else whole
 
-    def numbered(self, observation: Any) -> np.ndarray:
-        """Values in their own units, float64 [*, C]; categories as their numbers."""
-        value, found = observation["value"].astype(np.float64), []
+    def numbered(self, observation: Any, begin: np.ndarray | None = None) -> np.ndarray:
+        """Values in their own units, float64 [*, T, C]; categories as their numbers. begin: the
+        values [*, C] before, of channels that are read by their changes: these add up."""
+        value, state = observation["value"].astype(np.float64), observation["state"]
+        found = []
         for place, channel in enumerate(self.channels):
-            column = value[..., place]
-            found.append(column * channel.std + channel.mean if channel.kind == "number" else column)
+            column, there = value[..., place], state[..., place] != MISSING
+            if channel.kind == "number":
+                column = np.where(there | (not channel.changes), column * channel.std + channel.mean, 0)
+            if channel.changes:
+                level: Any = np.where(there[..., 0], channel.start, value[..., 0, place] * channel.std)
+                level = level if begin is None else begin[..., place]
+                column = level[..., None] + column.cumsum(-1)
+            found.append(column)
         return np.stack(found, -1)
 
     def merged(self, columns: Columns, given: Any) -> Columns:
@@ -251,17 +296,17 @@ class Series(Modality):
             columns[channel.name][there] = block.columns[channel.name][there]
         return columns
 
-    def typical(self, draws: Any) -> Any:
-        """The medians of draws, leaves [draws, T, C] -> [T, C], of categories the most frequent."""
-        value = np.median(draws["value"], 0)
+    def typical(self, draws: np.ndarray) -> np.ndarray:
+        """The medians of draws [draws, T, C], [T, C], of categories the most frequent."""
+        value = np.median(draws, 0)
         for place, channel in enumerate(self.channels):
-            drawn = draws["value"][..., place]
+            drawn = draws[..., place]
             if channel.levels:
                 shares = [(drawn == level).mean(0) for level in range(len(channel.levels))]
                 value[:, place] = np.argmax(shares, 0)
             elif channel.kind == "count":
                 value[:, place] = np.rint(value[:, place])
-        return {"value": value, "state": draws["state"][0]}
+        return value
 
     def counted(self, observation: Any) -> np.ndarray:
         return ~(observation["state"] == READ).any(-1)
@@ -589,8 +634,14 @@ def _channel(name: str, whole: np.ndarray, learned: list[np.ndarray]) -> Channel
     recur = values[often >= max(3, OFTEN * len(seen))][:MOST_ATOMS]
     atoms = tuple(float(np.float32((value - mean) / std)) for value in recur)
     series = [(column - mean) / std for column in learned]
-    tails = not atoms and has_tails(series)
-    return Channel(name, "number", mean, std, tails=tails, atoms=atoms)
+    if not atoms and wanders(series):
+        changes = [_since(column)[1:] for column in learned]
+        mean, std = _scales(np.concatenate(changes)[~np.isnan(np.concatenate(changes))])
+        start = float(seen[0])
+        series = [(change - mean) / std for change in changes]
+        tails = has_tails(series)
+        return Channel(name, "number", mean, std, tails=tails, changes=True, start=start)
+    return Channel(name, "number", mean, std, tails=not atoms and has_tails(series), atoms=atoms)
 
 
 def _scales(values: np.ndarray) -> tuple[float, float]:
@@ -620,9 +671,42 @@ def _known(name: str, whole: np.ndarray, seen: np.ndarray) -> Known:
     return Known(name, low, high if high > low else low + 1.0)
 
 
-def has_tails(series: Sequence[np.ndarray]) -> bool:
-    """True if what a short autoregression leaves of standardised series is more likely under
-    Student's t than under a Gaussian, in the last quarter, both fitted to the rows before."""
+def _since(column: np.ndarray) -> np.ndarray:
+    """The changes of a column [T] since it was last there, NaN where it is missing, and until it
+    is there for the first time."""
+    there = ~np.isnan(column)
+    before = filled(np.concatenate([[np.nan], column[:-1]])[:, None])[:, 0]
+    begun = np.cumsum(there) - there > 0
+    return np.where(there & begun, column - before, np.nan)
+
+
+def _change(change: Any, channel: Channel) -> Any:
+    return (change - channel.mean) / channel.std
+
+
+def _first(column: np.ndarray, channel: Channel) -> tuple[int, float]:
+    """The row of the first value, and the value."""
+    there = np.flatnonzero(~np.isnan(column))
+    return (int(there[0]), float(column[there[0]])) if len(there) else (0, channel.start)
+
+
+def wanders(series: Sequence[np.ndarray]) -> bool:
+    """True if the last quarter of standardised series is predicted better by a short
+    autoregression of their changes than by one of their values, both fitted to the rows before;
+    most are whose level goes on to where it never was."""
+    x, y, cut = _short(series)
+    if not cut:
+        return False
+    last = x[:, 0]
+    levels, changes = ridge(x[:cut], y[:cut]), ridge(x[:cut] - last[:cut, None], (y - last)[:cut])
+    by_levels = y - x @ levels.weights - levels.bias
+    by_changes = y - last - (x - last[:, None]) @ changes.weights - changes.bias
+    return bool(np.square(by_changes[cut:]).mean() < WANDERS * np.square(by_levels[cut:]).mean())
+
+
+def _short(series: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, int]:
+    """What a short autoregression reads [N, I] and predicts [N] of series, and the rows that it
+    is fitted to; 0 where these are too few."""
     inputs, targets = [], []
     for each in series:
         inputs.append(lagged(filled(each[:, None]), TAIL_LAGS)[TAIL_LAGS:])
@@ -630,7 +714,14 @@ def has_tails(series: Sequence[np.ndarray]) -> bool:
     x, y = np.concatenate(inputs), np.concatenate(targets)
     x, y = x[~np.isnan(y)], y[~np.isnan(y)]
     cut = 3 * len(y) // 4
-    if cut < 2 * TAIL_LAGS:
+    return x, y, cut if cut >= 2 * TAIL_LAGS else 0
+
+
+def has_tails(series: Sequence[np.ndarray]) -> bool:
+    """True if what a short autoregression leaves of standardised series is more likely under
+    Student's t than under a Gaussian, in the last quarter, both fitted to the rows before."""
+    x, y, cut = _short(series)
+    if not cut:
         return False
     fit = ridge(x[:cut], y[:cut])
     left = y - x @ fit.weights - fit.bias
@@ -725,16 +816,6 @@ def _coded(block: Block, channel: Channel) -> np.ndarray:
     if channel.kind == "category" and (there > 1).any():
         raise TableError(f"column {channel.name!r} had 0 and 1 alone where this model learned")
     return column
-
-
-def _decoded(column: np.ndarray, missing: np.ndarray, channel: Channel) -> np.ndarray:
-    """The values of a channel [T] as they were."""
-    if channel.words:
-        words = np.array([*channel.levels, None], object)
-        return words[np.where(missing, -1, column).astype(int)]
-    if channel.kind == "number":
-        column = column * channel.std + channel.mean
-    return np.where(missing, np.nan, column)
 
 
 def later(times: np.ndarray, step: float, number: int) -> np.ndarray:
