@@ -45,10 +45,10 @@ from worldmodel.sequence_model.autoregression import filled, lagged, ridge
 from worldmodel.sequence_model.config import SequenceModelConfig
 from worldmodel.sequence_model.forecasting import complete, rows_of, value_nats, values_nats
 from worldmodel.sequence_model.modality import as_episodes
-from worldmodel.sequence_model.series import Channel, Description, has_tails
-from worldmodel.sequence_model.tables import TableError, blocks_of, columns_of
+from worldmodel.sequence_model.series_columns import Channel, Description, has_tails
+from worldmodel.sequence_model.tables import TableError
 from worldmodel.sequence_model.training import model_of
-from worldmodel.testing.exact import Chain, as_sequences
+from worldmodel.testing.exact import Chain
 from worldmodel.testing.exact.linear_gaussian import recursion
 
 SMALL = {"hidden_size": 4, "decoder_hidden": 4, "history": 3, "window": 16, "batch_size": 4}
@@ -181,7 +181,9 @@ def test_the_kalman_filter_skips_what_is_missing(chain):
     values[torch.rand(values.shape) < 1 / 3] = torch.nan
     found, single = law.value_log_prob(values)
     emission = torch.block_diag(*[law.emission] * 6)
-    whole = emission @ law.latent_covariance(6) @ emission.T + law.observation_noise.repeat(6).diag()
+    whole = (
+        emission @ law.latent_covariance(6) @ emission.T + law.observation_noise.repeat(6).diag()
+    )
     for column in range(3):
         flat = values[:, column].flatten()
         there = ~flat.isnan()
@@ -271,9 +273,9 @@ def test_the_density_is_one_of_the_users_own_units():
     values[::3] = np.nan
     options = {"seed": 0, "series": {}} | SMALL
     nats = [
-        SequenceModel(**options).fit(scale * values + shift, updates=2).log_prob(
-            scale * values + shift
-        )[0]
+        SequenceModel(**options)
+        .fit(scale * values + shift, updates=2)
+        .log_prob(scale * values + shift)[0]
         for scale, shift in ((1.0, 0.0), (8.0, 1e6))
     ]
     there = (~np.isnan(values)).sum()
@@ -371,7 +373,11 @@ def test_a_model_of_series_is_fitted_scored_sampled_completed_saved_and_loaded(o
     parts = each if of == "list" else [each]
     assert nats.sum() == pytest.approx(sum(np.nansum(part) for part in parts), rel=1e-5)
     whole = model.impute(data, draws=8)
-    first = np.asarray(whole["a"]) if of == "frame" else np.asarray(whole[0] if of == "list" else whole)
+    first = (
+        np.asarray(whole["a"])
+        if of == "frame"
+        else np.asarray(whole[0] if of == "list" else whole)
+    )
     first = first if first.ndim == 1 else first[:, 0]
     there = ~np.isnan(values[: len(first), 0])
     assert not np.isnan(first).any()
@@ -410,7 +416,9 @@ def test_a_model_begins_with_the_linear_autoregression():
     values = 50 + 3 * values
     config = SequenceModel(seed=0, series={}, head="normal", **SMALL | {"history": 2})
     config.fit(values, updates=1)
-    exact = stats.norm.logpdf(values[2:] - 50, 1.2 * (values[1:-1] - 50) - 0.5 * (values[:-2] - 50), 3)
+    exact = stats.norm.logpdf(
+        values[2:] - 50, 1.2 * (values[1:-1] - 50) - 0.5 * (values[:-2] - 50), 3
+    )
     assert np.nanmean(config.value_log_prob(values)[2:]) == pytest.approx(exact.mean(), abs=0.1)
 
 
@@ -438,7 +446,11 @@ def test_crps_is_that_of_the_closed_form():
     """Of a Gaussian; and by few draws it is the same on average."""
     random = np.random.default_rng(0)
     value = np.array([-1.0, 0.3, 2.5])
-    exact = value * (2 * stats.norm.cdf(value) - 1) + 2 * stats.norm.pdf(value) - 1 / math.sqrt(math.pi)
+    exact = (
+        value * (2 * stats.norm.cdf(value) - 1)
+        + 2 * stats.norm.pdf(value)
+        - 1 / math.sqrt(math.pi)
+    )
     many = crps(random.normal(size=(40_000, 3)), value)
     np.testing.assert_allclose(many, exact, atol=0.02)
     few = crps(random.normal(size=(3, 20_000, 3)), value)
@@ -496,7 +508,10 @@ def test_the_autoregression_is_that_of_least_squares():
 
 
 def written(path, columns):
-    lists = {name: list(column) if column.dtype.kind == "O" else column for name, column in columns.items()}
+    lists = {
+        name: list(column) if column.dtype.kind == "O" else column
+        for name, column in columns.items()
+    }
     polars.DataFrame(lists).write_csv(path)
     return path
 
@@ -547,7 +562,9 @@ def test_the_parts_of_a_series_are_scored_as_the_whole_is(tmp_path):
         nats = values_nats(model.model, modality, part.observation, part.actions)
         np.testing.assert_allclose(nats[part.first :], whole[rows], atol=1e-4)
         counts += np.nansum(whole[rows])
-    assert model.log_prob()[0] + model.log_prob(model.stores["valid"])[0] == pytest.approx(counts, rel=1e-4)
+    assert model.log_prob()[0] + model.log_prob(model.stores["valid"])[0] == pytest.approx(
+        counts, rel=1e-4
+    )
 
 
 def test_a_run_is_evaluated_beside_baselines(run, capsys):
@@ -588,7 +605,9 @@ def test_a_run_forecasts_scores_and_completes_tables(run, tmp_path, capsys):
     whole = polars.read_csv(tmp_path / "impute.csv")
     assert not any(whole[name].null_count() for name in ("level", "rain", "sales", "sky"))
     there = ~np.isnan(columns["level"])
-    np.testing.assert_allclose(whole["level"].to_numpy()[there], columns["level"][there], rtol=1e-6)
+    np.testing.assert_allclose(
+        whole["level"].to_numpy()[there], columns["level"][there], rtol=1e-6
+    )
     assert "the least likely" in capsys.readouterr().err
 
 
@@ -625,7 +644,9 @@ BAD = {
 def test_bad_tables_end_in_one_sentence(case, tmp_path, capsys):
     text, options, sentence = BAD[case]
     (tmp_path / "bad.csv").write_text(text)
-    words = [w for k, v in options.items() for w in (f"--{k}", *([v] if isinstance(v, str) else v))]
+    words = [
+        w for k, v in options.items() for w in (f"--{k}", *([v] if isinstance(v, str) else v))
+    ]
     data = ["--data", str(tmp_path / "bad.csv"), "--out", str(tmp_path / "run")]
     with pytest.raises(SystemExit):
         main(["train", "series", *data, *words])

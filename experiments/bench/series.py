@@ -170,7 +170,9 @@ def _filtered(values: np.ndarray) -> np.ndarray:
 def _inside(package: str, *parts: str) -> Path:
     """A file of a package, which is not imported."""
     spec = find_spec(package)
-    path = None if spec is None or spec.origin is None else Path(spec.origin).parent.joinpath(*parts)
+    path = (
+        None if spec is None or spec.origin is None else Path(spec.origin).parent.joinpath(*parts)
+    )
     if path is None or not path.is_file():
         raise RunError(f"this set comes with {package}, which is missing: {EXTRA}")
     return path
@@ -241,13 +243,19 @@ def tables(result: dict[str, Any]) -> list[Table]:
     found = [table(f"forecasts ({result['scored']} part)", columns, rows)]
     chains = [row for row in result["rows"] if "gap" in row]
     if chains:
-        found.append(table(
-            "beside the Kalman filter that skips what is missing",
-            ["chain", "gap, nats a value", "ROC", "the filter's"],
-            [
-                [f"seed {r['seed']}", f"{r['gap']:.4f}", f"{r['roc']:.4f}", f"{r['roc_kalman']:.4f}"]
-                for r in chains
-            ],
-        ))
+        found.append(
+            table(
+                "beside the Kalman filter that skips what is missing",
+                ["chain", "gap, nats a value", "ROC", "the filter's"],
+                [
+                    [
+                        f"seed {r['seed']}",
+                        f"{r['gap']:.4f}",
+                        f"{r['roc']:.4f}",
+                        f"{r['roc_kalman']:.4f}",
+                    ]
+                    for r in chains
+                ],
+            )
+        )
     return found
-

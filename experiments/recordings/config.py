@@ -296,6 +296,7 @@ class TableConfig:
     out: Path | None = None
     """Path to write to, without an ending; series/ in the run's folder by default."""
 
+
 @dataclass(frozen=True)
 class ForecastConfig(TableConfig):
     """Forecasts: columns that are known ahead are given in rows with nothing else in them."""

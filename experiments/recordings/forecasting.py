@@ -1,6 +1,7 @@
 """Forecasts, completed tables and scores of a run of series, written to files."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,12 @@ from worldmodel.experiments.runs.registry import config_of
 from worldmodel.noise import OwnNoise
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
-from worldmodel.sequence_model.forecasting import Forecast, complete, forecast as forecast_of
-from worldmodel.sequence_model.forecasting import value_nats
+from worldmodel.sequence_model.forecasting import (
+    Forecast,
+    complete,
+    forecast as forecast_of,
+    value_nats,
+)
 from worldmodel.sequence_model.tables import Block, TableError
 
 QUANTILES = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
@@ -70,9 +75,10 @@ def score(folder: RunFolder, config: TableConfig, reporter: Reporter) -> list[Pa
             _draw_nats(files[-1], modality, block, nats)
     table = stem.with_name(f"{stem.name}.csv")
     write_table(table, ["series", "time", "nats", *channels], rows)
-    reporter.say("the least likely, nats: " + "; ".join(
-        f"{label} {nats:.1f}" for nats, label in sorted(least)[:LOWEST]
-    ))
+    reporter.say(
+        "the least likely, nats: "
+        + "; ".join(f"{label} {nats:.1f}" for nats, label in sorted(least)[:LOWEST])
+    )
     return [table, *files]
 
 
@@ -115,17 +121,13 @@ def _stem(folder: RunFolder, config: TableConfig, name: str) -> Path:
     return stem
 
 
-class _named:
+@contextmanager
+def _named(name: str) -> Iterator[None]:
     """Context in which what is wrong with a table is said of the series."""
-
-    def __init__(self, name: str):
-        self.name = name
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        if isinstance(error, TableError):
-            raise RunError(f"{self.name}: {error}") from error
+    try:
+        yield
+    except TableError as error:
+        raise RunError(f"{name}: {error}") from error
 
 
 def _can_draw(reporter: Reporter, number: int) -> bool:

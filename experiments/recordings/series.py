@@ -24,7 +24,7 @@ from worldmodel.experiments.data.readers.tables import TABLE_SUFFIXES, read_tabl
 from worldmodel.experiments.recordings.modality import FileModality
 from worldmodel.files import writing
 from worldmodel.run_folder import RunError
-from worldmodel.sequence_model.series import Description, describe
+from worldmodel.sequence_model.series_columns import Description, describe
 from worldmodel.sequence_model.tables import Block, TableError, blocks_of
 
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")

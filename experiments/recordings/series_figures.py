@@ -125,7 +125,9 @@ def figures(
 
 
 def _long(rows: Sequence[np.ndarray], season: int) -> list[np.ndarray]:
-    return [each for each in rows if len(each) > season] or [np.zeros((season + 1, rows[0].shape[1]))]
+    return [each for each in rows if len(each) > season] or [
+        np.zeros((season + 1, rows[0].shape[1]))
+    ]
 
 
 def _scale(modality: SeriesFiles, learned: Sequence[Part]) -> np.ndarray:
@@ -167,9 +169,7 @@ def _drawn(
     levels = modality.numbered(part.observation)
     rows = rows_of(modality, part.observation, part.actions)
     with torch.no_grad():
-        found = ahead(
-            run.model, modality, rows, part.actions, origins.tolist(), horizon, draws
-        )
+        found = ahead(run.model, modality, rows, part.actions, origins.tolist(), horizon, draws)
         for origin, drawn in zip(origins.tolist(), found, strict=True):
             begin = np.tile(levels[origin - 1], (draws, 1))
             yield origin, modality.numbered(drawn, begin) - _centres(modality)
@@ -188,10 +188,12 @@ def _figures(
     for share in INTERVALS:
         inside = np.concatenate([covered(drawn, truth, share) for drawn, truth in forecasts])
         coverage[f"{share:.0%}"] = float(inside[there].mean())
-    each = np.array([
-        scores[there[:, place], place].mean() if there[:, place].any() else np.nan
-        for place in range(len(names))
-    ])
+    each = np.array(
+        [
+            scores[there[:, place], place].mean() if there[:, place].any() else np.nan
+            for place in range(len(names))
+        ]
+    )
     values = np.concatenate(nats)
     return Figures(
         float(-values.mean()) if len(values) else None,
@@ -208,15 +210,20 @@ def tables(result: dict[str, Any]) -> list[Table]:
     given = result.get("forecasts") or {}
     if "model" not in given:
         return found
-    table = Table("forecasts", "nats a value", "CRPS", *(f"in {s:.0%}" for s in INTERVALS), caption=(
-        f"{given['origins']} forecasts of up to {given['horizon']} steps, {given['draws']} draws "
-        "each. Nats: loss one step ahead, of numbers. CRPS: in units of a channel's spread while "
-        "learning. In: the share of values in the central interval of that share."
-    ))
+    table = Table(
+        "forecasts",
+        "nats a value",
+        "CRPS",
+        *(f"in {s:.0%}" for s in INTERVALS),
+        caption=(
+            f"{given['origins']} forecasts of up to {given['horizon']} steps, {given['draws']} "
+            "draws each. Nats: loss one step ahead, of numbers. CRPS: in units of a channel's "
+            "spread while learning. In: the share of values in the central interval of that share."
+        ),
+    )
     for name, words in NAMES.items():
         each = given[name]
         loss = "" if each["nats"] is None else f"{each['nats']:.4f}"
         shares = (f"{share:.3f}" for share in each["coverage"].values())
         table.add_row(words, loss, f"{each['crps']:.4f}", *shares)
     return [*found, table]
-

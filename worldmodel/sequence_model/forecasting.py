@@ -15,7 +15,8 @@ from worldmodel.model import ModelState, WorldModel
 from worldmodel.percepts import row_of
 from worldmodel.sequence_model.modality import as_episodes
 from worldmodel.sequence_model.scoring import has_latents
-from worldmodel.sequence_model.series import Series, TableError
+from worldmodel.sequence_model.series import Series
+from worldmodel.sequence_model.tables import TableError
 from worldmodel.sequences import Row, Sequences
 
 PARTICLES = 64  # draws of latents, of models that have any
@@ -129,8 +130,7 @@ def _one_ahead(model: WorldModel, rows: Sequences) -> Iterator[Tensor]:
         return
     state = model.initial_state(PARTICLES)
     filled = model.fill(rows).rows
-    for number in range(len(rows.mask)):
-        row = nested.map(lambda leaf: leaf[number].expand(PARTICLES, *leaf.shape[2:]), filled)
+    for row in _repeated(filled, PARTICLES):
         predicted, _ = model.predict(row.action.masked_fill(row.first[:, None], 0.0), state)
         each = predicted.observation.log_probs(row.observation)
         yield each.logsumexp(0, keepdim=True) - np.log(PARTICLES)
@@ -165,8 +165,7 @@ def complete(
     weights = torch.zeros(draws, dtype=torch.float64, device=model.device)
     paths: list[Tensor] = []
     total = 0.0
-    for number in range(len(rows.first)):
-        given: Row = nested.map(lambda x: x[number].expand(draws, *x.shape[2:]), rows)
+    for number, given in enumerate(_repeated(rows, draws)):
         action = given.action.masked_fill(given.first[:, None], 0.0)
         prediction, core = model.predict(action, state)
         drawn: Any = prediction.observation.sample()
@@ -194,6 +193,12 @@ def complete(
     whole = modality.numbered(everything, modality.numbered(observation)[0])
     correction = float(np.sum(modality.correction(observation)))
     return Completed(whole, total + correction)
+
+
+def _repeated(rows: Row, number: int) -> Iterator[Row]:
+    """The rows [B, ...] of one column, leaves [T, 1, ...], side by side `number` times."""
+    wide = nested.map(lambda leaf: leaf.expand(-1, number, *leaf.shape[2:]), rows)
+    yield from nested.steps(wide)
 
 
 def _systematic(shares: Tensor) -> Tensor:

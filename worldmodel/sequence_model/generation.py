@@ -30,8 +30,8 @@ def dream(
     """Observations of `samples` recordings, numpy leaves [T, ...]: the prompt, leaves [P, ...],
     and `length` frames that go on from it.
 
-    note: called with the number of frames that are done; actions: that lead to all of these frames,
-    [P + length, ...], or None: those of the modality's agent.
+    note: called with the number of frames that are done; actions: that lead to all of these
+    frames, [P + length, ...], or None: those of the modality's agent.
     """
     prompts = [] if prompt is None else _rows(modality, prompt, samples, actions)
     horizon = len(prompts) + length + 1

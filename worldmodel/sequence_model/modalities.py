@@ -8,7 +8,8 @@ from gymnasium import spaces
 
 from worldmodel.sequence_model.config import SeriesConfig
 from worldmodel.sequence_model.modality import Arrays, Characters, Modality, recordings_of
-from worldmodel.sequence_model.series import Description, Series
+from worldmodel.sequence_model.series import Series
+from worldmodel.sequence_model.series_columns import Description
 from worldmodel.sequence_model.tables import is_table
 from worldmodel.space_json import from_json
 

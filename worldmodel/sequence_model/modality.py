@@ -63,6 +63,7 @@ class Modality(ABC):
 
     def begin(self, model: WorldModel, train: EpisodeSource) -> None:
         """Sets the first weights by the training recordings; most begin at random."""
+        return
 
     def encoder(self) -> Encoder:
         """The encoder of frames."""

@@ -29,13 +29,13 @@ from worldmodel.sequence_model.config import (
     SequenceModelConfig,
     SeriesConfig,
 )
-from worldmodel.sequence_model.generation import dream
 from worldmodel.sequence_model.forecasting import (
     Forecast,
     complete,
     forecast,
     value_nats,
 )
+from worldmodel.sequence_model.generation import dream
 from worldmodel.sequence_model.modalities import described, modality_from, modality_of
 from worldmodel.sequence_model.modality import Arrays, Modality, as_episodes, space_of
 from worldmodel.sequence_model.scoring import scored
@@ -71,8 +71,8 @@ class SequenceModel:
     A recording is an array [T, ...] of integers (classes), of truth values or of real numbers, or
     a string; data is one recording, a list of them (of any lengths), an array [N, T, ...], or an
     `EpisodeSource`, whose observations are learned. Data frames, and arrays [T] or [T, C] in which
-    values are missing (NaN), are time series (`Series`). The same seed gives the same model; torch's
-    global generator is left alone. Nothing is written to disk but by `save`.
+    values are missing (NaN), are time series (`Series`). The same seed gives the same model;
+    torch's global generator is left alone. Nothing is written to disk but by `save`.
     """
 
     def __init__(

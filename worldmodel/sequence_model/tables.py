@@ -67,7 +67,9 @@ def columns_of(data: Any) -> Columns:
 def _column(name: str, column: np.ndarray) -> np.ndarray:
     """A column as numbers, words or times."""
     if column.ndim != 1:
-        raise TableError(f"column {name!r} has the shape {list(column.shape)}: give one per number")
+        raise TableError(
+            f"column {name!r} has the shape {list(column.shape)}: give one per number"
+        )
     if column.dtype.kind in "iuf":
         column = column.astype(np.float64)
         if np.isinf(column).any():
@@ -91,7 +93,9 @@ def _word(value: Any) -> str | float | None:
         return str(bool(value)).lower()
     if isinstance(value, int | float | np.number):
         return None if value != value else float(value)
-    return None if value is None or str(value) in ("", "nan", "NaT", "<NA>", "None") else str(value)
+    return (
+        None if value is None or str(value) in ("", "nan", "NaT", "<NA>", "None") else str(value)
+    )
 
 
 def blocks_of(columns: Columns, config: SeriesConfig) -> Iterator[Block]:

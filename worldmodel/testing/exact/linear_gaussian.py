@@ -78,7 +78,9 @@ class Chain(NamedTuple):
         for observation in observations:
             there = ~observation.isnan()  # [B, n]
             emission = self.emission * there[..., None]  # [B, n, Z], no row of what is missing
-            innovation = torch.where(there, observation, 0.0) - (emission @ mean[..., None])[..., 0]
+            innovation = (
+                torch.where(there, observation, 0.0) - (emission @ mean[..., None])[..., 0]
+            )
             noise = torch.where(there, self.observation_noise, 1 / (2 * math.pi))  # density 1 at 0
             spread = emission @ covariance @ emission.mT + torch.diag_embed(noise)
             solved = torch.linalg.solve(spread, innovation[..., None])
