@@ -655,3 +655,54 @@ def test_bad_tables_end_in_one_sentence(case, tmp_path, capsys):
     assert re.search(sentence, said), said
     assert len(said.splitlines()) == 1
     assert len(said) < 300 + len(str(tmp_path))
+
+
+def test_the_bench_measures_a_law_that_is_known(capsys):
+    main(["bench", "series", "--on", "chain", "--quick", "--json"])
+    model, naive, linear = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["of"] for row in (naive, linear)] == ["seasonal-naive", "linear autoregression"]
+    assert -0.05 < model["gap"] < 0.2
+    assert model["roc_kalman"] > 0.9
+    assert {"crps", "in 80%", "nats"} <= model.keys()
+
+
+# Channels that wander.
+
+
+@pytest.fixture(scope="module")
+def wandering():
+    """A trend with noise and gaps, far from where it began, and a model of it."""
+    random = np.random.default_rng(0)
+    values = 1_000 + np.cumsum(2.0 + random.normal(size=400))
+    values[random.random(400) < 0.2] = np.nan
+    values[[0, 399]], values[310:320] = (1_000.0, 1_800.0), np.nan
+    model = SequenceModel(seed=0, series={}, **SMALL).fit(values, updates=1)
+    return values, model
+
+
+def test_what_wanders_is_read_by_its_changes_and_comes_back_as_it_was(wandering):
+    values, model = wandering
+    modality = model.modality
+    assert modality.channels[0].changes
+    assert not Series.of(np.sin(np.arange(400)) + np.random.default_rng(0).normal(size=400), SeriesConfig()).channels[0].changes
+    observation = modality.encode(values)
+    there = ~np.isnan(values)
+    np.testing.assert_allclose(modality.numbered(observation)[there, 0], values[there], rtol=1e-5)
+    late = np.append([np.nan] * 3, values)
+    encoded = modality.encode(late)
+    np.testing.assert_allclose(modality.numbered(encoded)[3:][there, 0], values[there], rtol=1e-5)
+    part = modality.part(observation, 100, 200, 300)
+    rows = there[100:300]
+    np.testing.assert_allclose(modality.numbered(part)[rows, 0], values[100:300][rows], rtol=1e-5)
+    assert (part["state"][:100] != PRESENT).all()
+
+
+def test_forecasts_of_what_wanders_begin_where_it_is(wandering):
+    values, model = wandering
+    ahead = model.forecast(values, 5, draws=200).draws[..., 0]
+    assert abs(np.median(ahead[:, 0]) - 1_800) < 40
+    whole = model.impute(values, draws=100)
+    there = ~np.isnan(values)
+    np.testing.assert_array_equal(whole[there], values[there])
+    gaps = np.interp(np.arange(400), np.flatnonzero(there), values[there])
+    assert np.abs(whole - gaps)[~there].max() < 40

@@ -112,6 +112,7 @@ from .sequence_model.config import (
     SequenceModelConfig as SequenceModelConfig,
     SeriesConfig as SeriesConfig,
 )
+from .sequence_model.forecasting import Forecast as Forecast
 from .sequence_model.modality import Modality as Modality
 from .sequence_model.model import FitProgress as FitProgress, SequenceModel as SequenceModel
 from .sequence_model.series import Series as Series

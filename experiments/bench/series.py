@@ -48,10 +48,10 @@ RECIPES: dict[str, Recipe] = {
         **{"by": "series", "history": 8, "hidden_size": 48, "decoder_hidden": 48, "dropout": 0.0},
         **{"learning_rate": 0.004, "weight_decay": 0.0, "piece": 250, "batch_size": 64},
     },
-    "elnino": {"time": "time"},
-    "co2": {"time": "date", "history": 54},
+    "elnino": {"time": "time", "learning_rate": 0.0003},
+    "co2": {"time": "date", "history": 54, "learning_rate": 0.0003},
     "weather": {"time": "date"},
-    "sunspots": {},
+    "sunspots": {"learning_rate": 0.0003, "hidden_size": 8, "decoder_hidden": 8},
 }
 """Options of each set, found on the parts that validate."""
 
@@ -73,7 +73,7 @@ def measured(
     name: str, seed: int, settings: SeriesSettings, place: Path
 ) -> Iterator[dict[str, Any]]:
     """The rows of a set: the model's, and the baselines'."""
-    file = SETS[name](place, seed)
+    file = SETS[name](place, seed, settings.quick)
     options = {"updates": settings.updates, "seed": seed} | RECIPES[name]
     options |= {"updates": settings.updates}
     if settings.quick:
@@ -113,16 +113,16 @@ def law() -> Chain:
     )
 
 
-def chain_file(place: Path, seed: int) -> Path:
+def chain_file(place: Path, seed: int, quick: bool) -> Path:
     """Series of the chain, some values missing, in one table."""
-    path = place / f"chain-{seed}.npz"
+    path, number = place / f"chain-{seed}.npz", 4 if quick else CHAIN_SERIES
     with torch.random.fork_rng():
         torch.manual_seed(1_000 + seed)
-        _, values = law().sample(CHAIN_ROWS, CHAIN_SERIES)
+        _, values = law().sample(CHAIN_ROWS, number)
     random = np.random.default_rng(seed)
     whole = values.transpose(0, 1).flatten(0, 1).numpy().copy()
     whole[random.random(whole.shape) < MISSING] = np.nan
-    names = np.repeat(np.arange(CHAIN_SERIES), CHAIN_ROWS)
+    names = np.repeat(np.arange(number), CHAIN_ROWS)
     np.savez(path, series=names, value=whole[:, 0])
     return path
 
@@ -178,7 +178,7 @@ def _inside(package: str, *parts: str) -> Path:
     return path
 
 
-def elnino_file(place: Path, seed: int) -> Path:
+def elnino_file(place: Path, seed: int, quick: bool) -> Path:
     """Sea surface temperatures, a month a row."""
     years = read_table(_inside("statsmodels", "datasets", "elnino", "elnino.csv"))
     months = [name for name in years if name != "YEAR"]
@@ -190,19 +190,19 @@ def elnino_file(place: Path, seed: int) -> Path:
     return _written(place / "elnino.csv", ["time", "temperature"], rows)
 
 
-def co2_file(place: Path, seed: int) -> Path:
+def co2_file(place: Path, seed: int, quick: bool) -> Path:
     """Carbon dioxide at Mauna Loa, a week a row, some of them missing."""
     with open(_inside("statsmodels", "datasets", "co2", "co2.csv"), newline="") as file:
         header, *rows = csv.reader(file)
     return _written(place / "co2.csv", header, [[f"{d[:4]}-{d[4:6]}-{d[6:]}", v] for d, v in rows])
 
 
-def weather_file(place: Path, seed: int) -> Path:
+def weather_file(place: Path, seed: int, quick: bool) -> Path:
     """The weather of Seattle, a day a row: four numbers and a word."""
     return _inside("vega_datasets", "_data", "seattle-weather.csv")
 
 
-def sunspots_file(place: Path, seed: int) -> Path:
+def sunspots_file(place: Path, seed: int, quick: bool) -> Path:
     """Sunspots, a year a row."""
     years = read_table(_inside("statsmodels", "datasets", "sunspots", "sunspots.csv"))
     rows = [[value] for value in years["SUNACTIVITY"]]
@@ -215,7 +215,7 @@ def _written(path: Path, header: list[str], rows: list[list[Any]]) -> Path:
     return path
 
 
-SETS: dict[str, Callable[[Path, int], Path]] = {
+SETS: dict[str, Callable[[Path, int, bool], Path]] = {
     "chain": chain_file,
     "elnino": elnino_file,
     "co2": co2_file,

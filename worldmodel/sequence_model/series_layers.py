@@ -22,7 +22,6 @@ from worldmodel.distributions import MISSING, Channels
 from worldmodel.sequence_model.autoregression import Linear
 from worldmodel.sequence_model.series_columns import LEAST_STD, Channel
 
-QUIET = 0.1  # of other first weights beside those of least squares, relative to other layers
 
 
 class SeriesEncoder(Encoder):
@@ -156,8 +155,9 @@ class SeriesHead(DistModule):
 
 
 def _begin(layer: nn.Linear, fits: Sequence[Linear], spreads: Sequence[float]) -> None:
-    """Sets the rows of means [n], and then those of spreads [n], of a layer."""
-    layer.weight.mul_(QUIET)
+    """Sets the rows of means [n], and then those of spreads [n], of a layer; other features tell
+    nothing yet."""
+    layer.weight.zero_()
     weights = torch.from_numpy(np.stack([fit.weights for fit in fits])).to(layer.weight)
     layer.weight[: len(fits), -weights.shape[1] :] = weights
     layer.bias.copy_(torch.tensor([*(fit.bias for fit in fits), *spreads]))
