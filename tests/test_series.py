@@ -684,7 +684,13 @@ def test_what_wanders_is_read_by_its_changes_and_comes_back_as_it_was(wandering)
     values, model = wandering
     modality = model.modality
     assert modality.channels[0].changes
-    assert not Series.of(np.sin(np.arange(400)) + np.random.default_rng(0).normal(size=400), SeriesConfig()).channels[0].changes
+    assert (
+        not Series.of(
+            np.sin(np.arange(400)) + np.random.default_rng(0).normal(size=400), SeriesConfig()
+        )
+        .channels[0]
+        .changes
+    )
     observation = modality.encode(values)
     there = ~np.isnan(values)
     np.testing.assert_allclose(modality.numbered(observation)[there, 0], values[there], rtol=1e-5)

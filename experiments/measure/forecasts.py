@@ -33,7 +33,7 @@ def covered(draws: np.ndarray, value: np.ndarray, share: float) -> np.ndarray:
 
 
 class SeasonalNaive(NamedTuple):
-    """What was a season before, give or take what seasons differed by: the variance grows with
+    """The value a season before, give or take what seasons differed by: the variance grows with
     every season ahead."""
 
     season: int

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from worldmodel import Forecast
 from worldmodel.experiments.recordings.config import ForecastConfig, ImputeConfig, TableConfig
 from worldmodel.experiments.recordings.model import RecordingsModel
 from worldmodel.experiments.recordings.series import (
@@ -21,7 +22,6 @@ from worldmodel.noise import OwnNoise
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
 from worldmodel.sequence_model.forecasting import (
-    Forecast,
     complete,
     forecast as forecast_of,
     value_nats,

@@ -151,7 +151,7 @@ def _scaled(
 
 
 def _centres(modality: SeriesFiles) -> np.ndarray:
-    """What values are taken about, [C]."""
+    """The values that others are taken about, [C]."""
     centres = [c.start if c.changes else c.mean for c in modality.channels]
     return np.where(modality.numbers, centres, 0.0)
 

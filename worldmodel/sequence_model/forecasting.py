@@ -1,4 +1,4 @@
-"""What a model of series says: of the time ahead, of what is missing, and of each value."""
+"""Forecasts by models of series, draws of what is missing, and the likelihood of each value."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -168,15 +168,15 @@ def complete(
     for number, given in enumerate(_repeated(rows, draws)):
         action = given.action.masked_fill(given.first[:, None], 0.0)
         prediction, core = model.predict(action, state)
-        drawn: Any = prediction.observation.sample()
+        guess: Any = prediction.observation.sample()
         there = given.observation["state"] != MISSING
         seen = given.observation | {"value": given.observation["value"] - since / std}
-        value = torch.where(there, seen["value"], drawn["value"])
+        value = torch.where(there, seen["value"], guess["value"])
         begins = (by_changes > 0) & (number == 0)  # where changes begin, nothing has changed
         value = torch.where(begins, -mean / std, value)
         since = torch.where(there, 0.0, since + value * std + mean) * by_changes
         weights = weights + prediction.observation.log_prob(seen).double()
-        filled = {"value": value, "state": drawn["state"].masked_fill(begins, MISSING)}
+        filled = {"value": value, "state": guess["state"].masked_fill(begins, MISSING)}
         row = row_of(given.first, action, {"observation": filled})
         state = model.advance(row, core, state)
         paths.append(value)
@@ -188,8 +188,8 @@ def complete(
             state, since = nested.index((state, since), chosen)
             paths[-LAG:] = [path[chosen] for path in paths[-LAG:]]
             weights = torch.zeros_like(weights)
-    value = torch.stack(paths, 1).cpu().numpy()  # [draws, T, C]
-    everything = {"value": value, "state": np.full(value.shape, PRESENT, np.uint8)}
+    drawn = torch.stack(paths, 1).cpu().numpy()  # [draws, T, C]
+    everything = {"value": drawn, "state": np.full(drawn.shape, PRESENT, np.uint8)}
     whole = modality.numbered(everything, modality.numbered(observation)[0])
     correction = float(np.sum(modality.correction(observation)))
     return Completed(whole, total + correction)

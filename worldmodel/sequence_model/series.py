@@ -263,8 +263,8 @@ class Series(Modality):
     def _inputs(
         self, model: WorldModel, train: EpisodeSource
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What the model reads before rows that are learned from, float64 [N, I], with what it
-        is to predict, standardised, and the states [N, C]."""
+        """The contexts of rows that are learned from, float64 [N, I], with the values that are
+        to be predicted, standardised, and the states [N, C]."""
         actions = action_codec(self.action_space)
         parts, rows = [], 0
         for group in train.side_by_side(MOST_ROWS):

@@ -1,4 +1,4 @@
-"""What is known of the columns of series, from the rows that are learned from, and their codes."""
+"""Descriptions of the columns of series, by the rows that are learned from, and their codes."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ LEAST_STD = 1e-3
 
 
 class Channel(NamedTuple):
-    """What is known of a column that is predicted, from the rows that are learned from."""
+    """The description of a column that is predicted, by the rows that are learned from."""
 
     name: str
     kind: str  # number, count or category
@@ -52,7 +52,7 @@ class Channel(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What is known of a column that is known ahead."""
+    """The description of a column that is known ahead."""
 
     name: str
     low: float = -1.0
@@ -83,10 +83,12 @@ class Description(NamedTuple):
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> "Description":
-        """What `to_json` has made."""
+        """The inverse of `to_json`."""
         lists = {"cycles": tuple(saved["cycles"])}
         lists["typical"] = tuple(map(tuple, saved["typical"]))
-        columns = {k: tuple(v) if isinstance(v, list) else v for k, v in saved["columns"].items()}
+        columns: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in saved["columns"].items()
+        }
         return cls(**saved | lists)._replace(
             channels=tuple(_made(Channel, each) for each in saved["channels"]),
             known=tuple(_made(Known, each) for each in saved["known"]),
@@ -121,7 +123,7 @@ def form_of(data: Any) -> str:
 
 
 def describe(blocks: Sequence[Block], learned: Sequence[int], config: SeriesConfig) -> Description:
-    """What encoding series needs. learned: the first rows of each that are learned from: scales
+    """The description of series. learned: the first rows of each that are learned from: scales
     are theirs; names, kinds and words are those of all rows."""
     if not blocks:
         raise TableError("there is no series: a table has one row or more")
@@ -263,7 +265,7 @@ def wanders(series: Sequence[np.ndarray]) -> bool:
 
 
 def _short(series: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, int]:
-    """What a short autoregression reads [N, I] and predicts [N] of series, and the rows that it
+    """The inputs [N, I] and targets [N] of a short autoregression of series, and the rows that it
     is fitted to; 0 where these are too few."""
     inputs, targets = [], []
     for each in series:

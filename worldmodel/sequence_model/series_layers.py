@@ -23,9 +23,9 @@ from worldmodel.sequence_model.autoregression import Linear
 from worldmodel.sequence_model.series_columns import LEAST_STD, Channel
 
 
-
 class SeriesEncoder(Encoder):
-    """What is there of a row, and which: {"value", "state"} [*, C] -> float [*, E].
+    """The values of a row that are there, and which they are: {"value", "state"} [*, C] ->
+    float [*, E].
 
     Numbers as they are, the standardised logarithm of counts, one-hot codes of categories, zeros
     where they are missing; then 1 for each channel that is there. Contexts show what was there
@@ -50,7 +50,7 @@ class SeriesEncoder(Encoder):
             self.register_buffer(name, torch.tensor(numbers), persistent=False)
 
     def carried(self, encodings: Tensor) -> Tensor:
-        """What is missing stands as it last was, beside the 0 that says that it is missing."""
+        """Encodings in which what is missing is as it last was, beside the 0 that says so."""
         shown = encodings[..., self.masks] > 0  # [T, B, V]
         times = torch.arange(len(encodings), device=encodings.device)[:, None, None]
         last = torch.where(shown, times, 0).cummax(0).values
