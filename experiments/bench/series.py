@@ -13,6 +13,7 @@ import csv
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from worldmodel.testing.exact import Chain
 CHAIN_ROWS, CHAIN_SERIES = 500, 200  # rows of each series of the chain, and their number
 MISSING = 1 / 3
 SHIFT, SHIFTED = 4.0, 0.01  # standard deviations that are added, to a share of values
+UPDATES = 600
 PERIOD, DAMPING, NOISE = 12, 0.95, 0.3  # of the oscillation: rows, a row's factor, a variance
 EXTRA = "pip install 'worldmodel-gym[bench-series]'"
 
@@ -47,11 +49,13 @@ RECIPES: dict[str, Recipe] = {
     "chain": {
         **{"by": "series", "history": 8, "hidden_size": 48, "decoder_hidden": 48, "dropout": 0.0},
         **{"learning_rate": 0.004, "weight_decay": 0.0, "piece": 250, "batch_size": 64},
+        "updates": 3_000,
     },
-    "elnino": {"time": "time", "learning_rate": 0.0003},
-    "co2": {"time": "date", "history": 54, "learning_rate": 0.0003},
+    "elnino": {"time": "time"},
+    "equipment": {"time": "time", "learning_rate": 0.0003},
+    "co2": {"time": "date", "history": 54},
     "weather": {"time": "date"},
-    "sunspots": {"learning_rate": 0.0003, "hidden_size": 8, "decoder_hidden": 8},
+    "sunspots": {"learning_rate": 0.0003},
 }
 """Options of each set, found on the parts that validate."""
 
@@ -74,8 +78,8 @@ def measured(
 ) -> Iterator[dict[str, Any]]:
     """The rows of a set: the model's, and the baselines'."""
     file = SETS[name](place, seed, settings.quick)
-    options = {"updates": settings.updates, "seed": seed} | RECIPES[name]
-    options |= {"updates": settings.updates}
+    options = {"updates": UPDATES, "seed": seed} | RECIPES[name]
+    options |= {"updates": settings.updates} if settings.updates else {}
     if settings.quick:
         options |= {"updates": 2, "hidden_size": 4, "decoder_hidden": 4, "validations": 1}
     model = sequence_model("series", file, **options)
@@ -190,6 +194,14 @@ def elnino_file(place: Path, seed: int, quick: bool) -> Path:
     return _written(place / "elnino.csv", ["time", "temperature"], rows)
 
 
+def equipment_file(place: Path, seed: int, quick: bool) -> Path:
+    """Production of electrical equipment in the euro area, a month a row."""
+    with open(_inside("statsmodels", "datasets", "elec_equip", "elec_equip.csv")) as file:
+        _, *rows = csv.reader(file)
+    dated = [[datetime.strptime(day, "%b-%d-%Y").date(), value] for day, value in rows]
+    return _written(place / "equipment.csv", ["time", "production"], dated)
+
+
 def co2_file(place: Path, seed: int, quick: bool) -> Path:
     """Carbon dioxide at Mauna Loa, a week a row, some of them missing."""
     with open(_inside("statsmodels", "datasets", "co2", "co2.csv"), newline="") as file:
@@ -218,6 +230,7 @@ def _written(path: Path, header: list[str], rows: list[list[Any]]) -> Path:
 SETS: dict[str, Callable[[Path, int, bool], Path]] = {
     "chain": chain_file,
     "elnino": elnino_file,
+    "equipment": equipment_file,
     "co2": co2_file,
     "weather": weather_file,
     "sunspots": sunspots_file,

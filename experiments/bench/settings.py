@@ -410,26 +410,26 @@ class ReplaySettings:
         positive(self, "rows")
 
 
-SERIES = ("chain", "elnino", "co2", "weather", "sunspots")
-SeriesName = Literal["chain", "elnino", "co2", "weather", "sunspots"]
+SERIES = ("chain", "elnino", "equipment", "weather", "co2", "sunspots")
+SeriesName = Literal["chain", "elnino", "equipment", "weather", "co2", "sunspots"]
 
 
 @dataclass(frozen=True)
 class SeriesSettings:
     """Learn time series of a known law and of public sets, and forecast them beside baselines.
 
-    chain: a random linear-Gaussian chain, a third of its values missing, beside its Kalman filter,
-    likelihood and anomalies; elnino (monthly), co2 (weekly), sunspots (yearly): of statsmodels;
-    weather (daily, a word among
-    the numbers): of vega_datasets. They come with pip install 'worldmodel-gym[bench-series]'.
+    chain: an oscillation with noise, linear-Gaussian, a third of its values missing, beside its
+    Kalman filter: likelihood and anomalies. elnino and equipment (monthly), co2 (weekly) and
+    sunspots (yearly) come with statsmodels, weather (daily, a word among the numbers) with
+    vega_datasets: pip install 'worldmodel-gym[bench-series]'.
     """
 
     on: tuple[SeriesName, ...] = SERIES  # type: ignore[assignment]
     """Sets."""
     seeds: int = 3
     """Number of seeds, from 0 on."""
-    updates: int = 1_000
-    """Updates of each model."""
+    updates: int = 0
+    """Updates of each model; 0: those of the set's recipe."""
     valid: bool = False
     """Score the part that validates instead of the part that tests, to find a recipe."""
     threads: int = 1
@@ -440,7 +440,8 @@ class SeriesSettings:
     """Print one JSON object and nothing else."""
 
     def __post_init__(self) -> None:
-        positive(self, "seeds", "updates")
+        positive(self, "seeds")
+        not_negative(self, "updates")
         check_threads(self)
 
 

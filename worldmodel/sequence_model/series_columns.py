@@ -251,11 +251,14 @@ def first_of(column: np.ndarray, channel: Channel) -> tuple[int, float]:
 
 
 def wanders(series: Sequence[np.ndarray]) -> bool:
-    """True if the last quarter of standardised series is predicted better by a short
-    autoregression of their changes than by one of their values, both fitted to the rows before;
-    most are whose level goes on to where it never was."""
+    """True if the last quarter of standardised series lies mostly where the rows before never
+    were, and is predicted better by a short autoregression of their changes than by one of their
+    values, both fitted to the rows before."""
     x, y, cut = _short(series)
     if not cut:
+        return False
+    least, greatest = y[:cut].min(), y[:cut].max()
+    if np.mean((y[cut:] < least) | (y[cut:] > greatest)) < 0.5:
         return False
     last = x[:, 0]
     levels, changes = ridge(x[:cut], y[:cut]), ridge(x[:cut] - last[:cut, None], (y - last)[:cut])
