@@ -299,6 +299,8 @@ def test_what_is_known_ahead_is_read_and_never_predicted(mixed, fitted):
     kinds = [channel.kind for channel in modality.channels]
     assert kinds == ["number", "number", "count", "category"]
     assert modality.channels[1].atoms
+    rain = modality.numbered(modality.encode(table()))[:, 1]
+    assert (rain[table()["rain"] == 0] == 0).all()
     assert set(fitted.sample(4)) == {"level", "rain", "sales", "sky"}
     columns = table()
     before = values_nats(model, modality, modality.encode(columns), modality.steering(columns))

@@ -36,6 +36,7 @@ from worldmodel.sequence_model.series_columns import (
 from worldmodel.sequence_model.series_layers import SeriesEncoder, SeriesHead
 from worldmodel.sequence_model.tables import Block, Columns, season_of
 
+EXACT = 6  # decimals of standardised numbers that single precision keeps
 MOST_ROWS = 20_000  # that least squares reads
 MOST_INPUTS = 600  # of least squares; of more, each channel's own
 
@@ -183,6 +184,8 @@ class Series(Modality):
                 column = np.where(
                     there | (not channel.changes), column * channel.std + channel.mean, 0
                 )
+            if channel.atoms:  # which come back as they were, not as single precision has them
+                column = np.round(column / channel.std, EXACT) * channel.std
             if channel.changes:
                 level: Any = np.where(
                     there[..., 0], channel.start, value[..., 0, place] * channel.std
