@@ -20,6 +20,8 @@ from worldmodel.experiments.recordings.config import (
     MidiConfig,
     MidiDataConfig,
     SequenceModelConfig,
+    SeriesDataConfig,
+    SeriesRunConfig,
     StrokesConfig,
     StrokesDataConfig,
     TextConfig,
@@ -99,6 +101,12 @@ CONFIGS = {
             data=StrokesDataConfig(("/s",), exact=True, growth=0.1),
             model=SequenceModelConfig(smoothing=False, head="mixture", head_options='{"n": 3}'),
         )
+    ],
+    "series": [
+        SeriesRunConfig(
+            data=SeriesDataConfig(("/a b.csv",), time="t", by="b c", known=("k", "-"), tested=0.3)
+        ),
+        SeriesRunConfig(data=SeriesDataConfig(("/a",), channels=("x",))),
     ],
     "baseline": [BaselineConfig(replace(CARTPOLE, grayscale=True), "SAC", every=9)],
 }

@@ -96,6 +96,21 @@ def test_the_page_on_recordings_runs(tmp_path):
     assert runs(files + "print(len(model.sample(5)))", tmp_path) == "5\n"
 
 
+def test_the_page_on_series_runs(tmp_path):
+    (program,) = blocks(DOCS / "series.md", "python")
+    assert program.count("updates=500") == 1
+    data = """
+import numpy as np, polars
+days = np.datetime64("2024-01-01") + np.arange(60)
+columns = {"date": days, "sold": np.sin(np.arange(60)), "holiday": np.arange(60) % 7 == 0}
+columns["sold"][[5, 40]] = columns["sold"][48:] = np.nan
+train = test = polars.DataFrame(columns)
+"""
+    program = data + program.replace("updates=500", "updates=2")
+    check = "print(ahead.draws.shape, np.isnan(whole['sold']).sum(), unlikely.shape)"
+    assert runs(program + check, tmp_path) == "(200, 12, 1) 0 (60, 1)\n"
+
+
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_at_small_sizes(notebook, tmp_path):
     """Its cells run one after another, with the sizes that the first cell's metadata names."""

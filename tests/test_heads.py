@@ -36,6 +36,7 @@ from worldmodel.codecs import (
     BitsHead,
     BivariateMixtureHead,
     CategoricalHead,
+    CountHead,
     DiscretisedLogisticHead,
     DistModule,
     FiniteHead,
@@ -148,6 +149,10 @@ CASES = {
     "truth": Case(lambda: BernoulliHead(4), bits(1)[:, 0]),
     "truths, one never met": Case(lambda: truths_met([[0, 1], [1, 1]]), bits(2)),
     "truths": Case(lambda: BernoulliHead(4, (2, 3)), bits(6).unflatten(-1, (2, 3))),
+    "count": Case(lambda: CountHead(4), torch.arange(4000).double()),
+    "counts": Case(
+        lambda: CountHead(4, (2,)), torch.cartesian_prod(*[torch.arange(400).double()] * 2)
+    ),
     "finite": Case(lambda: FiniteHead(4, (2.0, -1.0, 0.5)), REWARDS),
     "nade": Case(lambda: NADEHead(4, 7, hidden=5), bits(7)),
     "subset": Case(lambda: SubsetHead(4, 6), bits(6)),

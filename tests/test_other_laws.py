@@ -22,6 +22,7 @@ from worldmodel import (
     Memoryless,
     Metronome,
     NullAgent,
+    Script,
     action_codec,
     autoencoder_for,
     encoder_for,
@@ -161,6 +162,8 @@ def agents():
     yield single("human", human())
     yield single("encoded agent", encoded_agent(), PICTURES)
     yield single("metronome", METRONOME, actions=METRONOME.action_space)
+    script = Script.of(torch.tensor([0, 1, 1, 0, 1]), BINARY)
+    yield single("script", script, actions=BINARY)
     yield single("null agent", NullAgent(), actions=spaces.Box(-1.0, 1.0, (0,)))
     yield single("remembering", remembering(), SYMBOLS, BINARY)
 

@@ -9,7 +9,8 @@ from gymnasium import spaces
 
 from worldmodel import Episodes, Learner, SequenceModel, UnknownNameError
 from worldmodel.run_folder import RunError, RunFolder
-from worldmodel.sequence_model.modality import RARE, as_episodes, modality_of, space_of
+from worldmodel.sequence_model.modalities import modality_of
+from worldmodel.sequence_model.modality import RARE, as_episodes, space_of
 
 SMALL = {"hidden_size": 8, "decoder_hidden": 8, "latent": 2, "latent_hidden": 4, "batch_size": 8}
 MATRIX = np.array([[0.9, 0.1, 0.0], [0.1, 0.6, 0.3], [0.5, 0.0, 0.5]])  # of a Markov chain

@@ -7,6 +7,7 @@ from .agent import (
     Memoryless as Memoryless,
     Metronome as Metronome,
     NullAgent as NullAgent,
+    Script as Script,
 )
 from .autoencoder import (
     as_recordings as as_recordings,
@@ -109,9 +110,12 @@ from .sequence_model.config import (
     SequenceConfig as SequenceConfig,
     SequenceLearningConfig as SequenceLearningConfig,
     SequenceModelConfig as SequenceModelConfig,
+    SeriesConfig as SeriesConfig,
 )
+from .sequence_model.forecasting import Forecast as Forecast
 from .sequence_model.modality import Modality as Modality
 from .sequence_model.model import FitProgress as FitProgress, SequenceModel as SequenceModel
+from .sequence_model.series import Series as Series
 from .sequence_model.training import SequenceTraining as SequenceTraining
 from .sequences import Row as Row, Sequences as Sequences
 from .sequential_batches import SequentialBatches as SequentialBatches

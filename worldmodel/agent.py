@@ -209,6 +209,32 @@ class Metronome(Agent):
         return Deterministic(thought)
 
 
+class Script(Agent):
+    """Goes through given actions, whatever rows come; after the last, it stays with that."""
+
+    def __init__(self, codes: Tensor):
+        """codes: of the actions that lead to each row, the first of them a placeholder, [T, A]."""
+        self.codes = codes
+        self.thought_size = codes.shape[-1]
+
+    @classmethod
+    def of(cls, actions: Any, space: spaces.Space) -> "Script":
+        """A script of actions of a space, [T, ...]."""
+        return cls(action_codec(space).encode(torch.as_tensor(actions)))
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        return torch.zeros(batch_size, dtype=torch.int64)
+
+    def step(
+        self, row: Row, state: Tensor, shared: ModelState | None = None
+    ) -> tuple[Tensor, Tensor]:
+        state = torch.where(row.first.to(state.device), 1, state + 1)  # rows so far
+        return self.codes[state.clamp(max=len(self.codes) - 1)].to(row.action), state
+
+    def policy(self, thought: Tensor) -> Distribution:
+        return Deterministic(thought)
+
+
 class Greedy(AgentWrapper):
     """The same agent, acting by the mode of its policy."""
 

@@ -124,8 +124,10 @@ class WorldModel(nn.Module):
     def advance(self, row: Row, core: Any, state: ModelState) -> ModelState:
         """The state after a row [B, ...], whose percept enters the history; core: its state of
         this row; state: the one before the row."""
-        encoding = self.percepts.encode(row)
-        return ModelState(core, torch.cat([state.history[:, 1:], encoding[:, None]], 1))
+        past = torch.cat([state.history, self.percepts.encode(row)[:, None]], 1)
+        if self.percepts.has_missing:
+            past = self.percepts.encoder.carried(past.transpose(0, 1)).transpose(0, 1)
+        return ModelState(core, past[:, 1:])
 
     def step(
         self,
@@ -211,6 +213,8 @@ class WorldModel(nn.Module):
         state = nested.where(rows.first[0].repeat(copies), fresh, state)
         evidence = self.percepts.encode(rows)  # [T, B, E]
         past = torch.cat([state.history[:batch_size].transpose(0, 1), evidence])
+        if self.percepts.has_missing:
+            past = self.percepts.encoder.carried(past)
         histories = past.unfold(0, self.history, 1).transpose(-1, -2)  # [T + 1, B, N, E]
         contexts = self._context(actions, histories[:-1])  # [T, B, C]
         return Reading(contexts, evidence, mask, histories, state.core)

@@ -32,6 +32,7 @@ class Percepts(nn.Module):
         self.has_rewards = "reward" in decoder.placeholder
         self.reward_clamp: Clamp = reward_clamp() if self.has_rewards else Clamp()
         self.size = encoder.size
+        self.has_missing = encoder.has_missing
 
     @property
     def separate(self) -> bool:

@@ -410,6 +410,41 @@ class ReplaySettings:
         positive(self, "rows")
 
 
+SERIES = ("chain", "elnino", "equipment", "weather", "co2", "sunspots")
+SeriesName = Literal["chain", "elnino", "equipment", "weather", "co2", "sunspots"]
+
+
+@dataclass(frozen=True)
+class SeriesSettings:
+    """Learn time series of a known law and of public sets, and forecast them beside baselines.
+
+    chain: an oscillation with noise, linear-Gaussian, a third of its values missing, beside its
+    Kalman filter: likelihood and anomalies. elnino and equipment (monthly), co2 (weekly) and
+    sunspots (yearly) come with statsmodels, weather (daily, a word among the numbers) with
+    vega_datasets: pip install 'worldmodel-gym[bench-series]'.
+    """
+
+    on: tuple[SeriesName, ...] = SERIES  # type: ignore[assignment]
+    """Sets."""
+    seeds: int = 3
+    """Number of seeds, from 0 on."""
+    updates: int = 0
+    """Updates of each model; 0: those of the set's recipe."""
+    valid: bool = False
+    """Score the part that validates instead of the part that tests, to find a recipe."""
+    threads: int = 1
+    """Threads of the processor."""
+    quick: bool = False
+    """Make everything so small that it ends within seconds."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+    def __post_init__(self) -> None:
+        positive(self, "seeds")
+        not_negative(self, "updates")
+        check_threads(self)
+
+
 @dataclass(frozen=True)
 class VisitorsSettings:
     """Let many visitors play a run's game in the browser's face at once; measure the latency from

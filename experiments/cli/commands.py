@@ -84,6 +84,9 @@ VERBS = {
     "resume": _verb("resume", "Resume"),
     "evaluate": _verb("evaluate", "Evaluate"),
     "generate": _verb("generate", "Generate"),
+    "forecast": _verb("forecast", "Forecast"),
+    "score": _verb("score", "Score"),
+    "impute": _verb("impute", "Impute"),
     "plot": _verb("plot", "Plot"),
     "compare": _verb("compare", "Compare"),
     "sweep": Command(
@@ -111,6 +114,7 @@ BENCHES = {
     "iwae": _bench("iwae", "IWAESettings"),
     "vae": _bench("vae", "VAESettings"),
     "speech": _bench("speech", "SpeechSettings"),
+    "series": _bench("series", "SeriesSettings"),
     "suite": _bench("suite", "SuiteSettings"),
     "images": _bench("images", "ImagesSettings"),
     "replay": _bench("replay", "ReplaySettings"),

@@ -9,7 +9,12 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import tyro
 
-from worldmodel.experiments.recordings.config import GenerateConfig
+from worldmodel.experiments.recordings.config import (
+    ForecastConfig,
+    GenerateConfig,
+    ImputeConfig,
+    TableConfig,
+)
 from worldmodel.experiments.runs.cards import CardConfig
 from worldmodel.experiments.runs.trust import TrustConfig
 from worldmodel.experiments.show.config import PlayConfig, VideoConfig
@@ -127,6 +132,39 @@ class Generate:
     """The run's folder, its packed file, or the name of one that comes with the package."""
     config: tyro.conf.OmitArgPrefixes[GenerateConfig] = field(default_factory=GenerateConfig)
     computing: tyro.conf.OmitArgPrefixes[DeviceConfig] = field(default_factory=DeviceConfig)
+    from_checkpoint: FromCheckpoint = None
+    """Older checkpoint to use instead of the newest, such as checkpoint-000012."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Forecast time series by a run's model: quantiles as .csv, fan charts as .png."""
+
+    path: RunPath
+    """The run's folder, its packed file, or the name of one that comes with the package."""
+    config: tyro.conf.OmitArgPrefixes[ForecastConfig] = field(default_factory=ForecastConfig)
+    from_checkpoint: FromCheckpoint = None
+    """Older checkpoint to use instead of the newest, such as checkpoint-000012."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Score every value of time series, given all before it: the least likely are anomalies."""
+
+    path: RunPath
+    """The run's folder, its packed file, or the name of one that comes with the package."""
+    config: tyro.conf.OmitArgPrefixes[TableConfig] = field(default_factory=TableConfig)
+    from_checkpoint: FromCheckpoint = None
+    """Older checkpoint to use instead of the newest, such as checkpoint-000012."""
+
+
+@dataclass(frozen=True)
+class Impute:
+    """Fill the missing values of time series, given all before them and after."""
+
+    path: RunPath
+    """The run's folder, its packed file, or the name of one that comes with the package."""
+    config: tyro.conf.OmitArgPrefixes[ImputeConfig] = field(default_factory=ImputeConfig)
     from_checkpoint: FromCheckpoint = None
     """Older checkpoint to use instead of the newest, such as checkpoint-000012."""
 

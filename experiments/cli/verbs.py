@@ -266,6 +266,27 @@ def generate(settings: of.Generate, reporter: Reporter) -> None:
         reporter.say(f"written: {file}")
 
 
+def forecast(settings: of.Forecast, reporter: Reporter) -> None:
+    """Writes forecasts of series."""
+    _write_by("forecast", settings, reporter)
+
+
+def score(settings: of.Score, reporter: Reporter) -> None:
+    """Writes the likelihood of every value of series."""
+    _write_by("score", settings, reporter)
+
+
+def impute(settings: of.Impute, reporter: Reporter) -> None:
+    """Writes series with what was missing."""
+    _write_by("impute", settings, reporter)
+
+
+def _write_by(verb: str, settings: Any, reporter: Reporter) -> None:
+    folder = _opened(settings, reporter)
+    for file in offered(folder, verb)(folder, settings.config, reporter):
+        reporter.say(f"written: {file}")
+
+
 def plot(settings: of.Plot, reporter: Reporter) -> None:
     """Draws learning curves of runs."""
     from worldmodel.experiments.show import curves

@@ -1,11 +1,12 @@
 """The options of the experiments on recordings; see `worldmodel.options`."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import tyro
 
-from worldmodel import SequenceConfig, SequenceLearningConfig, SequenceModelConfig
+from worldmodel import SequenceConfig, SequenceLearningConfig, SequenceModelConfig, SeriesConfig
 from worldmodel.experiments.data.readers.audio import HIGHEST_RATE, LOWEST_RATE
 from worldmodel.experiments.data.readers.files import OnError
 from worldmodel.names import BoundName
@@ -112,6 +113,26 @@ class StrokesDataConfig(FilesConfig):
             raise ValueError("--growth is of the classes of offsets: give --exact, too")
 
 
+@dataclass(frozen=True)
+class SeriesDataConfig(SeriesConfig, FilesConfig):
+    """The recordings: tables as .csv, .parquet (both need the extra series) or .npz."""
+
+    held_out: float = 0.1
+    """Share of each series that validates, before the share that tests."""
+    tested: float = 0.1
+    """Share of each series, at its end, that `evaluate` scores."""
+
+    def __post_init__(self) -> None:
+        SeriesConfig.__post_init__(self)
+        FilesConfig.__post_init__(self)
+        positive(self, "tested")
+        if self.held_out + self.tested >= 1:
+            raise ValueError(
+                f"--held-out and --tested leave nothing to learn from: they add up to "
+                f"{self.held_out + self.tested:g}"
+            )
+
+
 @dataclass(frozen=True, kw_only=True)
 class RecordingsConfig:
     """The options of all modalities."""
@@ -194,6 +215,24 @@ class StrokesConfig(RecordingsConfig):
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class SeriesRunConfig(RecordingsConfig):
+    """Learn to forecast time series, step by step."""
+
+    modality: ClassVar[str] = "worldmodel.experiments.recordings.series:SeriesFiles"
+    data: SeriesDataConfig
+    model: Annotated[SequenceModelConfig, ADVANCED] = field(
+        default_factory=lambda: SequenceModelConfig(
+            hidden_size=32, decoder_hidden=32, history=24, dropout=0.1
+        )
+    )
+    learning: Annotated[SequenceLearningConfig, ADVANCED] = field(
+        default_factory=lambda: SequenceLearningConfig(
+            updates=1_000, learning_rate=0.001, weight_decay=0.01, window=64, piece=512
+        )
+    )
+
+
 def quick_recordings(config: Any) -> Any:
     """The options of a run so small that it ends within seconds and learns next to nothing."""
     model = replace(config.model, hidden_size=8, latent=4, latent_hidden=8, decoder_hidden=8)
@@ -227,6 +266,65 @@ class ScoreConfig:
 
     def __post_init__(self) -> None:
         positive(self, "bound_particles")
+
+
+@dataclass(frozen=True)
+class SeriesScoreConfig(ScoreConfig):
+    """The evaluation of a run: the likelihood of series, and forecasts beside baselines."""
+
+    horizon: int = 0
+    """Steps of a forecast; 0: a season, at least 12."""
+    draws: int = 100
+    """Draws of a forecast."""
+    origins: int = 40
+    """Places that forecasts begin at, all in all, evenly spread."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        not_negative(self, "horizon")
+        positive(self, "draws", "origins")
+        if self.draws < 2:
+            raise ValueError("--draws are two or more: one alone has no spread")
+
+
+@dataclass(frozen=True)
+class TableConfig:
+    """The series, and where to write."""
+
+    table: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = None
+    """Table of series with the columns of those that were learned; by default these."""
+    out: Path | None = None
+    """Path to write to, without an ending; series/ in the run's folder by default."""
+
+
+@dataclass(frozen=True)
+class ForecastConfig(TableConfig):
+    """Forecasts: columns that are known ahead are given in rows with nothing else in them."""
+
+    horizon: int = 12
+    """Steps after the last that shows anything."""
+    samples: int = 500
+    """Draws, whose quantiles are written."""
+    seed: int = 0
+    """Seed of the draws."""
+
+    def __post_init__(self) -> None:
+        positive(self, "horizon", "samples")
+        not_negative(self, "seed")
+
+
+@dataclass(frozen=True)
+class ImputeConfig(TableConfig):
+    """Imputation."""
+
+    draws: int = 500
+    """Draws, whose medians are written, of words the most frequent."""
+    seed: int = 0
+    """Seed of the draws."""
+
+    def __post_init__(self) -> None:
+        positive(self, "draws")
+        not_negative(self, "seed")
 
 
 @dataclass(frozen=True)

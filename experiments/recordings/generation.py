@@ -22,15 +22,16 @@ def generate(folder: RunFolder, config: GenerateConfig, reporter: Reporter) -> l
     torch.set_num_threads(config_of(folder).threads)
     run = RecordingsModel.of_run(folder)
     modality = run.modality
-    prompt = None
+    prompt = actions = None
     if config.prompt is not None:
         prompt = modality.prompt(config.prompt, config.prompt_length, reporter.say)
+        actions = modality.steering_of(config.prompt, config.prompt_length, config.length)
     stem = Path(config.out) if config.out else folder.place("generated") / f"seed-{config.seed}"
     stem.parent.mkdir(parents=True, exist_ok=True)
     progress = reporter.stage("dreaming", config.length, 0, f"{modality.frame}s")
     sizes = config.length, config.samples, config.temperature
     with progress as stage, OwnNoise(config.seed)():
-        samples = dream(run.model, modality, *sizes, prompt, stage.update)
+        samples = dream(run.model, modality, *sizes, prompt, stage.update, actions)
     for sample in samples:
         if words := modality.words(sample):
             print(words, end="\n\n")

@@ -66,6 +66,11 @@ class FileModality(Modality):
         recording = next(self.recordings([given], "stop", report))
         return nested.index(recording.observation, slice(0, length))
 
+    def steering_of(self, given: str, length: int, beyond: int) -> np.ndarray | None:
+        """The actions of a prompt and of the frames `beyond` it, [T, ...]; None: those of the
+        modality's agent."""
+        return None
+
     @property
     def orders(self) -> int:
         """Order of the n-gram baseline; 0 where frames are not classes."""

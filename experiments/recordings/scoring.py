@@ -25,19 +25,27 @@ from worldmodel.run_folder import RunError, RunFolder
 from worldmodel.sequence_model.scoring import frame_nats, has_latents, scored
 
 Note = Callable[[str, int, int], None]
+Besides = Callable[[RecordingsModel, EpisodeSource], dict[str, Any]]
 
 
 def evaluate(
-    folder: RunFolder, settings: ScoreConfig, note: Note = lambda what, done, total: None
+    folder: RunFolder,
+    settings: ScoreConfig,
+    note: Note = lambda what, done, total: None,
+    besides: Besides = lambda run, store: {},
 ) -> dict[str, Any]:
-    """The model's loss by a bound on the recordings that the run held out, or on others."""
+    """The model's loss by a bound on the recordings that the run held out, or on others.
+
+    besides: other figures of the model on them.
+    """
     torch.set_num_threads(config_of(folder).threads)
     run = RecordingsModel.of_run(folder)
     if not settings.data:
         store = held_out(folder)
         names = [f"held out {number}" for number in range(len(store))]
         scored_on = "recordings that were held out"
-        return _evaluated(run, store, names, settings, note) | {"scored_on": scored_on}
+        result = _evaluated(run, store, names, settings, note) | {"scored_on": scored_on}
+        return result | besides(run, store)
     with tempfile.TemporaryDirectory() as place:  # there may be more than memory holds
         store = DiskStore(Path(place))
         writer = Writer(run.modality, store)
@@ -45,12 +53,12 @@ def evaluate(
         warnings: list[str] = []
         read = run.modality.recordings(settings.data, settings.on_error, warnings.append)
         for recording in read:
-            writer.add(recording.observation)
+            writer.add(recording)
             names.append(recording.name)
         writer.flush()
         if not names:
             raise RunError(f"{', '.join(settings.data)}: nothing of it can be read")
-        result = _evaluated(run, store, names, settings, note)
+        result = _evaluated(run, store, names, settings, note) | besides(run, store)
         store.close()
     return result | {"scored_on": ", ".join(settings.data), "warnings": warnings}
 
@@ -81,7 +89,7 @@ def _evaluated(
         "bound": "exact" if is_exact else settings.bound,
         "bound_particles": 1 if is_exact else particles,
         "recordings": len(store),
-        f"{frame}s": store.rows,
+        f"{frame}s": sum(len(score.log_prob) for score in scores),
         "density": modality.has_density,
         "scored": f"whole recordings, the first {frame} too",
         "warnings": [],

@@ -151,19 +151,21 @@ class Writer:
         self.modality = modality
         self.store = store
         self.rows = 0
-        self.waiting: list[Any] = []
+        self.waiting: list[Recording] = []
 
-    def add(self, observation: Any) -> None:
-        """Adds a recording, leaves [T, ...]."""
-        self.waiting.append(observation)
-        self.rows += len(nested.leaves(observation)[0])
+    def add(self, recording: Recording) -> None:
+        """Adds a recording."""
+        self.waiting.append(recording)
+        self.rows += len(nested.leaves(recording.observation)[0])
         if self.rows >= TOGETHER:
             self.flush()
 
     def flush(self) -> None:
         """Writes the recordings that were added since to the store."""
         if self.waiting:
-            self.store.add(as_episodes(self.modality, self.waiting))
+            observations = [recording.observation for recording in self.waiting]
+            actions = [recording.action for recording in self.waiting]
+            self.store.add(as_episodes(self.modality, observations, actions))
         self.rows, self.waiting = 0, []
 
 
@@ -177,7 +179,7 @@ def read_into(
         store.rewind(0)
     writers = {split: Writer(modality, store) for split, store in stores.items()}
     for recording in _assigned(modality.learned(report), config.data.held_out):
-        writers[cast(str, recording.split)].add(recording.observation)
+        writers[cast(str, recording.split)].add(recording)
     for writer in writers.values():
         writer.flush()
     if not len(stores["valid"]):

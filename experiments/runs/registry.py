@@ -38,7 +38,7 @@ class Experiment(NamedTuple):
     - playable(folder, picture) -> Playable: the worlds that `play` and `video` show, dreams by
       the view `picture` of `worldmodel.envs.VIEWS` (auto: its own)
     - settings(config) -> settings, evaluate(folder, settings, note) -> result, tables(result)
-    - generate(folder, settings, reporter) -> files
+    - generate(folder, settings, reporter) -> files; so are forecast, score and impute
     - packed(folder, values, place, episodes) -> the values of a checkpoint that is to be packed,
       after what is read of a run's episodes folder was written into `place`; episodes: whether
       they themselves are wanted
@@ -60,10 +60,10 @@ _HERE = "worldmodel.experiments"
 _RECORDINGS = f"{_HERE}.recordings"
 
 
-def _of_recordings(config: str) -> Experiment:
+def _of_recordings(config: str, implementation: str = "experiment") -> Experiment:
     return Experiment(
         f"{_RECORDINGS}.config:{config}",
-        f"{_RECORDINGS}.experiment",
+        f"{_RECORDINGS}.{implementation}",
         report=f"{_HERE}.show.report:RECORDINGS",
         curve=f"{_HERE}.show.curves:LOSSES",
     )
@@ -81,6 +81,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "audio": _of_recordings("AudioConfig"),
     "midi": _of_recordings("MidiConfig"),
     "strokes": _of_recordings("StrokesConfig"),
+    "series": _of_recordings("SeriesRunConfig", "series_experiment"),
     "baseline": Experiment(
         f"{_HERE}.rl.baseline_config:BaselineConfig", f"{_HERE}.bench.control", "bench control"
     ),

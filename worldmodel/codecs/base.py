@@ -49,10 +49,16 @@ class Encoder(nn.Module, ABC):
     """x [*, ...] -> float [*, size]."""
 
     size: int
+    has_missing: bool = False  # values may be missing (see `carried`)
 
     @abstractmethod
     def forward(self, x: Any) -> Tensor:
         """The encoding, float [*, size]."""
+
+    def carried(self, encodings: Tensor) -> Tensor:
+        """Encodings of successive rows [T, B, size] in which what a row lacks is as it last was;
+        asked for where `has_missing`."""
+        return encodings
 
     def standardise(self, values: Any) -> None:
         """Sets the scales of numbers from values, leaves [N, ...]: many encoders have none."""

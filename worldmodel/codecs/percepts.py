@@ -33,6 +33,7 @@ class PerceptEncoder(Encoder):
         self.observation = observation
         self.rewards = rewards
         self.size = observation.size + (2 if rewards else 0)
+        self.has_missing = observation.has_missing
         if rewards:
             self.reward = Standardisation()
 
@@ -45,6 +46,10 @@ class PerceptEncoder(Encoder):
         consequences = torch.stack([self.reward(percept["reward"]), percept["terminated"]], -1)
         consequences = consequences.masked_fill(first[..., None], 0.0).to(encoding.dtype)
         return torch.cat([encoding, consequences], -1)  # [*, E]
+
+    def carried(self, encodings: Tensor) -> Tensor:
+        observation = self.observation.carried(encodings[..., : self.observation.size])
+        return torch.cat([observation, encodings[..., self.observation.size :]], -1)
 
     def standardise(self, values: Mapping[str, Any]) -> None:
         """values: observations [N, ...] and rewards [M], those of first rows left out, by key."""
@@ -159,10 +164,17 @@ class ObservationDecoder(PerceptModule):
     """features [*, F] -> p(observation), for recordings that have neither rewards nor ends."""
 
     def __init__(
-        self, input_size: int, hidden: int, observation: DistModule, dropout: float = 0.0
+        self,
+        input_size: int,
+        hidden: int,
+        observation: DistModule,
+        dropout: float = 0.0,
+        skip: bool = False,
     ):
-        """dropout: of the features, in training mode."""
+        """dropout: of the features, in training mode; skip: `observation` reads the features
+        beside the hidden units, [*, hidden + input_size]."""
         super().__init__()
+        self.skip = skip
         self.dropout = nn.Dropout(dropout)
         self.body = nn.Linear(input_size, hidden)
         self.observation = observation
@@ -173,7 +185,8 @@ class ObservationDecoder(PerceptModule):
 
     def forward(self, features: Tensor) -> Prediction:
         hidden = F.silu(self.body(self.dropout(features)))
-        return Prediction(lambda: self.observation(hidden), nothing, features.shape[:-1])
+        shown = torch.cat([hidden, features], -1) if self.skip else hidden
+        return Prediction(lambda: self.observation(shown), nothing, features.shape[:-1])
 
     def standardise(self, values: Mapping[str, Any]) -> None:
         """values: observations [N, ...], under their key."""

@@ -6,6 +6,7 @@ library.
 """
 
 from worldmodel.distributions.autoregressive import NADE, Autoregression
+from worldmodel.distributions.channels import MISSING, PRESENT, READ, Channels, Counts
 from worldmodel.distributions.continuous import (
     ClippedNormal,
     ScaledBeta,
@@ -40,13 +41,18 @@ from worldmodel.distributions.tempered import tempered
 
 __all__ = [
     "IMPOSSIBLE",
+    "MISSING",
     "NADE",
+    "PRESENT",
+    "READ",
     "Autoregression",
     "Bernoulli",
     "Bits",
     "Categorical",
+    "Channels",
     "ClippedNormal",
     "ConcatLayout",
+    "Counts",
     "Deterministic",
     "DiscretisedLogistics",
     "FiniteSupport",

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, distributions as td
 
 from worldmodel.distributions.autoregressive import NADE, Autoregression
+from worldmodel.distributions.channels import Channels
 from worldmodel.distributions.continuous import StudentT, SymlogNormal, mixture
 from worldmodel.distributions.dicts import Joint
 from worldmodel.distributions.discrete import (
@@ -55,6 +56,12 @@ def _(distribution: Joint, temperature: Temperature) -> Joint:
     parts = distribution.parts
     each = {key: _tempered(part, temperature) for key, part in parts.items()}
     return Joint(tuple(each.values()) if distribution.is_tuple else each)
+
+
+@_tempered.register
+def _(distribution: Channels, temperature: Temperature) -> Channels:
+    parts = [_tempered(part, temperature) for part in distribution.parts]
+    return Channels(parts, distribution.places, distribution.order)
 
 
 @_tempered.register

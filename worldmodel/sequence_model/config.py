@@ -106,6 +106,31 @@ class SequenceLearningConfig:
 
 
 @dataclass(frozen=True)
+class SeriesConfig:
+    """The columns of a table of series."""
+
+    time: str | None = None
+    """Column of times, dates or numbers; dates give a calendar, uneven steps their lengths, which
+    are known ahead."""
+    by: str | None = None
+    """Column that tells several series apart."""
+    known: tuple[str, ...] = ()
+    """Columns that are known ahead, such as prices and holidays: read, never predicted."""
+    channels: tuple[str, ...] = ()
+    """Columns that are predicted; by default all others."""
+
+    def __post_init__(self) -> None:
+        named = [self.time, self.by, *self.known, *self.channels]
+        names = [name for name in named if name is not None]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(
+                f"--time, --by, --known and --channels are different columns, but "
+                f"{min(twice)!r} is named twice"
+            )
+
+
+@dataclass(frozen=True)
 class SequenceConfig:
     """The options of a `SequenceModel`, by group."""
 

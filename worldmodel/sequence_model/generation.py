@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from worldmodel import nested
+from worldmodel.agent import Script
 from worldmodel.codecs import action_codec
 from worldmodel.environment import Dream
 from worldmodel.gen_core import GenCore
@@ -24,15 +25,18 @@ def dream(
     temperature: float = 1.0,
     prompt: Any = None,
     note: Callable[[int], None] = lambda done: None,
+    actions: Any = None,
 ) -> list[Any]:
     """Observations of `samples` recordings, numpy leaves [T, ...]: the prompt, leaves [P, ...],
     and `length` frames that go on from it.
 
-    note: called with the number of frames that are done.
+    note: called with the number of frames that are done; actions: that lead to all of these
+    frames, [P + length, ...], or None: those of the modality's agent.
     """
-    prompts = [] if prompt is None else _rows(modality, prompt, samples)
+    prompts = [] if prompt is None else _rows(modality, prompt, samples, actions)
     horizon = len(prompts) + length + 1
-    space, agent = modality.observation_space, modality.agent()
+    space = modality.observation_space
+    agent = modality.agent() if actions is None else Script.of(actions, modality.action_space)
     world = Dream(model, horizon, space, modality.action_space, temperature=temperature)
     core = GenCore(world, agent)
     state = core.initial_state(samples)
@@ -47,9 +51,10 @@ def dream(
     return [nested.index(whole, number) for number in range(samples)]
 
 
-def _rows(modality: Modality, prompt: Any, samples: int) -> list[Any]:
+def _rows(modality: Modality, prompt: Any, samples: int, actions: Any) -> list[Any]:
     """The rows of a prompt, [B, ...] each."""
-    episodes = as_episodes(modality, [prompt])
+    length = len(nested.leaves(prompt)[0])
+    episodes = as_episodes(modality, [prompt], None if actions is None else [actions[:length]])
     sequences = episodes.sequences(action_codec(modality.action_space))
     rows = nested.map(lambda leaf: leaf.expand(-1, samples, *leaf.shape[2:]), sequences.rows)
     return nested.steps(rows)

@@ -11,8 +11,9 @@ from worldmodel import nested
 from worldmodel.agent import Agent, NullAgent
 from worldmodel.codecs import DistModule, Encoder, decoder_for, encoder_for, is_binary
 from worldmodel.codecs.spaces import by_path, parts_of
-from worldmodel.episodes import Episodes
-from worldmodel.space_json import from_json, to_json
+from worldmodel.episodes import Episodes, EpisodeSource
+from worldmodel.model import WorldModel
+from worldmodel.space_json import to_json
 
 NOBODY = spaces.Box(-1.0, 1.0, (0,))
 RARE = "\N{REPLACEMENT CHARACTER}"  # stands for all characters that were never learned
@@ -24,6 +25,8 @@ class Modality(ABC):
 
     frame = "frame"  # the name of a row
     default_head = "default"
+    default_recurrence = "default"  # of the core
+    skips = False  # the last layer reads a `SkipGRU`'s output, and so the context, itself
     action_space: spaces.Space = NOBODY
 
     @property
@@ -43,6 +46,24 @@ class Modality(ABC):
     def actions(self, length: int) -> np.ndarray:
         """The agent's actions over `length` frames, [T, ...]; entry 0 is a placeholder."""
         return np.zeros((length, 0), np.float32)
+
+    def separated(self, data: Any) -> list[Any]:
+        """The recordings of a user's data."""
+        return recordings_of(data)
+
+    def steering(self, recording: Any, beyond: int = 0) -> np.ndarray | None:
+        """The actions of a recording of the user's and of the frames `beyond` it, [T, ...]; None:
+        those of the agent."""
+        return None
+
+    def counted(self, observation: Any) -> np.ndarray:
+        """True for the frames that losses are means over, leaves [N, ...] -> bool [N]: all, but
+        those that are read alone."""
+        return np.ones(len(nested.leaves(observation)[0]), bool)
+
+    def begin(self, model: WorldModel, train: EpisodeSource) -> None:
+        """Sets the first weights by the training recordings; most begin at random."""
+        return
 
     def encoder(self) -> Encoder:
         """The encoder of frames."""
@@ -165,29 +186,6 @@ class Arrays(Modality):
         return {"space": to_json(self.space), "dtype": self.dtype}
 
 
-def described(modality: Modality) -> dict[str, Any]:
-    """A modality of this file as JSON."""
-    if isinstance(modality, Characters):
-        return {"symbols": modality.symbols}
-    if isinstance(modality, Arrays):
-        return modality.to_json()
-    raise ValueError(f"{type(modality).__name__} cannot be saved by itself")
-
-
-def modality_from(saved: dict[str, Any]) -> Modality:
-    """The modality whose description `described` gives."""
-    if "symbols" in saved:
-        return Characters(saved["symbols"])
-    return Arrays(from_json(saved["space"]), saved["dtype"])
-
-
-def modality_of(recordings: Sequence[Any]) -> Modality:
-    """The modality of some recordings: strings, or arrays."""
-    if all(isinstance(recording, str) for recording in recordings):
-        return Characters.of(recordings)
-    return Arrays.of([np.asarray(recording) for recording in recordings])
-
-
 def recordings_of(data: Any) -> list[Any]:
     """The recordings of data: the items of a list, or of an array [N, T, ...] with frames of one
     dimension or more; else the data itself is one.
@@ -227,12 +225,20 @@ def space_of(column: Any) -> spaces.Space:
     return spaces.MultiDiscrete(np.maximum(high - low + 1, 2), start=low)
 
 
-def as_episodes(modality: Modality, observations: list[Any]) -> Episodes:
-    """Recordings, numpy leaves [T, ...] each, as episodes without rewards and ends."""
+def as_episodes(
+    modality: Modality, observations: list[Any], actions: Sequence[Any] | None = None
+) -> Episodes:
+    """Recordings, numpy leaves [T, ...] each, as episodes without rewards and ends. actions: of
+    each, [T, ...]; None: those of the modality's agent."""
     lengths = np.array([len(nested.leaves(o)[0]) for o in observations])
     rows = int(lengths.sum())
+    given = actions or [None] * len(lengths)
+    steered = [
+        modality.actions(length) if action is None else action
+        for length, action in zip(lengths.tolist(), given, strict=True)
+    ]
     columns = {
-        "action": np.concatenate([modality.actions(length) for length in lengths.tolist()]),
+        "action": np.concatenate(steered),
         "observation": nested.map(lambda *leaves: np.concatenate(leaves), *observations),
         "reward": np.zeros(rows, np.float32),
         "terminated": np.zeros(rows, bool),

@@ -27,19 +27,19 @@ from worldmodel.sequence_model.config import (
     SequenceConfig,
     SequenceLearningConfig,
     SequenceModelConfig,
+    SeriesConfig,
+)
+from worldmodel.sequence_model.forecasting import (
+    Forecast,
+    complete,
+    forecast,
+    value_nats,
 )
 from worldmodel.sequence_model.generation import dream
-from worldmodel.sequence_model.modality import (
-    Arrays,
-    Modality,
-    as_episodes,
-    described,
-    modality_from,
-    modality_of,
-    recordings_of,
-    space_of,
-)
+from worldmodel.sequence_model.modalities import described, modality_from, modality_of
+from worldmodel.sequence_model.modality import Arrays, Modality, as_episodes, space_of
 from worldmodel.sequence_model.scoring import scored
+from worldmodel.sequence_model.series import Series
 from worldmodel.sequence_model.training import SequenceTraining
 
 EXPERIMENT = "sequences"  # of saved models
@@ -70,8 +70,9 @@ class SequenceModel:
 
     A recording is an array [T, ...] of integers (classes), of truth values or of real numbers, or
     a string; data is one recording, a list of them (of any lengths), an array [N, T, ...], or an
-    `EpisodeSource`, whose observations are learned. The same seed gives the same model; torch's
-    global generator is left alone. Nothing is written to disk but by `save`.
+    `EpisodeSource`, whose observations are learned. Data frames, and arrays [T] or [T, C] in which
+    values are missing (NaN), are time series (`Series`). The same seed gives the same model;
+    torch's global generator is left alone. Nothing is written to disk but by `save`.
     """
 
     def __init__(
@@ -80,12 +81,15 @@ class SequenceModel:
         seed: int | None = None,
         config: SequenceConfig | None = None,
         observation_space: spaces.Space | None = None,
+        series: SeriesConfig | Mapping[str, Any] | None = None,
         device: str | None = None,
         **options: Any,
     ):
         """config: all options; options: single ones by name, such as core="vrnn", head="normal"
         (see `SequenceModelConfig` and `SequenceLearningConfig`).
         observation_space: of a frame; by default it is what the first data hold.
+        series: the columns of tables, as a `SeriesConfig` or its options by name; {}: arrays
+        are time series, too, where nothing is missing.
         device: where it is computed: "auto", "cpu" (the default), "cuda", "cuda:1", "mps".
 
         Raises ValueError or TypeError for options that there are not, or that do not fit.
@@ -96,6 +100,7 @@ class SequenceModel:
         self.config = with_options(config or SequenceConfig(), given)
         check_names(self.config)
         self._space = observation_space
+        self._series = SeriesConfig(**series) if isinstance(series, Mapping) else series
         self._asked = device  # as it is saved
         self.device = find_device(device)
         self._training: SequenceTraining | None = None
@@ -196,11 +201,56 @@ class SequenceModel:
         of a recording that the samples begin with and go on from, beyond `length`.
         """
         modality = self.modality
-        begun = None if prompt is None else modality.encode(prompt)
+        begun = actions = None
+        if prompt is not None:
+            begun, actions = modality.encode(prompt), modality.steering(prompt, length)
+        sizes = length, number or 1, temperature
         with self._noise():
-            samples = dream(self.model, modality, length, number or 1, temperature, begun)
+            samples = dream(self.model, modality, *sizes, begun, actions=actions)
         decoded = [modality.decode(sample) for sample in samples]
         return decoded[0] if number is None else decoded
+
+    def forecast(self, data: Any, horizon: int, draws: int = 100) -> Forecast | list[Forecast]:
+        """Draws of the `horizon` steps after the last of a time series that shows anything; of
+        several series, a list.
+
+        What is known ahead is given for these steps, too: as rows with nothing else in them.
+        """
+        series = self._as_series("forecast")
+        with self._noise():
+            found = [
+                forecast(self.model, series, each, horizon, draws)
+                for each in series.separated(data)
+            ]
+        return found[0] if len(found) == 1 else found
+
+    def impute(self, data: Any, draws: int = 200) -> Any:
+        """Time series with every missing value in place: the median of its draws given all the
+        rest, of words the most frequent; of several series, a list."""
+        series, found = self._as_series("impute"), []
+        with self._noise():
+            for each in series.separated(data):
+                observation, actions = series.encode(each), series.steering(each)
+                drawn = complete(self.model, series, observation, actions, draws).draws
+                columns = series.merged(series.named(series.typical(drawn)), each)
+                found.append(series.formed(columns))
+        return found[0] if len(found) == 1 else found
+
+    def value_log_prob(self, data: Any) -> Any:
+        """The log likelihood of every value of a time series given all rows before, [T, C] nats,
+        NaN where it is missing: the least are anomalies; of several series, a list."""
+        series = self._as_series("value_log_prob")
+        with OwnNoise(self.config.seed)():
+            found = [value_nats(self.model, series, each) for each in series.separated(data)]
+        return found[0] if len(found) == 1 else found
+
+    def _as_series(self, what: str) -> Series:
+        if not isinstance(self.modality, Series):
+            raise ValueError(
+                f"{what} is for time series, but this model learned {self.modality.frame}s of "
+                "others: pass series={} before it is fitted"
+            )
+        return self.modality
 
     def save(self, path: str | Path) -> None:
         """Writes the model into a folder, with all that it takes to go on learning. A model that
@@ -242,17 +292,16 @@ class SequenceModel:
         """The modality of data."""
         if isinstance(data, EpisodeSource):
             return Arrays(self._space or space_of(_extremes(data)))
-        recordings = recordings_of(data)
-        if self._space is None:
-            return modality_of(recordings)
-        return Arrays(self._space, str(np.asarray(recordings[0]).dtype))
+        return modality_of(data, self._space, self._series)
 
     def _source(self, data: Any) -> EpisodeSource:
         """Data as episodes."""
         if isinstance(data, EpisodeSource):
             return _Unsteered(data)
-        recordings = recordings_of(data)
-        return as_episodes(self.modality, [self.modality.encode(one) for one in recordings])
+        modality = self.modality
+        recordings = modality.separated(data)
+        steered = [modality.steering(one) for one in recordings]
+        return as_episodes(modality, [modality.encode(one) for one in recordings], steered)
 
 
 class _Callbacks(Watcher):

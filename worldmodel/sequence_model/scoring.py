@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ class Scored(NamedTuple):
     """The likelihood of a recording."""
 
     episode: int
-    log_prob: np.ndarray  # float64 [T], nats, of each row
+    log_prob: np.ndarray  # float64 [T], nats, of each row that counts
 
 
 def row_log_probs(model: WorldModel, sequences: Sequences, bound: str, particles: int) -> Tensor:
@@ -63,7 +63,8 @@ def scored(
         for column, episode in enumerate(group.tolist()):
             rows = (slice(0, int(source.lengths[episode])), column)
             shown = nested.map(Tensor.numpy, nested.index(observation, rows))
-            yield Scored(episode, log_prob[rows] + modality.correction(shown))
+            nats = log_prob[rows] + modality.correction(shown)
+            yield Scored(episode, nats[modality.counted(shown)])
         done += int(source.lengths[group].sum())
         note(done, source.rows)
 
@@ -90,11 +91,12 @@ class Validation:
         self.blocks: list[Sequences] = []
         columns = max(1, ROWS_AT_ONCE // VALIDATED)
         reader = SequentialBatches(source, actions, columns, VALIDATED, VALIDATED, seed)
-        self.rows, self.correction = 0, 0.0
-        while self.rows < min(config.validation_rows, source.rows):
+        self.rows, self.correction, read = 0, 0.0, 0
+        while read < min(config.validation_rows, source.rows):
             block = next(reader)
             self.blocks.append(block)
-            self.rows += int(block.mask.sum())
+            read += int(block.mask.sum())
+            self.rows += int(modality.counted(_valid(block)).sum())
             self.correction += corrections(modality, block)
 
     def __call__(self, model: WorldModel) -> float:
@@ -108,6 +110,10 @@ class Validation:
 
 def corrections(modality: Modality, block: Sequences) -> float:
     """The sum of the corrections of valid rows, nats."""
-    observation = nested.map(lambda leaf: leaf[block.mask].numpy(), block.rows.observation)
-    each = np.broadcast_to(modality.correction(observation), int(block.mask.sum()))
+    each = np.broadcast_to(modality.correction(_valid(block)), int(block.mask.sum()))
     return float(each.sum())
+
+
+def _valid(block: Sequences) -> Any:
+    """The observations of valid rows, leaves [N, ...]."""
+    return nested.map(lambda leaf: leaf[block.mask].numpy(), block.rows.observation)

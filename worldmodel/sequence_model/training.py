@@ -20,6 +20,7 @@ from worldmodel.model import WorldModel, context_size
 from worldmodel.noise import OwnNoise
 from worldmodel.objectives import OBJECTIVES, Objective, objective_from
 from worldmodel.percepts import Percepts
+from worldmodel.recurrences import SkipGRU
 from worldmodel.registry import options_taken
 from worldmodel.schedules import cosine, in_segments
 from worldmodel.sequence_model.config import (
@@ -96,6 +97,7 @@ class SequenceTraining(Job):
         config = self.config.learning
         if not self.updates:
             standardise(self.model, examples(train))
+            self.modality.begin(self.model, train)
         actions = action_codec(self.modality.action_space)
         seed = self.seeds[0] + len(self._segments)
         carries = options_taken(OBJECTIVES[config.objective], {"carries": True})
@@ -206,16 +208,22 @@ def model_of(modality: Modality, config: SequenceModelConfig) -> WorldModel:
     encoder = PerceptEncoder(modality.encoder(), rewards=False)
     actions = action_codec(modality.action_space).size
     contexts = context_size(actions, encoder.size, True, config.history)
-    options = core_options(config.core, vars(config))
+    given = vars(config)
+    if config.recurrence == "default":
+        given = given | {"recurrence": modality.default_recurrence}
+    options = core_options(config.core, given)
     core = make_core(config.core, contexts, encoder.size, hidden=config.hidden_size, **options)
+    skip = modality.skips and isinstance(getattr(core, "recurrence", None), SkipGRU)
+    shown = core.feature_size if skip else 0
     try:
         given = json.loads(config.head_options)
-        head = modality.head(config.head, config.decoder_hidden, **given)
+        head = modality.head(config.head, config.decoder_hidden + shown, **given)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"the head {config.head} with the options {config.head_options}: {error}"
         ) from error
-    decoder = ObservationDecoder(core.feature_size, config.decoder_hidden, head, config.dropout)
+    hidden = config.decoder_hidden
+    decoder = ObservationDecoder(core.feature_size, hidden, head, config.dropout, skip)
     percepts = Percepts(encoder, decoder)
     dropout = config.input_dropout
     return WorldModel(percepts, core, actions, history=config.history, dropout=dropout)

@@ -19,6 +19,7 @@ class Recording(NamedTuple):
     observation: Any  # leaves [T, ...], T >= 1
     name: str  # of the file, and of the place in it if that holds several
     split: Split | None = None  # that the file assigns it to
+    action: Any = None  # [T, ...], of what is known ahead; None: those of the modality's agent
 
 
 class BadFileError(RunError):

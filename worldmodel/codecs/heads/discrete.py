@@ -15,6 +15,7 @@ from worldmodel.distributions import (
     Bits,
     Categorical,
     ConcatLayout,
+    Counts,
     FiniteSupport,
     HierarchicalCategorical,
     OneHot,
@@ -23,6 +24,7 @@ from worldmodel.distributions import (
 )
 
 MAXIMUM_SCORE = 7.0  # nats, of a value in a subset: `SAFE` there
+MOST_SIZE = 7.0  # log: beyond e^7 a count is a Poisson's, and single precision ends
 IMPROBABLE = -30.0  # nats, of a number of true values that is next to impossible
 
 
@@ -199,6 +201,27 @@ class FiniteHead(DistModule):
 
     def forward(self, features: Tensor) -> FiniteSupport:
         return FiniteSupport(self.logits(features), self.support)
+
+
+class CountHead(DistModule):
+    """Independent `Counts`, whose means and dispersions are read from the features; value: whole
+    numbers from 0 on, [*, *shape]."""
+
+    def __init__(self, input_size: int, shape: Sequence[int] = ()):
+        super().__init__()
+        self.shape = torch.Size(shape)
+        self.parameters_ = nn.Linear(input_size, 2 * self.shape.numel())
+
+    @property
+    def placeholder(self) -> Tensor:
+        return torch.zeros(self.shape)
+
+    def forward(self, features: Tensor) -> td.Distribution:
+        parameters = self.parameters_(features).reshape(*features.shape[:-1], 2, *self.shape)
+        log_mean, log_size = parameters.unbind(features.dim() - 1)
+        log_size = MOST_SIZE * (log_size / MOST_SIZE).tanh()
+        counts = Counts(log_mean, log_size)
+        return td.Independent(counts, len(self.shape), validate_args=False)
 
 
 class SubsetHead(DistModule):

@@ -68,6 +68,34 @@ class Chain(NamedTuple):
             covariance = self.transition @ covariance @ self.transition.T + self.noise.diag()
         return torch.stack(increments)
 
+    def value_log_prob(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """The Kalman filter that skips what is missing (NaN): log p(x_t | x_<t) of what is there
+        of each row, [T, B] nats, and of each value by itself, [T, B, n], NaN where missing."""
+        batch_size, size = observations.shape[1], len(self.start)
+        mean = observations.new_zeros(batch_size, size)
+        covariance = self.start.diag().expand(batch_size, size, size)
+        whole, single = [], []
+        for observation in observations:
+            there = ~observation.isnan()  # [B, n]
+            emission = self.emission * there[..., None]  # [B, n, Z], no row of what is missing
+            innovation = (
+                torch.where(there, observation, 0.0) - (emission @ mean[..., None])[..., 0]
+            )
+            noise = torch.where(there, self.observation_noise, 1 / (2 * math.pi))  # density 1 at 0
+            spread = emission @ covariance @ emission.mT + torch.diag_embed(noise)
+            solved = torch.linalg.solve(spread, innovation[..., None])
+            distance = (innovation[..., None] * solved).sum((-1, -2))
+            volume = spread.logdet() + observation.shape[-1] * math.log(2 * math.pi)
+            whole.append(-0.5 * (distance + volume))
+            variance = spread.diagonal(dim1=-2, dim2=-1)
+            own = -0.5 * (innovation.square() / variance + (2 * math.pi * variance).log())
+            single.append(torch.where(there, own, torch.nan))
+            gain = covariance @ emission.mT
+            mean = (mean[..., None] + gain @ solved)[..., 0] @ self.transition.T
+            covariance = covariance - gain @ torch.linalg.solve(spread, gain.mT)
+            covariance = self.transition @ covariance @ self.transition.T + self.noise.diag()
+        return torch.stack(whole), torch.stack(single)
+
     def latent_covariance(self, length: int) -> Tensor:
         """The covariance of z_1 ... z_T, [T Z, T Z], row by row."""
         spread = torch.cat([self.start, self.noise.repeat(length - 1)])
