@@ -104,7 +104,7 @@ import numpy as np, polars
 days = np.datetime64("2024-01-01") + np.arange(60)
 columns = {"date": days, "sold": np.sin(np.arange(60)), "holiday": np.arange(60) % 7 == 0}
 columns["sold"][[5, 40]] = columns["sold"][48:] = np.nan
-train = test = polars.DataFrame(columns)
+train = valid = test = polars.DataFrame(columns)
 """
     program = data + program.replace("updates=500", "updates=2")
     check = "print(ahead.draws.shape, np.isnan(whole['sold']).sum(), unlikely.shape)"
