@@ -330,7 +330,8 @@ def _load_run(folder: RunFolder) -> tuple[Run, Checkpoint]:
     checkpoint = folder.checkpoint()
     if "statistics" not in checkpoint.values:
         raise RunError(
-            f"{folder.path} has learned nothing yet: `worldmodel resume {folder.path}` goes on"
+            f"{folder.path} has learned nothing yet: `worldmodel resume {folder.path}` goes on, "
+            "with --steps N where none are planned"
         )
     spaces = read_spaces(folder.episodes)
     world = said(lambda: world_of(config, *spaces, folder))

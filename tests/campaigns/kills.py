@@ -63,14 +63,15 @@ class Subject(NamedTuple):
     """A run of some kind."""
 
     begin: Callable[[Path], Work]  # makes the work that makes a run there, and trains it
-    has_begun: Callable[[Path], bool]  # whether it can be gone on with
+    has_begun: Callable[[Path, str | None], bool]  # whether a checkpoint can be gone on with
 
     def work(self, run: Path, oldest: bool) -> Work:
         """What its user does next: goes on, or, where nothing was written yet, begins again."""
-        if not self.has_begun(run):
+        if not self.has_begun(run, None):
             return self.begin(run)
-        there = sorted((run / "checkpoints").glob("checkpoint-*"))
-        chosen = ("--from", there[0].name) if oldest and len(there) > 1 else ()
+        there = sorted(path.name for path in (run / "checkpoints").glob("checkpoint-*"))
+        is_oldest = oldest and len(there) > 1 and self.has_begun(run, there[0])
+        chosen = ("--from", there[0]) if is_oldest else ()
         return lambda: typed("resume", run, *chosen)
 
 
@@ -99,7 +100,7 @@ def scripted(work: Work) -> Work:
 def _of_command(config: Any) -> Subject:
     return Subject(
         lambda run: lambda: typed(*arguments_of(config, run)),
-        lambda run: (run / "config.json").exists(),
+        lambda run, checkpoint: (run / "config.json").exists(),
     )
 
 
@@ -167,9 +168,9 @@ def _agent() -> Subject:
             lambda: WorldModelAgent("CartPole-v1", folder=run, seed=0, **TINY).learn(STEPS)
         )
 
-    def has_begun(run: Path) -> bool:
+    def has_begun(run: Path, checkpoint: str | None) -> bool:
         try:
-            return RunFolder.open(run).values()["planned"] >= STEPS
+            return RunFolder.open(run).at(checkpoint).values()["planned"] >= STEPS
         except RunError:
             return False
 
@@ -375,7 +376,7 @@ def _finished(expected: Reference, place: Path, run: Path) -> str:
     """What is wrong with a run that is now left alone until it ends; "": nothing."""
     has_begun = False
     while not has_begun:
-        has_begun = expected.subject.has_begun(run)
+        has_begun = expected.subject.has_begun(run, None)
         end = attacked(expected.subject.work(run, oldest=False), None, place, run)
         if end.code != 0:
             return problem_of(end) or f"refused: {end.sentence}"
