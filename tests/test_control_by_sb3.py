@@ -169,10 +169,10 @@ class Odd(gymnasium.Env):
 
 @pytest.fixture
 def odd():
-    gymnasium.register("Odd-v0", Odd, disable_env_checker=True)
+    gymnasium.register("Nested-v0", Odd, disable_env_checker=True)
     Odd.steps = 0
-    yield "Odd-v0"
-    del gymnasium.registry["Odd-v0"]
+    yield "Nested-v0"
+    del gymnasium.registry["Nested-v0"]
 
 
 def test_a_baseline_sees_the_same_numbers_in_training_and_evaluation(odd):
