@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from worldmodel.checkpoint import list_checkpoints
-from worldmodel.experiments.runs.interruption import Interrupted
+from worldmodel.experiments.runs.interruption import Interrupted, InterruptFlag
 from worldmodel.experiments.runs.training import Training
 from worldmodel.files import DamagedError, RunError
 from worldmodel.job import Job, Stage, Title, Watcher
@@ -426,3 +426,23 @@ def test_values_of_a_checkpoint_are_for_json(folder):
     values = folder.values()
     assert json.loads(json.dumps(values)) == values
     assert {"stage", "done", "legs", "seconds", "saved", "metrics_size"} <= values.keys()
+
+
+class Dropping:
+    """Raises an exception where Python drops it."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __del__(self):
+        raise self.error
+
+
+def test_a_second_ctrl_c_that_python_drops_leaves_no_traceback(monkeypatch):
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    with InterruptFlag():
+        Dropping(KeyboardInterrupt())
+        assert not said
+        Dropping(ValueError())
+    assert [error.exc_type for error in said] == [ValueError]

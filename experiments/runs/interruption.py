@@ -27,7 +27,7 @@ def stoppable(reporter: Reporter) -> Iterator[None]:
 
 class InterruptFlag:
     """Context manager that defers Ctrl-C and SIGTERM, unless nothing is lost by an end at once; a
-    second one ends at once."""
+    second one ends at once, but for where Python drops exceptions (as while it forks)."""
 
     def __init__(self, loses_nothing: Callable[[], bool] = lambda: False) -> None:
         self.raised = False
@@ -35,9 +35,11 @@ class InterruptFlag:
 
     def __enter__(self) -> "InterruptFlag":
         self._before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+        self._drop, sys.unraisablehook = sys.unraisablehook, self._dropped
         return self
 
     def __exit__(self, *_: object) -> None:
+        sys.unraisablehook = self._drop
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -46,3 +48,8 @@ class InterruptFlag:
             raise KeyboardInterrupt
         self.raised = True
         print("\nstopping at the next safe point (again: at once)", file=sys.stderr)
+
+    def _dropped(self, error: "sys.UnraisableHookArgs") -> None:
+        """Prints no traceback of a Ctrl-C; it is stopped at the next safe point."""
+        if error.exc_type is not KeyboardInterrupt:
+            self._drop(error)
