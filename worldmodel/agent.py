@@ -177,7 +177,28 @@ class NullAgent(Agent):
         return no_action(thought)
 
 
-class Metronome(Agent):
+class Steering(Agent):
+    """An agent whose actions depend on the number of the row alone, whatever rows come."""
+
+    @abstractmethod
+    def codes_at(self, row: Tensor) -> Tensor:
+        """The codes of the actions that lead to rows of the given numbers, counted from 0 at a
+        first row: int64 [B] -> [B, A]."""
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        return torch.zeros(batch_size, dtype=torch.int64)
+
+    def step(
+        self, row: Row, state: Tensor, shared: ModelState | None = None
+    ) -> tuple[Tensor, Tensor]:
+        state = torch.where(row.first.to(state.device), 1, state + 1)  # rows so far
+        return self.codes_at(state).to(row.action), state
+
+    def policy(self, thought: Tensor) -> Distribution:
+        return Deterministic(thought)
+
+
+class Metronome(Steering):
     """Counts the rows of a piece: its actions give the place of the next row in its bar, and no
     row changes them. A first row is the first of a bar.
     """
@@ -196,20 +217,11 @@ class Metronome(Agent):
         beat, step = row // self.steps % self.beats, row % self.steps
         return torch.stack([torch.as_tensor(beat), torch.as_tensor(step)], -1)
 
-    def initial_state(self, batch_size: int) -> Tensor:
-        return torch.zeros(batch_size, dtype=torch.int64)
-
-    def step(
-        self, row: Row, state: Tensor, shared: ModelState | None = None
-    ) -> tuple[Tensor, Tensor]:
-        state = torch.where(row.first.to(state.device), 1, state + 1)  # rows so far
-        return self.actions.encode(self.at(state)).to(row.action), state
-
-    def policy(self, thought: Tensor) -> Distribution:
-        return Deterministic(thought)
+    def codes_at(self, row: Tensor) -> Tensor:
+        return self.actions.encode(self.at(row))
 
 
-class Script(Agent):
+class Script(Steering):
     """Goes through given actions, whatever rows come; after the last, it stays with that."""
 
     def __init__(self, codes: Tensor):
@@ -222,17 +234,8 @@ class Script(Agent):
         """A script of actions of a space, [T, ...]."""
         return cls(action_codec(space).encode(torch.as_tensor(actions)))
 
-    def initial_state(self, batch_size: int) -> Tensor:
-        return torch.zeros(batch_size, dtype=torch.int64)
-
-    def step(
-        self, row: Row, state: Tensor, shared: ModelState | None = None
-    ) -> tuple[Tensor, Tensor]:
-        state = torch.where(row.first.to(state.device), 1, state + 1)  # rows so far
-        return self.codes[state.clamp(max=len(self.codes) - 1)].to(row.action), state
-
-    def policy(self, thought: Tensor) -> Distribution:
-        return Deterministic(thought)
+    def codes_at(self, row: Tensor) -> Tensor:
+        return self.codes[row.clamp(max=len(self.codes) - 1)]
 
 
 class Greedy(AgentWrapper):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from worldmodel import Forecast
+from worldmodel.distributions import MISSING
 from worldmodel.experiments.recordings.config import ForecastConfig, ImputeConfig, TableConfig
 from worldmodel.experiments.recordings.model import RecordingsModel
 from worldmodel.experiments.recordings.series import (
@@ -45,7 +46,7 @@ def forecast(folder: RunFolder, config: ForecastConfig, reporter: Reporter) -> l
                 found = forecast_of(run.model, modality, block, *sizes)
             rows += list(_forecast_rows(modality, block.name, found))
             if number < CHARTS and _can_draw(reporter, number):
-                files.append(stem.with_name(f"{stem.name}{f'-{number + 1}' * bool(number)}.png"))
+                files.append(_picture(stem, number))
                 _fan(files[-1], modality, block, found)
     header = ["series", "time", "channel", "mean", *(f"q{share:g}" for share in QUANTILES)]
     table = stem.with_name(f"{stem.name}.csv")
@@ -71,7 +72,7 @@ def score(folder: RunFolder, config: TableConfig, reporter: Reporter) -> list[Pa
             label = f"{block.name} {shown[step]} {channels[place]}".strip()
             least.append((float(nats[step, place]), label))
         if number < CHARTS and _can_draw(reporter, number):
-            files.append(stem.with_name(f"{stem.name}{f'-{number + 1}' * bool(number)}.png"))
+            files.append(_picture(stem, number))
             _draw_nats(files[-1], modality, block, nats)
     table = stem.with_name(f"{stem.name}.csv")
     write_table(table, ["series", "time", "nats", *channels], rows)
@@ -108,17 +109,21 @@ def _opened(folder: RunFolder) -> tuple[RecordingsModel, SeriesFiles]:
     return run, run.modality
 
 
-def _blocks(modality: SeriesFiles, config: TableConfig) -> Iterator[tuple[str, Block]]:
+def _blocks(modality: SeriesFiles, config: TableConfig) -> list[tuple[str, Block]]:
     """The series of the given table, or of the run's own."""
     paths = modality.data.data if config.table is None else [str(config.table)]
-    found = list(modality.blocks(paths, "stop", lambda line: None))
-    yield from found
+    return list(modality.blocks(paths, "stop", lambda line: None))
 
 
 def _stem(folder: RunFolder, config: TableConfig, name: str) -> Path:
     stem = config.out.with_suffix("") if config.out else folder.place("series") / name
     stem.parent.mkdir(parents=True, exist_ok=True)
     return stem
+
+
+def _picture(stem: Path, number: int) -> Path:
+    """The file of a series' picture; the number is left out of the first one's name."""
+    return stem.with_name(f"{stem.name}{f'-{number + 1}' * bool(number)}.png")
 
 
 @contextmanager
@@ -172,6 +177,12 @@ def _axis(modality: SeriesFiles, times: np.ndarray) -> Any:
     return times.astype("datetime64[s]") if modality.description.dates else times
 
 
+def _observed(modality: SeriesFiles, block: Block) -> np.ndarray:
+    """The values of a series in their own units, [T, C], NaN where they are missing."""
+    encoded = modality.encode(block)
+    return np.where(encoded["state"] == MISSING, np.nan, modality.numbered(encoded))
+
+
 def _panels(modality: SeriesFiles) -> tuple[Any, list[tuple[int, Any]]]:
     """A figure, and the place and panel of each channel that it shows: no categories, if there
     are others."""
@@ -187,14 +198,13 @@ def _panels(modality: SeriesFiles) -> tuple[Any, list[tuple[int, Any]]]:
 def _fan(path: Path, modality: SeriesFiles, block: Block, found: Forecast) -> None:
     """Draws the end of a series and the fan of what comes: intervals of 50, 80 and 95 %."""
     figure, panels = _panels(modality)
-    observed = modality.numbered(modality.encode(block))
-    missing = modality.encode(block)["state"] == 0
+    observed = _observed(modality, block)
     _, length = modality.split(block)
     shown = slice(max(0, length - BEFORE * len(found.times)), length)
     times = modality.times(block)
     fan = found.quantiles(QUANTILES)
     for place, panel in panels:
-        past = np.where(missing[shown, place], np.nan, observed[shown, place])
+        past = observed[shown, place]
         panel.plot(_axis(modality, times[shown]), past, color="black", linewidth=1)
         ahead = _axis(modality, found.times)
         for low, high, alpha in ((0, 6, 0.15), (1, 5, 0.25), (2, 4, 0.35)):
@@ -208,8 +218,7 @@ def _fan(path: Path, modality: SeriesFiles, block: Block, found: Forecast) -> No
 def _draw_nats(path: Path, modality: SeriesFiles, block: Block, nats: np.ndarray) -> None:
     """Draws a series, and how unlikely each value was, given all before."""
     figure, panels = _panels(modality)
-    encoded = modality.encode(block)
-    observed = np.where(encoded["state"] == 0, np.nan, modality.numbered(encoded))
+    observed = _observed(modality, block)
     axis = _axis(modality, modality.times(block))
     for place, panel in panels:
         panel.plot(axis, observed[:, place], color="black", linewidth=0.8)

@@ -52,13 +52,9 @@ def forecast(model: WorldModel, modality: Series, data: Any, horizon: int, draws
         raise TableError("the series is empty: a forecast goes on from some values")
     beyond = max(0, length + horizon - block.length)
     actions = modality.steering(block, beyond)[: length + horizon]
-    rows = rows_of(
-        modality,
-        nested.index(modality.encode(block), slice(0, length)),
-        actions[:length],
-    )
-    (drawn,) = ahead(model, modality, rows, actions, [length], horizon, draws)
     encoded = nested.index(modality.encode(block), slice(0, length))
+    rows = rows_of(modality, encoded, actions[:length])
+    (drawn,) = ahead(model, modality, rows, actions, [length], horizon, draws)
     begin = np.tile(modality.numbered(encoded)[-1], (draws, 1))
     names = tuple(channel.name for channel in modality.channels)
     times = modality.times(block, beyond)[length : length + horizon]

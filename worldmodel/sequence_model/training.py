@@ -216,8 +216,8 @@ def model_of(modality: Modality, config: SequenceModelConfig) -> WorldModel:
     skip = modality.skips and isinstance(getattr(core, "recurrence", None), SkipGRU)
     shown = core.feature_size if skip else 0
     try:
-        given = json.loads(config.head_options)
-        head = modality.head(config.head, config.decoder_hidden + shown, **given)
+        head_options = json.loads(config.head_options)
+        head = modality.head(config.head, config.decoder_hidden + shown, **head_options)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"the head {config.head} with the options {config.head_options}: {error}"
