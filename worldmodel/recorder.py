@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from worldmodel import ranks
 from worldmodel.checkpoint import (
     checkpoint_name,
     list_checkpoints,

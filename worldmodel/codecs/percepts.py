@@ -19,7 +19,7 @@ from worldmodel.codecs.heads import (
 from worldmodel.codecs.prediction import Consequences, Prediction, nothing
 from worldmodel.codecs.regression import TwoHotRegression
 from worldmodel.codecs.standardisation import Standardisation
-from worldmodel.nets import mlp
+from worldmodel.nets import Dropout, mlp
 
 
 class PerceptEncoder(Encoder):
@@ -94,7 +94,7 @@ class PerceptDecoder(PerceptModule):
         rewards than those of `reward_support`, or than those met, may come (`MixedHead`,
         `StudentHead`)."""
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.skip = skip
         self.body = mlp([input_size, hidden, hidden]) if skip else nn.Linear(input_size, hidden)
         self.observation = observation
@@ -163,7 +163,7 @@ class ObservationDecoder(PerceptModule):
     ):
         """dropout: of the features, in training mode."""
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.body = nn.Linear(input_size, hidden)
         self.observation = observation
 
