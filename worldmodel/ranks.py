@@ -11,9 +11,11 @@ In one process, rank 0 of 1, nothing here does anything.
 import hashlib
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
+from types import FrameType
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -59,6 +61,7 @@ class _Place:
     tells = os.environ.get("RANK", "0") == "0"  # this rank says why all of them end
     shares: Sequence[Share] = ()  # of the blocks of the batch that is learned from
     block = 0  # the place of the one that noise is drawn for
+    is_ending = False  # as another rank has ended
 
 
 def rank() -> int:
@@ -97,14 +100,34 @@ def joined() -> Iterator[None]:
     dist.init_process_group(
         _backend(), store=store, rank=_Place.rank, world_size=_Place.size, timeout=PATIENCE
     )
+    before = signal.signal(signal.SIGTERM, _stop)
     try:
         yield
     except BaseException:
-        _Place.tells = _is_earliest(store)
+        _Place.is_ending, _Place.tells = True, _is_earliest(store)
         raise
     finally:
         _Place.rank, _Place.size = 0, 1
         dist.destroy_process_group()
+        if not _Place.is_ending:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Ends a rank that is told to end, unless it ends by itself and is about to say why."""
+    if not _Place.is_ending:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Context manager in which this rank is one process, while the others do not wait for it."""
+    place = _Place.rank, _Place.size
+    _Place.rank, _Place.size = 0, 1
+    try:
+        yield
+    finally:
+        _Place.rank, _Place.size = place
 
 
 def _backend() -> str:
@@ -133,6 +156,7 @@ def _all_there() -> Iterator[None]:
     except RuntimeError as error:
         if not any(sign in str(error).lower() for sign in LOST):
             raise
+        _Place.is_ending = True
         raise LostRankError(
             "another rank of this run has ended, or was killed, so all of them end: go on from "
             "the last checkpoint by `worldmodel resume RUN` under torchrun, which does so by "
@@ -162,7 +186,10 @@ def of_first(function: Callable[[], T]) -> T:
     """The result of a function, for JSON, that rank 0 alone calls."""
     if _Place.size == 1:
         return function()
-    text = json.dumps(function()).encode() if is_first() else b""
+    text = b""
+    if is_first():
+        with alone():
+            text = json.dumps(function()).encode()
     length = torch.tensor([len(text)])
     with _all_there():
         dist.broadcast(length, 0)
