@@ -1,39 +1,59 @@
-"""Ranks for tests: processes on this machine that run one function together."""
+"""Ranks on this machine, for tests: forks that learn together, as torchrun starts processes."""
 
 import os
 import socket
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import multiprocessing
+from campaigns.processes import Ended, Process
 
 from worldmodel import ranks
 
+HANGS = 300.0  # seconds, on a machine that does other work besides
 
-def together(size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """What a function of a module returns on each of `size` ranks, tensors and plain values."""
+
+def started(size: int, work: Callable[[], Any], restarts: int = 0) -> list[Process]:
+    """Forks that do the same work, with the variables that torchrun sets."""
+    variables = {
+        "WORLD_SIZE": str(size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
+        "TORCHELASTIC_RESTART_COUNT": str(restarts),
+    }
+
+    def of_rank(rank: int) -> Callable[[], Any]:
+        def working() -> None:
+            os.environ |= variables | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            work()
+
+        return working
+
+    return [Process(of_rank(rank)) for rank in range(size)]
+
+
+def ended(processes: list[Process]) -> list[Ended]:
+    """How ranks ended."""
+    with ExitStack() as held:
+        for process in processes:
+            held.enter_context(process)
+        return [process.wait(HANGS) for process in processes]
+
+
+def together(size: int, work: Callable[[], Any]) -> list[Any]:
+    """The results of ranks that do the same work and end well: tensors and plain values."""
     with tempfile.TemporaryDirectory() as place:
-        environment = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1"}
-        environment["MASTER_PORT"] = str(_free_port())
-        started = (environment, Path(place), function, arguments)
-        multiprocessing.spawn(_run, started, nprocs=size)  # type: ignore[no-untyped-call]
-        return [torch.load(Path(place) / str(rank), weights_only=False) for rank in range(size)]
 
+        def joined() -> None:
+            with ranks.joined():
+                torch.save(work(), Path(place) / str(ranks.rank()))
 
-def _run(
-    rank: int,
-    environment: dict[str, str],
-    place: Path,
-    function: Callable[..., Any],
-    arguments: tuple[Any, ...],
-) -> None:
-    torch.set_num_threads(1)
-    os.environ |= environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-    with ranks.joined():
-        torch.save(function(*arguments), place / str(rank))
+        for end in ended(started(size, joined)):
+            assert end.code == 0, end
+        return [torch.load(Path(place) / str(rank)) for rank in range(size)]
 
 
 def _free_port() -> int:

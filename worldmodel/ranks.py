@@ -97,6 +97,8 @@ def joined() -> Iterator[None]:
         yield
         return
     store, _Place.rank, _Place.size = next(rendezvous("env://"))
+    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:  # the store outlives them
+        store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", ""), store)
     dist.init_process_group(
         _backend(), store=store, rank=_Place.rank, world_size=_Place.size, timeout=PATIENCE
     )
