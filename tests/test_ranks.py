@@ -94,7 +94,7 @@ def test_images_are_learned_by_ranks_as_by_one_process(tmp_path):
 
 
 def test_a_killed_rank_ends_the_others_with_one_sentence_and_a_restart_goes_on(config, tmp_path):
-    longer = replace(config, learning=replace(config.learning, updates=40), checkpoint_seconds=0.0)
+    longer = replace(config, learning=replace(config.learning, updates=40), checkpoint_seconds=1e-6)
     words = arguments_of(longer, tmp_path / "run")
     checkpoints = tmp_path / "run" / "checkpoints"
     ranks_of_it = started(3, lambda: main(words))

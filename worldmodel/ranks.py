@@ -24,7 +24,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from worldmodel import nested
 from worldmodel.files import RunError
-from worldmodel.noise import OwnNoise
+from worldmodel.noise import OwnNoise, get_states, set_states
 
 PATIENCE = timedelta(days=1)  # for a rank that validates while the others wait; an end is noticed
 LOST = ("connection", "peer", "timed out", "socket")  # of what is said where a rank has ended
@@ -146,8 +146,8 @@ def _is_earliest(store: dist.Store) -> bool:
     """True if no other rank has ended by an error before."""
     try:
         return store.add("ended", 1) == 1
-    except RuntimeError:  # it was with the rank that is gone
-        return True
+    except RuntimeError:  # it was with rank 0, which is gone
+        return _Place.rank == 1
 
 
 @contextmanager
@@ -233,6 +233,16 @@ def gathered(rows: Tensor) -> Tensor:
     return torch.cat([part[:count] for part, count in zip(found, numbers, strict=True)])
 
 
+def agree_on_noise() -> None:
+    """Takes the random states of rank 0, which has drawn alone."""
+    if _Place.size > 1:
+        states = get_states()
+        with _all_there():
+            for state in states:
+                dist.broadcast(state, 0)
+        set_states(states)
+
+
 def check_alike(content: Any, what: str) -> None:
     """Raises a RunError unless all ranks have the same content: tensors and plain values in
     dicts, lists and tuples. Only digests are exchanged."""
@@ -286,9 +296,9 @@ def sharing(batch: Any) -> Iterator[tuple[Any, int]]:
     if _Place.size == 1:
         yield batch, 1
     elif isinstance(batch, list) and all(hasattr(block, "loss_mask") for block in batch):
-        shares = [share_of(block.loss_mask.shape[1]) for block in batch]
-        own = [_columns_of(block, share) for block, share in zip(batch, shares, strict=True)]
-        _Place.shares, _Place.block = shares, 0
+        own = own_blocks(batch)
+        _Place.shares = [share_of(block.loss_mask.shape[1]) for block in batch]
+        _Place.block = 0
         try:
             yield own, sum(int(block.loss_mask.sum()) for block in own)
         finally:
@@ -298,7 +308,14 @@ def sharing(batch: Any) -> Iterator[tuple[Any, int]]:
             yield batch, len(nested.leaves(batch)[0])
 
 
-def _columns_of(block: Any, share: Share) -> Any:
+def own_blocks(batch: list[Any]) -> list[Any]:
+    """This rank's columns of blocks of sequences; of a block without any, one that is not
+    scored."""
+    return batch if _Place.size == 1 else [_own_columns(block) for block in batch]
+
+
+def _own_columns(block: Any) -> Any:
+    share = share_of(block.loss_mask.shape[1])
     own = nested.index(block, (slice(None), share.columns))
     if share.begin < share.end:
         return own
@@ -370,6 +387,18 @@ def averaged(
     for parameter, mean, count in zip(parameters, means.split([*sizes, len(numbers)]), counts):
         parameter.grad = mean.view_as(parameter).to(parameter) if count else None
     return dict(zip(figures, means[len(means) - len(numbers) :], strict=True))
+
+
+def mean(values: Tensor, rows: int) -> Tensor:
+    """The mean of values [n] of all ranks, as a figure beside means over `rows`, by which
+    `averaged` weighs it."""
+    if _Place.size == 1:
+        return values.mean()
+    totals = torch.tensor([len(values), rows])
+    with _all_there():
+        dist.all_reduce(totals)
+    number, total = totals.tolist()
+    return values.sum() * (total / max(1, number * rows))
 
 
 # States of columns, which checkpoints hold whole.

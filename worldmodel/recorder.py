@@ -93,7 +93,7 @@ class Recorder(Watcher):
         """Writes a checkpoint."""
         tensors, values = job.state()
         weights = {name: module.state_dict() for name, module in job.modules.items()}
-        ranks.check_alike((weights, tensors["noise"], values), "the weights or the plan")
+        ranks.check_alike((weights, tensors["noise"]), "the weights")
         if ranks.is_first():
             self._write(job, tensors, values)
         self.saved = time.monotonic()

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from worldmodel import ranks
 from worldmodel.agents.training import check_fit
 from worldmodel.envs.make import folder_of
 from worldmodel.errors import naming_damage
@@ -52,11 +51,6 @@ __all__ = [
 
 def training(folder: RunFolder, reporter: Reporter) -> Training:
     """A run in progress."""
-    if ranks.size() > 1:
-        raise RunError(
-            "agents learn on one rank for now; several ranks learn from text, audio, midi, strokes "
-            "and images: start `worldmodel` without torchrun"
-        )
     config: RLConfig = config_of(folder)
     torch.set_num_threads(config.threads)
     job = said(lambda: training_of(folder, reporter.say))
