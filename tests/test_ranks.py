@@ -8,7 +8,7 @@ import pytest
 import torch
 from campaigns.processes import until
 from kinds import MADE, config_for, write_files
-from rank_laws import check
+from rank_laws import check, of_cores, of_policies
 from ranks import HANGS, ended, started, together
 from runs import assert_same, at, outcome, train
 
@@ -58,17 +58,17 @@ def alone(config, tmp_path_factory):
 
 
 def test_gradients_of_ranks_are_those_of_the_whole_batch():
-    check(2, ["srnn smoothing res_q", "rssm categorical"])
+    check(2, of_cores(["srnn smoothing res_q", "rssm categorical"]) | of_policies())
 
 
 def test_a_rank_without_columns_changes_nothing():
-    check(4, ["vrnn"], ["elbo", "carried"])
+    check(4, of_cores(["vrnn"], ["elbo", "carried"]))
 
 
 def test_the_law_notices_noise_that_is_not_of_the_own_columns(monkeypatch):
     monkeypatch.setattr(ranks, "drawn", lambda draw, like: draw(like))
     with pytest.raises(AssertionError, match="rank 0 of 2, vrnn by elbo: gradients"):
-        check(2, ["vrnn"], ["elbo"])
+        check(2, of_cores(["vrnn"], ["elbo"]))
 
 
 def test_a_run_on_two_ranks_is_that_of_one_process(config, alone, tmp_path):

@@ -4,6 +4,7 @@ However often ranks were killed, a run has to end bit for bit as the one of as m
 left alone.
 """
 
+import itertools
 import random
 import shutil
 import signal
@@ -15,7 +16,7 @@ from typing import TextIO
 
 from cores import CASES as CORES
 from kinds import MADE, config_for, write_files
-from rank_laws import check
+from rank_laws import check, of_cores, of_policies
 from ranks import ended, started
 from runs import assert_same
 
@@ -38,15 +39,15 @@ def run(cases: int, seed: int, place: Path, to: TextIO) -> Iterator[Tally]:
 
 
 def of_laws(to: TextIO) -> Tally:
-    """Gradients, figures, states and noise of each core, by all objectives."""
-    tally = Tally("law of ranks", len(SIZES) * len(CORES), to)
-    for size in SIZES:
-        for core in CORES:
-            try:
-                check(size, [core])
-                tally.right()
-            except AssertionError as error:
-                tally.fault(f"{core} on {size}", str(error))
+    """Gradients, figures, states and noise of each core by each objective, and of policies."""
+    works = of_cores(CORES) | of_policies()
+    tally = Tally("law of ranks", len(SIZES) * len(works), to)
+    for size, name in itertools.product(SIZES, works):
+        try:
+            check(size, {name: works[name]})
+            tally.right()
+        except AssertionError as error:
+            tally.fault(f"{name} on {size}", str(error))
     return tally
 
 
