@@ -89,8 +89,8 @@ class Imagination:
             blocks = replay.sample(self.window, self.batch_size, self.from_start, self.burn_in)
             if max(block.mask.shape[1] for block in blocks) < ranks.size():
                 raise ValueError(
-                    f"{ranks.size()} ranks share the windows that dreams begin with, and there are "
-                    "fewer: take fewer ranks, or more --num-imagined"
+                    f"{ranks.size()} ranks share the windows that dreams begin with, and there "
+                    "are fewer: take fewer ranks, or more --num-imagined"
                 )
             for block in ranks.own_blocks(blocks):
                 states = self.agent.model.states(block)

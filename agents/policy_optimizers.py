@@ -72,8 +72,8 @@ class GradientOptimizer(PolicyOptimizer):
         entropy bonus rises from rollout to rollout."""
         if imagination.batch_size < ranks.size():
             raise ValueError(
-                f"{ranks.size()} ranks share {imagination.batch_size} dreams: take fewer ranks, or "
-                "more --num-imagined"
+                f"{ranks.size()} ranks share {imagination.batch_size} dreams: take fewer ranks, "
+                "or more --num-imagined"
             )
         self.objective = objective
         self.trainer = trainer

@@ -34,7 +34,10 @@ from worldmodel.testing.material import padded, random_rows
 
 BOUND = 1e-10
 UPDATES = 2
-LENGTHS = (3, 7, 1, 5, 4, 7, 2), (5, 2, 6)  # of two blocks; four ranks are more than the second has
+LENGTHS = (
+    (3, 7, 1, 5, 4, 7, 2),
+    (5, 2, 6),
+)  # of two blocks; four ranks are more than the second has
 
 
 def _with_dropout(model: WorldModel) -> Objective:
@@ -74,7 +77,9 @@ def updates(core: str, objective: str) -> Updates:
         found = trainer.update(_batch(objective, number))
         found.pop("effective_particles", None)  # a mean over windows, of ranks one over rows
         metrics.append(found)
-        gradients.append([torch.zeros(()) if p.grad is None else +p.grad for p in model.parameters()])
+        gradients.append(
+            [torch.zeros(()) if p.grad is None else +p.grad for p in model.parameters()]
+        )
         noise = torch.get_rng_state()
         trainer.load_state_dict(trainer.state_dict())
     return Updates(gradients, metrics, trainer.state_dict()["state"], noise)
@@ -116,7 +121,7 @@ def policy_updates(name: str) -> Updates:
         actions=ACTIONS,
         initial_state=lambda number: SimpleNamespace(thought=torch.zeros(number, FEATURES)),
     )
-    method = METHODS[name] if name in METHODS else ActorCritic
+    method = METHODS.get(name, ActorCritic)
     plain = method(game, ROWS, 1, critic, unit=0.1)
     is_recorded = name == "recorded values"
     objective: Any = RecordedValues(plain, 0.3, 0.9) if is_recorded else plain
@@ -171,4 +176,6 @@ def _compare(found: Updates, expected: Updates, what: str) -> None:
     for figures, others in zip(found.metrics, expected.metrics, strict=True):
         demand(figures.keys() == others.keys(), f"{what}: other figures")
         for key, value in figures.items():
-            demand(abs(value - others[key]) < BOUND, f"{what}: {key} is {value}, not {others[key]}")
+            demand(
+                abs(value - others[key]) < BOUND, f"{what}: {key} is {value}, not {others[key]}"
+            )

@@ -13,10 +13,12 @@ from ranks import HANGS, ended, started, together
 from runs import assert_same, at, outcome, train
 
 from worldmodel import ranks
+from worldmodel.agents import AgentConfig
 from worldmodel.checkpoint import list_checkpoints
 from worldmodel.experiments.cli.main import main
 from worldmodel.experiments.images import experiment as images
 from worldmodel.experiments.images.config import ImagesConfig, VAEConfig
+from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig, quick
 from worldmodel.experiments.runs.command import arguments_of
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.run_folder import RunFolder
@@ -36,7 +38,11 @@ def run_of(config, path, size, stop=lambda job: False):
     """A new run, or one that is gone on with, on some ranks; its folder."""
     if not path.exists():
         new_run(path, config)
-    together(size, lambda: train(RunFolder.open(path), stop) and None)
+
+    def work():
+        train(RunFolder.open(path), stop)
+
+    together(size, work)
     return RunFolder.open(path)
 
 
@@ -71,19 +77,40 @@ def test_the_law_notices_noise_that_is_not_of_the_own_columns(monkeypatch):
         check(2, of_cores(["vrnn"], ["elbo"]))
 
 
-def test_a_run_on_two_ranks_is_that_of_one_process(config, alone, tmp_path):
-    assert_near(run_of(config, tmp_path / "run", 2), alone)
+@pytest.fixture(scope="module")
+def shared(config, tmp_path_factory):
+    """The run of two ranks."""
+    return run_of(config, tmp_path_factory.mktemp("shared") / "run", 2)
+
+
+def test_a_run_on_two_ranks_is_that_of_one_process(shared, alone):
+    assert_near(shared, alone)
 
 
 def test_a_run_goes_on_to_the_last_bit_on_as_many_ranks_and_nearly_so_on_others(
-    config, alone, tmp_path
+    config, shared, tmp_path
 ):
     here = at("learn", 0, 2)
-    whole = run_of(config, tmp_path / "whole", 2)
     for size, same in ((2, assert_same), (1, assert_near)):
         path = tmp_path / str(size)
-        assert len(run_of(config, path, 2, here).metrics()) < len(whole.metrics())
-        same(run_of(config, path, size), whole)
+        assert len(run_of(config, path, 2, here).metrics()) < len(shared.metrics())
+        same(run_of(config, path, size), shared)
+
+
+def test_agents_on_ranks_learn_the_same_model_and_go_on_to_the_last_bit(tmp_path):
+    """The first rank plays and evaluates; each dreams its share, with noise of its own."""
+    config = quick(RLConfig(EnvironmentConfig("CartPole-v1"), agent=AgentConfig(seed=3)))
+    config = replace(config, steps=60)
+    runs = {size: run_of(config, tmp_path / str(size), size) for size in (1, 2)}
+    one, two = (run.metrics() for run in runs.values())
+    for line, wanted in zip(two, one, strict=True):
+        if line["stage"] == "improve":
+            break
+        if "nats" in line:
+            assert line["nats"] == pytest.approx(wanted["nats"], rel=NEAR)
+    path = tmp_path / "interrupted"
+    run_of(config, path, 2, at("improve", 0, 2))
+    assert_same(run_of(config, path, 2), runs[2])
 
 
 def test_images_are_learned_by_ranks_as_by_one_process(tmp_path):
@@ -95,7 +122,9 @@ def test_images_are_learned_by_ranks_as_by_one_process(tmp_path):
 
 def test_a_killed_rank_ends_the_others_with_one_sentence_and_a_restart_goes_on(config, tmp_path):
     learning = replace(config.learning, updates=20, validations=1)
-    words = arguments_of(replace(config, learning=learning, checkpoint_seconds=1e-6), tmp_path / "run")
+    words = arguments_of(
+        replace(config, learning=learning, checkpoint_seconds=1e-6), tmp_path / "run"
+    )
     forks = started(3, lambda: main(words))
     checkpoints = tmp_path / "run" / "checkpoints"
     assert until(lambda: len(list_checkpoints(checkpoints)) > 1, HANGS)
@@ -107,7 +136,9 @@ def test_a_killed_rank_ends_the_others_with_one_sentence_and_a_restart_goes_on(c
     assert RunFolder.open(tmp_path / "run").values()["done"] > 0
     again = ended(started(2, lambda: main(words), restarts=1))
     assert [end.code for end in again] == [0, 0], again
-    learned = [line for line in RunFolder.open(tmp_path / "run").metrics() if line["stage"] == "learn"]
+    learned = [
+        line for line in RunFolder.open(tmp_path / "run").metrics() if line["stage"] == "learn"
+    ]
     assert [line["unit"] for line in learned] == [*range(1, 21)]
 
 

@@ -370,23 +370,22 @@ def averaged(
     if _Place.size == 1:
         return dict(figures)
     like = parameters[0]
-    gradients = [parameter.grad for parameter in parameters]
-    numbers = torch.stack([torch.as_tensor(figure).detach().to(like) for figure in figures.values()])
-    parts = [
-        torch.zeros_like(parameter) if gradient is None else gradient
-        for parameter, gradient in zip(parameters, gradients, strict=True)
-    ]
-    own = torch.cat([*(part.flatten().to(like) for part in parts), numbers])
-    there = [float(gradient is not None) for gradient in gradients]
-    sums = torch.cat([own * rows if rows else torch.zeros_like(own), like.new_tensor([*there, rows])])
+    numbers = [torch.as_tensor(figure).detach().to(like) for figure in figures.values()]
+    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+    own = torch.cat(
+        [*(gradient.flatten().to(like) for gradient in gradients), torch.stack(numbers)]
+    )
+    there = [float(parameter.grad is not None) for parameter in parameters]
+    counts = like.new_tensor([*there, rows])
+    sums = torch.cat([own * rows if rows else torch.zeros_like(own), counts])
     with _all_there():
         dist.all_reduce(sums)
-    means = sums[: len(own)] / sums[-1].clamp(min=1)
-    counts = sums[len(own) : -1].tolist()
-    sizes = [part.numel() for part in parts]
-    for parameter, mean, count in zip(parameters, means.split([*sizes, len(numbers)]), counts):
-        parameter.grad = mean.view_as(parameter).to(parameter) if count else None
-    return dict(zip(figures, means[len(means) - len(numbers) :], strict=True))
+    own, counts = sums.split([len(own), len(counts)])
+    means = own / counts[-1].clamp(min=1)
+    *found, figured = means.split([*(part.numel() for part in gradients), len(numbers)])
+    for parameter, gradient, number in zip(parameters, found, counts[:-1].tolist(), strict=True):
+        parameter.grad = gradient.view_as(parameter).to(parameter) if number else None
+    return dict(zip(figures, figured, strict=True))
 
 
 def mean(values: Tensor, rows: int) -> Tensor:

@@ -55,7 +55,9 @@ def train(settings: of.Train[Any], reporter: Reporter) -> None:
 
         def made() -> RunFolder:
             is_mine = is_new and ranks.is_first()
-            return registry.new_run(begun.parent, config) if is_mine else RunFolder.open(begun.parent)
+            return (
+                registry.new_run(begun.parent, config) if is_mine else RunFolder.open(begun.parent)
+            )
 
         folder = placed(ranks.first_then_others(made), None, reporter.say)
         watchers = [Profile(folder.path / "profile")] if settings.profile else []
