@@ -333,11 +333,14 @@ class AgentTraining(Job):
     def _by_first(self, collect: Callable[[], Metrics]) -> Metrics:
         """Metrics of a collection, which the first rank makes; all know what came of it."""
         metrics = ranks.of_first(collect)
-        counts = ranks.of_first(lambda: [self._finished, self.real_steps, list(self._met)])
-        self._finished, self.real_steps, self._met = *counts[:2], Met(*counts[2])
+        self._finished, self.real_steps, met = ranks.of_first(self._counts)
+        self._met = Met(*met)
         ranks.agree_on_noise()
         self._catch_up()
         return metrics
+
+    def _counts(self) -> tuple[int, int, Met]:
+        return self._finished, self.real_steps, self._met
 
     def _catch_up(self) -> None:
         """Lets the other ranks read what the first one has done to the store."""
