@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from campaigns.processes import until
+from campaigns.processes import prepare, until
 from kinds import MADE, config_for, write_files
 from rank_laws import check, of_cores, of_policies
 from ranks import HANGS, ended, started, together
@@ -24,6 +24,12 @@ from worldmodel.experiments.runs.registry import new_run
 from worldmodel.run_folder import RunFolder
 
 NEAR = 1e-4  # of single precision, after some updates
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prepared():
+    """What forks would import each for itself."""
+    prepare()
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +106,7 @@ def test_a_run_goes_on_to_the_last_bit_on_as_many_ranks_and_nearly_so_on_others(
 def test_agents_on_ranks_learn_the_same_model_and_go_on_to_the_last_bit(tmp_path):
     """The first rank plays and evaluates; each dreams its share, with noise of its own."""
     config = quick(RLConfig(EnvironmentConfig("CartPole-v1"), agent=AgentConfig(seed=3)))
-    config = replace(config, steps=60)
+    config = replace(config, steps=50, curve_episodes=1)
     runs = {size: run_of(config, tmp_path / str(size), size) for size in (1, 2)}
     one, two = (run.metrics() for run in runs.values())
     for line, wanted in zip(two, one, strict=True):
