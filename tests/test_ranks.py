@@ -127,7 +127,7 @@ def test_images_are_learned_by_ranks_as_by_one_process(tmp_path):
 
 
 def test_a_killed_rank_ends_the_others_with_one_sentence_and_a_restart_goes_on(config, tmp_path):
-    learning = replace(config.learning, updates=20, validations=1)
+    learning = replace(config.learning, updates=12, validations=1)
     words = arguments_of(
         replace(config, learning=learning, checkpoint_seconds=1e-6), tmp_path / "run"
     )
@@ -145,7 +145,7 @@ def test_a_killed_rank_ends_the_others_with_one_sentence_and_a_restart_goes_on(c
     learned = [
         line for line in RunFolder.open(tmp_path / "run").metrics() if line["stage"] == "learn"
     ]
-    assert [line["unit"] for line in learned] == [*range(1, 21)]
+    assert [line["unit"] for line in learned] == [*range(1, 13)]
 
 
 def test_what_one_rank_refuses_is_said_once(tmp_path):
