@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodel import BeliefAgent, Sequences, Trainer
+from worldmodel import BeliefAgent, Sequences, Trainer, ranks
 from worldmodel.objectives import Figures
 
 MEMBERS = 6
@@ -84,10 +84,10 @@ class Curiosity:
 
     def update(self, agent: BeliefAgent, batch: Iterable[Sequences]) -> None:
         """Takes one step on windows of recorded rows."""
-        rows = _steps(agent, batch)
+        rows = _steps(agent, ranks.own_blocks(list(batch)))
         self.trainer.update(rows)
         with torch.no_grad():
-            found = self.ensemble.disagreement(*rows[:2]).mean()
+            found = ranks.gathered(self.ensemble.disagreement(*rows[:2])).mean()
             latest = torch.stack([found, torch.ones_like(found)])
             self.ensemble.ordinary.lerp_(latest, 1 - DECAY)
 

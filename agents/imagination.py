@@ -15,6 +15,7 @@ from worldmodel import (
     Sequences,
     WorldModel,
     nested,
+    ranks,
 )
 
 
@@ -60,18 +61,22 @@ class Imagination:
     def begin(self) -> GenState:
         """Begins all dreams, at different distances from their horizon."""
         if self.replay is None:
-            return self.core.initial_state(self.batch_size)
+            return self._own(self.core.initial_state(self.batch_size))
         state = self._fresh(self.replay)
         clock = torch.randint_like(state.world.clock, self.dream.horizon)
-        return state._replace(world=state.world._replace(clock=clock))
+        return self._own(state._replace(world=state.world._replace(clock=clock)))
 
     @torch.no_grad()
     def go_on(self, state: GenState) -> GenState:
         """The dreams that are not over, and new ones in place of the others."""
         over = state.world.ended
-        if self.replay is None or not over.any():
+        if self.replay is None or not ranks.any_of(over.any()):
             return state
-        return nested.where(over, self._fresh(self.replay), state)
+        return nested.where(over, self._own(self._fresh(self.replay)), state)
+
+    def _own(self, state: GenState) -> GenState:
+        """A rank's share of dreams."""
+        return ranks.part(state, self.batch_size)
 
     @torch.no_grad()
     def with_rows(self, replay: Replay) -> tuple[GenState, list[Recorded]]:
@@ -79,11 +84,15 @@ class Imagination:
         for those that ended an episode and those of a burn-in; and the windows."""
         recorded: list[Recorded] = []
         begun: list[ModelState] = []
-        while not any(part.begun.any() for part in recorded):
+        while ranks.any_of(not any(part.begun.any() for part in recorded)):
             recorded, begun = [], []
-            for block in replay.sample(
-                self.window, self.batch_size, self.from_start, self.burn_in
-            ):
+            blocks = replay.sample(self.window, self.batch_size, self.from_start, self.burn_in)
+            if max(block.mask.shape[1] for block in blocks) < ranks.size():
+                raise ValueError(
+                    f"{ranks.size()} ranks share the windows that dreams begin with, and there "
+                    "are fewer: take fewer ranks, or more --num-imagined"
+                )
+            for block in ranks.own_blocks(blocks):
                 states = self.agent.model.states(block)
                 alive = block.loss_mask & ~block.rows.terminated
                 recorded.append(Recorded(block, self.agent.thought(states), alive))

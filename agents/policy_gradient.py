@@ -36,6 +36,7 @@ from worldmodel import (
     mlp,
     nested,
     options_taken,
+    ranks,
 )
 from worldmodel.agents.critics import Estimate, estimate
 from worldmodel.distributions import draw
@@ -198,7 +199,7 @@ class PolicyGradient(ABC):
             "critic_loss": critic_loss.detach(),
         }
         if self.unit is not None:
-            state = state.after(batch.returns.detach())
+            state = state.after(ranks.gathered(batch.returns.detach()))
             gain = gain / state.mean.clamp(min=self.unit)
             metrics["spread"] = state.mean
         loss = -gain - self.entropy_factor * self.entropy(step) * entropy

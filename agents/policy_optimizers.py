@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from worldmodel import Replay, Schedule, Trainer, nested
+from worldmodel import Replay, Schedule, Trainer, nested, ranks
 from worldmodel.agents.critics import SlowCritic
 from worldmodel.agents.imagination import Imagination
 from worldmodel.agents.policy_gradient import Bonus, PolicyGradient
@@ -51,7 +51,8 @@ class PolicyOptimizer(ABC):
 
 
 class GradientOptimizer(PolicyOptimizer):
-    """A policy optimizer by our own objective, in dreams that go on between rollouts."""
+    """A policy optimizer by our own objective, in dreams that go on between rollouts. Of several
+    ranks each dreams its share of them, with noise of its own."""
 
     takes_bonus = True
 
@@ -69,6 +70,11 @@ class GradientOptimizer(PolicyOptimizer):
         """learning: the policy that dreams; acting: its average over updates, of decay
         `ema_decay`; epochs: updates a rollout; least_entropy: nats below which the weight of the
         entropy bonus rises from rollout to rollout."""
+        if imagination.batch_size < ranks.size():
+            raise ValueError(
+                f"{ranks.size()} ranks share {imagination.batch_size} dreams: take fewer ranks, "
+                "or more --num-imagined"
+            )
         self.objective = objective
         self.trainer = trainer
         self.imagination = imagination
@@ -77,8 +83,13 @@ class GradientOptimizer(PolicyOptimizer):
         self.ema_decay = ema_decay
         self.epochs = epochs
         self.least_entropy = least_entropy
-        self.dreams: Any = objective.start()  # until the first `begin`
+        self.dreams: Any = ranks.part(objective.start(), self.number)  # until the first `begin`
         self.is_compiled = False
+
+    @property
+    def number(self) -> int:
+        """Dreams of all ranks."""
+        return self.imagination.batch_size
 
     def begin(self) -> None:
         self.dreams = self.imagination.begin()
@@ -94,7 +105,9 @@ class GradientOptimizer(PolicyOptimizer):
 
     def update(self, bonus: Bonus | None = None) -> Metrics:
         self.objective.bonus = bonus
-        rollout, self.dreams = self.objective.roll(self.imagination.go_on(self.dreams))
+        dreams = self.imagination.go_on(self.dreams)
+        with ranks.own_noise():
+            rollout, self.dreams = self.objective.roll(dreams)
         return self._learn(rollout)
 
     def _learn(self, batch: Any) -> Metrics:
@@ -122,14 +135,15 @@ class GradientOptimizer(PolicyOptimizer):
     def state_dict(self) -> dict[str, Any]:
         return {
             "trainer": self.trainer.state_dict(),
-            "dreams": nested.leaves(self.dreams),
+            "dreams": nested.leaves(ranks.whole(self.dreams, self.number)),
             "entropy_factor": self.objective.entropy_factor,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.trainer.load_state_dict(state["trainer"])
         device = self.trainer.parameters[0].device
-        self.dreams = nested.to(nested.fill(self.dreams, state["dreams"]), device)
+        whole = nested.to(nested.fill(self.dreams, state["dreams"]), device)
+        self.dreams = ranks.part(whole, self.number)
         self.objective.entropy_factor = state["entropy_factor"]
 
 
@@ -150,8 +164,9 @@ class RowsOptimizer(GradientOptimizer):
 
     def update(self, bonus: Bonus | None = None) -> Metrics:
         self.objective.bonus = bonus
-        dreams, recorded = self.imagination.with_rows(self.replay)
-        rollout, _ = self.objective.roll(dreams)
+        with ranks.own_noise():
+            dreams, recorded = self.imagination.with_rows(self.replay)
+            rollout, _ = self.objective.roll(dreams)
         learned = self.trainer.objective
         if isinstance(learned, RecordedValues):
             return self._learn(learned.examples(rollout, recorded))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from worldmodel import Row, nested
+from worldmodel import Row, nested, ranks
 from worldmodel.agents.critics import estimate
 from worldmodel.agents.imagination import Recorded
 from worldmodel.agents.policy_gradient import PolicyGradient, Rollout, lambda_returns
@@ -56,10 +56,11 @@ class RecordedValues:
 
     def __call__(self, batch: Examples, state: Any, step: int) -> tuple[Tensor, Figures, Any]:
         loss, metrics, state = self.objective(batch.rollout, state, step)
-        if not len(batch.returns):  # windows of one row have none
+        if not ranks.any_of(len(batch.returns)):  # windows of one row have none
             return loss, metrics, state
         critic: Any = self.objective.critic
-        recorded = estimate(critic, batch.thought).loss(batch.returns).mean()
+        losses = estimate(critic, batch.thought).loss(batch.returns)
+        recorded = ranks.mean(losses, len(batch.rollout.returns))
         metrics |= {"recorded_critic_loss": recorded.detach()}
         return loss + self.weight * recorded, metrics, state
 

@@ -20,6 +20,7 @@ from torch import nn
 
 from worldmodel import (
     Agent,
+    DiskStore,
     Episodes,
     EpisodeStats,
     EpisodeStore,
@@ -30,6 +31,7 @@ from worldmodel import (
     Stage,
     WorldModel,
     play_episodes,
+    ranks,
 )
 from worldmodel.agents import scoring
 from worldmodel.agents.components import (
@@ -55,6 +57,7 @@ from worldmodel.agents.uniform import Uniform
 from worldmodel.agents.world import World, evaluation_seeds
 from worldmodel.codecs import atoms_of, by_path, heads_of, is_image
 from worldmodel.devices import CPU
+from worldmodel.disk_store import FollowedStore
 from worldmodel.envs import EnvironmentSource
 from worldmodel.envs.collector import Collector
 from worldmodel.envs.observations import InvalidValueError, check_rewards, check_values
@@ -101,6 +104,11 @@ class AgentTraining(Job):
         that ends training once `IN_A_ROW` evaluations in a row have reached it; device: of the
         networks and of dreams."""
         super().__init__(config.seed)
+        if ranks.size() > 1 and not isinstance(store, DiskStore):
+            raise ValueError(
+                "ranks read the episodes that the first one plays from a folder: train by "
+                "`worldmodel train` under torchrun, or on one rank"
+            )
         self.config = config
         self.world = world
         self.store = store
@@ -320,6 +328,27 @@ class AgentTraining(Job):
 
     def _read(self, stage: Stage) -> Metrics:
         """Copies recorded episodes into the agent's own store, so that their files can go."""
+        return self._by_first(self._copied)
+
+    def _by_first(self, collect: Callable[[], Metrics]) -> Metrics:
+        """Metrics of a collection, which the first rank makes; all know what came of it."""
+        metrics = ranks.of_first(collect)
+        self._finished, self.real_steps, met = ranks.of_first(self._counts)
+        self._met = Met(*met)
+        ranks.agree_on_noise()
+        self._catch_up()
+        return metrics
+
+    def _counts(self) -> tuple[int, int, Met]:
+        return self._finished, self.real_steps, self._met
+
+    def _catch_up(self) -> None:
+        """Lets the other ranks read what the first one has done to the store."""
+        ranks.wait()
+        if isinstance(self.store, FollowedStore):
+            self.store.catch_up()
+
+    def _copied(self) -> Metrics:
         data = self.world.data
         if data is None:
             raise ValueError(
@@ -438,11 +467,9 @@ class AgentTraining(Job):
     def _evaluate(self, stage: Stage) -> Metrics:
         if stage.round == 0 and self.world.cut:
             self.say(f"evaluations play real episodes{self.world.cut}")
-        returns = self.play_greedily(
-            self.curve_episodes, evaluation_seeds(self.config.seed)[0]
-        ).returns
-        self._curve.append(float(returns.mean()))
-        dreamt, beyond = self._dream_greedily()
+        real, dreamt, lengths, beyond = ranks.of_first(self._looked)
+        ranks.agree_on_noise()
+        self._curve.append(float(np.mean(real)))
         before = self._figures.get("dream_beyond", 0.0)
         if beyond > max(FAR, GROWN * before):
             self.say(
@@ -451,16 +478,23 @@ class AgentTraining(Job):
             )
         self._figures["dream_beyond"] = beyond
         self._figures["real_return"] = self._curve[-1]
-        self._figures["dream_return"] = float(dreamt.returns.mean())
-        self._figures["dream_length"] = float(dreamt.lengths.mean())
+        self._figures["dream_return"] = float(np.mean(dreamt))
+        self._figures["dream_length"] = float(np.mean(lengths))
         return {
             "real_steps": self.real_steps,
             "real_return_mean": self._curve[-1],
             "dream_return_mean": self._figures["dream_return"],
             "dream_beyond": beyond,
-            "real_returns": returns.tolist(),
-            "dream_returns": dreamt.returns.tolist(),
+            "real_returns": real,
+            "dream_returns": dreamt,
         }
+
+    def _looked(self) -> tuple[list[float], list[float], list[int], float]:
+        """Returns of real episodes, returns and lengths of dreamt ones, and the share of their
+        steps that show what was never met."""
+        real = self.play_greedily(self.curve_episodes, evaluation_seeds(self.config.seed)[0])
+        dreamt, beyond = self._dream_greedily()
+        return real.returns.tolist(), dreamt.returns.tolist(), dreamt.lengths.tolist(), beyond
 
     def _dream_greedily(self) -> tuple[EpisodeStats, float]:
         """Plays as many whole episodes in the dream as `_evaluate` does in reality; the share of
@@ -483,9 +517,13 @@ class AgentTraining(Job):
     def _play(self, agent: Agent, stage: Stage, weight: float) -> Metrics:
         """Collects a round's steps. Episodes are stored as they end, and behind them those that go
         on, which the next round takes out and stores anew."""
-        before, self._weight = self._finished, weight
+        self._weight = weight
+        return self._by_first(lambda: self._played(agent, stage.round, weight))
+
+    def _played(self, agent: Agent, number: int, weight: float) -> Metrics:
+        before = self._finished
         self.store.rewind(before)
-        played = self._collector.play(agent, self._collections[stage.round])
+        played = self._collector.play(agent, self._collections[number])
         for episodes in itertools.chain(self._open(), played):
             self.store.add(episodes, weight)
             self._met = self._met.and_those_of(episodes)
@@ -665,6 +703,7 @@ class AgentTraining(Job):
         self._collector.load_state_dict(tensors["running"], values["running"])
         self._weight = values["weight"]
         self._store_unfinished()
+        self._catch_up()
         if self.components is None:
             return
         self.replay.episodes = self._learned_from()

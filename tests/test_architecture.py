@@ -28,7 +28,7 @@ LAYERS = [
     {"files", "nested", "noise", "registry", "schedules", "arrays", "options", "optimizers"}
     | {"compiling"}
     | {"devices"},
-    {"checkpoint", "trust", "packed"},
+    {"checkpoint", "trust", "packed", "ranks"},
     {"run_folder"},
     {"errors", "job", "names", "space_json", "image_batches"},
     {"recorder", "progress"},

@@ -1,4 +1,4 @@
-from . import distributions as distributions, nested as nested
+from . import distributions as distributions, nested as nested, ranks as ranks
 from .agent import (
     Agent as Agent,
     AgentWrapper as AgentWrapper,

@@ -82,9 +82,14 @@ class DiskStore(EpisodeStore):
             self._lock = _lock(path)
             for left in (PART, GONE):
                 shutil.rmtree(path / left, ignore_errors=True)
-        elif not self._description.exists():
-            raise FileNotFoundError(f"there is no store of episodes at {path}")
+        else:
+            self._check_there()
         self._read()
+
+    def _check_there(self) -> None:
+        """Refuses a folder without a store, which is not written."""
+        if not self._description.exists():
+            raise FileNotFoundError(f"there is no store of episodes at {self.path}")
 
     def close(self) -> None:
         """Lets another process write; from now on this store is only read."""
@@ -223,6 +228,31 @@ class DiskStore(EpisodeStore):
     def _check_writable(self) -> None:
         if self._lock is None:
             raise ValueError(f"{self.path} is open for reading: open it with writable=True")
+
+
+class FollowedStore(DiskStore):
+    """A store that another process writes, as it was when this one last caught up with it: adding
+    and rewinding are the other's."""
+
+    def __init__(self, path: Path):
+        super().__init__(path, writable=False)
+
+    def _check_there(self) -> None:
+        """Nothing may have been added yet."""
+
+    def add(self, episodes: Episodes, weight: float = 1.0) -> None:
+        """Does nothing."""
+
+    def rewind(self, added: int) -> None:
+        """Does nothing."""
+
+    def catch_up(self) -> None:
+        """Reads what the other process has changed meanwhile."""
+        sums, verified = self._sums.array.copy(), self._verified.array.copy()
+        self._read()
+        kept = min(len(sums), len(self))
+        is_same = sums[:kept] == self._sums.array[:kept]
+        self._verified.array[:kept] = verified[:kept] & is_same
 
 
 class _Shard:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import nn
 
+from worldmodel import ranks
 from worldmodel.checkpoint import Checkpoint
 from worldmodel.files import RunError
 from worldmodel.noise import OwnNoise, get_states
@@ -149,7 +150,8 @@ class Job(ABC):
                 metrics = self.work(stage)
                 self.is_looking = False
                 self.done += 1
-                if not all([watcher.unit(self, stage, metrics) for watcher in watchers]):
+                goes_on = all([watcher.unit(self, stage, metrics) for watcher in watchers])
+                if ranks.any_of(not goes_on):  # all ranks stop after the same unit
                     return False
             self.stage, self.done = self.stage + 1, 0
             self.end_stage(stage)
@@ -158,7 +160,8 @@ class Job(ABC):
         return True
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """`tensors` and `values`, with the noise and the place in the stages."""
+        """`tensors` and `values`, with the noise and the place in the stages; of several ranks,
+        which call it together, that of all."""
         noise = get_states() if self._is_running else self.noise.state
         values = self.values() | {"stage": self.stage, "done": self.done}
         return self.tensors() | {"noise": noise}, values

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from worldmodel import ranks
 from worldmodel.model import WorldModel
 from worldmodel.noise import OwnNoise
 from worldmodel.objectives import Metrics, Objective
@@ -125,7 +126,7 @@ class Learner:
                 tried.update(batch_of(next(batches)))
             each = (time.monotonic() - begun) / TIMED
         batches.load_state_dict(place)
-        return max(1, round(60 * minutes / each))
+        return ranks.of_first(lambda: max(1, round(60 * minutes / each)))
 
     def keep_average(self) -> WorldModel:
         """Gives the model the average of its weights; returns it."""

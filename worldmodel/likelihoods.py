@@ -12,13 +12,14 @@ not read rows after a piece, and what it gives is a bound as well, hardly a loos
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from worldmodel import nested
+from worldmodel import nested, ranks
 from worldmodel.cores import Inference, SequenceCore
 from worldmodel.model import ModelState, WorldModel
 from worldmodel.registry import Registry
@@ -138,8 +139,9 @@ def filter_particles(
         share = (-(2 * weights).logsumexp(0)).exp() / particles  # [B]
         poor = share < threshold
         chosen = torch.zeros_like(share)
-        if poor.any():
-            drawn = torch.multinomial(weights.detach().exp().t(), particles, replacement=True).t()
+        if ranks.any_column(poor):
+            shares = weights.detach().exp().t()  # [B, K]
+            drawn = ranks.drawn(partial(_chosen, number=particles), shares).t()
             chosen = torch.where(poor, weights.gather(0, drawn).sum(0), 0.0)
             kept = torch.arange(particles, device=drawn.device)[:, None].expand_as(drawn)
             ancestors = (torch.where(poor, drawn, kept) * batch_size + columns).flatten()
@@ -149,6 +151,11 @@ def filter_particles(
         if (t + 1) % LONGEST == 0:
             state = ModelState(nested.index(core, slice(batch_size)), reading.last_history)
     return nested.stack(gains), torch.stack(choices)
+
+
+def _chosen(weights: Tensor, number: int) -> Tensor:
+    """Places of `number` draws by weights [B, K], int64 [B, number]."""
+    return torch.multinomial(weights, number, replacement=True)
 
 
 def _in_groups(

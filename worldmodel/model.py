@@ -24,6 +24,7 @@ from worldmodel.codecs import (
 )
 from worldmodel.cores import CORES, Inference, SequenceCore
 from worldmodel.devices import device_of
+from worldmodel.nets import Dropout
 from worldmodel.percepts import Filled, Percepts
 from worldmodel.recurrences import SkipGRU
 from worldmodel.sequences import Row, Sequences
@@ -93,7 +94,7 @@ class WorldModel(nn.Module):
         self.action_size = action_size
         self.feedback = feedback
         self.history = history
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.belief_size = core.belief_size + percepts.size
 
     @property

@@ -4,6 +4,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from worldmodel import ranks
 
 MANY = 2**14  # numbers, from which on a processor's time for them is worth a few calls
 
@@ -22,6 +25,19 @@ def mlp(sizes: list[int], norm: bool = False) -> nn.Sequential:
         layers += [nn.LayerNorm(after)] if norm else []
         layers += [nn.SiLU()]
     return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
+
+
+class Dropout(nn.Dropout):
+    """Dropout of features [*, B, n], in training mode."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or not self.p:
+            return input
+        return input * ranks.drawn(self._mask, torch.ones_like(input))
+
+    def _mask(self, like: Tensor) -> Tensor:
+        """Zeros and numbers that make up for them, in place of ones."""
+        return F.dropout(like, self.p)
 
 
 def tanh(x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from worldmodel import nested
+from worldmodel import nested, ranks
 from worldmodel.cores import Inference, SequenceCore
 from worldmodel.likelihoods import filter_particles, increments, kl_closed_form
 from worldmodel.model import WorldModel
@@ -75,8 +75,8 @@ class Bound:
     def _explain(self, batch: list[Sequences], state: Any) -> tuple[list[Inference], Any]:
         """The core's inference of each block, and the state to carry."""
         if not self.carries:
-            infer = self.model.infer
-            return [infer(block, particles=self.particles)[0] for block in batch], state
+            infer, blocks = self.model.infer, ranks.in_turn(batch)
+            return [infer(block, particles=self.particles)[0] for block in blocks], state
         (block,) = batch
         size = block.mask.shape[1]
         if len(state.history) != self.particles * size:  # other columns, which all begin anew
@@ -137,7 +137,7 @@ class ELBO(Bound):
         rows = _scored_rows(batch)
         sums: dict[str, Tensor] = {}
         regressions: dict[str, Tensor] = {}
-        for block, inference in zip(batch, inferences, strict=True):
+        for block, inference in zip(ranks.in_turn(batch), inferences, strict=True):
             features = self.model.core.features(inference.states)
             log_probs, losses = self.model.percepts.scores(features, block)  # [T, K, B] each
             parts = {f"{key}_nats": -value.sum() for key, value in log_probs.items()}
@@ -187,7 +187,7 @@ class IWAE(Bound):
         batch = self._fill(batch)
         rows = _scored_rows(batch)
         inferences, state = self._explain(batch, state)
-        pairs = zip(batch, inferences, strict=True)
+        pairs = zip(ranks.in_turn(batch), inferences, strict=True)
         by_block = [increments(self.model, block, inference) for block, inference in pairs]
         whole = [torch.stack(list(parts.values())).sum((0, 1)) for parts in by_block]
         weights = torch.cat(whole, -1)  # [K, B], of whole windows
@@ -236,7 +236,7 @@ class FIVO(Bound):
         rows = _scored_rows(batch)
         surrogate: Tensor | float = 0.0  # zero, with the gradient of the choices
         sums: dict[str, Tensor] = {}
-        for block in batch:
+        for block in ranks.in_turn(batch):
             gains, choices = filter_particles(self.model, block, self.particles, self.threshold)
             for key, value in gains.items():
                 sums[f"{key}_nats"] = sums.get(f"{key}_nats", 0.0) - value.sum() / rows

@@ -4,7 +4,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
+from worldmodel import ranks
 from worldmodel.checkpoint import (
     checkpoint_name,
     list_checkpoints,
@@ -21,7 +23,8 @@ class Recorder(Watcher):
     """Logs every unit, and saves after every stage, when the job stops, and from time to time.
 
     The values of a checkpoint name the one after the best evaluation so far, `best`, which is
-    kept as long as one of the two newest names it.
+    kept as long as one of the two newest names it. Of several ranks the first one writes, and all
+    read.
     """
 
     def __init__(self, folder: RunFolder, checkpoint_seconds: float = 30.0):
@@ -48,42 +51,54 @@ class Recorder(Watcher):
         Raises DamagedError, and changes nothing, if the checkpoint or its metrics cannot be read.
         """
         folder = self.folder
-        if not list_checkpoints(folder.checkpoints):
-            if folder.metrics():
+        if ranks.of_first(lambda: not list_checkpoints(folder.checkpoints)):
+            if ranks.is_first() and folder.metrics():
                 raise DamagedError(
                     f"{folder.checkpoints} is empty, but the run has metrics: put its checkpoints "
                     "back, or train it again"
                 )
-            folder.truncate_metrics(0)
+            if ranks.is_first():
+                folder.truncate_metrics(0)
             self.save(job)
             return
+        folder = folder.at(ranks.of_first(lambda: folder.checkpoint_path.name))
         checkpoint = folder.checkpoint()
         self._logged = logged_in(checkpoint.values)
-        folder.check_metrics(self._logged)
+        if ranks.is_first():
+            folder.check_metrics(self._logged)
         with self._later_aside(say):
             job.restore(checkpoint)
         self._best = checkpoint.values.get("best")
         self.seconds_before, self.begun = checkpoint.values["seconds"], time.monotonic()
-        folder.truncate_metrics(self._logged.size)
+        if ranks.is_first():
+            folder.truncate_metrics(self._logged.size)
 
     @contextmanager
     def _later_aside(self, say: Callable[[str], None]) -> Iterator[None]:
         """Sets the checkpoints aside that are later than the chosen one, the newest first, before
         what they speak of is removed; after an error they are put back."""
         there, used = list_checkpoints(self.folder.checkpoints), self.folder.checkpoint_path
-        moved = [(later, set_aside(later)) for later in reversed(there[there.index(used) + 1 :])]
+        later = there[there.index(used) + 1 :] if ranks.is_first() else []
+        moved = [(path, set_aside(path)) for path in reversed(later)]
         try:
             yield
         except BaseException:
-            for later, aside in reversed(moved):
-                aside.rename(later)
+            for path, aside in reversed(moved):
+                aside.rename(path)
             raise
-        for later, aside in reversed(moved):
-            say(f"{later} is not used; it is kept as {aside}")
+        for path, aside in reversed(moved):
+            say(f"{path} is not used; it is kept as {aside}")
 
     def save(self, job: Job) -> None:
         """Writes a checkpoint."""
         tensors, values = job.state()
+        weights = {name: module.state_dict() for name, module in job.modules.items()}
+        ranks.check_alike((weights, tensors["noise"]), "the weights")
+        if ranks.is_first():
+            self._write(job, tensors, values)
+        self.saved = time.monotonic()
+
+    def _write(self, job: Job, tensors: dict[str, Any], values: dict[str, Any]) -> None:
         self._logged = self.folder.logged(self._logged)
         values |= {"metrics_size": self._logged.size, "metrics_crc32": self._logged.crc32}
         values |= {"seconds": self.seconds}
@@ -100,12 +115,12 @@ class Recorder(Watcher):
             values,
             spared=(before, self._best),
         )
-        self.saved = time.monotonic()
 
     def unit(self, job: Job, stage: Stage, metrics: Metrics) -> bool:
         where = {"stage": stage.kind, "round": stage.round, "unit": job.done}
-        self.folder.log(where | metrics | {"seconds": round(self.seconds, 3)})
-        if time.monotonic() - self.saved > self.checkpoint_seconds:
+        if ranks.is_first():
+            self.folder.log(where | metrics | {"seconds": round(self.seconds, 3)})
+        if ranks.of_first(lambda: time.monotonic() - self.saved > self.checkpoint_seconds):
             self.save(job)
         return True
 

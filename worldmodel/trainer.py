@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from worldmodel import nested
+from worldmodel import nested, ranks
 from worldmodel.objectives import Figures, Metrics, Objective
 from worldmodel.optimizers import LaProp, OptimizerName, clip_adaptively
 from worldmodel.schedules import Schedule, constant
@@ -55,16 +55,25 @@ class Trainer:
         )
         self.state = objective.initial_state()
         self.updates = 0
+        self._columns = 0  # of all ranks, whose states are carried from one update to the next
 
     def update(self, batch: Any = None) -> Metrics:
-        """Takes one step on a batch; returns the objective's metrics, and the gradient's norm."""
+        """Takes one step on a batch; returns the objective's metrics, and the gradient's norm.
+
+        Of several ranks each takes its share of the batch (see `ranks.sharing`), and all take the
+        same step.
+        """
+        if self._carries:
+            self._columns = batch[0].mask.shape[1]
         device = self.parameters[0].device.type
         with using_matmul_precision(self.matmul_precision):
-            with torch.autocast(device, torch.bfloat16, enabled=self.autocast):
-                loss, metrics, self.state = self.objective(batch, self.state, self.updates)
+            autocast = torch.autocast(device, torch.bfloat16, enabled=self.autocast)
+            with ranks.sharing(batch) as (own, rows), autocast:
+                loss, metrics, self.state = self.objective(own, self.state, self.updates)
             self.optimizer.zero_grad()
             loss.backward()
-        found = fetched(metrics | {"loss": loss, "gradient_norm": self._clip()})
+        figures = ranks.averaged(rows, self.parameters, metrics | {"loss": loss})
+        found = fetched(figures | {"gradient_norm": self._clip()})
         if not math.isfinite(found["gradient_norm"]):
             shown = {key: found[key] for key in metrics}
             raise FloatingPointError(
@@ -76,6 +85,10 @@ class Trainer:
         self.optimizer.step()
         self.updates += 1
         return found
+
+    @property
+    def _carries(self) -> bool:
+        return getattr(self.objective, "carries", False)
 
     def decay_by(self, weight_decay: float) -> None:
         """Sets the weight decay from now on."""
@@ -89,11 +102,13 @@ class Trainer:
         return nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
 
     def state_dict(self) -> dict[str, Any]:
-        """Optimizer, count of updates and carried state; all that `update` depends on."""
+        """Optimizer, count of updates and carried state; all that `update` depends on, the same
+        for any number of ranks, which call it together."""
+        state = ranks.whole(self.state, self._columns) if self._carries else self.state
         return {
             "optimizer": self.optimizer.state_dict(),
             "updates": self.updates,
-            "state": nested.leaves(self.state),
+            "state": nested.leaves(state),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -102,6 +117,10 @@ class Trainer:
         self.updates = state["updates"]
         device = self.parameters[0].device
         self.state = nested.to(nested.fill(self.state, state["state"]), device)
+        if self._carries:
+            particles = getattr(self.objective, "particles", 1)
+            self._columns = len(nested.leaves(self.state)[0]) // particles
+            self.state = ranks.part(self.state, self._columns)
 
 
 def fetched(figures: Figures) -> Metrics:

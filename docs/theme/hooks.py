@@ -25,7 +25,8 @@ REFERENCE = {
     "models": ("World models", "worldmodel", ["model", "percepts", "codecs", "nets"]),
     "cores": ("Cores", "worldmodel", ["cores", "recurrences"]),
     "likelihoods": ("Likelihoods and training", "worldmodel", [
-        "likelihoods", "objectives", "learner", "trainer", "schedules", "distributions",
+        "likelihoods", "objectives", "learner", "trainer", "ranks", "schedules",
+        "distributions",
     ]),
     "loop": ("Worlds, agents and the loop", "worldmodel", [
         "environment", "agent", "gen_core", "evaluation",
@@ -39,7 +40,7 @@ REFERENCE = {
 }  # fmt: skip
 """Pages of the reference: title, the front, and modules of it (None: all)."""
 
-WHOLE = {"nested", "distributions"}  # modules that are public themselves
+WHOLE = {"nested", "distributions", "ranks"}  # modules that are public themselves
 
 
 def on_files(files: Files, config: Any) -> Files:

@@ -446,6 +446,27 @@ class SeriesSettings:
 
 
 @dataclass(frozen=True)
+class RanksSettings:
+    """Measure the speed of updates that several processes share: `torchrun --nproc-per-node 2 -m
+    worldmodel bench ranks`, beside the same with 1.
+
+    Takes about a minute; let nothing else run.
+    """
+
+    core: CoreName = "srnn"
+    """The sequence core, by its name in `worldmodel.CORES`."""
+    hidden: int = 512
+    """Hidden units."""
+    updates: int = 10
+    """Updates that are timed; the median counts."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+    def __post_init__(self) -> None:
+        positive(self, "hidden", "updates")
+
+
+@dataclass(frozen=True)
 class VisitorsSettings:
     """Let many visitors play a run's game in the browser's face at once; measure the latency from
     key to frame and the memory, and check that no game affects another.

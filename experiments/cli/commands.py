@@ -118,6 +118,7 @@ BENCHES = {
     "suite": _bench("suite", "SuiteSettings"),
     "images": _bench("images", "ImagesSettings"),
     "replay": _bench("replay", "ReplaySettings"),
+    "ranks": _bench("ranks", "RanksSettings"),
     "play": _bench("play", "PlaySettings"),
     "visitors": _bench("visitors", "VisitorsSettings", "browser"),
 }

@@ -61,8 +61,18 @@ def main(arguments: list[str] | None = None) -> None:
         if DEBUG in words:
             traceback.print_exception(error)
         sentence, code = message_of(error)
-        print(f"{PROGRAM}: {sentence}", file=sys.stderr)
+        if _tells():
+            print(f"{PROGRAM}: {sentence}", file=sys.stderr)
         sys.exit(code)
+
+
+def _tells() -> bool:
+    """True but for processes that torchrun has started beside the one that tells."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return True
+    from worldmodel import ranks
+
+    return ranks.tells()
 
 
 def _run(arguments: list[str]) -> None:

@@ -18,7 +18,7 @@ import cattrs
 import torch
 from rich.console import Console
 
-from worldmodel import Watcher
+from worldmodel import Watcher, ranks
 from worldmodel.checkpoint import list_checkpoints
 from worldmodel.devices import find_device
 from worldmodel.envs.observations import InvalidValueError
@@ -43,13 +43,29 @@ NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 def train(settings: of.Train[Any], reporter: Reporter) -> None:
-    """Makes a new run and trains it to its end."""
-    config = configured(settings)
-    for logger in settings.log:
-        LOGGERS[logger].imported()  # or nothing is made
-    folder = placed(registry.new_run(settings.out, config), None, reporter.say)
-    watchers = [Profile(folder.path / "profile")] if settings.profile else []
-    _go_on(folder, reporter, is_new=True, log=settings.log, watchers=watchers)
+    """Makes a new run and trains it to its end; of several ranks, started again, goes on."""
+    with ranks.joined():
+        reporter = _of_rank(reporter)
+        begun = settings.out / "config.json"
+        is_new = ranks.of_first(lambda: not (ranks.is_restarted() and begun.exists()))
+        config = configured(settings) if is_new else None
+        for logger in settings.log:
+            LOGGERS[logger].imported()  # or nothing is made
+
+        def made() -> RunFolder:
+            is_mine = is_new and ranks.is_first()
+            return (
+                registry.new_run(begun.parent, config) if is_mine else RunFolder.open(begun.parent)
+            )
+
+        folder = placed(ranks.first_then_others(made), None, reporter.say)
+        watchers = [Profile(folder.path / "profile")] if settings.profile else []
+        _go_on(folder, reporter, is_new=is_new, log=settings.log, watchers=watchers)
+
+
+def _of_rank(reporter: Reporter) -> Reporter:
+    """The reporter of the first rank; the others are silent."""
+    return reporter if ranks.is_first() else Reporter(Console(quiet=True))
 
 
 def configured(settings: of.Train[Any]) -> Any:
@@ -72,8 +88,11 @@ def configured(settings: of.Train[Any]) -> Any:
 
 def resume(settings: of.Resume, reporter: Reporter) -> None:
     """Resumes an interrupted run to its end, or beyond it with more steps."""
-    folder = _opened(settings, reporter, settings.trust)
-    _go_on(folder, reporter, settings.steps, changes=settings.changes, log=settings.log)
+    with ranks.joined():
+        reporter = _of_rank(reporter)
+        folder = ranks.first_then_others(lambda: _opened(settings, reporter, settings.trust))
+        steps = None if ranks.is_restarted() else settings.steps  # they were added before
+        _go_on(folder, reporter, steps, changes=settings.changes, log=settings.log)
 
 
 def _opened(settings: Any, reporter: Reporter, trust: TrustConfig = TrustConfig()) -> RunFolder:
@@ -101,13 +120,17 @@ def _go_on(
     changes: of its options, by name; log: names of loggers; watchers: of its training, besides its
     own.
     """
-    with folder.locked():
-        if changes:
+    with folder.locked() if ranks.is_first() else nullcontext():
+        if changes and ranks.is_first():
             folder = registry.changed(folder, changes)
-        with logging(folder, log) as logs:
+        ranks.wait()
+        folder = folder.at(folder.chosen)  # as it is described now
+        with logging(folder, log if ranks.is_first() else ()) as logs:
             watching = [*watchers, logs] if log else watchers
             _train(folder, reporter, steps, is_new, watching)
-            _finish(folder.at(None).kept(), reporter, logs)
+            if ranks.is_first():
+                with ranks.alone():
+                    _finish(folder.at(None).kept(), reporter, logs)
 
 
 def _finish(folder: RunFolder, reporter: Reporter, logs: Logging) -> None:

@@ -7,7 +7,7 @@ from typing import Any, cast, get_args
 
 import numpy as np
 
-from worldmodel import DiskStore, Episodes, EpisodeStore, MemoryStore, nested
+from worldmodel import DiskStore, Episodes, EpisodeStore, MemoryStore, nested, ranks
 from worldmodel.checkpoint import list_checkpoints
 from worldmodel.errors import naming_damage
 from worldmodel.experiments.data.readers.files import Recording, Split
@@ -26,6 +26,10 @@ TOGETHER = 10_000  # rows that are written at once
 
 def import_recordings(folder: RunFolder, reporter: Reporter) -> FileModality:
     """Reads the files of a run into its folder, once; if interrupted, it starts over."""
+    return ranks.first_then_others(lambda: _imported(folder, reporter))
+
+
+def _imported(folder: RunFolder, reporter: Reporter) -> FileModality:
     if not (folder.episodes / STATISTICS).exists() and not list_checkpoints(folder.checkpoints):
         stores: dict[str, EpisodeStore] = {
             split: DiskStore(folder.episodes / split) for split in SPLITS

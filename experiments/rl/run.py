@@ -11,12 +11,13 @@ import cattrs
 import gymnasium
 import numpy as np
 
-from worldmodel import Agent, DiskStore, Dream, EpisodeSource, WorldModel
+from worldmodel import Agent, DiskStore, Dream, EpisodeSource, WorldModel, ranks
 from worldmodel.agents import AgentTraining
 from worldmodel.agents.components import Components, Statistics
 from worldmodel.agents.world import World
 from worldmodel.agents.world_model_agent import world_from
 from worldmodel.checkpoint import Checkpoint, list_checkpoints
+from worldmodel.disk_store import FollowedStore
 from worldmodel.envs import (
     VIEWS,
     CodeView,
@@ -232,9 +233,13 @@ def spaces_of(config: EnvironmentConfig, folder: RunFolder | None = None) -> tup
 
 def training_of(folder: RunFolder, say: Callable[[str], None]) -> AgentTraining:
     """The job of a run, before its first unit."""
+    return ranks.first_then_others(lambda: _training_of(folder, say))
+
+
+def _training_of(folder: RunFolder, say: Callable[[str], None]) -> AgentTraining:
     config: RLConfig = config_of(folder)
     data = _data_of(folder, config)
-    if data is not None:
+    if data is not None and ranks.is_first():
         write_spaces(folder.episodes, *data[1:])
     elif not (folder.episodes / SPACES).exists() and not list_checkpoints(folder.checkpoints):
         write_spaces(folder.episodes, *spaces_of(config.environment, folder))
@@ -244,7 +249,7 @@ def training_of(folder: RunFolder, say: Callable[[str], None]) -> AgentTraining:
     if data is not None:
         chosen = _hold_out(config, data.episodes, folder)
         world = world._replace(data=data.episodes, chosen=chosen)
-    store = DiskStore(folder.episodes)
+    store = DiskStore(folder.episodes) if ranks.is_first() else FollowedStore(folder.episodes)
     watched = config.curve_episodes, say, config.stop_at
     job = AgentTraining(config.agent, world, store, *watched, device_of(folder))
     job.extend(config.steps)
@@ -277,7 +282,8 @@ def _hold_out(config: RLConfig, data: EpisodeSource, folder: RunFolder) -> np.nd
     number = len(data)
     few = min(config.evaluation.held_out, max(2, number // 10))
     held_out = np.linspace(0, number - 1, few).round().astype(int)
-    data.select(held_out).save(folder.path / HELD_OUT)
+    if ranks.is_first():
+        data.select(held_out).save(folder.path / HELD_OUT)
     return np.setdiff1d(np.arange(number), held_out)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from worldmodel import ranks
 from worldmodel.progress import Reporter
 
 
@@ -47,7 +48,8 @@ class InterruptFlag:
         if self.raised or self.loses_nothing():
             raise KeyboardInterrupt
         self.raised = True
-        print("\nstopping at the next safe point (again: at once)", file=sys.stderr)
+        if ranks.size() == 1 or (ranks.is_first() and number == signal.SIGINT):
+            print("\nstopping at the next safe point (again: at once)", file=sys.stderr)
 
     def _dropped(self, error: "sys.UnraisableHookArgs") -> None:
         """Prints no traceback of a Ctrl-C; it is stopped at the next safe point."""

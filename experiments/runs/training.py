@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from worldmodel import Job, Stage, Watcher
+from worldmodel import Job, Stage, Watcher, ranks
 from worldmodel.experiments.runs.interruption import Interrupted, InterruptFlag
 from worldmodel.job import Metrics
 from worldmodel.progress import Reporter
@@ -48,7 +48,7 @@ class Training:
         with InterruptFlag(lambda: self.job.is_looking) as flag:
             stopping = _Stopping(lambda: flag.raised or stop_after(self.job))
             watchers = (*self.watchers, self.recorder, ProgressReport(self.reporter), stopping)
-            if not self.job.run(*watchers):
+            if not self.job.run(*watchers if ranks.is_first() else (self.recorder, stopping)):
                 raise Interrupted
 
     @property

@@ -19,7 +19,7 @@ from worldmodel.codecs.heads import (
 from worldmodel.codecs.prediction import Consequences, Prediction, nothing
 from worldmodel.codecs.regression import TwoHotRegression
 from worldmodel.codecs.standardisation import Standardisation
-from worldmodel.nets import mlp
+from worldmodel.nets import Dropout, mlp
 
 
 class PerceptEncoder(Encoder):
@@ -99,7 +99,7 @@ class PerceptDecoder(PerceptModule):
         rewards than those of `reward_support`, or than those met, may come (`MixedHead`,
         `StudentHead`)."""
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.skip = skip
         self.body = mlp([input_size, hidden, hidden]) if skip else nn.Linear(input_size, hidden)
         self.observation = observation
@@ -175,7 +175,7 @@ class ObservationDecoder(PerceptModule):
         beside the hidden units, [*, hidden + input_size]."""
         super().__init__()
         self.skip = skip
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.body = nn.Linear(input_size, hidden)
         self.observation = observation
 

@@ -6,13 +6,15 @@ import torch
 from torch import Tensor, distributions as td
 from torch.nn import functional as F
 
+from worldmodel import ranks
+
 INSIDE = 1e-6  # how far from its edges a density is scored; single precision tells the two apart
 FAR = 40.0  # symlog of the largest number that is drawn; that of single precision is 88
 
 
 def standard_normal(like: Tensor) -> Tensor:
     """Standard normal noise of the shape of `like`; every latent of every core is drawn here."""
-    return torch.randn_like(like)
+    return ranks.drawn(torch.randn_like, like)
 
 
 def dequantise(value: Tensor, step: float = 1.0) -> Tensor:

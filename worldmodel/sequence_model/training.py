@@ -4,12 +4,14 @@ import copy
 import json
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
+from worldmodel import ranks
 from worldmodel.codecs import ObservationDecoder, PerceptEncoder, action_codec
 from worldmodel.cores import core_options, make_core
 from worldmodel.devices import CPU
@@ -171,7 +173,7 @@ class SequenceTraining(Job):
         """Scores the average of the weights; keeps it if it is the best so far."""
         assert self.score is not None
         with OwnNoise(self.seeds[2] + stage.round)():
-            nats = self.score(self.learner.averaged)
+            nats = ranks.of_first(partial(self.score, self.learner.averaged))
         if nats < self.best_nats or not math.isfinite(self.best_nats):
             self.best_nats = nats
             self.best.load_state_dict(self.learner.averaged.state_dict())
