@@ -147,7 +147,7 @@ def test_a_baseline_says_what_it_cannot_learn_from(tmp_path):
     assert not (tmp_path / "images").exists()
 
 
-class Odd(gymnasium.Env):
+class Uneven(gymnasium.Env):
     """Shows nested observations, of which the agent learns nothing; it never ends."""
 
     steps = 0  # of all that were ever made
@@ -163,22 +163,22 @@ class Odd(gymnasium.Env):
         return self.observation_space.sample(), {}
 
     def step(self, action):
-        Odd.steps += 1
+        Uneven.steps += 1
         return self.observation_space.sample(), 1.0, False, False, {}
 
 
 @pytest.fixture
-def odd():
-    gymnasium.register("Nested-v0", Odd, disable_env_checker=True)
-    Odd.steps = 0
-    yield "Nested-v0"
-    del gymnasium.registry["Nested-v0"]
+def uneven():
+    gymnasium.register("Uneven-v0", Uneven, disable_env_checker=True)
+    Uneven.steps = 0
+    yield "Uneven-v0"
+    del gymnasium.registry["Uneven-v0"]
 
 
-def test_a_baseline_sees_the_same_numbers_in_training_and_evaluation(odd):
-    config = BaselineConfig(EnvironmentConfig(odd), "PPO")
+def test_a_baseline_sees_the_same_numbers_in_training_and_evaluation(uneven):
+    config = BaselineConfig(EnvironmentConfig(uneven), "PPO")
     algorithm, games = control.learner(config, control.recipe_of(config))
-    shown = Odd().observation_space
+    shown = Uneven().observation_space
     seen = control.Seen(games, shown)
     values = [shown.sample() for _ in range(3)]
     rows = nested.stack([nested.map(torch.as_tensor, value) for value in values])
@@ -188,14 +188,14 @@ def test_a_baseline_sees_the_same_numbers_in_training_and_evaluation(odd):
     assert algorithm.observation_space == games.observation_space
 
 
-def test_evaluations_of_a_baseline_end_where_no_episode_does(odd, monkeypatch):
+def test_evaluations_of_a_baseline_end_where_no_episode_does(uneven, monkeypatch):
     """As those of `train control` do."""
     monkeypatch.setattr(worlds, "ENDLESS", 50)
-    config = BaselineConfig(EnvironmentConfig(odd), "PPO", episodes=2)
+    config = BaselineConfig(EnvironmentConfig(uneven), "PPO", episodes=2)
     algorithm, games = control.learner(config, control.recipe_of(config))
-    agent = control.agent_of(algorithm, games, Odd().observation_space)
+    agent = control.agent_of(algorithm, games, Uneven().observation_space)
     assert len(control.real_returns(config, agent)) == 2
-    assert Odd.steps <= 2 * (50 + 1)
+    assert Uneven.steps <= 2 * (50 + 1)
 
 
 def test_of_a_baseline_nothing_is_loaded(tmp_path):
