@@ -47,13 +47,22 @@ assert gymnasium.make("worldmodel.envs:worldmodel/ToyGame-v0").reset(seed=0)
 import agents, envs, tests
 from worldmodel import RNN, experiments
 from worldmodel.agents import Uniform
-from worldmodel.envs import DreamEnv
-from worldmodel.experiments.cli.main import main
+from worldmodel.envs import make_vector_env
 
 here = Path.cwd()
 for module in (agents, envs, tests):
     assert Path(module.__file__).parent.parent == here, module
 assert here not in Path(sys.modules["worldmodel"].__file__).parents
+games = make_vector_env("envs.mine:Mine-v0", copies=2, workers=2)
+assert games.reset(seed=0)[0].shape == (2, 2)
+games.close()
+"""
+
+TRAINS = """
+from worldmodel import experiments
+from worldmodel.envs import DreamEnv
+from worldmodel.experiments.cli.main import main
+
 train = ["train", "control", "--env", "envs.mine:Mine-v0", "--num-envs", "2", "--workers", "2"]
 main([*train, "--quick", "--out", "run"])
 run = experiments.load("run")
@@ -116,7 +125,7 @@ def test_a_folder_with_packages_of_the_same_names(way, tmp_path, request):
         return done.stdout
 
     run("-m", "worldmodel", "--version")
-    run("-c", PROGRAM)
+    run("-c", PROGRAM + TRAINS if way == "wheel" else PROGRAM)
     if way == "wheel":
         assert [found.name for found in path.iterdir() if found.suffix != ".dist-info"] == [
             "worldmodel"
