@@ -169,7 +169,7 @@ def arguments_from_json(text: str) -> dict[str, Any]:
     example = '{"g": 9.81}'
     try:
         arguments = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"an environment's arguments are JSON, such as {example}, but {text} is not: {error}"
         ) from error

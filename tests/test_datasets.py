@@ -19,7 +19,7 @@ from worldmodel.agents import WorldModelAgent
 from worldmodel.envs.observations import InvalidValueError, as_tensors
 from worldmodel.experiments.cli.settings import Export
 from worldmodel.experiments.cli.verbs import export as export_command
-from worldmodel.experiments.data.datasets import export, open_data
+from worldmodel.experiments.data.datasets import export, open_data, spec_of
 from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.progress import Reporter
@@ -235,6 +235,15 @@ def test_minari_recovers_the_environment_of_a_run_and_it_is_said_what_is_left_ou
             assert env.spec.max_episode_steps == 7
         else:
             assert recorded.env_spec is None
+
+
+@pytest.mark.parametrize("arguments", ['"evil"', "evil", "[1]", "", "[" * 5_000])
+def test_arguments_of_a_run_that_are_none_are_said(tmp_path, arguments):
+    folder = new_run(
+        tmp_path / "run", RLConfig(EnvironmentConfig("CartPole-v1", arguments=arguments))
+    )
+    with pytest.raises(ValueError, match="an environment's arguments"):
+        spec_of(folder.path)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -12,7 +12,6 @@
 import copy
 import errno
 import functools
-import json
 import multiprocessing
 import os
 import re
@@ -39,6 +38,7 @@ from worldmodel import (
 )
 from worldmodel.checkpoint import list_checkpoints
 from worldmodel.codecs.spaces import parts_of
+from worldmodel.envs import arguments_from_json
 from worldmodel.envs.collector import saved_episodes
 from worldmodel.envs.observations import as_read, as_tensors
 from worldmodel.envs.wrappers import readable_space
@@ -172,7 +172,7 @@ def spec_of(path: Path) -> EnvSpec | None:
     if any(getattr(options, name) != getattr(type(options), name) for name in AS_SHOWN):
         return None
     spec = copy.deepcopy(gymnasium.registry[options.env])
-    spec.kwargs |= json.loads(options.arguments)
+    spec.kwargs |= arguments_from_json(options.arguments)
     spec.max_episode_steps = options.time_limit or spec.max_episode_steps
     return spec
 

@@ -220,7 +220,7 @@ def model_of(modality: Modality, config: SequenceModelConfig) -> WorldModel:
     try:
         head_options = json.loads(config.head_options)
         head = modality.head(config.head, config.decoder_hidden + shown, **head_options)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"the head {config.head} with the options {config.head_options}: {error}"
         ) from error
