@@ -58,6 +58,7 @@ from worldmodel.experiments.recordings.scoring import counted, evaluate
 from worldmodel.experiments.recordings.strokes import Strokes
 from worldmodel.experiments.recordings.text import Text
 from worldmodel.experiments.runs.registry import EXPERIMENTS, new_run
+from worldmodel.files import read_json, write_json
 from worldmodel.noise import OwnNoise
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
@@ -675,7 +676,7 @@ def test_what_was_learned_from_recordings_has_curves_and_a_report(name, finished
     assert f'value="{nats!r}"' in page
     validated = [line["valid_nats"] for line in run.metrics() if line["stage"] == "validate"]
     assert f"{validated[-1]:.4g}".lstrip("-") in page
-    newest = max(file.name for file in (run.path / "samples").iterdir())[:3]
+    newest = max(file.name for file in (run.path / "samples").glob("[0-9]*"))[:3]
     if name == "text":
         words = html.escape((run.path / "samples" / f"{newest}.txt").read_text())
         assert words.strip() in page
@@ -688,3 +689,27 @@ def test_what_was_learned_from_recordings_has_curves_and_a_report(name, finished
     assert group["figures"]["best of the curve"]["values"] == [min(validated)]
     drawn = worldmodel("plot", run.path, "--out", tmp_path / "curve.png")
     assert drawn.returncode == 0, drawn.stderr
+
+
+def test_a_report_shows_what_was_written_or_says_what_is_damaged(finished, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished("strokes").folder.path, run)
+    assert worldmodel("evaluate", run, "--save").returncode == 0
+    evaluated = read_json(run / "evaluation.json")
+
+    def reported():
+        return worldmodel("report", run, "--out", tmp_path / "page.html")
+
+    assert "evaluating" not in reported().stderr
+    write_json(run / "evaluation.json", evaluated | {"weights": 64 * "0"})  # of another run
+    assert "there is no evaluation of this checkpoint: evaluating" in reported().stderr
+    write_json(run / "evaluation.json", {k: v for k, v in evaluated.items() if k != "recordings"})
+    assert_refused(reported(), "evaluation.json", "damaged")
+    write_json(run / "evaluation.json", evaluated)
+    sample = max((run / "samples").glob("[0-9]*"))
+    content = sample.read_bytes()
+    sample.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert_refused(reported(), f"{sample} is damaged")
+    sample.write_bytes(content)
+    write_json(run / "samples" / "checksums.json", {"001/../../x": 1})
+    assert_refused(reported(), "is no file of samples")

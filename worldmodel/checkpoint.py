@@ -182,6 +182,11 @@ def read_values(path: Path) -> dict[str, Any]:
     return read_json(file)
 
 
+def weights_digest(path: Path) -> str:
+    """The SHA-256 of a checkpoint's weights, as it is described."""
+    return _description(path).sha256[WEIGHTS]
+
+
 class _Description(NamedTuple):
     """The content of checkpoint.json, by the names of the other files."""
 

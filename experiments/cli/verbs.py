@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 
 from worldmodel import Watcher, ranks
-from worldmodel.checkpoint import list_checkpoints
+from worldmodel.checkpoint import list_checkpoints, weights_digest
 from worldmodel.devices import find_device
 from worldmodel.envs.observations import InvalidValueError
 from worldmodel.errors import naming_damage
@@ -256,7 +256,10 @@ def _evaluated(folder: RunFolder, settings: Any, reporter: Reporter) -> dict[str
     if list_checkpoints(folder.checkpoints):
         folder = folder.at(folder.checkpoint_path.name)  # the same, should the run go on
     result = offered(folder, "evaluate")(folder, settings, reporter.note)
-    return result | {"checkpoint": folder.chosen, "settings": cattrs.unstructure(settings)}
+    of = {"checkpoint": folder.chosen, "settings": cattrs.unstructure(settings)}
+    if list_checkpoints(folder.checkpoints):
+        of["weights"] = weights_digest(folder.checkpoint_path)
+    return result | of
 
 
 def repair(settings: of.Repair, reporter: Reporter) -> None:

@@ -7,6 +7,8 @@ its weights, keeps the best, and writes a sample. Results stand in docs/results.
 """
 
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +22,7 @@ from worldmodel.experiments.recordings.modality import FileModality, modality_cl
 from worldmodel.experiments.recordings.storage import import_recordings, split_stores
 from worldmodel.experiments.runs.device import device_of
 from worldmodel.experiments.runs.registry import config_of
+from worldmodel.files import DamagedError, crc32_of, read_json, write_json
 from worldmodel.job import Metrics
 from worldmodel.noise import OwnNoise
 from worldmodel.progress import Reporter
@@ -91,7 +94,12 @@ def sample_of(training: SequenceTraining) -> Any:
 
 
 class Samples(Watcher):
-    """Writes and reports a sample of the averaged weights after every validation."""
+    """Writes and reports a sample of the averaged weights after every validation.
+
+    `checksums.json`, beside the files, has the CRC-32 of each.
+    """
+
+    CHECKSUMS = "checksums.json"
 
     def __init__(self, folder: Path, reporter: Reporter):
         self.folder = folder
@@ -107,6 +115,25 @@ class Samples(Watcher):
         with OwnNoise(training.seeds[2] + stage.round)():
             sample = sample_of(training)
         self.folder.mkdir(exist_ok=True)
-        modality.write([sample], self.folder / f"{stage.round + 1:03d}", lambda line: None)
+        stem = self.folder / f"{stage.round + 1:03d}"
+        files = modality.write([sample], stem, lambda line: None)
+        self._note(files)
         if words := modality.words(sample):
             self.reporter.say(f"dreams: {words[:SHOWN_LOG]!r}")
+
+    def _note(self, files: Sequence[Path]) -> None:
+        known: dict[str, int] = {}
+        with suppress(DamagedError):  # those of earlier samples, which are no reason to end
+            known = self.checksums(self.folder)
+        known |= {file.name: crc32_of(file, 0, file.stat().st_size) for file in files}
+        write_json(self.folder / self.CHECKSUMS, known)
+
+    @classmethod
+    def checksums(cls, folder: Path) -> dict[str, int]:
+        """The CRC-32 of every file of samples in a folder, by name; empty where none was noted."""
+        file = folder / cls.CHECKSUMS
+        found = read_json(file) if file.exists() else {}
+        for name in found:
+            if not name[:3].isdigit() or Path(name).name != name:
+                raise DamagedError(f"{file} is damaged: {name!r} is no file of samples")
+        return found

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import worldmodel
-from worldmodel.checkpoint import list_checkpoints, write_checkpoint
+from worldmodel.checkpoint import list_checkpoints, weights_digest, write_checkpoint
 from worldmodel.experiments.runs import cards
 from worldmodel.experiments.runs.cards import CardConfig
 from worldmodel.experiments.runs.command import command_of
@@ -122,7 +122,8 @@ def _evaluation(folder: RunFolder, checkpoint: str) -> dict[str, Any] | None:
     if not folder.evaluation_file.exists():
         return None
     found = read_json(folder.evaluation_file)
-    if found.get("checkpoint") != checkpoint:
+    known = weights_digest(folder.checkpoint_path)
+    if found.get("checkpoint") != checkpoint or found.get("weights") not in (None, known):
         return None
     plain: dict[str, Any] = portable(json.loads(json.dumps(found)))
     return plain

@@ -1,11 +1,14 @@
 """Reports of what learned from recordings: curves, likelihood, samples, settings."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from worldmodel.errors import naming_damage
 from worldmodel.experiments.measure.scores import DENSITIES
 from worldmodel.experiments.recordings.config import RecordingsConfig
+from worldmodel.experiments.recordings.training import Samples
 from worldmodel.experiments.runs.registry import config_of, experiment_of, named
 from worldmodel.experiments.show.curves import curves_of
 from worldmodel.experiments.show.report import charts, sections
@@ -24,7 +27,7 @@ from worldmodel.experiments.show.report.page import (
     table,
 )
 from worldmodel.experiments.show.report.writing import ReportSpec
-from worldmodel.files import reading
+from worldmodel.files import DamagedError, reading
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder
 
@@ -47,9 +50,10 @@ def _facts(config: RecordingsConfig, values: Mapping[str, Any]) -> list[tuple[st
 def _sections(
     folder: RunFolder, parts: Any, result: Mapping[str, Any], reporter: Reporter
 ) -> list[Html]:
+    with naming_damage(folder.evaluation_file):
+        shown = [_learning(folder, result), _likelihood(result)]
     return [
-        _learning(folder, result),
-        _likelihood(result),
+        *shown,
         section(SAMPLES, *_samples(folder)),
         sections.configuration(config_of(folder)),
     ]
@@ -122,9 +126,10 @@ def _likelihood(result: Mapping[str, Any]) -> Html:
 def _samples(folder: RunFolder) -> Iterator[Html]:
     """The samples that were generated after the last validation."""
     place = folder.path / "samples"
-    files = sorted(file for file in place.glob("*") if file.name[:3].isdigit())
-    last = [file for file in files if file.name[:3] == files[-1].name[:3]]
-    shown = list(_shown(last))
+    checksums = Samples.checksums(place)
+    names = sorted(checksums or (f.name for f in place.glob("*") if f.name[:3].isdigit()))
+    last = {name: checksums.get(name) for name in names if name[:3] == names[-1][:3]}
+    shown = list(_shown(place, last))
     if shown:
         yield paragraph("Generated after the last validation, from nothing.")
         yield from shown
@@ -132,12 +137,15 @@ def _samples(folder: RunFolder) -> Iterator[Html]:
         yield paragraph("None was written yet.")
 
 
-def _shown(files: Sequence[Path]) -> Iterator[Html]:
-    for file in files:
+def _shown(folder: Path, checksums: Mapping[str, int | None]) -> Iterator[Html]:
+    for name, checksum in checksums.items():
+        file = folder / name
         with reading(file) as content:
             read = content.read(MOST)
         if len(read) == MOST:
             continue
+        if checksum not in (None, zlib.crc32(read)):
+            raise DamagedError(f"{file} is damaged: its checksum differs; put it back from a copy")
         words = f"Sample: {file.name}"
         if file.suffix == ".txt":
             text = read.decode(errors="replace")

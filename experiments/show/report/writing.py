@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from worldmodel.checkpoint import Checkpoint
+from worldmodel.checkpoint import Checkpoint, weights_digest
 from worldmodel.errors import naming_damage
 from worldmodel.experiments.runs.places import make_parent
 from worldmodel.experiments.runs.registry import config_of
@@ -56,6 +56,8 @@ def evaluated(folder: RunFolder, checkpoint: Checkpoint) -> dict[str, Any] | Non
     if not folder.evaluation_file.exists():
         return None
     found, values = read_json(folder.evaluation_file), checkpoint.values
+    if found.get("weights") not in (None, weights_digest(folder.checkpoint_path)):
+        return None
     if "real_steps" not in values:
         return found if found.get("checkpoint") == folder.checkpoint_path.name else None
     of = found.get("real_steps_used"), found.get("wall_seconds")
