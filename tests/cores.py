@@ -77,10 +77,6 @@ CORES: dict[str, Callable[..., SequenceCore]] = {
     "rssm categorical": partial(RSSM, latent_classes=3, **SMALL),
     "vae": partial(VAE, hidden=4, latent=2),
     "rnn linear": partial(RNN, hidden=4, recurrence="gated-linear", layers=2),
-    "independent linear": partial(
-        Independent, recurrence="gated-linear", smoothing=False, **SMALL
-    ),
-    "vrnn linear": partial(VRNN, recurrence="gated-linear", **SMALL),
 }
 FILTERING = [name for name in CORES if "smoothing" not in name]
 SMOOTHING = [name for name in CORES if "smoothing" in name]

@@ -45,7 +45,7 @@ class IndependentPrepared(NamedTuple):
 
 
 class Independent(SequenceCore):
-    """Standard normal latents below a recurrence (a GRU, or another of `nets.RECURRENCES`, in
+    """Standard normal latents below a recurrence (a GRU, or another of `RECURRENCES`, in
     `layers`), with forward-backward inference or, without
     `smoothing`, forward inference only."""
 

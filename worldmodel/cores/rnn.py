@@ -26,7 +26,7 @@ class RNNPrepared(NamedTuple):
 
 
 class RNN(SequenceCore):
-    """A recurrence over contexts: a GRU, or another of `nets.RECURRENCES`, in `layers`."""
+    """A recurrence over contexts: a GRU, or another of `RECURRENCES`, in `layers`."""
 
     filtering = True
     belief_of_rows = True

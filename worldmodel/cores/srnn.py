@@ -50,7 +50,7 @@ class SRNNPrepared(NamedTuple):
 
 
 class SRNN(SequenceCore):
-    """A recurrence (a GRU, or another of `nets.RECURRENCES`, in `layers`) with a chain of Gaussian
+    """A recurrence (a GRU, or another of `RECURRENCES`, in `layers`) with a chain of Gaussian
     latents on top.
 
     The networks of prior and posterior have one hidden layer of `latent_hidden` units each; they
