@@ -74,7 +74,8 @@ def test_dropout_is_within_and_leaves_out_the_same_units_in_all_rows(core):
     layer, ones = recurrence.layers[0], torch.ones(5, 3, 64)
     left = layer.read(torch.zeros_like(ones), ones) == 0
     assert (left == left[0]).all()
-    assert left.any() and not left.all()
+    assert left.any()
+    assert not left.all()
     assert not torch.equal(left[0, 0], left[0, 1])  # each sequence has its own
     recurrence.eval()
     assert not (layer.read(torch.zeros_like(ones), ones) == 0).any()
