@@ -52,15 +52,17 @@ def test_long_memories_are_exact_in_single_precision(way, monkeypatch):
 def test_a_layer_is_its_equations():
     torch.manual_seed(0)
     made = GatedLinear(3, 4).double()
-    inputs, state = torch.randn(2, 3).double(), torch.randn(2, 8).double()
-    layer = made.layers[0]
+    inputs, state = torch.randn(2, 3).double(), torch.randn(2, 20).double()
+    layer, latest = made.layers[0], state.split(4, -1)[2:]
     x = inputs @ made.from_input.T + made.input_bias
-    v, f, o = (F.layer_norm(x, (4,)) @ layer.into.weight.T + layer.into.bias).split(4, -1)
-    memory = f.sigmoid() * state[:, 4:] + (1 - f.sigmoid()) * v
+    rows = [F.layer_norm(x, (4,)), *latest]
+    u = sum(weight * row for weight, row in zip(layer.mix, rows, strict=True))
+    v, f, o = (u @ layer.into.weight.T + layer.into.bias).split(4, -1)
+    memory = f.sigmoid() * state[:, 4:8] + (1 - f.sigmoid()) * v
     x = x + (o * o.sigmoid() * memory) @ layer.out.weight.T
     p, q = (F.layer_norm(x, (4,)) @ layer.mlp_into.weight.T).split(8, -1)
     x = x + (p * p.sigmoid() * q) @ layer.mlp_out.weight.T
-    expected = torch.cat([F.layer_norm(x, (4,)), memory], -1)
+    expected = torch.cat([F.layer_norm(x, (4,)), memory, *rows[:3]], -1)
     torch.testing.assert_close(made.step(inputs, state), expected, rtol=0, atol=1e-12)
 
 
@@ -72,10 +74,10 @@ def test_dropout_is_within_and_leaves_out_the_same_units_in_all_rows(core):
     torch.manual_seed(0)
     recurrence = made.recurrence.train()
     layer, ones = recurrence.layers[0], torch.ones(5, 3, 64)
-    left = layer.read(torch.zeros_like(ones), ones) == 0
+    left = layer._dropped(ones) == 0
     assert (left == left[0]).all()
     assert left.any()
     assert not left.all()
     assert not torch.equal(left[0, 0], left[0, 1])  # each sequence has its own
     recurrence.eval()
-    assert not (layer.read(torch.zeros_like(ones), ones) == 0).any()
+    assert torch.equal(layer._dropped(ones), ones)

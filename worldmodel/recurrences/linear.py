@@ -2,7 +2,8 @@
 (minGRU, https://arxiv.org/abs/2410.01201; Hawk, https://arxiv.org/abs/2402.19427; Mamba).
 
     x = E input_t                                       the residual stream; then, layer by layer,
-    v, f, o = W norm(x) + b,   a = sigmoid(f)
+    u = sum_k w_k norm(x_{t-k}),   k = 0 ... 3
+    v, f, o = W u + b,   a = sigmoid(f)
     h_t = a h_{t-1} + (1 - a) v                         the memory
     x <- x + W_h (silu(o) h_t)
     x <- x + W_m (silu(p) q),   p, q = W_p norm(x)
@@ -13,7 +14,6 @@ left of the loop over time is one multiplication a number and row.
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,20 +25,21 @@ from worldmodel.nets import Dropout, init_input_weights
 from worldmodel.recurrences.base import Recurrence
 
 LONGEST = 256  # rows that memories last at first, at most
+WIDTH = 4  # rows that are mixed
 NARROW = 1024  # numbers a row, below which a loop over rows is slower than doubling
 
 
 class GatedLinear(Recurrence):
     """Gated linear recurrences in residual layers, with a multilayer perceptron in each.
 
-    Its state holds the output and each layer's memory, side by side. Dropout, in training mode,
-    leaves out the same units of what a layer adds in all rows of a window.
+    Its state holds the output and each layer's memory and latest readings, side by side. Dropout,
+    in training mode, leaves out the same units of what a layer adds in all rows of a window.
     """
 
     def __init__(self, input_size: int, hidden: int, layers: int = 1, dropout: float = 0.0):
         super().__init__()
         self.output_size = self.projected_size = hidden
-        self.state_size = (1 + layers) * hidden
+        self.state_size = (1 + layers * WIDTH) * hidden
         self.from_input = nn.Parameter(torch.empty(hidden, input_size))
         init_input_weights(self.from_input)
         self.input_bias = nn.Parameter(torch.zeros(hidden))
@@ -49,29 +50,30 @@ class GatedLinear(Recurrence):
         return F.linear(inputs, self.from_input, self.input_bias).to(self.from_input)
 
     def cell(self, projected: Tensor, state: Tensor) -> Tensor:
-        return self._run(projected, state, _one_step)
+        return self._run(projected[None], state)[0]
 
     def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
-        return self._run(self.projected(inputs), state, over_time)
+        return self._run(self.projected(inputs), state)
 
-    def _run(self, stream: Tensor, state: Tensor, remember: Callable[..., Tensor]) -> Tensor:
-        """The states [*, B, S] of a projected input [*, B, D]; remember: of gates and writings
-        [*, B, H], from a memory [B, H] on."""
-        _, *befores = state.split(self.output_size, -1)
-        memories = []
-        for layer, before in zip(self.layers, befores, strict=True):
-            kept, written, shown = layer.gates(stream)
-            memories.append(remember(kept, written, before))
-            stream = layer.read(stream, shown * memories[-1])
-        return torch.cat([self.norm(stream), *memories], -1)
+    def _run(self, stream: Tensor, state: Tensor) -> Tensor:
+        """The states [T, B, S] of projected inputs [T, B, D], from a state [B, S] on."""
+        size = self.output_size
+        states = []
+        for layer, before in zip(
+            self.layers, state[:, size:].split(WIDTH * size, -1), strict=True
+        ):
+            stream, after = layer(stream, before)
+            states.append(after)
+        return torch.cat([self.norm(stream), *states], -1)
 
 
 class _Layer(nn.Module):
-    """A layer around its memory: what is kept and written, and what is read from it."""
+    """A layer of the residual stream: it mixes the latest rows, remembers, and computes."""
 
     def __init__(self, hidden: int, dropout: float):
         super().__init__()
         self.norm = nn.LayerNorm(hidden)
+        self.mix = nn.Parameter(torch.empty(WIDTH, hidden).uniform_(-1, 1) * WIDTH**-0.5)
         self.into = nn.Linear(hidden, 3 * hidden)
         self.out = nn.Linear(hidden, hidden, bias=False)
         self.mlp_norm = nn.LayerNorm(hidden)
@@ -82,16 +84,21 @@ class _Layer(nn.Module):
             lasting = torch.linspace(math.log(2), math.log(LONGEST), hidden).exp()
             self.into.bias[hidden : 2 * hidden] = (lasting - 1).log()
 
-    def gates(self, stream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The share of memories that is kept, what is written, and what is shown, [*, H]."""
-        value, keep, show = self.into(self.norm(stream)).to(stream).chunk(3, -1)
-        return keep.sigmoid(), (-keep).sigmoid() * value, F.silu(show)
-
-    def read(self, stream: Tensor, shown: Tensor) -> Tensor:
-        """The stream [*, H] after the memories that are shown, [*, H], and the perceptron."""
-        stream = stream + self._dropped(self.out(shown)).to(stream)
+    def forward(self, stream: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The stream [T, B, H] after this layer, and its states [T, B, WIDTH * H]; state: before,
+        [B, WIDTH * H], the memory and what was read in the rows before, the latest first."""
+        memory, *latest = state.chunk(WIDTH, -1)
+        rows = torch.cat([torch.stack(latest[::-1]), self.norm(stream)])  # [WIDTH - 1 + T, B, H]
+        read = [rows[WIDTH - 1 - ago :][: len(stream)] for ago in range(WIDTH)]
+        mixed = self.mix[0] * read[0]
+        for weight, row in zip(self.mix[1:], read[1:], strict=True):
+            mixed = torch.addcmul(mixed, weight, row)
+        value, keep, show = self.into(mixed).to(stream).chunk(3, -1)
+        memories = over_time(keep.sigmoid(), (-keep).sigmoid() * value, memory)
+        stream = stream + self._dropped(self.out(F.silu(show) * memories)).to(stream)
         gate, value = self.mlp_into(self.mlp_norm(stream)).chunk(2, -1)
-        return stream + self._dropped(self.mlp_out(F.silu(gate) * value)).to(stream)
+        stream = stream + self._dropped(self.mlp_out(F.silu(gate) * value)).to(stream)
+        return stream, torch.cat([memories, *read[:-1]], -1)
 
     def _dropped(self, x: Tensor) -> Tensor:
         """Without the units that are left out, in all rows the same: drawing random numbers for
@@ -101,12 +108,10 @@ class _Layer(nn.Module):
         return x * self.dropout(x.new_ones(x.shape[-2:]))
 
 
-def _one_step(kept: Tensor, written: Tensor, before: Tensor) -> Tensor:
-    return torch.addcmul(written, kept, before)
-
-
 def over_time(kept: Tensor, written: Tensor, before: Tensor) -> Tensor:
     """h_t = kept_t h_{t-1} + written_t, for all t: [T, B, H], [T, B, H], [B, H] -> [T, B, H]."""
+    if len(kept) == 1:
+        return torch.addcmul(written, kept, before)
     memories: Tensor = _OverTime.apply(kept, written, before)
     return memories
 
