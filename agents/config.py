@@ -162,7 +162,8 @@ class LearningConfig:
     clip_norm: float = 1.0
     """Norm that the gradient is clipped to (unless by --adaptive-clip)."""
     dropout: float = 0.0
-    """Dropout rate of the features that the decoder reads."""
+    """Dropout rate of the features that the decoder reads, and within a gated-linear
+    recurrence."""
     ema_decay: float = 0.0
     """Decay of an average of the weights, which a stage of learning ends with; 0: none."""
     kl_weight: float = 1.0

@@ -76,10 +76,11 @@ CORES: dict[str, Callable[..., SequenceCore]] = {
     "rssm gaussian": partial(RSSM, **SMALL),
     "rssm categorical": partial(RSSM, latent_classes=3, **SMALL),
     "vae": partial(VAE, hidden=4, latent=2),
+    "rnn linear": partial(RNN, hidden=4, recurrence="gated-linear", layers=2),
 }
 FILTERING = [name for name in CORES if "smoothing" not in name]
 SMOOTHING = [name for name in CORES if "smoothing" in name]
-RECURRENCES = ("lstm", "skip", "layers", "normalised")
+RECURRENCES = ("lstm", "skip", "layers", "normalised", "linear")
 VARIANTS = [name for name in CORES if name.endswith(RECURRENCES)]  # by their recurrence alone
 LATENT = [name for name in CORES if not name.startswith("rnn")]
 

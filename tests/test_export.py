@@ -57,6 +57,7 @@ CASES = {
     "rnn lstm, two layers": {"core": "rnn", "recurrence": "lstm", "layers": 2},
     "rnn normalised-gru": {"core": "rnn", "recurrence": "normalised-gru"},
     "rnn skip-gru, history": {"core": "rnn", "recurrence": "skip-gru", "history": 2},
+    "rnn gated-linear": {"core": "rnn", "recurrence": "gated-linear", "layers": 2},
     "independent": {"core": "independent"},
     "independent filter": {"core": "independent", "smoothing": False},
     "vrnn": {"core": "vrnn", "recurrence": "lstm"},

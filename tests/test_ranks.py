@@ -70,7 +70,8 @@ def alone(config, tmp_path_factory):
 
 
 def test_gradients_of_ranks_are_those_of_the_whole_batch():
-    check(2, of_cores(["srnn smoothing res_q", "rssm categorical"]) | of_policies())
+    cores = of_cores(["srnn smoothing res_q", "rssm categorical"])
+    check(2, cores | of_cores(["rnn linear"], ["dropout"]) | of_policies())
 
 
 def test_a_rank_without_columns_changes_nothing():

@@ -27,6 +27,7 @@ from worldmodel.devices import device_of
 from worldmodel.nets import Dropout
 from worldmodel.percepts import Filled, Percepts
 from worldmodel.recurrences import SkipGRU
+from worldmodel.registry import options_taken
 from worldmodel.sequences import Row, Sequences
 
 
@@ -252,22 +253,24 @@ def model_for(
 
     core: its name in `worldmodel.CORES`; hidden: units of the core, and of the decoder if there is
     no `decoder_hidden`; reward_support: the values that rewards take, or None for a Gaussian
-    density; dropout: of the features that the decoder reads, in training mode; head: of
-    observations, its name in `worldmodel.HEADS`, a name and its options, or a head of your own
-    that reads the decoder's units; or several of those by key (see `decoder_for`), where the
-    default of the space is not wanted; encoder: one of your own, or several by key;
-    reward_regression: regresses rewards besides (`TwoHot`); separate: reward and end do not depend
-    on the observation, given the features; minimum_std: of the densities of standardised numbers,
-    where the default is not wanted; open_rewards: other rewards than those of the support, or
-    without one than those met, may come (`MixedHead`, `StudentHead`); core_options: the core's
-    own. With `recurrence="skip-gru"` heads of observations read the core's features behind the
-    decoder's units, and with them the context; their densities begin with the observation before.
+    density; dropout: of the features that the decoder reads, in training mode, and within a
+    recurrence that has any; head: of observations, its name in `worldmodel.HEADS`, a name and its
+    options, or a head of your own that reads the decoder's units; or several of those by key (see
+    `decoder_for`), where the default of the space is not wanted; encoder: one of your own, or
+    several by key; reward_regression: regresses rewards besides (`TwoHot`); separate: reward and
+    end do not depend on the observation, given the features; minimum_std: of the densities of
+    standardised numbers, where the default is not wanted; open_rewards: other rewards than those
+    of the support, or without one than those met, may come (`MixedHead`, `StudentHead`);
+    core_options: the core's own. With `recurrence="skip-gru"` heads of observations read the
+    core's features behind the decoder's units, and with them the context; their densities begin
+    with the observation before.
     """
     if core not in CORES:
         raise ValueError(f"there is no core {core!r}; there are {', '.join(CORES)}")
     percept_encoder = PerceptEncoder(encoder_for(observation_space, encoder))
     actions = action_codec(action_space).size
     contexts = context_size(actions, percept_encoder.size, feedback, history)
+    core_options = options_taken(CORES[core], {"dropout": dropout}) | core_options
     sequence_core = CORES[core](contexts, percept_encoder.size, hidden=hidden, **core_options)
     decoder_hidden = decoder_hidden or hidden
     skip = isinstance(getattr(sequence_core, "recurrence", None), SkipGRU)

@@ -45,7 +45,7 @@ class IndependentPrepared(NamedTuple):
 
 
 class Independent(SequenceCore):
-    """Standard normal latents below a recurrence (a GRU, or another of `nets.RECURRENCES`, in
+    """Standard normal latents below a recurrence (a GRU, or another of `RECURRENCES`, in
     `layers`), with forward-backward inference or, without
     `smoothing`, forward inference only."""
 
@@ -59,6 +59,7 @@ class Independent(SequenceCore):
         smoothing: bool = True,
         recurrence: str = "gru",
         layers: int = 1,
+        dropout: float = 0.0,
     ):
         super().__init__()
         self.context_size = context_size
@@ -66,7 +67,7 @@ class Independent(SequenceCore):
         self.latent_size = latent
         self.latent_hidden = latent_hidden
         self.filtering = not smoothing
-        self.recurrence = recurrence_of(recurrence, context_size + latent, hidden, layers)
+        self.recurrence = recurrence_of(recurrence, context_size + latent, hidden, layers, dropout)
         self.feature_size = self.recurrence.output_size
         self.belief_size = latent_hidden if smoothing else self.feature_size
         self.forward_reading = GRU(context_size, latent_hidden)

@@ -26,7 +26,7 @@ class RNNPrepared(NamedTuple):
 
 
 class RNN(SequenceCore):
-    """A recurrence over contexts: a GRU, or another of `nets.RECURRENCES`, in `layers`."""
+    """A recurrence over contexts: a GRU, or another of `RECURRENCES`, in `layers`."""
 
     filtering = True
     belief_of_rows = True
@@ -38,11 +38,12 @@ class RNN(SequenceCore):
         hidden: int = 128,
         recurrence: str = "gru",
         layers: int = 1,
+        dropout: float = 0.0,
     ):
         super().__init__()
         self.context_size = context_size
         self.evidence_size = evidence_size
-        self.recurrence = recurrence_of(recurrence, context_size, hidden, layers)
+        self.recurrence = recurrence_of(recurrence, context_size, hidden, layers, dropout)
         self.feature_size = self.belief_size = self.recurrence.output_size
 
     def initial_state(self, batch_size: int) -> RNNState:

@@ -31,7 +31,7 @@ from worldmodel.recurrences import recurrence as recurrence_of
 
 
 class RSSM(LatentRecurrence):
-    """A recurrence around latents: a layer-normalised GRU, or another of `nets.RECURRENCES`, in
+    """A recurrence around latents: a layer-normalised GRU, or another of `RECURRENCES`, in
     `layers`.
 
     latent_classes: 0 for Gaussian latents; unimix: the share of every categorical that is uniform.

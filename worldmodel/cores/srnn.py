@@ -50,7 +50,7 @@ class SRNNPrepared(NamedTuple):
 
 
 class SRNN(SequenceCore):
-    """A recurrence (a GRU, or another of `nets.RECURRENCES`, in `layers`) with a chain of Gaussian
+    """A recurrence (a GRU, or another of `RECURRENCES`, in `layers`) with a chain of Gaussian
     latents on top.
 
     The networks of prior and posterior have one hidden layer of `latent_hidden` units each; they
@@ -70,6 +70,7 @@ class SRNN(SequenceCore):
         res_q: bool = True,
         recurrence: str = "gru",
         layers: int = 1,
+        dropout: float = 0.0,
     ):
         super().__init__()
         self.context_size = context_size
@@ -78,7 +79,7 @@ class SRNN(SequenceCore):
         self.latent_hidden = latent_hidden
         self.filtering = not smoothing
         self.res_q = res_q
-        self.recurrence = recurrence_of(recurrence, context_size, hidden, layers)
+        self.recurrence = recurrence_of(recurrence, context_size, hidden, layers, dropout)
         output = self.belief_size = self.recurrence.output_size
         self.feature_size = output + latent
         if smoothing:

@@ -21,7 +21,7 @@ from worldmodel.recurrences import recurrence as recurrence_of
 
 
 class VRNN(LatentRecurrence):
-    """A recurrence that reads its own latents: a GRU, or another of `nets.RECURRENCES`, in
+    """A recurrence that reads its own latents: a GRU, or another of `RECURRENCES`, in
     `layers`. Prior and posterior have one hidden layer each."""
 
     def __init__(

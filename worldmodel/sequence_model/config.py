@@ -41,7 +41,8 @@ class SequenceModelConfig:
     input_dropout: float = 0.0
     """Dropout rate of the frames in the context."""
     dropout: float = 0.0
-    """Dropout rate of the features that the decoder reads."""
+    """Dropout rate of the features that the decoder reads, and within a gated-linear
+    recurrence."""
 
     def __post_init__(self) -> None:
         positive(self, "hidden_size", "layers", "latent", "latent_hidden", "history")

@@ -1,7 +1,6 @@
-"""Recurrences: what a core's hidden state becomes, row by row."""
+"""Recurrences whose gates read the state: GRU, LSTM and their like."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,51 +10,12 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from worldmodel.nets import init_input_weights, init_recurrent_weights, tanh
-from worldmodel.registry import Registry
+from worldmodel.recurrences.base import Recurrence
 
 ONE_LAYER = (True, 1, 0.0, False, False, False)  # with biases; no dropout; one way; time first
 
 # Without these instructions there is no kernel of an LSTM in bfloat16, and it stays float32.
 HAS_BFLOAT16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-
-class Recurrence(nn.Module, ABC):
-    """x_t, s_{t-1} -> s_t, over inputs [*, I] and states [*, S]; what reads it reads `output`.
-
-    The gates read the input through `projected`, which no state enters: it is computed for all
-    rows at once, and whatever else is linear in the gates may be added to it.
-    """
-
-    state_size: int  # S
-    output_size: int  # H
-    projected_size: int  # D
-    skip_size: int = (
-        0  # the last numbers of a projected input, which skip the gates (see `SkipGRU`)
-    )
-
-    @abstractmethod
-    def projected(self, inputs: Tensor) -> Tensor:
-        """The input projection of the gates, [*, I] -> [*, D]."""
-
-    @abstractmethod
-    def cell(self, projected: Tensor, state: Tensor) -> Tensor:
-        """Computes one step, [B, D], [B, S] -> [B, S]."""
-
-    def step(self, inputs: Tensor, state: Tensor) -> Tensor:
-        """Computes one step from the inputs themselves, [B, I], [B, S] -> [B, S]."""
-        return self.cell(self.projected(inputs), state)
-
-    def output(self, state: Tensor) -> Tensor:
-        """The part of a state that others read, [*, S] -> [*, H]: the first H numbers."""
-        return state[..., : self.output_size]
-
-    def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
-        """Computes all steps, [T, B, I], [B, S] -> states [T, B, S]."""
-        states = []
-        for projected in self.projected(inputs).unbind(0):
-            state = self.cell(projected, state)
-            states.append(state)
-        return torch.stack(states)
 
 
 class FusedRecurrence(Recurrence):
@@ -229,40 +189,6 @@ class NormalisedGRU(Recurrence):
         return torch.lerp(state, tanh(reset.sigmoid() * new), update.sigmoid())
 
 
-class Layers(Recurrence):
-    """Recurrences on top of one another; the state holds theirs side by side, the top one first,
-    and the output is the top one's."""
-
-    def __init__(self, layers: Sequence[Recurrence]):
-        super().__init__()
-        self.layers: Any = nn.ModuleList(layers)
-        self.sizes = [layer.state_size for layer in reversed(layers)]
-        self.state_size = sum(self.sizes)
-        self.output_size = layers[-1].output_size
-        self.projected_size, self.skip_size = layers[0].projected_size, layers[0].skip_size
-
-    def projected(self, inputs: Tensor) -> Tensor:
-        return self.layers[0].projected(inputs)
-
-    def cell(self, projected: Tensor, state: Tensor) -> Tensor:
-        lowest, *befores = self._parts(state)
-        states = [self.layers[0].cell(projected, lowest)]
-        for below, layer, before in zip(self.layers, self.layers[1:], befores, strict=False):
-            states.append(layer.cell(layer.projected(below.output(states[-1])), before))
-        return torch.cat(states[::-1], -1)
-
-    def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
-        states: list[Tensor] = []
-        for layer, before in zip(self.layers, self._parts(state), strict=True):
-            states.append(layer(inputs, before))
-            inputs = layer.output(states[-1])
-        return torch.cat(states[::-1], -1)
-
-    def _parts(self, state: Tensor) -> list[Tensor]:
-        """The layers' states, the lowest first."""
-        return list(state.split(self.sizes, -1))[::-1]
-
-
 class SkipGRU(Recurrence):
     """A GRU with a skip connection of its input: state and output are [memory, input].
 
@@ -286,26 +212,3 @@ class SkipGRU(Recurrence):
     def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
         remembered = self.memory(inputs, self.memory.output(state).contiguous())
         return torch.cat([remembered, inputs], -1)
-
-
-RECURRENCES: Registry[Callable[[int, int], Recurrence]] = Registry(
-    "recurrence",
-    {"gru": GRU, "lstm": LSTM, "normalised-gru": NormalisedGRU, "skip-gru": SkipGRU},
-)
-
-
-def register_recurrence(name: str, make: Callable[[int, int], Recurrence]) -> None:
-    """Adds a recurrence to `RECURRENCES`, (input_size, hidden) -> Recurrence: from now on cores
-    whose `recurrence` is `name` use it."""
-    RECURRENCES.register(name, make)
-
-
-def recurrence(kind: str, input_size: int, hidden: int, layers: int = 1) -> Recurrence:
-    """A recurrence by its name in `RECURRENCES`, of `layers` layers with `hidden` units each."""
-    if layers < 1:
-        raise ValueError(f"a recurrence has one layer or more, got {layers}")
-    built: list[Recurrence] = []
-    for _ in range(layers):
-        built.append(RECURRENCES[kind](input_size, hidden))
-        input_size = built[-1].output_size
-    return built[0] if layers == 1 else Layers(built)
