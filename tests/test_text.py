@@ -247,7 +247,7 @@ def test_a_run_is_scored_and_dreams(tmp_path, corpus, capsys):
     (file,) = generate(folder, GenerateConfig(length=20, samples=2, prompt="the "), Reporter())
     assert file.read_text().count("the ") >= 2
     samples = sorted((folder.path / "samples").iterdir())
-    assert [sample.name for sample in samples] == ["001.txt", "002.txt"]
+    assert [sample.name for sample in samples] == ["001.txt", "002.txt", "checksums.json"]
     assert experiment.load(folder).modality.symbols == RARE + "".join(sorted(set(VERSE)))
 
 
