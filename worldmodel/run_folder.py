@@ -8,7 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from worldmodel.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, read_values
+from worldmodel.checkpoint import (
+    Checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    read_values,
+    weights_digest,
+)
 from worldmodel.files import (
     MOST_JSON,
     PART,
@@ -177,6 +183,15 @@ class RunFolder:
         best = self.values().get("best")
         newest = self.checkpoint_path.name
         return self if best is None else self.at(best)._like(best, newest)
+
+    def evaluation(self) -> dict[str, Any] | None:
+        """The run's own evaluation; None where there is none, or one that names other weights than
+        the checkpoint has."""
+        if not self.evaluation_file.exists():
+            return None
+        found = read_json(self.evaluation_file)
+        is_own = found.get("weights") in (None, weights_digest(self.checkpoint_path))
+        return found if is_own else None
 
     def described(self, config: Mapping[str, Any]) -> "RunFolder":
         """The same run with another configuration, as JSON has it, which is written."""

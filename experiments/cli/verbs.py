@@ -252,14 +252,12 @@ class Quiet(Reporter):
 
 def _evaluated(folder: RunFolder, settings: Any, reporter: Reporter) -> dict[str, Any]:
     """All figures of a run, and what they are of."""
-    folder = folder.kept()
+    folder, of = folder.kept(), {"settings": cattrs.unstructure(settings)}
     if list_checkpoints(folder.checkpoints):
         folder = folder.at(folder.checkpoint_path.name)  # the same, should the run go on
-    result = offered(folder, "evaluate")(folder, settings, reporter.note)
-    of = {"checkpoint": folder.chosen, "settings": cattrs.unstructure(settings)}
-    if list_checkpoints(folder.checkpoints):
         of["weights"] = weights_digest(folder.checkpoint_path)
-    return result | of
+    result = offered(folder, "evaluate")(folder, settings, reporter.note)
+    return result | of | {"checkpoint": folder.chosen}
 
 
 def repair(settings: of.Repair, reporter: Reporter) -> None:

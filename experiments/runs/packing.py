@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import worldmodel
-from worldmodel.checkpoint import list_checkpoints, weights_digest, write_checkpoint
+from worldmodel.checkpoint import list_checkpoints, write_checkpoint
 from worldmodel.experiments.runs import cards
 from worldmodel.experiments.runs.cards import CardConfig
 from worldmodel.experiments.runs.command import command_of
 from worldmodel.experiments.runs.places import make_parent
 from worldmodel.experiments.runs.registry import config_of, implementation
-from worldmodel.files import append_json, crc32_of, read_json, write_json, write_text
+from worldmodel.files import append_json, crc32_of, write_json, write_text
 from worldmodel.packed import CARD, SUFFIX, Manifest, pack
 from worldmodel.run_folder import SCHEMA_VERSION, RunError, RunFolder
 
@@ -119,11 +119,8 @@ def _metrics(folder: RunFolder, place: Path) -> dict[str, int]:
 
 def _evaluation(folder: RunFolder, checkpoint: str) -> dict[str, Any] | None:
     """The evaluation of a checkpoint, if the run has one of it."""
-    if not folder.evaluation_file.exists():
-        return None
-    found = read_json(folder.evaluation_file)
-    known = weights_digest(folder.checkpoint_path)
-    if found.get("checkpoint") != checkpoint or found.get("weights") not in (None, known):
+    found = folder.evaluation()
+    if found is None or found.get("checkpoint") != checkpoint:
         return None
     plain: dict[str, Any] = portable(json.loads(json.dumps(found)))
     return plain

@@ -22,7 +22,7 @@ from runs import assert_same
 
 from campaigns.processes import Ended
 from campaigns.tally import Tally
-from worldmodel.__main__ import main
+from worldmodel.experiments.cli.main import main
 from worldmodel.experiments.runs.command import arguments_of
 from worldmodel.run_folder import RunFolder
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from worldmodel.checkpoint import Checkpoint, weights_digest
+from worldmodel.checkpoint import Checkpoint
 from worldmodel.errors import naming_damage
 from worldmodel.experiments.runs.places import make_parent
 from worldmodel.experiments.runs.registry import config_of
@@ -24,7 +24,6 @@ from worldmodel.experiments.show.report.page import (
     page,
     paragraph,
 )
-from worldmodel.files import read_json
 from worldmodel.packed import SUFFIX
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunError, RunFolder, write_text
@@ -53,10 +52,8 @@ def check_page(path: Path) -> None:
 
 def evaluated(folder: RunFolder, checkpoint: Checkpoint) -> dict[str, Any] | None:
     """The run's own evaluation, if it is of this very checkpoint; None otherwise."""
-    if not folder.evaluation_file.exists():
-        return None
-    found, values = read_json(folder.evaluation_file), checkpoint.values
-    if found.get("weights") not in (None, weights_digest(folder.checkpoint_path)):
+    found, values = folder.evaluation(), checkpoint.values
+    if found is None:
         return None
     if "real_steps" not in values:
         return found if found.get("checkpoint") == folder.checkpoint_path.name else None
