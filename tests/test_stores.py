@@ -421,6 +421,26 @@ def test_rows_without_an_index_are_not_removed(tmp_path, spoil):
     assert (shard / "reward").stat().st_size == 7 * 4
 
 
+@pytest.mark.parametrize("lost", [40, 41, 79, 80])
+@pytest.mark.parametrize("is_zeroed", [False, True])
+def test_an_index_that_lost_its_end_is_damaged_unless_more_was_never_written(
+    tmp_path, lost, is_zeroed
+):
+    with contextlib.closing(DiskStore(tmp_path)) as store:
+        store.add(episodes_of([4, 3]))
+        store.add(episodes_of([2]))
+    index, description = tmp_path / "000000000000" / "index", tmp_path / "store.json"
+    size = index.stat().st_size
+    os.truncate(index, size - lost)
+    if is_zeroed:
+        os.truncate(index, size)
+    for writable in (False, True):
+        with pytest.raises(DamagedError, match=r"is damaged: it has had \d episodes instead of 3"):
+            DiskStore(tmp_path, writable=writable)
+    write_json(description, read_json(description) | {"episodes": 1})  # killed before the rest
+    assert len(DiskStore(tmp_path, writable=False)) == (size - lost) // 40
+
+
 def test_a_store_of_another_kind_is_refused(tmp_path):
     with contextlib.closing(DiskStore(tmp_path)) as store:
         store.add(episodes_of([4, 3]))

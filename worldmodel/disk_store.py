@@ -1,7 +1,8 @@
 """Whole episodes on disk: as many as fit there, in bounded memory, safe against a kill.
 
     STORE/
-        store.json          types and shapes of the columns, and the nesting of structures
+        store.json          types and shapes of the columns, the nesting of structures, and the
+                            number of episodes that were added at least
         lock                held by the process that writes
         000000000000/       a shard, named after the number of its first episode
             index           a record for each episode: number, start, length, weight, checksums
@@ -14,7 +15,8 @@ its name with its first episodes.
 
 Damage is another matter: a record that was whole once, or rows whose CRC-32 is not that in their
 record, raise a DamagedError, and nothing is removed. The index is compared when a store is opened,
-an episode when a row of it is read for the first time.
+an episode when a row of it is read for the first time. store.json counts episodes when their
+records are there, and again before some are removed: an index that has fewer has lost its end.
 
 Rows are read with `pread`, run by run, and nothing of a file stays in the process. Mapping the
 columns would be shorter to write, but the pages of a mapping count as resident, so that a replay
@@ -125,6 +127,7 @@ class DiskStore(EpisodeStore):
                 f"{self.path} cannot go back to {added} episodes: some of those that it held then "
                 "have left the disk; give it more capacity, or write checkpoints more often"
             )
+        _write_description(self._description, self._like, added)
         for shard in reversed(self._shards):
             shard.truncate(added)
         dropped, verified = self.dropped, self._verified.array.copy()
@@ -171,7 +174,7 @@ class DiskStore(EpisodeStore):
     def _write(self, episodes: Episodes, weight: float) -> None:
         self._check_writable()
         if not self._description.exists():
-            _write_description(self._description, self._like)
+            _write_description(self._description, self._like, 0)
         if not self._shards or self._shards[-1].bytes >= self.shard_bytes:
             start = self._shards[-1].end if self._shards else 0
             self._shards.append(_Shard(self.path, self._like, self.added, start))
@@ -184,6 +187,7 @@ class DiskStore(EpisodeStore):
         records["rows"] = _sums(episodes)
         shard.append(episodes.columns, records)
         self._enter_sums(records)
+        _write_description(self._description, self._like, self.added + len(episodes))
 
     def _drop(self, number: int) -> None:
         super()._drop(number)
@@ -199,7 +203,7 @@ class DiskStore(EpisodeStore):
         self._shards: list[_Shard] = []
         if not self._description.exists():
             return
-        self._like = _read_description(self._description)
+        self._like, counted = _read_description(self._description)
         for folder in sorted(path for path in self.path.iterdir() if path.name.isdigit()):
             shard = _Shard(self.path, self._like, int(folder.name), 0)
             records = shard.open()
@@ -207,10 +211,10 @@ class DiskStore(EpisodeStore):
                 records = records[: max(self._as_of - shard.number, 0)]
             if len(records):
                 self._enter_shard(shard, records)
-        if self.added < (self._as_of or 0):
+        expected = counted if self._as_of is None else self._as_of
+        if self.added < expected:
             raise DamagedError(
-                f"{self.path} is damaged: it has had {self.added} episodes instead of "
-                f"{self._as_of}"
+                f"{self.path} is damaged: it has had {self.added} episodes instead of {expected}"
             )
         self._trim()
 
@@ -450,17 +454,20 @@ def _lock(path: Path) -> int:
     return lock(path / "lock", said)
 
 
-def _write_description(file: Path, like: Columns) -> None:
-    """Writes store.json, whole or not at all."""
+def _write_description(file: Path, like: Columns, episodes: int) -> None:
+    """Writes store.json, whole or not at all. episodes: that were ever added, at least: it is
+    written after they are there, and before some of them go."""
     names = nested.names(like)
     pairs = zip(nested.leaves(names), nested.leaves(like), strict=True)
     kinds = {name: [leaf.dtype.str, list(leaf.shape[1:])] for name, leaf in pairs}
-    write_json(file, {"schema_version": SCHEMA_VERSION, "columns": names, "kinds": kinds})
+    described = {"schema_version": SCHEMA_VERSION, "columns": names, "kinds": kinds}
+    write_json(file, described | {"episodes": episodes})
     sync(file.parent)
 
 
-def _read_description(file: Path) -> Columns:
-    """Columns of no rows, as store.json describes them."""
+def _read_description(file: Path) -> tuple[Columns, int]:
+    """Columns of no rows, as store.json describes them, and the number of episodes that were added
+    at least; 0 in stores from before it was written."""
     description = read_json(file)
     version = description.get("schema_version")
     if version != SCHEMA_VERSION:
@@ -475,9 +482,10 @@ def _read_description(file: Path) -> Columns:
             nested.from_json(description["columns"]),
         )
         _check_description(like)
+        episodes = int(description.get("episodes", 0))
     except Exception as error:
         raise DamagedError(f"{file} is damaged: {error}") from error
-    return like
+    return like, episodes
 
 
 def _check_description(like: Columns) -> None:
