@@ -434,11 +434,22 @@ def test_an_index_that_lost_its_end_is_damaged_unless_more_was_never_written(
     os.truncate(index, size - lost)
     if is_zeroed:
         os.truncate(index, size)
-    for writable in (False, True):
-        with pytest.raises(DamagedError, match=r"is damaged: it has had \d episodes instead of 3"):
-            DiskStore(tmp_path, writable=writable)
-    write_json(description, read_json(description) | {"episodes": 1})  # killed before the rest
-    assert len(DiskStore(tmp_path, writable=False)) == (size - lost) // 40
+    left, lacks = (size - lost) // 40, r"is damaged: it has had \d episodes instead of 3"
+    with pytest.raises(DamagedError, match=lacks):
+        DiskStore(tmp_path, writable=False)
+    with (
+        contextlib.closing(DiskStore(tmp_path)) as store,
+        pytest.raises(DamagedError, match=lacks),
+    ):
+        store.add(episodes_of([2]))
+    whole = read_json(description)
+    write_json(description, whole | {"episodes": 1})  # killed before the rest
+    assert len(DiskStore(tmp_path, writable=False)) == left
+    write_json(description, whole)
+    with contextlib.closing(DiskStore(tmp_path)) as store:
+        store.rewind(left)  # to what a checkpoint counts
+        store.add(episodes_of([2]))
+    assert len(DiskStore(tmp_path, writable=False)) == left + 1
 
 
 def test_a_store_of_another_kind_is_refused(tmp_path):

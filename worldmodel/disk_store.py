@@ -17,6 +17,7 @@ Damage is another matter: a record that was whole once, or rows whose CRC-32 is 
 record, raise a DamagedError, and nothing is removed. The index is compared when a store is opened,
 an episode when a row of it is read for the first time. store.json counts episodes when their
 records are there, and again before some are removed: an index that has fewer has lost its end.
+Who writes may still go back to those that are left (`rewind`), as a run does that counts its own.
 
 Rows are read with `pread`, run by run, and nothing of a file stays in the process. Mapping the
 columns would be shorter to write, but the pages of a mapping count as resident, so that a replay
@@ -117,16 +118,11 @@ class DiskStore(EpisodeStore):
                 f"{self.path} has had {self.added} episodes, but is to go back to {added}: it is "
                 "older than the checkpoint"
             )
-        if added == self.added:
+        if added == self.added and not self._lacks:
             return
         self._check_writable()
-        oldest = self._shards[0]
-        end = max([shard.end_of(added) for shard in self._shards if shard.number < added] or [0])
-        if oldest.number and end - (self.capacity or end) < oldest.start:
-            raise DamagedError(
-                f"{self.path} cannot go back to {added} episodes: some of those that it held then "
-                "have left the disk; give it more capacity, or write checkpoints more often"
-            )
+        if added < self.added:
+            self._check_held(added)
         _write_description(self._description, self._like, added)
         for shard in reversed(self._shards):
             shard.truncate(added)
@@ -134,6 +130,16 @@ class DiskStore(EpisodeStore):
         self._read()
         if self.dropped == dropped:
             self._verified.array[:] = verified[: len(self)]
+
+    def _check_held(self, added: int) -> None:
+        """Refuses to go back to a number of episodes, of which some are no longer on disk."""
+        oldest = self._shards[0]
+        end = max([shard.end_of(added) for shard in self._shards if shard.number < added] or [0])
+        if oldest.number and end - (self.capacity or end) < oldest.start:
+            raise DamagedError(
+                f"{self.path} cannot go back to {added} episodes: some of those that it held then "
+                "have left the disk; give it more capacity, or write checkpoints more often"
+            )
 
     def damaged(self) -> np.ndarray:
         """The numbers of the episodes whose rows are not as they were written, int64 [n]."""
@@ -173,6 +179,8 @@ class DiskStore(EpisodeStore):
 
     def _write(self, episodes: Episodes, weight: float) -> None:
         self._check_writable()
+        if self._lacks:
+            raise DamagedError(self._lacks)
         if not self._description.exists():
             _write_description(self._description, self._like, 0)
         if not self._shards or self._shards[-1].bytes >= self.shard_bytes:
@@ -200,6 +208,7 @@ class DiskStore(EpisodeStore):
     def _read(self) -> None:
         """Reads the records of the store."""
         self._clear()
+        self._lacks = ""  # a sentence on episodes that are counted and not there
         self._shards: list[_Shard] = []
         if not self._description.exists():
             return
@@ -213,10 +222,17 @@ class DiskStore(EpisodeStore):
                 self._enter_shard(shard, records)
         expected = counted if self._as_of is None else self._as_of
         if self.added < expected:
-            raise DamagedError(
+            self._lacks = (
                 f"{self.path} is damaged: it has had {self.added} episodes instead of {expected}"
             )
+            self._check_whole()
         self._trim()
+
+    def _check_whole(self) -> None:
+        """Refuses a store that lacks episodes, unless it is to be written: that begins by going
+        back to what there is, or is refused."""
+        if self._lock is None:
+            raise DamagedError(self._lacks)
 
     def _enter_shard(self, shard: "_Shard", records: np.ndarray) -> None:
         if not self._shards:
@@ -243,6 +259,9 @@ class FollowedStore(DiskStore):
 
     def _check_there(self) -> None:
         """Nothing may have been added yet."""
+
+    def _check_whole(self) -> None:
+        """The other may be about to go back."""
 
     def add(self, episodes: Episodes, weight: float = 1.0) -> None:
         """Does nothing."""

@@ -62,13 +62,10 @@ class Data(NamedTuple):
 
 def open_data(path: Path) -> Data:
     """The episodes of a folder: those of a store are read from disk, others lie in memory."""
-    if path.is_file():  # packed
-        return _of_run(RunFolder.open(path))
-    if not path.is_dir():
+    if not path.exists():
         raise RunError(f"there is no folder of episodes at {path}")
-    if (path / "config.json").is_file() and (path / "episodes").is_dir():
-        return _of_run(RunFolder.open(path))
-    data = _read(path)
+    is_run = (path / "config.json").is_file() and (path / "episodes").is_dir()
+    data = _of_run(RunFolder.open(path)) if is_run or path.is_file() else _read(path)
     first = data.episodes.gather(data.episodes.starts[:1])
     for name, space in (("observation", data[1]), ("action", data[2])):
         if not _fits(first.get(name), space):
@@ -116,8 +113,7 @@ def _fits(values: Any, space: spaces.Space) -> bool:
 def _of_run(folder: RunFolder) -> Data:
     """The episodes of a run, and their spaces."""
     folder.check_episodes()
-    data = open_data(folder.episodes)
-    return data._replace(episodes=episodes_of(folder))
+    return Data(episodes_of(folder), *read_spaces(folder.episodes))
 
 
 def episodes_of(folder: RunFolder) -> EpisodeSource:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from worldmodel import DiskStore
-from worldmodel.checkpoint import next_number, write_checkpoint
+from worldmodel.checkpoint import list_checkpoints, next_number, write_checkpoint
 from worldmodel.experiments.runs.registry import offered
 from worldmodel.files import DamagedError, RunError, crc32_of, with_checksum, write_text
 from worldmodel.run_folder import RunFolder
@@ -55,9 +55,9 @@ class Damage(NamedTuple):
 
 def damage_of(folder: RunFolder) -> Damage:
     """Reads all episodes and metrics of a run, and finds those that are damaged."""
-    stores = []
+    stores, known = [], _known(folder)
     for file in sorted(folder.episodes.rglob("store.json")):
-        store = DiskStore(file.parent, writable=False)
+        store = DiskStore(file.parent, writable=False, as_of=known)
         damaged = store.damaged()
         if len(damaged):
             stores.append(DamagedStore(file.parent, store.added, damaged))
@@ -80,13 +80,12 @@ def repair(folder: RunFolder, damage: Damage) -> list[Path]:
     mended.mkdir()
     replaced: list[tuple[Path, Path]] = []  # what is damaged, and what comes in its place
     if damage.stores:
-        known = values.get("finished", values.get("added"))
-        kept = {store.path: _kept(store, known) for store in damage.stores}
-        counts = {path: len(numbers) for path, numbers in kept.items()}
+        kept = [(store, _kept(store)) for store in damage.stores]
+        counts = {store.path: len(numbers) for store, numbers in kept}
         values = offered(folder, "repaired", "repair")(folder, values, counts)
-        for path, numbers in kept.items():
-            _leave_out(path, numbers, mended / path.name)
-            replaced.append((path, mended / path.name))
+        for store, numbers in kept:
+            _leave_out(store, numbers, mended / store.path.name)
+            replaced.append((store.path, mended / store.path.name))
     if damage.metrics:
         lines = mended / folder.metrics_file.name
         read = (with_checksum(line) for line in folder.readable_metrics())
@@ -109,24 +108,31 @@ def repair(folder: RunFolder, damage: Damage) -> list[Path]:
     return [path for path in aside if path.exists()]
 
 
-def _kept(store: DamagedStore, added: int | None) -> np.ndarray:
-    """The numbers of the episodes that are left, int64 [n]; added: how many a checkpoint knows of,
-    None: all."""
-    numbers = np.setdiff1d(np.arange(store.episodes if added is None else added), store.damaged)
+def _known(folder: RunFolder) -> int | None:
+    """How many episodes of a store the run's checkpoint knows of; None: all that there are."""
+    if not list_checkpoints(folder.checkpoints):
+        return None
+    values = folder.values()
+    return values.get("finished", values.get("added"))
+
+
+def _kept(store: DamagedStore) -> np.ndarray:
+    """The numbers of the episodes that are left, int64 [n]."""
+    numbers = np.setdiff1d(np.arange(store.episodes), store.damaged)
     if not len(numbers):
         raise RunError(f"all episodes of {store.path} are damaged: nothing would be left")
     return numbers
 
 
-def _leave_out(path: Path, kept: np.ndarray, mended: Path) -> None:
+def _leave_out(store: DamagedStore, kept: np.ndarray, mended: Path) -> None:
     """Writes a store anew, of the episodes that are kept."""
-    old = DiskStore(path, writable=False)
+    old = DiskStore(store.path, writable=False, as_of=store.episodes)
     with closing(DiskStore(mended)) as new:
         for group in np.split(kept, np.flatnonzero(np.diff(old.weights[kept])) + 1):
             for part in old.portions(group):
                 new.add(part, float(old.weights[group[0]]))
-    if (path / SPACES).exists():
-        shutil.copy(path / SPACES, mended)
+    if (store.path / SPACES).exists():
+        shutil.copy(store.path / SPACES, mended)
 
 
 def _aside(folder: RunFolder, path: Path) -> Path:
