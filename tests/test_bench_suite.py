@@ -388,26 +388,16 @@ def test_all_tasks_are_drawn(tmp_path):
 
 
 @pytest.mark.timeout(900)  # four processes, each of which imports all
-def test_two_tasks_run_from_end_to_end(tmp_path):
+def test_a_task_runs_from_end_to_end(tmp_path):
     page = tmp_path / "suite.md"
-    words = [
-        "bench",
-        "suite",
-        "--quick",
-        "--out",
-        tmp_path,
-        "--jobs",
-        2,
-        "--table",
-        page,
-        "--json",
-    ]
+    words = ["bench", "suite", "--quick", "--envs", "CartPole-v1", "--jobs", 2]
+    words += ["--out", tmp_path, "--table", page, "--json"]
     result = worldmodel(*words)
     assert result.returncode == 0, result.stderr
     figures = json.loads(result.stdout)
     assert {run["state"] for run in figures["runs"]} == {"finished"}, figures["runs"]
     assert {row["method"] for row in figures["tasks"]} == {"own", "sb3"}
-    assert len(figures["runs"]) == len(figures["tasks"]) == 4
+    assert len(figures["runs"]) == len(figures["tasks"]) == 2
     assert "| CartPole-v1 | 475 |" in page.read_text()
     assert len(list((tmp_path / "quick" / "scores").iterdir())) == 2
     again = worldmodel(*words)

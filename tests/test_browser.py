@@ -384,12 +384,12 @@ def test_memory_is_flat(parts):
         visitor = Visitor(at)
         visitor.frame()
         sizes = []
-        for count in (200, 400, 400):
+        for count in (100, 200, 200):
             for turn in range(count):
                 visitor.press("1" if turn % 2 else "2")
             sizes.append(resident())
         visitor.leave()
-    assert sizes[-1] - sizes[0] < 4e6
+    assert sizes[-1] - sizes[0] < 2e6
 
 
 # Recordings.
