@@ -23,6 +23,7 @@ from worldmodel.experiments.rl.run import (
     spaces_of,
     training_of,
 )
+from worldmodel.experiments.runs.cluster import imported
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.runs.training import Training
 from worldmodel.progress import Reporter
@@ -80,6 +81,8 @@ def check(config: RLConfig) -> None:
     prefill = config.agent.collect.prefill
     if prefill > config.steps:
         raise RunError(f"--prefill is a part of --steps, got {prefill} of {config.steps} steps")
+    if config.collecting.collectors:
+        imported("--collectors")
     spaces = recorded(config)[1:] if config.data is not None else spaces_of(config.environment)
     said(lambda: check_fit(config.agent, *spaces))
 

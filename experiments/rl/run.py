@@ -34,6 +34,7 @@ from worldmodel.envs import (
 from worldmodel.envs.checked import shut
 from worldmodel.errors import naming_damage
 from worldmodel.experiments.data.datasets import Data, episodes_of, open_data
+from worldmodel.experiments.rl.collecting import collector_of
 from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig
 from worldmodel.experiments.runs.device import device_of
 from worldmodel.experiments.runs.naming import run_name
@@ -250,8 +251,15 @@ def _training_of(folder: RunFolder, say: Callable[[str], None]) -> AgentTraining
         chosen = _hold_out(config, data.episodes, folder)
         world = world._replace(data=data.episodes, chosen=chosen)
     store = DiskStore(folder.episodes) if ranks.is_first() else FollowedStore(folder.episodes)
+    if config.collecting.ray is not None and not folder.trust.is_whole:
+        raise RunError(
+            f"{folder.said} was not made here, and plays in the Ray cluster "
+            f"{config.collecting.ray!r}, whose code would run here: give --trust if you trust "
+            "whoever made the run"
+        )
     watched = config.curve_episodes, say, config.stop_at
-    job = AgentTraining(config.agent, world, store, *watched, device_of(folder))
+    collector = collector_of(config.collecting)
+    job = AgentTraining(config.agent, world, store, *watched, device_of(folder), collector)
     job.extend(config.steps)
     return job
 
