@@ -158,7 +158,8 @@ class Player:
             for name, weights in policy.weights.items():
                 self._components.modules[name].load_state_dict(weights)
             if self._components.algorithm is not None:
-                self._components.algorithm.algorithm.exploration_rate = policy.chance
+                algorithm: Any = self._components.algorithm.algorithm
+                algorithm.exploration_rate = policy.chance
             self._loaded = statistics, policy.version
         return self._components.player
 

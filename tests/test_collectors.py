@@ -241,4 +241,4 @@ def test_a_process_of_ray_that_is_killed_is_replaced(ray, tmp_path, capfd):
     episodes, lines = check_run(folder)
     assert episodes.steps >= 450
     assert lines[-1]["versions"][-1][1] > 0
-    assert "collector 1 died (its process ended); another" in "".join(capfd.readouterr())
+    assert "collector 1 died (its process is gone); another" in "".join(capfd.readouterr())

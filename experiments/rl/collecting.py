@@ -94,4 +94,6 @@ class RayCrew(Crew):
             raise RunError(f"a collector cannot play: {words_of(error.cause)}") from error
         except errors.RayError as error:
             is_alone = "node has died" not in str(error)
-            raise LostPlayerError("its process ended" if is_alone else "its node is gone") from error
+            raise LostPlayerError(
+                "its process ended" if is_alone else "its node is gone"
+            ) from error

@@ -136,7 +136,6 @@ class RLConfig:
     """
 
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
-    collecting: CollectorsConfig = field(default_factory=CollectorsConfig)
     steps: int = 5_000
     """Steps of the real environment, in total."""
     data: str | None = None
@@ -160,6 +159,7 @@ class RLConfig:
     """Threads of the processor, by default OMP_NUM_THREADS or 1; the same number gives the same
     bits."""
     computing: DeviceConfig = field(default_factory=DeviceConfig)
+    collecting: CollectorsConfig = field(default_factory=CollectorsConfig)
     checkpoint_seconds: float = 30.0
     """Time between checkpoints (there is one after every stage, too)."""
 
