@@ -22,7 +22,7 @@ from worldmodel.agents.config import AgentConfig
 from worldmodel.agents.training import AgentTraining
 from worldmodel.agents.uniform import Uniform
 from worldmodel.agents.world import World
-from worldmodel.envs import GymEnvironment
+from worldmodel.envs import EnvironmentSource, GymEnvironment
 from worldmodel.envs.checked import BrokenEnvironmentError
 from worldmodel.envs.collector import Collector
 from worldmodel.envs.resumable import Resumable
@@ -202,7 +202,8 @@ class _Far(Collector):
         self, training: AgentTraining, crew: Crew, number: int, prepare: Callable[[], Any]
     ):
         super().__init__(number * training.world.num_envs)
-        world = training.world._replace(data=None, chosen=None, workers=0)
+        source = cast(EnvironmentSource, training.world.source).near
+        world = training.world._replace(source=source, data=None, chosen=None, workers=0)
         self.setup = Setup(training.config, world, prepare)
         self._training = training
         self._crew = crew

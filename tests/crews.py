@@ -1,17 +1,52 @@
 """Collectors for tests: players in this process, and episodes played again from their seeds."""
 
 import pickle
+from contextlib import contextmanager
 from functools import partial
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
-from worldmodel import Episodes, MemoryStore
+from worldmodel import MemoryStore
 from worldmodel.agents import AgentConfig, AgentTraining
 from worldmodel.agents.collectors import Crew, LostPlayerError, Player
 from worldmodel.agents.world import World
 from worldmodel.envs import EnvironmentSource
+from worldmodel.envs.elsewhere import Keeper
 from worldmodel.options import with_options
+
+
+class Distant(CartPoleEnv):
+    """A pole that can be made by players and keepers alone."""
+
+    may_be_made = False
+
+    def __init__(self, **options):
+        assert Distant.may_be_made
+        super().__init__(**options)
+
+
+gymnasium.register("Distant-v0", Distant, max_episode_steps=30)
+
+
+@contextmanager
+def there():
+    """Where a `Distant` environment may be made."""
+    Distant.may_be_made = True
+    yield
+    Distant.may_be_made = False
+
+
+def keeper_of(source, config):
+    """Asks a keeper of this process."""
+    keeper = Keeper(pickle.loads(pickle.dumps(source)))
+
+    def ask(method, *arguments):
+        with there():
+            return pickle.loads(pickle.dumps(getattr(keeper, method)(*arguments)))
+
+    return ask
 
 
 class Here(Crew):
@@ -39,7 +74,8 @@ class Here(Crew):
         self.calls.append((player, method, arguments))
         plain = [pickle.loads(a) if isinstance(a, bytes) else a for a in arguments]
         try:
-            result = getattr(self.players[player], method)(*plain)
+            with there():
+                result = getattr(self.players[player], method)(*plain)
         except Exception as error:
             result = error
         return number, player, pickle.dumps(result)
@@ -104,6 +140,3 @@ def check_run(folder):
     taken = source.select(np.arange(len(seeds)))
     check_replays(taken, seeds, partial(gymnasium.make, env))
     return taken, lines
-
-
-__all__ = ["Episodes", "Here", "check_replays", "check_run", "training_in"]

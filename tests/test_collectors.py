@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from command_line import assert_refused, worldmodel
-from crews import Here, check_replays, check_run, training_in
+from crews import Here, check_replays, check_run, keeper_of, there, training_in
 from episodes import same
 from runs import assert_same, assert_same_weights, at, known, outcome, train
 
-from worldmodel import Episodes
+from worldmodel import Episodes, Greedy, experiments
 from worldmodel.agents import AgentConfig, Uniform
 from worldmodel.agents.collectors import Collectors
 from worldmodel.envs import BrokenEnvironmentError
@@ -24,9 +24,12 @@ from worldmodel.experiments.rl import collecting
 from worldmodel.experiments.rl.config import (
     CollectorsConfig,
     EnvironmentConfig,
+    EvaluationConfig,
     RLConfig,
     quick,
 )
+from worldmodel.experiments.rl.evaluation import evaluate
+from worldmodel.experiments.rl.experiment import check
 from worldmodel.experiments.runs import cluster
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.options import with_options
@@ -213,6 +216,29 @@ def test_options_that_do_not_fit_are_refused(tmp_path):
     assert_refused(worldmodel(*new, "--ray", "auto"), "give --collectors, too")
     assert_refused(worldmodel(*new, "--collectors", 2, "--workers", 1), "leave out --workers")
     assert_refused(worldmodel(*new, "--collectors", -1), "--collectors must be 0 or more")
+
+
+def test_an_environment_that_is_elsewhere_alone_is_never_made_here(crew, monkeypatch, tmp_path):
+    """Spaces, limit and evaluations come from where it is; they are what they would be here."""
+    monkeypatch.setattr(collecting, "RayKeeper", keeper_of)
+    environment = EnvironmentConfig("Distant-v0", num_envs=2)
+    config = replace(
+        POLE,
+        environment=environment,
+        collecting=CollectorsConfig(2, collector_resource="poles"),
+        curve_episodes=2,
+    )
+    check(config)
+    folder = new_run(tmp_path / "run", config)
+    train(folder)
+    figures = evaluate(folder, EvaluationConfig(episodes=3, held_out=2, bound_particles=2))
+    assert figures["dream_horizon"] == 30
+    run = experiments.load(folder.path)
+    stats = run.world.play(Greedy(run.components.player), 3, 7)
+    with there():
+        near = run.world._replace(source=run.source.near)
+        expected = near.play(Greedy(run.components.player), 3, 7)
+    assert stats.returns.tolist() == expected.returns.tolist()
 
 
 @pytest.fixture(scope="module")

@@ -37,4 +37,4 @@ class Sleeping(gymnasium.Env):
         return self.np_random.random(1, np.float32)
 
 
-gymnasium.register(ID, Sleeping, max_episode_steps=LENGTH)
+gymnasium.register(ID, f"{__name__}:{Sleeping.__name__}", max_episode_steps=LENGTH)

@@ -19,14 +19,15 @@ from worldmodel.agents.collectors import (
     Policy,
     Setup,
 )
-from worldmodel.envs import BrokenEnvironmentError
+from worldmodel.envs import BrokenEnvironmentError, EnvironmentSource
 from worldmodel.envs.checked import words_of
 from worldmodel.envs.collector import Collector
+from worldmodel.envs.elsewhere import ElsewhereSource, Keeper
 from worldmodel.envs.observations import InvalidValueError
 from worldmodel.experiments.rl.config import CollectorsConfig
 from worldmodel.experiments.runs.cluster import connected
 from worldmodel.experiments.runs.registry import PLUGINS_VARIABLE, load_plugins
-from worldmodel.run_folder import RunError
+from worldmodel.run_folder import RunError, RunFolder
 
 SAID = (RunError, BrokenEnvironmentError, InvalidValueError)  # errors that are sentences
 
@@ -47,6 +48,54 @@ def collector_of(config: CollectorsConfig) -> Callable[[AgentTraining], Collecto
     return collector
 
 
+def elsewhere(
+    source: EnvironmentSource, config: CollectorsConfig, folder: RunFolder | None
+) -> EnvironmentSource:
+    """The source of a run's environment: of one that only some machines of a cluster have, what is
+    asked of it is asked there."""
+    if config.collector_resource is None:
+        return source
+    return ElsewhereSource(source, RayKeeper(source, config), cluster_refusal(config, folder))
+
+
+def cluster_refusal(config: CollectorsConfig, folder: RunFolder | None) -> str:
+    """A sentence on why the cluster of a run is not joined; "" if it may be. folder: see
+    `source_from`."""
+    if config.ray is None or folder is None or folder.trust.is_whole:
+        return ""
+    return (
+        f"{folder.said} was not made here, and plays in the Ray cluster {config.ray!r}, whose "
+        "code would run here: give --trust if you trust whoever made the run"
+    )
+
+
+class RayKeeper:
+    """A keeper of environments as an actor of a Ray cluster, which begins when it is first
+    asked."""
+
+    def __init__(self, source: EnvironmentSource, config: CollectorsConfig):
+        self.source = source
+        self.config = config
+
+    @functools.cached_property
+    def _crew(self) -> "RayCrew":
+        return RayCrew(self.config.ray, self.config.collector_resource)
+
+    @functools.cached_property
+    def _keeper(self) -> Any:
+        return self._crew.start(Keeper, self.source)
+
+    def __call__(self, method: str, *arguments: Any) -> Any:
+        try:
+            return self._crew.result(self._crew.call(self._keeper, method, *arguments))
+        except LostPlayerError as error:
+            del self._keeper
+            raise RunError(
+                f"the process that has the environment is lost ({error}): try again, by "
+                "`worldmodel resume RUN` in the midst of training"
+            ) from error
+
+
 class RayCrew(Crew):
     """Players as actors of a Ray cluster, on as many machines as there are."""
 
@@ -60,14 +109,16 @@ class RayCrew(Crew):
     def _ray(self) -> Any:
         return connected(self.address, "--collectors" if self.address is None else "--ray")
 
-    @functools.cached_property
-    def _actor(self) -> Any:
+    def start(self, kind: type, *arguments: Any) -> Any:
+        """Begins an actor that is an object of a class."""
         resources = {} if self.resource is None else {self.resource: 1}
-        actor = self._ray.remote(Player)
-        return actor.options(resources=resources, max_restarts=0, scheduling_strategy="SPREAD")
+        actor = self._ray.remote(kind).options(
+            resources=resources, max_restarts=0, scheduling_strategy="SPREAD"
+        )
+        return actor.remote(*arguments)
 
     def hire(self, setup: Setup) -> Any:
-        return self._actor.remote(setup)
+        return self.start(Player, setup)
 
     def dismiss(self, player: Any) -> None:
         if self._ray.is_initialized():

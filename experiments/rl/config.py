@@ -87,7 +87,8 @@ class CollectorsConfig:
     ray: str | None = None
     """Address of the Ray cluster, such as auto; by default one is started on this machine."""
     collector_resource: str | None = None
-    """Ray resource that each collector takes one of, if not every machine is to play."""
+    """Ray resource that each collector takes one of, where only some machines have the
+    environment; it is evaluated in there, too (one more)."""
 
     def __post_init__(self) -> None:
         not_negative(self, "collectors")
@@ -159,7 +160,7 @@ class RLConfig:
     """Threads of the processor, by default OMP_NUM_THREADS or 1; the same number gives the same
     bits."""
     computing: DeviceConfig = field(default_factory=DeviceConfig)
-    collecting: CollectorsConfig = field(default_factory=CollectorsConfig)
+    collecting: Annotated[CollectorsConfig, ADVANCED] = field(default_factory=CollectorsConfig)
     checkpoint_seconds: float = 30.0
     """Time between checkpoints (there is one after every stage, too)."""
 

@@ -83,7 +83,10 @@ def check(config: RLConfig) -> None:
         raise RunError(f"--prefill is a part of --steps, got {prefill} of {config.steps} steps")
     if config.collecting.collectors:
         imported("--collectors")
-    spaces = recorded(config)[1:] if config.data is not None else spaces_of(config.environment)
+    if config.data is not None:
+        spaces = recorded(config)[1:]
+    else:
+        spaces = spaces_of(config.environment, collecting=config.collecting)
     said(lambda: check_fit(config.agent, *spaces))
 
 
