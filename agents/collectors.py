@@ -22,8 +22,7 @@ from worldmodel.agents.config import AgentConfig
 from worldmodel.agents.training import AgentTraining
 from worldmodel.agents.uniform import Uniform
 from worldmodel.agents.world import World
-from worldmodel.envs import EnvironmentSource, GymEnvironment
-from worldmodel.envs.checked import BrokenEnvironmentError
+from worldmodel.envs import BrokenEnvironmentError, EnvironmentSource, GymEnvironment
 from worldmodel.envs.collector import Collector
 from worldmodel.envs.resumable import Resumable
 from worldmodel.envs.workers import DEATHS
@@ -39,17 +38,17 @@ class LostPlayerError(Exception):
 
 
 class Setup(NamedTuple):
-    """What a player needs to know of its run."""
+    """The settings and the world of a run, for a player."""
 
     config: AgentConfig
     world: World
     prepare: Callable[[], Any] = tuple  # imports what registers parts of others
 
 
-class Policy(NamedTuple):
-    """A version of what plays: random actions, or learned components as weights."""
+class Version(NamedTuple):
+    """A version of the policy: random actions, or learned components as weights."""
 
-    version: int
+    number: int
     persistence: float = 0.0  # of random actions
     statistics: dict[str, Any] | None = None  # of the components; None: actions are random
     weights: Mapping[str, Mapping[str, Tensor]] = {}  # by module
@@ -57,7 +56,7 @@ class Policy(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a player begins."""
+    """The place where a player begins."""
 
     seed: int  # of its first copy; the others' follow
     noise: int  # seed of its noise
@@ -83,7 +82,7 @@ class Played(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """What a player sends."""
+    """Episodes as a player sends them, and where it stands."""
 
     parts: list[Episodes]
     played: list[Played]  # one for each episode
@@ -119,13 +118,13 @@ class Player:
         self._seeds = place.seed + np.arange(world.num_envs)
         return self._collector.open(environment, place.seed)
 
-    def play(self, policy: Policy, order: Order) -> Sent:
+    def play(self, policy: Version, order: Order) -> Sent:
         """Plays as it is ordered."""
         if order.place is not None:
             self.begin(order.place)
         if order.noise is not None:
             self._noise.state = [order.noise]
-        agent, collector, version = self._agent(policy), self._collector, policy.version
+        agent, collector, version = self._agent(policy), self._collector, policy.number
         goes_on = collector.going_on
         numbers = [n + (not on) for (_, n), on in zip(self._episodes, goes_on, strict=True)]
         began = [b if on else version for b, on in zip(self._began, goes_on, strict=True)]
@@ -146,7 +145,7 @@ class Player:
         """The seed of each copy and the number of its latest episode."""
         return self._collector.state_dict()[1]
 
-    def _agent(self, policy: Policy) -> Agent:
+    def _agent(self, policy: Version) -> Agent:
         world, statistics = self.setup.world, policy.statistics
         if statistics is None:
             return Uniform(world.action_space, policy.persistence)
@@ -154,13 +153,13 @@ class Player:
             spaces = world.observation_space, world.action_space
             with OwnNoise(0)():
                 self._components = Components(self.setup.config, Statistics(**statistics), *spaces)
-        if (statistics, policy.version) != self._loaded:
+        if (statistics, policy.number) != self._loaded:
             for name, weights in policy.weights.items():
                 self._components.modules[name].load_state_dict(weights)
             if self._components.algorithm is not None:
                 algorithm: Any = self._components.algorithm.algorithm
                 algorithm.exploration_rate = policy.chance
-            self._loaded = statistics, policy.version
+            self._loaded = statistics, policy.number
         return self._components.player
 
 
@@ -176,7 +175,7 @@ class Crew(ABC):
         """Ends the process of a player, if there still is one."""
 
     @abstractmethod
-    def publish(self, policy: Policy) -> Any:
+    def publish(self, policy: Version) -> Any:
         """Puts a policy where all players find it, as it is now."""
 
     @abstractmethod
@@ -196,7 +195,7 @@ class Crew(ABC):
 
 
 class _Far(Collector):
-    """What both kinds of collectors have in common."""
+    """Collectors in other processes, of either kind."""
 
     def __init__(
         self, training: AgentTraining, crew: Crew, number: int, prepare: Callable[[], Any]
@@ -215,13 +214,13 @@ class _Far(Collector):
     def is_open(self) -> bool:
         return self._seed is not None
 
-    def _policy(self, agent: Agent) -> Policy:
+    def _policy(self, agent: Agent) -> Version:
         """The next version of the policy."""
         self._version += 1
         if isinstance(agent, Uniform):
-            return Policy(self._version, agent.persistence)
+            return Version(self._version, agent.persistence)
         components = cast(Components, self._training.components)
-        return Policy(
+        return Version(
             self._version,
             statistics=cast(Statistics, self._training.statistics)._asdict(),
             weights={
@@ -243,7 +242,8 @@ class _Far(Collector):
         return self._crew.publish(self._policy(agent))
 
     def _result(self, number: int, call: Any, after: str) -> Any:
-        """What a collector has sent; None if it is lost, of which `after` says what becomes."""
+        """The result of a call; None if the collector is lost, of whose work `after` says what
+        becomes."""
         try:
             result = self._crew.result(call)
         except (LostPlayerError, BrokenEnvironmentError) as error:
@@ -383,7 +383,7 @@ class Collectors(_Far):
                 yield from [] if sent is None else sent.parts
 
     def state_dict(self) -> tuple[dict[str, Any], list[list[int]]]:
-        """How far episodes were taken; there are no unfinished ones."""
+        """The episodes up to which those of each copy were taken; there are no unfinished ones."""
         tensors, episodes = super().state_dict()
         tensors |= {"version": torch.tensor(self._version), "due": torch.tensor(self._due)}
         return tensors | {"hirings": torch.from_numpy(self._hirings.copy())}, episodes
@@ -433,7 +433,7 @@ class Collectors(_Far):
             )
 
     def _take(self, number: int) -> Sent | None:
-        """What a collector has sent; None if it is lost."""
+        """Takes what a collector has sent; None if it is lost."""
         seat, each = self._seats[number], self.setup.world.num_envs
         after = "takes its place; episodes that it had not sent are dropped"
         sent: Sent | None = self._result(number, seat.call, after)

@@ -2,9 +2,11 @@
 
 import functools
 import os
+import shutil
 import signal
 from dataclasses import replace
 
+import cattrs
 import gymnasium
 import numpy as np
 import pytest
@@ -31,6 +33,8 @@ from worldmodel.experiments.rl.config import (
 from worldmodel.experiments.rl.evaluation import evaluate
 from worldmodel.experiments.rl.experiment import check
 from worldmodel.experiments.runs import cluster
+from worldmodel.experiments.runs.cards import CardConfig
+from worldmodel.experiments.runs.packing import pack_run
 from worldmodel.experiments.runs.registry import new_run
 from worldmodel.options import with_options
 from worldmodel.run_folder import RunError, RunFolder
@@ -209,6 +213,16 @@ def test_a_cluster_that_a_strangers_run_names_is_not_joined(tmp_path, crew):
     folder.trust = Trust()
     with pytest.raises(RunError, match=r"stranger:6379.*give --trust"):
         train(folder)
+
+
+def test_a_packed_run_names_no_cluster(alone, tmp_path):
+    copy = shutil.copytree(alone.path, tmp_path / "run")
+    config = replace(POLE, collecting=CollectorsConfig(2, ray="host:6379"))
+    folder = RunFolder.open(copy).described(cattrs.unstructure(config))
+    pack_run(folder, tmp_path / "run.wm", CardConfig(), False)
+    packed = RunFolder.open(tmp_path / "run.wm")
+    assert packed.description.config["collecting"] == cattrs.unstructure(CollectorsConfig())
+    assert "host" not in (packed.path / "README.md").read_text()
 
 
 def test_options_that_do_not_fit_are_refused(tmp_path):

@@ -16,8 +16,8 @@ from worldmodel.agents.collectors import (
     LostPlayerError,
     OneCollector,
     Player,
-    Policy,
     Setup,
+    Version,
 )
 from worldmodel.envs import BrokenEnvironmentError, EnvironmentSource
 from worldmodel.envs.checked import words_of
@@ -124,7 +124,7 @@ class RayCrew(Crew):
         if self._ray.is_initialized():
             self._ray.kill(player)
 
-    def publish(self, policy: Policy) -> Any:
+    def publish(self, policy: Version) -> Any:
         return self._ray.put(policy)
 
     def call(self, player: Any, method: str, *arguments: Any) -> Any:

@@ -10,7 +10,7 @@ import torch
 from worldmodel.agents.training import check_fit
 from worldmodel.envs.make import folder_of
 from worldmodel.errors import naming_damage
-from worldmodel.experiments.rl.config import EvaluationConfig, RLConfig, quick
+from worldmodel.experiments.rl.config import CollectorsConfig, EvaluationConfig, RLConfig, quick
 from worldmodel.experiments.rl.diagnosis import diagnosis
 from worldmodel.experiments.rl.evaluation import evaluate, tables
 from worldmodel.experiments.rl.run import (
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "absolute",
+    "anywhere",
     "check",
     "evaluate",
     "exported",
@@ -71,6 +72,11 @@ def remember(config: RLConfig) -> RLConfig:
     env = config.environment.env
     found = None if env is None else folder_of(env)
     return replace(config, environment=replace(config.environment, env_path=found))
+
+
+def anywhere(config: RLConfig) -> RLConfig:
+    """The options without the cluster that the run has played in."""
+    return replace(config, collecting=CollectorsConfig())
 
 
 def check(config: RLConfig) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
@@ -39,7 +39,7 @@ NUMBERS = (2, 1, 4)  # of collectors
 VICTIMS = ("collector", "node", "driver")
 LONGEST = 20.0  # seconds after which something is killed, at most
 HANGS = 900.0  # seconds, on a machine that does other work besides
-COLLECTOR = "ray::Player"  # the name of its process
+COLLECTOR = b"ray::Player"  # the name of its process
 OWN = ("seeds", "versions", "seconds")  # metrics that runs without collectors do not have
 
 # A cluster in a process of its own, as a fork of one that has threads could wait for ever. Each
@@ -155,12 +155,10 @@ def _said(end: Ended) -> str:
 def _collectors() -> list[int]:
     """The numbers of the processes of collectors on this machine."""
     found = []
-    for folder in Path("/proc").iterdir():
-        try:
-            name = (folder / "cmdline").read_bytes() if folder.name.isdigit() else b""
-        except OSError:
-            continue
-        found += [int(folder.name)] * name.startswith(COLLECTOR.encode())
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended
+            if file.read_bytes().startswith(COLLECTOR):
+                found.append(int(file.parent.name))
     return found
 
 
