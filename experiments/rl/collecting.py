@@ -144,7 +144,5 @@ class RayCrew(Crew):
                 raise error.cause from None
             raise RunError(f"a collector cannot play: {words_of(error.cause)}") from error
         except errors.RayError as error:
-            is_alone = "node has died" not in str(error)
-            raise LostPlayerError(
-                "its process ended" if is_alone else "its node is gone"
-            ) from error
+            lost = "node" if "node has died" in str(error) else "process"
+            raise LostPlayerError(f"its {lost} is gone") from error

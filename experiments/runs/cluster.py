@@ -24,20 +24,16 @@ def connected(address: str | None, option: str = "--ray") -> Any:
     if ray.is_initialized():
         return ray
     before = signal.getsignal(signal.SIGTERM)
-    started: dict[str, Any] = {"include_dashboard": False} if _starts(address) else {}
+    place = address or os.environ.get("RAY_ADDRESS") or "local"  # never one that Ray guesses
+    started: dict[str, Any] = {"include_dashboard": False} if place == "local" else {}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **started)
+        ray.init(address=place, log_to_driver=False, logging_level="ERROR", **started)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise RunError(
-            f"{option} {address or ''}: no cluster answers there: {reason}; start one by "
+            f"{option}: no cluster answers at {place}: {reason}; start one by "
             "`ray start --head`, or give its address as HOST:PORT"
         ) from error
     finally:
         signal.signal(signal.SIGTERM, before)  # Ray would end the process without saving
     return ray
-
-
-def _starts(address: str | None) -> bool:
-    """True if a cluster is started."""
-    return address is None and not os.environ.get("RAY_ADDRESS")

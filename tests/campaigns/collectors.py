@@ -66,7 +66,7 @@ def run(cases: int, seed: int, place: Path, to: TextIO) -> Iterator[Tally]:
     with _cluster() as (address, replace_node):
         for number in range(cases):
             chance = random.Random(seed + number)
-            count, victim = NUMBERS[number % len(NUMBERS)], VICTIMS[number // 3 % len(VICTIMS)]
+            count, victim = NUMBERS[number // 3 % len(NUMBERS)], VICTIMS[number % len(VICTIMS)]
             collecting = CollectorsConfig(count, ray=address)
             path = place / "attacked"
             shutil.rmtree(path, ignore_errors=True)
