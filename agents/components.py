@@ -125,6 +125,14 @@ class Components:
             return self.agent
         return EncodedAgent(self.agent, self.image_encoder)
 
+    @property
+    def acting_modules(self) -> dict[str, nn.Module]:
+        """The modules of `modules` that `player` acts by; the others learn alone."""
+        learning = {"ensemble"} if self.algorithm is not None else {"ensemble", "policy"}
+        if not self.config.policy.plans_ahead:
+            learning.add("critic")
+        return {name: part for name, part in self.modules.items() if name not in learning}
+
     def dream(self, horizon: int | None = None, draw_observations: bool = True) -> Dream:
         """The environment as the model dreams it."""
         horizon = horizon or self.config.policy.horizon

@@ -98,11 +98,12 @@ class AgentTraining(Job):
         say: Callable[[str], None] = lambda text: None,
         stop_at: float | None = None,
         device: torch.device = CPU,
+        collector: "Callable[[AgentTraining], Collector] | None" = None,
     ):
         """store: where episodes are kept; curve_episodes: real episodes after each round, for the
         learning curve, 0: none; say: called with sentences on the progress; stop_at: mean return
         that ends training once `IN_A_ROW` evaluations in a row have reached it; device: of the
-        networks and of dreams."""
+        networks and of dreams; collector: makes the one that plays, by default in this process."""
         super().__init__(config.seed)
         if ranks.size() > 1 and not isinstance(store, DiskStore):
             raise ValueError(
@@ -129,7 +130,9 @@ class AgentTraining(Job):
         self.replay: Replay
         self.learner: Learner
         self.optimizer: PolicyOptimizer
-        self._collector = Collector(world.side_by_side(world.num_envs))
+        self._collector = (
+            Collector(world.side_by_side(world.num_envs)) if collector is None else collector(self)
+        )
         self._finished = 0  # episodes; those behind them in the store go on
         self._weight = 1.0  # of these
         self._met = Met()
@@ -312,7 +315,8 @@ class AgentTraining(Job):
         if components.image_encoder is not None and len(self.store) > since:
             self.replay.add(encoded(self.store, components.image_encoder, since), weight)
         metrics |= self._new_nats(since)
-        self._meet(self.replay.episodes.select(np.arange(since, len(self.store))))
+        if len(self.store) > since:
+            self._meet(self.replay.episodes.select(np.arange(since, len(self.store))))
         return metrics
 
     def _new_nats(self, since: int) -> Metrics:
@@ -540,6 +544,7 @@ class AgentTraining(Job):
             "least_reward": self._met.least,
             "greatest_reward": self._met.greatest,
             "terminations": self._met.terminations,
+            **self._collector.figures,
         }
 
     def _store_unfinished(self) -> None:
@@ -563,15 +568,18 @@ class AgentTraining(Job):
                 f"{limit:,} steps (--time-limit)"
             )
         seed = int(self._seeds(2).generate_state(1)[0])
-        environment = self.world.environment(
-            copies,
+        lost = collector.begin(
+            lambda: self.world.environment(
+                copies,
+                seed,
+                min(self.world.workers, copies),
+                self.say,
+                functools.partial(Resumable, limit=limit),
+            ),
             seed,
-            min(self.world.workers, copies),
-            self.say,
-            functools.partial(Resumable, limit=limit),
         )
         self._lent = source.lent
-        if lost := collector.open(environment, seed):
+        if lost:
             self.say(
                 f"{len(lost)} unfinished episodes cannot be gone on with, as the environment does "
                 "not follow from its seed and the actions: they end there, and new ones begin"

@@ -1,6 +1,6 @@
 """A collector of episodes in a real environment, which goes on with those that are unfinished."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ class Collector:
 
     def __init__(self, copies: int):
         self.taken = 0  # steps, the last time
+        self.figures: dict[str, Any] = {}  # metrics of the last time, besides
+        self.ended: list[int] = []  # the copies of the episodes that were yielded last
         self._running: list[Episodes | None] = [None] * copies  # one unfinished episode each
         self._given_up: list[Episodes] = []  # unfinished ones that no copy goes on with
         self._episodes = np.full((copies, 2), -1)  # of `Tick`
@@ -42,6 +44,15 @@ class Collector:
     def is_open(self) -> bool:
         """True while there is an environment."""
         return self._environment is not None
+
+    @property
+    def going_on(self) -> list[bool]:
+        """For each copy, whether it has an unfinished episode."""
+        return [episode is not None for episode in self._running]
+
+    def begin(self, make: Callable[[], GymEnvironment], seed: int) -> list[Episodes]:
+        """Makes the environment and opens it."""
+        return self.open(make(), seed)
 
     def open(self, environment: GymEnvironment, seed: int | None = None) -> list[Episodes]:
         """Begins to play in an environment, or goes on there with the episodes that are
@@ -74,23 +85,31 @@ class Collector:
             self._environment = None
 
     @torch.no_grad()
-    def play(self, agent: Agent, steps: int, ticks: int = 64) -> Iterator[Episodes]:
-        """Plays until `steps` more steps have been taken; yields finished episodes."""
+    def play(
+        self, agent: Agent, steps: int, ticks: int = 64, whole: bool = False
+    ) -> Iterator[Episodes]:
+        """Plays until `steps` more steps have been taken; yields finished episodes.
+
+        whole: those of finished episodes count alone.
+        """
         if steps < 1:
             raise ValueError(f"at least one step is collected, got {steps}")
         assert self._environment is not None
         core = GenCore(self._environment, agent)
         state = self._state(core)
         parts = [[] if e is None else [e.columns] for e in self._running]
-        self.taken = 0
-        while self.taken < steps:
-            left = -(-(steps - self.taken) // self.copies)
+        self.taken = counted = 0
+        while counted < steps:
+            left = -(-(steps - counted) // self.copies)
             played, lost, state = _play(core, min(ticks, left), state)
             self.taken += int((~played.first).sum())
-            finished = []
+            finished, self.ended = [], []
             for copy, unfinished in enumerate(parts):
                 column, column_lost = nested.index((played, lost), (slice(None), copy))
-                finished += _finished(unfinished, column, column_lost, core.actions)
+                found = _finished(unfinished, column, column_lost, core.actions)
+                finished += found
+                self.ended += [copy] * len(found)
+            counted = counted + sum(e.steps for e in finished) if whole else self.taken
             if finished:
                 yield Episodes.join(finished)
         self._tick = state.world
@@ -100,6 +119,7 @@ class Collector:
             None if ended else _one(part)
             for part, ended in zip(parts, state.world.ended, strict=True)
         ]
+        self.ended = state.world.ended.nonzero().flatten().tolist()
         if over:
             yield Episodes.join(over)
 

@@ -70,6 +70,11 @@ class EnvironmentSource:
             raise RunError(self.refusal)
 
     @property
+    def near(self) -> "EnvironmentSource":
+        """The source as a process that can make the environment has it."""
+        return self
+
+    @property
     def most_copies(self) -> int | None:
         """The number of copies that can be made; None: any number."""
         return 1 if isinstance(self.env, gymnasium.Env) else None

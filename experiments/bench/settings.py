@@ -446,6 +446,31 @@ class SeriesSettings:
 
 
 @dataclass(frozen=True)
+class CollectorsSettings:
+    """Measure the speed of collectors, processes of Ray, on an environment whose steps sleep.
+
+    Takes about a minute.
+    """
+
+    collectors: tuple[int, ...] = (1, 2, 4)
+    """Numbers of collectors; 0: this process plays."""
+    milliseconds: float = 5.0
+    """Sleep of a step."""
+    steps: int = 2_000
+    """Steps that are timed, of each number."""
+    ray: str | None = None
+    """Address of the Ray cluster, such as auto; by default one is started on this machine."""
+    json: bool = False
+    """Print one JSON list and nothing else."""
+
+    def __post_init__(self) -> None:
+        positive(self, "steps")
+        not_negative(self, "milliseconds")
+        if not self.collectors or min(self.collectors) < 0:
+            raise ValueError(f"--collectors are 0 or more, one number or more: {self.collectors}")
+
+
+@dataclass(frozen=True)
 class RanksSettings:
     """Measure the speed of updates that several processes share: `torchrun --nproc-per-node 2 -m
     worldmodel bench ranks`, beside the same with 1.

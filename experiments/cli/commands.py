@@ -119,6 +119,7 @@ BENCHES = {
     "images": _bench("images", "ImagesSettings"),
     "replay": _bench("replay", "ReplaySettings"),
     "ranks": _bench("ranks", "RanksSettings"),
+    "collectors": _bench("collectors", "CollectorsSettings", "ray"),
     "play": _bench("play", "PlaySettings"),
     "visitors": _bench("visitors", "VisitorsSettings", "browser"),
 }

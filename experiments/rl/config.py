@@ -77,6 +77,28 @@ class EnvironmentConfig:
 
 
 @dataclass(frozen=True)
+class CollectorsConfig:
+    """Collectors: processes that play the real environment while the run learns."""
+
+    collectors: int = 0
+    """Processes that play, each --num-envs copies, as actors of Ray (the extra ray), here or on
+    other machines; 0: this process. One plays the same rows. Several play on while the run learns,
+    and send whole episodes (docs/scaling.md)."""
+    ray: str | None = None
+    """Address of the Ray cluster, such as auto; by default one is started on this machine."""
+    collector_resource: str | None = None
+    """Ray resource that each collector takes one of, where only some machines have the
+    environment; it is evaluated in there, too (one more)."""
+
+    def __post_init__(self) -> None:
+        not_negative(self, "collectors")
+        if not self.collectors and (self.ray, self.collector_resource) != (None, None):
+            raise ValueError(
+                "--ray and --collector-resource say where collectors are: give --collectors, too"
+            )
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
     """The evaluation of a run."""
 
@@ -138,6 +160,7 @@ class RLConfig:
     """Threads of the processor, by default OMP_NUM_THREADS or 1; the same number gives the same
     bits."""
     computing: DeviceConfig = field(default_factory=DeviceConfig)
+    collecting: Annotated[CollectorsConfig, ADVANCED] = field(default_factory=CollectorsConfig)
     checkpoint_seconds: float = 30.0
     """Time between checkpoints (there is one after every stage, too)."""
 
@@ -145,6 +168,13 @@ class RLConfig:
         check_threads(self)
         positive(self, "steps", "checkpoint_seconds")
         not_negative(self, "curve_episodes")
+        if self.collecting.collectors and self.data is not None:
+            raise ValueError("--data is learned from instead of playing: leave out --collectors")
+        if self.collecting.collectors and self.environment.workers:
+            raise ValueError(
+                "--collectors are processes already, which are replaced when they die: leave out "
+                "--workers"
+            )
         if self.stop_at is not None and math.isnan(self.stop_at):
             raise ValueError("--stop-at is a return (inf: never), got nan")
         is_watched = self.curve_episodes > 0 and self.data is None

@@ -10,7 +10,7 @@ import torch
 from worldmodel.agents.training import check_fit
 from worldmodel.envs.make import folder_of
 from worldmodel.errors import naming_damage
-from worldmodel.experiments.rl.config import EvaluationConfig, RLConfig, quick
+from worldmodel.experiments.rl.config import CollectorsConfig, EvaluationConfig, RLConfig, quick
 from worldmodel.experiments.rl.diagnosis import diagnosis
 from worldmodel.experiments.rl.evaluation import evaluate, tables
 from worldmodel.experiments.rl.run import (
@@ -23,6 +23,7 @@ from worldmodel.experiments.rl.run import (
     spaces_of,
     training_of,
 )
+from worldmodel.experiments.runs.cluster import imported
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.runs.training import Training
 from worldmodel.progress import Reporter
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "absolute",
+    "anywhere",
     "check",
     "evaluate",
     "exported",
@@ -72,6 +74,11 @@ def remember(config: RLConfig) -> RLConfig:
     return replace(config, environment=replace(config.environment, env_path=found))
 
 
+def anywhere(config: RLConfig) -> RLConfig:
+    """The options without the cluster that the run has played in."""
+    return replace(config, collecting=CollectorsConfig())
+
+
 def check(config: RLConfig) -> None:
     """Raises RunError if the environment, the data or the algorithm cannot be used, before a run's
     folder is made."""
@@ -80,7 +87,12 @@ def check(config: RLConfig) -> None:
     prefill = config.agent.collect.prefill
     if prefill > config.steps:
         raise RunError(f"--prefill is a part of --steps, got {prefill} of {config.steps} steps")
-    spaces = recorded(config)[1:] if config.data is not None else spaces_of(config.environment)
+    if config.collecting.collectors:
+        imported("--collectors")
+    if config.data is not None:
+        spaces = recorded(config)[1:]
+    else:
+        spaces = spaces_of(config.environment, collecting=config.collecting)
     said(lambda: check_fit(config.agent, *spaces))
 
 

@@ -34,7 +34,8 @@ from worldmodel.envs import (
 from worldmodel.envs.checked import shut
 from worldmodel.errors import naming_damage
 from worldmodel.experiments.data.datasets import Data, episodes_of, open_data
-from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig
+from worldmodel.experiments.rl.collecting import cluster_refusal, collector_of, elsewhere
+from worldmodel.experiments.rl.config import CollectorsConfig, EnvironmentConfig, RLConfig
 from worldmodel.experiments.runs.device import device_of
 from worldmodel.experiments.runs.naming import run_name
 from worldmodel.experiments.runs.registry import config_of
@@ -213,7 +214,7 @@ def recorded(config: RLConfig, folder: RunFolder | None = None) -> Data:
             f"from some and to hold out others, it takes {FEWEST} episodes or more, with steps"
         )
     if config.environment.env is not None:
-        spaces = spaces_of(config.environment, folder)
+        spaces = spaces_of(config.environment, folder, config.collecting)
         if spaces != data[1:]:
             raise RunError(
                 f"{path} holds episodes of the spaces {data[1]} and {data[2]}, but "
@@ -223,9 +224,13 @@ def recorded(config: RLConfig, folder: RunFolder | None = None) -> Data:
     return data
 
 
-def spaces_of(config: EnvironmentConfig, folder: RunFolder | None = None) -> tuple[Any, Any]:
+def spaces_of(
+    config: EnvironmentConfig,
+    folder: RunFolder | None = None,
+    collecting: CollectorsConfig = CollectorsConfig(),
+) -> tuple[Any, Any]:
     """The spaces of observations and actions of the real environment."""
-    one = said(lambda: source_of(config, folder).one())
+    one = said(lambda: elsewhere(source_of(config, folder), collecting, folder).one())
     spaces = (one.observation_space, one.action_space)
     shut(one)
     return spaces
@@ -242,7 +247,7 @@ def _training_of(folder: RunFolder, say: Callable[[str], None]) -> AgentTraining
     if data is not None and ranks.is_first():
         write_spaces(folder.episodes, *data[1:])
     elif not (folder.episodes / SPACES).exists() and not list_checkpoints(folder.checkpoints):
-        write_spaces(folder.episodes, *spaces_of(config.environment, folder))
+        write_spaces(folder.episodes, *spaces_of(config.environment, folder, config.collecting))
     world = world_of(config, *read_spaces(folder.episodes), folder)
     if world.source is not None:
         world.source.check()
@@ -250,8 +255,11 @@ def _training_of(folder: RunFolder, say: Callable[[str], None]) -> AgentTraining
         chosen = _hold_out(config, data.episodes, folder)
         world = world._replace(data=data.episodes, chosen=chosen)
     store = DiskStore(folder.episodes) if ranks.is_first() else FollowedStore(folder.episodes)
+    if refusal := cluster_refusal(config.collecting, folder):
+        raise RunError(refusal)
     watched = config.curve_episodes, say, config.stop_at
-    job = AgentTraining(config.agent, world, store, *watched, device_of(folder))
+    collector = collector_of(config.collecting)
+    job = AgentTraining(config.agent, world, store, *watched, device_of(folder), collector)
     job.extend(config.steps)
     return job
 
@@ -265,7 +273,8 @@ def world_of(
     """The world that a run learns from, without its recorded episodes."""
     environment = cattrs.unstructure(config.environment)
     world = world_from(environment, observation_space, action_space, folder)
-    return world._replace(is_recorded=config.data is not None)
+    source = world.source and elsewhere(world.source, config.collecting, folder)
+    return world._replace(source=source, is_recorded=config.data is not None)
 
 
 def _data_of(folder: RunFolder, config: RLConfig) -> Data | None:

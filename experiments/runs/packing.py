@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import cattrs
+
 import worldmodel
 from worldmodel.checkpoint import list_checkpoints, write_checkpoint
 from worldmodel.experiments.runs import cards
@@ -49,6 +51,9 @@ def pack_run(
         place = Path(temporary) / target.stem
         place.mkdir()
         described = {"experiment": folder.experiment, "config": folder.description.config}
+        if hasattr(experiment, "anywhere"):
+            config = experiment.anywhere(config)
+            described["config"] = cattrs.unstructure(config)
         plain = portable(described)
         write_json(place / "config.json", {"schema_version": SCHEMA_VERSION, **plain})
         values = dict(checkpoint.values)

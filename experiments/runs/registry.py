@@ -44,6 +44,7 @@ class Experiment(NamedTuple):
       they themselves are wanted
     - repaired(folder, values, counts) -> the values of a checkpoint, after episodes were left out;
       counts: of those that are left, by the path of their store
+    - anywhere(config) -> config, without machines that the run has used, when it is packed
     - exported(folder) -> Exported: graphs of the model, for `export --format onnx` and html
     - finish(folder, reporter): called when a run is trained and evaluated
     """

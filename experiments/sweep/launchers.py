@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from worldmodel.experiments.cli.settings import Sweep
+from worldmodel.experiments.runs.cluster import connected
 from worldmodel.experiments.runs.processes import INTERRUPTED, Launcher, Local, Needs, attended
 from worldmodel.experiments.sweep.spec import Spec
 from worldmodel.run_folder import RunError
@@ -36,7 +37,9 @@ class Submitit:
         try:
             import submitit
         except ModuleNotFoundError as error:
-            raise _missing("--launcher slurm", "submitit", "slurm") from error
+            raise RunError(
+                "--launcher slurm needs submitit: pip install 'worldmodel-gym[slurm]'"
+            ) from error
         given = dict(parameters)
         try:
             self.executor = submitit.AutoExecutor(folder, given.pop("cluster", "slurm"))
@@ -78,16 +81,8 @@ class OnRay:
     """Starts runs as tasks of a Ray cluster."""
 
     def __init__(self, address: str):
-        try:
-            import ray
-        except ModuleNotFoundError as error:
-            raise _missing("--ray", "ray", "ray") from error
-        self.ray = ray
-        try:
-            ray.init(address=address, log_to_driver=False)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise RunError(f"--ray {address}: no cluster answers there: {error}") from error
-        self.task = ray.remote(attended)
+        self.ray = connected(address)
+        self.task = self.ray.remote(attended)
 
     def __call__(
         self, words: Sequence[str], log: Path, needs: Needs, gpus: tuple[str, ...] | None
@@ -119,7 +114,3 @@ class OnRayRunning:
 
     def kill(self) -> None:
         self.ray.cancel(self.reference, force=True)
-
-
-def _missing(option: str, package: str, extra: str) -> RunError:
-    return RunError(f"{option} needs {package}: pip install 'worldmodel-gym[{extra}]'")

@@ -15,7 +15,7 @@ import torch
 
 from campaigns.processes import prepare
 
-CAMPAIGNS = ("kills", "damage", "hostile", "odd", "crowds", "ranks")
+CAMPAIGNS = ("kills", "damage", "hostile", "odd", "crowds", "ranks", "collectors")
 """Modules with `run(cases, seed, place, to) -> Iterator[Tally]` and CASES, their long number."""
 
 
