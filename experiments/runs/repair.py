@@ -109,7 +109,7 @@ def repair(folder: RunFolder, damage: Damage) -> list[Path]:
 
 
 def _known(folder: RunFolder) -> int | None:
-    """How many episodes of a store the run's checkpoint knows of; None: all that there are."""
+    """The number of episodes of a store that the checkpoint knows of; None: all that there are."""
     if not list_checkpoints(folder.checkpoints):
         return None
     values = folder.values()
