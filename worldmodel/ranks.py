@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
@@ -27,6 +28,7 @@ from worldmodel.files import RunError
 from worldmodel.noise import OwnNoise, get_states, set_states
 
 PATIENCE = timedelta(days=1)  # for a rank that validates while the others wait; an end is noticed
+ASKING = 2.0  # seconds in which ranks that are left notice that another one has ended
 LOST = ("connection", "peer", "timed out", "socket")  # of what is said where a rank has ended
 
 T = TypeVar("T")
@@ -145,9 +147,21 @@ def _backend() -> str:
 def _is_earliest(store: dist.Store) -> bool:
     """True if no other rank has ended by an error before."""
     try:
-        return store.add("ended", 1) == 1
-    except RuntimeError:  # it was with rank 0, which is gone
+        earliest = store.add("ended", 1) == 1
+        if _Place.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+            _let_ask(store)
+    except RuntimeError:  # it was with rank 0, which was killed
         return _Place.rank == 1
+    return earliest
+
+
+def _let_ask(store: dist.Store) -> None:
+    """Keeps a store, which ends with this process, until all other ranks that are left have asked
+    who was the earliest."""
+    for _ in range(int(ASKING / 0.05)):
+        if store.add("ended", 0) == _Place.size:
+            return
+        time.sleep(0.05)
 
 
 @contextmanager

@@ -28,7 +28,9 @@ from worldmodel.run_folder import RunFolder
 
 CASES = 100
 SIZES = (2, 4)
+ENDS = {0, 2, -signal.SIGTERM, -signal.SIGKILL}  # exit codes of a run whose rank is killed
 LONGEST = 5.0  # seconds after which a rank is killed, at most
+MEETING = 20.0  # seconds in which the others notice that a rank has ended which had come
 LOST = "another rank of this run has ended"
 
 
@@ -88,6 +90,9 @@ def _attacked(config: object, path: Path, size: int, chance: random.Random) -> s
         victim = chance.choice(forks)
         if not victim.ends_within(chance.uniform(0, LONGEST)):
             victim.send(signal.SIGKILL)
+            for fork in forks:  # that wait for one that had not come yet: torchrun ends them
+                if not fork.ends_within(MEETING):
+                    fork.send(signal.SIGTERM)
         ends = ended(forks)
         if all(end.code == 0 for end in ends):
             return ""
@@ -98,8 +103,8 @@ def _attacked(config: object, path: Path, size: int, chance: random.Random) -> s
 
 def _wrong(ends: list[Ended]) -> str:
     """What is wrong with how ranks ended, one of which was killed; "": nothing."""
-    codes = sorted(end.code for end in ends if end.code is not None)
-    if len(codes) < len(ends) or codes[0] != -signal.SIGKILL or {*codes[1:]} - {0, 2}:
+    codes = [end.code for end in ends]
+    if codes.count(-signal.SIGKILL) != 1 or {*codes} - ENDS:
         return f"exit codes {codes}: {[end.sentence for end in ends]}"
     told = [end.sentence for end in ends if LOST in end.error]
     return "" if len(told) == (2 in codes) else f"told {len(told)} times: {told}"
