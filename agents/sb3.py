@@ -39,7 +39,7 @@ from worldmodel.devices import CPU
 from worldmodel.distributions import IMPOSSIBLE, Bits, ClippedNormal, OneHot, OneHots, TanhNormal
 
 STANDING = ("_last_obs", "_last_episode_starts", "_last_lstm_states")  # where a learner stands
-COUNTS = ("num_timesteps", "_n_updates", "_n_calls", "_episode_num")
+COUNTS = ("num_timesteps", "_n_updates", "_n_calls", "_episode_num", "exploration_rate")
 
 
 class Games(VecEnv):

@@ -420,7 +420,7 @@ class AgentTraining(Job):
     def _end_choice(self) -> None:
         losses = cast(WeightDecayChoice, self._choice).losses()
         self._choice = None
-        best = int(np.argmin(losses))
+        best = int(np.argmin(np.nan_to_num(losses, nan=np.inf)))
         self._weight_decay = CANDIDATES[best]
         compared = " and ".join(
             f"{loss:.2f} (with {decay:g})" for loss, decay in zip(losses, CANDIDATES, strict=True)

@@ -11,6 +11,7 @@ from command_line import assert_refused, worldmodel
 from test_report import Parsed
 
 from worldmodel.agents import AgentConfig
+from worldmodel.checkpoint import Checkpoint, write_checkpoint
 from worldmodel.experiments.recordings.config import TextConfig, TextDataConfig
 from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig
 from worldmodel.experiments.runs.registry import new_run
@@ -19,6 +20,7 @@ from worldmodel.experiments.show.comparison import estimated, folders_in
 from worldmodel.experiments.show.report import charts, comparing
 from worldmodel.files import write_json
 from worldmodel.options import with_options
+from worldmodel.run_folder import RunFolder
 
 CONFIG = RLConfig(EnvironmentConfig("CartPole-v1"))
 
@@ -53,6 +55,16 @@ def test_an_interval_of_a_mean_is_that_of_its_standard_error():
     found = estimated(values.tolist())
     low, high = values.mean() + np.array([-1.96, 1.96]) * values.std() / 20
     assert found.ci95 == pytest.approx([low, high], abs=0.02)
+
+
+def test_an_evaluation_of_other_weights_is_no_figure_of_a_run(make, tmp_path):
+    path = make("run", [])
+    folder = RunFolder.open(path)
+    write_checkpoint(folder.checkpoints, 1, Checkpoint({}, {}, {}))
+    write_json(folder.evaluation_file, {"real_return_mean": 7.0, "weights": "of another"})
+    assert_refused(worldmodel("compare", path), "neither evaluated")
+    write_json(folder.evaluation_file, {"real_return_mean": 7.0})
+    assert compare(tmp_path, path)[0]
 
 
 def test_figures_are_as_many_as_there_are_runs_for():

@@ -271,6 +271,8 @@ def test_off_policy_algorithms_go_on_with_all_but_their_replay(name):
     fresh.load_state_dict(state)
     dreams.load_state_dict(games)
     again = fresh.state_dict()
+    if name == "DQN":
+        assert fresh.algorithm.exploration_rate == learner.algorithm.exploration_rate > 0
     for what in ("counts", "others"):
         assert again[what] == state[what]
     for name, optimizer in state["optimizers"].items():

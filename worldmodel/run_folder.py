@@ -190,7 +190,8 @@ class RunFolder:
         if not self.evaluation_file.exists():
             return None
         found = read_json(self.evaluation_file)
-        is_own = found.get("weights") in (None, weights_digest(self.checkpoint_path))
+        named = found.get("weights")
+        is_own = named is None or named == weights_digest(self.checkpoint_path)
         return found if is_own else None
 
     def described(self, config: Mapping[str, Any]) -> "RunFolder":

@@ -25,7 +25,6 @@ from worldmodel.experiments.show.curves import (
     points_of,
     spec_of,
 )
-from worldmodel.files import read_json
 from worldmodel.run_folder import RunError, RunFolder
 
 IQM_FROM = 3  # runs
@@ -110,9 +109,8 @@ def figures_of(folder: RunFolder) -> dict[str, float]:
     """The figures of a run by name: of its evaluation, where there is one, and of its curve."""
     spec, config = spec_of(folder), config_of(folder)
     found: dict[str, float] = {}
-    if folder.evaluation_file.exists():
-        with naming_damage(folder.evaluation_file):
-            result = read_json(folder.evaluation_file)
+    with naming_damage(folder.evaluation_file):
+        if result := folder.evaluation():
             known = {name: result.get(key) for name, key in spec.figures(config).items()}
             found = {name: float(value) for name, value in known.items() if value is not None}
     with suppress(RunError):
