@@ -1,6 +1,7 @@
 """Laws of jobs and of their records: in any pieces they are the same work, whatever stops them."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -275,6 +276,31 @@ def test_an_older_checkpoint_is_gone_on_from_if_it_is_named(folder):
     assert state_of(job) == state_of(expected)
     with pytest.raises(RunError, match="has no checkpoint 'checkpoint-9', only checkpoint-0000"):
         folder.at("checkpoint-9")
+
+
+@pytest.mark.parametrize("end", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
+def test_what_came_after_a_checkpoint_is_not_gone_on_from_once_that_was_gone_back_to(folder, end):
+    """Its episodes may be gone, when a disk is full or Ctrl-C comes while they are removed."""
+
+    class Stopped(Walk):
+        def load(self, tensors, values):
+            raise end
+
+    class Refused(Walk):
+        def load(self, tensors, values):
+            raise DamagedError("refused")
+
+    expected = go_on(folder)
+    older, newest = list_checkpoints(folder.checkpoints)
+    with pytest.raises(DamagedError, match="refused"):
+        Recorder(folder.at(older.name)).restore(Refused())
+    assert list_checkpoints(folder.checkpoints) == [older, newest]
+    said = []
+    with pytest.raises(type(end)):
+        Recorder(folder.at(older.name)).restore(Stopped(), said.append)
+    assert f"{newest.name} is not used; it is kept as" in said[0]
+    assert list_checkpoints(folder.checkpoints) == [older]
+    assert state_of(go_on(folder)) == state_of(expected)
 
 
 def cut_off(file):

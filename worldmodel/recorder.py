@@ -14,7 +14,7 @@ from worldmodel.checkpoint import (
     save_checkpoint,
     set_aside,
 )
-from worldmodel.files import DamagedError
+from worldmodel.files import DamagedError, RunError
 from worldmodel.job import Job, Metrics, Stage, Watcher
 from worldmodel.run_folder import Logged, RunFolder, logged_in
 
@@ -76,18 +76,21 @@ class Recorder(Watcher):
     @contextmanager
     def _later_aside(self, say: Callable[[str], None]) -> Iterator[None]:
         """Sets the checkpoints aside that are later than the chosen one, the newest first, before
-        what they speak of is removed; after an error they are put back."""
+        what they speak of is removed. They are put back where the chosen one is refused, which
+        comes before that; after any other end (a full disk, Ctrl-C) they stay where they are."""
         there, used = list_checkpoints(self.folder.checkpoints), self.folder.checkpoint_path
         later = there[there.index(used) + 1 :] if ranks.is_first() else []
         moved = [(path, set_aside(path)) for path in reversed(later)]
         try:
             yield
-        except BaseException:
-            for path, aside in reversed(moved):
+        except (RunError, ValueError):
+            while moved:
+                path, aside = moved.pop()
                 aside.rename(path)
             raise
-        for path, aside in reversed(moved):
-            say(f"{path} is not used; it is kept as {aside}")
+        finally:
+            for path, aside in reversed(moved):
+                say(f"{path} is not used; it is kept as {aside}")
 
     def save(self, job: Job) -> None:
         """Writes a checkpoint."""
