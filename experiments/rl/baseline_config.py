@@ -1,10 +1,11 @@
 """The options of a baseline: an algorithm of stable-baselines3 in the real environment."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from worldmodel.experiments.rl.config import EnvironmentConfig
 from worldmodel.names import AlgorithmName
-from worldmodel.options import check_threads, not_negative, positive, wished_threads
+from worldmodel.options import ADVANCED, check_threads, not_negative, positive, wished_threads
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class BaselineConfig:
     of evaluations are those of `worldmodel train control`.
     """
 
-    environment: EnvironmentConfig
+    environment: Annotated[EnvironmentConfig, ADVANCED]
     algorithm: AlgorithmName = "PPO"
     """PPO, A2C, DQN, SAC or RecurrentPPO (of sb3-contrib)."""
     steps: int = 20_000

@@ -144,7 +144,7 @@ class RLConfig:
     a store or a run. --env is then needed for the real evaluation only, and --steps sets how
     much is learned, as if so many steps had been played."""
     agent: Annotated[AgentConfig, ADVANCED] = field(default_factory=AgentConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    evaluation: Annotated[EvaluationConfig, ADVANCED] = field(default_factory=EvaluationConfig)
     curve_episodes: int = 20
     """Real episodes after each round, for the learning curve; 0: none."""
     stop_at: float | None = None
