@@ -18,7 +18,7 @@ demo: setup
 	else $(BIN)/worldmodel train toy-game --out $(RUN); fi
 
 test: setup
-	$(BIN)/python -m pytest -n 2 -q
+	$(BIN)/python -m pytest -n 2 --dist loadscope -q
 
 campaign: setup
 	cd tests && ../$(BIN)/python -m campaigns
