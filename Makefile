@@ -18,7 +18,7 @@ demo: setup
 	else $(BIN)/worldmodel train toy-game --out $(RUN); fi
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadscope -q
+	$(BIN)/python -m pytest -n 2 -q
 
 campaign: setup
 	cd tests && ../$(BIN)/python -m campaigns

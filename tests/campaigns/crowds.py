@@ -302,12 +302,14 @@ def alone(parts: Playable, config: PlayConfig, visit: Visit) -> list[Any]:
 def served(
     parts: Playable, config: PlayConfig, files: int | None = None
 ) -> Iterator[tuple[At, Callable[[], Ended]]]:
-    """A server in a process, and how to end it as Ctrl-C does. files: that it may have open."""
+    """A server in a process, and how to end it as Ctrl-C does. files: that it may have open,
+    besides those of the process that starts it."""
     here, there = get_context("fork").Pipe()
 
     def serve() -> None:
         if files is not None:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+            most = files + len(os.listdir("/proc/self/fd"))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         with suppress(KeyboardInterrupt):
             browser.serve(parts, config, "a run", lambda it: there.send((it, os.getpid())))
 
