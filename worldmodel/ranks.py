@@ -158,9 +158,8 @@ def _is_earliest(store: dist.Store) -> bool:
 def _let_ask(store: dist.Store) -> None:
     """Keeps a store, which ends with this process, until all other ranks that are left have asked
     who was the earliest."""
-    for _ in range(int(ASKING / 0.05)):
-        if store.add("ended", 0) == _Place.size:
-            return
+    end = time.monotonic() + ASKING
+    while store.add("ended", 0) < _Place.size and time.monotonic() < end:
         time.sleep(0.05)
 
 

@@ -77,7 +77,7 @@ class Recorder(Watcher):
     def _later_aside(self, say: Callable[[str], None]) -> Iterator[None]:
         """Sets the checkpoints aside that are later than the chosen one, the newest first, before
         what they speak of is removed. They are put back where the chosen one is refused, which
-        comes before that; after any other end (a full disk, Ctrl-C) they stay where they are."""
+        comes before that; after any other end (a full disk, Ctrl-C) they stay aside."""
         there, used = list_checkpoints(self.folder.checkpoints), self.folder.checkpoint_path
         later = there[there.index(used) + 1 :] if ranks.is_first() else []
         moved = [(path, set_aside(path)) for path in reversed(later)]

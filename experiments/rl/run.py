@@ -214,7 +214,7 @@ def recorded(config: RLConfig, folder: RunFolder | None = None) -> Data:
             f"from some and to hold out others, it takes {FEWEST} episodes or more, with steps"
         )
     if config.environment.env is not None:
-        spaces = spaces_of(config.environment, folder, config.collecting)
+        spaces = spaces_of(config.environment, folder)
         if spaces != data[1:]:
             raise RunError(
                 f"{path} holds episodes of the spaces {data[1]} and {data[2]}, but "
