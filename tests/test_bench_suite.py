@@ -387,7 +387,7 @@ def test_all_tasks_are_drawn(tmp_path):
     assert imread(tmp_path / "suite.png").shape[0] > imread(tmp_path / "one.png").shape[0]
 
 
-@pytest.mark.timeout(900)  # four processes, each of which imports all
+@pytest.mark.timeout(900)  # processes, each of which imports all
 def test_a_task_runs_from_end_to_end(tmp_path):
     page = tmp_path / "suite.md"
     words = ["bench", "suite", "--quick", "--envs", "CartPole-v1", "--jobs", 2]
