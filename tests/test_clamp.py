@@ -91,6 +91,118 @@ def test_dreams_stay_within_it():
     assert (row.observation == model.percepts.clamp.high).any()
 
 
+def turned(rows):
+    """Numbers of which the first and the third, and the second and the last, are on circles."""
+    one, other = 7 * torch.rand(2, rows)
+    parts = [one.cos(), 2 * other.sin(), one.sin(), torch.randn(rows), 2 * other.cos()]
+    return torch.stack(parts, 1)
+
+
+def radii(values):
+    return values[..., [0, 2]].norm(dim=-1), values[..., [1, 4]].norm(dim=-1)
+
+
+@pytest.mark.parametrize("portion", [1, 500])
+def test_what_was_met_on_circles_is_drawn_on_them(portion):
+    clamp = clamp_for(spaces.Box(-5, 5, (5,), np.float32))
+    for part in turned(500).split(portion):
+        clamp.widen(part)
+    far = 0.3 * torch.randn(9, 5)
+    found = clamp(far)
+    for radius, expected in zip(radii(found), (1.0, 2.0), strict=True):
+        torch.testing.assert_close(radius, torch.full((9,), expected))
+    assert (found.sign() == far.sign()).all()
+    torch.testing.assert_close(found[:, 2] / found[:, 0], far[:, 2] / far[:, 0])
+    torch.testing.assert_close(found[:, 3], far[:, 3])
+    clamp.widen(torch.tensor([[0.5, 0.5, 0.5, 0.0, 0.5]]))  # it is no rule
+    torch.testing.assert_close(clamp(far), far)
+
+
+def test_a_point_on_its_circle_stays_where_it_is():
+    clamp, met = clamp_for(spaces.Box(-5, 5, (5,), np.float32)), turned(500)
+    clamp.widen(met)
+    torch.testing.assert_close(clamp(met), met)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        torch.eye(2)[torch.arange(500) % 2],
+        torch.randn(500, 2).sign(),
+        torch.tensor([[0.6, 0.8]]).expand(500, 2),
+        torch.randn(500, 2),
+    ],
+    ids=["one of two", "signs", "a point", "anything"],
+)
+def test_what_only_looks_like_a_circle_is_none(values):
+    clamp = clamp_for(spaces.Box(-5, 5, (2,), np.float32))
+    clamp.widen(values)
+    far = torch.rand(9, 2)
+    torch.testing.assert_close(clamp.circles(far), far)
+
+
+def test_circles_are_kept_with_the_weights_and_older_weights_have_none():
+    clamp, other = (clamp_for(spaces.Box(-5, 5, (5,), np.float32)) for _ in range(2))
+    clamp.widen(turned(500))
+    state = clamp.state_dict()
+    other.load_state_dict(state)
+    far = torch.rand(9, 5)
+    torch.testing.assert_close(clamp(far), other(far))
+    other = clamp_for(spaces.Box(-5, 5, (5,), np.float32))
+    other.load_state_dict({name: state[name] for name in ("low", "high", "seen")})
+    assert not other.circles.are_there
+
+
+def test_the_gradient_through_a_circle_is_that_along_it():
+    clamp = clamp_for(spaces.Box(-5, 5, (5,), np.float32))
+    clamp.widen(turned(500))
+    point = torch.tensor([0.6, 0.0, 0.8, 0.0, 0.0], requires_grad=True)
+    clamp(point)[0].backward()
+    across = point.grad @ torch.tensor([0.6, 0.0, 0.8, 0.0, 0.0])
+    assert across.abs() < 1e-5
+    torch.testing.assert_close(point.grad[0], torch.tensor(0.64))
+    assert point.grad.isfinite().all()
+
+
+def test_a_dreamt_pendulum_stays_on_its_circle():
+    """Whatever the model thinks of it."""
+    space = spaces.Box(-8, 8, (3,), np.float32)
+    model = model_for(space, spaces.Box(-2, 2, (1,), np.float32), "rnn", 4)
+    angle = 7 * torch.rand(500)
+    model.percepts.clamp.widen(torch.stack([angle.cos(), angle.sin(), torch.randn(500)], 1))
+    dream = Dream(model, 50, space, spaces.Box(-2, 2, (1,), np.float32))
+    state = dream.initial_state(20)
+    for _ in range(20):
+        row, state = dream.step(torch.zeros(20, 1), state)
+        norm = row.observation[:, :2].norm(dim=1)
+        torch.testing.assert_close(norm, torch.ones(20))
+
+
+@pytest.mark.parametrize("met", [[], [False] * 9, [True] * 9, [True, False]])
+def test_a_dream_ends_only_where_an_end_was_met(met):
+    """An untrained model, for which an end is as likely as none."""
+    space = spaces.Discrete(3)
+    model = model_for(space, spaces.Discrete(2), "rnn", 4, [0.0])
+    ends = torch.tensor(met, dtype=torch.bool)
+    if met:
+        model.percepts.end_clamp.widen(ends)
+    dream = Dream(model, 50, space, spaces.Discrete(2))
+    state = dream.initial_state(20)
+    drawn = []
+    for _ in range(20):
+        row, state = dream.step(torch.eye(2)[torch.randint(2, (20,))], state)
+        drawn += row.terminated[~row.first].tolist()
+    assert set(drawn) == ({True, False} if not met else set(met))
+
+
+def test_weights_that_are_older_than_the_clamp_of_ends_have_none():
+    model = model_for(spaces.Discrete(3), spaces.Discrete(2), "rnn", 4, [0.0])
+    state = {key: value for key, value in model.state_dict().items() if "end_clamp" not in key}
+    assert len(state) < len(model.state_dict())
+    model.load_state_dict(state)
+    assert model.percepts.end_clamp(torch.tensor([True, False])).tolist() == [True, False]
+
+
 def test_what_is_beyond_what_was_met_is_found():
     clamp = clamp_for(SPACE)
     clamp.widen(values_of([[0.0, 10.0], [0.5, 20.0]], 1.0))

@@ -7,7 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel import nested
-from worldmodel.codecs import Clamp, Encoder, PerceptModule, Prediction, reward_clamp
+from worldmodel.codecs import (
+    Clamp,
+    Encoder,
+    PerceptModule,
+    Prediction,
+    TruthClamp,
+    reward_clamp,
+)
 from worldmodel.devices import device_of
 from worldmodel.distributions import Joint, draw
 from worldmodel.sequences import PERCEPT_KEYS, Row, Sequences
@@ -31,6 +38,7 @@ class Percepts(nn.Module):
         self.clamp = clamp or Clamp()
         self.has_rewards = "reward" in decoder.placeholder
         self.reward_clamp: Clamp = reward_clamp() if self.has_rewards else Clamp()
+        self.end_clamp: Clamp = TruthClamp() if self.has_rewards else Clamp()
         self.size = encoder.size
         self.has_missing = encoder.has_missing
 
@@ -66,7 +74,11 @@ class Percepts(nn.Module):
 
     def _row(self, first: Tensor, action: Tensor, percept: Mapping[str, Any]) -> Row:
         if self.has_rewards:
-            percept = {**percept, "reward": self.reward_clamp(percept["reward"])}
+            percept = {
+                **percept,
+                "reward": self.reward_clamp(percept["reward"]),
+                "terminated": self.end_clamp(percept["terminated"]),
+            }
         return row_of(first, action, percept)
 
     def fill(self, sequences: Sequences) -> Filled:
@@ -120,6 +132,7 @@ class Percepts(nn.Module):
         self.clamp.widen(values["observation"])
         if self.has_rewards:
             self.reward_clamp.widen(values["reward"])
+            self.end_clamp.widen(values["terminated"])
 
     def unmet(self, row: Row, is_observed: bool = True) -> Tensor:
         """True where rows [N] have a reward or an observed number out of the range that was met,

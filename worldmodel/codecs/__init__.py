@@ -8,7 +8,14 @@ from worldmodel.codecs.actions import (
     action_codec,
 )
 from worldmodel.codecs.base import DistModule, Encoder, Parts, is_binary
-from worldmodel.codecs.clamp import BoxClamp, Clamp, JointClamp, clamp_for, reward_clamp
+from worldmodel.codecs.clamp import (
+    BoxClamp,
+    Clamp,
+    JointClamp,
+    TruthClamp,
+    clamp_for,
+    reward_clamp,
+)
 from worldmodel.codecs.convolutional import (
     LIKELIHOODS,
     ConvolutionalEncoder,
@@ -128,6 +135,7 @@ __all__ = [
     "SymlogEncoder",
     "SymlogNormalHead",
     "TanhNormalHead",
+    "TruthClamp",
     "TwoHot",
     "TwoHotRegression",
     "action_codec",
