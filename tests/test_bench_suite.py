@@ -119,6 +119,29 @@ def test_methods_are_compared_where_all_have_runs():
     assert methods["sb3"]["common"]["iqm"] == methods["sb3"]["iqm"] == 0.5
 
 
+def test_what_was_dreamt_at_the_end_stands_beside_what_was_real():
+    runs = [finished("CartPole-v1", "own", seed, 500) for seed in range(3)]
+    runs[:2] = [
+        run._replace(final=final)
+        for run, final in zip(runs[:2], [(500.0, 470.0), (480.0, 490.0)], strict=True)
+    ]
+    result = result_of([*runs, finished("CartPole-v1", "sb3", 0, 9.0)])
+    own, other = result["tasks"]
+    assert own["final_mean"] == [490.0, 480.0]
+    assert other["final_mean"] is None
+    assert "| 490.0 480.0 |" in markdown(result)
+
+
+def test_ours_ends_once_the_threshold_is_held(tmp_path):
+    """A published figure is to be surpassed, not met."""
+    envs = ("CartPole-v1", "MinAtar/Breakout-v1")
+    own, above = suite.planned(settings_of(tmp_path, envs=envs, methods=("own",), seeds=1))
+    assert own.config.stop_at == 475
+    assert TASKS[above.task].is_reached(above.config.stop_at)
+    assert not TASKS[above.task].is_reached(4.8)
+    assert own.words[own.words.index("--stop-at") + 1] == "475.0"
+
+
 def test_a_task_that_most_runs_never_hold_has_no_median():
     outcomes = [finished("CartPole-v1", "own", seed, *[500] * 3) for seed in range(2)]
     outcomes += [finished("CartPole-v1", "own", 2, 0, *[500] * 3)]

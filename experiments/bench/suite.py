@@ -4,8 +4,8 @@
 
 Every run is a process of its own, `worldmodel train control` or `worldmodel bench control` with
 nothing but the task's options, in an ordinary run folder: what is finished is read, what was
-interrupted goes on, what fails is a row that says its sentence. docs/results.md lists expected
-results.
+interrupted goes on, what fails is a row that says its sentence. Ours ends once its threshold is
+held. docs/results.md lists expected results.
 """
 
 import shlex
@@ -133,7 +133,7 @@ def _planned(settings: SuiteSettings, name: str, method: str, seed: int) -> Plan
     first, *options = shlex.split(whole)
     config: RLConfig | BaselineConfig
     if first == "own":
-        config = RLConfig(environment, steps, agent=AgentConfig(seed=seed))
+        config = RLConfig(environment, steps, agent=AgentConfig(seed=seed), stop_at=task.least)
         options += ["--quick"] * settings.quick
     else:
         algorithm = first.partition(":")[2]
@@ -170,16 +170,20 @@ def _read(one: Planned, outcome: Outcome) -> Outcome:
             f"{one.path} is a run of another task, with other steps, or another seed "
             f"({', '.join(map(str, _asked(config)))}): choose another --out"
         )
-    points, seconds = NO_POINTS, None
+    points, seconds, final = NO_POINTS, None, None
     with suppress(RunError):  # it has not been evaluated yet
         points = points_of(folder)
-        seconds = max(line.get("seconds", 0.0) for line in folder.metrics())
+        lines = folder.metrics()
+        seconds = max(line.get("seconds", 0.0) for line in lines)
+        for line in lines:
+            if line["stage"] == "final":
+                final = line["real_return_mean"], line["dream_return_mean"]
     if isinstance(config, RLConfig):
         is_finished = folder.evaluation_file.exists() and len(points) > 0
     else:
         is_finished = len(points) > 0 and points[-1, 0] >= config.steps
     state = "finished" if is_finished else "unfinished"
-    return outcome._replace(state=state, points=points, seconds=seconds)
+    return outcome._replace(state=state, points=points, seconds=seconds, final=final)
 
 
 def _asked(config: RLConfig | BaselineConfig) -> tuple[str | None, int, int]:

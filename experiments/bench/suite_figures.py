@@ -38,6 +38,7 @@ class Outcome(NamedTuple):
     sentence: str = ""  # on why it is not finished
     points: np.ndarray = NO_POINTS  # [n, 2], real steps and mean returns of its evaluations
     seconds: float | None = None
+    final: tuple[float, float] | None = None  # mean returns of 100 episodes, real and dreamt
 
     @property
     def is_finished(self) -> bool:
@@ -66,6 +67,7 @@ def row_of(outcome: Outcome) -> dict[str, Any]:
         "sentence": outcome.sentence,
         "real_steps": int(points[-1, 0]) if len(points) else 0,
         "return": last,
+        "final": outcome.final,
         "score": None if last is None else task.score(last),
         "first_at": held_from(task, points, 1),
         "held_from": held_from(task, points),
@@ -105,6 +107,7 @@ def _summary(name: str, method: str, runs: Sequence[Mapping[str, Any]]) -> dict[
     returns = np.array([run["return"] for run in runs])
     held = [np.inf if run["held_from"] is None else run["held_from"] for run in runs]
     median = float(np.median(held))
+    final = [run["final"] for run in runs if run["final"] is not None]
     return {
         "task": name,
         "method": method,
@@ -113,6 +116,7 @@ def _summary(name: str, method: str, runs: Sequence[Mapping[str, Any]]) -> dict[
         "runs": len(runs),
         "return_mean": float(returns.mean()),
         "return_range": [float(returns.min()), float(returns.max())],
+        "final_mean": np.mean(final, 0).tolist() if final else None,
         "score": interquartile_mean([np.array([run["score"] for run in runs])])[0],
         "held": int(np.isfinite(held).sum()),
         "held_from_median": median if np.isfinite(median) else None,
@@ -187,11 +191,12 @@ OF_TASKS = (
     "runs",
     "return",
     "range",
+    "at the end, real and dreamt",
     "score",
     "held",
     "from",
 )
-NARROW = (0, 3, 4, 5, 1, 7, 8, 9)  # columns of OF_TASKS for a terminal, in this order
+NARROW = (0, 3, 4, 5, 1, 7, 8, 9, 10)  # columns of OF_TASKS for a terminal, in this order
 OF_PUBLISHED = ("task", "wanted", "published", "return", "steps", "source")
 
 
@@ -221,6 +226,7 @@ def rows_of_tasks(result: Mapping[str, Any]) -> Rows:
             str(row["runs"]),
             _number(row["return_mean"]),
             " to ".join(map(_number, row["return_range"])),
+            " ".join(map(_number, row["final_mean"] or ())),
             f"{row['score']:.2f}",
             f"{row['held']}",
             "never" if row["held_from_median"] is None else f"{row['held_from_median']:,.0f}",

@@ -3,6 +3,7 @@
 Nothing here imports torch, so that help answers at once.
 """
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -33,7 +34,12 @@ class Task(NamedTuple):
 
     def is_reached(self, value: float) -> bool:
         """True if a return reaches the threshold."""
-        return value > self.threshold if self.is_above else value >= self.threshold
+        return value >= self.least
+
+    @property
+    def least(self) -> float:
+        """The least return that reaches the threshold."""
+        return math.nextafter(self.threshold, math.inf if self.is_above else self.threshold)
 
     def score(self, value: float) -> float:
         """A return, normalised: random play is 0, the threshold 1."""
