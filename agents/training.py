@@ -496,23 +496,21 @@ class AgentTraining(Job):
     def _looked(self) -> tuple[list[float], list[float], list[int], float]:
         """Returns of real episodes, returns and lengths of dreamt ones, and the share of their
         steps that show what was never met."""
-        real = self.play_greedily(self.curve_episodes, evaluation_seeds(self.config.seed)[0])
-        dreamt, beyond = self._dream_greedily()
+        agent = Greedy(cast(Components, self.components).player)
+        seed = evaluation_seeds(self.config.seed)[0]
+        real = self.world.watch(agent, self.curve_episodes, seed)
+        dreamt, beyond = self._dream_greedily(len(real.returns))
         return real.returns.tolist(), dreamt.returns.tolist(), dreamt.lengths.tolist(), beyond
 
-    def _dream_greedily(self) -> tuple[EpisodeStats, float]:
-        """Plays as many whole episodes in the dream as `_evaluate` does in reality; the share of
-        their steps that show what was never met."""
+    def _dream_greedily(self, episodes: int) -> tuple[EpisodeStats, float]:
+        """Plays whole episodes in the dream; the share of their steps that show what was never
+        met."""
         components = cast(Components, self.components)
         limit = self.world.time_limit or int(self.store.lengths.max())
         dream = WatchedDream(components.own_dream(limit))
         with OwnNoise(evaluation_seeds(self.config.seed)[2])():
-            found = play_episodes(dream, Greedy(components.agent), self.curve_episodes)
+            found = play_episodes(dream, Greedy(components.agent), episodes)
         return found, dream.share
-
-    def play_greedily(self, episodes: int, seed: int) -> EpisodeStats:
-        """Plays whole episodes of the greedy agent in the real environment."""
-        return self.world.play(Greedy(cast(Components, self.components).player), episodes, seed)
 
     def _seeds(self, place: int) -> np.random.SeedSequence:
         """Seeds of the replay (0), the image encoder (1), the collection (2), a choice (3)."""

@@ -8,7 +8,8 @@ from command_line import assert_refused, worldmodel
 from runs import assert_same, assert_same_weights, outcome, train
 
 from worldmodel import EpisodeStats
-from worldmodel.agents import AgentConfig, AgentTraining, WorldModelAgent
+from worldmodel.agents import AgentConfig, WorldModelAgent
+from worldmodel.agents.world import World
 from worldmodel.checkpoint import list_checkpoints
 from worldmodel.experiments.rl.config import EnvironmentConfig, RLConfig, quick
 from worldmodel.experiments.rl.experiment import check
@@ -35,17 +36,17 @@ def returning(*means):
     """Evaluations with these mean returns, one after another."""
     left = iter(means)
 
-    def play(self, episodes, seed):
+    def watch(self, agent, episodes, seed):
         mean = next(left)
         return EpisodeStats(np.array([mean - 1.0, mean + 1.0]), np.ones(2, int), np.ones(2, bool))
 
-    return play
+    return watch
 
 
 @pytest.fixture
 def evaluated(monkeypatch):
     def patch(*means):
-        monkeypatch.setattr(AgentTraining, "play_greedily", returning(*means))
+        monkeypatch.setattr(World, "watch", returning(*means))
 
     return patch
 

@@ -19,6 +19,10 @@ class EpisodeStats(NamedTuple):
     lengths: np.ndarray  # int64 [n], steps
     terminated: np.ndarray  # bool [n]; the others were truncated, or cut off
 
+    def and_those_of(self, others: "EpisodeStats") -> "EpisodeStats":
+        """These episodes and others."""
+        return EpisodeStats(*(np.concatenate(pair) for pair in zip(self, others, strict=True)))
+
 
 @torch.no_grad()
 def play_episodes(

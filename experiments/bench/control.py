@@ -216,7 +216,7 @@ def real_returns(config: BaselineConfig, agent: Agent) -> np.ndarray:
     one = source.one()
     world = World(one.observation_space, one.action_space, source)
     one.close()
-    return world.play(agent, config.episodes, evaluation_seeds(config.seed)[0]).returns
+    return world.watch(agent, config.episodes, evaluation_seeds(config.seed)[0]).returns
 
 
 def _falling(value: float) -> Callable[[float], float]:

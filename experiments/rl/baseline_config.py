@@ -25,7 +25,8 @@ class BaselineConfig:
     every: int = 500
     """Steps between evaluations."""
     episodes: int = 20
-    """Episodes of an evaluation: real ones, played greedily, under seeds of their own."""
+    """Episodes of an evaluation: real ones, played greedily, under seeds of their own; up to five
+    times as many where they have less than 250 steps on average."""
     seed: int = 0
     """Seed of everything that is random."""
     threads: int = field(default_factory=wished_threads)

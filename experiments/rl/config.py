@@ -146,7 +146,8 @@ class RLConfig:
     agent: Annotated[AgentConfig, ADVANCED] = field(default_factory=AgentConfig)
     evaluation: Annotated[EvaluationConfig, ADVANCED] = field(default_factory=EvaluationConfig)
     curve_episodes: int = 20
-    """Real episodes after each round, for the learning curve; 0: none."""
+    """Real episodes after each round, for the learning curve, or where they have less than 250
+    steps on average up to five times as many; 0: none."""
     stop_at: float | None = None
     """Return that ends training before all steps are taken: once the mean of an evaluation of the
     learning curve has been as high three times in a row (resume --stop-at inf goes on)."""
