@@ -295,6 +295,10 @@ class PolicyConfig:
     least_entropy: float = 0.05
     """Entropy below which that weight rises: a share of the uniform policy's, or for numbers that
     of uniform actions within this share of their range. 0: it never rises."""
+    pessimism: float = 0.0
+    """Loss of reward in dreams for what is not known, relative to the size of rewards: that much
+    for each time that an ensemble disagrees more than on recorded rows (Yu et al. 2020; our own
+    agent only)."""
     normalise_returns: bool = True
     """Divide returns by the range from their 5th to their 95th percentile (Hafner et al. 2023, eq.
     12), so that one entropy weight does for rewards of any scale."""
@@ -318,7 +322,7 @@ class PolicyConfig:
         positive(self, "policy_hidden", "policy_learning_rate", "discount", "final_entropy")
         given = ("num_imagined", "rollout_length", "least_range")
         positive(self, *(name for name in given if getattr(self, name) is not None))
-        not_negative(self, "entropy", "recorded_values")
+        not_negative(self, "entropy", "recorded_values", "pessimism")
         positive(self, "plan_length", "plans", "plan_iterations", "plan_draws")
         shares(self, "discount", "gae_lambda", "final_entropy", "least_entropy")
         shares(self, "policy_plans")
@@ -330,10 +334,12 @@ class PolicyConfig:
             )
         if self.agent in OURS and self.agent_arguments != "{}":
             raise ValueError("--agent-arguments are those of an algorithm: choose --agent sb3:...")
-        if self.agent not in OURS and self.method != "auto":
-            raise ValueError(
-                f"--method is our own agent's: leave it out with --agent {self.agent}"
-            )
+        alien = {"method": self.method != "auto", "pessimism": self.pessimism > 0}
+        for name, is_given in alien.items():
+            if self.agent not in OURS and is_given:
+                raise ValueError(
+                    f"--{name} is our own agent's: leave it out with --agent {self.agent}"
+                )
         if self.plans_ahead and self.method == "reinforce":
             raise ValueError(
                 "--agent planning asks a critic what comes after its plans, and --method "

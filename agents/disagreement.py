@@ -64,10 +64,11 @@ class Ensemble(nn.Module):
 class Curiosity:
     """The learning of an ensemble, beside the model whose thoughts it reads."""
 
-    def __init__(self, ensemble: Ensemble, unit: float):
-        """unit: of rewards."""
+    def __init__(self, ensemble: Ensemble, unit: float, pessimism: float = 0.0):
+        """unit: of rewards; pessimism: units that an ordinary disagreement costs."""
         self.ensemble = ensemble
         self.unit = unit
+        self.pessimism = pessimism
         self.trainer = Trainer(self, ensemble.parameters(), RATE)
 
     def initial_state(self) -> tuple[()]:
@@ -94,9 +95,18 @@ class Curiosity:
     def bonus(self, thought: Tensor, action: Tensor) -> Tensor:
         """The reward for what is not known, [*], of actions [*, A] after thoughts [*, F]: a unit
         where the disagreement is what it is on recorded rows."""
+        return self.unit * self._ratio(thought, action).clamp(max=MOST)
+
+    def penalty(self, thought: Tensor, action: Tensor) -> Tensor:
+        """The loss of reward for what is not known, [*]: `pessimism` units for each ordinary
+        disagreement beyond the first (Yu et al. 2020, https://arxiv.org/abs/2005.13239)."""
+        beyond = (self._ratio(thought, action) - 1).clamp(0, MOST)
+        return -self.pessimism * self.unit * beyond
+
+    def _ratio(self, thought: Tensor, action: Tensor) -> Tensor:
+        """The disagreement, relative to what it is on recorded rows."""
         total, weight = self.ensemble.ordinary
-        ratio = self.ensemble.disagreement(thought, action) * weight / total
-        return self.unit * ratio.clamp(max=MOST)
+        return self.ensemble.disagreement(thought, action) * weight / total
 
 
 @torch.no_grad()

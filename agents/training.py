@@ -51,6 +51,7 @@ from worldmodel.agents.image_encoder import (
     explain,
     is_encoded,
 )
+from worldmodel.agents.policy_gradient import Bonus
 from worldmodel.agents.policy_optimizers import GradientOptimizer, PolicyOptimizer
 from worldmodel.agents.regularisation import CANDIDATES, WeightDecayChoice
 from worldmodel.agents.uniform import Uniform
@@ -438,7 +439,7 @@ class AgentTraining(Job):
         metrics = self.learner.update(batch)
         latest = self._figures.get("nats", metrics["nats"]) if self.done else metrics["nats"]
         self._figures["nats"] = latest + LATEST * (metrics["nats"] - latest)
-        if self._seeks_novelty:
+        if self._seeks_novelty or self._is_pessimistic:
             components = cast(Components, self.components)
             self._curiosity.update(components.believer(components.acting), batch)
         return metrics
@@ -453,7 +454,12 @@ class AgentTraining(Job):
                 cast(Components, self.components).new_critic()
                 cast(GradientOptimizer, self.optimizer).begin_anew()
             self._sought_novelty = self._seeks_novelty
-        metrics = self.optimizer.update(self._curiosity.bonus if self._seeks_novelty else None)
+        bonus: Bonus | None = None
+        if self._seeks_novelty:
+            bonus = self._curiosity.bonus
+        elif self._is_pessimistic:
+            bonus = self._curiosity.penalty
+        metrics = self.optimizer.update(bonus)
         self._figures |= {key: metrics[key] for key in ("entropy",) if key in metrics}
         return metrics
 
@@ -467,6 +473,11 @@ class AgentTraining(Job):
         """True while the policy is trained to find what the model does not know."""
         is_asked = self.config.collect.search == "novelty"
         return self._is_searching and is_asked and self.optimizer.takes_bonus
+
+    @property
+    def _is_pessimistic(self) -> bool:
+        """True if what the model does not know costs reward in dreams."""
+        return self.config.policy.pessimism > 0 and self.optimizer.takes_bonus
 
     def _evaluate(self, stage: Stage) -> Metrics:
         if stage.round == 0 and self.world.cut:
@@ -626,7 +637,9 @@ class AgentTraining(Job):
         self.optimizer = optimizer_for(self.components, self.replay, self._rollouts)
         self._compile()
         if self.optimizer.takes_bonus:
-            self._curiosity = Curiosity(self.components.ensemble, statistics.reward_unit)
+            self._curiosity = Curiosity(
+                self.components.ensemble, statistics.reward_unit, self.config.policy.pessimism
+            )
 
     def _compile(self) -> None:
         """Compiles the steps of dreams, if that is asked for or pays."""

@@ -6,7 +6,8 @@ from games import Lock
 from runs import TINY
 
 from worldmodel import Trainer
-from worldmodel.agents import WorldModelAgent
+from worldmodel.agents import AgentConfig, WorldModelAgent
+from worldmodel.agents.config import PolicyConfig
 from worldmodel.agents.disagreement import Curiosity, Ensemble
 from worldmodel.noise import OwnNoise
 
@@ -67,6 +68,35 @@ def test_a_bonus_is_a_unit_where_disagreement_is_ordinary():
     assert bonus.max() <= 70.0
     shaped = curiosity.bonus(thought.unflatten(0, (20, 20)), action.unflatten(0, (20, 20)))
     torch.testing.assert_close(shaped.flatten(), bonus)
+
+
+def test_a_penalty_is_nothing_for_what_is_known_and_grows_with_what_is_not():
+    ensemble = learned(0.0)
+    x = torch.tensor([-0.5, 0.0, 0.5, 1.5, 3.0])[:, None]
+    none = x[:, :0]
+    found = ensemble.disagreement(x, none)
+    ordinary = found[:3].max()  # on what is known
+    ensemble.ordinary.copy_(torch.stack([0.3 * ordinary, torch.tensor(0.3)]))
+    penalty = Curiosity(ensemble, unit=7.0, pessimism=0.5).penalty(x, none)
+    torch.testing.assert_close(penalty, -3.5 * (found / ordinary - 1).clamp(0, 10))
+    assert penalty[:3].abs().max() < 1e-4
+    assert penalty[4] < penalty[3] < -3.5
+
+
+@pytest.mark.parametrize("pessimism", [0.0, 1.0])
+def test_an_agent_is_as_pessimistic_as_it_is_told(pessimism):
+    agent = WorldModelAgent("Pendulum-v1", seed=0, pessimism=pessimism, **TINY)
+    agent.learn(200)
+    training = agent.training
+    assert bool(training.components.ensemble.ordinary[1] > 0) == (pessimism > 0)
+    assert training.optimizer.objective.bonus == (
+        training._curiosity.penalty if pessimism else None
+    )
+
+
+def test_pessimism_is_our_own_agents():
+    with pytest.raises(ValueError, match="--pessimism is our own agent's"):
+        AgentConfig(policy=PolicyConfig(agent="sb3:PPO", pessimism=1.0))
 
 
 SMALL = TINY | {"hidden_size": 8, "decoder_hidden": 32, "policy_hidden": 32, "window": 16}

@@ -21,9 +21,10 @@ from worldmodel.files import DamagedError
 from worldmodel.run_folder import RunError, RunFolder
 
 AGENT = AgentConfig(seed=3)
+CAUTIOUS = replace(AGENT, policy=replace(AGENT.policy, pessimism=1.0))
 CONFIGS = {
     "toy-game": quick(replace(TOY_GAME, threads=1, film=False)),
-    "CartPole": quick(RLConfig(EnvironmentConfig("CartPole-v1"), agent=AGENT)),
+    "CartPole": quick(RLConfig(EnvironmentConfig("CartPole-v1"), agent=CAUTIOUS)),
     "Pendulum": quick(RLConfig(EnvironmentConfig("Pendulum-v1", num_envs=3), agent=AGENT)),
     "MountainCar": quick(RLConfig(EnvironmentConfig("MountainCar-v0"), agent=AGENT)),
 }
