@@ -120,7 +120,8 @@ class CollectConfig:
     takes, the less a few steps change. Updates and rollouts are those of a short round."""
     search: Literal["novelty", "random", "policy"] = "novelty"
     """What is done as long as nothing to seek was met: all rewards were the same, and 0 or without
-    an end, or there was no end, and the greatest reward is the ordinary one. novelty: our own
+    an end, or there was no end, and the greatest reward is the ordinary one, or that of doing
+    nothing where actions have costs. novelty: our own
     policy seeks what an ensemble of small networks disagrees about, and every third round is
     random. random: all are. policy: the policy acts as it has learned."""
     policy_weight: float = 1.0

@@ -2,12 +2,17 @@
 these and of what was seen, and a line on how it stands."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 from worldmodel import Agent, Dream, DreamState, Environment, Episodes, ModelState, Row
+
+ENOUGH = 10  # rows for each term of a regression
+EXPLAINED = 1e-3  # of the spread of rewards, that may be left of them, or lie above doing nothing
+MANY = 16  # numbers of an action, beyond which their costs are not looked at
 
 
 class Met(NamedTuple):
@@ -18,6 +23,7 @@ class Met(NamedTuple):
     as_great: int = 0  # rewards
     rewards: int = 0
     terminations: int = 0
+    products: Sequence[Sequence[float]] = ()  # sums by which rewards are regressed on actions
 
     def and_those_of(self, episodes: Episodes) -> "Met":
         """Those met so far, and those of some more episodes."""
@@ -30,19 +36,62 @@ class Met(NamedTuple):
             before + int((rewards == greatest).sum()),
             self.rewards + len(rewards),
             self.terminations + int(ends.sum()),
+            self._products(episodes),
         )
+
+    def _products(self, episodes: Episodes) -> Sequence[Sequence[float]]:
+        actions = episodes.columns["action"]
+        if self.terminations or (self.rewards and not len(self.products)):
+            return ()  # there is more to tell good from bad, or there are no numbers
+        if not (isinstance(actions, np.ndarray) and np.issubdtype(actions.dtype, np.floating)):
+            return ()
+        numbers = np.delete(actions, episodes.starts, 0).reshape(len(episodes.rewards), -1)
+        if numbers.shape[1] > MANY:
+            return ()
+        ones = np.ones((len(numbers), 1))
+        terms = [
+            ones,
+            numbers,
+            numbers.astype(float) ** 2,
+            abs(numbers),
+            episodes.rewards[:, None],
+        ]
+        table = np.concatenate(terms, 1, dtype=float)
+        products = table.T @ table
+        return (np.add(self.products, products) if len(self.products) else products).tolist()
+
+    @property
+    def only_costs(self) -> bool:
+        """True if rewards are what actions in numbers cost and nothing else, so that the best one
+        is had for doing nothing: a sum of their squares and absolute values explains them."""
+        if not len(self.products):
+            return False
+        products = np.array(self.products)
+        rows, total = products[0, 0], products[0, -1]
+        spread = products[-1, -1] - total**2 / rows
+        if rows < ENOUGH * len(products) or spread <= 0:
+            return False
+        of_terms, with_rewards = products[:-1, :-1], products[:-1, -1]
+        weights = np.linalg.lstsq(of_terms, with_rewards, rcond=None)[0]
+        left = products[-1, -1] - with_rewards @ weights
+        idle = weights[0] + EXPLAINED * (self.greatest - self.least)
+        return bool(left < EXPLAINED * spread and self.greatest <= idle)
 
     @property
     def has_no_goal(self) -> bool:
         """True while there is nothing to seek: all rewards are the same, and zero or without an
-        end; or there are no ends, and the greatest reward is the ordinary one."""
+        end; or there are no ends, and the greatest reward is the ordinary one, or that of doing
+        nothing."""
         if self.least == self.greatest and self.least == 0:
             return True
-        return not self.terminations and 2 * self.as_great > self.rewards
+        is_ordinary = 2 * self.as_great > self.rewards
+        return not self.terminations and (is_ordinary or self.only_costs)
 
     def __str__(self) -> str:
-        which = "every reward was" if self.least == self.greatest else "most rewards and the best"
         ends = "" if self.terminations else " and no episode ended by itself"
+        if self.only_costs:
+            return f"rewards were nothing but the costs of actions{ends}"
+        which = "every reward was" if self.least == self.greatest else "most rewards and the best"
         return f"{which} {self.greatest:g}{ends}"
 
 

@@ -1,6 +1,8 @@
 """Laws of what a run says about itself, on cases made on purpose; and of what it does when nothing
 that it met tells good from bad."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -149,6 +151,37 @@ def test_what_tells_good_from_bad(rewards, terminated, nothing):
     met = Met().and_those_of(episodes(rewards, terminated))
     assert met.has_no_goal == nothing
     assert Met(*list(met)).and_those_of(episodes([5], False)).has_no_goal is False
+
+
+def acted(reward, rows=300, terminated=False):
+    """An episode of two numbers of actions, and rewards that are a function of them."""
+    made = episodes(np.zeros(rows), terminated)
+    actions = np.random.default_rng(0).uniform(-2, 2, (rows + 1, 2)).astype(np.float32)
+    columns = made.columns | {"action": actions}
+    columns["reward"] = np.float32(reward(*actions.T))
+    columns["reward"][0] = 0
+    return Episodes(columns, made.lengths)
+
+
+@pytest.mark.parametrize(
+    ("reward", "nothing"),
+    [
+        (lambda a, b: -0.1 * a**2, True),
+        (lambda a, b: 3 - abs(a) - 0.5 * b**2, True),
+        (lambda a, b: -0.1 * (a - 1) ** 2, False),  # something is better than nothing
+        (lambda a, b: a**2, False),
+        (lambda a, b: -0.1 * a**2 + 0.01 * np.sin(np.arange(len(a))), False),  # of the world
+        (lambda a, b: -0.1 * a**2 + 100 * (np.arange(len(a)) == 200), False),
+    ],
+)
+def test_what_actions_cost_is_nothing_to_seek(reward, nothing):
+    met = Met().and_those_of(acted(reward, 150)).and_those_of(acted(reward))
+    assert met.only_costs == met.has_no_goal == nothing
+    assert ("costs of actions" in str(met)) == nothing
+    read = Met(*json.loads(json.dumps(list(met))))
+    assert read.has_no_goal == nothing
+    assert not read.and_those_of(acted(reward, terminated=True)).has_no_goal
+    assert not Met().and_those_of(acted(reward, rows=30)).only_costs  # too few to tell
 
 
 def test_collecting_goes_on_at_random_until_something_tells_good_from_bad():
