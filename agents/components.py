@@ -70,7 +70,8 @@ Segments = Sequence[tuple[int, int]]  # see `in_segments`
 
 
 class Statistics(NamedTuple):
-    """Statistics of the first collection, by which likelihoods and scales are chosen."""
+    """Statistics of the first collection, by which likelihoods and scales are chosen; the unit of
+    rewards grows with them."""
 
     reward_support: list[float] | None  # the values of rewards that are few or recur, if any
     reward_unit: float  # the root of their mean square
@@ -181,6 +182,16 @@ class Components:
         """Gives the critic new weights, drawn at random."""
         hidden = self.config.policy.policy_hidden
         self.critic.load_state_dict(self._critic(self._thought_size, hidden).state_dict())
+
+    def rescale(self, statistics: Statistics) -> None:
+        """Sets the unit of rewards that returns are learned in."""
+        self.statistics = statistics
+        if self.algorithm is not None:
+            self.algorithm.reward_unit = statistics.reward_unit
+            return
+        for module in self.critic.modules():
+            if isinstance(module, Critic):
+                module.scale = CRITIC_SCALE * statistics.reward_unit
 
     def _planner(self, agent: BeliefAgent) -> Planner:
         config = self.config.policy

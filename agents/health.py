@@ -23,6 +23,7 @@ class Met(NamedTuple):
     as_great: int = 0  # rewards
     rewards: int = 0
     terminations: int = 0
+    squares: float = 0.0  # of rewards, their sum
     products: Sequence[Sequence[float]] = ()  # sums by which rewards are regressed on actions
 
     def and_those_of(self, episodes: Episodes) -> "Met":
@@ -36,8 +37,14 @@ class Met(NamedTuple):
             before + int((rewards == greatest).sum()),
             self.rewards + len(rewards),
             self.terminations + int(ends.sum()),
+            self.squares + float(np.square(rewards, dtype=float).sum()),
             self._products(episodes),
         )
+
+    @property
+    def unit(self) -> float:
+        """The root of the mean square of rewards; 1 if all were zero."""
+        return math.sqrt(self.squares / max(1, self.rewards)) or 1.0
 
     def _products(self, episodes: Episodes) -> Sequence[Sequence[float]]:
         actions = episodes.columns["action"]

@@ -38,6 +38,9 @@ class PolicyOptimizer(ABC):
     def update(self, bonus: Bonus | None = None) -> Metrics:
         """Makes one rollout, and learns from it; bonus: where `takes_bonus`."""
 
+    def rescale(self, unit: float) -> None:  # noqa: B027 (most have no scale)
+        """Sets the least spread that returns count as, where gains are divided by it."""
+
     def compile(self, say: Callable[[str], None]) -> None:  # noqa: B027 (most cannot)
         """Compiles the steps of dreams, where their number stays the same (see `compiled`)."""
 
@@ -97,6 +100,10 @@ class GradientOptimizer(PolicyOptimizer):
     def begin_anew(self) -> None:
         """Forgets the scale of the returns so far: others are sought from now on."""
         self.trainer.state = self.objective.initial_state()
+
+    def rescale(self, unit: float) -> None:
+        if self.objective.unit is not None:
+            self.objective.unit = unit
 
     def compile(self, say: Callable[[str], None]) -> None:
         if not self.is_compiled:

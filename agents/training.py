@@ -72,6 +72,7 @@ LATEST = 0.05  # weight of an update's loss in what episodes that are learned fr
 FEW_STEPS, MANY_STEPS = 20, 5_000  # of a first collection that a weight decay is chosen by
 AT_RANDOM = 3  # rounds, the last of which is played at random while novelty is sought
 FAR, GROWN = 0.05, 1.5  # share of dreamt steps beyond what was met, and its growth, that are told
+OUTGROWN = 3.0  # times that rewards are as large as in the first collection
 MANY_DREAMT = 30_000  # steps of dreams side by side, for which it pays to compile them
 STEADY = 0.9  # probability of the last action in random play that goes on for want of a goal
 
@@ -318,7 +319,20 @@ class AgentTraining(Job):
         metrics |= self._new_nats(since)
         if len(self.store) > since:
             self._meet(self.replay.episodes.select(np.arange(since, len(self.store))))
+        if self._met.unit > OUTGROWN * cast(Statistics, self.statistics).reward_unit:
+            self._rescale()
         return metrics
+
+    def _rescale(self) -> None:
+        """Sets all scales anew, by all that was met."""
+        unit = self._met.unit
+        self.say(f"rewards are now {unit:,.3g} in the mean, so all scales are set anew")
+        self.statistics = cast(Statistics, self.statistics)._replace(reward_unit=unit)
+        cast(Components, self.components).rescale(self.statistics)
+        self.optimizer.rescale(self.config.policy.least_range or unit)
+        if self.optimizer.takes_bonus:
+            self._curiosity.unit = unit
+        self._standardise()
 
     def _new_nats(self, since: int) -> Metrics:
         """The loss of new episodes, before anything is learned from them: what the model is worth

@@ -14,6 +14,7 @@ from runs import TINY
 
 from worldmodel import DiskStore, Greedy, MemoryStore, Trainer, experiments
 from worldmodel.agents import AgentConfig, AgentTraining, WorldModelAgent
+from worldmodel.agents.critics import Critic
 from worldmodel.agents.world import World
 from worldmodel.codecs import StudentHead
 from worldmodel.experiments.cli.main import main
@@ -267,6 +268,32 @@ def test_rewards_that_never_came_before_become_possible(train):
     assert np.isfinite(figures(folder, "learn", "loss")).all()
 
 
+@pytest.mark.parametrize("options", [{}, {"agent": "sb3:PPO"}, {"slow_critic": 0.9}])
+def test_scales_grow_with_rewards(tmp_path, options):
+    """Three times as large as at first, they are given new scales, and those are kept."""
+    agent = WorldModelAgent("Pendulum-v1", seed=0, **TINY, **options)
+    said = []
+    agent.training.say = said.append
+    agent.learn(70)
+    training, first = agent.training, agent.training.statistics.reward_unit
+    assert not any("scales" in line for line in said)
+    training._met = training._met._replace(squares=100 * training._met.squares)
+    agent.learn(20)
+    unit = training.statistics.reward_unit
+    assert sum("scales" in line for line in said) == 1
+    assert 5 * first < unit < 12 * first
+    agent.save(tmp_path / "agent")
+    loaded = WorldModelAgent.load(tmp_path / "agent").training
+    for kept in (training, loaded):
+        parts = kept.components
+        if parts.algorithm is not None:
+            assert parts.algorithm.reward_unit == unit
+            continue
+        scales = {m.scale for m in parts.critic.modules() if isinstance(m, Critic)}
+        assert scales == {10 * unit}
+        assert kept.optimizer.objective.unit == kept._curiosity.unit == unit
+
+
 def said_by(train, capsys, *words):
     """The sentence with which a run is refused."""
     with pytest.raises(SystemExit) as end:
@@ -280,7 +307,8 @@ def said_by(train, capsys, *words):
 
 def test_rewards_that_turn_out_to_be_many_end_no_run_and_dreams_stay_among_them(train):
     prizes = json.dumps({"prizes": [*range(1, 400)]})
-    folder = train("--env", "switches:Switches-v0", "--arguments", prizes)
+    words = "--env", "switches:Switches-v0", "--arguments", prizes, "--curve-episodes", "1"
+    folder = train(*words)
     assert statistics(folder)["reward_support"] == [0.0]
     percepts = experiments.load(folder.path).model.percepts
     assert set(rewards(folder)) == {x for x in percepts.decoder.reward.atoms.tolist() if x == x}
