@@ -59,12 +59,16 @@ class Reading(NamedTuple):
         return self.histories[lengths, torch.arange(len(lengths), device=lengths.device)]
 
 
+FASTER = 3.0  # than other parameters what is before is learned: few rows are first ones
+
+
 class WorldModel(nn.Module):
     """p(percepts | actions) of whole sequences, as a recurrence over rows.
 
     The context of row t is its action and, with `feedback`, the encodings of the `history`
-    percepts before it; on a first row both are zero. The evidence of row t is the encoding of
-    its percept (Dreamer's `embed`).
+    percepts before it. On a first row the action is zero, and so are these, or `before`, which is
+    learned: zero is the mean of all percepts, after which few episodes begin. The evidence of row
+    t is the encoding of its percept (Dreamer's `embed`).
     """
 
     def __init__(
@@ -75,8 +79,10 @@ class WorldModel(nn.Module):
         feedback: bool = True,
         history: int = 1,
         dropout: float = 0.0,
+        learns_before: bool = False,
     ):
-        """dropout: of the encodings in contexts, in training mode."""
+        """dropout: of the encodings in contexts, in training mode; learns_before: what stands for
+        the percepts before a first row."""
         super().__init__()
         expected = context_size(action_size, percepts.size, feedback, history)
         if core.context_size != expected:
@@ -96,6 +102,8 @@ class WorldModel(nn.Module):
         self.feedback = feedback
         self.history = history
         self.dropout = Dropout(dropout)
+        self.before = nn.Parameter(torch.zeros(percepts.size)) if learns_before else None
+        self.register_load_state_dict_pre_hook(_begin)
         self.belief_size = core.belief_size + percepts.size
 
     @property
@@ -112,8 +120,10 @@ class WorldModel(nn.Module):
     def initial_state(self, batch_size: int) -> ModelState:
         """The state before the first rows of B games."""
         core = self.core.initial_state(batch_size)
-        like = nested.leaves(core)[0]
-        return ModelState(core, like.new_zeros(batch_size, self.history, self.percepts.size))
+        shape = batch_size, self.history, self.percepts.size
+        if self.before is None:
+            return ModelState(core, nested.leaves(core)[0].new_zeros(shape))
+        return ModelState(core, (FASTER * self.before).expand(shape))
 
     def predict(self, action: Tensor, state: ModelState) -> tuple[Prediction, Any]:
         """The distribution of the next percept, and the core's state that it was read from.
@@ -231,6 +241,12 @@ class WorldModel(nn.Module):
         return torch.cat([action, self.dropout(history.flatten(-2))], -1)
 
 
+def _begin(model: WorldModel, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Lets weights be loaded that were saved when nothing was learned of what is before."""
+    if model.before is not None:
+        state.setdefault(prefix + "before", torch.zeros_like(model.before))
+
+
 def model_for(
     observation_space: spaces.Space,
     action_space: spaces.Space,
@@ -298,4 +314,4 @@ def model_for(
             if isinstance(module, LocationScaleHead):
                 module.minimum_std = minimum_std
     percepts = Percepts(percept_encoder, decoder, clamp_for(observation_space))
-    return WorldModel(percepts, sequence_core, actions, feedback, history)
+    return WorldModel(percepts, sequence_core, actions, feedback, history, learns_before=feedback)

@@ -73,7 +73,11 @@ def model_around(
         )
     for module in (encoder, core, decoder):
         excite(module.double())
-    return WorldModel(Percepts(encoder, decoder), core, actions, feedback, history)
+    parts = Percepts(encoder, decoder), core, actions, feedback, history
+    model = WorldModel(*parts, learns_before=feedback).double()
+    if model.before is not None:
+        nn.init.normal_(model.before, std=0.4)
+    return model
 
 
 def random_rows(
