@@ -90,8 +90,9 @@ def failing(**facts: str) -> str:
         ),
         (["echo whoops >&2", "exit 3"], ["ends with code 3", "is it a Python", "whoops"]),
         (["echo [1]"], ["instead of figures of sheeprl"]),
+        (["echo '{}'"], ["instead of figures of sheeprl"]),
     ],
-    ids=["missing", "another version", "no interpreter", "no figures"],
+    ids=["missing", "another version", "no interpreter", "no object", "no figures"],
 )
 def test_a_rival_that_fails_gets_a_sentence(own, commands, words, tmp_path):
     python = stand_in(tmp_path / "python", *commands)

@@ -8,7 +8,8 @@ of 512 units, layers of 64, 32 x 4 categorical latents; 16 windows of 64 rows; a
 ends and two-hot rewards, KL with one free nat; dreams of 15 steps from all rows; an actor trained
 by the score function, with returns in units of their percentiles, and a two-hot critic beside its
 slow average. Every side is a program in `rival_drivers`. A repeat runs each of them once, in a
-process of its own, so that they alternate; a ratio is of two processes of one repeat.
+process of its own, so that they alternate; a ratio is of two processes of one repeat. What the
+sides do differently stands below their table.
 """
 
 import json
@@ -46,7 +47,8 @@ RIVALS = {
         "sheeprl_dreamer",
         "0.5 to 0.8",
         "one layer encodes observations; vectors, rewards and ends are decoded by a layer each "
-        "where we share the first; rewards and ends of a dream come all at once after its steps",
+        "where ours share the first; rewards and ends of a dream come all at once after its "
+        "steps; ours learns a density of rewards besides",
     ),
     "torchrl": Rival(
         "torchrl_dreamer",
@@ -141,8 +143,8 @@ def understood(name: str, python: str, done: subprocess.CompletedProcess[str]) -
     """The line that a process printed; its error, or that of its absence, is raised."""
     try:
         facts = json.loads(done.stdout.splitlines()[-1])
-        error = facts.get("error")
-    except (ValueError, IndexError, AttributeError):
+        error = None if facts.get("figures") else facts["error"]
+    except (ValueError, LookupError, AttributeError):
         last = (done.stderr.strip().splitlines() or ["nothing"])[-1]
         raise RuntimeError(
             f"{python} ends with code {done.returncode} instead of figures of {name}: is it a "

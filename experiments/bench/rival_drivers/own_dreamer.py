@@ -1,7 +1,7 @@
 """DreamerV3 as this package has it: the same that `bench cores --preset dreamerv3-1m` measures."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 
 def build(job: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
@@ -12,6 +12,7 @@ def build(job: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
     from worldmodel.experiments.bench.cores import bench_rows
     from worldmodel.experiments.bench.dreamer import Dreamer
     from worldmodel.experiments.runs.processor import keep_memory
+    from worldmodel.trainer import MatmulPrecision
 
     keep_memory()  # as the command line does
     dreamer, batch = Dreamer(), bench_rows(job["length"], job["windows"])
@@ -23,8 +24,9 @@ def build(job: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
         """A call of updates with the kind of products that is set outside."""
 
         def called() -> Any:
+            precision = cast(MatmulPrecision, torch.get_float32_matmul_precision())
             for trainer in trainers:
-                trainer.matmul_precision = torch.get_float32_matmul_precision()
+                trainer.matmul_precision = precision
             return call(batch)
 
         return called

@@ -14,7 +14,6 @@ and they import their package in `build`, so that they can be read where it is m
 """
 
 import json
-import os
 import runpy
 import sys
 import time
@@ -65,5 +64,4 @@ def seconds(call: Callable[[], Any], least: float) -> float:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     main(*sys.argv[1:])
