@@ -4,11 +4,13 @@ Sizes of DreamerV3 with one million parameters (https://arxiv.org/abs/2301.04104
 normalised GRU of 512 units, layers of 64 units, 32 categorical latents of 4 classes, the action
 alone as context; KL balancing (1 and 0.1) and one free nat; 16 windows of 64 rows; dreams of 15
 steps from all of their rows; an actor and a critic that read the generator's features
-(`BeliefAgent(reads="features")`), trained by the score function and lambda returns. Different
-from the paper: the vector is encoded as it is, rewards and values have Gaussian and Huber losses
-instead of two-hot ones, and there is no slow critic.
+(`BeliefAgent(reads="features")`), trained by the score function and lambda returns, whose unit is
+their range of percentiles; two-hot regressions of rewards and values, and a slow critic. Different
+from the paper: the symlog of the vector is its encoding, without layers of its own, a density of
+rewards is learned besides, the optimizer is Adam, and the critic learns in dreams alone.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -36,7 +38,7 @@ from worldmodel import (
     encoder_for,
     nested,
 )
-from worldmodel.agents import ActorCritic, Critic, Policy
+from worldmodel.agents import ActorCritic, Policy, SlowCritic, TwoHotCritic
 from worldmodel.experiments.bench.cores import (
     ACTIONS,
     DREAMS,
@@ -55,19 +57,22 @@ LENGTH, WINDOWS, HORIZON = 64, 16, 15
 HIDDEN, UNITS = 512, 64
 LATENTS, CLASSES = 32, 4
 DISCOUNT = 0.997
+SLOW = 0.98  # decay of the slow critic
+UNIMIX = 0.01
 
 
 def dreamer_model() -> WorldModel:
     """The world model: no feedback, so that only the latents carry information of percepts."""
     actions = action_codec(ACTIONS).size
-    encoder = PerceptEncoder(encoder_for(OBSERVATION))
+    encoder = PerceptEncoder(encoder_for(OBSERVATION, "symlog"))
     core = RSSM(actions, encoder.size, HIDDEN, LATENTS, UNITS, CLASSES)
     decoder = PerceptDecoder(
         core.feature_size,
         UNITS,
-        decoder_for(OBSERVATION, UNITS),
-        encoder_for(OBSERVATION),
+        decoder_for(OBSERVATION, UNITS, "symlog-normal"),
+        encoder_for(OBSERVATION, "symlog"),
         reward_support=None,
+        reward_regression=True,
         separate=True,
     )
     return WorldModel(Percepts(encoder, decoder), core, actions, feedback=False)
@@ -97,28 +102,33 @@ class Dreamer:
         self.model = dreamer_model()
         actions = action_codec(ACTIONS)
         size = self.model.core.feature_size
-        policy, critic = Policy(size, actions, UNITS), Critic(size, UNITS)
+        policy = Policy(size, actions, UNITS, UNIMIX)
+        self.critic = SlowCritic(TwoHotCritic(size, UNITS), SLOW)
         self.dream = Dream(self.model, HORIZON + 1, OBSERVATION, ACTIONS, draw_observations=False)
         agent = BeliefAgent(self.model, policy, reads="features")
         self.dreams = ActorCritic(
             GenCore(self.dream, agent),
             LENGTH * WINDOWS,
             HORIZON,
-            critic,
+            self.critic,
             DISCOUNT,
             entropy=constant(3e-4),
+            unit=1.0,
         )
         elbo = ELBO(self.model, constant(1.1), free_nats=1.0, kl_balance=1 / 1.1)
         self.explained = ExplainedELBO(elbo)
         self.learner = Trainer(self.explained, self.model.parameters(), 1e-4)
-        self.improver = Trainer(self.dreams, [*policy.parameters(), *critic.parameters()], 3e-5)
+        learned = [*policy.parameters(), *self.critic.critic.parameters()]
+        self.improver = Trainer(self.dreams, learned, 3e-5)
 
     def update(self, batch: Sequences) -> Metrics:
         """Trains the model on a batch [T, B, ...], and actor and critic on dreams that start from
         each of its rows."""
         metrics = self.learner.update(batch)
         rollout, _ = self.dreams.roll(self.start(batch))
-        return metrics | self.improver.update(rollout)
+        metrics |= self.improver.update(rollout)
+        self.critic.follow()
+        return metrics
 
     @torch.no_grad()
     def start(self, batch: Sequences) -> GenState:
@@ -129,6 +139,20 @@ class Dreamer:
         world = self.dream.start(model, batch.rows.terminated.flatten())
         thought = self.model.core.features(core)
         return GenState(world, model, thought, gen_core.agent.policy(thought).sample())
+
+    def dreaming(self, batch_size: int) -> Callable[[], None]:
+        """A function that takes `HORIZON` steps of `batch_size` dreams, with their actor."""
+        gen_core = self.dreams.gen_core
+        with torch.no_grad():
+            _, begin = gen_core.step(gen_core.initial_state(batch_size))  # after the first rows
+
+        @torch.no_grad()
+        def dream() -> None:
+            state = begin
+            for _ in range(HORIZON):
+                _, state = gen_core.step(state)
+
+        return dream
 
 
 def bench_dreamer(compiled: bool = False, reporter: Reporter | None = None) -> dict[str, Any]:
@@ -164,17 +188,7 @@ def bench_dreamer(compiled: bool = False, reporter: Reporter | None = None) -> d
 
 
 def _dream_with_actor(dreamer: Dreamer, batch_size: int) -> dict[str, Any]:
-    gen_core = dreamer.dreams.gen_core
-    with torch.no_grad():
-        _, begin = gen_core.step(gen_core.initial_state(batch_size))  # after the first rows
-
-    @torch.no_grad()
-    def dream() -> None:
-        state = begin
-        for _ in range(HORIZON):
-            _, state = gen_core.step(state)
-
-    taken, kind = fastest(dream)
+    taken, kind = fastest(dreamer.dreaming(batch_size))
     return {
         "batch": batch_size,
         "products": kind,

@@ -193,6 +193,37 @@ class CoresSettings:
 
 
 @dataclass(frozen=True)
+class RivalsSettings:
+    """Measure DreamerV3's updates and dreams beside sheeprl's and torchrl's, at equal sizes.
+
+    Nothing is installed: name the interpreter of an environment that has sheeprl (0.5 to 0.8) or
+    torchrl (0.14). Takes some minutes; let nothing else run.
+    """
+
+    sheeprl: Annotated[str | None, tyro.conf.arg(metavar="PYTHON")] = None
+    """The Python interpreter of an environment with sheeprl, such as venv/bin/python."""
+    torchrl: Annotated[str | None, tyro.conf.arg(metavar="PYTHON")] = None
+    """The Python interpreter of an environment with torchrl."""
+    repeats: int = 5
+    """Processes of each package, in alternation with ours."""
+    threads: int = 2
+    """Threads of the processor."""
+    quick: bool = False
+    """Make everything so small that it ends within seconds, to try an installation."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+    def __post_init__(self) -> None:
+        positive(self, "repeats")
+        check_threads(self)
+        if self.sheeprl is None and self.torchrl is None:
+            raise ValueError(
+                "`bench rivals` expects --sheeprl or --torchrl, or both: the path of the Python "
+                "interpreter of an environment that has that package"
+            )
+
+
+@dataclass(frozen=True)
 class MusicSettings:
     """Train cores by several bounds on polyphonic music, beside every published figure.
 

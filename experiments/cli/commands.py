@@ -110,6 +110,7 @@ BENCHES = {
     "dream": _bench("dream", "DreamSettings"),
     "exact": _bench("exact", "ExactSettings"),
     "cores": _bench("speed", "CoresSettings"),
+    "rivals": _bench("rivals", "RivalsSettings"),
     "music": _bench("music", "MusicSettings"),
     "iwae": _bench("iwae", "IWAESettings"),
     "vae": _bench("vae", "VAESettings"),
