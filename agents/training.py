@@ -56,7 +56,7 @@ from worldmodel.agents.policy_optimizers import GradientOptimizer, PolicyOptimiz
 from worldmodel.agents.regularisation import CANDIDATES, WeightDecayChoice
 from worldmodel.agents.uniform import Uniform
 from worldmodel.agents.world import World, evaluation_seeds
-from worldmodel.codecs import atoms_of, by_path, heads_of, is_image
+from worldmodel.codecs import MixedHead, atoms_of, by_path, heads_of, is_image
 from worldmodel.devices import CPU
 from worldmodel.disk_store import FollowedStore
 from worldmodel.envs import EnvironmentSource
@@ -319,6 +319,9 @@ class AgentTraining(Job):
         metrics |= self._new_nats(since)
         if len(self.store) > since:
             self._meet(self.replay.episodes.select(np.arange(since, len(self.store))))
+        rewards = cast(Components, self.components).model.percepts.decoder.reward
+        if isinstance(rewards, MixedHead):
+            rewards.revise(self.replay.episodes.typical().rewards)
         if self._met.unit > OUTGROWN * cast(Statistics, self.statistics).reward_unit:
             self._rescale()
         return metrics

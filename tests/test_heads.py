@@ -471,6 +471,31 @@ def test_what_never_came_has_laplaces_probability_until_it_comes():
     assert head(features).probs[:, -1].std() > 0  # it is learned
 
 
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_what_recurs_later_becomes_an_atom_beside_others(shape):
+    """A prize that was first met when rewards were many already."""
+    random = np.random.default_rng(0)
+    head = MixedHead(FEATURES, shape, np.full((*shape, 1), -100.0).tolist())
+    rewards = random.normal(size=(2000, *shape))
+    head.meet(torch.tensor(rewards))
+    assert head.others.all()
+    before = head.atoms.clone()
+    head.revise(rewards)
+    torch.testing.assert_close(head.atoms, before, equal_nan=True)
+    rewards[:9] = 100
+    for _ in range(2):
+        head.revise(rewards)
+        known = head.atoms.reshape(-1, head.atoms.shape[-1])
+        assert [[x for x in row.tolist() if x == x] for row in known] == [[-100, 100]] * len(known)
+    distribution = head(normal(5, FEATURES).float())
+    mixed = getattr(distribution, "base_dist", distribution)
+    assert (mixed.probs[..., 1] > 0).all()
+    for count in range(40):  # no more than there is room for
+        rewards[9:18] = 200 + count
+        head.revise(rewards)
+    assert not head.atoms.isnan().any()
+
+
 def test_numbers_of_an_array_have_atoms_and_others_of_their_own():
     head, features = MixedHead(FEATURES, (2,), [[0.0], []]).double(), normal(5, FEATURES)
     met = torch.stack([torch.zeros(100), torch.randn(100)], -1)

@@ -72,6 +72,20 @@ class MixedHead(DistModule):
         for place in (~self.others).nonzero().tolist():
             self._meet(tuple(place), values[(slice(None), *place)].unique())
 
+    @torch.no_grad()
+    def revise(self, values: Any) -> None:
+        """Adds to the atoms what recurs in `values` [N, *shape] of numbers that have others, too,
+        as long as there is room: a prize that was first met later is a value like those before,
+        and a density would take it for an accident."""
+        values = torch.as_tensor(values).to(self.atoms)
+        for place in self.others.nonzero().tolist():
+            atoms = self.atoms[tuple(place)]
+            recurring = atoms_of(values[(slice(None), *place)].cpu().numpy())
+            new = atoms.new_tensor(recurring)
+            new = new[~torch.isin(new, atoms)]
+            room = atoms.isnan().nonzero().flatten()[: len(new)]
+            atoms[room] = new[: len(room)]
+
     def _meet(self, place: tuple[int, ...], values: Tensor) -> None:
         """Adds the new ones among the values [n] of one number to its atoms; where there is no
         room for them, others have come."""
