@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN ?= runs/demo
+# Python keeps what it compiles, or every process that a test starts would compile torch anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo test campaign lint docs tutorials release bench clean
 

@@ -1,5 +1,6 @@
 """Tests share the machine: one thread each, and the runs that they start as well. Their runs are
-remembered in a folder of theirs, not in the user's. What is registered for others stays so."""
+remembered in a folder of theirs, not in the user's; so is what stable-baselines3 logs where a test
+or a page uses it by itself. What is registered for others stays so."""
 
 import os
 import tempfile
@@ -10,6 +11,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 STATE = tempfile.TemporaryDirectory(prefix="worldmodel-state-")  # until the tests end
 os.environ["XDG_STATE_HOME"] = STATE.name
+os.environ["SB3_LOGDIR"] = f"{STATE.name}/sb3"
 
 
 @pytest.fixture(autouse=True)

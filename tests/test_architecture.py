@@ -1,6 +1,7 @@
 """Laws of the tree: who imports whom, whose the names are, what is said and what is not."""
 
 import ast
+import functools
 import graphlib
 import importlib
 import importlib.metadata
@@ -80,10 +81,15 @@ def imports_of(tree, name, is_package, modules):
                 yield whole if whole in modules else source
 
 
+@functools.cache
+def tree_of(name):
+    return ast.parse(MODULES[name].read_text())
+
+
+@functools.cache
 def imports(name):
-    file = MODULES[name]
-    tree = ast.parse(file.read_text())
-    return set(imports_of(tree, name, file.name == "__init__.py", MODULES))
+    is_package = MODULES[name].name == "__init__.py"
+    return frozenset(imports_of(tree_of(name), name, is_package, MODULES))
 
 
 def root(name):
@@ -186,8 +192,8 @@ def test_the_rooms_of_experiments_stand_in_layers():
 
 
 def test_imports_are_absolute():
-    for name, file in MODULES.items():
-        for node in ast.walk(ast.parse(file.read_text())):
+    for name in MODULES:
+        for node in ast.walk(tree_of(name)):
             assert not getattr(node, "level", 0), f"{name} has a relative import"
 
 
@@ -196,8 +202,8 @@ def test_across_packages_one_imports_from_the_front():
     fronts = {front: public_names(front) for front in FRONTS}
     reached = [
         f"{name}: from {node.module} import {alias.name}"
-        for name, file in MODULES.items()
-        for node in ast.walk(ast.parse(file.read_text()))
+        for name in MODULES
+        for node in ast.walk(tree_of(name))
         if isinstance(node, ast.ImportFrom) and node.module not in fronts
         for alias in node.names
         if root(node.module) != root(name) and alias.name in fronts.get(front_of(node.module), ())
@@ -220,14 +226,14 @@ def test_the_distribution_has_one_name():
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_module_says_what_it_is(name):
-    said = ast.get_docstring(ast.parse(MODULES[name].read_text()))
+    said = ast.get_docstring(tree_of(name))
     assert said
     assert len(said.splitlines()[0]) > 10
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_public_class_says_what_it_is(name):
-    for node in ast.parse(MODULES[name].read_text()).body:
+    for node in tree_of(name).body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             fields = any(
                 isinstance(base, ast.Name) and base.id == "NamedTuple" for base in node.bases
@@ -239,8 +245,8 @@ def test_no_docstring_begins_with_a_question_word():
     words = ("What ", "How ", "Whether ", "Where ", "Who ")
     found = [
         f"{name}: {text.splitlines()[0]}"
-        for name, file in MODULES.items()
-        for node in ast.walk(ast.parse(file.read_text()))
+        for name in MODULES
+        for node in ast.walk(tree_of(name))
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
         if (text := ast.get_docstring(node)) and text.startswith(words)
     ]

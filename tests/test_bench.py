@@ -91,6 +91,13 @@ def test_a_baseline_is_trained_and_measured(algorithm, last_action, capsys):
     assert f"training {algorithm}: 320/320" in capsys.readouterr().err
 
 
+def test_a_baseline_leaves_no_folder_of_logs(tmp_path, monkeypatch):
+    monkeypatch.setenv("SB3_LOGDIR", str(tmp_path / "logs"))
+    with torch.random.fork_rng(devices=[]):
+        run(ToyGameSettings("ppo", 160, **TINY), Reporter(), games=2)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_same_seed_gives_the_same_figures():
     def figures(seed):
         with torch.random.fork_rng(devices=[]):

@@ -181,8 +181,9 @@ def test_nobody_has_to_read_on():
 
 
 @pytest.mark.parametrize("most", [300, 2_000, 30_000])
-def test_a_file_that_cannot_be_written_gets_a_sentence(most, tmp_path):
+def test_a_file_that_cannot_be_written_gets_a_sentence(most, tmp_path, monkeypatch):
     """A disk is full at once, in the midst of learning, or at a checkpoint."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # Python keeps what it cut off itself
     corpus = tmp_path / "corpus.txt"
     corpus.write_text(VERSE * 200)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -1,6 +1,7 @@
 """A run that was stopped and resumed is, to the last bit, the run that was never stopped; so is
 one that was given more steps. Of both presets, at every stage."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,13 +44,13 @@ def whole(tmp_path_factory) -> dict[str, RunFolder]:
 
 
 @pytest.fixture(scope="module")
-def longer(tmp_path_factory) -> dict[str, RunFolder]:
-    """The same, given more steps when they had ended."""
+def longer(tmp_path_factory, whole) -> dict[str, RunFolder]:
+    """Copies of them, given more steps when they had ended."""
     path = tmp_path_factory.mktemp("longer")
-    made = {name: new_run(path / name, config) for name, config in CONFIGS.items()}
-    for folder in made.values():
-        train(folder)
-        assert train(folder, steps=MORE).is_done
+    made = {}
+    for name, folder in whole.items():
+        made[name] = RunFolder.open(shutil.copytree(folder.path, path / name))
+        assert train(made[name], steps=MORE).is_done
     return made
 
 

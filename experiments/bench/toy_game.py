@@ -102,6 +102,8 @@ def run(settings: ToyGameSettings, reporter: Reporter, games: int = GAMES) -> di
     steps, seed = settings.steps, settings.seed
     if steps < 2 * COPIES:
         raise RunError(f"--steps must be {2 * COPIES} or more, got {steps}")
+    from stable_baselines3.common.logger import Logger
+
     begun = time.monotonic()
     config: dict[str, Any] = {
         "width": settings.width,
@@ -117,6 +119,7 @@ def run(settings: ToyGameSettings, reporter: Reporter, games: int = GAMES) -> di
             stage.update(min(local["self"].num_timesteps, steps))
             return True
 
+        model.set_logger(Logger(None, []))  # its default leaves a folder behind
         model.learn(steps, callback=tell)
     seconds = time.monotonic() - begun
     world = GymEnvironment(

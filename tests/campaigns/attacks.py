@@ -191,6 +191,7 @@ class SmallFiles(NamedTuple):
     signals = ()
 
     def arm(self, place: Path) -> None:
+        sys.dont_write_bytecode = True  # Python keeps what it cut off itself
         resource.setrlimit(resource.RLIMIT_FSIZE, (self.bytes, self.bytes))
 
     def strike(self, process: Process, run: Path) -> None:
