@@ -56,7 +56,7 @@ from worldmodel.agents.policy_optimizers import (
     SB3Optimizer,
 )
 from worldmodel.agents.recorded_values import RecordedValues
-from worldmodel.codecs import is_image, number_parts
+from worldmodel.codecs import PerceptDecoder, is_image, number_parts
 from worldmodel.devices import CPU
 from worldmodel.envs import DreamVectorEnv, arguments_from_json
 from worldmodel.schedules import in_segments
@@ -76,6 +76,7 @@ class Statistics(NamedTuple):
     reward_support: list[float] | None  # the values of rewards that are few or recur, if any
     reward_unit: float  # the root of their mean square
     heads: dict[str, Any] = {}  # noqa: RUF012 (never changed) of observations: see `heads_of`
+    reward_groups: list[list[float]] = []  # noqa: RUF012 (never changed) see `groups_of`
 
 
 class Components:
@@ -184,7 +185,11 @@ class Components:
         self.critic.load_state_dict(self._critic(self._thought_size, hidden).state_dict())
 
     def rescale(self, statistics: Statistics) -> None:
-        """Sets the unit of rewards that returns are learned in."""
+        """Sets the unit of rewards that returns are learned in, and gives the model another head
+        of rewards where their groups are others: one that has learned nothing yet."""
+        if statistics.reward_groups != self.statistics.reward_groups:
+            decoder = cast(PerceptDecoder, self.model.percepts.decoder)
+            decoder.group_rewards(statistics.reward_groups)
         self.statistics = statistics
         if self.algorithm is not None:
             self.algorithm.reward_unit = statistics.reward_unit
@@ -259,6 +264,7 @@ class Components:
             decoder_hidden=config.decoder_hidden,
             minimum_std=config.minimum_std,
             open_rewards=True,
+            reward_groups=self.statistics.reward_groups,
             reward_regression=config.rewards == "two-hot",
             **options | alone | joint,
         )

@@ -56,7 +56,7 @@ from worldmodel.agents.policy_optimizers import GradientOptimizer, PolicyOptimiz
 from worldmodel.agents.regularisation import CANDIDATES, WeightDecayChoice
 from worldmodel.agents.uniform import Uniform
 from worldmodel.agents.world import World, evaluation_seeds
-from worldmodel.codecs import MixedHead, atoms_of, by_path, heads_of, is_image
+from worldmodel.codecs import MixedHead, atoms_of, by_path, groups_of, heads_of, is_image
 from worldmodel.devices import CPU
 from worldmodel.disk_store import FollowedStore
 from worldmodel.envs import EnvironmentSource
@@ -328,10 +328,15 @@ class AgentTraining(Job):
 
     def _rescale(self) -> None:
         """Sets all scales anew, by all that was met."""
-        unit = self._met.unit
+        unit, statistics = self._met.unit, cast(Statistics, self.statistics)
         self.say(f"rewards are now {unit:,.3g} in the mean, so all scales are set anew")
-        self.statistics = cast(Statistics, self.statistics)._replace(reward_unit=unit)
+        groups = statistics.reward_groups
+        if statistics.reward_support is None:
+            groups = groups_of(self._rewards)
+        self.statistics = statistics._replace(reward_unit=unit, reward_groups=groups)
         cast(Components, self.components).rescale(self.statistics)
+        if groups != statistics.reward_groups:
+            self._learn_by(self.learner.updates)
         self.optimizer.rescale(self.config.policy.least_range or unit)
         if self.optimizer.takes_bonus:
             self._curiosity.unit = unit
@@ -615,15 +620,20 @@ class AgentTraining(Job):
     def rest(self) -> None:
         self._collector.close()
 
+    @property
+    def _rewards(self) -> np.ndarray:
+        """All that were recorded, [N]."""
+        return np.concatenate([part.rewards for part in self.store.portions()])
+
     def _statistics(self) -> Statistics:
-        rewards = np.concatenate([part.rewards for part in self.store.portions()])
+        rewards = self._rewards
         unit = float(np.sqrt(np.mean(np.square(rewards)))) or 1.0
         support = atoms_of(rewards) if self.config.model.rewards != "density" else []
         heads: dict[str, Any] = {}
         if not is_encoded(self.world.observation_space, self.config.images):
             observations = self.store.typical().columns["observation"]
             heads = heads_of(self.world.observation_space, observations)
-        return Statistics(support or None, unit, heads)
+        return Statistics(support or None, unit, heads, [] if support else groups_of(rewards))
 
     def _meet(self, episodes: Episodes) -> None:
         """Lets the model know new data: its bounds, and the values that numbers take."""
@@ -647,16 +657,21 @@ class AgentTraining(Job):
         if line := explain(world.observation_space, self.config.images, self.components.reads):
             self.say(line)
         self.replay = Replay(self.components.actions, self._seeds(0))
-        model = self.components.model
-        self.learner = learner_for(
-            model, self.config.learning, self.config.optimizer, self._updates
-        )
+        self._learn_by(0)
         self.optimizer = optimizer_for(self.components, self.replay, self._rollouts)
         self._compile()
         if self.optimizer.takes_bonus:
             self._curiosity = Curiosity(
                 self.components.ensemble, statistics.reward_unit, self.config.policy.pessimism
             )
+
+    def _learn_by(self, updates: int) -> None:
+        """Makes the learner of the model as it is now, after so many updates."""
+        model = cast(Components, self.components).model
+        self.learner = learner_for(
+            model, self.config.learning, self.config.optimizer, self._updates
+        )
+        self.learner.trainer.updates = updates
 
     def _compile(self) -> None:
         """Compiles the steps of dreams, if that is asked for or pays."""

@@ -16,7 +16,7 @@ from worldmodel import DiskStore, Greedy, MemoryStore, Trainer, experiments
 from worldmodel.agents import AgentConfig, AgentTraining, WorldModelAgent
 from worldmodel.agents.critics import Critic
 from worldmodel.agents.world import World
-from worldmodel.codecs import StudentHead
+from worldmodel.codecs import GroupedHead, StudentHead
 from worldmodel.experiments.cli.main import main
 from worldmodel.options import with_options
 from worldmodel.run_folder import RunFolder
@@ -241,7 +241,8 @@ def rewards(folder):
 def test_rewards_that_take_few_values_have_a_probability_each(train):
     config = statistics(train("--env", "CartPole-v1"))
     heads = {"": "student-t"}
-    assert config == {"reward_support": [1.0], "reward_unit": 1.0, "heads": heads}
+    expected = {"reward_support": [1.0], "reward_unit": 1.0, "heads": heads, "reward_groups": []}
+    assert config == expected
 
 
 def test_rewards_that_take_many_values_have_a_density_and_a_size(train):
@@ -292,6 +293,53 @@ def test_scales_grow_with_rewards(tmp_path, options):
         scales = {m.scale for m in parts.critic.modules() if isinstance(m, Critic)}
         assert scales == {10 * unit}
         assert kept.optimizer.objective.unit == kept._curiosity.unit == unit
+
+
+class Prizes(gymnasium.Env):
+    """Costs of actions alone; after 60 steps of all copies there are prizes, too."""
+
+    observation_space = spaces.Box(-1, 1, (2,), np.float32)
+    action_space = spaces.Box(-1, 1, (1,), np.float32)
+    taken = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.count = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        self.count += 1
+        Prizes.taken += 1
+        prize = 100.0 * (Prizes.taken > 60 and Prizes.taken % 7 == 0)
+        reward = prize - 0.1 * float(action[0]) ** 2
+        return self.observation_space.sample(), reward, False, self.count == 10, {}
+
+
+def test_prizes_that_were_not_expected_are_a_group_of_rewards(tmp_path):
+    Prizes.taken = 0
+    agent = WorldModelAgent(Prizes, seed=0, **TINY)
+    agent.learn(50)
+    training = agent.training
+    assert isinstance(training.components.model.percepts.decoder.reward, StudentHead)
+    updates = training.learner.updates
+    agent.learn(40)
+    head = training.components.model.percepts.decoder.reward
+    assert isinstance(head, GroupedHead)
+    costs, prizes = training.statistics.reward_groups
+    assert costs[0] == pytest.approx(-0.03, abs=0.02)
+    assert prizes[0] == pytest.approx(100, abs=0.2)
+    assert head.parts.minimum_std == training.config.model.minimum_std
+    assert training.learner.updates > updates
+    learned = {
+        id(p) for group in training.learner.trainer.optimizer.param_groups for p in group["params"]
+    }
+    assert {id(parameter) for parameter in head.parameters()} <= learned
+    agent.save(tmp_path / "agent")
+    loaded = WorldModelAgent.load(tmp_path / "agent").training
+    other = loaded.components.model.percepts.decoder.reward
+    for one, same in zip(head.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, same)
+    assert loaded.learner.updates == training.learner.updates
 
 
 def said_by(train, capsys, *words):

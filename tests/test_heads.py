@@ -42,6 +42,7 @@ from worldmodel.codecs import (
     FiniteHead,
     FrameHead,
     FullNormalHead,
+    GroupedHead,
     HierarchicalHead,
     ImageHead,
     JointHead,
@@ -58,14 +59,18 @@ from worldmodel.codecs import (
     TwoHot,
     TwoHotRegression,
     atoms_of,
+    groups_of,
 )
 from worldmodel.distributions import (
     DiscretisedLogistics,
+    Grouped,
+    StudentT,
     dequantise,
     masses_of,
     symexp,
     symlog,
 )
+from worldmodel.noise import OwnNoise
 from worldmodel.testing import HEAD_LAWS, HeadCase
 
 FEATURES = 4
@@ -171,6 +176,9 @@ CASES = {
         torch.cat([MIXED_ATOMS, LINE[:, 0]]),
         torch.tensor([1.0] * 2 + [SEGMENT] * len(LINE)).double(),
     ),
+    "groups": Case(
+        lambda: light(GroupedHead(4, [[-5.0, 2.0], [20.0, 1.0]]).double()), LINE[:, 0], SEGMENT
+    ),
     "few": Case(
         lambda: mixed(met=MIXED_ATOMS.repeat(2)),
         torch.cat([MIXED_ATOMS, LINE[:, 0]]),
@@ -230,6 +238,7 @@ WITHOUT_MEAN |= {"tanh-normal", "subset", "pairs"}
 WITHOUT_MODE = {name for name in CASES if "mixture" in name or "logistic" in name}
 WITHOUT_MODE |= {"beta", "betas", "frame", "stroke"}
 REPARAMETRISED = {
+    "groups",
     "one-hot",
     "one-hots",
     "bits",
@@ -249,7 +258,7 @@ REPARAMETRISED = {
     "few",
 }
 GREEDY = {"nade", "observation", "percept", "pairs"}  # modes part by part, each given those before
-GREEDY |= {"mixed", "few"}  # first whether it recurs, then which
+GREEDY |= {"mixed", "few", "groups"}  # first whether it recurs, or which group
 GREEDY |= {"tanh-normal"}  # what a greedy agent does: medians
 GREEDY |= {"symlog-normal", "symlog-normals"}  # medians, too
 every_head = pytest.mark.parametrize("name", CASES)
@@ -469,6 +478,49 @@ def test_what_never_came_has_laplaces_probability_until_it_comes():
     assert not head(features).few
     assert masses_of(head(features)) is None
     assert head(features).probs[:, -1].std() > 0  # it is learned
+
+
+def test_groups_are_numbers_that_lie_far_apart():
+    random = np.random.default_rng(0)
+    costs, prizes = random.normal(-1, 0.1, 500), random.normal(100, 0.5, 3)
+    found = groups_of(np.concatenate([prizes, costs]))
+    expected = [[costs.mean(), costs.std()], [prizes.mean(), prizes.std()]]
+    assert found == [pytest.approx(group) for group in expected]
+    assert groups_of(costs) == groups_of(np.zeros(9)) == groups_of(np.zeros(0)) == []
+    assert len(groups_of(np.array([0.0, 1e3, 2e3, 3e3, 4.0]))) == 4
+    assert groups_of(np.array([0.0, 1.0]))[0] == [0.0, 1e-4]
+
+
+def test_a_prize_among_costs_is_learned_as_an_event():
+    """A density with one mean learns to be wide there, and stays where it was."""
+    with OwnNoise(0)():
+        places = torch.rand(2000, 1)
+        wins = places[:, 0] > 0.99
+        rewards = torch.where(wins, 100.0, -0.1) + 0.02 * torch.randn(2000)
+        means = {}
+        for name, head in (
+            ("groups", GroupedHead(16, groups_of(rewards.numpy()))),
+            ("one", StudentHead(16)),
+        ):
+            body = torch.nn.Sequential(torch.nn.Linear(1, 16), torch.nn.Tanh())
+            head.standardise(rewards)
+            optimizer = torch.optim.Adam([*body.parameters(), *head.parameters()], 0.03)
+            for _ in range(300):
+                optimizer.zero_grad()
+                (-head(body(20 * places - 19)).log_prob(rewards)).mean().backward()
+                optimizer.step()
+            means[name] = head(body(20 * places[wins] - 19)).mean.mean().item()
+    assert means["groups"] > 60 > 20 > means["one"]
+
+
+def test_draws_of_groups_have_the_gradient_of_their_mean():
+    logits = torch.zeros(50_000, 2, requires_grad=True)
+    parts = StudentT(torch.tensor(16.0), torch.tensor([0.0, 10.0]), torch.tensor([0.1, 0.1]))
+    with OwnNoise(0)():
+        drawn = Grouped(logits, parts).rsample()
+    assert drawn.mean().item() == pytest.approx(5, abs=0.1)
+    drawn.sum().backward()
+    torch.testing.assert_close(logits.grad, torch.tensor([[-2.5, 2.5]]).expand(50_000, 2))
 
 
 @pytest.mark.parametrize("shape", [(), (2,)])

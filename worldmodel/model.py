@@ -263,6 +263,7 @@ def model_for(
     decoder_hidden: int | None = None,
     minimum_std: float | None = None,
     open_rewards: bool = False,
+    reward_groups: Sequence[Sequence[float]] = (),
     **core_options: Any,
 ) -> WorldModel:
     """A world model of an environment with the given spaces.
@@ -277,6 +278,7 @@ def model_for(
     end do not depend on the observation, given the features; minimum_std: of the densities of
     standardised numbers, where the default is not wanted; open_rewards: other rewards than those
     of the support, or without one than those met, may come (`MixedHead`, `StudentHead`);
+    reward_groups: means and deviations of rewards that lie far apart (`GroupedHead`);
     core_options: the core's own. With `recurrence="skip-gru"` heads of observations read the
     core's features behind the decoder's units, and with them the context; their densities begin
     with the observation before.
@@ -308,6 +310,7 @@ def model_for(
         separate,
         skip,
         open_rewards,
+        reward_groups,
     )
     if minimum_std is not None:
         for module in decoder.modules():

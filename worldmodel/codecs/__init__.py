@@ -35,6 +35,7 @@ from worldmodel.codecs.heads import (
     FiniteHead,
     FrameHead,
     FullNormalHead,
+    GroupedHead,
     HierarchicalHead,
     JointHead,
     LocationScaleHead,
@@ -49,6 +50,7 @@ from worldmodel.codecs.heads import (
     SymlogNormalHead,
     TanhNormalHead,
     atoms_of,
+    groups_of,
 )
 from worldmodel.codecs.percepts import (
     ObservationDecoder,
@@ -108,6 +110,7 @@ __all__ = [
     "FlatEncoder",
     "FrameHead",
     "FullNormalHead",
+    "GroupedHead",
     "Head",
     "HierarchicalHead",
     "ImageHead",
@@ -147,6 +150,7 @@ __all__ = [
     "decoder_for",
     "encoder_for",
     "explain_size",
+    "groups_of",
     "head_for",
     "heads_of",
     "is_binary",

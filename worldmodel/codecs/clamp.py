@@ -17,6 +17,7 @@ from worldmodel.codecs.base import Parts
 
 BEYOND = 0.5  # of the observed range, on either side of it
 REWARDS_BEYOND = 0.1  # of the range of rewards
+SLACK = 1e-3  # of the range that was met, within which a number is not beyond it
 ROUND = 1e-4  # of a sum of two squares, by which it may vary on a circle
 MOVED = 0.01  # of such a sum, by which each of the squares varies, and which their product reaches
 NOWHERE = 1e-12  # of such a sum: a point in the centre has no place on the circle, and stays
@@ -35,8 +36,8 @@ class Clamp(nn.Module):
         """Lets the clamp contain `values` [N, ...], and somewhat more."""
 
     def unmet(self, values: Any) -> Tensor:
-        """True where values [N, ...] have a number out of the range that was met: bool [N], or []
-        if none can."""
+        """True where values [N, ...] have a number well out of the range that was met: bool [N],
+        or [] if none can."""
         return torch.tensor(False)
 
 
@@ -151,7 +152,9 @@ class BoxClamp(Clamp):
         self.high.copy_((greatest + beyond).clamp(max=highest))
 
     def unmet(self, values: Tensor) -> Tensor:
-        is_out = (values < self.seen[0]) | (values > self.seen[1])
+        least, greatest = self.seen
+        slack = SLACK * (greatest - least)
+        is_out = (values < least - slack) | (values > greatest + slack)
         return is_out.flatten(1).any(1) if is_out.dim() > 1 else is_out
 
 

@@ -12,6 +12,7 @@ from worldmodel.codecs.base import DistModule, Encoder
 from worldmodel.codecs.heads import (
     BernoulliHead,
     FiniteHead,
+    GroupedHead,
     MixedHead,
     NormalHead,
     StudentHead,
@@ -92,12 +93,14 @@ class PerceptDecoder(PerceptModule):
         separate: bool = False,
         skip: bool = False,
         open_rewards: bool = False,
+        reward_groups: Sequence[Sequence[float]] = (),
     ):
         """`observation` reads [*, hidden]; `encoder` encodes the observations it describes;
         dropout: of the features, in training mode; skip: there is one layer more, and
         `observation` reads the features beside it, [*, hidden + input_size]; open_rewards: other
         rewards than those of `reward_support`, or than those met, may come (`MixedHead`,
-        `StudentHead`)."""
+        `StudentHead`); reward_groups: of rewards without a support, if they lie far apart
+        (`GroupedHead`)."""
         super().__init__()
         self.dropout = Dropout(dropout)
         self.skip = skip
@@ -108,8 +111,10 @@ class PerceptDecoder(PerceptModule):
         if not separate:
             self.seen = nn.Linear(encoder.size, hidden, bias=False)
         self.unseen = nn.Linear(hidden, hidden)
-        if reward_support is None:
-            self.reward: DistModule = StudentHead(hidden) if open_rewards else NormalHead(hidden)
+        if reward_support is None and reward_groups:
+            self.reward: DistModule = GroupedHead(hidden, reward_groups)
+        elif reward_support is None:
+            self.reward = StudentHead(hidden) if open_rewards else NormalHead(hidden)
         elif open_rewards:
             self.reward = MixedHead(hidden, atoms=reward_support)
         else:
@@ -150,6 +155,17 @@ class PerceptDecoder(PerceptModule):
         self.observation.meet(values["observation"])
         self.reward.meet(values["reward"])
         self.terminated.meet(values["terminated"])
+
+    def group_rewards(self, groups: Sequence[Sequence[float]]) -> None:
+        """Gives rewards, which had a density, another head, which has learned nothing yet: of
+        these groups, or where there are none of one density again."""
+        size, device = self.unseen.out_features, self.unseen.weight.device
+        known = next(part for part in self.reward.modules() if isinstance(part, StudentHead))
+        self.reward = GroupedHead(size, groups) if groups else StudentHead(size)
+        for part in self.reward.modules():
+            if isinstance(part, StudentHead):
+                part.minimum_std = known.minimum_std
+        self.reward.to(device)
 
     def _consequences(self, both: Tensor) -> Consequences:
         """both: what reward and end are read from, [*, hidden]."""

@@ -35,7 +35,7 @@ from worldmodel.distributions.discrete import (
     OneHotVectors,
 )
 from worldmodel.distributions.hierarchical import HierarchicalCategorical
-from worldmodel.distributions.mixed import Mixed, masses_of
+from worldmodel.distributions.mixed import Grouped, Mixed, masses_of
 from worldmodel.distributions.subsets import Subset
 from worldmodel.distributions.tempered import tempered
 
@@ -56,6 +56,7 @@ __all__ = [
     "Deterministic",
     "DiscretisedLogistics",
     "FiniteSupport",
+    "Grouped",
     "HierarchicalCategorical",
     "Joint",
     "Mixed",

@@ -1,4 +1,5 @@
-"""Numbers some values of which recur exactly: a mass for each of these, a density for others."""
+"""Numbers some values of which recur exactly: a mass for each of these, a density for others; and
+numbers in groups that lie far apart."""
 
 import torch
 from torch import Tensor, distributions as td
@@ -74,6 +75,59 @@ class Mixed(td.Distribution):
         atoms = F.pad(self.atoms.nan_to_num().to(others), (0, 1))
         atoms = atoms.expand(*which.shape, -1).gather(-1, which[..., None])[..., 0]
         return torch.where(which == self.logits.shape[-1] - 1, others, atoms)
+
+
+class Grouped(td.Distribution):
+    """P(group k) p_k(value), summed over groups; value: float [*].
+
+    A prize among costs is far from all that came before, where a density with one mean learns to
+    be wide and not to be elsewhere. Which group comes is learned as a class is.
+    """
+
+    arg_constraints = {}  # noqa: RUF012 (nothing is validated here)
+    has_rsample = True
+
+    def __init__(self, logits: Tensor, parts: td.Distribution):
+        """logits: [*, G], of the groups; parts: their densities, batch shape [*, G]."""
+        self.logits = logits.log_softmax(-1)
+        self.parts = parts
+        super().__init__(logits.shape[:-1], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        return (self.logits.exp() * self.parts.mean).sum(-1)
+
+    @property
+    def mode(self) -> Tensor:
+        """The mode of the most probable group."""
+        return self._chosen(self.parts.mode, self.logits.argmax(-1))
+
+    @property
+    def variance(self) -> Tensor:
+        spread = self.parts.variance + (self.parts.mean - self.mean[..., None]).square()
+        return (self.logits.exp() * spread).sum(-1)
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
+    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+        """Draws, with the gradient of the group's density and, straight through, that of the mean
+        in the probabilities of groups."""
+        which = Categorical(self.logits).sample(sample_shape)
+        drawn = self._chosen(self.parts.rsample(sample_shape), which)
+        if not torch.is_grad_enabled():
+            return drawn
+        through = (self.logits.exp() * self.parts.mean.detach()).sum(-1)
+        return drawn + through - through.detach()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return (self.logits + self.parts.log_prob(value[..., None])).logsumexp(-1)
+
+    @staticmethod
+    def _chosen(values: Tensor, which: Tensor) -> Tensor:
+        values = values.expand(*which.shape, values.shape[-1])
+        return values.gather(-1, which[..., None])[..., 0]
 
 
 def masses_of(distribution: td.Distribution) -> tuple[Tensor, Tensor] | None:

@@ -17,7 +17,7 @@ from worldmodel.distributions.discrete import (
     FiniteSupport,
 )
 from worldmodel.distributions.hierarchical import HierarchicalCategorical
-from worldmodel.distributions.mixed import Mixed
+from worldmodel.distributions.mixed import Grouped, Mixed
 from worldmodel.distributions.subsets import Subset
 
 Temperature = float | Tensor  # a tensor [] where it is not known yet, as in a graph
@@ -133,6 +133,11 @@ def _(distribution: td.MixtureSameFamily, temperature: Temperature) -> td.Mixtur
 def _(distribution: Mixed, temperature: Temperature) -> Mixed:
     logits, density = distribution.logits / temperature, distribution.density
     return Mixed(logits, distribution.atoms, _tempered(density, temperature), distribution.others)
+
+
+@_tempered.register
+def _(distribution: Grouped, temperature: Temperature) -> Grouped:
+    return Grouped(distribution.logits / temperature, _tempered(distribution.parts, temperature))
 
 
 @_tempered.register

@@ -33,9 +33,11 @@ from worldmodel.codecs.heads.joint import (
     JointHead,
 )
 from worldmodel.codecs.heads.mixed import (
+    GroupedHead,
     MixedHead,
     are_few,
     atoms_of,
+    groups_of,
 )
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "FiniteHead",
     "FrameHead",
     "FullNormalHead",
+    "GroupedHead",
     "HierarchicalHead",
     "JointHead",
     "LocationScaleHead",
@@ -64,4 +67,5 @@ __all__ = [
     "TanhNormalHead",
     "are_few",
     "atoms_of",
+    "groups_of",
 ]

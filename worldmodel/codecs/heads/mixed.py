@@ -1,4 +1,4 @@
-"""The head of numbers some values of which recur exactly."""
+"""The heads of numbers some values of which recur exactly, and of those in groups far apart."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -9,12 +9,15 @@ from torch import Tensor, distributions as td, nn
 
 from worldmodel.codecs.base import DistModule
 from worldmodel.codecs.heads.gaussian import StudentHead
-from worldmodel.distributions import Mixed
+from worldmodel.distributions import Grouped, Mixed
 
 FEW = 16  # up to so many different values are few
 ROOM = 32  # atoms, at most
 OFTEN = 3  # times, and
 RECURRING = 1e-3  # the share of values, from which on a value recurs: continuous numbers do not
+GROUPS = 4  # that lie apart, at most
+APART = 0.25  # of the range of numbers, by which they do
+ALIKE = 1e-4  # of that range, the least standard deviation of a group
 PATIENCE = 4  # times that few values come, on average
 
 
@@ -96,6 +99,46 @@ class MixedHead(DistModule):
             atoms[room[: len(new)]] = new
         else:
             self.others[place] = True
+
+
+class GroupedHead(DistModule):
+    """`Grouped` numbers; value: float [*]. Each group begins where its members were met."""
+
+    def __init__(self, input_size: int, groups: Sequence[Sequence[float]]):
+        """groups: the mean and the standard deviation of each (`groups_of`)."""
+        super().__init__()
+        means, stds = zip(*groups, strict=True)
+        self.parts = StudentHead(input_size, (len(groups),), shift=means, scale=stds)
+        self.logits = nn.Linear(input_size, len(groups))
+
+    @property
+    def placeholder(self) -> Tensor:
+        return self.parts.placeholder.new_zeros(())
+
+    def forward(self, features: Tensor) -> Grouped:
+        parts = cast(td.Independent, self.parts(features)).base_dist
+        return Grouped(self.logits(features), parts)
+
+
+def groups_of(values: np.ndarray) -> list[list[float]]:
+    """The means and standard deviations of groups of numbers [N] that lie far apart, at most
+    `GROUPS`; none where there is one group alone.
+
+    >>> [[round(x, 2) for x in group] for group in groups_of(np.array([0, -0.1, -0.2, 99.9, 100]))]
+    [[-0.1, 0.08], [99.95, 0.05]]
+    >>> groups_of(np.arange(10))
+    []
+    """
+    ordered = np.sort(values.astype(float))
+    gaps = np.diff(ordered)
+    if not len(gaps) or ordered[0] == ordered[-1]:
+        return []
+    wide = np.flatnonzero(gaps > APART * (ordered[-1] - ordered[0]))
+    if not len(wide):
+        return []
+    cuts = 1 + np.sort(wide[np.argsort(-gaps[wide], kind="stable")][: GROUPS - 1])
+    least = ALIKE * (ordered[-1] - ordered[0])
+    return [[float(g.mean()), max(least, float(g.std()))] for g in np.split(ordered, cuts)]
 
 
 def atoms_of(values: np.ndarray) -> list[Any]:
