@@ -17,6 +17,7 @@ from worldmodel import (
     Dream,
     Learner,
     ModelState,
+    PerceptDecoder,
     Replay,
     Schedule,
     Trainer,
@@ -56,7 +57,7 @@ from worldmodel.agents.policy_optimizers import (
     SB3Optimizer,
 )
 from worldmodel.agents.recorded_values import RecordedValues
-from worldmodel.codecs import PerceptDecoder, is_image, number_parts
+from worldmodel.codecs import is_image, number_parts
 from worldmodel.devices import CPU
 from worldmodel.envs import DreamVectorEnv, arguments_from_json
 from worldmodel.schedules import in_segments

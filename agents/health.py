@@ -43,8 +43,8 @@ class Met(NamedTuple):
 
     @property
     def unit(self) -> float:
-        """The root of the mean square of rewards; 1 if all were zero."""
-        return math.sqrt(self.squares / max(1, self.rewards)) or 1.0
+        """The root of the mean square of rewards."""
+        return math.sqrt(self.squares / max(1, self.rewards))
 
     def _products(self, episodes: Episodes) -> Sequence[Sequence[float]]:
         actions = episodes.columns["action"]

@@ -131,7 +131,7 @@ def test_baselines_are_evaluated_as_runs_are(algorithm, env, options, tmp_path):
     lines = list(folder.metrics())
     assert [line["stage"] for line in lines] == ["evaluate"] * len(lines)
     assert [line["real_steps"] // 128 * 128 for line in lines][:2] == [128, 256]
-    assert all(len(line["real_returns"]) == 3 for line in lines)
+    assert all(3 <= len(line["real_returns"]) <= 15 for line in lines)  # more, if they are short
     assert {"round", "unit", "real_return_mean", "seconds"} <= lines[0].keys()
     with pytest.raises(RunError, match="no `resume` for runs of baseline"):
         verbs.resume(settings.Resume(folder.path), Reporter())
@@ -191,6 +191,7 @@ def test_a_baseline_sees_the_same_numbers_in_training_and_evaluation(uneven):
 def test_evaluations_of_a_baseline_end_where_no_episode_does(uneven, monkeypatch):
     """As those of `train control` do."""
     monkeypatch.setattr(worlds, "ENDLESS", 50)
+    monkeypatch.setattr(worlds, "SHORT", 50)
     config = BaselineConfig(EnvironmentConfig(uneven), "PPO", episodes=2)
     algorithm, games = control.learner(config, control.recipe_of(config))
     agent = control.agent_of(algorithm, games, Uneven().observation_space)

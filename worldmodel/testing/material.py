@@ -76,7 +76,7 @@ def model_around(
     parts = Percepts(encoder, decoder), core, actions, feedback, history
     model = WorldModel(*parts, learns_before=feedback).double()
     if model.before is not None:
-        nn.init.normal_(model.before, std=0.4)
+        nn.init.normal_(model.before, std=0.3)
     return model
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from worldmodel.cores import RNN, RSSM, SRNN, VAE, VRNN, Independent
 from worldmodel.cores.base import MINIMUM_STD
-from worldmodel.model import WorldModel
+from worldmodel.model import FASTER, WorldModel
 from worldmodel.recurrences import GRU, LSTM, NormalisedGRU, Recurrence
 from worldmodel.sequences import Sequences
 
@@ -44,6 +44,8 @@ class ObviousELBO:
         model = self.model
         encodings, contexts = [], []
         before = batch.rows.action.new_zeros(batch.mask.shape[1], model.percepts.size)
+        if model.before is not None:
+            before = before + FASTER * model.before
         for t in range(len(batch.mask)):
             row = type(batch.rows)(*(leaf[t] for leaf in batch.rows))
             encodings.append(model.percepts.encode(row))
