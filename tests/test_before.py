@@ -37,8 +37,8 @@ def learned():
         model.percepts.standardise(values)
         replay = Replay(action_codec(BUTTONS), 0)
         replay.add(episodes)
-        trainer = Trainer(ELBO(model), model.parameters(), 0.003, clip_norm=1.0)
-        for _ in range(600):
+        trainer = Trainer(ELBO(model), model.parameters(), 0.01, clip_norm=1.0)
+        for _ in range(150):
             trainer.update(replay.sample(12, 128, 0.25, 1))
     return model
 
