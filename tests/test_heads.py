@@ -63,8 +63,6 @@ from worldmodel.codecs import (
 )
 from worldmodel.distributions import (
     DiscretisedLogistics,
-    Grouped,
-    StudentT,
     dequantise,
     masses_of,
     symexp,
@@ -511,16 +509,6 @@ def test_a_prize_among_costs_is_learned_as_an_event():
                 optimizer.step()
             means[name] = head(body(20 * places[wins] - 19)).mean.mean().item()
     assert means["groups"] > 60 > 20 > means["one"]
-
-
-def test_draws_of_groups_have_the_gradient_of_their_mean():
-    logits = torch.zeros(50_000, 2, requires_grad=True)
-    parts = StudentT(torch.tensor(16.0), torch.tensor([0.0, 10.0]), torch.tensor([0.1, 0.1]))
-    with OwnNoise(0)():
-        drawn = Grouped(logits, parts).rsample()
-    assert drawn.mean().item() == pytest.approx(5, abs=0.1)
-    drawn.sum().backward()
-    torch.testing.assert_close(logits.grad, torch.tensor([[-2.5, 2.5]]).expand(50_000, 2))
 
 
 @pytest.mark.parametrize("shape", [(), (2,)])

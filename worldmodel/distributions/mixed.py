@@ -112,14 +112,10 @@ class Grouped(td.Distribution):
             return self.rsample(sample_shape)
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
-        """Draws, with the gradient of the group's density and, straight through, that of the mean
-        in the probabilities of groups."""
+        """Draws, with the gradient of the group's density. That of the mean in the probabilities
+        of groups, straight through, explodes in dreams, which go on from what was drawn."""
         which = Categorical(self.logits).sample(sample_shape)
-        drawn = self._chosen(self.parts.rsample(sample_shape), which)
-        if not torch.is_grad_enabled():
-            return drawn
-        through = (self.logits.exp() * self.parts.mean.detach()).sum(-1)
-        return drawn + through - through.detach()
+        return self._chosen(self.parts.rsample(sample_shape), which)
 
     def log_prob(self, value: Tensor) -> Tensor:
         return (self.logits + self.parts.log_prob(value[..., None])).logsumexp(-1)
