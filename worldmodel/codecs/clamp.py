@@ -103,8 +103,8 @@ class Circles(nn.Module):
         self._look()
 
 
-def _begin(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Lets weights be loaded that were saved when there was no such clamp."""
+def _begin(module: Circles, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Lets weights be loaded that were saved when circles were not looked for."""
     for name, buffer in module.named_buffers():
         state.setdefault(prefix + name, buffer)
 
@@ -170,7 +170,7 @@ class TruthClamp(Clamp):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("met", torch.zeros(2, dtype=torch.bool))  # false, true
-        self.register_load_state_dict_pre_hook(_begin)
+        self.register_load_state_dict_pre_hook(_both)
 
     def forward(self, value: Tensor) -> Tensor:
         false, true = self.met
@@ -179,6 +179,11 @@ class TruthClamp(Clamp):
     def widen(self, values: Any) -> None:
         values = torch.as_tensor(values, device=self.met.device).bool()
         self.met |= torch.stack([(~values).any(), values.any()])
+
+
+def _both(module: TruthClamp, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Takes it that both were met before weights were saved that do not say so."""
+    state.setdefault(prefix + "met", torch.ones_like(module.met))
 
 
 class JointClamp(Clamp):
