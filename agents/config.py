@@ -335,8 +335,8 @@ class PolicyConfig:
             )
         if self.agent in OURS and self.agent_arguments != "{}":
             raise ValueError("--agent-arguments are those of an algorithm: choose --agent sb3:...")
-        alien = {"method": self.method != "auto", "pessimism": self.pessimism > 0}
-        for name, is_given in alien.items():
+        ours = {"method": self.method != "auto", "pessimism": self.pessimism > 0}
+        for name, is_given in ours.items():
             if self.agent not in OURS and is_given:
                 raise ValueError(
                     f"--{name} is our own agent's: leave it out with --agent {self.agent}"
