@@ -320,7 +320,7 @@ class AgentTraining(Job):
         if len(self.store) > since:
             self._meet(self.replay.episodes.select(np.arange(since, len(self.store))))
         rewards = cast(Components, self.components).model.percepts.decoder.reward
-        if isinstance(rewards, MixedHead):
+        if isinstance(rewards, MixedHead) and rewards.others.any():
             rewards.revise(self.replay.episodes.typical().rewards)
         if self._met.unit > OUTGROWN * cast(Statistics, self.statistics).reward_unit:
             self._rescale()

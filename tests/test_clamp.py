@@ -5,7 +5,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from worldmodel import Dream, model_for, nested, play_episodes
+from worldmodel import Dream, action_codec, model_for, nested, play_episodes
 from worldmodel.agents import Uniform
 from worldmodel.agents.health import WatchedDream
 from worldmodel.codecs import Clamp, clamp_for
@@ -19,6 +19,16 @@ SPACE = spaces.Dict(
 def values_of(arm, number):
     arm = torch.tensor(arm)
     return {"arm": arm, "rest": (torch.full((len(arm),), number), torch.zeros(len(arm)))}
+
+
+def dreamt(model, space, actions=None):
+    """Rows of 20 dreams, 20 each, without a policy."""
+    actions = actions or spaces.Discrete(2)
+    dream, code = Dream(model, 50, space, actions), action_codec(actions).uniform((20,))
+    state = dream.initial_state(20)
+    for _ in range(20):
+        row, state = dream.step(code.sample(), state)
+        yield row
 
 
 def test_before_anything_is_seen_the_bounds_of_the_space_hold():
@@ -68,11 +78,8 @@ def test_dreamt_rewards_stay_among_those_that_were_met():
         model.percepts.standardise(values)
         model.percepts.decoder.reward.parameters_.bias += 100
     model.percepts.meet(values | {"terminated": torch.zeros(9).bool()})
-    dream = Dream(model, 50, space, spaces.Discrete(2))
-    state = dream.initial_state(20)
     drawn = []
-    for _ in range(20):
-        row, state = dream.step(torch.eye(2)[torch.randint(2, (20,))], state)
+    for row in dreamt(model, space):
         drawn += row.reward[~row.first].tolist()
     assert max(drawn) == pytest.approx(1 + 0.1 * 4)
     assert min(drawn) >= -3 - 0.1 * 4 - 1e-6
@@ -82,10 +89,7 @@ def test_dreams_stay_within_it():
     space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
     model = model_for(space, spaces.Discrete(2), "rnn", 4, [0.0])
     model.percepts.clamp.widen(torch.tensor([[0.0, 0.0], [1e-3, 1.0]]))
-    dream = Dream(model, 50, space, spaces.Discrete(2))
-    state = dream.initial_state(20)
-    for _ in range(20):
-        row, state = dream.step(torch.eye(2)[torch.randint(2, (20,))], state)
+    for row in dreamt(model, space):
         assert (row.observation >= torch.tensor([-5.01e-4, -0.501])).all()
         assert (row.observation <= torch.tensor([1.501e-3, 1.501])).all()
     assert (row.observation == model.percepts.clamp.high).any()
@@ -167,13 +171,11 @@ def test_the_gradient_through_a_circle_is_that_along_it():
 def test_a_dreamt_pendulum_stays_on_its_circle():
     """Whatever the model thinks of it."""
     space = spaces.Box(-8, 8, (3,), np.float32)
-    model = model_for(space, spaces.Box(-2, 2, (1,), np.float32), "rnn", 4)
+    torque = spaces.Box(-2, 2, (1,), np.float32)
+    model = model_for(space, torque, "rnn", 4)
     angle = 7 * torch.rand(500)
     model.percepts.clamp.widen(torch.stack([angle.cos(), angle.sin(), torch.randn(500)], 1))
-    dream = Dream(model, 50, space, spaces.Box(-2, 2, (1,), np.float32))
-    state = dream.initial_state(20)
-    for _ in range(20):
-        row, state = dream.step(torch.zeros(20, 1), state)
+    for row in dreamt(model, space, torque):
         norm = row.observation[:, :2].norm(dim=1)
         torch.testing.assert_close(norm, torch.ones(20))
 
@@ -186,11 +188,8 @@ def test_a_dream_ends_only_where_an_end_was_met(met):
     ends = torch.tensor(met, dtype=torch.bool)
     if met:
         model.percepts.end_clamp.widen(ends)
-    dream = Dream(model, 50, space, spaces.Discrete(2))
-    state = dream.initial_state(20)
     drawn = []
-    for _ in range(20):
-        row, state = dream.step(torch.eye(2)[torch.randint(2, (20,))], state)
+    for row in dreamt(model, space):
         drawn += row.terminated[~row.first].tolist()
     assert set(drawn) == ({True, False} if not met else set(met))
 
