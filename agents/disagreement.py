@@ -16,7 +16,7 @@ MEMBERS = 6
 HIDDEN = 64
 RATE = 1e-3
 DECAY = 0.99  # of the ordinary disagreement, an update
-MOST = 10.0  # ordinary disagreements, that a bonus may be
+MOST = 10.0  # ordinary disagreements, that a penalty counts
 
 
 class Ensemble(nn.Module):
@@ -94,8 +94,9 @@ class Curiosity:
 
     def bonus(self, thought: Tensor, action: Tensor) -> Tensor:
         """The reward for what is not known, [*], of actions [*, A] after thoughts [*, F]: a unit
-        where the disagreement is what it is on recorded rows."""
-        return self.unit * self._ratio(thought, action).clamp(max=MOST)
+        where the disagreement is what it is on recorded rows, growing with its logarithm: under a
+        ceiling all that is new would be alike."""
+        return self.unit * (1 + self._ratio(thought, action)).log2()
 
     def penalty(self, thought: Tensor, action: Tensor) -> Tensor:
         """The loss of reward for what is not known, [*]: `pessimism` units for each ordinary

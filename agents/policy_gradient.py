@@ -65,21 +65,24 @@ class Policy(DistModule):
         return self.head(self.body(features))
 
 
-def lambda_returns(rows: Row, values: Tensor, discount: float, lambda_: float) -> Tensor:
+def lambda_returns(
+    rows: Row, values: Tensor, discount: float | Tensor, lambda_: float
+) -> Tensor:
     """The return of each row's action, [T, B]: discounted rewards, bootstrapped from `values`.
 
         R_t = r_t + discount (1 - terminated_t) ((1 - lambda) V_t + lambda R_{t+1})
 
     with `values[t]` [T, B] the value after row t. At a truncation, where the next row is a first
     row, and after the last row R_{t+1} is V_t. The entries of first rows, which have no action,
-    hold nothing of use.
+    hold nothing of use. discount: a number, or one of each row, [T, B].
     """
     returns = []
     after = values[-1]
     broken = torch.ones_like(rows.first[0])
     for t in reversed(range(len(values))):
         following = torch.where(broken, values[t], (1 - lambda_) * values[t] + lambda_ * after)
-        after = rows.reward[t] + discount * torch.where(rows.terminated[t], 0.0, following)
+        weight = discount[t] if isinstance(discount, Tensor) else discount
+        after = rows.reward[t] + weight * torch.where(rows.terminated[t], 0.0, following)
         broken = rows.first[t]
         returns.append(after)
     return torch.stack(returns[::-1])
@@ -244,21 +247,21 @@ class ActorCritic(PolicyGradient):
 
     @torch.no_grad()
     def roll(self, state: GenState) -> tuple[Rollout, GenState]:
-        return self._roll(state)
-
-    def _roll(self, state: GenState) -> tuple[Rollout, GenState]:
         thoughts, rows = [state.thought], []
         for _ in range(self.length):
             (row, thought), state = self.gen_core.step(state)
             thoughts.append(thought)
             rows.append(row._replace(observation=row.reward[:, None][:, :0]))  # never read
-        over_time, row = torch.stack(thoughts), nested.stack(rows)
-        values = self.value(over_time[1:])
-        judged = row._replace(reward=self.judged(over_time[:-1], row))
-        returns = lambda_returns(judged, values, self.discount, self.lambda_)
+        return self._lived(torch.stack(thoughts), nested.stack(rows), self.discount), state
+
+    def _lived(self, thoughts: Tensor, rows: Row, discount: float | Tensor) -> Rollout:
+        """The rollout of rows [T, B, ...] and of the thoughts before and after them,
+        [T + 1, B, F]."""
+        before, after = thoughts[:-1], thoughts[1:]
+        judged = rows._replace(reward=self.judged(before, rows))
+        returns = lambda_returns(judged, self.value(after), discount, self.lambda_)
         nothing = returns.new_zeros(*returns.shape, 0)
-        rollout = Rollout(over_time[:-1], row.action, returns, nothing, row.reward)
-        return acted(rollout, row.first), state
+        return acted(Rollout(before, rows.action, returns, nothing, rows.reward), rows.first)
 
     def gain(self, rollout: Rollout, policy: Any, value: Tensor) -> Tensor:
         return policy.log_prob(rollout.action) * (rollout.returns - value)
@@ -268,12 +271,14 @@ class ActorCritic(PolicyGradient):
 
 
 class PathwiseGradient(ActorCritic):
-    """The gradient of lambda returns through the dream itself: observations, rewards and actions
-    are reparametrised (Hafner et al. 2020, https://arxiv.org/abs/1912.01603, eq. 7).
+    """The gradient of lambda returns through the dream itself: observations and actions are
+    reparametrised (Hafner et al. 2020, https://arxiv.org/abs/1912.01603, eq. 7).
 
-    Actions in numbers have it exactly; discrete ones have it straight through,
-    which is biased. Ends are drawn without: an action's effect on their probability is not
-    learned from. A rollout holds its graph, so it serves one update.
+    A return is linear in rewards, whose mean stands for their draws: that of a prize has a
+    gradient, the prize itself has none. Ends are drawn, and what comes after a row that ended
+    nothing is weighed by P(no end), over itself: the score function of ends, where a return of
+    zero needs no term. Actions in numbers have their gradient exactly; discrete ones have it
+    straight through, which is biased. A rollout holds its graph, so it serves one update.
     """
 
     def roll(self, state: GenState) -> tuple[Rollout, GenState]:
@@ -285,8 +290,17 @@ class PathwiseGradient(ActorCritic):
             )
         with frozen(dream.model, self.critic), torch.enable_grad():
             state = nested.map(torch.detach, state)
-            action = draw(self.gen_core.agent.policy(state.thought))
-            rollout, state = self._roll(state._replace(action=action))
+            state = state._replace(action=draw(self.gen_core.agent.policy(state.thought)))
+            thoughts, rows, cores = [state.thought], [], []
+            for _ in range(self.length):
+                (row, thought), state = self.gen_core.step(state)
+                thoughts.append(thought)
+                rows.append(row)
+                cores.append(state.world.model.core)
+            row = nested.stack(rows)
+            reward, lasting = dream.expected(row, nested.stack(cores))
+            discount = self.discount * (lasting - lasting.detach()).exp()
+            rollout = self._lived(torch.stack(thoughts), row._replace(reward=reward), discount)
         detached = rollout._replace(
             thought=rollout.thought.detach(),
             action=rollout.action.detach(),

@@ -1,5 +1,7 @@
 """Laws of gradients through the dream."""
 
+import itertools
+
 import gymnasium
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from worldmodel import (
     nested,
 )
 from worldmodel.agents import Critic, PathwiseGradient, Policy, Uniform
+from worldmodel.distributions import Bernoulli
 from worldmodel.envs import GymEnvironment
 from worldmodel.noise import OwnNoise
 
@@ -31,11 +34,16 @@ class Unshared(Dream):
         return None
 
 
-def make(shared=True, entropy=0.0, unit=None, length=5, steering=WHEEL, horizon=4):
-    """A dream with restarts and ends, a policy and a critic, all small and in float64."""
+def make(
+    shared=True, entropy=0.0, unit=None, length=5, steering=WHEEL, horizon=4, ends=False, **rewards
+):
+    """A dream with restarts, a policy and a critic, all small and in float64."""
     with OwnNoise(0)():
-        model = model_for(NUMBERS, steering, "rnn", 4, recurrence="skip-gru", decoder_hidden=6)
+        skip = {"recurrence": "skip-gru", "decoder_hidden": 6}
+        model = model_for(NUMBERS, steering, "rnn", 4, **skip, **rewards)
         model.double()
+        if not ends:
+            model.percepts.end_clamp.widen([False])
         policy = Policy(model.belief_size, action_codec(steering), 5).double()
         critic = Critic(model.belief_size, 5).double()
     dream = (Dream if shared else Unshared)(model, horizon, NUMBERS, steering)
@@ -52,7 +60,8 @@ def begin(objective):
     with OwnNoise(1)(), torch.no_grad():
         for _ in range(2):
             _, state = objective.gen_core.step(state)
-    return state
+    going_on = torch.zeros_like(state.world.ended)
+    return state._replace(world=state.world._replace(ended=going_on))
 
 
 def rolled(objective, state):
@@ -80,16 +89,76 @@ def slopes(objective, policy, state, step=1e-6):
         yield found.item(), (returns[0] - returns[1]) / (2 * step)
 
 
+REWARDS = {
+    "a density": {},
+    "few values": {"reward_support": [-1.0, 0.0, 100.0]},
+    "few values, or others": {"reward_support": [-1.0, 0.0, 100.0], "open_rewards": True},
+    "groups": {"reward_groups": [[-0.1, 0.1], [100.0, 1.0]], "open_rewards": True},
+    "regressed": {"reward_regression": True},
+}
+
+
+@pytest.mark.parametrize("rewards", REWARDS.values(), ids=REWARDS)
 @pytest.mark.parametrize("shared", [True, False])
-def test_the_gradient_is_that_of_the_return_under_the_same_noise(shared):
-    """Whether thoughts are read off the dream or thought by a believer; over ends and restarts."""
-    objective, policy = make(shared)
+def test_the_gradient_is_that_of_the_return_under_the_same_noise(shared, rewards):
+    """Whether thoughts are read off the dream or thought by a believer, over restarts; and of
+    rewards of any kind, values and prizes included, whose draws have no gradient."""
+    objective, policy = make(shared, **rewards)
     state = begin(objective)
     rollout, _ = rolled(objective, state)
     assert len(rollout.returns) < 30  # some rows were first ones
     for found, expected in slopes(objective, policy, state):
         assert found == pytest.approx(expected, rel=1e-5, abs=1e-8)
         assert abs(expected) > 1e-4
+
+
+def test_the_gradient_is_that_of_the_return_over_all_ends(monkeypatch):
+    """Of the sum over all ways in which games end or go on, by their probabilities, under the same
+    noise of all else."""
+    length = 3
+    objective, policy = make(length=length, ends=True, horizon=10)
+    state, parameters = begin(objective), list(policy.parameters())
+    world = objective.gen_core.environment
+
+    def outcomes():
+        """Of each way of going on or ending: its probability and the returns of the games, [B]."""
+        lasting = []
+        expected = world.expected
+
+        def watched(*given):
+            lasting.append(expected(*given)[1])
+            return expected(*given)
+
+        monkeypatch.setattr(world, "expected", watched)
+        for ways in itertools.product([False, True], repeat=length):
+            left = iter(ways)
+            monkeypatch.setattr(
+                Bernoulli, "sample", lambda self, *_: torch.full(self.batch_shape, next(left))
+            )
+            rollout, _ = rolled(objective, state)
+            going_on, ended = lasting[-1].exp(), torch.tensor(ways)[:, None]
+            each = torch.where(ended, 1 - going_on, going_on)
+            is_there = ended.cumsum(0) - ended.long() == 0  # later ends are those of other games
+            yield torch.where(is_there, each, 0.5).prod(0), rollout.returns[: len(state.action)]
+        monkeypatch.setattr(world, "expected", expected)
+
+    def mean():
+        return sum((probability * returns).mean() for probability, returns in outcomes())
+
+    policy.zero_grad()
+    sum((probability.detach() * returns).mean() for probability, returns in outcomes()).backward()
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(4):
+        ways = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters]
+        slope = sum((p.grad * way).sum() for p, way in zip(parameters, ways, strict=True))
+        means = []
+        for sign in (1, -2, 1):
+            with torch.no_grad():
+                [p.add_(sign * 1e-6 * way) for p, way in zip(parameters, ways, strict=True)]
+            means.append(mean().item())
+        assert sum(p.mean() for p, _ in outcomes()).item() == pytest.approx(1)
+        assert abs(slope) > 1e-4
+        assert slope.item() == pytest.approx((means[0] - means[1]) / 2e-6, rel=1e-5, abs=1e-8)
 
 
 def test_nothing_leaks_from_one_rollout_into_the_next():

@@ -102,6 +102,11 @@ class Dream(Environment):
         )
         return row, self._tick(row, model, state.clock)
 
+    def expected(self, rows: Row, cores: Any) -> tuple[Tensor, Tensor]:
+        """The mean rewards of rows [*], given their observations, and log P(no end), [*] nats;
+        cores: the core's states of these rows, from which they were drawn, leaves [*, ...]."""
+        return self.model.expected(rows, cores, self.temperature)
+
     def observe(self, row: Row, state: DreamState) -> DreamState:
         row = nested.to(row, state.clock.device)
         return self._tick(row, self.model.observe(row, state.model), state.clock)

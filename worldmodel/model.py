@@ -165,6 +165,15 @@ class WorldModel(nn.Module):
         row = self.percepts.draw(prediction, first, action)
         return row, self.advance(row, core, state)
 
+    def expected(
+        self, rows: Row, cores: Any, temperature: float | Tensor = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """The mean rewards of rows [*] that were generated at the `temperature`, given their
+        observations, and log P(no end), [*] nats; cores: the core's states that the rows were
+        drawn from, leaves [*, ...]."""
+        prediction = self.percepts.predict(self.core.features(cores)).tempered(temperature)
+        return self.percepts.expected(prediction, rows)
+
     def infer(
         self, sequences: Sequences, state: ModelState | None = None, particles: int = 1
     ) -> tuple[Inference, ModelState]:

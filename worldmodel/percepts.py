@@ -20,6 +20,9 @@ from worldmodel.distributions import Joint, draw
 from worldmodel.sequences import PERCEPT_KEYS, Row, Sequences
 
 
+SURELY = 1e-6  # the least probability of no end
+
+
 class Filled(Sequences):
     """Sequences with a value of its support wherever there is nothing to read."""
 
@@ -71,6 +74,16 @@ class Percepts(nn.Module):
         """A row [*] of a percept drawn without its observation, which has size 0."""
         drawn = prediction.alone().draw()
         return self._row(first, action, drawn | {"observation": action[..., :0]})
+
+    def expected(self, prediction: Prediction, rows: Row) -> tuple[Tensor, Tensor]:
+        """The means of rewards of rows [*], given their observations, and log P(no end), [*]
+        nats, both as far as their clamps let them."""
+        found = prediction.consequences(rows.observation).mean
+        reward = self.reward_clamp(found["reward"]).to(rows.reward.dtype)
+        may_end = self.end_clamp(torch.ones_like(rows.first))
+        ends = found["terminated"].clamp(max=1 - SURELY)  # a logarithm needs a number above 0
+        lasting = torch.where(may_end, -ends, 0.0).log1p()
+        return reward.masked_fill(rows.first, 0.0), lasting.masked_fill(rows.first, 0.0)
 
     def _row(self, first: Tensor, action: Tensor, percept: Mapping[str, Any]) -> Row:
         if self.has_rewards:

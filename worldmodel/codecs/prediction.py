@@ -25,6 +25,12 @@ class Consequences(Joint):
         """The regressions by key, batch shape [*]: losses beside the likelihood."""
         return self._regressions()
 
+    @property
+    def mean(self) -> dict[str, Any]:
+        """The means of reward and end, and of what is regressed that of the regression."""
+        means = cast(dict[str, Any], super().mean)
+        return means | {key: part.mean for key, part in self.regressions.items()}
+
     def draw(self) -> dict[str, Any]:
         """Draws reward and end; what is regressed is not drawn, but its mean taken."""
         drawn = cast(dict[str, Any], draw(self))
