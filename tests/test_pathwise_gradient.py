@@ -133,7 +133,9 @@ def test_the_gradient_is_that_of_the_return_over_all_ends(monkeypatch):
         for ways in itertools.product([False, True], repeat=length):
             left = iter(ways)
             monkeypatch.setattr(
-                Bernoulli, "sample", lambda self, *_: torch.full(self.batch_shape, next(left))
+                Bernoulli,
+                "sample",
+                lambda self, *_, left=left: torch.full(self.batch_shape, next(left)),
             )
             rollout, _ = rolled(objective, state)
             going_on, ended = lasting[-1].exp(), torch.tensor(ways)[:, None]

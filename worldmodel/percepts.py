@@ -19,7 +19,6 @@ from worldmodel.devices import device_of
 from worldmodel.distributions import Joint, draw
 from worldmodel.sequences import PERCEPT_KEYS, Row, Sequences
 
-
 SURELY = 1e-6  # the least probability of no end
 
 
