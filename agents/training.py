@@ -273,6 +273,7 @@ class AgentTraining(Job):
             self._build(self._statistics())
             self.replay.episodes = self._learned_from()
             self._standardise()
+            self._revise(self.replay.episodes.typical().rewards)
             self.optimizer.begin()
         elif stage.kind == "learn":
             self.learner.keep_average()
@@ -318,13 +319,19 @@ class AgentTraining(Job):
             self.replay.add(encoded(self.store, components.image_encoder, since), weight)
         metrics |= self._new_nats(since)
         if len(self.store) > since:
-            self._meet(self.replay.episodes.select(np.arange(since, len(self.store))))
-        rewards = cast(Components, self.components).model.percepts.decoder.reward
-        if isinstance(rewards, MixedHead) and rewards.others.any():
-            rewards.revise(self.replay.episodes.typical().rewards)
+            new = self.replay.episodes.select(np.arange(since, len(self.store)))
+            self._meet(new)
+            self._revise(new.rewards)
         if self._met.unit > OUTGROWN * cast(Statistics, self.statistics).reward_unit:
             self._rescale()
         return metrics
+
+    def _revise(self, latest: np.ndarray) -> None:
+        """Lets rewards that recur, or lie apart, be values, where others have a density; latest:
+        those that came last."""
+        rewards = cast(Components, self.components).model.percepts.decoder.reward
+        if isinstance(rewards, MixedHead) and rewards.others.any():
+            rewards.revise(self.replay.episodes.typical().rewards, latest)
 
     def _rescale(self) -> None:
         """Sets all scales anew, by all that was met."""

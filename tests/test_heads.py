@@ -536,6 +536,29 @@ def test_what_recurs_later_becomes_an_atom_beside_others(shape):
     assert not head.atoms.isnan().any()
 
 
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_a_prize_that_lies_apart_is_an_atom_at_once(shape):
+    """As likely as it was met; where prizes differ, and among costs that do, none is one."""
+    random = np.random.default_rng(0)
+    head = MixedHead(FEATURES, shape, np.full((*shape, 1), -100.0).tolist())
+    rewards = random.normal(scale=5, size=(2000, *shape))
+    head.meet(torch.tensor(rewards))
+    features = normal(5, FEATURES).float()
+    others = head(features)
+    others = getattr(others, "base_dist", others).probs[..., -1]
+    head.revise(rewards, np.full((1, *shape), 100.0))
+    known = head.atoms.reshape(-1, head.atoms.shape[-1])
+    assert [[x for x in row.tolist() if x == x] for row in known] == [[-100, 100]] * len(known)
+    distribution = head(features)
+    found = getattr(distribution, "base_dist", distribution).probs
+    share = torch.full_like(others, 1 / 2001)
+    torch.testing.assert_close(found[..., 1] / found[..., -1], share, rtol=1e-4, atol=0)
+    head = MixedHead(FEATURES, shape, np.full((*shape, 1), -100.0).tolist())
+    head.meet(torch.tensor(rewards))
+    head.revise(rewards, np.stack([np.full(shape, 99.8), np.full(shape, 100.0)]))
+    assert (head.atoms.isnan().sum(-1) == head.atoms.shape[-1] - 1).all()
+
+
 def test_numbers_of_an_array_have_atoms_and_others_of_their_own():
     head, features = MixedHead(FEATURES, (2,), [[0.0], []]).double(), normal(5, FEATURES)
     met = torch.stack([torch.zeros(100), torch.randn(100)], -1)

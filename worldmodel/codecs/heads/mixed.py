@@ -1,5 +1,6 @@
 """The heads of numbers some values of which recur exactly, and of those in groups far apart."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -76,18 +77,32 @@ class MixedHead(DistModule):
             self._meet(tuple(place), values[(slice(None), *place)].unique())
 
     @torch.no_grad()
-    def revise(self, values: Any) -> None:
-        """Adds to the atoms what recurs in `values` [N, *shape] of numbers that have others, too,
-        as long as there is room: a prize that was first met later is a value like those before,
-        and a density would take it for an accident."""
+    def revise(self, values: Any, latest: Any = ()) -> None:
+        """Adds to the atoms, as long as there is room, of numbers that have others, too, what
+        recurs in `values` [N, *shape], and what lies apart from all others there and among the
+        `latest` [M, *shape]: a prize that was first met later is a value like those before, and a
+        density would take it for an accident. A new atom begins as likely as it was met."""
         values = torch.as_tensor(values).to(self.atoms)
+        latest = torch.as_tensor(latest).to(self.atoms).reshape(-1, *self.shape)
         for place in self.others.nonzero().tolist():
             atoms = self.atoms[tuple(place)]
-            recurring = atoms_of(values[(slice(None), *place)].cpu().numpy())
-            new = atoms.new_tensor(recurring)
-            new = new[~torch.isin(new, atoms)]
-            room = atoms.isnan().nonzero().flatten()[: len(new)]
-            atoms[room] = new[: len(room)]
+            column, last = (x[(slice(None), *place)].cpu().numpy() for x in (values, latest))
+            everything = np.concatenate([column, last])
+            others = np.sort(everything[~np.isin(everything, atoms.cpu().numpy())])
+            alone = [float(group[0]) for group in _apart(others) if group[0] == group[-1]]
+            new = [x for x in dict.fromkeys(atoms_of(column) + alone) if x not in atoms]
+            free = atoms.isnan().nonzero().flatten().tolist()
+            for value, slot in zip(new, free, strict=False):
+                atoms[slot] = value
+                self._begin(tuple(place), slot, float((everything == value).mean()))
+
+    def _begin(self, place: tuple[int, ...], slot: int, share: float) -> None:
+        """Gives a new atom a share of the probability that other numbers have so far."""
+        number = int(np.ravel_multi_index(place, self.shape)) if place else 0
+        first = number * (ROOM + 1)
+        for tensor in (self.logits.weight, self.logits.bias):
+            tensor[first + slot] = tensor[first + ROOM]
+        self.logits.bias[first + slot] += math.log(share)
 
     def _meet(self, place: tuple[int, ...], values: Tensor) -> None:
         """Adds the new ones among the values [n] of one number to its atoms; where there is no
@@ -130,15 +145,20 @@ def groups_of(values: np.ndarray) -> list[list[float]]:
     []
     """
     ordered = np.sort(values.astype(float))
+    groups = _apart(ordered)
+    least = ALIKE * (ordered[-1] - ordered[0]) if groups else 0.0
+    return [[float(group.mean()), max(least, float(group.std()))] for group in groups]
+
+
+def _apart(ordered: np.ndarray) -> list[np.ndarray]:
+    """Groups of ordered numbers [N] that lie far apart, at most `GROUPS`; none where there is one
+    group alone."""
     gaps = np.diff(ordered)
     if not len(gaps) or ordered[0] == ordered[-1]:
         return []
     wide = np.flatnonzero(gaps > APART * (ordered[-1] - ordered[0]))
-    if not len(wide):
-        return []
     cuts = 1 + np.sort(wide[np.argsort(-gaps[wide], kind="stable")][: GROUPS - 1])
-    least = ALIKE * (ordered[-1] - ordered[0])
-    return [[float(g.mean()), max(least, float(g.std()))] for g in np.split(ordered, cuts)]
+    return np.split(ordered, cuts) if len(cuts) else []
 
 
 def atoms_of(values: np.ndarray) -> list[Any]:
