@@ -40,6 +40,7 @@ from worldmodel.agents.config import (
 )
 from worldmodel.agents.critics import Critic, SlowCritic, TwoHotCritic
 from worldmodel.agents.disagreement import Ensemble
+from worldmodel.agents.graph_agent import GraphAgent
 from worldmodel.agents.image_encoder import (
     EncodedAgent,
     code_space,
@@ -60,6 +61,8 @@ from worldmodel.agents.recorded_values import RecordedValues
 from worldmodel.codecs import is_image, number_parts
 from worldmodel.devices import CPU
 from worldmodel.envs import DreamVectorEnv, arguments_from_json
+from worldmodel.gen_core import Engine
+from worldmodel.graphs.engine import GraphFunction
 from worldmodel.schedules import in_segments
 
 if TYPE_CHECKING:
@@ -90,10 +93,13 @@ class Components:
         recorded_space: spaces.Space,
         action_space: spaces.Space,
         device: torch.device = CPU,
+        say: Callable[[str], None] = lambda text: None,
     ):
         """recorded_space: of the environment's observations; the model's `observation_space` is
-        different where images are encoded first; device: where all of them are."""
+        different where images are encoded first; device: where all of them are; say: called with
+        a sentence where onnxruntime cannot compute what it should."""
         self.config = config
+        self.say = say
         self.device = device
         self.statistics = statistics
         self.rollouts = config.policy.rollouts(isinstance(action_space, spaces.Box))
@@ -121,12 +127,20 @@ class Components:
         for module in self.modules.values():
             module.eval()
 
-    @property
+    @functools.cached_property
     def player(self) -> Agent:
         """The agent, acting on the observations of the environment."""
-        if self.image_encoder is None:
-            return self.agent
-        return EncodedAgent(self.agent, self.image_encoder)
+        agent = self.agent
+        if self.image_encoder is not None:
+            agent = EncodedAgent(agent, self.image_encoder)
+        return agent if self.engine is None else GraphAgent(agent, self.say, self.engine)
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine of steps that nothing is learned through; None: torch."""
+        if self.config.policy.engine == "torch":
+            return None
+        return functools.partial(GraphFunction, reads=self.acting_modules.values())
 
     @property
     def acting_modules(self) -> dict[str, nn.Module]:

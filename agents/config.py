@@ -6,7 +6,7 @@ An option's name means one thing in the whole package; nothing here imports torc
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, NamedTuple
 
-from worldmodel.names import AgentName, NameOf, ObjectiveName, RecurrenceName
+from worldmodel.names import AgentName, EngineName, NameOf, ObjectiveName, RecurrenceName
 from worldmodel.options import below_one, check_kl, not_negative, positive, shares
 
 
@@ -265,6 +265,10 @@ class PolicyConfig:
     compile_dreams: Literal["auto", "always", "never"] = "auto"
     """Compile the steps of dreams, which are then two to three times as fast; it takes up to half
     a minute and a C++ compiler. auto: where so many are planned that it pays."""
+    engine: EngineName = "torch"
+    """What computes steps that nothing is learned through: those of the acting agent, and of
+    dreams but for the gradient through them. onnxruntime: two to ten times as fast, the more the
+    fewer games are side by side, and without a compiler; needs the extra worldmodel-gym[onnx]."""
     policy_hidden: int = 128
     """Units of the policy's and of the critic's layers."""
     policy_reads: Literal["auto", "belief", "features"] = "auto"

@@ -65,9 +65,7 @@ class Policy(DistModule):
         return self.head(self.body(features))
 
 
-def lambda_returns(
-    rows: Row, values: Tensor, discount: float | Tensor, lambda_: float
-) -> Tensor:
+def lambda_returns(rows: Row, values: Tensor, discount: float | Tensor, lambda_: float) -> Tensor:
     """The return of each row's action, [T, B]: discounted rewards, bootstrapped from `values`.
 
         R_t = r_t + discount (1 - terminated_t) ((1 - lambda) V_t + lambda R_{t+1})

@@ -1,6 +1,7 @@
 """Policy optimizers in the dream: our own policy gradient, or an algorithm of stable-baselines3,
 unchanged, with the dream as its environment."""
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -14,7 +15,9 @@ from worldmodel.agents.critics import SlowCritic
 from worldmodel.agents.imagination import Imagination
 from worldmodel.agents.policy_gradient import Bonus, PolicyGradient
 from worldmodel.agents.recorded_values import RecordedValues
+from worldmodel.compiling import compiled
 from worldmodel.envs import DreamVectorEnv
+from worldmodel.graphs.engine import GraphFunction
 from worldmodel.objectives import Metrics
 
 if TYPE_CHECKING:
@@ -41,8 +44,9 @@ class PolicyOptimizer(ABC):
     def rescale(self, unit: float) -> None:  # noqa: B027 (most have no scale)
         """Sets the least spread that returns count as, where gains are divided by it."""
 
-    def compile(self, say: Callable[[str], None]) -> None:  # noqa: B027 (most cannot)
-        """Compiles the steps of dreams, where their number stays the same (see `compiled`)."""
+    def compile(self, say: Callable[[str], None], as_graph: bool = False) -> None:  # noqa: B027
+        """Compiles the steps of dreams, where their number stays the same (see `compiled`), or
+        has onnxruntime compute them (`GraphFunction`)."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -105,9 +109,11 @@ class GradientOptimizer(PolicyOptimizer):
         if self.objective.unit is not None:
             self.objective.unit = unit
 
-    def compile(self, say: Callable[[str], None]) -> None:
+    def compile(self, say: Callable[[str], None], as_graph: bool = False) -> None:
         if not self.is_compiled:
-            self.objective.gen_core.compile(say)
+            reads = [self.imagination.dream.model, self.learning]
+            graph = functools.partial(GraphFunction, reads=reads, changing=self.learning)
+            self.objective.gen_core.compile(say, graph if as_graph else compiled)
             self.is_compiled = True
 
     def update(self, bonus: Bonus | None = None) -> Metrics:
@@ -199,6 +205,11 @@ class SB3Optimizer(PolicyOptimizer):
 
     def begin(self) -> None:
         self.learner.begin(self.dreams, _draw_seed())
+
+    def compile(self, say: Callable[[str], None], as_graph: bool = False) -> None:
+        if as_graph:
+            graph = functools.partial(GraphFunction, reads=[self.dreams.dream.model])
+            self.dreams.core.compile(say, graph)
 
     def update(self, bonus: Bonus | None = None) -> Metrics:
         metrics = self.learner.learn(self.steps, self.share(self.rollouts), _draw_seed())

@@ -63,6 +63,7 @@ from worldmodel.envs import EnvironmentSource
 from worldmodel.envs.collector import Collector
 from worldmodel.envs.observations import InvalidValueError, check_rewards, check_values
 from worldmodel.envs.resumable import Resumable
+from worldmodel.graphs.engine import check_onnxruntime
 from worldmodel.job import Metrics, Title
 from worldmodel.noise import OwnNoise
 
@@ -659,7 +660,12 @@ class AgentTraining(Job):
         self.statistics = statistics
         world = self.world
         self.components = Components(
-            self.config, statistics, world.observation_space, world.action_space, self.device
+            self.config,
+            statistics,
+            world.observation_space,
+            world.action_space,
+            self.device,
+            self.say,
         )
         if line := explain(world.observation_space, self.config.images, self.components.reads):
             self.say(line)
@@ -681,12 +687,13 @@ class AgentTraining(Job):
         self.learner.trainer.updates = updates
 
     def _compile(self) -> None:
-        """Compiles the steps of dreams, if that is asked for or pays."""
-        asked = self.config.policy.compile_dreams
-        length = cast(Components, self.components).rollouts.length
-        pays = any(length * planned >= MANY_DREAMT for _, planned in self._rollouts)
-        if asked == "always" or (asked == "auto" and pays):
-            self.optimizer.compile(self.say)
+        """Compiles the steps of dreams, if that is asked for or pays, or makes graphs of them."""
+        asked, rollouts = self.config.policy, cast(Components, self.components).rollouts
+        pays = any(rollouts.length * planned >= MANY_DREAMT for _, planned in self._rollouts)
+        as_graph = asked.engine == "onnxruntime" and rollouts.method != "pathwise"
+        is_asked = asked.compile_dreams
+        if as_graph or is_asked == "always" or (is_asked == "auto" and pays):
+            self.optimizer.compile(self.say, as_graph)
 
     def _learned_from(self) -> EpisodeStore:
         """The store of all recorded episodes, as the model reads it."""
@@ -796,6 +803,8 @@ def check_fit(
     Raises ValueError or TypeError.
     """
     learning = replace(config.learning, compile=False)
+    if config.policy.engine == "onnxruntime":
+        check_onnxruntime()
     if config.policy.algorithm is not None:
         from worldmodel.agents import sb3
 

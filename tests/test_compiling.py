@@ -136,8 +136,8 @@ def test_dreams_are_compiled_where_so_many_are_planned_that_it_pays(asked, steps
     found = []
 
     class Optimizer:
-        def compile(self, say):
-            found.append(True)
+        def compile(self, say, as_graph=False):
+            found.append(not as_graph)
 
     job = planned(steps, compile_dreams=asked, first_rollouts=100)
     job.components = type("Parts", (), {"rollouts": job.config.policy.rollouts(False)})()

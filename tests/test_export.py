@@ -46,8 +46,8 @@ from worldmodel.experiments.export.graphs import (
     policy_graph,
     session_of,
 )
-from worldmodel.experiments.export.tape import ExportError
 from worldmodel.experiments.runs.labels import COMMANDS
+from worldmodel.graphs.tape import ExportError
 
 ROOT = Path(__file__).parents[1]
 POINT, CHOICE = spaces.Box(-1, 1, (3,)), spaces.Discrete(3, start=1)

@@ -9,7 +9,7 @@ import torch
 
 from worldmodel.agent import Agent
 from worldmodel.environment import Environment
-from worldmodel.gen_core import GenCore
+from worldmodel.gen_core import Engine, GenCore
 
 
 class EpisodeStats(NamedTuple):
@@ -33,17 +33,21 @@ def play_episodes(
     limit: int = 100_000,
     note: Callable[[int], None] = lambda done: None,
     endless: float = math.inf,
+    engine: Engine | None = None,
 ) -> EpisodeStats:
     """Plays whole episodes: the first of each copy, then the second of each, and so on. (Those
     that finish first are the short ones.)
 
     copies: games side by side, by default one an episode; limit: steps after which an episode is
     cut off, for worlds that never end; note: called with the number of episodes that are over;
-    endless: steps after which all are cut off if not one has ended by then.
+    endless: steps after which all are cut off if not one has ended by then; engine: that computes
+    the steps of a dream (`GenCore.compile`).
     """
     copies = episodes if copies is None else copies
     each = -(-episodes // copies)
     core = GenCore(environment, agent)
+    if engine is not None:
+        core.compile(engine=engine)
     state = core.initial_state(copies)
     returns = torch.zeros(each, copies, dtype=torch.float64)
     lengths = torch.full((each, copies), -1)

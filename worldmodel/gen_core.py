@@ -17,6 +17,9 @@ from worldmodel.distributions import draw
 from worldmodel.environment import Environment
 from worldmodel.sequences import Row, Sequences
 
+Engine = Callable[[Any, Callable[[str], None]], Any]
+"""A way to compute a function: (function, say) -> the same function."""
+
 
 class GenState(NamedTuple):
     """The states of world and agent between rows. To try another action, replace `action`."""
@@ -76,10 +79,14 @@ class GenCore:
         thought, mind = self.agent.step(row, state.mind, shared)
         return (row, thought), self.start_acting(world, mind, thought)
 
-    def compile(self, say: Callable[[str], None] = lambda text: None) -> None:
-        """Compiles `step` when it is first called (see `compiled`); say: called with a sentence
-        where that fails."""
-        setattr(self, "step", compiled(self.step, say))  # noqa: B010 (mypy)
+    def compile(
+        self,
+        say: Callable[[str], None] = lambda text: None,
+        engine: Engine = compiled,
+    ) -> None:
+        """Has `step` computed by an engine: compiled when it is first called (`compiled`), or as a
+        graph (`GraphFunction`); say: called with a sentence where that fails."""
+        setattr(self, "step", engine(self.step, say))  # noqa: B010 (mypy)
 
     def generate(self, length: int, state: GenState) -> tuple[Sequences, Tensor, GenState]:
         """`length` rows [T, B, ...], the thoughts [T, B, F] that they caused, and the state."""

@@ -7,7 +7,7 @@ torch nor what the names stand for.
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from importlib import import_module
-from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from worldmodel.registry import Registry, UnknownNameError
 
@@ -42,6 +42,7 @@ MethodName = Annotated[str, NameOf("worldmodel.agents:METHODS")]
 AlgorithmName = Annotated[str, NameOf("worldmodel.agents.sb3:ALGORITHMS")]
 AgentName = Annotated[str, NameOf("worldmodel.agents.sb3:ALGORITHMS", ("own", "planning"), "sb3:")]
 PictureName = Annotated[str, NameOf("worldmodel.envs:VIEWS", ("auto",))]
+EngineName = Literal["torch", "onnxruntime"]
 BOUND_NAMES = ("elbo", "iwae", "fivo")  # those of the library
 
 

@@ -11,6 +11,7 @@ is measured with both kinds of products (`runs.processor.products`), and the fas
 """
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,10 +20,21 @@ from gymnasium import spaces
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from worldmodel import CORES, ELBO, Row, Sequences, Trainer, WorldModel, core_options, model_for
+from worldmodel import (
+    CORES,
+    ELBO,
+    Row,
+    Sequences,
+    Trainer,
+    WorldModel,
+    core_options,
+    model_for,
+    nested,
+)
 from worldmodel.compiling import compiled
 from worldmodel.experiments.bench.table import rate_of, table
 from worldmodel.experiments.runs.processor import PRODUCTS, Products, products, release_memory
+from worldmodel.graphs.engine import GraphFunction, missing_packages
 from worldmodel.progress import Reporter, StageProgress
 from worldmodel.testing.exact import STEPS, ObviousELBO
 
@@ -170,11 +182,14 @@ def dream_row(
 
     taken, kind = fastest(dream)
     needed = arithmetic(dream)
-    after = None
+    after = by_graph = None
     if is_compiled:
         faster = compiled(model.step)
         with products(kind):  # each kind would be compiled on its own
             after = seconds(lambda: dream(faster))
+    if not missing_packages():
+        graph = GraphFunction(model.step, warnings.warn, [model])
+        by_graph = seconds(lambda: dream(graph))
     return {
         "core": core,
         "hidden": hidden,
@@ -183,8 +198,31 @@ def dream_row(
         "steps_per_second": DREAM_STEPS * batch_size / taken,
         "microseconds_per_step": 1e6 * taken / DREAM_STEPS,
         "compiled_steps_per_second": after and DREAM_STEPS * batch_size / after,
+        "onnxruntime_steps_per_second": by_graph and DREAM_STEPS * batch_size / by_graph,
         "gflop": needed / DREAM_STEPS / 1e9,
         "fraction": needed / taken / limit,
+    }
+
+
+def observing_row(core: str, hidden: int, latent: int) -> dict[str, Any]:
+    """The time in which an agent takes in a row of one game: `WorldModel.observe`."""
+    torch.manual_seed(0)
+    model = bench_model(core, hidden, latent)
+    row = nested.index(bench_rows(2, 1).rows, 1)
+    state = model.initial_state(1)
+
+    @torch.no_grad()
+    def observe(by: Callable[..., Any] = model.observe) -> None:
+        for _ in range(DREAM_STEPS):
+            by(row, state)
+
+    graph = GraphFunction(model.observe, warnings.warn, [model])
+    by_graph = None if missing_packages() else seconds(lambda: observe(graph))
+    return {
+        "core": core,
+        "hidden": hidden,
+        "microseconds": 1e6 * seconds(observe) / DREAM_STEPS,
+        "onnxruntime_microseconds": by_graph and 1e6 * by_graph / DREAM_STEPS,
     }
 
 
@@ -215,7 +253,7 @@ def bench_cores(
     reporter = reporter or Reporter()
     grown = [(what, value) for what, values in GROWTH.items() for value in values]
     grown += [("particles", value) for value in PARTICLES]
-    rows = len(SIZES) * (1 + len(DREAMS)) + growth * len(grown)
+    rows = len(SIZES) * (2 + len(DREAMS)) + growth * len(grown)
     reporter.say("measuring matrix products")
     rates = product_rates(list(SIZES), DREAMS)
     limit = 1e9 * max(rate["gflops"] for rate in rates)
@@ -227,6 +265,7 @@ def bench_cores(
         "products": rates,
         "learning": [],
         "dreaming": [],
+        "observing": [],
         "growth": [],
     }
     for core in cores:
@@ -241,6 +280,7 @@ def bench_cores(
 
             for hidden, latent in SIZES.items():
                 keep("learning", learning_row(core, hidden, latent, limit, is_compiled))
+                keep("observing", observing_row(core, hidden, latent))
                 for size in DREAMS:
                     row = dream_row(core, hidden, latent, size, limit, is_compiled)
                     keep("dreaming", row)
@@ -280,11 +320,20 @@ def tables(result: dict[str, Any]) -> list[Table]:
             f"{row['steps_per_second']:,.0f}",
             f"{row['microseconds_per_step']:.0f}",
             rate_of(row["compiled_steps_per_second"]),
+            rate_of(row["onnxruntime_steps_per_second"]),
             f"{row['gflop']:.4f}",
             f"{100 * row['fraction']:.0f} %",
             row["products"],
         )
         for row in result["dreaming"]
+    )
+    observing = (
+        (
+            f"{row['core']} {row['hidden']}",
+            f"{row['microseconds']:.0f}",
+            rate_of(row["onnxruntime_microseconds"]),
+        )
+        for row in result["observing"]
     )
     growth = (
         (row["core"], f"{row['what']} {row['value']}", f"{row['milliseconds']:.1f}")
@@ -314,6 +363,7 @@ def tables(result: dict[str, Any]) -> list[Table]:
                 "steps/s",
                 "us a step",
                 "compiled steps/s",
+                "onnxruntime steps/s",
                 "GFLOP",
                 "of best",
                 "by",
@@ -321,6 +371,7 @@ def tables(result: dict[str, Any]) -> list[Table]:
             dreaming,
         ),
     ]
+    shown.append(table("observing a row of one game", ("core", "us", "onnxruntime us"), observing))
     if result["growth"]:
         shown.append(table("growth of an update", ("core", "with", "ms"), growth))
     return shown

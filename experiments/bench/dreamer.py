@@ -10,6 +10,9 @@ from the paper: the symlog of the vector is its encoding, without layers of its 
 rewards is learned besides, the optimizer is Adam, and the critic learns in dreams alone.
 """
 
+import copy
+import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -50,6 +53,8 @@ from worldmodel.experiments.bench.cores import (
 )
 from worldmodel.experiments.bench.table import rate_of, table
 from worldmodel.experiments.runs.processor import products
+from worldmodel.gen_core import Engine
+from worldmodel.graphs.engine import GraphFunction, missing_packages
 from worldmodel.objectives import Metrics
 from worldmodel.progress import Reporter
 
@@ -102,10 +107,10 @@ class Dreamer:
         self.model = dreamer_model()
         actions = action_codec(ACTIONS)
         size = self.model.core.feature_size
-        policy = Policy(size, actions, UNITS, UNIMIX)
+        self.policy = Policy(size, actions, UNITS, UNIMIX)
         self.critic = SlowCritic(TwoHotCritic(size, UNITS), SLOW)
         self.dream = Dream(self.model, HORIZON + 1, OBSERVATION, ACTIONS, draw_observations=False)
-        agent = BeliefAgent(self.model, policy, reads="features")
+        agent = BeliefAgent(self.model, self.policy, reads="features")
         self.dreams = ActorCritic(
             GenCore(self.dream, agent),
             LENGTH * WINDOWS,
@@ -118,7 +123,7 @@ class Dreamer:
         elbo = ELBO(self.model, constant(1.1), free_nats=1.0, kl_balance=1 / 1.1)
         self.explained = ExplainedELBO(elbo)
         self.learner = Trainer(self.explained, self.model.parameters(), 1e-4)
-        learned = [*policy.parameters(), *self.critic.critic.parameters()]
+        learned = [*self.policy.parameters(), *self.critic.critic.parameters()]
         self.improver = Trainer(self.dreams, learned, 3e-5)
 
     def update(self, batch: Sequences) -> Metrics:
@@ -140,9 +145,17 @@ class Dreamer:
         thought = self.model.core.features(core)
         return GenState(world, model, thought, gen_core.agent.policy(thought).sample())
 
-    def dreaming(self, batch_size: int) -> Callable[[], None]:
-        """A function that takes `HORIZON` steps of `batch_size` dreams, with their actor."""
-        gen_core = self.dreams.gen_core
+    def engine(self) -> Engine | None:
+        """onnxruntime's engine of these dreams; None where it is not installed."""
+        reads = [self.model, self.policy]
+        return None if missing_packages() else functools.partial(GraphFunction, reads=reads)
+
+    def dreaming(self, batch_size: int, engine: Engine | None = None) -> Callable[[], None]:
+        """A function that takes `HORIZON` steps of `batch_size` dreams, with their actor; engine:
+        that computes them, by default torch."""
+        gen_core = copy.copy(self.dreams.gen_core)
+        if engine is not None:
+            gen_core.compile(warnings.warn, engine)
         with torch.no_grad():
             _, begin = gen_core.step(gen_core.initial_state(batch_size))  # after the first rows
 
@@ -189,10 +202,13 @@ def bench_dreamer(compiled: bool = False, reporter: Reporter | None = None) -> d
 
 def _dream_with_actor(dreamer: Dreamer, batch_size: int) -> dict[str, Any]:
     taken, kind = fastest(dreamer.dreaming(batch_size))
+    engine = dreamer.engine()
+    by_graph = engine and seconds(dreamer.dreaming(batch_size, engine))
     return {
         "batch": batch_size,
         "products": kind,
         "steps_per_second": HORIZON * batch_size / taken,
+        "onnxruntime_steps_per_second": by_graph and HORIZON * batch_size / by_graph,
         "microseconds_per_step": 1e6 * taken / HORIZON,
     }
 
@@ -212,10 +228,15 @@ def tables(result: dict[str, Any]) -> list[Table]:
             str(row["batch"]),
             f"{row['steps_per_second']:,.0f}",
             f"{row['microseconds_per_step']:.0f}",
+            rate_of(row["onnxruntime_steps_per_second"]),
         )
         for row in result["dreaming"]
     )
     return [
         table(result["preset"], ("", ""), figures),
-        table("dreams with their actor", ("dreams", "steps/s", "us a step"), dreaming),
+        table(
+            "dreams with their actor",
+            ("dreams", "steps/s", "us a step", "onnxruntime steps/s"),
+            dreaming,
+        ),
     ]

@@ -1,10 +1,8 @@
 """The graphs of a run: its agent, its dream, and the encoder and decoder of its images.
 
-Each is one step for one game, of tensors in and tensors out. State and noise are among them, so
-that whoever runs a graph holds all that it depends on.
+Each is one step for one game.
 """
 
-from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,41 +12,19 @@ from torch.nn import functional as F
 
 from worldmodel import Agent, Dream, Row, action_codec, decode_images, encode_images, nested
 from worldmodel.distributions import DiscretisedLogistics, Mode
-from worldmodel.experiments.export.operators import OPERATORS
-from worldmodel.experiments.export.tape import ExportError, Plain, Tape
-from worldmodel.noise import Noise, NoiseStream
+from worldmodel.graphs.graph import (
+    Graph,
+    Tensors,
+    filled,
+    flat,
+    graph_of,
+    next_of,
+    session_of,
+)
+from worldmodel.graphs.tape import ExportError
 
 CHECKED = 32  # steps that a graph and torch are compared over
 TOLERANCE = 1e-4
-NOISE = {"normal": "standard normal", "uniform": "uniform on [0, 1)"}
-Tensors = dict[str, Tensor]
-Step = Callable[[Tensors], Tensors]
-
-
-class Graph(NamedTuple):
-    """A step as ONNX, and as torch computes it."""
-
-    model: Any  # an onnx.ModelProto
-    step: Step  # inputs by name, the noise among them -> outputs by name
-    inputs: Tensors  # examples: of the state those that a game begins with
-    outputs: Tensors
-    state: tuple[str, ...]  # the names of inputs whose values after the step are outputs
-
-    @property
-    def noise(self) -> tuple[str, ...]:
-        """The names of inputs that are noise."""
-        return tuple(name for name in NOISE if name in self.inputs)
-
-    def described(self) -> dict[str, Any]:
-        """Names, shapes and types of inputs and outputs, as JSON has them."""
-        inputs = [
-            _described(name, tensor)
-            | ({"initial": _initial(tensor), "next": next_of(name)} if name in self.state else {})
-            | ({"noise": NOISE[name]} if name in self.noise else {})
-            for name, tensor in self.inputs.items()
-        ]
-        outputs = [_described(name, tensor) for name, tensor in self.outputs.items()]
-        return {"inputs": inputs, "outputs": outputs}
 
 
 class Exported(NamedTuple):
@@ -56,63 +32,6 @@ class Exported(NamedTuple):
 
     graphs: dict[str, Graph]
     about: dict[str, Any]  # what those who run the graphs need to know, as JSON has it
-
-
-def _described(name: str, tensor: Tensor) -> dict[str, Any]:
-    return {"name": name, "shape": [*tensor.shape], "type": str(tensor.numpy().dtype)}
-
-
-def _initial(tensor: Tensor) -> Any:
-    """The number that fills a tensor, or the numbers in it."""
-    numbers = tensor.flatten().tolist()
-    return numbers[0] if len(set(numbers)) == 1 else tensor.tolist()
-
-
-def names_of(tree: Any, prefix: str) -> Any:
-    """The names of the leaves of a tree, nested as it is; a tree that is a leaf has the prefix."""
-    if isinstance(tree, Tensor):
-        return prefix
-    if isinstance(tree, Mapping):
-        return {key: names_of(part, f"{prefix}.{key}") for key, part in tree.items()}
-    keys = getattr(tree, "_fields", range(len(tree)))
-    parts = [names_of(part, f"{prefix}.{key}") for key, part in zip(keys, tree, strict=True)]
-    return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
-
-
-def flat(tree: Any, prefix: str) -> Tensors:
-    """The leaves of a tree by name; those of size zero are left out."""
-    named = zip(nested.leaves(names_of(tree, prefix)), nested.leaves(tree), strict=True)
-    return {name: leaf for name, leaf in named if leaf.numel()}
-
-
-def next_of(name: str) -> str:
-    """The name of the output that a part of the state becomes."""
-    return name.replace("state", "next", 1)
-
-
-def filled(tree: Any, prefix: str, values: Mapping[str, Tensor]) -> Any:
-    """A tree like another one, with values by name."""
-    names = names_of(tree, prefix)
-    return nested.map(lambda leaf, name: values.get(name, leaf), tree, names)
-
-
-@torch.no_grad()
-def graph_of(step: Step, inputs: Tensors, state: tuple[str, ...] = ()) -> Graph:
-    """Records a step as a graph. Draws become functions of the noise `normal` and `uniform`."""
-    with NoiseStream() as stream:
-        step(inputs)
-    taken = stream.taken
-    inputs = inputs | {name: x for name, x in taken._asdict().items() if len(x)}
-
-    def with_noise(values: Tensors) -> Tensors:
-        given = Noise(*(values.get(name, torch.zeros(0)) for name in Noise._fields))
-        with torch.no_grad(), NoiseStream(given):
-            return step(values)
-
-    tape = Tape({name: tensor.clone() for name, tensor in inputs.items()}, OPERATORS)
-    with Plain(), tape:
-        outputs = with_noise(tape.inputs)
-    return Graph(tape.model(outputs), with_noise, inputs, outputs, state)
 
 
 def check(graph: Graph, name: str, random: np.random.Generator) -> None:
@@ -133,17 +52,6 @@ def check(graph: Graph, name: str, random: np.random.Generator) -> None:
                     f"{float(distance):.2g}): what this model computes depends on its values"
                 )
         values |= {key: expected[next_of(key)] for key in graph.state}
-
-
-def session_of(model: Any) -> Any:
-    """A session of onnxruntime, of one thread."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    data = model.SerializeToString()
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
 def policy_graph(agent: Agent, observation: Any, action: Tensor, action_space: Any) -> Graph:

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from worldmodel.experiments.export.graphs import Exported
 from worldmodel.experiments.export.page import page_of
-from worldmodel.experiments.export.tape import ExportError
 from worldmodel.experiments.runs.places import make_parent
 from worldmodel.files import making, write_json, write_text
+from worldmodel.graphs.tape import ExportError
 from worldmodel.run_folder import RunError
 
 FILE = "model.json"

@@ -94,6 +94,7 @@ def dream_returns(run: Run, episodes: int, horizon: int, seed: int, note: Note) 
             run.dream(horizon),
             Greedy(run.agent),
             episodes,
+            engine=run.components.engine,
             note=lambda done: note("playing dreamt episodes", done, episodes),
         )
     return _returns("dream", stats, seed)

@@ -35,6 +35,10 @@ def build(job: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
         "updates": (chosen(dreamer.update), 1),
         "model updates": (chosen(dreamer.learner.update), 1),
     }
+    engine = dreamer.engine()
     for size in job["dreams"]:
-        calls[f"dream steps, {size}"] = (dreamer.dreaming(size), job["horizon"] * size)
+        steps = job["horizon"] * size
+        calls[f"dream steps, {size}"] = (dreamer.dreaming(size), steps)
+        if engine is not None:
+            calls[f"dream steps by onnxruntime, {size}"] = (dreamer.dreaming(size, engine), steps)
     return calls

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldmodel.experiments.export.tape import ExportError, Tape
+from worldmodel.graphs.tape import ExportError, Tape
 
 Write = Callable[..., Any]
 COMPUTED = (torch.float32, torch.float64, torch.int32, torch.int64)  # by all runtimes

@@ -1,0 +1,1 @@
+"""Functions of tensors as ONNX graphs, for machines without torch and for onnxruntime here."""
