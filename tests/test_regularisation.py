@@ -3,11 +3,13 @@
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 
-from worldmodel import Episodes, action_codec
+from worldmodel import Episodes, Row, Sequences, action_codec, log_prob, model_for
 from worldmodel.agents import WorldModelAgent
-from worldmodel.agents.regularisation import HELD_OUT, split
+from worldmodel.agents.regularisation import HELD_OUT, loss_of, split
+from worldmodel.noise import OwnNoise
 
 ACTIONS = action_codec(spaces.Discrete(2))
 
@@ -79,3 +81,34 @@ def test_a_given_weight_decay_is_no_choice():
     agent = WorldModelAgent("CartPole-v1", weight_decay=0.25)
     agent.training.extend(1_000)
     assert "choose" not in {stage.kind for stage in agent.training.stages}
+
+
+@pytest.mark.parametrize("space", [spaces.Box(-np.inf, np.inf, (1,)), spaces.Discrete(6)])
+def test_a_model_that_is_too_sure_of_numbers_is_not_judged_by_that(space):
+    """But one that is too sure of classes is: dreams draw them."""
+    numbers = isinstance(space, spaces.Box)
+    with OwnNoise(0)():
+        model = model_for(space, spaces.Discrete(2), "rnn", 4, reward_support=[0.0]).eval()
+        shape = (5, 8, 1) if numbers else (5, 8)
+        seen = torch.randn(shape) if numbers else torch.randint(6, shape)
+    first = torch.zeros(5, 8, dtype=torch.bool)
+    first[0] = True
+    row = Row(first, torch.zeros(5, 8, 2), seen, torch.zeros(5, 8), torch.zeros_like(first))
+    sequences = Sequences.whole(row)
+    plain, judged = nats(model, sequences), loss_of(model, sequences)
+    head = model.percepts.decoder.observation
+    with torch.no_grad():
+        if numbers:
+            head.parameters_.bias[1] -= 2.5  # of the scale, before its softplus
+        else:
+            head.logits.weight *= 50.0
+    assert nats(model, sequences) > plain + 1
+    if numbers:
+        assert loss_of(model, sequences) < judged + 0.2
+    else:
+        assert loss_of(model, sequences) == pytest.approx(nats(model, sequences))
+
+
+def nats(model, sequences):
+    found = sum(value.sum() for value in log_prob(model, sequences).values())
+    return -float(found) / int(sequences.loss_mask.sum())
