@@ -284,11 +284,11 @@ def test_an_image_among_other_observations_trains_end_to_end(tmp_path, capsys):
 def test_atari_runs_end_to_end(tmp_path):
     pytest.importorskip("ale_py")
     config = ["--env", "ALE/Pong-v5", "--resize", "64", "--grayscale", "--action-repeat", "4"]
-    config += ["--time-limit", "400", "--quick"]
+    config += ["--time-limit", "200", "--quick"]
     main(["train", "control", *config, "--out", str(tmp_path / "run")])
     *_, curve, final = RunFolder.open(tmp_path / "run").metrics()
     assert curve["real_returns"]
-    assert final["dream_horizon"] == 100
+    assert final["dream_horizon"] == 50
 
 
 def test_what_a_vae_cannot_read_is_named():
