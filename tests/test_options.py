@@ -1,6 +1,6 @@
 """Laws of options: one changes a whole configuration, and errors are in the words of who erred."""
 
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from math import inf, nan
 
 import pytest
@@ -110,3 +110,11 @@ def test_ranges(check, good, bad):
     for value in bad:
         with pytest.raises(ValueError, match=f"--a-b .*got {value}"):
             check(type("Some", (), {"a_b": value})(), "a_b")
+
+
+def test_options_of_groups_within_groups_are_changed():
+    changed = with_options(RLConfig(), {"engine": "onnxruntime", "stop_at": 3.0})
+    assert changed.agent.policy.engine == "onnxruntime"
+    assert changed == replace(RLConfig(), agent=changed.agent, stop_at=3.0)
+    with pytest.raises(TypeError, match="no option 'engin'; did you mean engine"):
+        with_options(RLConfig(), {"engin": "torch"})

@@ -112,30 +112,31 @@ def with_options(settings: Settings, options: Mapping[str, Any]) -> Settings:
             raise TypeError(f"there is no option {name!r}; {guess}")
     for group in {known[name] for name in options}:
         chosen = {name: value for name, value in options.items() if known[name] == group}
-        part: Any = getattr(settings, group) if group else settings
         try:
-            part = replace(part, **chosen)
+            settings = _replaced(settings, group, chosen)
         except ValueError as error:
             raise ValueError(_python_words(str(error), known)) from error
-        settings = _replaced(settings, group, part)
     return settings
 
 
-def _replaced(settings: Any, group: str, part: Any) -> Any:
-    return replace(settings, **{group: part}) if group else part
+def _replaced(settings: Any, group: tuple[str, ...], chosen: Mapping[str, Any]) -> Any:
+    """The settings with some options of a group changed."""
+    if group:
+        chosen = {group[0]: _replaced(getattr(settings, group[0]), group[1:], chosen)}
+    return replace(settings, **chosen)
 
 
-def _places(settings: Any) -> Iterator[tuple[str, str]]:
-    """The name of each option and of its group; "" for options outside the groups."""
+def _places(settings: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The name of each option, and those of the groups that it is in, from the outermost."""
     for place in fields(settings):
         part = getattr(settings, place.name)
         if is_dataclass(part):
-            yield from ((option.name, place.name) for option in fields(part))
+            yield from ((name, (place.name, *group)) for name, group in _places(part))
         else:
-            yield place.name, ""
+            yield place.name, ()
 
 
-def _python_words(text: str, known: Mapping[str, str]) -> str:
+def _python_words(text: str, known: Mapping[str, Any]) -> str:
     """An error of the command line in Python's terms: `hidden_size`, not --hidden-size."""
     for name in sorted(known, key=len, reverse=True):
         text = text.replace(f"--{name.replace('_', '-')}", name)

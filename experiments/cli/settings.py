@@ -18,6 +18,7 @@ from worldmodel.experiments.recordings.config import (
 from worldmodel.experiments.runs.cards import CardConfig
 from worldmodel.experiments.runs.trust import TrustConfig
 from worldmodel.experiments.show.config import PlayConfig, VideoConfig
+from worldmodel.names import EngineName
 from worldmodel.options import DeviceConfig, positive
 
 LoggerName = Literal["tensorboard", "wandb", "mlflow"]
@@ -56,13 +57,15 @@ class Resume:
     """Additional steps of the real environment to play and to learn from; runs of
     `worldmodel train control` and `toy-game` only."""
     stop_at: float | None = None
-    """As of `train control`, from now on, as the three that follow; inf: no such end."""
+    """As of `train control`, from now on, as the four that follow; inf: no such end."""
     keep: Literal["last", "best"] | None = None
     """What is loaded of the run: its last policy and model, or the best."""
     episodes: int | None = None
     """Episodes of its evaluation."""
     threads: int | None = None
     """Threads of the processor; another number may give other bits."""
+    engine: EngineName | None = None
+    """What computes steps that nothing is learned through; it draws other numbers."""
     log: tuple[LoggerName, ...] = ()
     """Loggers, as of `train`."""
     computing: tyro.conf.OmitArgPrefixes[DeviceConfig] = field(default_factory=DeviceConfig)
@@ -77,7 +80,8 @@ class Resume:
     @property
     def changes(self) -> dict[str, Any]:
         """The options of the run that are changed, by name."""
-        given = {name: getattr(self, name) for name in ("stop_at", "keep", "episodes", "threads")}
+        names = ("stop_at", "keep", "episodes", "threads", "engine")
+        given = {name: getattr(self, name) for name in names}
         given["device"] = self.computing.device
         return {name: value for name, value in given.items() if value is not None}
 
