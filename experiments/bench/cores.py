@@ -32,7 +32,7 @@ from worldmodel import (
     nested,
 )
 from worldmodel.compiling import compiled
-from worldmodel.experiments.bench.table import rate_of, table
+from worldmodel.experiments.bench.table import rate_of, table, whole
 from worldmodel.experiments.runs.processor import PRODUCTS, Products, products, release_memory
 from worldmodel.graphs.engine import GraphFunction, missing_packages
 from worldmodel.progress import Reporter, StageProgress
@@ -318,10 +318,8 @@ def tables(result: dict[str, Any]) -> list[Table]:
             f"{row['core']} {row['hidden']}",
             str(row["batch"]),
             f"{row['steps_per_second']:,.0f}",
-            f"{row['microseconds_per_step']:.0f}",
-            rate_of(row["compiled_steps_per_second"]),
-            rate_of(row["onnxruntime_steps_per_second"]),
-            f"{row['gflop']:.4f}",
+            whole(row["compiled_steps_per_second"]),
+            whole(row["onnxruntime_steps_per_second"]),
             f"{100 * row['fraction']:.0f} %",
             row["products"],
         )
@@ -331,7 +329,7 @@ def tables(result: dict[str, Any]) -> list[Table]:
         (
             f"{row['core']} {row['hidden']}",
             f"{row['microseconds']:.0f}",
-            rate_of(row["onnxruntime_microseconds"]),
+            whole(row["onnxruntime_microseconds"]),
         )
         for row in result["observing"]
     )
@@ -356,15 +354,13 @@ def tables(result: dict[str, Any]) -> list[Table]:
             beside,
         ),
         table(
-            "dreaming",
+            "dreaming, steps a second",
             (
                 "core",
                 "dreams",
                 "steps/s",
-                "us a step",
-                "compiled steps/s",
-                "onnxruntime steps/s",
-                "GFLOP",
+                "compiled",
+                "onnxruntime",
                 "of best",
                 "by",
             ),

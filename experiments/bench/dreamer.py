@@ -51,7 +51,7 @@ from worldmodel.experiments.bench.cores import (
     fastest,
     seconds,
 )
-from worldmodel.experiments.bench.table import rate_of, table
+from worldmodel.experiments.bench.table import rate_of, table, whole
 from worldmodel.experiments.runs.processor import products
 from worldmodel.gen_core import Engine
 from worldmodel.graphs.engine import GraphFunction, missing_packages
@@ -228,7 +228,7 @@ def tables(result: dict[str, Any]) -> list[Table]:
             str(row["batch"]),
             f"{row['steps_per_second']:,.0f}",
             f"{row['microseconds_per_step']:.0f}",
-            rate_of(row["onnxruntime_steps_per_second"]),
+            whole(row["onnxruntime_steps_per_second"]),
         )
         for row in result["dreaming"]
     )
@@ -236,7 +236,7 @@ def tables(result: dict[str, Any]) -> list[Table]:
         table(result["preset"], ("", ""), figures),
         table(
             "dreams with their actor",
-            ("dreams", "steps/s", "us a step", "onnxruntime steps/s"),
+            ("dreams", "steps/s", "us a step", "by onnxruntime"),
             dreaming,
         ),
     ]

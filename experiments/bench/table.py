@@ -20,6 +20,11 @@ def rate_of(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
+def whole(value: float | None) -> str:
+    """A number without decimals; empty if it was not measured."""
+    return "" if value is None else f"{value:,.0f}"
+
+
 def bound_name(name: str, particles: int) -> str:
     """The name of a bound: exact, ELBO, IWAE-128."""
     if name == "exact":
