@@ -83,6 +83,10 @@ class Statistics(NamedTuple):
     reward_groups: list[list[float]] = []  # noqa: RUF012 (never changed) see `groups_of`
 
 
+def silent(text: str) -> None:
+    """Says nothing; parts that hold it go to other processes, as no lambda does."""
+
+
 class Components:
     """A world model, an image encoder where there is one, a policy, and its critic."""
 
@@ -93,7 +97,7 @@ class Components:
         recorded_space: spaces.Space,
         action_space: spaces.Space,
         device: torch.device = CPU,
-        say: Callable[[str], None] = lambda text: None,
+        say: Callable[[str], None] = silent,
     ):
         """recorded_space: of the environment's observations; the model's `observation_space` is
         different where images are encoded first; device: where all of them are; say: called with
@@ -140,7 +144,7 @@ class Components:
         """The engine of steps that nothing is learned through; None: torch."""
         if self.config.policy.engine == "torch":
             return None
-        return functools.partial(GraphFunction, reads=self.acting_modules.values())
+        return functools.partial(GraphFunction, reads=[*self.acting_modules.values()])
 
     @property
     def acting_modules(self) -> dict[str, nn.Module]:

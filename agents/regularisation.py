@@ -10,13 +10,13 @@ from worldmodel import (
     ActionCodec,
     Episodes,
     Learner,
+    Prediction,
     Replay,
     Sequences,
     WorldModel,
     log_prob,
     nested,
 )
-from worldmodel.codecs import Prediction
 from worldmodel.distributions import masses_of
 from worldmodel.objectives import Metrics
 

@@ -1,12 +1,15 @@
 """Laws of functions that onnxruntime computes: what torch gives, from the same noise."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 
-from worldmodel import CORES, BeliefAgent, Dream, GenCore, action_codec, model_for, nested
+from worldmodel import CORES, BeliefAgent, Dream, GenCore, Row, action_codec, model_for, nested
 from worldmodel.agents import Policy, WorldModelAgent
+from worldmodel.agents.components import silent
 from worldmodel.agents.graph_agent import GraphAgent
 from worldmodel.noise import Noise, NoiseStream, OwnNoise
 
@@ -217,10 +220,25 @@ def test_an_agent_learns_and_acts_by_graphs_and_goes_on_to_the_last_bit(tmp_path
     assert all(map(torch.equal, weights(parted), weights(whole)))
 
 
-def test_an_agent_is_evaluated_and_acts_by_graphs():
+def test_an_agent_is_evaluated_and_acts_by_graphs_also_in_another_process():
     agent = WorldModelAgent("CartPole-v1", seed=0, engine="onnxruntime", **SMALL)
     agent.learn(40)
     assert isinstance(agent.policy, GraphAgent)
     assert agent.evaluate(episodes=2).returns.mean() > 0
     action, _ = agent.predict(np.zeros(4, np.float32), deterministic=True)
     assert action in spaces.Discrete(2)
+    agent.components.say = silent  # who trains says more, and stays
+    vars(agent.components).pop("player")
+    parts = agent.components
+    first = parts.player.initial_state(1)
+    row = Row(
+        torch.ones(1, dtype=torch.bool),
+        torch.zeros(1, 2),
+        torch.zeros(1, 4),
+        torch.zeros(1),
+        torch.zeros(1, dtype=torch.bool),
+    )
+    with torch.no_grad():
+        expected = parts.player.step(row, first)
+        sent = pickle.loads(pickle.dumps(parts.player))  # with its graphs written
+        assert_same(sent.step(row, first), expected)

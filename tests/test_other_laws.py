@@ -29,8 +29,10 @@ from worldmodel import (
     model_for,
 )
 from worldmodel.agents import Critic, EncodedAgent, Human, Planner, Policy, Uniform, sb3
+from worldmodel.agents.graph_agent import GraphAgent
 from worldmodel.agents.health import WatchedDream
 from worldmodel.envs import DreamVectorEnv, GymEnvironment, ToyGame, ToyGameVector, make_vector_env
+from worldmodel.graphs.engine import GraphFunction
 from worldmodel.testing import (
     AGENT_LAWS,
     ENVIRONMENT_LAWS,
@@ -141,6 +143,12 @@ def planner(actions, name="rnn", reads="belief"):
     return Planner(agent, dream, Critic(size, 8), length=3, plans=12, draws=2)
 
 
+def graph_agent():
+    model = model_for(SYMBOLS, ACTIONS, "rnn", 4, [-1.0, 0.5])
+    agent = BeliefAgent(model, Policy(model.belief_size, action_codec(ACTIONS), 8))
+    return GraphAgent(agent, str, lambda step, say: GraphFunction(step, say, [model]))
+
+
 BINARY = spaces.Discrete(2)
 METRONOME = Metronome(steps=2, beats=3)
 
@@ -160,6 +168,7 @@ def agents():
     yield single("uniform that persists", Uniform(ACTIONS, 0.5))
     yield single("wrapped", AgentWrapper(Uniform(ACTIONS)))
     yield single("human", human())
+    yield single("graph agent", graph_agent(), SYMBOLS)
     yield single("encoded agent", encoded_agent(), PICTURES)
     yield single("metronome", METRONOME, actions=METRONOME.action_space)
     script = Script.of(torch.tensor([0, 1, 1, 0, 1]), BINARY)

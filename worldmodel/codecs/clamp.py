@@ -67,7 +67,7 @@ class Circles(nn.Module):
         self.register_buffer("squared", torch.ones(size))  # radius
         self.are_there = False  # any
         self.register_load_state_dict_pre_hook(_begin)
-        self.register_load_state_dict_post_hook(lambda module, _: module._look())
+        self.register_load_state_dict_post_hook(_look)
 
     def _look(self) -> None:
         places = torch.arange(len(self.partner), device=self.partner.device)
@@ -101,6 +101,10 @@ class Circles(nn.Module):
         self.partner.copy_(torch.where(partner[partner] == own, partner, own))
         self.squared.copy_((least + greatest)[own, self.partner] / 2)
         self._look()
+
+
+def _look(module: Circles, _: Any) -> None:
+    module._look()
 
 
 def _begin(module: Circles, state: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -69,6 +69,14 @@ class GraphFunction:
         self._versions = -1
         self._constants: list[Tensor] = []
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the graphs, which other processes write themselves."""
+        written: dict[str, Any] = {
+            "_prepared": None if self._prepared is None else {},
+            "_versions": -1,
+        }
+        return self.__dict__ | written | {"_constants": []}
+
     def __call__(self, *args: Any) -> Any:
         leaves = list(_leaves(args))
         if self._prepared is None or torch.is_grad_enabled() or not all(map(_is_here, leaves)):
