@@ -688,11 +688,11 @@ class AgentTraining(Job):
 
     def _compile(self) -> None:
         """Compiles the steps of dreams, if that is asked for or pays, or makes graphs of them."""
-        asked, rollouts = self.config.policy, cast(Components, self.components).rollouts
+        policy, rollouts = self.config.policy, cast(Components, self.components).rollouts
         pays = any(rollouts.length * planned >= MANY_DREAMT for _, planned in self._rollouts)
-        as_graph = asked.engine == "onnxruntime" and rollouts.method != "pathwise"
-        is_asked = asked.compile_dreams
-        if as_graph or is_asked == "always" or (is_asked == "auto" and pays):
+        as_graph = policy.engine == "onnxruntime" and rollouts.method != "pathwise"
+        asked = policy.compile_dreams
+        if as_graph or asked == "always" or (asked == "auto" and pays):
             self.optimizer.compile(self.say, as_graph)
 
     def _learned_from(self) -> EpisodeStore:

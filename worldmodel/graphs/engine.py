@@ -78,7 +78,7 @@ class GraphFunction:
         return self.__dict__ | written | {"_constants": []}
 
     def __call__(self, *args: Any) -> Any:
-        leaves = list(_leaves(args))
+        leaves = nested.leaves(args)
         if self._prepared is None or torch.is_grad_enabled() or not all(map(_is_here, leaves)):
             return self.function(*args)
         versions = sum(tensor._version for tensor in self._constants)
@@ -132,18 +132,6 @@ class GraphFunction:
         changing = () if self.changing is None else self.changing.parameters()
         others = {id(tensor) for tensor in changing}
         return [tensor for tensor in tensors if id(tensor) not in others]
-
-
-def _leaves(tree: Any) -> Iterator[Any]:
-    """The leaves of a tree, as `nested.leaves` has them."""
-    if isinstance(tree, tuple):
-        for part in tree:
-            yield from _leaves(part)
-    elif isinstance(tree, dict):
-        for part in tree.values():
-            yield from _leaves(part)
-    else:
-        yield tree
 
 
 def _filler(tree: Any) -> Callable[[Iterator[Tensor]], Any]:
