@@ -17,12 +17,15 @@ from worldmodel.distributions import (
     ConcatLayout,
     Deterministic,
     FiniteSupport,
+    Grouped,
     Joint,
+    Mixed,
     OneHot,
     OneHots,
     StudentT,
     TanhNormal,
     draw,
+    points_of,
 )
 
 DRAWS = 40000
@@ -379,6 +382,59 @@ def test_a_prediction_sums_to_one_and_draws_what_it_scores():
         drawn.append((weights * given.parts["b"].mean).sum(0))
     drawn = torch.stack(drawn)
     assert ((drawn.mean(0) - exact).abs() < 5 * drawn.std(0) / len(drawn) ** 0.5).all()
+
+
+def paid(batch=5):
+    """A reward of three values, and an end that depends on it."""
+    values = torch.tensor([-1.0, 0.0, 5.0]).double()
+    reward = FiniteSupport(normal(batch, 3), values)
+    return Consequences(
+        {"reward": reward}, end=lambda r: Bernoulli((r - 1) * normal(batch, seed=1))
+    )
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_an_end_is_that_of_the_reward_which_comes_with_it(temperature):
+    joint = paid().tempered(temperature)
+    probabilities, hits = [], []
+    draws = joint.sample((DRAWS,))
+    for reward, end in itertools.product((-1.0, 0.0, 5.0), (False, True)):
+        value = {"reward": torch.full((5,), reward).double(), "terminated": torch.full((5,), end)}
+        parts = joint.log_probs(value)
+        given = joint.end(value["reward"])
+        close(parts["terminated"], given.log_prob(value["terminated"]))
+        close(joint.log_prob(value), sum(parts.values()))
+        probabilities.append(joint.log_prob(value).exp())
+        hits.append((draws["reward"] == reward) & (draws["terminated"] == end))
+    probabilities = torch.stack(probabilities, -1)  # [5, 6]
+    close(probabilities.sum(-1), torch.ones(5).double())
+    has_frequencies(torch.stack(hits, -1), probabilities)
+    close(joint.mean["terminated"], probabilities[:, 1::2].sum(-1))
+    close(joint.mean["reward"], joint.parts["reward"].mean)
+    mode = joint.mode
+    assert torch.equal(mode["terminated"], joint.end(mode["reward"]).mode)
+
+
+@pytest.mark.parametrize(
+    "reward",
+    [
+        lambda: FiniteSupport(normal(5, 3), torch.tensor([-1.0, 0.0, 5.0]).double()),
+        lambda: Mixed(
+            normal(5, 4) + torch.tensor([0, 0, -torch.inf, 0]),
+            torch.tensor([1.0, 7.0, torch.nan]),
+            td.Normal(normal(5, seed=1), 1.0),
+            torch.tensor(True),
+        ),
+        lambda: Grouped(normal(5, 2), td.Normal(normal(5, 2, seed=1), 1.0)),
+        lambda: td.Normal(normal(5), 2.0),
+    ],
+    ids=["values", "values, or others", "groups", "a density"],
+)
+def test_points_have_the_mean_of_all_numbers(reward):
+    found = reward()
+    values, probs = points_of(found)
+    close(probs.sum(0), torch.ones(5).double())
+    close((values * probs).sum(0), found.mean)
 
 
 def percepts(mean, logits):

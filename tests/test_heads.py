@@ -910,6 +910,63 @@ def test_a_regression_reads_what_is_seen():
     assert len({number.item() for number in said}) == 3
 
 
+def paying(**options):
+    """A decoder of symbols and rewards, by its options, standardised."""
+    symbols = spaces.Discrete(3, start=2)
+    decoder = PerceptDecoder(
+        FEATURES, 8, CategoricalHead(8, 3, start=2), encoder_for(symbols), **options
+    )
+    rewards = np.array([0.0, 0.1, 0.2, 100.0])
+    decoder.standardise({"observation": np.array([2, 3, 4]), "reward": rewards})
+    return decoder.double()
+
+
+PAYMENTS = {
+    "values": {"reward_support": (0.0, 100.0)},
+    "values, or others": {"reward_support": (0.0, 100.0), "open_rewards": True},
+    "groups": {"reward_support": None, "reward_groups": [[0.1, 0.1], [100.0, 0.1]]},
+}
+
+
+@pytest.mark.parametrize("options", PAYMENTS.values(), ids=PAYMENTS)
+def test_a_prize_and_the_end_that_it_brings_are_one_event(options):
+    """A coin pays and ends the game, or does neither: log 2 nats a row, and the reward's own. If
+    each were drawn by itself, it would be log 2 more, and every other dreamt prize without an end.
+    """
+    torch.manual_seed(0)
+    decoder = paying(**options)
+    features, seen = torch.zeros(64, FEATURES).double(), torch.full((64,), 3)
+    ends = torch.arange(64) % 2 == 0
+    percept = {"observation": seen, "reward": ends * 100.0, "terminated": ends}
+    decoder.meet({key: value.numpy() for key, value in percept.items()})
+    optimizer = torch.optim.Adam(decoder.parameters(), 0.03)
+    for _ in range(150):
+        loss = -decoder(features).log_prob(percept).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    scores = decoder(features).log_probs(percept)
+    assert -scores["terminated"].mean() < 0.05
+    drawn = decoder(features).sample()
+    assert torch.equal(drawn["reward"] > 50, drawn["terminated"])
+    assert 10 < drawn["terminated"].sum() < 54
+    mean = decoder(features).consequences(seen).mean["terminated"]
+    close(mean, torch.full_like(mean, 0.5), 0.1)
+
+
+def test_weights_of_ends_that_did_not_read_rewards_are_what_they_were():
+    decoder = paying(reward_support=(0.0, 100.0))
+    old = {k: v for k, v in decoder.state_dict().items() if not k.startswith(("after", "paid"))}
+    other = excite(paying(reward_support=(0.0, 100.0)))
+    other.load_state_dict(old)
+    features = normal(3, FEATURES)
+    for reward in torch.tensor([0.0, 100.0]):
+        ends = [
+            d(features).consequences(torch.full((3,), 3)).end(reward) for d in (decoder, other)
+        ]
+        assert torch.equal(ends[0].logits, ends[1].logits)
+
+
 def test_a_regression_broadcasts_over_particles():
     regression = excite(TwoHotRegression(4, bins=9).double())
     features, values = normal(3, 2, 5, 4), normal(3, 5, seed=1)

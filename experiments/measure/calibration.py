@@ -185,7 +185,7 @@ def foresee(model: WorldModel, row: Row, state: ModelState, particles: int) -> F
     the reward is read, to rank it."""
     prediction, _ = model.predict(row.action.repeat(particles, 1), state)
     weights, then = prediction.marginal()  # [n, K * B]
-    end = _over_particles((weights * then.parts["terminated"].mean).sum(0), particles)
+    end = _over_particles((weights * then.mean["terminated"]).sum(0), particles)
     reward = then.parts["reward"]
     masses = masses_of(reward)
     if masses is not None:

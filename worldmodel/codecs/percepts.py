@@ -70,15 +70,16 @@ class PerceptModule(DistModule):
 
 
 class PerceptDecoder(PerceptModule):
-    """features [*, F] -> p(observation) p(reward | observation) p(end | observation).
+    """features [*, F] -> p(observation) p(reward | observation) p(end | observation, reward).
 
-    Reward and end read the observation too: the goal that it shows and the end that it brings are
-    one event. Rewards that take few values have a categorical over `reward_support`, or with
-    `open_rewards` a mass for each of these and a density for others; all others (`None`) have a
-    density, Gaussian or with `open_rewards` Student's t. With `separate` they read the features
-    alone, as Dreamer's do: the three are then independent. With `reward_regression` there is a
-    `TwoHotRegression` of the reward besides, for rewards of any scale: dreams give its mean,
-    and the reward's likelihood is learned from the features without moving them.
+    Reward and end read the observation too, and the end the reward: the goal that is seen, the
+    prize and the end that it brings are one event. Rewards that take few values have a categorical
+    over `reward_support`, or with `open_rewards` a mass for each of these and a density for
+    others; all others (`None`) have a density, Gaussian or with `open_rewards` Student's t. With
+    `separate` reward and end read the features alone, as Dreamer's do: the three are then
+    independent. With `reward_regression` there is a `TwoHotRegression` of the reward besides, for
+    rewards of any scale: dreams give its mean, the reward's likelihood is learned from the
+    features without moving them, and the end does not read the reward.
     """
 
     def __init__(
@@ -121,6 +122,11 @@ class PerceptDecoder(PerceptModule):
             self.reward = FiniteHead(hidden, reward_support)
         self.terminated = BernoulliHead(hidden)
         self.regressed = ("reward",) if reward_regression else ()
+        self.reads_reward = not separate and not reward_regression
+        if self.reads_reward:
+            self.paid = Standardisation()
+            self.after = nn.Parameter(torch.zeros(hidden))  # nothing is known at first
+            self.register_load_state_dict_pre_hook(_begin)
         self.regression = nn.ModuleDict({key: TwoHotRegression(hidden) for key in self.regressed})
 
     @property
@@ -139,8 +145,9 @@ class PerceptDecoder(PerceptModule):
             return self.observation(torch.cat([hidden, features], -1) if self.skip else hidden)
 
         def consequences(observation: Any) -> Consequences:
-            both = unseen if self.separate else unseen + self.seen(self.encoder(observation))
-            return self._consequences(F.silu(both))
+            if self.separate:
+                return self._consequences(unseen)
+            return self._consequences(unseen + self.seen(self.encoder(observation)))
 
         return Prediction(observe, consequences, features.shape[:-1], self.separate)
 
@@ -149,6 +156,8 @@ class PerceptDecoder(PerceptModule):
         self.observation.standardise(values["observation"])
         self.encoder.standardise(values["observation"])
         self.reward.standardise(values["reward"])
+        if self.reads_reward:
+            self.paid.fit(values["reward"])
 
     def meet(self, values: Mapping[str, Any]) -> None:
         """values: as those of `standardise`, and the ends [M] beside the rewards."""
@@ -168,12 +177,27 @@ class PerceptDecoder(PerceptModule):
         self.reward.to(device)
 
     def _consequences(self, both: Tensor) -> Consequences:
-        """both: what reward and end are read from, [*, hidden]."""
-        rewards = both.detach() if self.regressed else both
-        parts = {"reward": self.reward(rewards), "terminated": self.terminated(both)}
+        """both: what reward and end are read from before a nonlinearity, [*, hidden]."""
+        seen = F.silu(both)
+        rewards = self.reward(seen.detach() if self.regressed else seen)
+        if self.reads_reward:
+            return Consequences({"reward": rewards}, end=lambda reward: self._end(both, reward))
         return Consequences(
-            parts, lambda: {key: part(both) for key, part in self.regression.items()}
+            {"reward": rewards, "terminated": self.terminated(seen)},
+            lambda: {key: part(seen) for key, part in self.regression.items()},
         )
+
+    def _end(self, both: Tensor, reward: Tensor) -> td.Distribution:
+        """p(end | reward) for rewards [*]: rare prizes are many standard deviations high."""
+        paid = self.paid(reward).asinh().to(both.dtype)
+        return self.terminated(F.silu(both + paid[..., None] * self.after))
+
+
+def _begin(module: PerceptDecoder, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Lets weights be loaded that were saved when ends did not depend on rewards."""
+    state.setdefault(prefix + "after", torch.zeros_like(module.after))
+    for name, buffer in module.paid.named_buffers():
+        state.setdefault(f"{prefix}paid.{name}", buffer)
 
 
 class ObservationDecoder(PerceptModule):

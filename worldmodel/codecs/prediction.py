@@ -1,4 +1,4 @@
-"""Predictions of a world model: an observation, then reward and end given the observation."""
+"""Predictions of a world model: an observation, then the reward given it, then the end."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -7,18 +7,31 @@ import torch
 from torch import Tensor, distributions as td
 
 from worldmodel.codecs.regression import TwoHot
-from worldmodel.distributions import Categorical, Joint, draw, tempered
+from worldmodel.distributions import Categorical, Joint, draw, points_of, tempered
 
 FEW = 16  # values of an observation that are summed over, at most
 Regressions = Callable[[], Mapping[str, TwoHot]]
+End = Callable[[Tensor], td.Distribution]
 
 
 class Consequences(Joint):
-    """p(reward, end) of rows [*], and what is regressed of them besides (most often nothing)."""
+    """p(reward) p(end | reward) of rows [*], and what is regressed of them besides (most often
+    nothing).
 
-    def __init__(self, parts: Mapping[str, td.Distribution], regressions: Regressions = dict):
+    That a prize is paid and that the game ends are one event, as a goal that is seen and the end
+    that it brings are.
+    """
+
+    def __init__(
+        self,
+        parts: Mapping[str, td.Distribution],
+        regressions: Regressions = dict,
+        end: End | None = None,
+    ):
+        """parts: by key; end: that of "terminated", given rewards [*], if it depends on them."""
         super().__init__(parts)
         self._regressions = regressions
+        self.end = end
 
     @property
     def regressions(self) -> Mapping[str, TwoHot]:
@@ -27,14 +40,56 @@ class Consequences(Joint):
 
     @property
     def mean(self) -> dict[str, Any]:
-        """The means of reward and end, and of what is regressed that of the regression."""
+        """The means of reward and end, and of what is regressed that of the regression. The end's
+        is over all values that a reward takes, or over the means of its densities."""
         means = cast(dict[str, Any], super().mean)
+        if self.end is not None:
+            values, probs = points_of(self.parts["reward"])  # [n, *]
+            means["terminated"] = (probs * self.end(values).mean).sum(0)
         return means | {key: part.mean for key, part in self.regressions.items()}
+
+    @property
+    def mode(self) -> dict[str, Any]:
+        """The most probable reward, and whether it is more probable that the game ends with it."""
+        return self._ended(cast(dict[str, Any], super().mode), lambda end: end.mode)
 
     def draw(self) -> dict[str, Any]:
         """Draws reward and end; what is regressed is not drawn, but its mean taken."""
         drawn = cast(dict[str, Any], draw(self))
         return drawn | {key: part.mean for key, part in self.regressions.items()}
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> dict[str, Any]:  # type: ignore[override]
+        """Draws rewards, then ends given them."""
+        return self._ended(super().sample(sample_shape), lambda end: end.sample())
+
+    def rsample(self, sample_shape: torch.Size = torch.Size()) -> dict[str, Any]:  # type: ignore[override]
+        """Draws with gradients, of those parts that have them."""
+        return self._ended(super().rsample(sample_shape), draw)
+
+    def log_probs(self, value: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The log probability of each part given those before it, [*] nats."""
+        log_probs = super().log_probs(value)
+        if self.end is not None:
+            ended = self.end(value["reward"]).log_prob(value["terminated"])
+            log_probs["terminated"] = ended
+        return log_probs
+
+    def tempered(self, temperature: float | Tensor) -> "Consequences":
+        """The same at a `temperature` (see `worldmodel.distributions.tempered`)."""
+        end = self.end
+        return Consequences(
+            {key: tempered(part, temperature) for key, part in self.parts.items()},
+            self._regressions,
+            end and (lambda reward: tempered(end(reward), temperature)),
+        )
+
+    def _ended(
+        self, drawn: dict[str, Any], choose: Callable[[td.Distribution], Tensor]
+    ) -> dict[str, Any]:
+        """Adds what is to `choose` of the end, given the reward that was drawn."""
+        if self.end is None:
+            return drawn
+        return drawn | {"terminated": choose(self.end(drawn["reward"]))}
 
 
 def nothing(observation: Any) -> Consequences:
@@ -104,13 +159,9 @@ class Prediction(td.Distribution):
         if not isinstance(temperature, Tensor) and temperature == 1:
             return self
 
-        def consequences(observation: Any) -> Consequences:
-            found = self.consequences(observation)
-            return Consequences(tempered(found, temperature).parts, lambda: found.regressions)
-
         return Prediction(
             lambda: tempered(self.observation, temperature),
-            consequences,
+            lambda observation: self.consequences(observation).tempered(temperature),
             self.batch_shape,
             self.separate,
         )

@@ -35,7 +35,7 @@ from worldmodel.distributions.discrete import (
     OneHotVectors,
 )
 from worldmodel.distributions.hierarchical import HierarchicalCategorical
-from worldmodel.distributions.mixed import Grouped, Mixed, masses_of
+from worldmodel.distributions.mixed import Grouped, Mixed, masses_of, points_of
 from worldmodel.distributions.subsets import Subset
 from worldmodel.distributions.tempered import tempered
 
@@ -73,6 +73,7 @@ __all__ = [
     "draw",
     "masses_of",
     "mixture",
+    "points_of",
     "standard_normal",
     "symexp",
     "symlog",

@@ -135,3 +135,25 @@ def masses_of(distribution: td.Distribution) -> tuple[Tensor, Tensor] | None:
         there = ~distribution.atoms.isnan()
         return distribution.atoms[there], distribution.probs[..., :-1][..., there]
     return None
+
+
+def points_of(distribution: td.Distribution) -> tuple[Tensor, Tensor]:
+    """Values that stand for all numbers [*] of a distribution, and the probability of each, [n, *]
+    both: those that recur, and the means of densities."""
+    if isinstance(distribution, FiniteSupport):
+        probs = distribution.probs
+        values = distribution.support_values.expand(probs.shape)
+    elif isinstance(distribution, Mixed):
+        there = ~distribution.atoms.isnan().reshape(-1, distribution.atoms.shape[-1]).all(
+            0
+        )  # of any number
+        atoms = distribution.atoms[..., there].nan_to_num().to(distribution.density.mean)
+        atoms = atoms.expand(*distribution.batch_shape, -1)
+        values = torch.cat([atoms, distribution.density.mean[..., None]], -1)
+        probs = distribution.probs[..., torch.cat([there, there.new_ones(1)])]
+    elif isinstance(distribution, Grouped):
+        values, probs = distribution.parts.mean, distribution.logits.exp()
+    else:
+        values = distribution.mean[..., None]
+        probs = torch.ones_like(values)
+    return values.movedim(-1, 0), probs.movedim(-1, 0)

@@ -523,9 +523,9 @@ def _reversed_difference(tape: Tape, outs: list[Tensor], x: Tensor, y: Any, *_: 
 OPERATORS: dict[str, Write] = {
     **{name: _unary(kind) for name, kind in {
         "neg": "Neg", "abs": "Abs", "sign": "Sign", "exp": "Exp", "log": "Log", "sqrt": "Sqrt",
-        "reciprocal": "Reciprocal", "sin": "Sin", "cos": "Cos", "tanh": "Tanh", "erf": "Erf",
-        "sigmoid": "Sigmoid", "relu": "Relu", "softplus": "Softplus", "floor": "Floor",
-        "ceil": "Ceil", "round": "Round",
+        "reciprocal": "Reciprocal", "sin": "Sin", "cos": "Cos", "tanh": "Tanh", "asinh": "Asinh",
+        "erf": "Erf", "sigmoid": "Sigmoid", "relu": "Relu", "softplus": "Softplus",
+        "floor": "Floor", "ceil": "Ceil", "round": "Round",
     }.items()},
     **{name: _binary(kind) for name, kind in {
         "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "maximum": "Max", "minimum": "Min",

@@ -60,7 +60,7 @@ def _expectation(prediction: Prediction) -> Expectation:
     """The mean over a batch [K] of predictions; rewards and ends are summed over the values of a
     Discrete observation, and averaged over one draw each of another."""
     weights, then = prediction.marginal(few=math.inf)  # [n, K]
-    given = (float((weights * then.parts[key].mean).sum(0).mean()) for key in CONSEQUENCES)
+    given = (float((weights * then.mean[key]).sum(0).mean()) for key in CONSEQUENCES)
     is_discrete = isinstance(prediction.observation, Categorical)
     return Expectation(weights.mean(1).tolist() if is_discrete else [], *given)
 
