@@ -52,7 +52,7 @@ from worldmodel.experiments.recordings.config import (
     StrokesDataConfig,
 )
 from worldmodel.experiments.recordings.generation import generate, some_real
-from worldmodel.experiments.recordings.midi import Midi
+from worldmodel.experiments.recordings.midi import Midi, transposed
 from worldmodel.experiments.recordings.modality import modality_class
 from worldmodel.experiments.recordings.scoring import counted, evaluate
 from worldmodel.experiments.recordings.strokes import Strokes
@@ -382,6 +382,49 @@ def test_no_more_is_decoded_at_once_than_is_told(core, tmp_path, monkeypatch):
 def midi_of(pitches, **config):
     data = MidiDataConfig(("nowhere",), low=60, high=59 + pitches, steps_per_beat=2, **config)
     return Midi(data, {"rates": [0.2, 0.5, 0.6][:pitches]})
+
+
+def test_a_score_is_moved_by_as_many_semitones_up_as_down():
+    most = 3
+    draws = (torch.arange(7) + 0.5) / 7  # each of the seven ways once
+    roll = torch.zeros(2, 7, 24, dtype=torch.int8)
+    roll[:, :, [6, 10, 13]] = 1
+    roll[1] = 0
+    moved = transposed(roll, draws.double(), most)
+    assert moved.dtype == roll.dtype
+    for shift, column in zip(range(-most, most + 1), moved[0], strict=True):
+        assert column.nonzero()[:, 0].tolist() == [6 + shift, 10 + shift, 13 + shift]
+    assert not moved[1].any()
+    assert torch.equal(transposed(roll, torch.full((7,), 0.5).double(), most), roll)
+
+
+def test_a_note_that_leaves_the_range_sounds_an_octave_nearer():
+    draws = torch.tensor([0.0, 0.999]).double()
+    roll = torch.zeros(1, 2, 14, dtype=torch.bool)
+    roll[..., [0, 13]] = True
+    down, up = transposed(roll, draws, 2)[0]
+    assert down.nonzero()[:, 0].tolist() == [10, 11]
+    assert up.nonzero()[:, 0].tolist() == [2, 3]
+
+
+def test_only_what_is_learned_from_is_transposed():
+    """Validation and scores are of recordings as they are."""
+    data = MidiDataConfig(("nowhere",), beats=0, transpose=5)
+    kind = Midi(data, {})
+    rolls = [np.eye(88, dtype=np.int8)[np.full(6, 40)] for _ in range(40)]
+    train = as_episodes(kind, rolls)
+    config = SequenceConfig(
+        SequenceModelConfig(hidden_size=4, decoder_hidden=4),
+        SequenceLearningConfig(updates=2, validations=1, batch_size=40),
+    )
+    training = SequenceTraining(config, kind)
+    training.learn_from(train, train)
+    read = next(training.passages).rows.observation
+    assert set(read.nonzero()[:, 2].tolist()) <= set(range(35, 46))
+    assert len(set(read[0].argmax(-1).tolist())) > 5
+    as_it_is = SequenceTraining(config, Midi(replace(data, transpose=0), {}))
+    as_it_is.learn_from(train, train)
+    assert as_it_is.score(training.model) == training.score(training.model)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from worldmodel.sequential_batches import cut
 LENGTHS = [5, 40, 3, 17, 9]
 
 
-def passages(batch=3, window=4, piece=10, seed=0):
-    return SequentialBatches(episodes_of(LENGTHS), ACTIONS, batch, window, piece, seed)
+def passages(batch=3, window=4, piece=10, seed=0, vary=None):
+    return SequentialBatches(episodes_of(LENGTHS), ACTIONS, batch, window, piece, seed, vary)
 
 
 def rows_of(sequences):
@@ -62,9 +62,36 @@ def test_pieces_are_cut_elsewhere_in_every_epoch():
     assert all(10 <= len(starts) <= 11 and starts[0] == 0 for starts in begins)
 
 
+def marked(observation, draws):
+    """Rows beside the draw of their piece."""
+    return observation + draws / 2
+
+
+def test_a_piece_is_varied_in_the_same_way_to_its_end():
+    """And pieces independently of one another, in every epoch."""
+    reader, draws = passages(window=3, vary=marked), []
+    for _ in range(4):
+        reader._begin_epoch()
+        pieces = {}
+        for window in epoch(reader):
+            begins = window.rows.first[0].all()
+            for column in rows_of(window):
+                for row in column:
+                    assert 0 <= row % 1 < 1
+                    pieces.setdefault(int(row), row % 1)
+                if column and not begins:
+                    before = pieces[int(column[0]) - 1]
+                    assert column[0] % 1 == pytest.approx(before, abs=1e-3)
+                assert all(row % 1 == pytest.approx(column[0] % 1, abs=1e-3) for row in column)
+        draws += {round(share, 2) for share in pieces.values()}
+        assert len(pieces) == sum(LENGTHS)
+    assert len(set(draws)) > 20
+
+
 @pytest.mark.parametrize("read", [0, 1, 7, 40])
-def test_a_reader_goes_on_to_the_last_bit(read):
-    reader, other = passages(), passages(seed=1)
+@pytest.mark.parametrize("vary", [None, marked])
+def test_a_reader_goes_on_to_the_last_bit(read, vary):
+    reader, other = passages(vary=vary), passages(seed=1, vary=vary)
     for _ in range(read):
         next(reader)
     other.load_state_dict(reader.state_dict())

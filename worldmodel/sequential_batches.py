@@ -1,14 +1,18 @@
 """Recordings read in order: windows that go on from one another."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from worldmodel.codecs import ActionCodec
 from worldmodel.episodes import EpisodeSource
 from worldmodel.sequences import Sequences
 
 BLUR = 1.25  # of lengths, so that the neighbours of a piece change from epoch to epoch
+Vary = Callable[[Any, Tensor], Any]
 
 
 class Pieces(NamedTuple):
@@ -35,8 +39,11 @@ class SequentialBatches:
         window: int,
         piece: int,
         seed: int | np.random.SeedSequence,
+        vary: Vary | None = None,
     ):
-        """batch: pieces side by side; window, piece: rows, at most."""
+        """batch: pieces side by side; window, piece: rows, at most; vary: (observations [T, B,
+        ...], uniform draws float64 [B] in 0..1) -> what is read instead; a piece keeps its draw to
+        its end."""
         if min(batch, window, piece) < 1:
             raise ValueError(
                 f"batch, window and piece are 1 or more, got {batch}, {window} and {piece}"
@@ -46,6 +53,7 @@ class SequentialBatches:
         self.batch = batch
         self.window = window
         self.piece = piece
+        self.vary = vary
         self.random = np.random.default_rng(seed)
         self._begin_epoch()
 
@@ -61,6 +69,9 @@ class SequentialBatches:
         episodes, starts, ends = (part[group] for part in self._pieces)
         begins = np.minimum(starts + offset, ends)
         sequences = self.source.windows(self.actions, episodes, begins, self.window, ends=ends)
+        if self.vary is not None:
+            varied = self.vary(sequences.rows.observation, self._draws[group])
+            sequences = sequences._replace(rows=sequences.rows._replace(observation=varied))
         return sequences if offset else _begin(sequences)
 
     def state_dict(self) -> dict[str, Any]:
@@ -85,6 +96,8 @@ class SequentialBatches:
             for number in self.random.permutation(len(groups))
             for offset in range(0, int(lengths[groups[number]].max()), self.window)
         ]
+        if self.vary is not None:
+            self._draws = torch.from_numpy(self.random.random(len(lengths)))
 
 
 def cut(lengths: np.ndarray, piece: int, random: np.random.Generator) -> Pieces:

@@ -20,6 +20,8 @@ from worldmodel.options import (
     wished_threads,
 )
 
+OCTAVE = 12  # semitones
+
 
 @dataclass(frozen=True)
 class FilesConfig:
@@ -84,15 +86,23 @@ class MidiDataConfig(FilesConfig):
     """The lowest pitch, a MIDI number."""
     high: int = 108
     """The highest pitch."""
+    transpose: int = 0
+    """Semitones by which a recording is moved up or down while it is learned from, at most and in
+    every epoch anew; notes that would leave the range sound an octave nearer. 0: as it is."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         positive(self, "steps_per_beat")
-        not_negative(self, "beats")
+        not_negative(self, "beats", "transpose")
         if not 0 <= self.low < self.high <= 127:
             raise ValueError(
                 f"--low and --high are between 0 and 127, --low below, got {self.low} and "
                 f"{self.high}"
+            )
+        if self.transpose and not self.transpose < OCTAVE <= self.high - self.low + 1:
+            raise ValueError(
+                f"--transpose is less than an octave, {OCTAVE} semitones, of a range that has "
+                f"one, got {self.transpose} from {self.low} to {self.high}"
             )
 
 

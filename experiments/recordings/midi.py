@@ -1,6 +1,7 @@
 """Music as piano rolls, step by step, with a metronome that counts beats and bars."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,10 @@ from worldmodel.experiments.data.readers.piano_roll import (
     total_variation,
 )
 from worldmodel.experiments.data.readers.roll_files import ROLL_SUFFIXES, read_rolls
+from worldmodel.experiments.recordings.config import OCTAVE
 from worldmodel.experiments.recordings.modality import FileModality, Report
 from worldmodel.sequence_model.modality import NOBODY
+from worldmodel.sequential_batches import Vary
 
 RATE = 22_050  # samples a second of the sound of a score
 WITH_RATES = ("bernoulli", "nade", "subset")  # heads whose bias may be the pitches' rates
@@ -79,6 +82,11 @@ class Midi(FileModality):
         sounding = sum(part.columns["observation"].sum(0) for part in train.portions())
         return {"rates": ((sounding + 0.5) / (train.rows + 1)).tolist()}
 
+    @property
+    def vary(self) -> Vary | None:
+        most = self.data.transpose
+        return partial(transposed, most=most) if most else None
+
     def agent(self) -> Agent:
         return self.metronome if self.data.beats else NullAgent()
 
@@ -123,6 +131,18 @@ class Midi(FileModality):
         found = statistics(samples, self.data.low)
         learned = statistics([self.rates[None]], self.data.low)
         return found.notes_a_frame, total_variation(found.pitch_classes, learned.pitch_classes)
+
+
+def transposed(roll: Tensor, draws: Tensor, most: int) -> Tensor:
+    """Piano rolls [T, B, P], the columns moved by up to `most` semitones up or down, all of these
+    equally likely for uniform draws [B] in 0..1. Notes that leave the range sound an octave
+    nearer."""
+    moved = (draws * (2 * most + 1)).long() - most  # [B]
+    places = torch.arange(roll.shape[-1]) + moved[:, None]  # [B, P]
+    places += OCTAVE * (places < 0) - OCTAVE * (places >= roll.shape[-1]).long()
+    sounding = torch.zeros_like(roll, dtype=torch.int8)
+    sounding.scatter_add_(-1, places.expand(roll.shape), roll.to(torch.int8))
+    return (sounding > 0).to(roll.dtype)
 
 
 class CentredEncoder(Encoder):

@@ -13,6 +13,7 @@ from worldmodel.codecs import DistModule, Encoder, decoder_for, encoder_for, is_
 from worldmodel.codecs.spaces import by_path, parts_of
 from worldmodel.episodes import Episodes, EpisodeSource
 from worldmodel.model import WorldModel
+from worldmodel.sequential_batches import Vary
 from worldmodel.space_json import to_json
 
 NOBODY = spaces.Box(-1.0, 1.0, (0,))
@@ -64,6 +65,12 @@ class Modality(ABC):
     def begin(self, model: WorldModel, train: EpisodeSource) -> None:
         """Sets the first weights by the training recordings; most begin at random."""
         return
+
+    @property
+    def vary(self) -> Vary | None:
+        """The maker of other recordings, as likely as those that there are, to learn from (see
+        `SequentialBatches`); most have nothing of the kind."""
+        return None
 
     def encoder(self) -> Encoder:
         """The encoder of frames."""

@@ -105,7 +105,7 @@ class SequenceTraining(Job):
         carries = options_taken(OBJECTIVES[config.objective], {"carries": True})
         piece = config.piece if carries else config.window
         self.passages = SequentialBatches(
-            train, actions, config.batch_size, config.window, piece, seed
+            train, actions, config.batch_size, config.window, piece, seed, self.modality.vary
         )
         self.score = self._given
         if valid is not None and self.score is None:
