@@ -1,5 +1,6 @@
 from .config import AgentConfig as AgentConfig
 from .critics import Critic as Critic, SlowCritic as SlowCritic, TwoHotCritic as TwoHotCritic
+from .exploration import Exploring as Exploring, Uniform as Uniform
 from .human import Human as Human
 from .image_encoder import EncodedAgent as EncodedAgent
 from .imagination import Imagination as Imagination
@@ -16,5 +17,4 @@ from .policy_gradient import (
 from .policy_optimizers import PolicyOptimizer as PolicyOptimizer
 from .presets import PRESETS as PRESETS
 from .training import AgentTraining as AgentTraining
-from .uniform import Uniform as Uniform
 from .world_model_agent import Progress as Progress, WorldModelAgent as WorldModelAgent

@@ -19,8 +19,8 @@ from torch import Tensor
 from worldmodel import Agent, Episodes
 from worldmodel.agents.components import Components, Statistics
 from worldmodel.agents.config import AgentConfig
+from worldmodel.agents.exploration import Uniform
 from worldmodel.agents.training import AgentTraining
-from worldmodel.agents.uniform import Uniform
 from worldmodel.agents.world import World
 from worldmodel.envs import BrokenEnvironmentError, EnvironmentSource, GymEnvironment
 from worldmodel.envs.collector import Collector
@@ -160,7 +160,7 @@ class Player:
                 algorithm: Any = self._components.algorithm.algorithm
                 algorithm.exploration_rate = policy.chance
             self._loaded = statistics, policy.number
-        return self._components.player
+        return self._components.explorer
 
 
 class Crew(ABC):

@@ -124,12 +124,16 @@ class CollectConfig:
     nothing where actions have costs. novelty: our own
     policy seeks what an ensemble of small networks disagrees about, and every third round is
     random. random: all are. policy: the policy acts as it has learned."""
+    exploration: float = 0.1
+    """Share of random actions among those of the policy: the model has to know what else could be
+    done."""
     policy_weight: float = 1.0
     """Sampling weight of a row of the policy, relative to a random one."""
 
     def __post_init__(self) -> None:
         positive(self, "prefill", "collect_steps", "policy_weight")
         not_negative(self, "collect_growth")
+        shares(self, "exploration")
         if self.sticky_probability is not None:
             below_one(self, "sticky_probability")
 
@@ -165,7 +169,7 @@ class LearningConfig:
     dropout: float = 0.0
     """Dropout rate of the features that the decoder reads, and within a gated-linear
     recurrence."""
-    ema_decay: float = 0.0
+    ema_decay: float = 0.98
     """Decay of an average of the weights, which a stage of learning ends with; 0: none."""
     kl_weight: float = 1.0
     """Weight of the KL divergence (elbo only, as all that follow; no metric contains it)."""

@@ -24,7 +24,9 @@ DREAMERV3 = AgentConfig(
         rewards="two-hot",
         numbers="symlog",
     ),
-    collect=CollectConfig(prefill=1_024, collect_growth=0.0, search="policy"),  # a batch first
+    collect=CollectConfig(  # a batch first
+        prefill=1_024, collect_growth=0.0, exploration=0.0, search="policy"
+    ),
     learning=LearningConfig(
         first_updates=1,  # what was played before is not made up for
         update_ratio=0.5,  # 512 rows are learned from for each that is played
@@ -33,6 +35,7 @@ DREAMERV3 = AgentConfig(
         from_start=0.0,
         learning_rate=4e-5,
         weight_decay=0.0,
+        ema_decay=0.0,
         kl_weight=1.1,  # 1 for the prior and 0.1 for the posterior
         kl_balance=1 / 1.1,
         free_nats=1.0,

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from worldmodel import (
     ActionCodec,
@@ -58,21 +59,29 @@ class WeightDecayChoice:
 
     def losses(self) -> list[float]:
         """The loss of the rows that were not seen, by each learner, in nats a row."""
-        return [loss_of(learner.model, self.others) for learner in self.learners]
+        return [loss_of(learner.averaged, self.others) for learner in self.learners]
 
     def tensors(self) -> dict[str, Any]:
         return {
-            "models": [learner.model.state_dict() for learner in self.learners],
+            "modules": [
+                {name: part.state_dict() for name, part in self._modules(learner).items()}
+                for learner in self.learners
+            ],
             "learners": [learner.state_dict() for learner in self.learners],
         }
 
     def load(self, tensors: Mapping[str, Any], values: dict[str, Any]) -> None:
-        for learner, model, state in zip(
-            self.learners, tensors["models"], tensors["learners"], strict=True
+        for learner, weights, state in zip(
+            self.learners, tensors["modules"], tensors["learners"], strict=True
         ):
-            learner.model.load_state_dict(model)
+            for name, part in self._modules(learner).items():
+                part.load_state_dict(weights[name])
             learner.load_state_dict(state)
         self.replay.load_state_dict(values)
+
+    @staticmethod
+    def _modules(learner: Learner) -> dict[str, nn.Module]:
+        return {"model": learner.model} | learner.modules
 
 
 def split(

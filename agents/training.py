@@ -43,6 +43,7 @@ from worldmodel.agents.components import (
 )
 from worldmodel.agents.config import AgentConfig
 from worldmodel.agents.disagreement import Curiosity
+from worldmodel.agents.exploration import Uniform
 from worldmodel.agents.health import Met, WatchedDream, health
 from worldmodel.agents.image_encoder import (
     ImageEncoderTraining,
@@ -54,7 +55,6 @@ from worldmodel.agents.image_encoder import (
 from worldmodel.agents.policy_gradient import Bonus
 from worldmodel.agents.policy_optimizers import GradientOptimizer, PolicyOptimizer
 from worldmodel.agents.regularisation import CANDIDATES, WeightDecayChoice
-from worldmodel.agents.uniform import Uniform
 from worldmodel.agents.world import World, evaluation_seeds
 from worldmodel.codecs import MixedHead, atoms_of, by_path, groups_of, heads_of, is_image
 from worldmodel.devices import CPU
@@ -306,7 +306,7 @@ class AgentTraining(Job):
             return self._play(agent, stage, 1.0)
         components, since = cast(Components, self.components), self._finished
         self.replay.rewind(since)
-        agent, weight = components.player, collect.policy_weight
+        agent, weight = components.explorer, collect.policy_weight
         if self._is_searching:
             weight = 1.0
             if not self._seeks_novelty or stage.round % AT_RANDOM == 0:

@@ -35,10 +35,10 @@ from worldmodel import (
 from worldmodel.agents import scoring
 from worldmodel.agents.components import Components
 from worldmodel.agents.config import AgentConfig
+from worldmodel.agents.exploration import Uniform
 from worldmodel.agents.image_encoder import encoded
 from worldmodel.agents.presets import beginning
 from worldmodel.agents.training import AgentTraining, check_fit
-from worldmodel.agents.uniform import Uniform
 from worldmodel.agents.world import World, evaluation_seeds
 from worldmodel.devices import find_device
 from worldmodel.distributions import draw

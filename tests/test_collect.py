@@ -6,10 +6,11 @@ import games
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from worldmodel import Episodes, GenCore, nested
-from worldmodel.agents import Uniform
+from worldmodel import Episodes, GenCore, Script, action_codec, nested
+from worldmodel.agents import Exploring, Uniform
 from worldmodel.envs import GymEnvironment, WorkerVectorEnv, collect
 
 
@@ -153,3 +154,16 @@ def test_a_game_that_had_ended_is_not_lost(tmp_path):
 def test_at_least_one_step_is_collected():
     with pytest.raises(ValueError, match="at least one step is collected, got 0"):
         collected([games.Counting], 0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_share_of_actions_is_random(share):
+    """Of a script of one action among four: three quarters of the share are others."""
+    space = spaces.Discrete(4)
+    agent = Exploring(Script.of(torch.full((9,), 2), space), space, share)
+    thought = agent.agent.codes[:1].expand(200, -1)
+    torch.manual_seed(0)
+    actions = action_codec(space).decode(agent.policy(thought).sample((50,)))
+    assert actions.shape == (50, 200)
+    others = (actions != 2).double().mean()
+    assert others == pytest.approx(0.75 * share, abs=0.02)

@@ -28,7 +28,16 @@ from worldmodel import (
     encoder_for,
     model_for,
 )
-from worldmodel.agents import Critic, EncodedAgent, Human, Planner, Policy, Uniform, sb3
+from worldmodel.agents import (
+    Critic,
+    EncodedAgent,
+    Exploring,
+    Human,
+    Planner,
+    Policy,
+    Uniform,
+    sb3,
+)
 from worldmodel.agents.graph_agent import GraphAgent
 from worldmodel.agents.health import WatchedDream
 from worldmodel.envs import DreamVectorEnv, GymEnvironment, ToyGame, ToyGameVector, make_vector_env
@@ -161,6 +170,8 @@ def agents():
     for actions in (ACTIONS, BOX, BITS, spaces.MultiDiscrete([2, 3])):
         yield single(f"memoryless in {actions}", memoryless(actions), actions=actions)
         yield single(f"uniform in {actions}", Uniform(actions), actions=actions)
+        exploring = Exploring(memoryless(actions), actions, 0.3)
+        yield single(f"exploring in {actions}", exploring, actions=actions)
         yield single(f"planner in {actions}", planner(actions), SYMBOLS, actions)
     for name, reads in (("vrnn", "belief"), ("rssm", "features")):
         case = planner(ACTIONS, name, reads)

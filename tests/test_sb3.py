@@ -11,8 +11,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from worldmodel import BeliefAgent, Dream, GenCore, Greedy, Replay, action_codec, model_for
 from worldmodel.agents import sb3
+from worldmodel.agents.exploration import Uniform
 from worldmodel.agents.imagination import recorded_beliefs
-from worldmodel.agents.uniform import Uniform
 from worldmodel.envs import DreamVectorEnv, GymEnvironment, collect, make_vector_env
 from worldmodel.noise import OwnNoise
 

@@ -148,7 +148,7 @@ def played_for_it(run: Run, settings: EvaluationConfig, note: Note) -> Episodes:
             "there are no episodes to score the model on: the run has no real environment to play "
             "in, and held none out"
         )
-    agent: Agent = run.components.player
+    agent: Agent = run.components.explorer
     if settings.held_out_agent == "random":
         agent = Uniform(run.action_space)
     environment = run.world.environment(number, seed)
