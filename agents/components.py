@@ -381,6 +381,7 @@ def optimizer_for(components: Components, replay: Replay, segments: Segments) ->
         ),
         unit=unit if config.normalise_returns else None,
     )
+    objective.uniform_kl = config.uniform_kl
     weight = config.recorded_values
     trainer = Trainer(
         RecordedValues(objective, weight, rollouts.gae_lambda) if weight else objective,

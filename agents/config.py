@@ -304,6 +304,9 @@ class PolicyConfig:
     least_entropy: float = 0.05
     """Entropy below which that weight rises: a share of the uniform policy's, or for numbers that
     of uniform actions within this share of their range. 0: it never rises."""
+    uniform_kl: float = 0.001
+    """Weight of the KL divergence of the uniform policy from our own over discrete actions: it
+    keeps each action likely enough that what becomes better than the others is found."""
     pessimism: float = 0.0
     """Loss of reward in dreams for what is not known, relative to the size of rewards: that much
     for each time that an ensemble disagrees more than on recorded rows (Yu et al. 2020; our own
@@ -331,7 +334,7 @@ class PolicyConfig:
         positive(self, "policy_hidden", "policy_learning_rate", "discount", "final_entropy")
         given = ("num_imagined", "rollout_length", "least_range")
         positive(self, *(name for name in given if getattr(self, name) is not None))
-        not_negative(self, "entropy", "recorded_values", "pessimism")
+        not_negative(self, "entropy", "uniform_kl", "recorded_values", "pessimism")
         positive(self, "plan_length", "plans", "plan_iterations", "plan_draws")
         shares(self, "discount", "gae_lambda", "final_entropy", "least_entropy")
         shares(self, "policy_plans")

@@ -39,7 +39,7 @@ from worldmodel import (
     ranks,
 )
 from worldmodel.agents.critics import Estimate, estimate
-from worldmodel.distributions import draw
+from worldmodel.distributions import Bits, OneHot, draw
 from worldmodel.objectives import Figures
 
 DECAY = 0.99  # of the spread of returns, an update
@@ -161,6 +161,7 @@ class PolicyGradient(ABC):
         self.unit = unit
         self.bonus: Bonus | None = None
         self.entropy_factor = 1.0  # of the weight of the entropy bonus
+        self.uniform_kl = 0.0  # weight of KL(uniform || policy), where actions can be listed
 
     def initial_state(self) -> Spread | tuple[()]:
         """The spread of returns, where gains are divided by it; else nothing."""
@@ -204,6 +205,8 @@ class PolicyGradient(ABC):
             gain = gain / state.mean.clamp(min=self.unit)
             metrics["spread"] = state.mean
         loss = -gain - self.entropy_factor * self.entropy(step) * entropy
+        if self.uniform_kl and isinstance(policy, OneHot | Bits):
+            loss = loss + self.uniform_kl * policy.kl_from_uniform().mean()
         return loss + critic_loss if self.critic else loss, metrics, state
 
     def judged(self, thought: Tensor, row: Row) -> Tensor:

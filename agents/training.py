@@ -512,7 +512,7 @@ class AgentTraining(Job):
     def _evaluate(self, stage: Stage) -> Metrics:
         if stage.round == 0 and self.world.cut:
             self.say(f"evaluations play real episodes{self.world.cut}")
-        real, dreamt, lengths, beyond = ranks.of_first(self._looked)
+        real, dreamt, lengths, beyond = ranks.of_first(functools.partial(self._looked, stage))
         ranks.agree_on_noise()
         self._curve.append(float(np.mean(real)))
         before = self._figures.get("dream_beyond", 0.0)
@@ -534,11 +534,13 @@ class AgentTraining(Job):
             "dream_returns": dreamt,
         }
 
-    def _looked(self) -> tuple[list[float], list[float], list[int], float]:
+    def _looked(self, stage: Stage) -> tuple[list[float], list[float], list[int], float]:
         """Returns of real episodes, returns and lengths of dreamt ones, and the share of their
-        steps that show what was never met."""
+        steps that show what was never met. Each round's are others: one set of games that happen
+        to be hard would be so all along."""
         agent = Greedy(cast(Components, self.components).player)
-        seed = evaluation_seeds(self.config.seed)[0]
+        key = [evaluation_seeds(self.config.seed)[0], stage.round]
+        seed = int(np.random.SeedSequence(key).generate_state(1)[0])
         real = self.world.watch(agent, self.curve_episodes, seed)
         dreamt, beyond = self._dream_greedily(len(real.returns))
         return real.returns.tolist(), dreamt.returns.tolist(), dreamt.lengths.tolist(), beyond

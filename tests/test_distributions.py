@@ -339,6 +339,22 @@ def test_joint_multiplies_its_parts():
     assert torch.equal(Joint(values).mean["b"], values["b"].mean)
 
 
+def test_the_divergence_from_the_uniform_distribution_is_torchs():
+    logits = 3 * normal(5, 4)
+    even = td.Categorical(logits=torch.zeros(5, 4).double())
+    exact = td.kl_divergence(even, td.Categorical(logits=logits))
+    close(OneHot(logits).kl_from_uniform(), exact)
+    apart = logits.split([3, 1], -1)
+    sizes = [td.Categorical(logits=torch.zeros(part.shape).double()) for part in apart]
+    each = zip(sizes, apart, strict=True)
+    exact = sum(td.kl_divergence(one, td.Categorical(logits=part)) for one, part in each)
+    close(OneHots(logits, ConcatLayout([3, 1])).kl_from_uniform(), exact)
+    coins = td.Bernoulli(logits=torch.zeros(5, 4).double())
+    exact = td.kl_divergence(coins, td.Bernoulli(logits=logits)).sum(-1)
+    close(Bits(logits).kl_from_uniform(), exact)
+    assert (OneHot(torch.zeros(3)).kl_from_uniform().abs() < 1e-6).all()
+
+
 def prediction(batch=5):
     first, then = normal(batch, 3), normal(3, batch, seed=1)
 

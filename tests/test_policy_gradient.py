@@ -360,6 +360,34 @@ def test_entropy_is_climbed_with_its_weight():
     assert objective(rollout, (), 0)[0].item() == pytest.approx((plain - 0.7 * entropy).item())
 
 
+def test_actions_are_kept_likely_with_their_weight():
+    core, agent = make_core(BANDIT)
+    objective = ActorCritic(core, 64, 4, None, 1.0, 1.0, entropy=constant(0.0))
+    rollout, _ = objective.roll(objective.start())
+    plain = objective(rollout, (), 0)[0]
+    objective.uniform_kl = 0.7
+    apart = agent.policy(torch.ones(1, 1)).kl_from_uniform()[0]
+    assert objective(rollout, (), 0)[0].item() == pytest.approx((plain + 0.7 * apart).item())
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.01])
+def test_an_action_that_was_given_up_is_found_again(weight):
+    """One that became the best when the policy had given it a probability of 2e-9."""
+    core, agent = make_core(BANDIT._replace(logits=[[-20.0, 0.0]]))
+    objective = ActorCritic(core, 16, 4, None, 1.0, 1.0, entropy=constant(0.0))
+    objective.uniform_kl = weight
+    optimizer = torch.optim.Adam([agent.logits], 0.1, eps=1e-4)  # not of rounding
+    state = objective.start()
+    torch.manual_seed(0)
+    for _ in range(300):
+        rollout, state = objective.roll(state)
+        optimizer.zero_grad()
+        objective(rollout, (), 0)[0].backward()
+        optimizer.step()
+    best = agent.policy(torch.ones(1, 1)).probs[0, 0]
+    assert best > 0.95 if weight else best < 1e-6
+
+
 # The unit of returns.
 
 

@@ -1,5 +1,6 @@
 """Masses: categoricals, finite supports, Bernoullis, deterministic values."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -87,6 +88,11 @@ class OneHot(Categorical):
     def log_prob(self, value: Tensor) -> Tensor:
         return torch.where(value > 0, self.logits, 0.0).sum(-1)
 
+    def kl_from_uniform(self) -> Tensor:
+        """The KL divergence of the uniform distribution from this one, KL(uniform || this), [*]
+        nats: the rarer any value, the larger."""
+        return -math.log(self.logits.shape[-1]) - self.logits.mean(-1)
+
     def restricted(self, allowed: Tensor) -> "OneHot":
         """The same, given that the value is one of those that are allowed, bool [*, n]."""
         return OneHot(self.logits.masked_fill(~allowed, IMPOSSIBLE))
@@ -129,6 +135,11 @@ class OneHots(OneHot):
         self.apart = Categorical(layout.apart(logits, IMPOSSIBLE))
         td.Distribution.__init__(self, logits.shape[:-1], validate_args=False)
         self.logits = layout.beside(self.apart.logits)
+
+    def kl_from_uniform(self) -> Tensor:
+        logits = self.layout.apart(self.logits, 0.0)  # [*, V, m]
+        sizes = self.layout.apart(torch.ones_like(self.logits), 0.0).sum(-1)
+        return -(sizes.log() + logits.sum(-1) / sizes).sum(-1)
 
     def restricted(self, allowed: Tensor) -> "OneHots":
         return OneHots(self.logits.masked_fill(~allowed, IMPOSSIBLE), self.layout)
@@ -281,6 +292,11 @@ class Bits(td.Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self.truths.log_prob(value).sum(-1)
+
+    def kl_from_uniform(self) -> Tensor:
+        """KL(uniform || this), [*] nats, as that of `OneHot`."""
+        both = F.logsigmoid(self.logits) + F.logsigmoid(-self.logits)
+        return (-math.log(2) - both / 2).sum(-1)
 
     def entropy(self) -> Tensor:
         return self.truths.entropy().sum(-1)
