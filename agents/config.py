@@ -304,7 +304,7 @@ class PolicyConfig:
     least_entropy: float = 0.05
     """Entropy below which that weight rises: a share of the uniform policy's, or for numbers that
     of uniform actions within this share of their range. 0: it never rises."""
-    uniform_kl: float = 0.001
+    uniform_kl: float = 0.0003
     """Weight of the KL divergence of the uniform policy from our own over discrete actions: it
     keeps each action likely enough that what becomes better than the others is found."""
     pessimism: float = 0.0
