@@ -1,6 +1,10 @@
 from .config import AgentConfig as AgentConfig
 from .critics import Critic as Critic, SlowCritic as SlowCritic, TwoHotCritic as TwoHotCritic
-from .exploration import Exploring as Exploring, Uniform as Uniform
+from .exploration import (
+    Exploring as Exploring,
+    Uniform as Uniform,
+    exploring as exploring,
+)
 from .human import Human as Human
 from .image_encoder import EncodedAgent as EncodedAgent
 from .imagination import Imagination as Imagination

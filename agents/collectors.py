@@ -19,7 +19,7 @@ from torch import Tensor
 from worldmodel import Agent, Episodes
 from worldmodel.agents.components import Components, Statistics
 from worldmodel.agents.config import AgentConfig
-from worldmodel.agents.exploration import Uniform
+from worldmodel.agents.exploration import Exploring, Uniform, exploring
 from worldmodel.agents.training import AgentTraining
 from worldmodel.agents.world import World
 from worldmodel.envs import BrokenEnvironmentError, EnvironmentSource, GymEnvironment
@@ -53,6 +53,7 @@ class Version(NamedTuple):
     statistics: dict[str, Any] | None = None  # of the components; None: actions are random
     weights: Mapping[str, Mapping[str, Tensor]] = {}  # by module
     chance: float = 0.0  # of a random action, where an algorithm has one
+    exploration: float = 0.0  # the share of actions that are random besides
 
 
 class Place(NamedTuple):
@@ -160,7 +161,7 @@ class Player:
                 algorithm: Any = self._components.algorithm.algorithm
                 algorithm.exploration_rate = policy.chance
             self._loaded = statistics, policy.number
-        return self._components.explorer
+        return exploring(self._components.player, world.action_space, policy.exploration)
 
 
 class Crew(ABC):
@@ -230,6 +231,7 @@ class _Far(Collector):
             chance=float(
                 getattr(getattr(components.algorithm, "algorithm", None), "exploration_rate", 0.0)
             ),
+            exploration=agent.share if isinstance(agent, Exploring) else 0.0,
         )
 
     def _note(self, played: Sequence[Played]) -> None:

@@ -40,7 +40,6 @@ from worldmodel.agents.config import (
 )
 from worldmodel.agents.critics import Critic, SlowCritic, TwoHotCritic
 from worldmodel.agents.disagreement import Ensemble
-from worldmodel.agents.exploration import Exploring
 from worldmodel.agents.graph_agent import GraphAgent
 from worldmodel.agents.image_encoder import (
     EncodedAgent,
@@ -139,12 +138,6 @@ class Components:
         if self.image_encoder is not None:
             agent = EncodedAgent(agent, self.image_encoder)
         return agent if self.engine is None else GraphAgent(agent, self.say, self.engine)
-
-    @property
-    def explorer(self) -> Agent:
-        """The player as it collects: a share of its actions are random."""
-        share = self.config.collect.exploration
-        return Exploring(self.player, self.action_space, share) if share else self.player
 
     @property
     def engine(self) -> Engine | None:

@@ -304,9 +304,9 @@ class PolicyConfig:
     least_entropy: float = 0.05
     """Entropy below which that weight rises: a share of the uniform policy's, or for numbers that
     of uniform actions within this share of their range. 0: it never rises."""
-    uniform_kl: float = 0.0003
+    uniform_kl: float = 0.0
     """Weight of the KL divergence of the uniform policy from our own over discrete actions: it
-    keeps each action likely enough that what becomes better than the others is found."""
+    keeps each action likely enough that one which becomes better than the others is found."""
     pessimism: float = 0.0
     """Loss of reward in dreams for what is not known, relative to the size of rewards: that much
     for each time that an ensemble disagrees more than on recorded rows (Yu et al. 2020; our own

@@ -57,6 +57,11 @@ class Exploring(AgentWrapper):
         return Either(self.agent.policy(thought), uniform, thought.new_full(shape, self.share))
 
 
+def exploring(agent: Agent, action_space: spaces.Space, share: float) -> Agent:
+    """The agent with a share of random actions; itself where that is 0."""
+    return Exploring(agent, action_space, share) if share else agent
+
+
 class Either(td.Distribution):
     """One distribution, or with some probability another; it can only be drawn."""
 

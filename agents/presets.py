@@ -59,7 +59,6 @@ DREAMERV3 = AgentConfig(
         policy_ema_decay=0.0,
         entropy=3e-4,
         least_entropy=0.0,
-        uniform_kl=0.0,
         least_range=1.0,
     ),
     images=ImageConfig(vae="joint"),

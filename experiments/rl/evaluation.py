@@ -17,8 +17,8 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from worldmodel import Agent, Episodes, EpisodeSource, Greedy, play_episodes
-from worldmodel.agents import Uniform
+from worldmodel import Episodes, EpisodeSource, Greedy, play_episodes
+from worldmodel.agents import Uniform, exploring
 from worldmodel.agents.image_encoder import encoded
 from worldmodel.agents.world import evaluation_seeds
 from worldmodel.agents.world_model_agent import GIVEN
@@ -148,7 +148,8 @@ def played_for_it(run: Run, settings: EvaluationConfig, note: Note) -> Episodes:
             "there are no episodes to score the model on: the run has no real environment to play "
             "in, and held none out"
         )
-    agent: Agent = run.components.explorer
+    share = run.config.agent.collect.exploration
+    agent = exploring(run.components.player, run.action_space, share)
     if settings.held_out_agent == "random":
         agent = Uniform(run.action_space)
     environment = run.world.environment(number, seed)

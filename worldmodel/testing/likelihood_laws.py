@@ -3,11 +3,13 @@
 import itertools
 from collections.abc import Sequence
 from functools import cache
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from worldmodel import nested
+from worldmodel.codecs import PerceptDecoder
 from worldmodel.likelihoods import kl_closed_form, kl_monte_carlo, log_prob, particle_filter
 from worldmodel.model import WorldModel
 from worldmodel.objectives import ELBO
@@ -124,6 +126,8 @@ def fitted_model(case: CoreCase) -> WorldModel:
     for weight, updates in case.fits:
         model = gentle_model(case, observations=BITS, rewards=(-1.0, 0.0))
         scale(model.percepts.decoder, 3.0)
+        decoder = cast(PerceptDecoder, model.percepts.decoder)
+        nn.init.zeros_(decoder.after)  # else few draws have all of the weight
         torch.manual_seed(0)
         objective = ELBO(model, kl_weight=constant(weight))
         trainer = Trainer(objective, model.core.parameters(), learning_rate=0.03)

@@ -34,8 +34,10 @@ Module = TypeVar("Module", bound=nn.Module)
 def excite(module: Module) -> Module:
     """Adds noise to all parameters, so that no bias hides behind a zero."""
     with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(0.4 * torch.randn_like(parameter))
+        for name, parameter in module.named_parameters():
+            # drawn aside, so that all models but for that are what they were
+            with torch.random.fork_rng(devices=[], enabled=name == "after"):
+                parameter.add_(0.4 * torch.randn_like(parameter))
     return module
 
 
