@@ -1,9 +1,11 @@
 """Laws of exported models: graphs draw the rows of torch, in onnxruntime and on a page."""
 
+import inspect
 import json
 import re
 import sys
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 
 import gymnasium
@@ -47,6 +49,7 @@ from worldmodel.experiments.export.graphs import (
     session_of,
 )
 from worldmodel.experiments.runs.labels import COMMANDS
+from worldmodel.graphs import operators
 from worldmodel.graphs.tape import ExportError
 
 ROOT = Path(__file__).parents[1]
@@ -395,6 +398,16 @@ def assert_computed_alike(driver, graphs):
             close = 1 if expected.dtype == torch.uint8 else 1e-5  # a brightness that was rounded
             numbers = expected.flatten().double()
             np.testing.assert_allclose(found[name], numbers, 1e-5, close, err_msg=name)
+
+
+def test_a_page_knows_every_operator_of_graphs():
+    from onnx import defs
+
+    written = inspect.getsource(operators)
+    kinds = {word for word in re.findall(r'"([A-Z]\w+)"', written) if defs.has(word)}
+    assert len(kinds) > 50
+    script = (files("worldmodel.experiments.export") / "graph.js").read_text()
+    assert {kind for kind in kinds if not re.search(rf"\b{kind}[:(]", script)} == set()
 
 
 @in_a_browser

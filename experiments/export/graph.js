@@ -233,7 +233,8 @@ const convolve = (isTransposed) => (node, x, weight, bias) => {
 
 const truth = "bool";
 const OPERATORS = {
-  Abs: unary(Math.abs), Ceil: unary(Math.ceil), Cos: unary(Math.cos), Erf: unary(erf), Exp: unary(Math.exp),
+  Abs: unary(Math.abs), Asinh: unary(Math.asinh), Ceil: unary(Math.ceil), Cos: unary(Math.cos),
+  Erf: unary(erf), Exp: unary(Math.exp),
   Floor: unary(Math.floor), IsNaN: unary((x) => +Number.isNaN(x), truth), Log: unary(Math.log),
   Neg: unary((x) => -x), Not: unary((x) => +!x, truth), Reciprocal: unary((x) => 1 / x),
   Relu: unary((x) => Math.max(x, 0)), Round: unary(roundEven), Sigmoid: unary(sigmoid), Sign: unary(Math.sign),

@@ -119,15 +119,21 @@ def gentle_model(case: CoreCase, **options: object) -> WorldModel:
     return model
 
 
+def sharpen(model: WorldModel, factor: float) -> None:
+    """Makes predictions surer by a factor; ends no longer read rewards, or few draws of latents
+    would have all of the weight."""
+    decoder = cast(PerceptDecoder, model.percepts.decoder)
+    scale(decoder, factor)
+    nn.init.zeros_(decoder.after)
+
+
 @cache
 def fitted_model(case: CoreCase) -> WorldModel:
     """A model with latents that matter, and posteriors that are fitted to them."""
     divergences = []
     for weight, updates in case.fits:
         model = gentle_model(case, observations=BITS, rewards=(-1.0, 0.0))
-        scale(model.percepts.decoder, 3.0)
-        decoder = cast(PerceptDecoder, model.percepts.decoder)
-        nn.init.zeros_(decoder.after)  # else few draws have all of the weight
+        sharpen(model, 3.0)
         torch.manual_seed(0)
         objective = ELBO(model, kl_weight=constant(weight))
         trainer = Trainer(objective, model.core.parameters(), learning_rate=0.03)
@@ -173,7 +179,7 @@ def blind_model(case: CoreCase) -> tuple[WorldModel, Sequences, Tensor]:
     one = Sequences.whole(random_rows(4, 1))
     for strength in STRENGTHS:
         model = case.model()
-        scale(model.percepts.decoder, strength)
+        sharpen(model, strength)
         model.core = Blind(model.core)
         torch.manual_seed(0)
         runs = [sum_of(log_prob(model, one, 40_000)).sum().exp() for _ in range(8)]
