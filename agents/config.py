@@ -124,9 +124,9 @@ class CollectConfig:
     nothing where actions have costs. novelty: our own
     policy seeks what an ensemble of small networks disagrees about, and every third round is
     random. random: all are. policy: the policy acts as it has learned."""
-    exploration: float = 0.1
-    """Share of random actions among those of the policy: the model has to know what else could be
-    done."""
+    exploration: float = 0.0
+    """Share of random actions among those of the policy, but while novelty is sought: the model
+    learns what else could be done (worlds of chance, long trainings)."""
     policy_weight: float = 1.0
     """Sampling weight of a row of the policy, relative to a random one."""
 

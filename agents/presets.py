@@ -24,9 +24,7 @@ DREAMERV3 = AgentConfig(
         rewards="two-hot",
         numbers="symlog",
     ),
-    collect=CollectConfig(  # a batch first
-        prefill=1_024, collect_growth=0.0, exploration=0.0, search="policy"
-    ),
+    collect=CollectConfig(prefill=1_024, collect_growth=0.0, search="policy"),  # a batch first
     learning=LearningConfig(
         first_updates=1,  # what was played before is not made up for
         update_ratio=0.5,  # 512 rows are learned from for each that is played
