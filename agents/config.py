@@ -169,7 +169,7 @@ class LearningConfig:
     dropout: float = 0.0
     """Dropout rate of the features that the decoder reads, and within a gated-linear
     recurrence."""
-    ema_decay: float = 0.98
+    ema_decay: float = 0.0
     """Decay of an average of the weights, which a stage of learning ends with; 0: none."""
     kl_weight: float = 1.0
     """Weight of the KL divergence (elbo only, as all that follow; no metric contains it)."""

@@ -33,7 +33,6 @@ DREAMERV3 = AgentConfig(
         from_start=0.0,
         learning_rate=4e-5,
         weight_decay=0.0,
-        ema_decay=0.0,
         kl_weight=1.1,  # 1 for the prior and 0.1 for the posterior
         kl_balance=1 / 1.1,
         free_nats=1.0,
