@@ -217,12 +217,7 @@ def alternation(time=8, batch=6):
 @every_core
 @pytest.mark.parametrize("feedback", [True, False])
 def test_the_loss_falls_on_what_can_be_learned(name, feedback):
-    options = {
-        "observations": BITS,
-        "rewards": (-1.0, 0.0),
-        "seed": 3,
-    }  # one that nothing sticks at
-    model = make_model(name, feedback, **options)
+    model = make_model(name, feedback, observations=BITS, rewards=(-1.0, 0.0))
     batch = alternation()
     torch.manual_seed(0)
     trainer = Trainer(ELBO(model), model.parameters(), learning_rate=0.05)

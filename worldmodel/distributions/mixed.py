@@ -144,9 +144,8 @@ def points_of(distribution: td.Distribution) -> tuple[Tensor, Tensor]:
         probs = distribution.probs
         values = distribution.support_values.expand(probs.shape)
     elif isinstance(distribution, Mixed):
-        there = ~distribution.atoms.isnan().reshape(-1, distribution.atoms.shape[-1]).all(
-            0
-        )  # of any number
+        known = ~distribution.atoms.isnan()
+        there = known.reshape(-1, known.shape[-1]).any(0)  # in any number
         atoms = distribution.atoms[..., there].nan_to_num().to(distribution.density.mean)
         atoms = atoms.expand(*distribution.batch_shape, -1)
         values = torch.cat([atoms, distribution.density.mean[..., None]], -1)
