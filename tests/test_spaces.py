@@ -362,6 +362,18 @@ def test_heads_follow_from_what_was_observed():
     assert torch.isin(drawn, torch.tensor([0, 1, 8, 10])).float().mean() > 0.99
 
 
+def test_a_grid_of_many_numbers_has_room_for_what_it_needs():
+    """A probability for each of 32 atoms of each cell would be thousands a row."""
+    random = np.random.default_rng(0)
+    space = spaces.Box(0, 255, (7, 7, 3), np.uint8)
+    values = random.choice([0, 1, 8], (500, 7, 7, 3)).astype(np.uint8)
+    decoder = decoder_for(space, 4, heads_of(space, values))
+    assert decoder.atoms.shape == (7, 7, 3, 8)  # those met, and as many again
+    decoder.meet(np.full((1, 7, 7, 3), 5, np.uint8))  # a door, seen late
+    assert not decoder.others.any()
+    assert torch.isin(torch.tensor([0.0, 1.0, 5.0, 8.0]), decoder.atoms[0, 0, 0]).all()
+
+
 def test_keys_that_do_not_exist_or_fit_are_named():
     space = OBSERVATIONS["nested"]
     with pytest.raises(ValueError, match=r"no observation key 'kind'; there are 'keys', 'type', "):

@@ -27,6 +27,8 @@ from worldmodel.codecs.heads import (
     NormalHead,
     are_few,
     atoms_of,
+    most_of,
+    room_for,
 )
 from worldmodel.codecs.registry import (
     BINARY,
@@ -360,13 +362,11 @@ def heads_of(space: spaces.Space, values: Any, path: str = "") -> dict[str, Head
     if _has_few_levels(space) and not (size <= MANY_NUMBERS and are_few(values)):
         return found
     atoms = atoms_of(values) if 0 < size <= MANY_NUMBERS else []
-    found[path] = ("mixed", {"atoms": atoms}) if _has_any(atoms) else "student-t"
+    most = most_of(atoms)
+    found[path] = (
+        ("mixed", {"atoms": atoms, "room": room_for(most, size)}) if most else "student-t"
+    )
     return found
-
-
-def _has_any(atoms: list[Any]) -> bool:
-    """True if there is any number in nested lists."""
-    return any(_has_any(part) if isinstance(part, list) else True for part in atoms)
 
 
 def begin_as_before(head: DistModule, encoder: Encoder, start: int) -> None:

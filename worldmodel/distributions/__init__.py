@@ -33,6 +33,7 @@ from worldmodel.distributions.discrete import (
     OneHot,
     OneHots,
     OneHotVectors,
+    log_softmax,
 )
 from worldmodel.distributions.hierarchical import HierarchicalCategorical
 from worldmodel.distributions.mixed import Grouped, Mixed, masses_of, points_of
@@ -71,6 +72,7 @@ __all__ = [
     "TanhNormal",
     "dequantise",
     "draw",
+    "log_softmax",
     "masses_of",
     "mixture",
     "points_of",

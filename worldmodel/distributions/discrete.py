@@ -9,6 +9,16 @@ from torch.nn import functional as F
 
 NUMBERS_AT_ONCE = 16384  # what is computed for each level stays in the cache
 IMPOSSIBLE = -1e9  # a logit whose probability is zero, and whose gradients are finite
+FEW_CLASSES = 16  # of which PyTorch's log_softmax takes one number at a time
+
+
+def log_softmax(logits: Tensor) -> Tensor:
+    """Logarithms of the probabilities of classes, [*, n] as the logits; of few classes several
+    times faster than PyTorch's, as sums run along memory's rows."""
+    if logits.dim() == 1 or logits.shape[-1] > FEW_CLASSES:
+        return F.log_softmax(logits, -1)
+    # contiguous, so that noise that is drawn like it is drawn row by row
+    return F.log_softmax(logits.transpose(-1, -2), -2).transpose(-1, -2).contiguous()
 
 
 def _entropy(log_probs: Tensor) -> Tensor:
@@ -35,7 +45,7 @@ class Categorical(td.Distribution):
 
     def __init__(self, logits: Tensor, start: int | Tensor = 0):
         """start: one for all, or int64 [*]."""
-        self.logits = F.log_softmax(logits, -1)
+        self.logits = log_softmax(logits)
         self.start = start
         super().__init__(logits.shape[:-1], validate_args=False)
 

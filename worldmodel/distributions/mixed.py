@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, distributions as td
 from torch.nn import functional as F
 
-from worldmodel.distributions.discrete import Categorical, FiniteSupport
+from worldmodel.distributions.discrete import Categorical, FiniteSupport, log_softmax
 
 
 class Mixed(td.Distribution):
@@ -25,7 +25,7 @@ class Mixed(td.Distribution):
         """logits: [*, A + 1], of the atoms and, last, of all other numbers; atoms: [*, A] or what
         broadcasts to it, NaN where there is none; density: of the others, batch shape [*];
         others: bool, whether any other number was ever met, [*] or what broadcasts to it."""
-        self.logits = logits.log_softmax(-1)
+        self.logits = log_softmax(logits)
         self.atoms = atoms
         self.density = density
         self.others = others
@@ -89,7 +89,7 @@ class Grouped(td.Distribution):
 
     def __init__(self, logits: Tensor, parts: td.Distribution):
         """logits: [*, G], of the groups; parts: their densities, batch shape [*, G]."""
-        self.logits = logits.log_softmax(-1)
+        self.logits = log_softmax(logits)
         self.parts = parts
         super().__init__(logits.shape[:-1], validate_args=False)
 

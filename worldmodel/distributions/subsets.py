@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, distributions as td
 from torch.nn import functional as F
 
+from worldmodel.distributions.discrete import log_softmax
+
 SAFE = 7.0  # nats: exp(7 * 88) is half of float64's range, in logarithms
 NEVER = -1e300  # log of 0, with finite gradients
 
@@ -26,7 +28,7 @@ class Subset(td.Distribution):
     def __init__(self, counts: Tensor, scores: Tensor):
         """counts: logits [*, n + 1] of how many are true; scores [*, n], nats. Within `SAFE` of
         zero no product of their exponentials leaves what float64 holds; larger ones cost more."""
-        self.counts = F.log_softmax(counts, -1)
+        self.counts = log_softmax(counts)
         self.scores = scores
         super().__init__(scores.shape[:-1], scores.shape[-1:], validate_args=False)
 

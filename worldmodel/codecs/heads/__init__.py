@@ -38,6 +38,8 @@ from worldmodel.codecs.heads.mixed import (
     are_few,
     atoms_of,
     groups_of,
+    most_of,
+    room_for,
 )
 
 __all__ = [
@@ -68,4 +70,6 @@ __all__ = [
     "are_few",
     "atoms_of",
     "groups_of",
+    "most_of",
+    "room_for",
 ]

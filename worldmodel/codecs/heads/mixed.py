@@ -10,10 +10,11 @@ from torch import Tensor, distributions as td, nn
 
 from worldmodel.codecs.base import DistModule
 from worldmodel.codecs.heads.gaussian import StudentHead
-from worldmodel.distributions import Grouped, Mixed
+from worldmodel.distributions import Grouped, Mixed, log_softmax
 
 FEW = 16  # up to so many different values are few
-ROOM = 32  # atoms, at most
+ROOM = 32  # atoms of a number, at most
+MANY = 16  # numbers, from which on their room is what they need
 OFTEN = 3  # times, and
 RECURRING = 1e-3  # the share of values, from which on a value recurs: continuous numbers do not
 GROUPS = 4  # that lie apart, at most
@@ -36,14 +37,17 @@ class MixedHead(DistModule):
     others: Tensor
     rows: Tensor
 
-    def __init__(self, input_size: int, shape: Sequence[int] = (), atoms: Any = ()):
-        """atoms: of each number, a list of values nested as `shape` is (`atoms_of`)."""
+    def __init__(
+        self, input_size: int, shape: Sequence[int] = (), atoms: Any = (), room: int = ROOM
+    ):
+        """atoms: of each number, a list of values nested as `shape` is (`atoms_of`); room: for so
+        many atoms of each (`room_for`)."""
         super().__init__()
         self.shape = torch.Size(shape)
         size = self.shape.numel()
         self.density = StudentHead(input_size, shape)
-        self.logits = nn.Linear(input_size, size * (ROOM + 1))
-        self.register_buffer("atoms", _padded(atoms, self.shape))
+        self.logits = nn.Linear(input_size, size * (room + 1))
+        self.register_buffer("atoms", _padded(atoms, self.shape, room))
         self.register_buffer("others", self.atoms.isnan().all(-1))
         self.register_buffer("rows", torch.zeros((), dtype=torch.int64))
 
@@ -52,12 +56,12 @@ class MixedHead(DistModule):
         return self.atoms[..., 0].nan_to_num()
 
     def forward(self, features: Tensor) -> td.Distribution:
-        logits = self.logits(features).unflatten(-1, (*self.shape, ROOM + 1))
+        logits = self.logits(features).unflatten(-1, (*self.shape, -1))
         known, missing = logits[..., :-1], self.atoms.isnan()
         never = 1 / (2 * self.rows + 2).to(known)
         # apart from one another, so that nothing is learned of what is certain
         among = known.masked_fill(missing & ~missing.all(-1, keepdim=True), -torch.inf)
-        few = [among.log_softmax(-1) + (-never).log1p(), never.log().expand_as(known[..., :1])]
+        few = [log_softmax(among) + (-never).log1p(), never.log().expand_as(known[..., :1])]
         many = [known.masked_fill(missing, -torch.inf), logits[..., -1:]]
         logits = torch.where(self.others[..., None], torch.cat(many, -1), torch.cat(few, -1))
         density = cast(td.Independent, self.density(features)).base_dist
@@ -99,9 +103,10 @@ class MixedHead(DistModule):
     def _begin(self, place: tuple[int, ...], slot: int, share: float) -> None:
         """Gives a new atom a share of the probability that other numbers have so far."""
         number = int(np.ravel_multi_index(place, self.shape)) if place else 0
-        first = number * (ROOM + 1)
+        room = self.atoms.shape[-1]
+        first = number * (room + 1)
         for tensor in (self.logits.weight, self.logits.bias):
-            tensor[first + slot] = tensor[first + ROOM]
+            tensor[first + slot] = tensor[first + room]
         self.logits.bias[first + slot] += math.log(share)
 
     def _meet(self, place: tuple[int, ...], values: Tensor) -> None:
@@ -177,6 +182,23 @@ def atoms_of(values: np.ndarray) -> list[Any]:
     return [float(value) for value in found]
 
 
+def most_of(atoms: Any) -> int:
+    """The largest number of atoms that any number has, of lists nested as numbers are.
+
+    >>> most_of([[0.0, 1.0], []]), most_of([[], []])
+    (2, 0)
+    """
+    if any(isinstance(part, list) for part in atoms):
+        return max(most_of(part) for part in atoms)
+    return len(atoms)
+
+
+def room_for(most: int, size: int) -> int:
+    """The number of atoms for which each of `size` numbers has room: in a grid of many, whose
+    probabilities would be thousands a row, the `most` of those met and as many again."""
+    return ROOM if size < MANY else min(ROOM, 2 * (1 + most))
+
+
 def are_few(values: np.ndarray) -> bool:
     """True if each number of [N, *shape] has few values."""
     numbers = values.reshape(len(values), -1).T
@@ -188,9 +210,9 @@ def _most(values: np.ndarray) -> int:
     return min(FEW, len(values) // PATIENCE)
 
 
-def _padded(atoms: Any, shape: torch.Size) -> Tensor:
-    """Lists of atoms as a tensor [*shape, ROOM], NaN where there is none."""
-    padded = torch.full((*shape, ROOM), torch.nan)
+def _padded(atoms: Any, shape: torch.Size, room: int) -> Tensor:
+    """Lists of atoms as a tensor [*shape, room], NaN where there is none."""
+    padded = torch.full((*shape, room), torch.nan)
     for place in np.ndindex(*shape):
         found = atoms
         for index in place:
