@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -29,6 +30,7 @@ from worldmodel.experiments.runs.device import own_device, placed
 from worldmodel.experiments.runs.interruption import Interrupted
 from worldmodel.experiments.runs.loggers import LOGGERS, Logging, logging
 from worldmodel.experiments.runs.pictures import check_picture
+from worldmodel.experiments.runs.processor import paying_threads
 from worldmodel.experiments.runs.profile import Profile
 from worldmodel.experiments.runs.registry import config_of, offered, offers
 from worldmodel.experiments.runs.trained import run_at
@@ -53,10 +55,9 @@ def train(settings: of.Train[Any], reporter: Reporter) -> None:
             LOGGERS[logger].imported()  # or nothing is made
 
         def made() -> RunFolder:
-            is_mine = is_new and ranks.is_first()
-            return (
-                registry.new_run(begun.parent, config) if is_mine else RunFolder.open(begun.parent)
-            )
+            if not (is_new and ranks.is_first()):
+                return RunFolder.open(begun.parent)
+            return registry.new_run(begun.parent, _with_paying_threads(config, reporter))
 
         folder = placed(ranks.first_then_others(made), None, reporter.say)
         watchers = [Profile(folder.path / "profile")] if settings.profile else []
@@ -66,6 +67,13 @@ def train(settings: of.Train[Any], reporter: Reporter) -> None:
 def _of_rank(reporter: Reporter) -> Reporter:
     """The reporter of the first rank; the others are silent."""
     return reporter if ranks.is_first() else Reporter(Console(quiet=True))
+
+
+def _with_paying_threads(config: Any, reporter: Reporter) -> Any:
+    """The configuration, with one thread where those that it wishes cost more than they bring."""
+    wished = getattr(config, "threads", 1)
+    paying = paying_threads(wished, reporter.say)
+    return config if paying == wished else replace(config, threads=paying)
 
 
 def configured(settings: of.Train[Any]) -> Any:

@@ -3,6 +3,9 @@
 import ctypes
 import gc
 import os
+import statistics
+import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal, get_args
@@ -12,6 +15,8 @@ PRODUCTS: tuple[Products, ...] = get_args(Products)
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from glibc's malloc.h
 NEVER = 2**31 - 1  # bytes
+TRIES = 5  # of some threads and of one, in alternation
+FAR_TOO_MANY = 2.0  # times as long as one thread takes
 
 
 def keep_memory() -> None:
@@ -43,6 +48,42 @@ def products(kind: Products) -> AbstractContextManager[None]:
     from worldmodel.trainer import using_matmul_precision  # imports PyTorch
 
     return using_matmul_precision("medium" if kind == "fast" else "highest")
+
+
+def paying_threads(wished: int, say: Callable[[str], None]) -> int:
+    """The wished number of threads, or one where so many take more than twice as long, as they do
+    beside other work that has the cores; a second of such products as networks are
+    made of is measured with both."""
+    if wished == 1:
+        return 1
+    by_threads: dict[int, list[float]] = {wished: [], 1: []}
+    for _ in range(TRIES):
+        for threads, taken in by_threads.items():
+            taken.append(_seconds_with(threads))
+    ratio = statistics.median(by_threads[wished]) / statistics.median(by_threads[1])
+    if ratio <= FAR_TOO_MANY:
+        return wished
+    say(
+        f"{wished} threads take {ratio:.1f} times as long as one on this machine, whose cores are "
+        "busy or fewer: one is used, and saved with the run"
+    )
+    return 1
+
+
+def _seconds_with(threads: int) -> float:
+    """The time of a small network's products and gradients with so many threads."""
+    import torch
+
+    x, weight = torch.ones(1024, 256), torch.ones(256, 256, requires_grad=True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        begun = time.perf_counter()
+        for _ in range(10):
+            (x @ weight).sigmoid().sum().backward()
+        return time.perf_counter() - begun
+    finally:
+        torch.set_num_threads(before)
 
 
 def resident(process: int | None = None) -> int:
