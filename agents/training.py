@@ -8,7 +8,6 @@ dreamt episodes, for the learning curve).
 
 import copy
 import functools
-import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, cast
@@ -20,7 +19,6 @@ from torch import nn
 
 from worldmodel import (
     Agent,
-    DiskStore,
     Episodes,
     EpisodeStats,
     EpisodeStore,
@@ -52,17 +50,15 @@ from worldmodel.agents.image_encoder import (
     explain,
     is_encoded,
 )
+from worldmodel.agents.playing import Playing
 from worldmodel.agents.policy_gradient import Bonus
 from worldmodel.agents.policy_optimizers import GradientOptimizer, PolicyOptimizer
 from worldmodel.agents.regularisation import CANDIDATES, WeightDecayChoice
+from worldmodel.agents.rounds import Rounds
 from worldmodel.agents.world import World, evaluation_seeds
-from worldmodel.codecs import MixedHead, atoms_of, by_path, groups_of, heads_of, is_image
+from worldmodel.codecs import MixedHead, atoms_of, groups_of, heads_of
 from worldmodel.devices import CPU
-from worldmodel.disk_store import FollowedStore
-from worldmodel.envs import EnvironmentSource
 from worldmodel.envs.collector import Collector
-from worldmodel.envs.observations import InvalidValueError, check_rewards, check_values
-from worldmodel.envs.resumable import Resumable
 from worldmodel.graphs.engine import check_onnxruntime
 from worldmodel.job import Metrics, Title
 from worldmodel.noise import OwnNoise
@@ -70,7 +66,6 @@ from worldmodel.noise import OwnNoise
 IN_A_ROW = 3  # evaluations that have to reach a return for training to stop there
 SCORED = 50  # new episodes, at most, by which the model is judged
 LATEST = 0.05  # weight of an update's loss in what episodes that are learned from cost
-FEW_STEPS, MANY_STEPS = 20, 5_000  # of a first collection that a weight decay is chosen by
 AT_RANDOM = 3  # rounds, the last of which is played at random while novelty is sought
 FAR, GROWN = 0.05, 1.5  # share of dreamt steps beyond what was met, and its growth, that are told
 OUTGROWN = 3.0  # times that rewards are as large as in the first collection
@@ -108,11 +103,6 @@ class AgentTraining(Job):
         that ends training once `IN_A_ROW` evaluations in a row have reached it; device: of the
         networks and of dreams; collector: makes the one that plays, by default in this process."""
         super().__init__(config.seed)
-        if ranks.size() > 1 and not isinstance(store, DiskStore):
-            raise ValueError(
-                "ranks read the episodes that the first one plays from a folder: train by "
-                "`worldmodel train` under torchrun, or on one rank"
-            )
         self.config = config
         self.world = world
         self.store = store
@@ -124,27 +114,23 @@ class AgentTraining(Job):
         self._counted = 0  # evaluations that no longer count for `stop_at`
         self.components: Components | None = None  # made after the first collection
         self.statistics: Statistics | None = None
-        self.real_steps = 0  # of the environment
-        self._planned = 0  # steps of the stages
-        self._encoded_at = 0  # planned steps when the image encoder last learned
-        self._collections: list[int] = []  # steps by round
-        self._updates: list[tuple[int, int]] = []  # segments of learning, see `in_segments`
-        self._rollouts: list[tuple[int, int]] = []
+        self._plan = Rounds(config, world, curve_episodes > 0)
         self.replay: Replay
         self.learner: Learner
         self.optimizer: PolicyOptimizer
-        self._collector = (
-            Collector(world.side_by_side(world.num_envs)) if collector is None else collector(self)
+        side_by_side = Collector(world.side_by_side(world.num_envs))
+        self._playing = Playing(
+            world,
+            store,
+            side_by_side if collector is None else collector(self),
+            int(self._seeds(2).generate_state(1)[0]),
+            say,
         )
-        self._finished = 0  # episodes; those behind them in the store go on
-        self._weight = 1.0  # of these
-        self._met = Met()
         self._figures: dict[str, float] = {}  # the latest, by name, for `health`
         self._weight_decay = 0.0  # that was chosen
         self._choice: WeightDecayChoice | None = None  # while it is chosen
         self._sought_novelty = False  # when the policy was last trained
         self._curiosity: Curiosity
-        self._lent = 0  # of the source, when the collector began to play
         self._encoding: ImageEncoderTraining | None = None  # while the image encoder learns
 
     def extend(self, steps: int) -> None:
@@ -157,14 +143,19 @@ class AgentTraining(Job):
         if self.has_reached:
             self.cut()
             self._counted = len(self._curve)
-        until, begun = self._planned + steps, len(self.stages)
-        while self._planned < until:
-            self.stages += self._round(until)
-        for segments, kind in ((self._updates, "learn"), (self._rollouts, "improve")):
-            units = [stage.units if stage.kind == kind else 0 for stage in self.stages]
-            segments.append((sum(units[:begun]), sum(units[begun:])))
+        self._plan.extend(self.stages, steps)
         if self.components is not None:
             self._compile()
+
+    @property
+    def real_steps(self) -> int:
+        """Steps of the environment so far."""
+        return self._playing.steps
+
+    @property
+    def _met(self) -> Met:
+        """All that was met in the real environment so far."""
+        return self._playing.met
 
     @property
     def has_reached(self) -> bool:
@@ -193,52 +184,7 @@ class AgentTraining(Job):
             kept.append(self.stages[self.stage]._replace(units=self.done))
             self.end_stage(kept[-1])
         self.stages, self.stage, self.done = kept, len(kept), 0
-        begun = 1 + max((stage.round for stage in kept), default=-1)
-        self._collections = self._collections[:begun]
-        self._planned = sum(self._collections)
-        encoded = [stage.round for stage in kept if stage.kind == "encode"]
-        self._encoded_at = sum(self._collections[: encoded[-1] + 1]) if encoded else 0
-
-    def _round(self, until: int) -> list[Stage]:
-        """The stages of one more round, of which `until` is the last planned step."""
-        config, number = self.config, len(self._collections)
-        if number:
-            short = config.collect.collect_steps
-            growth = 0.0 if self.world.is_recorded else config.collect.collect_growth
-            grown = round(growth * self._planned)
-            steps = min(max(short, grown), until - self._planned)
-            updates = max(1, round(config.learning.update_ratio * min(steps, short)))
-            rollouts = max(1, round(config.policy.rollout_ratio * min(steps, short)))
-        else:
-            steps = min(config.collect.prefill, until)
-            updates, rollouts = config.learning.first_updates, config.policy.first_rollouts
-        self._planned += steps
-        self._collections.append(steps)
-        plan = []
-        if not self.world.is_recorded:
-            plan.append(Stage("collect", number, 1))
-        elif number == 0:
-            plan.append(Stage("read", number, 1))
-        has_doubled = self._planned >= config.images.vae_growth * self._encoded_at
-        if is_encoded(self.world.observation_space, config.images) and has_doubled:
-            plan.append(Stage("encode", number, config.images.vae_updates))
-            self._encoded_at = self._planned
-        if number == 0 and self._may_choose(steps):
-            plan.append(Stage("choose", number, len(CANDIDATES) * self._choice_updates))
-        plan += [Stage("learn", number, updates), Stage("improve", number, rollouts)]
-        if self.curve_episodes and not self.world.is_recorded:
-            plan.append(Stage("evaluate", number, 1))
-        return plan
-
-    def _may_choose(self, steps: int) -> bool:
-        """True if the weight decay is chosen by the first collection, of so many steps."""
-        parts = by_path(self.world.observation_space).values()
-        is_asked = self.config.learning.weight_decay is None and not self.world.is_recorded
-        return is_asked and FEW_STEPS <= steps <= MANY_STEPS and not any(map(is_image, parts))
-
-    @property
-    def _choice_updates(self) -> int:
-        return max(1, self.config.learning.first_updates // 2)
+        self._plan.cut(kept)
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -303,8 +249,8 @@ class AgentTraining(Job):
         if stage.round == 0:
             torch.manual_seed(self.config.seed)
             agent: Agent = Uniform(self.world.action_space, collect.sticky_probability or 0.0)
-            return self._play(agent, stage, 1.0)
-        components, since = cast(Components, self.components), self._finished
+            return self._playing.play(agent, self._plan.collections[0], 1.0)
+        components, since = cast(Components, self.components), self._playing.finished
         self.replay.rewind(since)
         agent = exploring(components.player, self.world.action_space, collect.exploration)
         weight = collect.policy_weight
@@ -316,7 +262,7 @@ class AgentTraining(Job):
                 agent = Uniform(self.world.action_space, STEADY if sticky is None else sticky)
             else:
                 self.say(f"{self._met}: nothing to seek was met yet but what is not known")
-        metrics = self._play(agent, stage, weight)
+        metrics = self._playing.play(agent, self._plan.collections[stage.round], weight)
         if components.image_encoder is not None and len(self.store) > since:
             self.replay.add(encoded(self.store, components.image_encoder, since), weight)
         metrics |= self._new_nats(since)
@@ -341,7 +287,7 @@ class AgentTraining(Job):
         self.say(f"rewards are now {unit:,.3g} in the mean, so all scales are set anew")
         groups = statistics.reward_groups
         if statistics.reward_support is None:
-            groups = groups_of(self._rewards)
+            groups = groups_of(self._playing.rewards)
         self.statistics = statistics._replace(reward_unit=unit, reward_groups=groups)
         cast(Components, self.components).rescale(self.statistics)
         if groups != statistics.reward_groups:
@@ -363,54 +309,8 @@ class AgentTraining(Job):
         return {"new_nats": self._figures["new_nats"]}
 
     def _read(self, stage: Stage) -> Metrics:
-        """Copies recorded episodes into the agent's own store, so that their files can go."""
-        return self._by_first(self._copied)
-
-    def _by_first(self, collect: Callable[[], Metrics]) -> Metrics:
-        """Metrics of a collection, which the first rank makes; all know what came of it."""
-        metrics = ranks.of_first(collect)
-        self._finished, self.real_steps, met = ranks.of_first(self._counts)
-        self._met = Met(*met)
-        ranks.agree_on_noise()
-        self._catch_up()
-        return metrics
-
-    def _counts(self) -> tuple[int, int, Met]:
-        return self._finished, self.real_steps, self._met
-
-    def _catch_up(self) -> None:
-        """Lets the other ranks read what the first one has done to the store."""
-        ranks.wait()
-        if isinstance(self.store, FollowedStore):
-            self.store.catch_up()
-
-    def _copied(self) -> Metrics:
-        data = self.world.data
-        if data is None:
-            raise ValueError(
-                "the recorded episodes that are to be learned from are not there: an agent that "
-                "was saved before it learned has none; make it anew, with data="
-            )
         torch.manual_seed(self.config.seed)
-        for part in data.portions(self.world.chosen):
-            check_values(self.world.observation_space, part.columns["observation"])
-            check_rewards(part.columns["reward"])
-            self._check_actions(part.columns["action"])
-            self.store.add(part)
-            self._met = self._met.and_those_of(part)
-        self.real_steps, self._finished = self.store.steps, self.store.added
-        return {"episodes": len(self.store), "steps": self.real_steps}
-
-    def _check_actions(self, actions: Any) -> None:
-        """Refuses recorded actions that are none of the space."""
-        space = self.world.action_space
-        try:
-            check_values(space, actions)
-        except InvalidValueError as error:
-            raise InvalidValueError(
-                f"the recorded episodes have actions that are none of {space}: are they of "
-                "another environment, or damaged?"
-            ) from error
+        return self._playing.read()
 
     def _encode(self, stage: Stage) -> Metrics:
         if self._encoding is None:
@@ -430,7 +330,7 @@ class AgentTraining(Job):
         return self._choice.update(self.done)
 
     def _new_choice(self) -> WeightDecayChoice:
-        components, updates = cast(Components, self.components), self._choice_updates
+        components, updates = cast(Components, self.components), self._plan.choice_updates
         learners = [
             learner_for(
                 copy.deepcopy(components.model),
@@ -464,7 +364,7 @@ class AgentTraining(Job):
 
     def _learn(self, stage: Stage) -> Metrics:
         if self.done == 0 and self.config.learning.weight_decay is None:
-            share = min(1.0, self._collections[0] / max(1, self.real_steps))
+            share = min(1.0, self._plan.collections[0] / max(1, self.real_steps))
             self.learner.trainer.decay_by(share * self._weight_decay)
         batch = self.replay.sample(*self._window)
         metrics = self.learner.update(batch)
@@ -560,84 +460,11 @@ class AgentTraining(Job):
         """Seeds of the replay (0), the image encoder (1), the collection (2), a choice (3)."""
         return np.random.SeedSequence(self.config.seed, spawn_key=(place,))
 
-    def _play(self, agent: Agent, stage: Stage, weight: float) -> Metrics:
-        """Collects a round's steps. Episodes are stored as they end, and behind them those that go
-        on, which the next round takes out and stores anew."""
-        self._weight = weight
-        return self._by_first(lambda: self._played(agent, stage.round, weight))
-
-    def _played(self, agent: Agent, number: int, weight: float) -> Metrics:
-        before = self._finished
-        self.store.rewind(before)
-        played = self._collector.play(agent, self._collections[number])
-        for episodes in itertools.chain(self._open(), played):
-            self.store.add(episodes, weight)
-            self._met = self._met.and_those_of(episodes)
-        self._finished = self.store.added
-        self._store_unfinished()
-        for episode in self._collector.unfinished:
-            self._met = self._met.and_those_of(episode)
-        self.real_steps += self._collector.taken
-        return {
-            "episodes": self._finished - before,
-            "unfinished": self.store.added - self._finished,
-            "steps": self._collector.taken,
-            "real_steps": self.real_steps,
-            "least_reward": self._met.least,
-            "greatest_reward": self._met.greatest,
-            "terminations": self._met.terminations,
-            **self._collector.figures,
-        }
-
-    def _store_unfinished(self) -> None:
-        for episode in self._collector.unfinished:
-            self.store.add(episode, self._weight)
-
-    def _open(self) -> list[Episodes]:
-        """Makes the environments that are collected in, unless they are there, in which unfinished
-        episodes are played again; returns those that are not gone on with. An environment of the
-        caller's is the collector's until it is used elsewhere."""
-        source, collector = cast(EnvironmentSource, self.world.source), self._collector
-        if collector.is_open and source.lent == self._lent:
-            return []
-        collector.close()
-        limit, copies = self.world.collected_limit, collector.copies
-        for note in source.notes if not self.store.added else []:
-            self.say(note)
-        if limit is not None and not self.store.added:
-            self.say(
-                f"the environment has no time limit: collected episodes are cut off after "
-                f"{limit:,} steps (--time-limit)"
-            )
-        seed = int(self._seeds(2).generate_state(1)[0])
-        lost = collector.begin(
-            lambda: self.world.environment(
-                copies,
-                seed,
-                min(self.world.workers, copies),
-                self.say,
-                functools.partial(Resumable, limit=limit),
-            ),
-            seed,
-        )
-        self._lent = source.lent
-        if lost:
-            self.say(
-                f"{len(lost)} unfinished episodes cannot be gone on with, as the environment does "
-                "not follow from its seed and the actions: they end there, and new ones begin"
-            )
-        return lost
-
     def rest(self) -> None:
-        self._collector.close()
-
-    @property
-    def _rewards(self) -> np.ndarray:
-        """All that were recorded, [N]."""
-        return np.concatenate([part.rewards for part in self.store.portions()])
+        self._playing.close()
 
     def _statistics(self) -> Statistics:
-        rewards = self._rewards
+        rewards = self._playing.rewards
         unit = float(np.sqrt(np.mean(np.square(rewards)))) or 1.0
         support = atoms_of(rewards) if self.config.model.rewards != "density" else []
         heads: dict[str, Any] = {}
@@ -674,7 +501,7 @@ class AgentTraining(Job):
             self.say(line)
         self.replay = Replay(self.components.actions, self._seeds(0))
         self._learn_by(0)
-        self.optimizer = optimizer_for(self.components, self.replay, self._rollouts)
+        self.optimizer = optimizer_for(self.components, self.replay, self._plan.rollouts)
         self._compile()
         if self.optimizer.takes_bonus:
             self._curiosity = Curiosity(
@@ -685,14 +512,14 @@ class AgentTraining(Job):
         """Makes the learner of the model as it is now, after so many updates."""
         model = cast(Components, self.components).model
         self.learner = learner_for(
-            model, self.config.learning, self.config.optimizer, self._updates
+            model, self.config.learning, self.config.optimizer, self._plan.updates
         )
         self.learner.trainer.updates = updates
 
     def _compile(self) -> None:
         """Compiles the steps of dreams, if that is asked for or pays, or makes graphs of them."""
         policy, rollouts = self.config.policy, cast(Components, self.components).rollouts
-        pays = any(rollouts.length * planned >= MANY_DREAMT for _, planned in self._rollouts)
+        pays = any(rollouts.length * planned >= MANY_DREAMT for _, planned in self._plan.rollouts)
         as_graph = policy.engine == "onnxruntime" and rollouts.method != "pathwise"
         asked = policy.compile_dreams
         if as_graph or asked == "always" or (asked == "auto" and pays):
@@ -709,7 +536,7 @@ class AgentTraining(Job):
         return ImageEncoderTraining(encoder, self.store, self.config.images, seed)
 
     def tensors(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"running": self._collector.state_dict()[0]}
+        state = self._playing.tensors()
         if self.components is None:
             return state
         state |= {"learner": self.learner.state_dict()}
@@ -723,19 +550,10 @@ class AgentTraining(Job):
     def values(self) -> dict[str, Any]:
         values: dict[str, Any] = {
             "stages": [list(stage) for stage in self.stages],
-            "planned": self._planned,
-            "encoded_at": self._encoded_at,
-            "collections": self._collections,
-            "updates": self._updates,
-            "rollouts": self._rollouts,
-            "real_steps": self.real_steps,
-            "added": self.store.added,
-            "finished": self._finished,
-            "running": self._collector.state_dict()[1],
-            "weight": self._weight,
+            **self._plan.values(),
+            **self._playing.values(),
             "curve": self._curve,
             "counted": self._counted,
-            "met": list(self._met) if self.real_steps else None,
             "sought_novelty": self._sought_novelty,
             "figures": self._figures,
             "weight_decay": self._weight_decay,
@@ -752,15 +570,9 @@ class AgentTraining(Job):
 
     def build(self, values: Mapping[str, Any]) -> None:
         self.stages = [Stage(*stage) for stage in values["stages"]]
-        self._planned, self._encoded_at = values["planned"], values["encoded_at"]
-        self._collections = list(values["collections"])
-        self._updates[:] = [tuple(segment) for segment in values["updates"]]
-        self._rollouts[:] = [tuple(segment) for segment in values["rollouts"]]
-        self.real_steps = values["real_steps"]
-        self._finished = values["finished"]
-        self.store.rewind(self._finished)
+        self._plan.load(values)
+        self._playing.load_counts(values)
         self._curve, self._counted = list(values["curve"]), values["counted"]
-        self._met = Met(*values["met"] or ())
         self._sought_novelty = values["sought_novelty"]
         self._figures = dict(values["figures"])
         self._weight_decay = values["weight_decay"]
@@ -768,10 +580,7 @@ class AgentTraining(Job):
             self._build(Statistics(**values["statistics"]))
 
     def load(self, tensors: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-        self._collector.load_state_dict(tensors["running"], values["running"])
-        self._weight = values["weight"]
-        self._store_unfinished()
-        self._catch_up()
+        self._playing.load(tensors, values)
         if self.components is None:
             return
         self.replay.episodes = self._learned_from()

@@ -129,7 +129,7 @@ def collectors(number, env="CartPole-v1", **options):
     crew, said = Here(), []
     making = functools.partial(Collectors, crew=crew, number=number)
     training = training_in(env, making, said.append, **options)
-    found = training._collector
+    found = training._playing.collector
     found.begin(lambda: pytest.fail("an environment was made"), 11)
     return found, crew, said
 
@@ -271,7 +271,7 @@ def test_a_process_of_ray_that_is_killed_is_replaced(ray, tmp_path, capfd):
 
     def killing(job) -> bool:
         if at("learn", 0, 1)(job):
-            player = job._collector._seats[1].player
+            player = job._playing.collector._seats[1].player
             number = ray.get(player.__ray_call__.remote(lambda self: os.getpid()))
             os.kill(number, signal.SIGKILL)
         return False

@@ -278,7 +278,7 @@ def test_scales_grow_with_rewards(tmp_path, options):
     agent.learn(70)
     training, first = agent.training, agent.training.statistics.reward_unit
     assert not any("scales" in line for line in said)
-    training._met = training._met._replace(squares=100 * training._met.squares)
+    training._playing.met = training._met._replace(squares=100 * training._met.squares)
     agent.learn(20)
     unit = training.statistics.reward_unit
     assert sum("scales" in line for line in said) == 1
