@@ -10,11 +10,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 from command_line import assert_refused, worldmodel
 from kinds import VERSE
 
 from worldmodel import experiments, packed
 from worldmodel.agents import WorldModelAgent
+from worldmodel.checkpoint import weights_digest
 from worldmodel.experiments.runs.cards import figures_of
 from worldmodel.files import RunError, with_checksum
 from worldmodel.packed import MANIFEST, read_manifest, unpacked
@@ -59,7 +61,21 @@ def evaluated(run: Path) -> dict:
 @pytest.mark.parametrize("kind", ["control", "text"])
 def test_a_run_packed_with_its_episodes_evaluates_as_its_folder_does(kind, made, here):
     shutil.copy(made / f"{kind}-full.wm", here / "mine.wm")
-    assert evaluated(here / "mine.wm") == evaluated(made / kind)
+    ours, theirs = evaluated(here / "mine.wm"), evaluated(made / kind)
+    assert (ours.pop("weights") == theirs.pop("weights")) == (kind == "control")  # all of them
+    assert ours == theirs
+
+
+def test_of_the_copies_that_learning_needs_one_is_packed(made):
+    """The model that learns, its average, and the best of these are as large as each other."""
+    folder = RunFolder.open(made / "text.wm")
+    whole = RunFolder.open(made / "text").checkpoint().weights
+    assert {key.partition(".")[0] for key in whole} == {"model", "average", "best"}
+    packed_ = folder.checkpoint().weights
+    assert packed_.keys() == {key for key in whole if key.startswith("best.")}
+    assert all(torch.equal(value, whole[key]) for key, value in packed_.items())
+    evaluation = json.loads(folder.evaluation_file.read_text())
+    assert evaluation["weights"] == weights_digest(folder.checkpoint_path)
 
 
 def test_a_run_packed_without_them_has_the_same_figures_but_for_units_of_errors(made, here):

@@ -1,7 +1,7 @@
 """Long work in stages of units, which can be stopped, saved and resumed between any two."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from torch import nn
@@ -74,6 +74,11 @@ class Job(ABC):
     @abstractmethod
     def modules(self) -> dict[str, nn.Module]:
         """Everything that has weights, by name."""
+
+    @property
+    def shown(self) -> Collection[str]:
+        """The names of those modules that are read where nothing is gone on with."""
+        return self.modules.keys()
 
     @abstractmethod
     def work(self, stage: Stage) -> Metrics:
@@ -167,12 +172,13 @@ class Job(ABC):
         return self.tensors() | {"noise": noise}, values
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Goes on from a checkpoint of `modules` and `state`."""
+        """Goes on from a checkpoint of `modules` and `state`, or shows one of `shown` alone."""
         self.build(checkpoint.values)
-        checkpoint.load(self.modules)
         self.stage, self.done = checkpoint.values["stage"], checkpoint.values["done"]
         self.has_weights_alone = not checkpoint.state
         if self.has_weights_alone:
+            checkpoint.load({name: self.modules[name] for name in self.shown})
             return
+        checkpoint.load(self.modules)
         self.load(checkpoint.state, checkpoint.values)
         self.noise.state = checkpoint.state["noise"]

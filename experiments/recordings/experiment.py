@@ -18,7 +18,7 @@ from worldmodel.experiments.recordings.config import (
 from worldmodel.experiments.recordings.generation import generate
 from worldmodel.experiments.recordings.model import RecordingsModel
 from worldmodel.experiments.recordings.scoring import evaluate, tables
-from worldmodel.experiments.recordings.storage import packed, repaired
+from worldmodel.experiments.recordings.storage import packed, repaired, shown
 from worldmodel.experiments.recordings.training import Samples, check, training_in
 from worldmodel.experiments.runs.registry import config_of
 from worldmodel.experiments.runs.training import Training
@@ -36,6 +36,7 @@ __all__ = [
     "quick",
     "repaired",
     "settings",
+    "shown",
     "tables",
     "training",
 ]

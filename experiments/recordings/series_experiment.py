@@ -14,6 +14,7 @@ from worldmodel.experiments.recordings.experiment import (
     load,
     packed,
     repaired,
+    shown,
     training,
 )
 from worldmodel.experiments.recordings.forecasting import forecast, impute, score
@@ -35,6 +36,7 @@ __all__ = [
     "repaired",
     "score",
     "settings",
+    "shown",
     "tables",
     "training",
 ]

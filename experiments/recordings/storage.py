@@ -1,7 +1,7 @@
 """Recordings in memory or in a run's folder, independent of the files that they came from."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -18,6 +18,7 @@ from worldmodel.files import DamagedError, RunError, read_json, write_json
 from worldmodel.progress import Reporter
 from worldmodel.run_folder import RunFolder
 from worldmodel.sequence_model.modality import as_episodes
+from worldmodel.sequence_model.training import kept_module
 
 SPLITS: tuple[str, ...] = get_args(Split)
 STATISTICS = "statistics.json"
@@ -146,6 +147,11 @@ def packed(
             ignored = shutil.ignore_patterns("lock", ".*")
             shutil.copytree(folder.episodes / split, target / split, ignore=ignored)
     return dict(values)
+
+
+def shown(values: Mapping[str, Any], names: Collection[str]) -> str:
+    """The name of the module that a packed run shows; values: of its checkpoint."""
+    return kept_module(values["best_nats"], names)
 
 
 class Writer:

@@ -7,14 +7,19 @@ checkpoint that the run keeps, its evaluation and a card; the episodes only if t
 import json
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import cattrs
 
 import worldmodel
-from worldmodel.checkpoint import list_checkpoints, write_checkpoint
+from worldmodel.checkpoint import (
+    Checkpoint,
+    list_checkpoints,
+    weights_digest,
+    write_checkpoint,
+)
 from worldmodel.experiments.runs import cards
 from worldmodel.experiments.runs.cards import CardConfig
 from worldmodel.experiments.runs.command import command_of
@@ -62,10 +67,13 @@ def pack_run(
         values |= _metrics(folder, place)
         name = folder.checkpoint_path.name
         number = int(name.rpartition("-")[2])
-        content = checkpoint._replace(state={}, values=values | {"best": None})
-        write_checkpoint(place / folder.checkpoints.name, number, content)
+        weights = _shown(checkpoint, getattr(experiment, "shown", None))
+        content = checkpoint._replace(weights=weights, state={}, values=values | {"best": None})
+        written = write_checkpoint(place / folder.checkpoints.name, number, content)
         evaluation = _evaluation(folder, name)
         if evaluation is not None:
+            if "weights" in evaluation:
+                evaluation["weights"] = weights_digest(written)
             write_json(place / folder.evaluation_file.name, evaluation)
         facts = cards.facts_of(
             card,
@@ -78,6 +86,16 @@ def pack_run(
         write_text(place / CARD, cards.page(target.stem, folder.experiment, facts, episodes))
         what: dict[str, Any] = {"name": target.stem, "experiment": folder.experiment}
         return pack(place, target, what | {"episodes": episodes, "card": facts})
+
+
+def _shown(checkpoint: Checkpoint, shown: Callable[..., str] | None) -> dict[str, Any]:
+    """The weights of a checkpoint that are read where nothing is gone on with; shown: the name of
+    the one module that has them, of an experiment whose others only learn."""
+    if shown is None:
+        return checkpoint.weights
+    names = {key.partition(".")[0] for key in checkpoint.weights}
+    kept = shown(checkpoint.values, names)
+    return {key: value for key, value in checkpoint.weights.items() if key.startswith(f"{kept}.")}
 
 
 def check_target(target: Path) -> None:

@@ -42,6 +42,8 @@ class Experiment(NamedTuple):
     - packed(folder, values, place, episodes) -> the values of a checkpoint that is to be packed,
       after what is read of a run's episodes folder was written into `place`; episodes: whether
       they themselves are wanted
+    - shown(values, names) -> the name of the one module of a checkpoint, by its values and the
+      names of all, whose weights are packed (by default all are)
     - repaired(folder, values, counts) -> the values of a checkpoint, after episodes were left out;
       counts: of those that are left, by the path of their store
     - anywhere(config) -> config, without machines that the run has used, when it is packed

@@ -3,7 +3,7 @@
 import copy
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -84,6 +84,10 @@ class SequenceTraining(Job):
         return {"model": self.model, "best": self.best} | self.learner.modules
 
     @property
+    def shown(self) -> Collection[str]:
+        return [kept_module(self.best_nats, self.modules)]
+
+    @property
     def updates(self) -> int:
         """The number of updates so far."""
         return self.learner.updates
@@ -92,7 +96,8 @@ class SequenceTraining(Job):
     def kept(self) -> WorldModel:
         """The model with the best validation so far; before the first, the average of the
         weights."""
-        return self.best if math.isfinite(self.best_nats) else self.learner.averaged
+        is_validated = kept_module(self.best_nats, self.modules) == "best"
+        return self.best if is_validated else self.learner.averaged
 
     def learn_from(self, train: EpisodeSource, valid: EpisodeSource | None = None) -> None:
         """Sets the recordings of training and, if the best is to be kept, of validation."""
@@ -203,6 +208,14 @@ class SequenceTraining(Job):
         self.learner.load_state_dict(tensors["learner"])
         if self.passages is not None:
             self.passages.load_state_dict(values["passages"])
+
+
+def kept_module(best_nats: float | None, names: Collection[str]) -> str:
+    """The name, among those of modules, of the one with the weights that are kept; best_nats: the
+    least loss of a validation, infinite or None before the first."""
+    if best_nats is not None and math.isfinite(best_nats):
+        return "best"
+    return "average" if "average" in names else "model"
 
 
 def model_of(modality: Modality, config: SequenceModelConfig) -> WorldModel:
