@@ -223,7 +223,7 @@ class Components:
             agent,
             self.own_dream(config.plan_length),
             self.critic,
-            config.discount,
+            self.rollouts.discount,
             config.plan_length,
             config.plans,
             config.plan_iterations,
@@ -367,7 +367,7 @@ def optimizer_for(components: Components, replay: Replay, segments: Segments) ->
         rollouts.num_imagined,
         rollouts.length,
         components.critic,
-        discount=config.discount,
+        discount=rollouts.discount,
         lambda_=rollouts.gae_lambda,
         entropy=per_rollout(
             in_segments(functools.partial(entropy_schedule, config), segments), config.epochs
@@ -422,7 +422,7 @@ def algorithm_options(config: PolicyConfig) -> dict[str, Any]:
     network: dict[str, Any] = {"net_arch": [config.policy_hidden] * 2}
     options = {
         "learning_rate": config.policy_learning_rate,
-        "gamma": config.discount,
+        "gamma": rollouts.discount,
         "policy_kwargs": network,
     }
     if config.algorithm in ("DQN", "SAC"):

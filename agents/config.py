@@ -231,6 +231,7 @@ class Rollouts(NamedTuple):
     num_imagined: int  # dreams side by side
     length: int  # rows
     gae_lambda: float
+    discount: float
 
 
 @dataclass(frozen=True)
@@ -290,8 +291,9 @@ class PolicyConfig:
     on from (--dream-starts rows only)."""
     policy_learning_rate: float = 0.001
     """Initial learning rate; it falls along a cosine to a tenth (--last-rate)."""
-    discount: float = 0.99
-    """Discount of rewards, a step."""
+    discount: float | None = None
+    """Discount of rewards, a step. By default 0.997, or 0.99 for the gradient through the dream
+    and for algorithms of stable-baselines3."""
     gae_lambda: float | None = None
     """lambda of the returns (not DQN, SAC). By default 0.97, or 0.95 for the gradient through the
     dream."""
@@ -331,8 +333,8 @@ class PolicyConfig:
 
     def __post_init__(self) -> None:
         positive(self, "first_rollouts", "rollout_ratio", "horizon", "epochs")
-        positive(self, "policy_hidden", "policy_learning_rate", "discount", "final_entropy")
-        given = ("num_imagined", "rollout_length", "least_range")
+        positive(self, "policy_hidden", "policy_learning_rate", "final_entropy")
+        given = ("num_imagined", "rollout_length", "least_range", "discount")
         positive(self, *(name for name in given if getattr(self, name) is not None))
         not_negative(self, "entropy", "uniform_kl", "recorded_values", "pessimism")
         positive(self, "plan_length", "plans", "plan_iterations", "plan_draws")
@@ -392,11 +394,14 @@ class PolicyConfig:
             is_ours = self.algorithm is None
             method = "pathwise" if are_numbers and is_ours else "actor-critic"
         dreams, length, gae_lambda = (256, 20, 0.95) if method == "pathwise" else (128, 40, 0.97)
+        is_near = method == "pathwise" or self.algorithm is not None
+        discount = 0.99 if is_near else 0.997
         return Rollouts(
             method,
             self.num_imagined or dreams,
             self.rollout_length or length,
             gae_lambda if self.gae_lambda is None else self.gae_lambda,
+            discount if self.discount is None else self.discount,
         )
 
 

@@ -24,6 +24,7 @@ from worldmodel import (
     model_for,
 )
 from worldmodel.agents import ActorCritic, AllActions, Critic, Policy, Uniform
+from worldmodel.agents.config import PolicyConfig
 from worldmodel.agents.policy_gradient import Spread, lambda_returns
 from worldmodel.distributions import OneHot
 from worldmodel.envs import GymEnvironment
@@ -545,3 +546,17 @@ def test_bootstrapping_needs_a_critic():
     core, _ = make_core(BANDIT)
     with pytest.raises(ValueError, match=r"lambda_=0\.9 bootstraps from a critic"):
         ActorCritic(core, 4, 4, critic=None, lambda_=0.9)
+
+
+@pytest.mark.parametrize(
+    ("options", "are_numbers", "expected"),
+    [
+        ({}, False, 0.997),
+        ({}, True, 0.99),  # the gradient through the dream
+        ({"method": "pathwise"}, False, 0.99),
+        ({"agent": "sb3:PPO"}, False, 0.99),
+        ({"discount": 0.9}, True, 0.9),
+    ],
+)
+def test_the_discount_follows_from_how_the_policy_learns(options, are_numbers, expected):
+    assert PolicyConfig(**options).rollouts(are_numbers).discount == expected

@@ -52,8 +52,8 @@ def products(kind: Products) -> AbstractContextManager[None]:
 
 def paying_threads(wished: int, say: Callable[[str], None]) -> int:
     """The wished number of threads, or one where so many take more than twice as long, as they do
-    beside other work that has the cores; a second of such products as networks are
-    made of is measured with both."""
+    beside other work that has the cores: products such as networks are made of are timed with
+    both, for about a second."""
     if wished == 1:
         return 1
     by_threads: dict[int, list[float]] = {wished: [], 1: []}
