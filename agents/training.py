@@ -70,6 +70,7 @@ AT_RANDOM = 3  # rounds, the last of which is played at random while novelty is 
 FAR, GROWN = 0.05, 1.5  # share of dreamt steps beyond what was met, and its growth, that are told
 OUTGROWN = 3.0  # times that rewards are as large as in the first collection
 MANY_DREAMT = 30_000  # steps of dreams side by side, for which it pays to compile them
+NEAR = 0.99  # discount of what is sought for its novelty, which is gone once it is known
 STEADY = 0.9  # probability of the last action in random play that goes on for want of a goal
 
 
@@ -386,10 +387,13 @@ class AgentTraining(Job):
                 cast(GradientOptimizer, self.optimizer).begin_anew()
             self._sought_novelty = self._seeks_novelty
         bonus: Bonus | None = None
+        discount = cast(Components, self.components).rollouts.discount
         if self._seeks_novelty:
-            bonus = self._curiosity.bonus
+            bonus, discount = self._curiosity.bonus, min(discount, NEAR)
         elif self._is_pessimistic:
             bonus = self._curiosity.penalty
+        if isinstance(self.optimizer, GradientOptimizer):
+            self.optimizer.objective.discount = discount
         metrics = self.optimizer.update(bonus)
         self._figures |= {key: metrics[key] for key in ("entropy",) if key in metrics}
         return metrics

@@ -119,5 +119,8 @@ def test_a_lock_is_opened_which_random_actions_open_once_in_four_thousand_tries(
     agent.learn(1_500, callback=callback)
     assert goal[0] == 0
     assert goal[-1] == 1
+    objective = agent.training.optimizer.objective
+    assert objective.discount == 0.99  # what is new is new once
     agent.learn(100)
+    assert objective.discount == 0.997
     assert any("something to seek now" in line for line in said)
