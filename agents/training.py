@@ -125,7 +125,7 @@ class AgentTraining(Job):
             store,
             side_by_side if collector is None else collector(self),
             int(self._seeds(2).generate_state(1)[0]),
-            say,
+            lambda line: self.say(line),  # whoever listens then
         )
         self._figures: dict[str, float] = {}  # the latest, by name, for `health`
         self._weight_decay = 0.0  # that was chosen
