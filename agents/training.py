@@ -119,11 +119,11 @@ class AgentTraining(Job):
         self.replay: Replay
         self.learner: Learner
         self.optimizer: PolicyOptimizer
-        side_by_side = Collector(world.side_by_side(world.num_envs))
+        copies = world.side_by_side(world.num_envs)
         self._playing = Playing(
             world,
             store,
-            side_by_side if collector is None else collector(self),
+            Collector(copies) if collector is None else collector(self),
             int(self._seeds(2).generate_state(1)[0]),
             lambda line: self.say(line),  # whoever listens then
         )
