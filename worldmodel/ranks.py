@@ -101,18 +101,24 @@ def joined() -> Iterator[None]:
     store, _Place.rank, _Place.size = next(rendezvous("env://"))
     if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:  # the store outlives them
         store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", ""), store)
-    dist.init_process_group(
-        _backend(), store=store, rank=_Place.rank, world_size=_Place.size, timeout=PATIENCE
-    )
     before = signal.signal(signal.SIGTERM, _stop)
     try:
+        with _all_there():
+            dist.init_process_group(
+                _backend(),
+                store=store,
+                rank=_Place.rank,
+                world_size=_Place.size,
+                timeout=PATIENCE,
+            )
         yield
     except BaseException:
         _Place.is_ending, _Place.tells = True, _is_earliest(store)
         raise
     finally:
         _Place.rank, _Place.size = 0, 1
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
         if not _Place.is_ending:
             signal.signal(signal.SIGTERM, before)
 
