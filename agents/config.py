@@ -220,6 +220,7 @@ class OptimizerConfig:
         shares(self, "last_rate")
 
 
+DISCOUNT, NEAR_DISCOUNT = 0.997, 0.99  # of returns that are far ahead, and of those that are not
 OURS = ("own", "planning")  # agents; others are algorithms of stable-baselines3
 PLANNING = ("plan_length", "plans", "plan_iterations", "plan_draws", "policy_plans")  # options
 
@@ -395,7 +396,7 @@ class PolicyConfig:
             method = "pathwise" if are_numbers and is_ours else "actor-critic"
         dreams, length, gae_lambda = (256, 20, 0.95) if method == "pathwise" else (128, 40, 0.97)
         is_near = method == "pathwise" or self.algorithm is not None
-        discount = 0.99 if is_near else 0.997
+        discount = NEAR_DISCOUNT if is_near else DISCOUNT
         return Rollouts(
             method,
             self.num_imagined or dreams,

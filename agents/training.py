@@ -39,7 +39,7 @@ from worldmodel.agents.components import (
     learner_for,
     optimizer_for,
 )
-from worldmodel.agents.config import AgentConfig
+from worldmodel.agents.config import NEAR_DISCOUNT, AgentConfig
 from worldmodel.agents.disagreement import Curiosity
 from worldmodel.agents.exploration import Uniform, exploring
 from worldmodel.agents.health import Met, WatchedDream, health
@@ -70,7 +70,6 @@ AT_RANDOM = 3  # rounds, the last of which is played at random while novelty is 
 FAR, GROWN = 0.05, 1.5  # share of dreamt steps beyond what was met, and its growth, that are told
 OUTGROWN = 3.0  # times that rewards are as large as in the first collection
 MANY_DREAMT = 30_000  # steps of dreams side by side, for which it pays to compile them
-NEAR = 0.99  # discount of what is sought for its novelty, which is gone once it is known
 STEADY = 0.9  # probability of the last action in random play that goes on for want of a goal
 
 
@@ -389,7 +388,8 @@ class AgentTraining(Job):
         bonus: Bonus | None = None
         discount = cast(Components, self.components).rollouts.discount
         if self._seeks_novelty:
-            bonus, discount = self._curiosity.bonus, min(discount, NEAR)
+            bonus = self._curiosity.bonus
+            discount = min(discount, NEAR_DISCOUNT)  # what is new is gone once it is known
         elif self._is_pessimistic:
             bonus = self._curiosity.penalty
         if isinstance(self.optimizer, GradientOptimizer):
