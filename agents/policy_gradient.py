@@ -209,10 +209,34 @@ class PolicyGradient(ABC):
             loss = loss + self.uniform_kl * policy.kl_from_uniform().mean()
         return loss + critic_loss if self.critic else loss, metrics, state
 
-    def judged(self, thought: Tensor, row: Row) -> Tensor:
-        """The rewards of rows [*], with the bonus, if there is one, of their actions after
-        thoughts [*, F]."""
-        return row.reward + self.bonus(thought, row.action) if self.bonus else row.reward
+    def drawn_from(self, state: GenState) -> Any:
+        """What the last rows of a dream were drawn from, the core's states; of another world,
+        nothing."""
+        return state.world.model.core if isinstance(self.gen_core.environment, Dream) else ()
+
+    def judged(self, thought: Tensor, rows: Row, cores: Any) -> tuple[Row, Tensor]:
+        """Rows [*] with the rewards that count for returns, and the discounts after them, [*].
+
+        thought [*, F]: before the rows; cores: what they were `drawn_from`, leaves [*, ...]. The
+        bonus of their actions is added, if there is one.
+
+        In a dream the expected reward stands for the one that was drawn, and ends are set off:
+        where the chance P(no end) is p, a row counts for reward + discount V (p - 1) if nothing
+        ended and for reward + discount V p if it did, V the value before it. What is added is
+        zero in expectation whatever V is, and takes with it most of the noise of drawn ends.
+        """
+        dream = self.gen_core.environment
+        discount = torch.full_like(rows.reward, self.discount)
+        if isinstance(dream, Dream):
+            reward, lasting = dream.expected(rows, cores)
+            score = (lasting - lasting.detach()).exp()  # 1; its gradient is that of log P(no end)
+            discount = discount * score
+            offset = lasting.exp() - torch.where(rows.terminated, 0.0, score)
+            offset = self.discount * self.value(thought).detach() * offset
+            rows = rows._replace(reward=reward + offset.to(reward.dtype))
+        if self.bonus:
+            rows = rows._replace(reward=rows.reward + self.bonus(thought, rows.action))
+        return rows, discount
 
     def value(self, thought: Tensor) -> Tensor:
         """The critic's value [*] of thoughts [*, F]; zero without a critic."""
@@ -248,21 +272,22 @@ class ActorCritic(PolicyGradient):
 
     @torch.no_grad()
     def roll(self, state: GenState) -> tuple[Rollout, GenState]:
-        thoughts, rows = [state.thought], []
+        return self._rolled(state)
+
+    def _rolled(self, state: GenState) -> tuple[Rollout, GenState]:
+        thoughts, rows, cores = [state.thought], [], []
         for _ in range(self.length):
             (row, thought), state = self.gen_core.step(state)
             thoughts.append(thought)
-            rows.append(row._replace(observation=row.reward[:, None][:, :0]))  # never read
-        return self._lived(torch.stack(thoughts), nested.stack(rows), self.discount), state
-
-    def _lived(self, thoughts: Tensor, rows: Row, discount: float | Tensor) -> Rollout:
-        """The rollout of rows [T, B, ...] and of the thoughts before and after them,
-        [T + 1, B, F]."""
-        before, after = thoughts[:-1], thoughts[1:]
-        judged = rows._replace(reward=self.judged(before, rows))
+            rows.append(row)
+            cores.append(self.drawn_from(state))
+        thought, row = torch.stack(thoughts), nested.stack(rows)
+        before, after = thought[:-1], thought[1:]
+        judged, discount = self.judged(before, row, nested.stack(cores))
         returns = lambda_returns(judged, self.value(after), discount, self.lambda_)
         nothing = returns.new_zeros(*returns.shape, 0)
-        return acted(Rollout(before, rows.action, returns, nothing, rows.reward), rows.first)
+        rollout = Rollout(before, row.action, returns, nothing, row.reward)
+        return acted(rollout, row.first), state
 
     def gain(self, rollout: Rollout, policy: Any, value: Tensor) -> Tensor:
         return policy.log_prob(rollout.action) * (rollout.returns - value)
@@ -277,9 +302,10 @@ class PathwiseGradient(ActorCritic):
 
     A return is linear in rewards, whose mean stands for their draws: that of a prize has a
     gradient, the prize itself has none. Ends are drawn, and what comes after a row that ended
-    nothing is weighed by P(no end), over itself: the score function of ends, where a return of
-    zero needs no term. Actions in numbers have their gradient exactly; discrete ones have it
-    straight through, which is biased. A rollout holds its graph, so it serves one update.
+    nothing is weighed by P(no end), over itself: the score function of ends, from which the
+    value before the row is subtracted (see `judged`). Actions in numbers have their gradient
+    exactly; discrete ones have it straight through, which is biased. A rollout holds its graph,
+    so it serves one update.
     """
 
     def roll(self, state: GenState) -> tuple[Rollout, GenState]:
@@ -292,16 +318,7 @@ class PathwiseGradient(ActorCritic):
         with frozen(dream.model, self.critic), torch.enable_grad():
             state = nested.map(torch.detach, state)
             state = state._replace(action=draw(self.gen_core.agent.policy(state.thought)))
-            thoughts, rows, cores = [state.thought], [], []
-            for _ in range(self.length):
-                (row, thought), state = self.gen_core.step(state)
-                thoughts.append(thought)
-                rows.append(row)
-                cores.append(state.world.model.core)
-            row = nested.stack(rows)
-            reward, lasting = dream.expected(row, nested.stack(cores))
-            discount = self.discount * (lasting - lasting.detach()).exp()
-            rollout = self._lived(torch.stack(thoughts), row._replace(reward=reward), discount)
+            rollout, state = self._rolled(state)
         detached = rollout._replace(
             thought=rollout.thought.detach(),
             action=rollout.action.detach(),
@@ -365,8 +382,9 @@ class AllActions(PolicyGradient):
             )
             (rows, thoughts), forks = self.gen_core.step(forks)  # [n * B, ...]
             value = torch.where(rows.terminated, 0.0, self.value(thoughts))
-            reward = self.judged(nested.repeat(state.thought, number), rows)
-            tried = (reward + self.discount * value).unflatten(0, (number, batch_size))
+            before = nested.repeat(state.thought, number)
+            judged, discount = self.judged(before, rows, self.drawn_from(forks))
+            tried = (judged.reward + discount * value).unflatten(0, (number, batch_size))
             is_taken = (state.action[:, None] == choices).all(-1)  # [B, n]
             taken = is_taken.int().argmax(-1) * batch_size + columns  # the fork that goes on
             row = nested.index(rows, taken)

@@ -163,6 +163,33 @@ def test_the_gradient_is_that_of_the_return_over_all_ends(monkeypatch):
         assert slope.item() == pytest.approx((means[0] - means[1]) / 2e-6, rel=1e-5, abs=1e-8)
 
 
+def test_what_sets_off_drawn_ends_is_zero_in_expectation():
+    """Of each row, over its two ways to go on, whatever is worth what; and what is left does not
+    depend on which was drawn where the value before the row is right."""
+    objective, _ = make(ends=True, horizon=10, **REWARDS["few values"])
+    world, state = objective.gen_core.environment, begin(objective)
+    with OwnNoise(2)(), torch.no_grad():
+        (rows, _), after = objective.gen_core.step(state)
+        cores = objective.drawn_from(after)
+        reward, lasting = world.expected(rows, cores)
+        worth = torch.randn(len(reward)).double()
+        end, going_on = (
+            objective.judged(
+                state.thought, rows._replace(terminated=torch.full_like(ends, is_end)), cores
+            )
+            for ends in [rows.terminated]
+            for is_end in [True, False]
+        )
+    chance = lasting.exp()
+    assert (chance < 0.9).any()
+    returns = going_on[0].reward + going_on[1] * worth
+    mean = chance * returns + (1 - chance) * end[0].reward
+    torch.testing.assert_close(mean, reward + 0.9 * chance * worth)
+    torch.testing.assert_close(
+        going_on[0].reward - end[0].reward, -0.9 * objective.value(state.thought)
+    )
+
+
 def test_nothing_leaks_from_one_rollout_into_the_next():
     """A state that a rollout left is where the next one begins, and no more than that."""
     objective, policy = make()
