@@ -5,7 +5,10 @@ RUN ?= runs/demo
 # Python keeps what it compiles, or every process that a test starts would compile torch anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test campaign lint docs tutorials release bench clean
+# the device of bench-gpu
+DEVICE ?= cuda
+
+.PHONY: setup demo test campaign lint docs tutorials release bench bench-gpu clean
 
 setup: .venv/ready
 
@@ -47,6 +50,16 @@ release: setup
 
 bench: setup
 	$(BIN)/worldmodel bench toy-game
+
+# Each core's losses on the GPU beside the processor's; speed of cores, of updates and dreams of two
+# presets, and of a run from Atari's pixels.
+bench-gpu: setup
+	$(BIN)/python -m pytest -q -rs tests/test_devices.py -k cuda
+	$(BIN)/worldmodel bench cores --no-growth --device $(DEVICE)
+	$(BIN)/worldmodel bench cores --preset dreamerv3-1m --compile --device $(DEVICE)
+	$(BIN)/worldmodel bench cores --preset dreamerv3-12m --compile --device $(DEVICE)
+	$(BIN)/worldmodel train control --env ALE/Pong-v5 --pixels 64 --steps 2000 --prefill 1000 \
+	--first-updates 100 --no-film --curve-episodes 0 --device $(DEVICE) --out $(RUN)-pong
 
 clean:
 	rm -rf .venv build dist site *.egg-info

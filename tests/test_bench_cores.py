@@ -100,9 +100,11 @@ def test_a_device_that_is_not_there_is_said(capsys):
 def test_a_preset_learns_and_dreams(hasty, monkeypatch):
     monkeypatch.setattr("worldmodel.experiments.bench.dreamer.LENGTH", 3)
     monkeypatch.setattr("worldmodel.experiments.bench.dreamer.HORIZON", 2)
-    monkeypatch.setattr("worldmodel.experiments.bench.dreamer.HIDDEN", 16)
-    result = bench_dreamer()
-    assert result["updates_per_second"] > 0
+    for name, size in whole.SIZES.items():
+        monkeypatch.setitem(whole.SIZES, name, size._replace(hidden=16, units=8))
+        result = bench_dreamer(name)
+        assert result["updates_per_second"] > 0
+        assert result["kernels"] > 1000
     assert whole.tables(result)
     torch.manual_seed(0)
     dreamer, batch = Dreamer(), bench_rows(3, 16)

@@ -121,7 +121,9 @@ def test_a_rival_that_hangs_is_given_up(own, monkeypatch, tmp_path):
 
 
 def test_our_own_driver_has_every_figure(monkeypatch, capsys):
-    for name, value in {"HIDDEN": 16, "LENGTH": 3, "WINDOWS": 2, "HORIZON": 2}.items():
+    tiny = dreamer.SIZES[dreamer.SMALLEST]._replace(hidden=16)
+    monkeypatch.setitem(dreamer.SIZES, dreamer.SMALLEST, tiny)
+    for name, value in {"LENGTH": 3, "WINDOWS": 2, "HORIZON": 2}.items():
         monkeypatch.setattr(dreamer, name, value)
     monkeypatch.setattr(running, "LEAST_CALLS", 1)
     before = torch.get_float32_matmul_precision()

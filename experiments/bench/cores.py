@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from gymnasium import spaces
 from rich.table import Table
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from worldmodel import (
@@ -101,6 +102,22 @@ def arithmetic(function: Callable[[], Any]) -> int:
     with FlopCounterMode(display=False) as counter:
         function()
     return counter.get_total_flops()
+
+
+def kernels(function: Callable[[], Any]) -> int:
+    """Kernels that a call launches on a GPU; on the processor, operators that call no other."""
+    on_processor = torch.get_default_device().type == "cpu"
+    activities = [ProfilerActivity.CPU] if on_processor else [ProfilerActivity.CUDA]
+    with profile(activities=activities) as seen:
+        function()
+    events = seen.events() or []
+    return sum(not (on_processor and event.cpu_children) for event in events)
+
+
+def device_memory() -> float | None:
+    """The most memory of the default GPU that tensors took so far, MiB; None without one."""
+    is_cuda = torch.get_default_device().type == "cuda"
+    return torch.cuda.max_memory_allocated() / 2**20 if is_cuda else None
 
 
 @torch.no_grad()

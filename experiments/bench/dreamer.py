@@ -1,8 +1,8 @@
-"""DreamerV3's update at its smallest size, made of the package's parts.
+"""DreamerV3's update at its smaller sizes, made of the package's parts.
 
-Sizes of DreamerV3 with one million parameters (https://arxiv.org/abs/2301.04104): an RSSM with a
-normalised GRU of 512 units, layers of 64 units, 32 categorical latents of 4 classes, the action
-alone as context; KL balancing (1 and 0.1) and one free nat; 16 windows of 64 rows; dreams of 15
+Sizes of DreamerV3 with one and with twelve million parameters (https://arxiv.org/abs/2301.04104):
+an RSSM with a normalised GRU of 512 (2,048) units, layers of 64 (256) units, 32 categorical latents
+of 4 (16) classes, the action alone as context; KL balancing (1 and 0.1) and one free nat; 16 windows of 64 rows; dreams of 15
 steps from all of their rows; an actor and a critic that read the generator's features
 (`BeliefAgent(reads="features")`), trained by the score function and lambda returns, whose unit is
 their range of percentiles; two-hot regressions of rewards and values, and a slow critic. Different
@@ -14,7 +14,7 @@ import copy
 import functools
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.table import Table
@@ -48,7 +48,9 @@ from worldmodel.experiments.bench.cores import (
     OBSERVATION,
     arithmetic,
     bench_rows,
+    device_memory,
     fastest,
+    kernels,
     seconds,
 )
 from worldmodel.experiments.bench.table import rate_of, table, whole
@@ -59,22 +61,35 @@ from worldmodel.objectives import Metrics
 from worldmodel.progress import Reporter
 
 LENGTH, WINDOWS, HORIZON = 64, 16, 15
-HIDDEN, UNITS = 512, 64
-LATENTS, CLASSES = 32, 4
 DISCOUNT = 0.997
 SLOW = 0.98  # decay of the slow critic
 UNIMIX = 0.01
 
 
-def dreamer_model() -> WorldModel:
+class Size(NamedTuple):
+    """Widths of one of DreamerV3's sizes."""
+
+    hidden: int  # units of the GRU
+    units: int  # of each layer
+    latents: int
+    classes: int  # of each latent
+
+
+SMALLEST = "dreamerv3-1m"
+SIZES = {SMALLEST: Size(512, 64, 32, 4), "dreamerv3-12m": Size(2048, 256, 32, 16)}
+
+
+def dreamer_model(size: Size) -> WorldModel:
     """The world model: no feedback, so that only the latents carry information of percepts."""
     actions = action_codec(ACTIONS).size
     encoder = PerceptEncoder(encoder_for(OBSERVATION, "symlog"))
-    core = RSSM(actions, encoder.size, HIDDEN, LATENTS, UNITS, CLASSES)
+    core = RSSM(
+        actions, encoder.size, size.hidden, size.latents, size.units, size.classes
+    )
     decoder = PerceptDecoder(
         core.feature_size,
-        UNITS,
-        decoder_for(OBSERVATION, UNITS, "symlog-normal"),
+        size.units,
+        decoder_for(OBSERVATION, size.units, "symlog-normal"),
         encoder_for(OBSERVATION, "symlog"),
         reward_support=None,
         reward_regression=True,
@@ -103,12 +118,13 @@ class ExplainedELBO(Objective):
 class Dreamer:
     """A world model, and an actor and a critic that learn in its dreams."""
 
-    def __init__(self) -> None:
-        self.model = dreamer_model()
-        actions = action_codec(ACTIONS)
-        size = self.model.core.feature_size
-        self.policy = Policy(size, actions, UNITS, UNIMIX)
-        self.critic = SlowCritic(TwoHotCritic(size, UNITS), SLOW)
+    def __init__(self, size: Size | None = None) -> None:
+        """size: by default the smallest."""
+        size = size or SIZES[SMALLEST]
+        self.model = dreamer_model(size)
+        features = self.model.core.feature_size
+        self.policy = Policy(features, action_codec(ACTIONS), size.units, UNIMIX)
+        self.critic = SlowCritic(TwoHotCritic(features, size.units), SLOW)
         self.dream = Dream(self.model, HORIZON + 1, OBSERVATION, ACTIONS, draw_observations=False)
         agent = BeliefAgent(self.model, self.policy, reads="features")
         self.dreams = ActorCritic(
@@ -168,34 +184,40 @@ class Dreamer:
         return dream
 
 
-def bench_dreamer(compiled: bool = False, reporter: Reporter | None = None) -> dict[str, Any]:
+def bench_dreamer(
+    preset: str = SMALLEST, compiled: bool = False, reporter: Reporter | None = None
+) -> dict[str, Any]:
     """Figures of whole updates, of the world model's alone, and of dream steps with their actor.
 
-    compiled: measures the whole updates with compiled steps, too.
+    preset: of `SIZES`; compiled: measures the whole updates with compiled steps, too.
     """
     torch.manual_seed(0)
-    dreamer, batch = Dreamer(), bench_rows(LENGTH, WINDOWS)
+    dreamer, batch = Dreamer(SIZES[preset]), bench_rows(LENGTH, WINDOWS)
     reporter = reporter or Reporter()
     reporter.say("measuring whole updates, the world model's, and dreams with an actor")
     whole, kind = fastest(lambda: dreamer.update(batch))
     model, model_kind = fastest(lambda: dreamer.learner.update(batch))
     result = {
-        "preset": "dreamerv3-1m",
+        "preset": preset,
         "threads": torch.get_num_threads(),
         "parameters": sum(p.numel() for p in dreamer.model.parameters()),
         "updates_per_second": 1 / whole,
         "products": kind,
+        "kernels": kernels(lambda: dreamer.update(batch)),
         "gflop": arithmetic(lambda: dreamer.update(batch)) / 1e9,
         "model_updates_per_second": 1 / model,
         "model_products": model_kind,
         "dreaming": [_dream_with_actor(dreamer, size) for size in DREAMS],
         "compiled_updates_per_second": None,
+        "compiled_kernels": None,
+        "memory_mib": device_memory(),
     }
     if compiled:
         reporter.say("compiling, and measuring whole updates again")
         dreamer.model.core.compile_steps()
         with products(kind):  # each kind would be compiled on its own
             taken = seconds(lambda: dreamer.update(batch))
+            result["compiled_kernels"] = kernels(lambda: dreamer.update(batch))
         result["compiled_updates_per_second"] = 1 / taken
     return result
 
@@ -214,14 +236,17 @@ def _dream_with_actor(dreamer: Dreamer, batch_size: int) -> dict[str, Any]:
 
 
 def tables(result: dict[str, Any]) -> list[Table]:
-    """The tables of `bench cores --preset dreamerv3-1m`."""
+    """The tables of `bench cores --preset NAME`."""
     figures = (
         ("parameters of the world model", f"{result['parameters']:,}"),
         ("whole updates a second", f"{result['updates_per_second']:.2f}"),
         ("the same, compiled", rate_of(result["compiled_updates_per_second"])),
+        ("kernels a whole update", whole(result["kernels"])),
+        ("the same, compiled", whole(result["compiled_kernels"])),
         ("updates of the world model a second", f"{result['model_updates_per_second']:.2f}"),
         ("GFLOP a whole update", f"{result['gflop']:.1f}"),
         ("matrix products", result["products"]),
+        ("MiB of a GPU's memory at most", whole(result["memory_mib"])),
     )
     dreaming = (
         (

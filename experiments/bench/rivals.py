@@ -83,10 +83,7 @@ def job(threads: int, quick: bool) -> dict[str, Any]:
     sizes = {
         "observation": OBSERVATION.shape[0],
         "actions": int(ACTIONS.n),
-        "hidden": dreamer.HIDDEN,
-        "units": dreamer.UNITS,
-        "latents": dreamer.LATENTS,
-        "classes": dreamer.CLASSES,
+        **dreamer.SIZES[dreamer.SMALLEST]._asdict(),
         "length": dreamer.LENGTH,
         "windows": dreamer.WINDOWS,
         "horizon": dreamer.HORIZON,

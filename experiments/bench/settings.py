@@ -176,8 +176,9 @@ class CoresSettings:
 
     core: Annotated[str, NameOf("worldmodel:CORES", ("all",))] = "all"
     """The core, or all."""
-    preset: Literal["none", "dreamerv3-1m"] = "none"
-    """dreamerv3-1m: instead, the update of a world model and an actor-critic of these sizes."""
+    preset: Literal["none", "dreamerv3-1m", "dreamerv3-12m"] = "none"
+    """dreamerv3-1m, dreamerv3-12m: instead, the update of a world model and an actor-critic of
+    these sizes."""
     growth: bool = True
     """Also measure how the cost grows with rows, columns, hidden units and particles."""
     compile: bool = False

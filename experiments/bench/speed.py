@@ -19,7 +19,7 @@ def run(settings: CoresSettings, reporter: Reporter) -> dict[str, Any]:
         torch.set_default_device(device)
     torch.set_num_threads(settings.threads)
     if settings.preset != "none":
-        return dreamer.bench_dreamer(settings.compile, reporter)
+        return dreamer.bench_dreamer(settings.preset, settings.compile, reporter)
     chosen = list(CORES) if settings.core == "all" else [settings.core]
     return cores.bench_cores(chosen, settings.growth, settings.compile, reporter)
 
