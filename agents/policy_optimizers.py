@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from worldmodel import Replay, Schedule, Trainer, nested, ranks
 from worldmodel.agents.critics import SlowCritic
@@ -91,6 +91,7 @@ class GradientOptimizer(PolicyOptimizer):
         self.epochs = epochs
         self.least_entropy = least_entropy
         self.dreams: Any = ranks.part(objective.start(), self.number)  # until the first `begin`
+        self.before = self._weights()  # of the acting policy, at the last `begin`
         self.is_compiled = False
 
     @property
@@ -100,6 +101,26 @@ class GradientOptimizer(PolicyOptimizer):
 
     def begin(self) -> None:
         self.dreams = self.imagination.begin()
+        self.before = self._weights()
+
+    def _weights(self) -> list[Tensor]:
+        return [parameter.detach().clone() for parameter in self.acting.parameters()]
+
+    @torch.no_grad()
+    def exchange(self) -> None:
+        """Lets the policy act that acted at the last `begin`, and calls the other one `before`."""
+        now = self._weights()
+        for acting, before in zip(self.acting.parameters(), self.before, strict=True):
+            acting.copy_(before)
+        self.before = now
+
+    @torch.no_grad()
+    def go_on_from(self) -> None:
+        """Learns on from the weights of the acting policy."""
+        for learned, acting in zip(
+            self.learning.parameters(), self.acting.parameters(), strict=True
+        ):
+            learned.copy_(acting)
 
     def begin_anew(self) -> None:
         """Forgets the scale of the returns so far: others are sought from now on."""
@@ -150,6 +171,7 @@ class GradientOptimizer(PolicyOptimizer):
             "trainer": self.trainer.state_dict(),
             "dreams": nested.leaves(ranks.whole(self.dreams, self.number)),
             "entropy_factor": self.objective.entropy_factor,
+            "before": self.before,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -158,6 +180,7 @@ class GradientOptimizer(PolicyOptimizer):
         whole = nested.to(nested.fill(self.dreams, state["dreams"]), device)
         self.dreams = ranks.part(whole, self.number)
         self.objective.entropy_factor = state["entropy_factor"]
+        self.before = [weights.to(device) for weights in state["before"]]
 
 
 class RowsOptimizer(GradientOptimizer):
@@ -173,7 +196,8 @@ class RowsOptimizer(GradientOptimizer):
     compile = PolicyOptimizer.compile
 
     def begin(self) -> None:
-        """Does nothing: every rollout begins its own dreams."""
+        """Begins no dreams: every rollout begins its own."""
+        self.before = self._weights()
 
     def update(self, bonus: Bonus | None = None) -> Metrics:
         self.objective.bonus = bonus

@@ -70,6 +70,8 @@ AT_RANDOM = 3  # rounds, the last of which is played at random while novelty is 
 FAR, GROWN = 0.05, 1.5  # share of dreamt steps beyond what was met, and its growth, that are told
 OUTGROWN = 3.0  # times that rewards are as large as in the first collection
 MANY_DREAMT = 30_000  # steps of dreams side by side, for which it pays to compile them
+COMPARED = 64  # dreams by which a round's policy is compared with the one before
+CLEARLY = 2.0  # standard errors of the difference, from which on one of them is the better one
 STEADY = 0.9  # probability of the last action in random play that goes on for want of a goal
 
 
@@ -224,6 +226,8 @@ class AgentTraining(Job):
             self.optimizer.begin()
         elif stage.kind == "learn":
             self.learner.keep_average()
+        elif stage.kind == "improve":
+            self._keep_the_better(stage)
         elif stage.kind == "choose":
             self._end_choice()
         elif stage.kind == "encode":
@@ -397,6 +401,35 @@ class AgentTraining(Job):
         metrics = self.optimizer.update(bonus)
         self._figures |= {key: metrics[key] for key in ("entropy",) if key in metrics}
         return metrics
+
+    def _keep_the_better(self, stage: Stage) -> None:
+        """Undoes what a round has made of the policy if it was clearly better before, in the dream
+        as it is now: learning in dreams is noisy, and the model that it began with was another."""
+        policy = self.config.policy
+        is_ours = isinstance(self.optimizer, GradientOptimizer) and not policy.plans_ahead
+        if stage.round == 0 or self._is_searching or not is_ours:
+            return
+        before, now, error = ranks.of_first(self._compared)
+        ranks.agree_on_noise()
+        if before - now > CLEARLY * error:
+            optimizer = cast(GradientOptimizer, self.optimizer)
+            optimizer.exchange()
+            optimizer.go_on_from()
+            self.say(
+                f"in the dream the return is {now:,.2f} now, and {before:,.2f} with the policy of "
+                "before this round: it goes on from that one"
+            )
+
+    def _compared(self) -> tuple[float, float, float]:
+        """The mean returns of the policy before this round and of the one now, in the same dreams,
+        and the standard error of their difference."""
+        optimizer, returns = cast(GradientOptimizer, self.optimizer), []
+        for _ in range(2):
+            optimizer.exchange()
+            returns.append(self._dream_greedily(COMPARED)[0].returns)
+        before, now = returns
+        error = float((before - now).std(ddof=1)) / COMPARED**0.5
+        return float(before.mean()), float(now.mean()), error
 
     @property
     def _is_searching(self) -> bool:

@@ -1,13 +1,14 @@
 """DreamerV3's update at its smaller sizes, made of the package's parts.
 
 Sizes of DreamerV3 with one and with twelve million parameters (https://arxiv.org/abs/2301.04104):
-an RSSM with a normalised GRU of 512 (2,048) units, layers of 64 (256) units, 32 categorical latents
-of 4 (16) classes, the action alone as context; KL balancing (1 and 0.1) and one free nat; 16 windows of 64 rows; dreams of 15
-steps from all of their rows; an actor and a critic that read the generator's features
-(`BeliefAgent(reads="features")`), trained by the score function and lambda returns, whose unit is
-their range of percentiles; two-hot regressions of rewards and values, and a slow critic. Different
-from the paper: the symlog of the vector is its encoding, without layers of its own, a density of
-rewards is learned besides, the optimizer is Adam, and the critic learns in dreams alone.
+an RSSM with a normalised GRU of 512 (2,048) units, layers of 64 (256) units, 32 categorical
+latents of 4 (16) classes, the action alone as context; KL balancing (1 and 0.1) and one free nat;
+16 windows of 64 rows; dreams of 15 steps from all of their rows; an actor and a critic that read
+the generator's features (`BeliefAgent(reads="features")`), trained by the score function and
+lambda returns, whose unit is their range of percentiles; two-hot regressions of rewards and
+values, and a slow critic. Different from the paper: the symlog of the vector is its encoding,
+without layers of its own, a density of rewards is learned besides, the optimizer is Adam, and the
+critic learns in dreams alone.
 """
 
 import copy
@@ -83,9 +84,7 @@ def dreamer_model(size: Size) -> WorldModel:
     """The world model: no feedback, so that only the latents carry information of percepts."""
     actions = action_codec(ACTIONS).size
     encoder = PerceptEncoder(encoder_for(OBSERVATION, "symlog"))
-    core = RSSM(
-        actions, encoder.size, size.hidden, size.latents, size.units, size.classes
-    )
+    core = RSSM(actions, encoder.size, size.hidden, size.latents, size.units, size.classes)
     decoder = PerceptDecoder(
         core.feature_size,
         size.units,
