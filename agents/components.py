@@ -68,7 +68,8 @@ from worldmodel.schedules import in_segments
 if TYPE_CHECKING:
     from worldmodel.agents import sb3
 
-CRITIC_SCALE = 10  # returns, in units of an ordinary reward
+LEAST_LOST = 1e-3  # of what a reward is worth, a step: returns without a discount end, too
+LIVED = 0.1  # returns are of this size: a share of what an ordinary reward is worth for ever
 
 Segments = Sequence[tuple[int, int]]  # see `in_segments`
 
@@ -215,7 +216,7 @@ class Components:
             return
         for module in self.critic.modules():
             if isinstance(module, Critic):
-                module.scale = CRITIC_SCALE * statistics.reward_unit
+                module.scale = self._return_unit
 
     def _planner(self, agent: BeliefAgent) -> Planner:
         config = self.config.policy
@@ -231,12 +232,17 @@ class Components:
             config.plan_draws,
         )
 
+    @property
+    def _return_unit(self) -> float:
+        steps = LIVED / max(1 - self.rollouts.discount, LEAST_LOST)
+        return steps * self.statistics.reward_unit
+
     def _critic(self, size: int, hidden: int) -> nn.Module:
         config = self.config.policy
         if config.critic == "two-hot":
             critic: nn.Module = TwoHotCritic(size, hidden)
         else:
-            critic = Critic(size, hidden, CRITIC_SCALE * self.statistics.reward_unit)
+            critic = Critic(size, hidden, self._return_unit)
         critic = SlowCritic(critic, config.slow_critic) if config.slow_critic else critic
         return critic.to(self.device)
 

@@ -15,17 +15,20 @@ class Estimate(NamedTuple):
     """Returns that are expected, [*], learned by Huber's loss."""
 
     mean: Tensor  # [*]
+    unit: float = 1.0  # errors below it count by their square: they are learned from as a mean is
 
     def loss(self, value: Tensor) -> Tensor:
-        """The loss [*] of estimating returns `value` [*]."""
-        return F.smooth_l1_loss(self.mean, value, reduction="none")
+        """The loss [*] of estimating returns `value` [*], which has no unit."""
+        return F.smooth_l1_loss(self.mean / self.unit, value / self.unit, reduction="none")
 
 
 class Critic(nn.Module):
     """thought [*, F] -> the expected discounted return from there on, [*]."""
 
     def __init__(self, thought_size: int, hidden: int = 128, scale: float = 1.0):
-        """scale: the unit of returns, so that the network's own numbers stay near one."""
+        """scale: the unit of returns, so that the network's own numbers stay near one, and so do
+        errors: the critic of errors that are all large would learn the median of returns, in
+        which a crash that is rare does not count."""
         super().__init__()
         self.body = mlp([thought_size, hidden, hidden, 1], norm=True)
         self.scale = scale
@@ -33,6 +36,10 @@ class Critic(nn.Module):
     def forward(self, thought: Tensor) -> Tensor:
         """The value [*] of thoughts [*, F]."""
         return self.scale * self.body(thought)[..., 0]
+
+    def estimate(self, thought: Tensor) -> Estimate:
+        """The returns [*] that are expected after thoughts [*, F], in units of the scale."""
+        return Estimate(self(thought), self.scale)
 
 
 class TwoHotCritic(nn.Module):
