@@ -71,7 +71,7 @@ FAR, GROWN = 0.05, 1.5  # share of dreamt steps beyond what was met, and its gro
 OUTGROWN = 3.0  # times that rewards are as large as in the first collection
 MANY_DREAMT = 30_000  # steps of dreams side by side, for which it pays to compile them
 COMPARED = 64  # dreams by which a round's policy is compared with the one before
-CLEARLY = 2.0  # standard errors of the difference, from which on one of them is the better one
+CLEARLY = 2.0  # standard errors of the difference, from which on the new one is undone
 STEADY = 0.9  # probability of the last action in random play that goes on for want of a goal
 
 
@@ -403,22 +403,26 @@ class AgentTraining(Job):
         return metrics
 
     def _keep_the_better(self, stage: Stage) -> None:
-        """Undoes what a round has made of the policy if it was clearly better before, in the dream
-        as it is now: learning in dreams is noisy, and the model that it began with was another."""
+        """Lets the policy of before this round act on unless the new one is better in the dream as
+        it is now: whatever changes may have found a fault of the model. If it is clearly worse,
+        learning goes on from the older one, too."""
         policy = self.config.policy
         is_ours = isinstance(self.optimizer, GradientOptimizer) and not policy.plans_ahead
         if stage.round == 0 or self._is_searching or not is_ours:
             return
         before, now, error = ranks.of_first(self._compared)
         ranks.agree_on_noise()
-        if before - now > CLEARLY * error:
-            optimizer = cast(GradientOptimizer, self.optimizer)
-            optimizer.exchange()
+        if now - before > error:
+            return
+        optimizer = cast(GradientOptimizer, self.optimizer)
+        optimizer.exchange()
+        is_worse = before - now > CLEARLY * error
+        if is_worse:
             optimizer.go_on_from()
-            self.say(
-                f"in the dream the return is {now:,.2f} now, and {before:,.2f} with the policy of "
-                "before this round: it goes on from that one"
-            )
+        self.say(
+            f"the policy of before this round acts on: in the dream its return is {before:,.2f}, "
+            f"and {now:,.2f} with the new one{', which is undone' if is_worse else ''}"
+        )
 
     def _compared(self) -> tuple[float, float, float]:
         """The mean returns of the policy before this round and of the one now, in the same dreams,
