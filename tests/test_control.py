@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import games  # noqa: F401 (registers games)
 import gymnasium
@@ -415,8 +416,8 @@ def test_what_acts_is_the_average_of_what_was_learned(monkeypatch, decay):
         return metrics
 
     monkeypatch.setattr(Trainer, "update", watched)
-    agent.learn(70)
-    assert len(learned) == 1 + 2 * (4 + 2)
+    agent.learn(50)  # one round: after others that of before may act on
+    assert len(learned) == 1 + 2 * 4
     kept = [0.0, *(min(decay, n / (10 + n)) for n in range(1, len(learned)))]
     shares = [(1 - kept[n]) * np.prod(kept[n + 1 :]) for n in range(len(learned))]
     assert sum(shares) == pytest.approx(1)
@@ -424,6 +425,39 @@ def test_what_acts_is_the_average_of_what_was_learned(monkeypatch, decay):
     found = agent.components
     torch.testing.assert_close(flat(found.acting), expected, rtol=1e-4, atol=1e-6)
     assert torch.equal(flat(found.policy), learned[-1])
+
+
+@pytest.mark.parametrize(
+    ("gain", "acts", "learns"), [(1.5, "new", "new"), (0.5, "old", "new"), (-2.5, "old", "old")]
+)
+def test_a_policy_gives_way_to_one_that_is_better_in_the_dream(monkeypatch, gain, acts, learns):
+    """By more than the standard error of the difference of returns, 1 here: otherwise the older
+    one acts, and is learned from again if it is better by two. What is compared is what each
+    does."""
+    agent = WorldModelAgent("CartPole-v1", **TINY, seed=1, policy_ema_decay=0.0)
+    agent.learn(50)
+    training, parts, said = agent.training, agent.components, []
+    training.say = said.append
+    old = flat(parts.acting)
+    noise = torch.randn(64).double()
+    noise = ((noise - noise.mean()) / noise.std() * 8).numpy()
+
+    def dreamt(episodes):
+        is_new = not torch.equal(flat(parts.acting), old)
+        returns = gain + noise if is_new else np.zeros(episodes)
+        return SimpleNamespace(returns=returns), 0.0
+
+    monkeypatch.setattr(training, "_dream_greedily", dreamt)
+    monkeypatch.setattr(training, "_evaluate", lambda stage: {"real_returns": [0.0]})
+    agent.learn(20)
+    new = flat(parts.policy) if learns == "new" else None
+    expected = {"old": old, "new": new}
+    assert torch.equal(flat(parts.acting), expected[acts])
+    assert torch.equal(flat(parts.policy), expected[learns])
+    assert (learns == "new") == (not torch.equal(flat(parts.policy), old))
+    sentences = [line for line in said if "the policy of before" in line]
+    assert len(sentences) == (acts == "old")
+    assert all(("undone" in line) == (learns == "old") for line in sentences)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.15])
