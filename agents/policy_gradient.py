@@ -210,7 +210,7 @@ class PolicyGradient(ABC):
         return loss + critic_loss if self.critic else loss, metrics, state
 
     def drawn_from(self, state: GenState) -> Any:
-        """What the last rows of a dream were drawn from, the core's states; of another world,
+        """The core's states that the last rows of a dream were drawn from; of another world,
         nothing."""
         return state.world.model.core if isinstance(self.gen_core.environment, Dream) else ()
 
