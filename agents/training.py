@@ -71,6 +71,7 @@ FAR, GROWN = 0.05, 1.5  # share of dreamt steps beyond what was met, and its gro
 OUTGROWN = 3.0  # times that rewards are as large as in the first collection
 MANY_DREAMT = 30_000  # steps of dreams side by side, for which it pays to compile them
 COMPARED = 64  # dreams by which a round's policy is compared with the one before
+LONG = 1_000  # steps of each of them, at most
 CLEARLY = 2.0  # standard errors of the difference, from which on the new one is undone
 STEADY = 0.9  # probability of the last action in random play that goes on for want of a goal
 
@@ -430,7 +431,7 @@ class AgentTraining(Job):
         optimizer, returns = cast(GradientOptimizer, self.optimizer), []
         for _ in range(2):
             optimizer.exchange()
-            returns.append(self._dream_greedily(COMPARED)[0].returns)
+            returns.append(self._dream_greedily(COMPARED, LONG)[0].returns)
         before, now = returns
         error = float((before - now).std(ddof=1)) / COMPARED**0.5
         return float(before.mean()), float(now.mean()), error
@@ -487,12 +488,14 @@ class AgentTraining(Job):
         dreamt, beyond = self._dream_greedily(len(real.returns))
         return real.returns.tolist(), dreamt.returns.tolist(), dreamt.lengths.tolist(), beyond
 
-    def _dream_greedily(self, episodes: int) -> tuple[EpisodeStats, float]:
-        """Plays whole episodes in the dream; the share of their steps that show what was never
-        met."""
+    def _dream_greedily(
+        self, episodes: int, most: int | None = None
+    ) -> tuple[EpisodeStats, float]:
+        """Plays whole episodes in the dream, or `most` steps of them; the share of their steps
+        that show what was never met."""
         components = cast(Components, self.components)
         limit = self.world.time_limit or int(self.store.lengths.max())
-        dream = WatchedDream(components.own_dream(limit))
+        dream = WatchedDream(components.own_dream(min(limit, most or limit)))
         with OwnNoise(evaluation_seeds(self.config.seed)[2])():
             found = play_episodes(dream, Greedy(components.agent), episodes)
         return found, dream.share

@@ -442,7 +442,7 @@ def test_a_policy_gives_way_to_one_that_is_better_in_the_dream(monkeypatch, gain
     noise = torch.randn(64).double()
     noise = ((noise - noise.mean()) / noise.std() * 8).numpy()
 
-    def dreamt(episodes):
+    def dreamt(episodes, most):
         is_new = not torch.equal(flat(parts.acting), old)
         returns = gain + noise if is_new else np.zeros(episodes)
         return SimpleNamespace(returns=returns), 0.0
