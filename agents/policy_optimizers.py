@@ -180,7 +180,8 @@ class GradientOptimizer(PolicyOptimizer):
         whole = nested.to(nested.fill(self.dreams, state["dreams"]), device)
         self.dreams = ranks.part(whole, self.number)
         self.objective.entropy_factor = state["entropy_factor"]
-        self.before = [weights.to(device) for weights in state["before"]]
+        before = state.get("before", self.before)  # earlier runs saved none
+        self.before = [weights.to(device) for weights in before]
 
 
 class RowsOptimizer(GradientOptimizer):
