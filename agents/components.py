@@ -234,6 +234,7 @@ class Components:
 
     @property
     def _return_unit(self) -> float:
+        """The size of returns, in which the critic's numbers are near one."""
         steps = LIVED / max(1 - self.rollouts.discount, LEAST_LOST)
         return steps * self.statistics.reward_unit
 

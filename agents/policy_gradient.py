@@ -276,9 +276,12 @@ class ActorCritic(PolicyGradient):
 
     def _rolled(self, state: GenState) -> tuple[Rollout, GenState]:
         thoughts, rows, cores = [state.thought], [], []
+        reads_observations = isinstance(self.gen_core.environment, Dream)  # see `judged`
         for _ in range(self.length):
             (row, thought), state = self.gen_core.step(state)
             thoughts.append(thought)
+            if not reads_observations:
+                row = row._replace(observation=row.reward[:, None][:, :0])
             rows.append(row)
             cores.append(self.drawn_from(state))
         thought, row = torch.stack(thoughts), nested.stack(rows)
