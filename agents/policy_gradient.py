@@ -214,11 +214,13 @@ class PolicyGradient(ABC):
         nothing."""
         return state.world.model.core if isinstance(self.gen_core.environment, Dream) else ()
 
-    def judged(self, thought: Tensor, rows: Row, cores: Any) -> tuple[Row, Tensor]:
+    def judged(
+        self, thought: Tensor, value: Tensor, rows: Row, cores: Any
+    ) -> tuple[Row, Tensor]:
         """Rows [*] with the rewards that count for returns, and the discounts after them, [*].
 
-        thought [*, F]: before the rows; cores: what they were `drawn_from`, leaves [*, ...]. The
-        bonus of their actions is added, if there is one.
+        thought [*, F] and its value [*]: before the rows; cores: what they were `drawn_from`,
+        leaves [*, ...]. The bonus of their actions is added, if there is one.
 
         In a dream the expected reward stands for the one that was drawn, and ends are set off:
         where the chance P(no end) is p, a row counts for reward + discount V (p - 1) if nothing
@@ -232,7 +234,7 @@ class PolicyGradient(ABC):
             score = (lasting - lasting.detach()).exp()  # 1; its gradient is that of log P(no end)
             discount = discount * score
             offset = lasting.exp() - torch.where(rows.terminated, 0.0, score)
-            offset = self.discount * self.value(thought).detach() * offset
+            offset = self.discount * value.detach() * offset
             rows = rows._replace(reward=reward + offset.to(reward.dtype))
         if self.bonus:
             rows = rows._replace(reward=rows.reward + self.bonus(thought, rows.action))
@@ -285,9 +287,9 @@ class ActorCritic(PolicyGradient):
             rows.append(row)
             cores.append(self.drawn_from(state))
         thought, row = torch.stack(thoughts), nested.stack(rows)
-        before, after = thought[:-1], thought[1:]
-        judged, discount = self.judged(before, row, nested.stack(cores))
-        returns = lambda_returns(judged, self.value(after), discount, self.lambda_)
+        before, value = thought[:-1], self.value(thought)
+        judged, discount = self.judged(before, value[:-1], row, nested.stack(cores))
+        returns = lambda_returns(judged, value[1:], discount, self.lambda_)
         nothing = returns.new_zeros(*returns.shape, 0)
         rollout = Rollout(before, row.action, returns, nothing, row.reward)
         return acted(rollout, row.first), state
@@ -385,8 +387,8 @@ class AllActions(PolicyGradient):
             )
             (rows, thoughts), forks = self.gen_core.step(forks)  # [n * B, ...]
             value = torch.where(rows.terminated, 0.0, self.value(thoughts))
-            before = nested.repeat(state.thought, number)
-            judged, discount = self.judged(before, rows, self.drawn_from(forks))
+            before = nested.repeat((state.thought, self.value(state.thought)), number)
+            judged, discount = self.judged(*before, rows, self.drawn_from(forks))
             tried = (judged.reward + discount * value).unflatten(0, (number, batch_size))
             is_taken = (state.action[:, None] == choices).all(-1)  # [B, n]
             taken = is_taken.int().argmax(-1) * batch_size + columns  # the fork that goes on

@@ -172,10 +172,10 @@ def test_what_sets_off_drawn_ends_is_zero_in_expectation():
         (rows, _), after = objective.gen_core.step(state)
         cores = objective.drawn_from(after)
         reward, lasting = world.expected(rows, cores)
-        worth = torch.randn(len(reward)).double()
+        value, worth = torch.randn(2, len(reward)).double()
         end, going_on = (
             objective.judged(
-                state.thought, rows._replace(terminated=torch.full_like(ends, is_end)), cores
+                state.thought, value, rows._replace(terminated=torch.full_like(ends, is_end)), cores
             )
             for ends in [rows.terminated]
             for is_end in [True, False]
@@ -185,9 +185,7 @@ def test_what_sets_off_drawn_ends_is_zero_in_expectation():
     returns = going_on[0].reward + going_on[1] * worth
     mean = chance * returns + (1 - chance) * end[0].reward
     torch.testing.assert_close(mean, reward + 0.9 * chance * worth)
-    torch.testing.assert_close(
-        going_on[0].reward - end[0].reward, -0.9 * objective.value(state.thought)
-    )
+    torch.testing.assert_close(going_on[0].reward - end[0].reward, -0.9 * value)
 
 
 def test_nothing_leaks_from_one_rollout_into_the_next():
