@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldmodel import Agent, Episodes
+from worldmodel import Agent, Episodes, timing
 from worldmodel.agents.components import Components, Statistics
 from worldmodel.agents.config import AgentConfig
 from worldmodel.agents.exploration import Exploring, Uniform, exploring
@@ -425,7 +425,8 @@ class Collectors(_Far):
         for one."""
         while True:
             calls = [seat.call for seat in self._seats]
-            over = self._crew.over(calls, PATIENCE)
+            with timing.spent(timing.COLLECTORS):
+                over = self._crew.over(calls, PATIENCE)
             found = [number for number, call in enumerate(calls) if call in over]
             if found:
                 return sorted(found, key=lambda number: self._seats[number].number)

@@ -214,9 +214,7 @@ class PolicyGradient(ABC):
         nothing."""
         return state.world.model.core if isinstance(self.gen_core.environment, Dream) else ()
 
-    def judged(
-        self, thought: Tensor, value: Tensor, rows: Row, cores: Any
-    ) -> tuple[Row, Tensor]:
+    def judged(self, thought: Tensor, value: Tensor, rows: Row, cores: Any) -> tuple[Row, Tensor]:
         """Rows [*] with the rewards that count for returns, and the discounts after them, [*].
 
         thought [*, F] and its value [*]: before the rows; cores: what they were `drawn_from`,

@@ -205,6 +205,14 @@ class AgentTraining(Job):
         }
         return units[stage.kind](stage)
 
+    def steps(self, stage: Stage, metrics: Metrics) -> int:
+        if stage.kind == "collect":
+            return int(metrics["steps"])
+        if stage.kind == "improve" and metrics:
+            rollouts = cast(Components, self.components).rollouts
+            return rollouts.num_imagined * rollouts.length
+        return 0
+
     def note(self, stage: Stage, metrics: Metrics) -> str:
         if stage.kind in ("collect", "read"):
             return f"{metrics['episodes']} episodes, {metrics['steps']} steps"

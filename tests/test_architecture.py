@@ -28,7 +28,7 @@ LIBRARY_MAY_IMPORT = {"torch", "numpy", "gymnasium", "scipy", "safetensors", "la
 LAYERS = [
     {"files", "nested", "noise", "registry", "schedules", "arrays", "options", "optimizers"}
     | {"compiling"}
-    | {"devices"},
+    | {"devices", "timing"},
     {"graphs"},
     {"checkpoint", "trust", "packed", "ranks"},
     {"run_folder"},

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+from worldmodel import timing
 from worldmodel.checkpoint import list_checkpoints
 from worldmodel.experiments.runs.interruption import Interrupted, InterruptFlag
 from worldmodel.experiments.runs.training import Training
@@ -23,7 +25,7 @@ from worldmodel.job import Job, Stage, Title, Watcher
 from worldmodel.noise import get_states
 from worldmodel.progress import Reporter
 from worldmodel.recorder import Recorder
-from worldmodel.reports import ProgressReport
+from worldmodel.reports import ProgressReport, TimeReport
 from worldmodel.run_folder import RunFolder, logged_in
 
 
@@ -445,6 +447,36 @@ def test_progress_is_reported_by_stage_with_its_round(capsys):
         assert words in said
     assert "walking (round 2 of 2): 4/4" in said
     assert "at " in said
+
+
+def test_where_the_time_went_is_told_with_rates_and_memory(capsys, monkeypatch):
+    """Of seven steps of 20 s, 5 s of which it reads, a breath of 40 s, and 20 s between stages:
+    200 s in all. Each step takes two of an environment."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    class Timed(Walk):
+        def work(self, stage):
+            if stage.kind == "walk":
+                with timing.spent(timing.READING):
+                    now[0] += 5
+            now[0] += 15 if stage.kind == "walk" else 40
+            return super().work(stage)
+
+        def steps(self, stage, metrics):
+            return 2 if stage.kind == "walk" else 0
+
+        def end_stage(self, stage):
+            now[0] += 20 if stage.kind == "rest" else 0
+            super().end_stage(stage)
+
+    Timed().run(TimeReport(Reporter(), "rank 1: "))
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "rank 1: 0:03:20 in all: walking 70% at 0.1 steps/s, resting 20% at 0.025 breaths/s, "
+        "the rest 10% (reading 18%); at most "
+    )
+    assert said.endswith(" MiB of memory\n")
 
 
 def test_values_of_a_checkpoint_are_for_json(folder):

@@ -175,7 +175,10 @@ def test_what_sets_off_drawn_ends_is_zero_in_expectation():
         value, worth = torch.randn(2, len(reward)).double()
         end, going_on = (
             objective.judged(
-                state.thought, value, rows._replace(terminated=torch.full_like(ends, is_end)), cores
+                state.thought,
+                value,
+                rows._replace(terminated=torch.full_like(ends, is_end)),
+                cores,
             )
             for ends in [rows.terminated]
             for is_end in [True, False]

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from worldmodel import timing
+
 Binarisation = Literal["dynamic", "threshold"]
 
 
@@ -133,6 +135,7 @@ class Batches:
     def __iter__(self) -> Iterator[Tensor]:
         return self
 
+    @timing.spent(timing.READING)
     def __next__(self) -> Tensor:
         """Images [B, H, W, C], uint8, or bool where they are binarised."""
         if self._at + self.batch > self.super_batch:

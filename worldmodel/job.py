@@ -84,6 +84,10 @@ class Job(ABC):
     def work(self, stage: Stage) -> Metrics:
         """Does one unit; returns its metrics, numbers (or lists of them) by name."""
 
+    def steps(self, stage: Stage, metrics: Metrics) -> int:
+        """The steps of an environment, real or dreamt, that a unit took."""
+        return 0
+
     def note(self, stage: Stage, metrics: Metrics) -> str:
         """A short report on a unit, as text."""
         return ""

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, distributed as dist, nn
 from torch.distributed.rendezvous import rendezvous
 
-from worldmodel import nested
+from worldmodel import nested, timing
 from worldmodel.files import RunError
 from worldmodel.noise import OwnNoise, get_states, set_states
 
@@ -173,7 +173,8 @@ def _let_ask(store: dist.Store) -> None:
 def _all_there() -> Iterator[None]:
     """Raises a LostRankError where a rank has ended."""
     try:
-        yield
+        with timing.spent(timing.RANKS):
+            yield
     except RuntimeError as error:
         if not any(sign in str(error).lower() for sign in LOST):
             raise

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from worldmodel import timing
 from worldmodel.arrays import GrowingArray, Sums
 from worldmodel.codecs import ActionCodec
 from worldmodel.episodes import Episodes, EpisodeStore, MemoryStore
@@ -112,7 +113,8 @@ class Replay:
         windows as make `rows` rows on average, in two blocks if short ones would else be padded
         to the length of long ones.
         """
-        return [drawn.sequences for drawn in self.draw(length, rows, from_start, burn_in)]
+        with timing.spent(timing.READING):
+            return [drawn.sequences for drawn in self.draw(length, rows, from_start, burn_in)]
 
     def draw(
         self, length: int, rows: int, from_start: float = 0.0, burn_in: int = 0

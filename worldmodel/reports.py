@@ -1,11 +1,19 @@
 """Watchers that report the progress of a job."""
 
+import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 
-from worldmodel.job import Job, Metrics, Stage, Watcher
-from worldmodel.progress import Reporter, StageProgress
+import torch
+
+from worldmodel import timing
+from worldmodel.job import Job, Metrics, Stage, Title, Watcher
+from worldmodel.progress import Reporter, StageProgress, clock
+
+MANY = 100  # a second, of which no fractions are told
+TOLD = 0.01  # of the whole time, from which on reading or waiting is told
 
 
 class Pace:
@@ -66,6 +74,78 @@ class ProgressReport(Watcher):
 
     def close(self) -> None:
         self._entered.close()
+
+
+class TimeReport(Watcher):
+    """Reports, when a job is left, where its time went, at what rates, and how much memory it took
+    at most."""
+
+    def __init__(self, reporter: Reporter, name: str = ""):
+        """name: what the line begins with."""
+        self.reporter = reporter
+        self.name = name
+        self.pace = Pace()
+        self.steps: Counter[str] = Counter()  # by kind of stage
+        self.titles: Mapping[str, Title] = {}
+        self.begun = 0.0
+        self.spent: Mapping[str, float] = {}  # before the job began
+
+    def begin(self, job: Job, stage: Stage) -> None:
+        if not self.titles:
+            self.begun, self.spent = time.monotonic(), dict(timing.seconds)
+            self.titles = job.titles
+        self.pace.begin()
+
+    def unit(self, job: Job, stage: Stage, metrics: Metrics) -> bool:
+        self.pace.note(stage)
+        self.steps[stage.kind] += job.steps(stage, metrics)
+        return True
+
+    def close(self) -> None:
+        if not self.pace.units:
+            return
+        whole = time.monotonic() - self.begun
+        parts = [self._of(kind, whole) for kind in sorted(self.pace.seconds, key=self._seconds)]
+        rest = 1 - sum(self.pace.seconds.values()) / whole
+        shares = {
+            what: (taken - self.spent.get(what, 0.0)) / whole
+            for what, taken in timing.seconds.items()
+        }
+        inside = [f"{what} {share:.0%}" for what, share in shares.items() if share >= TOLD]
+        text = ", ".join([*parts, f"the rest {rest:.0%}"])
+        among = f" ({', '.join(inside)})" if inside else ""
+        memory = ", ".join(f"{size / 2**20:,.0f} MiB {where}" for where, size in memory_used())
+        self.reporter.say(f"{self.name}{clock(whole)} in all: {text}{among}; at most {memory}")
+
+    def _seconds(self, kind: str) -> float:
+        return -self.pace.seconds[kind]
+
+    def _of(self, kind: str, whole: float) -> str:
+        doing, unit = self.titles[kind]
+        taken = max(self.pace.seconds[kind], 1e-9)
+        if self.steps[kind]:
+            unit = "steps"
+        rate = (self.steps[kind] or self.pace.units[kind]) / taken
+        shown = f"{rate:.3g}" if rate < MANY else f"{rate:,.0f}"
+        return f"{doing} {taken / whole:.0%} at {shown} {unit}/s"
+
+
+def memory_used() -> Iterator[tuple[str, int]]:
+    """The most memory that this process took, and that its tensors took of each GPU, by place,
+    bytes."""
+    yield "of memory", peak_memory()
+    if torch.cuda.is_initialized():
+        for number in range(torch.cuda.device_count()):
+            if taken := torch.cuda.max_memory_allocated(number):
+                yield f"of cuda:{number}", taken
+
+
+def peak_memory() -> int:
+    """The most resident memory that this process took so far, bytes."""
+    import resource  # which Windows has not
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 class UpdatesReport(Watcher):

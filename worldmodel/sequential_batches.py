@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from worldmodel import timing
 from worldmodel.codecs import ActionCodec
 from worldmodel.episodes import EpisodeSource
 from worldmodel.sequences import Sequences
@@ -60,6 +61,7 @@ class SequentialBatches:
     def __iter__(self) -> "SequentialBatches":
         return self
 
+    @timing.spent(timing.READING)
     def __next__(self) -> Sequences:
         """The next windows, [T, B, ...]; B changes only where pieces begin."""
         if self._position == len(self._plan):

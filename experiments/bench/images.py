@@ -8,8 +8,6 @@ memory. Resident memory is the process's peak as the system reports it, read bef
 whose mapped pages would count.
 """
 
-import resource
-import sys
 import tempfile
 import time
 import zipfile
@@ -26,6 +24,7 @@ from worldmodel.experiments.bench.table import table
 from worldmodel.experiments.images.files import open_images
 from worldmodel.image_batches import Batches
 from worldmodel.progress import Reporter
+from worldmodel.reports import peak_memory
 from worldmodel.run_folder import RunError
 
 SHAPE = (64, 64, 3)
@@ -77,10 +76,10 @@ def _write_array(out: IO[bytes], seed: int, number: int) -> None:
 def measure(folder: Path, samples: int) -> dict[str, Any]:
     """Draws `samples` images from the files of a folder, by this package and by numpy."""
     paths = sorted(folder.iterdir())
-    before = resident()
+    before = peak_memory()
     batches = Batches(open_images(folder), BATCH, SUPER_BATCH)
     ours = rate(samples, lambda: len(next(batches)))
-    highest = resident()
+    highest = peak_memory()
     arrays = [np.load(path, mmap_mode="r") for path in paths if path.suffix == ".npy"]
     random = np.random.default_rng(0)
 
@@ -108,12 +107,6 @@ def rate(samples: int, draw: Callable[[], int]) -> float:
     while drawn < samples:
         drawn += draw()
     return drawn / (time.perf_counter() - begun)
-
-
-def resident() -> int:
-    """Peak resident memory of this process so far, bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def tables(result: dict[str, Any]) -> list[Table]:

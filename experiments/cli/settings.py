@@ -45,6 +45,9 @@ class Train(Generic[Config]):
     extra of its name."""
     profile: bool = False
     """Write traces of a few updates, for Perfetto or Chrome, into profile/ of the run."""
+    every_rank: bool = False
+    """Let every process that torchrun started say at the end where its time went, not the first
+    alone."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class Resume:
     log: tuple[LoggerName, ...] = ()
     """Loggers, as of `train`."""
     computing: tyro.conf.OmitArgPrefixes[DeviceConfig] = field(default_factory=DeviceConfig)
+    every_rank: bool = False
+    """As of `train`."""
     from_checkpoint: FromCheckpoint = None
     """Older checkpoint to go on from, such as checkpoint-000012; newer ones are set aside."""
     trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)

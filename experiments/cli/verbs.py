@@ -34,11 +34,13 @@ from worldmodel.experiments.runs.processor import paying_threads
 from worldmodel.experiments.runs.profile import Profile
 from worldmodel.experiments.runs.registry import config_of, offered, offers
 from worldmodel.experiments.runs.trained import run_at
+from worldmodel.experiments.runs.training import Training
 from worldmodel.experiments.runs.trust import TrustConfig
 from worldmodel.experiments.show.config import VideoConfig
 from worldmodel.files import write_json
 from worldmodel.packed import SUFFIX, Manifest
 from worldmodel.progress import Reporter
+from worldmodel.reports import TimeReport
 from worldmodel.run_folder import RunError, RunFolder
 
 NONE: Mapping[str, Any] = MappingProxyType({})
@@ -61,7 +63,14 @@ def train(settings: of.Train[Any], reporter: Reporter) -> None:
 
         folder = placed(ranks.first_then_others(made), None, reporter.say)
         watchers = [Profile(folder.path / "profile")] if settings.profile else []
-        _go_on(folder, reporter, is_new=is_new, log=settings.log, watchers=watchers)
+        _go_on(
+            folder,
+            reporter,
+            is_new=is_new,
+            log=settings.log,
+            watchers=watchers,
+            every_rank=settings.every_rank,
+        )
 
 
 def _of_rank(reporter: Reporter) -> Reporter:
@@ -100,7 +109,14 @@ def resume(settings: of.Resume, reporter: Reporter) -> None:
         reporter = _of_rank(reporter)
         folder = ranks.first_then_others(lambda: _opened(settings, reporter, settings.trust))
         steps = None if ranks.is_restarted() else settings.steps  # they were added before
-        _go_on(folder, reporter, steps, changes=settings.changes, log=settings.log)
+        _go_on(
+            folder,
+            reporter,
+            steps,
+            changes=settings.changes,
+            log=settings.log,
+            every_rank=settings.every_rank,
+        )
 
 
 def _opened(settings: Any, reporter: Reporter, trust: TrustConfig = TrustConfig()) -> RunFolder:
@@ -121,12 +137,13 @@ def _go_on(
     changes: Mapping[str, Any] = NONE,
     log: Sequence[str] = (),
     watchers: Sequence[Watcher] = (),
+    every_rank: bool = False,
 ) -> None:
     """Trains a run to its end, evaluates it, and calls its experiment's `finish`.
 
     steps: to add first; is_new: nothing of the run was written before, which could be damaged;
     changes: of its options, by name; log: names of loggers; watchers: of its training, besides its
-    own.
+    own; every_rank: each says where its time went.
     """
     with folder.locked() if ranks.is_first() else nullcontext():
         if changes and ranks.is_first():
@@ -135,7 +152,7 @@ def _go_on(
         folder = folder.at(folder.chosen)  # as it is described now
         with logging(folder, log if ranks.is_first() else ()) as logs:
             watching = [*watchers, logs] if log else watchers
-            _train(folder, reporter, steps, is_new, watching)
+            _train(folder, reporter, steps, is_new, watching, every_rank)
             if ranks.is_first():
                 with ranks.alone():
                     _finish(folder.at(None).kept(), reporter, logs)
@@ -163,6 +180,7 @@ def _train(
     steps: int | None,
     is_new: bool,
     watchers: Sequence[Watcher],
+    every_rank: bool,
 ) -> None:
     """Trains a run to its end."""
     hint = f"worldmodel resume {shlex.quote(str(folder.path))}"
@@ -177,6 +195,8 @@ def _train(
                     f"runs of {folder.experiment} take no watchers: leave --log and --profile out"
                 )
             training.watchers = [*training.watchers, *watchers]
+        if every_rank and isinstance(training, Training):
+            training.time_report = TimeReport(Reporter(), f"rank {ranks.rank()}: ")
         if steps is not None:
             _extend(training, steps, folder)
         training.run()

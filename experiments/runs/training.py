@@ -7,7 +7,7 @@ from worldmodel.experiments.runs.interruption import Interrupted, InterruptFlag
 from worldmodel.job import Metrics
 from worldmodel.progress import Reporter
 from worldmodel.recorder import Recorder
-from worldmodel.reports import ProgressReport
+from worldmodel.reports import ProgressReport, TimeReport
 from worldmodel.run_folder import RunFolder
 
 
@@ -26,6 +26,7 @@ class Training:
         self.job = job
         self.reporter = reporter
         self.watchers = watchers
+        self.time_report = TimeReport(reporter)
         self.recorder = Recorder(folder, checkpoint_seconds)
 
     def restore(self) -> None:
@@ -47,8 +48,11 @@ class Training:
         KeyboardInterrupt."""
         with InterruptFlag(lambda: self.job.is_looking) as flag:
             stopping = _Stopping(lambda: flag.raised or stop_after(self.job))
-            watchers = (*self.watchers, self.recorder, ProgressReport(self.reporter), stopping)
-            if not self.job.run(*watchers if ranks.is_first() else (self.recorder, stopping)):
+            progress = ProgressReport(self.reporter)
+            watchers = (*self.watchers, self.recorder, progress, self.time_report, stopping)
+            if not ranks.is_first():
+                watchers = (self.recorder, self.time_report, stopping)
+            if not self.job.run(*watchers):
                 raise Interrupted
 
     @property
