@@ -90,7 +90,7 @@ def test_help_counts_the_options_of_advanced_groups_and_lists_them_when_asked():
         with contextlib.redirect_stdout(io.StringIO()) as out, pytest.raises(SystemExit):
             main([*words, "--help"])
         listed += len(re.findall(r"^  --", out.getvalue(), re.MULTILINE))
-    assert listed <= 381
+    assert listed <= 370
 
 
 def test_every_command_can_be_run():

@@ -19,13 +19,30 @@ from worldmodel.experiments.runs.cards import CardConfig
 from worldmodel.experiments.runs.trust import TrustConfig
 from worldmodel.experiments.show.config import PlayConfig, VideoConfig
 from worldmodel.names import EngineName
-from worldmodel.options import DeviceConfig, positive
+from worldmodel.options import ADVANCED, DeviceConfig, positive
 
 LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 FromCheckpoint = Annotated[str | None, tyro.conf.arg(name="from", metavar="CHECKPOINT")]
 Config = TypeVar("Config")
 Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True)
+class WatchConfig:
+    """What is told of training besides its progress."""
+
+    log: tuple[LoggerName, ...] = ()
+    """Log scalars, films and the final evaluation to these, too, into OUT.logs; each needs the
+    extra of its name."""
+    profile: bool = False
+    """Write traces of a few updates, for Perfetto or Chrome, into profile/ of the run."""
+    every_rank: bool = False
+    """Let every process that torchrun started say at the end where its time went, not the first
+    alone."""
+
+
+Watching = Annotated[tyro.conf.OmitArgPrefixes[WatchConfig], ADVANCED]
 
 
 @dataclass(frozen=True)
@@ -40,14 +57,7 @@ class Train(Generic[Config]):
     config: tyro.conf.OmitArgPrefixes[Config]
     quick: bool = False
     """Make everything so small that it ends within seconds, to try something out."""
-    log: tuple[LoggerName, ...] = ()
-    """Log scalars, films and the final evaluation to these, too, into OUT.logs; each needs the
-    extra of its name."""
-    profile: bool = False
-    """Write traces of a few updates, for Perfetto or Chrome, into profile/ of the run."""
-    every_rank: bool = False
-    """Let every process that torchrun started say at the end where its time went, not the first
-    alone."""
+    watching: Watching = field(default_factory=WatchConfig)
 
 
 @dataclass(frozen=True)
@@ -69,11 +79,8 @@ class Resume:
     """Threads of the processor; another number may give other bits."""
     engine: EngineName | None = None
     """What computes steps that nothing is learned through; it draws other numbers."""
-    log: tuple[LoggerName, ...] = ()
-    """Loggers, as of `train`."""
     computing: tyro.conf.OmitArgPrefixes[DeviceConfig] = field(default_factory=DeviceConfig)
-    every_rank: bool = False
-    """As of `train`."""
+    watching: Watching = field(default_factory=WatchConfig)
     from_checkpoint: FromCheckpoint = None
     """Older checkpoint to go on from, such as checkpoint-000012; newer ones are set aside."""
     trust: tyro.conf.OmitArgPrefixes[TrustConfig] = field(default_factory=TrustConfig)

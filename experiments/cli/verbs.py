@@ -53,7 +53,7 @@ def train(settings: of.Train[Any], reporter: Reporter) -> None:
         begun = settings.out / "config.json"
         is_new = ranks.of_first(lambda: not (ranks.is_restarted() and begun.exists()))
         config = configured(settings) if is_new else None
-        for logger in settings.log:
+        for logger in settings.watching.log:
             LOGGERS[logger].imported()  # or nothing is made
 
         def made() -> RunFolder:
@@ -62,15 +62,7 @@ def train(settings: of.Train[Any], reporter: Reporter) -> None:
             return registry.new_run(begun.parent, _with_paying_threads(config, reporter))
 
         folder = placed(ranks.first_then_others(made), None, reporter.say)
-        watchers = [Profile(folder.path / "profile")] if settings.profile else []
-        _go_on(
-            folder,
-            reporter,
-            is_new=is_new,
-            log=settings.log,
-            watchers=watchers,
-            every_rank=settings.every_rank,
-        )
+        _go_on(folder, reporter, is_new=is_new, watching=settings.watching)
 
 
 def _of_rank(reporter: Reporter) -> Reporter:
@@ -109,14 +101,7 @@ def resume(settings: of.Resume, reporter: Reporter) -> None:
         reporter = _of_rank(reporter)
         folder = ranks.first_then_others(lambda: _opened(settings, reporter, settings.trust))
         steps = None if ranks.is_restarted() else settings.steps  # they were added before
-        _go_on(
-            folder,
-            reporter,
-            steps,
-            changes=settings.changes,
-            log=settings.log,
-            every_rank=settings.every_rank,
-        )
+        _go_on(folder, reporter, steps, changes=settings.changes, watching=settings.watching)
 
 
 def _opened(settings: Any, reporter: Reporter, trust: TrustConfig = TrustConfig()) -> RunFolder:
@@ -135,24 +120,23 @@ def _go_on(
     steps: int | None = None,
     is_new: bool = False,
     changes: Mapping[str, Any] = NONE,
-    log: Sequence[str] = (),
-    watchers: Sequence[Watcher] = (),
-    every_rank: bool = False,
+    watching: of.WatchConfig = of.WatchConfig(),
 ) -> None:
     """Trains a run to its end, evaluates it, and calls its experiment's `finish`.
 
     steps: to add first; is_new: nothing of the run was written before, which could be damaged;
-    changes: of its options, by name; log: names of loggers; watchers: of its training, besides its
-    own; every_rank: each says where its time went.
+    changes: of its options, by name.
     """
     with folder.locked() if ranks.is_first() else nullcontext():
         if changes and ranks.is_first():
             folder = registry.changed(folder, changes)
         ranks.wait()
         folder = folder.at(folder.chosen)  # as it is described now
-        with logging(folder, log if ranks.is_first() else ()) as logs:
-            watching = [*watchers, logs] if log else watchers
-            _train(folder, reporter, steps, is_new, watching, every_rank)
+        with logging(folder, watching.log if ranks.is_first() else ()) as logs:
+            watchers: list[Watcher] = [logs] if watching.log else []
+            if watching.profile:
+                watchers.append(Profile(folder.path / "profile"))
+            _train(folder, reporter, steps, is_new, watchers, watching.every_rank)
             if ranks.is_first():
                 with ranks.alone():
                     _finish(folder.at(None).kept(), reporter, logs)
