@@ -650,9 +650,13 @@ class AgentTraining(Job):
 
 
 def _values(episodes: Episodes) -> dict[str, Any]:
-    """The observations of episodes, and the rewards and ends of all rows but first ones."""
+    """The observations of episodes, which of them are first ones, and the rewards and ends of all
+    other rows."""
+    first = np.zeros(episodes.rows, dtype=bool)
+    first[episodes.starts - episodes.starts[0]] = True
     return {
         "observation": episodes.columns["observation"],
+        "first": first,
         "reward": episodes.rewards,
         "terminated": np.delete(episodes.columns["terminated"], episodes.starts),
     }

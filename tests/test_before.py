@@ -33,7 +33,12 @@ def learned():
     episodes = falling()
     with OwnNoise(0)():
         model = model_for(NUMBERS, BUTTONS, "rnn", 16, [0.0], recurrence="skip-gru")
-        values = {"observation": episodes.columns["observation"], "reward": episodes.rewards}
+        first = np.arange(episodes.rows) % episodes.lengths[0] == 0
+        values = {
+            "observation": episodes.columns["observation"],
+            "first": first,
+            "reward": episodes.rewards,
+        }
         model.percepts.standardise(values)
         replay = Replay(action_codec(BUTTONS), 0)
         replay.add(episodes)

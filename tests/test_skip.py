@@ -92,7 +92,8 @@ def standardise(model, rows):
     """With numbers of all rows, as a run does."""
     shown = nested.map(lambda leaf: leaf.flatten(0, 1).numpy(), rows.observation)
     rewards = rows.reward[1:].flatten().numpy()
-    model.percepts.standardise({"observation": shown, "reward": rewards})
+    first = rows.first.flatten().numpy()
+    model.percepts.standardise({"observation": shown, "reward": rewards, "first": first})
 
 
 def means(model, rows):

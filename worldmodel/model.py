@@ -303,11 +303,9 @@ def model_for(
     skip = isinstance(getattr(sequence_core, "recurrence", None), SkipGRU)
     shown = sequence_core.feature_size if skip else 0
     observation = decoder_for(observation_space, decoder_hidden + shown, head)
-    if skip and feedback:
-        begin = decoder_hidden + hidden  # where the columns of the context begin
-        begin_as_before(
-            observation, percept_encoder.observation, begin + contexts - percept_encoder.size
-        )
+    before = hidden + contexts - percept_encoder.size if skip and feedback else None  # a column
+    if before is not None:
+        begin_as_before(observation, percept_encoder.observation, decoder_hidden + before)
     decoder = PerceptDecoder(
         sequence_core.feature_size,
         decoder_hidden,
@@ -320,6 +318,7 @@ def model_for(
         skip,
         open_rewards,
         reward_groups,
+        None if any(True for _ in percept_encoder.parameters()) else before,  # it is what it was
     )
     if minimum_std is not None:
         for module in decoder.modules():

@@ -4,10 +4,12 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, distributions as td, nn
 from torch.nn import functional as F
 
+from worldmodel import nested
 from worldmodel.codecs.base import DistModule, Encoder
 from worldmodel.codecs.heads import (
     BernoulliHead,
@@ -73,13 +75,17 @@ class PerceptDecoder(PerceptModule):
     """features [*, F] -> p(observation) p(reward | observation) p(end | observation, reward).
 
     Reward and end read the observation too, and the end the reward: the goal that is seen, the
-    prize and the end that it brings are one event. Rewards that take few values have a categorical
-    over `reward_support`, or with `open_rewards` a mass for each of these and a density for
-    others; all others (`None`) have a density, Gaussian or with `open_rewards` Student's t. With
-    `separate` reward and end read the features alone, as Dreamer's do: the three are then
-    independent. With `reward_regression` there is a `TwoHotRegression` of the reward besides, for
-    rewards of any scale: dreams give its mean, the reward's likelihood is learned from the
-    features without moving them, and the end does not read the reward.
+    prize and the end that it brings are one event. Where the features hold the observation before,
+    they read how far it has changed, too, in units of the usual change: a reward is often the
+    difference of what two observations are worth that are nearly the same (LunarLander).
+
+    Rewards that take few values have a categorical over `reward_support`, or with `open_rewards`
+    a mass for each of these and a density for others; all others (`None`) have a density, Gaussian
+    or with `open_rewards` Student's t. With `separate` reward and end read the features alone, as
+    Dreamer's do: the three are then independent. With `reward_regression` there is a
+    `TwoHotRegression` of the reward besides, for rewards of any scale: dreams give its mean, the
+    reward's likelihood is learned from the features without moving them, and the end does not read
+    the reward.
     """
 
     def __init__(
@@ -95,13 +101,15 @@ class PerceptDecoder(PerceptModule):
         skip: bool = False,
         open_rewards: bool = False,
         reward_groups: Sequence[Sequence[float]] = (),
+        before: int | None = None,
     ):
         """`observation` reads [*, hidden]; `encoder` encodes the observations it describes;
         dropout: of the features, in training mode; skip: there is one layer more, and
         `observation` reads the features beside it, [*, hidden + input_size]; open_rewards: other
         rewards than those of `reward_support`, or than those met, may come (`MixedHead`,
         `StudentHead`); reward_groups: of rewards without a support, if they lie far apart
-        (`GroupedHead`)."""
+        (`GroupedHead`); before: the column of the features where the encoding of the observation
+        before begins, if they hold it."""
         super().__init__()
         self.dropout = Dropout(dropout)
         self.skip = skip
@@ -109,8 +117,13 @@ class PerceptDecoder(PerceptModule):
         self.observation = observation
         self.encoder = encoder
         self.separate = separate
+        self.before = None if separate else before
         if not separate:
             self.seen = nn.Linear(encoder.size, hidden, bias=False)
+            self.further = nn.Linear(hidden, hidden)
+        if self.before is not None:
+            self.change = Standardisation((encoder.size,))
+            self.changed = nn.Linear(encoder.size, hidden, bias=False)
         self.unseen = nn.Linear(hidden, hidden)
         if reward_support is None and reward_groups:
             self.reward: DistModule = GroupedHead(hidden, reward_groups)
@@ -126,7 +139,7 @@ class PerceptDecoder(PerceptModule):
         if self.reads_reward:
             self.paid = Standardisation()
             self.after = nn.Parameter(torch.zeros(hidden))  # nothing is known at first
-            self.register_load_state_dict_pre_hook(_begin)
+        self.register_load_state_dict_pre_hook(_begin)
         self.regression = nn.ModuleDict({key: TwoHotRegression(hidden) for key in self.regressed})
 
     @property
@@ -147,14 +160,22 @@ class PerceptDecoder(PerceptModule):
         def consequences(observation: Any) -> Consequences:
             if self.separate:
                 return self._consequences(unseen)
-            return self._consequences(unseen + self.seen(self.encoder(observation)))
+            encoding = self.encoder(observation)
+            both = unseen + self.seen(encoding)
+            if self.before is not None:
+                change = encoding - features[..., self.before :][..., : self.encoder.size]
+                both = both + self.changed(self.change(change).asinh())
+            return self._consequences(both + self.further(F.silu(both)))
 
         return Prediction(observe, consequences, features.shape[:-1], self.separate)
 
     def standardise(self, values: Mapping[str, Any]) -> None:
-        """values: observations [N, ...] and rewards [M], those of first rows left out, by key."""
+        """values: observations [N, ...], rewards [M], those of first rows left out, and which rows
+        are first ones, bool [N], by key."""
         self.observation.standardise(values["observation"])
         self.encoder.standardise(values["observation"])
+        if self.before is not None:
+            self._fit_change(values["observation"], values["first"])
         self.reward.standardise(values["reward"])
         if self.reads_reward:
             self.paid.fit(values["reward"])
@@ -176,6 +197,17 @@ class PerceptDecoder(PerceptModule):
                 part.minimum_std = known.minimum_std
         self.reward.to(device)
 
+    @torch.no_grad()
+    def _fit_change(self, observations: Any, first: np.ndarray) -> None:
+        """Sets the unit of changes; observations [N, ...], of episodes that begin at `first`."""
+        device = self.unseen.weight.device
+        encodings = self.encoder(
+            nested.map(lambda x: torch.as_tensor(x, device=device), observations)
+        )
+        changes = (encodings[1:] - encodings[:-1])[torch.as_tensor(~first[1:], device=device)]
+        if len(changes):
+            self.change.fit(changes)
+
     def _consequences(self, both: Tensor) -> Consequences:
         """both: what reward and end are read from before a nonlinearity, [*, hidden]."""
         seen = F.silu(both)
@@ -194,10 +226,16 @@ class PerceptDecoder(PerceptModule):
 
 
 def _begin(module: PerceptDecoder, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Lets weights be loaded that were saved when ends did not depend on rewards."""
-    state.setdefault(prefix + "after", torch.zeros_like(module.after))
-    for name, buffer in module.paid.named_buffers():
-        state.setdefault(f"{prefix}paid.{name}", buffer)
+    """Lets weights be loaded that were saved when ends did not depend on rewards, nor reward and
+    end on changes, and these had a layer less."""
+    for part in ("further", "changed"):
+        for name, value in getattr(module, part, nn.Module()).named_parameters():
+            state.setdefault(f"{prefix}{part}.{name}", torch.zeros_like(value))
+    if module.reads_reward:
+        state.setdefault(prefix + "after", torch.zeros_like(module.after))
+    for part in ("change", "paid"):
+        for name, buffer in getattr(module, part, nn.Module()).named_buffers():
+            state.setdefault(f"{prefix}{part}.{name}", buffer)
 
 
 class ObservationDecoder(PerceptModule):
