@@ -46,6 +46,7 @@ def made(tmp_path_factory) -> Path:
 def here(tmp_path, monkeypatch) -> Path:
     """A current folder of a user who has made nothing of what is opened."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # that nobody else writes into
     place = tmp_path / "here"
     place.mkdir()
     monkeypatch.chdir(place)
