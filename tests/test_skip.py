@@ -121,6 +121,30 @@ def test_numbers_are_first_expected_to_be_nearly_what_they_were(core, history):
         assert typical.abs().max() < 0.5
 
 
+@pytest.mark.parametrize("core", [name for name in CORES if name != "vae"])
+def test_rewards_and_ends_read_changes_in_units_of_the_usual_one(core):
+    """Of rows within an episode, at whatever distance of each other episodes begin; and nothing
+    else of the observation before."""
+    model, rows = make_model(core, 2), make_rows(time=40)
+    drift = 0.01 * torch.randn(40, 50, 2, 2).double().cumsum(0)
+    begin = 100 + 20 * torch.randn(1, 50, 2, 2).double()
+    rows = rows._replace(observation={**rows.observation, "speed": begin + drift})
+    episodes = nested.map(lambda leaf: leaf.transpose(0, 1), rows)
+    standardise(model, episodes)
+    decoder = model.percepts.decoder
+    changes = decoder.encoder(rows.observation).diff(dim=0)
+    found = decoder.change(changes).flatten(0, 1)
+    torch.testing.assert_close(found.std(0), torch.ones(12).double(), rtol=0.001, atol=0)
+
+    read = []
+    decoder.changed.register_forward_hook(lambda _, inputs, output: read.append(inputs[0]))
+    with torch.no_grad():
+        states = model.infer(Sequences.whole(rows))[0].states
+        prediction = model.percepts.predict(model.core.features(states))
+        prediction.consequences(rows.observation)
+    torch.testing.assert_close(read[0][1:].sinh(), decoder.change(changes))
+
+
 @pytest.mark.parametrize("options", [{"recurrence": "gru"}, {"feedback": False}])
 def test_without_hearing_the_past_nothing_begins_with_it(options):
     model, rows = make_model("rnn", **options), make_rows()
