@@ -399,7 +399,7 @@ def optimizer_for(components: Components, replay: Replay, segments: Segments) ->
         components.acting,
         config.policy_ema_decay,
         config.epochs,
-        components.actions.low_entropy(config.least_entropy),
+        components.actions.low_entropy(rollouts.least_entropy),
     )
     if config.dream_starts == "rows":
         return RowsOptimizer(*parts, replay=replay)

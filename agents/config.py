@@ -233,6 +233,7 @@ class Rollouts(NamedTuple):
     length: int  # rows
     gae_lambda: float
     discount: float
+    least_entropy: float  # a share, see `PolicyConfig`
 
 
 @dataclass(frozen=True)
@@ -304,9 +305,10 @@ class PolicyConfig:
     """Weight of the entropy bonus, at first (not DQN, SAC)."""
     final_entropy: float = 1.0
     """Weight of the bonus at the end, as a share of the first; it falls exponentially."""
-    least_entropy: float = 0.05
-    """Entropy below which that weight rises: a share of the uniform policy's, or for numbers that
-    of uniform actions within this share of their range. 0: it never rises."""
+    least_entropy: float | None = None
+    """Entropy below which that weight rises: a share of the uniform policy's, by default 0.3, or
+    for numbers that of uniform actions within this share of their range, by default 0.05. 0: it
+    never rises."""
     uniform_kl: float = 0.0
     """Weight of the KL divergence of the uniform policy from our own over discrete actions: it
     keeps each action likely enough that one which becomes better than the others is found."""
@@ -397,12 +399,14 @@ class PolicyConfig:
         dreams, length, gae_lambda = (256, 20, 0.95) if method == "pathwise" else (128, 40, 0.97)
         is_near = method == "pathwise" or self.algorithm is not None
         discount = NEAR_DISCOUNT if is_near else DISCOUNT
+        least_entropy = 0.05 if are_numbers else 0.3
         return Rollouts(
             method,
             self.num_imagined or dreams,
             self.rollout_length or length,
             gae_lambda if self.gae_lambda is None else self.gae_lambda,
             discount if self.discount is None else self.discount,
+            least_entropy if self.least_entropy is None else self.least_entropy,
         )
 
 

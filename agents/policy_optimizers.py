@@ -92,6 +92,7 @@ class GradientOptimizer(PolicyOptimizer):
         self.least_entropy = least_entropy
         self.dreams: Any = ranks.part(objective.start(), self.number)  # until the first `begin`
         self.before = self._weights()  # of the acting policy, at the last `begin`
+        self.is_aside = False  # the average goes on with `before`, while another policy acts
         self.is_compiled = False
 
     @property
@@ -101,7 +102,14 @@ class GradientOptimizer(PolicyOptimizer):
 
     def begin(self) -> None:
         self.dreams = self.imagination.begin()
-        self.before = self._weights()
+        self._go_on_averaging()
+
+    def _go_on_averaging(self) -> None:
+        if self.is_aside:
+            self.exchange()
+            self.is_aside = False
+        else:
+            self.before = self._weights()
 
     def _weights(self) -> list[Tensor]:
         return [parameter.detach().clone() for parameter in self.acting.parameters()]
@@ -115,8 +123,13 @@ class GradientOptimizer(PolicyOptimizer):
         self.before = now
 
     @torch.no_grad()
-    def go_on_from(self) -> None:
-        """Learns on from the weights of the acting policy."""
+    def keep_before(self, is_undone: bool) -> None:
+        """Lets the policy act that acted at the last `begin`. Learning goes on with the other one,
+        whose average grows on, or where that `is_undone` from the one that acts."""
+        self.exchange()
+        self.is_aside = not is_undone
+        if not is_undone:
+            return
         for learned, acting in zip(
             self.learning.parameters(), self.acting.parameters(), strict=True
         ):
@@ -172,6 +185,7 @@ class GradientOptimizer(PolicyOptimizer):
             "dreams": nested.leaves(ranks.whole(self.dreams, self.number)),
             "entropy_factor": self.objective.entropy_factor,
             "before": self.before,
+            "is_aside": self.is_aside,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -180,8 +194,9 @@ class GradientOptimizer(PolicyOptimizer):
         whole = nested.to(nested.fill(self.dreams, state["dreams"]), device)
         self.dreams = ranks.part(whole, self.number)
         self.objective.entropy_factor = state["entropy_factor"]
-        before = state.get("before", self.before)  # earlier runs saved none
+        before = state.get("before", self.before)  # earlier runs saved none, nor what follows
         self.before = [weights.to(device) for weights in before]
+        self.is_aside = state.get("is_aside", False)
 
 
 class RowsOptimizer(GradientOptimizer):
@@ -198,7 +213,7 @@ class RowsOptimizer(GradientOptimizer):
 
     def begin(self) -> None:
         """Begins no dreams: every rollout begins its own."""
-        self.before = self._weights()
+        self._go_on_averaging()
 
     def update(self, bonus: Bonus | None = None) -> Metrics:
         self.objective.bonus = bonus

@@ -424,10 +424,8 @@ class AgentTraining(Job):
         if now - before > error:
             return
         optimizer = cast(GradientOptimizer, self.optimizer)
-        optimizer.exchange()
         is_worse = before - now > CLEARLY * error
-        if is_worse:
-            optimizer.go_on_from()
+        optimizer.keep_before(is_undone=is_worse)
         self.say(
             f"the policy of before this round acts on: in the dream its return is {before:,.2f}, "
             f"and {now:,.2f} with the new one{', which is undone' if is_worse else ''}"

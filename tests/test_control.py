@@ -458,6 +458,8 @@ def test_a_policy_gives_way_to_one_that_is_better_in_the_dream(monkeypatch, gain
     sentences = [line for line in said if "the policy of before" in line]
     assert len(sentences) == (acts == "old")
     assert all(("undone" in line) == (learns == "old") for line in sentences)
+    training.optimizer.begin()  # the average of what is learned grows on, whatever acted meanwhile
+    assert torch.equal(flat(parts.acting), expected[learns])
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.15])

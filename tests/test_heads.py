@@ -917,7 +917,8 @@ def paying(**options):
         FEATURES, 8, CategoricalHead(8, 3, start=2), encoder_for(symbols), **options
     )
     rewards = np.array([0.0, 0.1, 0.2, 100.0])
-    decoder.standardise({"observation": np.array([2, 3, 4]), "reward": rewards})
+    first = np.array([True, False, False])
+    decoder.standardise({"observation": np.array([2, 3, 4]), "first": first, "reward": rewards})
     return decoder.double()
 
 
