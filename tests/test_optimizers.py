@@ -99,3 +99,20 @@ def test_a_gradient_that_is_not_finite_moves_nothing():
     with pytest.raises(FloatingPointError, match="not finite"):
         trainer.update()
     assert weights.tolist() == [torch.inf]
+
+
+def test_moments_begin_anew_where_an_earlier_version_had_fewer_parameters():
+    """And all else goes on: the count of updates, and the options."""
+    weights, more = nn.Parameter(torch.tensor([3.0, 4.0])), nn.Parameter(torch.zeros(1))
+    old = Trainer(Square(weights), [weights], 0.5, optimizer="laprop")
+    old.decay_by(0.25)
+    old.update()
+    trainer = Trainer(Square(weights), [weights, more], 0.5, optimizer="laprop")
+    trainer.load_state_dict(old.state_dict())
+    assert trainer.updates == 1
+    assert trainer.optimizer.param_groups[0]["weight_decay"] == 0.25
+    assert not trainer.optimizer.state
+    before = weights.detach().clone()
+    trainer.update()
+    taken = 0.5 * (before.sign() + 0.25 * before)  # the first step of LaProp is the sign
+    assert weights.tolist() == pytest.approx((before - taken).tolist())

@@ -112,8 +112,15 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resumes from `state`."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        """Resumes from `state`; where an earlier version saved it, whose modules had other
+        parameters, moments begin anew."""
+        saved, groups = state["optimizer"], self.optimizer.param_groups
+        numbers = [len(group["params"]) for group in saved["param_groups"]]
+        if numbers == [len(group["params"]) for group in groups]:
+            self.optimizer.load_state_dict(saved)
+        else:
+            for group, options in zip(groups, saved["param_groups"], strict=True):
+                group.update({name: options[name] for name in options if name != "params"})
         self.updates = state["updates"]
         device = self.parameters[0].device
         self.state = nested.to(nested.fill(self.state, state["state"]), device)
