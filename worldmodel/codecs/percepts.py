@@ -76,8 +76,9 @@ class PerceptDecoder(PerceptModule):
 
     Reward and end read the observation too, and the end the reward: the goal that is seen, the
     prize and the end that it brings are one event. Where the features hold the observation before,
-    they read how far it has changed, too, in units of the usual change: a reward is often the
-    difference of what two observations are worth that are nearly the same (LunarLander).
+    the reward reads how far it has changed, too, in units of the usual change, and through a layer
+    more: it is often the difference of what two observations are worth that are nearly the same
+    (LunarLander). Ends are rare, and learned by heart with either (CartPole).
 
     Rewards that take few values have a categorical over `reward_support`, or with `open_rewards`
     a mass for each of these and a density for others; all others (`None`) have a density, Gaussian
@@ -159,13 +160,14 @@ class PerceptDecoder(PerceptModule):
 
         def consequences(observation: Any) -> Consequences:
             if self.separate:
-                return self._consequences(unseen)
+                return self._consequences(unseen, unseen)
             encoding = self.encoder(observation)
             both = unseen + self.seen(encoding)
+            moved = both
             if self.before is not None:
                 change = encoding - features[..., self.before :][..., : self.encoder.size]
-                both = both + self.changed(self.change(change).asinh())
-            return self._consequences(both + self.further(F.silu(both)))
+                moved = both + self.changed(self.change(change).asinh())
+            return self._consequences(both, moved + self.further(F.silu(moved)))
 
         return Prediction(observe, consequences, features.shape[:-1], self.separate)
 
@@ -208,15 +210,16 @@ class PerceptDecoder(PerceptModule):
         if len(changes):
             self.change.fit(changes)
 
-    def _consequences(self, both: Tensor) -> Consequences:
-        """both: what reward and end are read from before a nonlinearity, [*, hidden]."""
-        seen = F.silu(both)
-        rewards = self.reward(seen.detach() if self.regressed else seen)
+    def _consequences(self, both: Tensor, moved: Tensor) -> Consequences:
+        """What is read before a nonlinearity, [*, hidden]: by the end `both`, by the reward
+        `moved`."""
+        seen, paying = F.silu(both), F.silu(moved)
+        rewards = self.reward(paying.detach() if self.regressed else paying)
         if self.reads_reward:
             return Consequences({"reward": rewards}, end=lambda reward: self._end(both, reward))
         return Consequences(
             {"reward": rewards, "terminated": self.terminated(seen)},
-            lambda: {key: part(seen) for key, part in self.regression.items()},
+            lambda: {key: part(paying) for key, part in self.regression.items()},
         )
 
     def _end(self, both: Tensor, reward: Tensor) -> td.Distribution:
@@ -226,8 +229,8 @@ class PerceptDecoder(PerceptModule):
 
 
 def _begin(module: PerceptDecoder, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Lets weights be loaded that were saved when ends did not depend on rewards, nor reward and
-    end on changes, and these had a layer less."""
+    """Lets weights be loaded that were saved when ends did not depend on rewards, nor rewards on
+    changes, and these had a layer less."""
     for part in ("further", "changed"):
         for name, value in getattr(module, part, nn.Module()).named_parameters():
             state.setdefault(f"{prefix}{part}.{name}", torch.zeros_like(value))
