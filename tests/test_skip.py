@@ -122,7 +122,7 @@ def test_numbers_are_first_expected_to_be_nearly_what_they_were(core, history):
 
 
 @pytest.mark.parametrize("core", [name for name in CORES if name != "vae"])
-def test_rewards_and_ends_read_changes_in_units_of_the_usual_one(core):
+def test_rewards_read_changes_in_units_of_the_usual_one(core):
     """Of rows within an episode, at whatever distance of each other episodes begin; and nothing
     else of the observation before."""
     model, rows = make_model(core, 2), make_rows(time=40)
