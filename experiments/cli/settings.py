@@ -30,7 +30,7 @@ Settings = TypeVar("Settings")
 
 @dataclass(frozen=True)
 class WatchConfig:
-    """What is told of training besides its progress."""
+    """Reports of training besides its progress."""
 
     log: tuple[LoggerName, ...] = ()
     """Log scalars, films and the final evaluation to these, too, into OUT.logs; each needs the

@@ -211,8 +211,8 @@ class PerceptDecoder(PerceptModule):
             self.change.fit(changes)
 
     def _consequences(self, both: Tensor, moved: Tensor) -> Consequences:
-        """What is read before a nonlinearity, [*, hidden]: by the end `both`, by the reward
-        `moved`."""
+        """Reward and end from hidden units before their nonlinearity, [*, hidden]: the end reads
+        `both`, the reward `moved`."""
         seen, paying = F.silu(both), F.silu(moved)
         rewards = self.reward(paying.detach() if self.regressed else paying)
         if self.reads_reward:
