@@ -1,5 +1,6 @@
 """Laws of ranks: processes that learn from shares of one batch learn what one process does."""
 
+import re
 import signal
 from dataclasses import replace
 
@@ -141,8 +142,10 @@ def test_a_killed_rank_ends_the_others_with_one_sentence_and_a_restart_goes_on(c
     told = [end.error for end in ends if "another rank of this run has ended" in end.error]
     assert len(told) == 1, ends
     assert RunFolder.open(tmp_path / "run").values()["done"] > 0
-    again = ended(started(2, lambda: main(words), restarts=1))
+    again = ended(started(2, lambda: main([*words, "--every-rank"]), restarts=1))
     assert [end.code for end in again] == [0, 0], again
+    for number, end in enumerate(again):
+        assert re.search(rf"^rank {number}: .* in all: .*updates/s.* MiB", end.error, re.MULTILINE)
     learned = [
         line for line in RunFolder.open(tmp_path / "run").metrics() if line["stage"] == "learn"
     ]
