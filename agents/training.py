@@ -73,6 +73,7 @@ MANY_DREAMT = 30_000  # steps of dreams side by side, for which it pays to compi
 COMPARED = 64  # dreams by which a round's policy is compared with the one before
 LONG = 1_000  # steps of each of them, at most
 CLEARLY = 2.0  # standard errors of the difference, from which on the new one is undone
+DECIDED = 0.05  # least entropy, a share, of a policy that has a long way to what is new
 STEADY = 0.9  # probability of the last action in random play that goes on for want of a goal
 
 
@@ -399,14 +400,17 @@ class AgentTraining(Job):
                 cast(GradientOptimizer, self.optimizer).begin_anew()
             self._sought_novelty = self._seeks_novelty
         bonus: Bonus | None = None
-        discount = cast(Components, self.components).rollouts.discount
+        components = cast(Components, self.components)
+        discount, share = components.rollouts.discount, components.rollouts.least_entropy
         if self._seeks_novelty:
             bonus = self._curiosity.bonus
             discount = min(discount, NEAR_DISCOUNT)  # what is new is gone once it is known
+            share = min(share, DECIDED)
         elif self._is_pessimistic:
             bonus = self._curiosity.penalty
         if isinstance(self.optimizer, GradientOptimizer):
             self.optimizer.objective.discount = discount
+            self.optimizer.least_entropy = components.actions.low_entropy(share)
         metrics = self.optimizer.update(bonus)
         self._figures |= {key: metrics[key] for key in ("entropy",) if key in metrics}
         return metrics

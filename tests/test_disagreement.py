@@ -106,8 +106,8 @@ SMALL |= {"batch_size": 32, "first_rollouts": 30, "rollout_ratio": 0.25, "num_im
 SMALL |= {"rollout_length": 12, "horizon": 200}
 
 
-def test_a_lock_is_opened_which_random_actions_open_once_in_four_thousand_tries():
-    agent = WorldModelAgent(lambda: Lock(12), **SMALL)
+def test_a_lock_is_opened_which_random_actions_open_once_in_a_thousand_tries():
+    agent = WorldModelAgent(lambda: Lock(10), **SMALL)
     said, goal = [], []
     agent.training.say = said.append
 

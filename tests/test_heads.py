@@ -958,8 +958,6 @@ def test_a_prize_and_the_end_that_it_brings_are_one_event(options):
 def test_weights_of_ends_that_did_not_read_rewards_are_what_they_were():
     """Nor changes, and had a layer less."""
     decoder = paying(reward_support=(0.0, 100.0))
-    torch.nn.init.zeros_(decoder.further.weight)
-    torch.nn.init.zeros_(decoder.further.bias)
     new = ("after", "paid", "further", "change")
     old = {k: v for k, v in decoder.state_dict().items() if not k.startswith(new)}
     other = excite(paying(reward_support=(0.0, 100.0), before=0))

@@ -121,8 +121,8 @@ class PerceptDecoder(PerceptModule):
         self.before = None if separate else before
         if not separate:
             self.seen = nn.Linear(encoder.size, hidden, bias=False)
-            self.further = nn.Linear(hidden, hidden)
         if self.before is not None:
+            self.further = nn.Linear(hidden, hidden)
             self.change = Standardisation((encoder.size,))
             self.changed = nn.Linear(encoder.size, hidden, bias=False)
         self.unseen = nn.Linear(hidden, hidden)
@@ -163,10 +163,10 @@ class PerceptDecoder(PerceptModule):
                 return self._consequences(unseen, unseen)
             encoding = self.encoder(observation)
             both = unseen + self.seen(encoding)
-            moved = both
-            if self.before is not None:
-                change = encoding - features[..., self.before :][..., : self.encoder.size]
-                moved = both + self.changed(self.change(change).asinh())
+            if self.before is None:
+                return self._consequences(both, both)
+            change = encoding - features[..., self.before :][..., : self.encoder.size]
+            moved = both + self.changed(self.change(change).asinh())
             return self._consequences(both, moved + self.further(F.silu(moved)))
 
         return Prediction(observe, consequences, features.shape[:-1], self.separate)
