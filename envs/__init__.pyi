@@ -1,6 +1,6 @@
 from .belief_wrapper import BeliefWrapper as BeliefWrapper
 from .checked import BrokenEnvironmentError as BrokenEnvironmentError
-from .collect import collect as collect
+from .collecting import collect as collect
 from .dream_env import DreamEnv as DreamEnv, DreamVectorEnv as DreamVectorEnv, View as View
 from .gymnasium_environment import GymEnvironment as GymEnvironment
 from .image_code import CodeView as CodeView, ImageToCode as ImageToCode

@@ -289,3 +289,13 @@ print("slow:", sorted(slow & set(sys.modules)))
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "slow: []"
+
+
+@pytest.mark.parametrize("front", ["worldmodel", "envs", "agents", "experiments"])
+def test_no_front_offers_something_by_the_name_of_one_of_its_modules(front):
+    """Once that module is imported, its package's attribute of that name is the module."""
+    stub = ROOT / front / "__init__.pyi"
+    lines = stub.read_text().splitlines() if stub.exists() else []
+    text = "\n".join(line for line in lines if not line.startswith("from . import"))
+    modules = {path.stem for path in (ROOT / front).glob("*.py")}
+    assert not set(re.findall(r"as (\w+)", text)) & modules
