@@ -104,7 +104,7 @@ class TimeReport(Watcher):
     def close(self) -> None:
         if not self.pace.units:
             return
-        whole = time.monotonic() - self.begun
+        whole = max(time.monotonic() - self.begun, 1e-9)
         parts = [self._of(kind, whole) for kind in sorted(self.pace.seconds, key=self._seconds)]
         rest = 1 - sum(self.pace.seconds.values()) / whole
         shares = {
@@ -115,7 +115,8 @@ class TimeReport(Watcher):
         text = ", ".join([*parts, f"the rest {rest:.0%}"])
         among = f" ({', '.join(inside)})" if inside else ""
         memory = ", ".join(f"{size / 2**20:,.0f} MiB {where}" for where, size in memory_used())
-        self.reporter.say(f"{self.name}{clock(whole)} in all: {text}{among}; at most {memory}")
+        most = f"; at most {memory}" if memory else ""
+        self.reporter.say(f"{self.name}{clock(whole)} in all: {text}{among}{most}")
 
     def _seconds(self, kind: str) -> float:
         return -self.pace.seconds[kind]
@@ -133,7 +134,8 @@ class TimeReport(Watcher):
 def memory_used() -> Iterator[tuple[str, int]]:
     """The most memory that this process took, and that its tensors took of each GPU, by place,
     bytes."""
-    yield "of memory", peak_memory()
+    if sys.platform != "win32":
+        yield "of memory", peak_memory()
     if torch.cuda.is_initialized():
         for number in range(torch.cuda.device_count()):
             if taken := torch.cuda.max_memory_allocated(number):

@@ -34,7 +34,6 @@ from worldmodel.experiments.runs.processor import paying_threads
 from worldmodel.experiments.runs.profile import Profile
 from worldmodel.experiments.runs.registry import config_of, offered, offers
 from worldmodel.experiments.runs.trained import run_at
-from worldmodel.experiments.runs.training import Training
 from worldmodel.experiments.runs.trust import TrustConfig
 from worldmodel.experiments.show.config import VideoConfig
 from worldmodel.files import write_json
@@ -173,13 +172,14 @@ def _train(
         with nullcontext() if is_new else naming_damage(folder.path):
             training = begin(folder, reporter)
             training.restore()
-        if watchers:
+        if watchers or every_rank:
             if not hasattr(training, "watchers"):
                 raise RunError(
-                    f"runs of {folder.experiment} take no watchers: leave --log and --profile out"
+                    f"runs of {folder.experiment} take no watchers: "
+                    "leave --log, --profile and --every-rank out"
                 )
             training.watchers = [*training.watchers, *watchers]
-        if every_rank and isinstance(training, Training):
+        if every_rank:
             training.time_report = TimeReport(Reporter(), f"rank {ranks.rank()}: ")
         if steps is not None:
             _extend(training, steps, folder)

@@ -78,7 +78,7 @@ class PerceptDecoder(PerceptModule):
     prize and the end that it brings are one event. Where the features hold the observation before,
     the reward reads how far it has changed, too, in units of the usual change, and through a layer
     more: it is often the difference of what two observations are worth that are nearly the same
-    (LunarLander). Ends are rare, and learned by heart with either (CartPole).
+    (LunarLander). Ends are rare, and learned by heart with both (CartPole).
 
     Rewards that take few values have a categorical over `reward_support`, or with `open_rewards`
     a mass for each of these and a density for others; all others (`None`) have a density, Gaussian
