@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldmodel import Agent, Episodes, timing
+from worldmodel import Agent, Episodes, Greedy, timing
 from worldmodel.agents.components import Components, Statistics
 from worldmodel.agents.config import AgentConfig
 from worldmodel.agents.exploration import Exploring, Uniform, exploring
@@ -54,6 +54,7 @@ class Version(NamedTuple):
     weights: Mapping[str, Mapping[str, Tensor]] = {}  # by module
     chance: float = 0.0  # of a random action, where an algorithm has one
     exploration: float = 0.0  # the share of actions that are random besides
+    is_greedy: bool = False  # of the others the most probable is taken
 
 
 class Place(NamedTuple):
@@ -161,7 +162,9 @@ class Player:
                 algorithm: Any = self._components.algorithm.algorithm
                 algorithm.exploration_rate = policy.chance
             self._loaded = statistics, policy.number
-        return exploring(self._components.player, world.action_space, policy.exploration)
+        player = self._components.player
+        player = Greedy(player) if policy.is_greedy else player
+        return exploring(player, world.action_space, policy.exploration)
 
 
 class Crew(ABC):
@@ -232,6 +235,7 @@ class _Far(Collector):
                 getattr(getattr(components.algorithm, "algorithm", None), "exploration_rate", 0.0)
             ),
             exploration=agent.share if isinstance(agent, Exploring) else 0.0,
+            is_greedy=isinstance(agent.agent if isinstance(agent, Exploring) else agent, Greedy),
         )
 
     def _note(self, played: Sequence[Played]) -> None:

@@ -331,11 +331,11 @@ def falling(rate: float, last: float, segments: Segments) -> Schedule:
 
 
 def learning_rate(
-    rate: float, optimizer: OptimizerConfig, segments: Segments, epochs: int = 1
+    rate: float, optimizer: OptimizerConfig, segments: Segments, each: int = 1
 ) -> Schedule:
-    """A learning rate over updates, which warms up once, and falls in each segment. epochs:
-    updates of each unit that segments count."""
-    schedule = per_rollout(falling(rate, optimizer.last_rate, segments), epochs)
+    """A learning rate over updates, which warms up once, and falls in each segment. each:
+    updates of a unit that segments count."""
+    schedule = per_rollout(falling(rate, optimizer.last_rate, segments), each)
     return warmed_up(schedule, optimizer.rate_warmup)
 
 
@@ -368,6 +368,7 @@ def optimizer_for(components: Components, replay: Replay, segments: Segments) ->
         learning.burn_in,
     )
     unit = config.least_range or components.statistics.reward_unit
+    updates = config.epochs * rollouts.minibatches  # a rollout
     objective = make_method(
         rollouts.method,
         imagination.core,
@@ -377,7 +378,7 @@ def optimizer_for(components: Components, replay: Replay, segments: Segments) ->
         discount=rollouts.discount,
         lambda_=rollouts.gae_lambda,
         entropy=per_rollout(
-            in_segments(functools.partial(entropy_schedule, config), segments), config.epochs
+            in_segments(functools.partial(entropy_schedule, config), segments), updates
         ),
         unit=unit if config.normalise_returns else None,
     )
@@ -386,7 +387,7 @@ def optimizer_for(components: Components, replay: Replay, segments: Segments) ->
     trainer = Trainer(
         RecordedValues(objective, weight, rollouts.gae_lambda) if weight else objective,
         parameters_of(components.policy, components.critic),
-        learning_rate(config.policy_learning_rate, optimizer, segments, config.epochs),
+        learning_rate(config.policy_learning_rate, optimizer, segments, updates),
         clip_norm=1.0,
         optimizer=optimizer.optimizer,
         adaptive_clip=optimizer.adaptive_clip,
@@ -399,6 +400,7 @@ def optimizer_for(components: Components, replay: Replay, segments: Segments) ->
         components.acting,
         config.policy_ema_decay,
         config.epochs,
+        rollouts.minibatches,
         components.actions.low_entropy(rollouts.least_entropy),
     )
     if config.dream_starts == "rows":
@@ -413,9 +415,9 @@ def entropy_schedule(config: PolicyConfig, rollouts: int) -> Schedule:
     return half_life(config.entropy, rollouts / -math.log2(config.final_entropy))
 
 
-def per_rollout(schedule: Schedule, epochs: int) -> Schedule:
-    """A schedule over rollouts, as one over updates, `epochs` of which each rollout makes."""
-    return lambda update: schedule(update // epochs)
+def per_rollout(schedule: Schedule, updates: int) -> Schedule:
+    """A schedule over rollouts, as one over updates, so many of which each rollout makes."""
+    return lambda update: schedule(update // updates)
 
 
 def algorithm_options(config: PolicyConfig) -> dict[str, Any]:

@@ -114,7 +114,8 @@ class CollectConfig:
     """Probability that the last action is repeated in random steps (sticky actions); swings what
     has to be swung. By default 0 in the first, and 0.9 in those that follow (--search)."""
     collect_steps: int = 250
-    """Steps of the policy in each round after that, at least."""
+    """Steps of the policy in each round after that, at least. Every other round plays it as it is
+    evaluated, by its most probable actions: they lead elsewhere than drawn ones."""
     collect_growth: float = 0.1
     """Steps of a round, as a share of all before it, where these are more: the longer training
     takes, the less a few steps change. Updates and rollouts are those of a short round."""
@@ -220,6 +221,7 @@ class OptimizerConfig:
         shares(self, "last_rate")
 
 
+MINIBATCH = 640  # rows
 DISCOUNT, NEAR_DISCOUNT = 0.997, 0.99  # of returns that are far ahead, and of those that are not
 OURS = ("own", "planning")  # agents; others are algorithms of stable-baselines3
 PLANNING = ("plan_length", "plans", "plan_iterations", "plan_draws", "policy_plans")  # options
@@ -234,6 +236,7 @@ class Rollouts(NamedTuple):
     gae_lambda: float
     discount: float
     least_entropy: float  # a share, see `PolicyConfig`
+    minibatches: int
 
 
 @dataclass(frozen=True)
@@ -257,7 +260,11 @@ class PolicyConfig:
     rollout_ratio: float = 1.0
     """Rollouts after it for each real step of a round (of collect_steps at most)."""
     epochs: int = 1
-    """Updates a rollout."""
+    """Times that a rollout is learned from."""
+    minibatches: int | None = None
+    """Parts that its rows are split into each time, at random, each of which makes an update. By
+    default as many as hold about 640 rows; the gradient through the dream, whose graph serves one
+    update, takes 1 alone."""
     dream_starts: Literal["recorded", "initial", "rows"] = "recorded"
     """recorded: dreams go on from beliefs about recorded rows; initial: they begin with the
     model's own first rows; rows: in each rollout anew, one from each row of recorded windows."""
@@ -337,7 +344,7 @@ class PolicyConfig:
     def __post_init__(self) -> None:
         positive(self, "first_rollouts", "rollout_ratio", "horizon", "epochs")
         positive(self, "policy_hidden", "policy_learning_rate", "final_entropy")
-        given = ("num_imagined", "rollout_length", "least_range", "discount")
+        given = ("num_imagined", "rollout_length", "least_range", "discount", "minibatches")
         positive(self, *(name for name in given if getattr(self, name) is not None))
         not_negative(self, "entropy", "uniform_kl", "recorded_values", "pessimism")
         positive(self, "plan_length", "plans", "plan_iterations", "plan_draws")
@@ -397,16 +404,19 @@ class PolicyConfig:
             is_ours = self.algorithm is None
             method = "pathwise" if are_numbers and is_ours else "actor-critic"
         dreams, length, gae_lambda = (256, 20, 0.95) if method == "pathwise" else (128, 40, 0.97)
+        dreams, length = self.num_imagined or dreams, self.rollout_length or length
+        parts = 1 if method == "pathwise" else max(1, dreams * length // MINIBATCH)
         is_near = method == "pathwise" or self.algorithm is not None
         discount = NEAR_DISCOUNT if is_near else DISCOUNT
         least_entropy = 0.05 if are_numbers else 0.3
         return Rollouts(
             method,
-            self.num_imagined or dreams,
-            self.rollout_length or length,
+            dreams,
+            length,
             gae_lambda if self.gae_lambda is None else self.gae_lambda,
             discount if self.discount is None else self.discount,
             least_entropy if self.least_entropy is None else self.least_entropy,
+            self.minibatches or parts,
         )
 
 

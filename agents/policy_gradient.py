@@ -100,6 +100,13 @@ class Rollout(NamedTuple):
     reward: Tensor  # [N]
 
 
+def split(rows: Any, number: int) -> list[Any]:
+    """Rows [N, ...] in so many parts of about the same size, at random."""
+    first = nested.leaves(rows)[0]
+    places = torch.randperm(len(first), device=first.device)
+    return [nested.index(rows, places[part::number]) for part in range(number)]
+
+
 def acted(rows: Rollout, first: Tensor) -> Rollout:
     """The rows [T, B, ...] that are no first rows, bool [T, B]; their places are read once."""
     flat = nested.map(lambda leaf: leaf.flatten(0, 1), rows)
@@ -134,6 +141,8 @@ class Spread(NamedTuple):
 
 class PolicyGradient(ABC):
     """The objective of an agent's policy and of its critic, on rollouts of a GenCore."""
+
+    serves_once = False  # a rollout is learned from in one update
 
     def __init__(
         self,
@@ -208,6 +217,10 @@ class PolicyGradient(ABC):
         if self.uniform_kl and isinstance(policy, OneHot | Bits):
             loss = loss + self.uniform_kl * policy.kl_from_uniform().mean()
         return loss + critic_loss if self.critic else loss, metrics, state
+
+    def parts(self, rollout: Rollout, number: int) -> list[Rollout]:
+        """The rollout in so many minibatches."""
+        return split(rollout, number)
 
     def drawn_from(self, state: GenState) -> Any:
         """The core's states that the last rows of a dream were drawn from; of another world,
@@ -310,6 +323,8 @@ class PathwiseGradient(ActorCritic):
     exactly; discrete ones have it straight through, which is biased. A rollout holds its graph,
     so it serves one update.
     """
+
+    serves_once = True
 
     def roll(self, state: GenState) -> tuple[Rollout, GenState]:
         dream = self.gen_core.environment

@@ -4,7 +4,7 @@ unchanged, with the dream as its environment."""
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -72,15 +72,28 @@ class GradientOptimizer(PolicyOptimizer):
         acting: nn.Module,
         ema_decay: float,
         epochs: int = 1,
+        minibatches: int = 1,
         least_entropy: float = -math.inf,
     ):
         """learning: the policy that dreams; acting: its average over updates, of decay
-        `ema_decay`; epochs: updates a rollout; least_entropy: nats below which the weight of the
-        entropy bonus rises from rollout to rollout."""
+        `ema_decay`; epochs: times that a rollout is learned from, each time in so many
+        minibatches; least_entropy: nats below which the weight of the entropy bonus rises from
+        rollout to rollout."""
         if imagination.batch_size < ranks.size():
             raise ValueError(
                 f"{ranks.size()} ranks share {imagination.batch_size} dreams: take fewer ranks, "
                 "or more --num-imagined"
+            )
+        if epochs * minibatches > 1 and objective.serves_once:
+            raise ValueError(
+                f"a rollout of {type(objective).__name__} serves one update: leave out --epochs "
+                "and --minibatches"
+            )
+        rows = imagination.batch_size * objective.length // ranks.size()
+        if minibatches > rows:
+            raise ValueError(
+                f"--minibatches {minibatches}, and a rollout has {rows} rows: take fewer, or more "
+                "--num-imagined"
             )
         self.objective = objective
         self.trainer = trainer
@@ -89,6 +102,7 @@ class GradientOptimizer(PolicyOptimizer):
         self.acting = acting
         self.ema_decay = ema_decay
         self.epochs = epochs
+        self.minibatches = minibatches
         self.least_entropy = least_entropy
         self.dreams: Any = ranks.part(objective.start(), self.number)  # until the first `begin`
         self.before = self._weights()  # of the acting policy, at the last `begin`
@@ -160,12 +174,22 @@ class GradientOptimizer(PolicyOptimizer):
     def _learn(self, batch: Any) -> Metrics:
         """Learns from a rollout, or what is made of it, in all epochs."""
         for _ in range(self.epochs):
-            metrics = self.trainer.update(batch)
-            self._average()
+            for part in self._parts(batch):
+                metrics = self.trainer.update(part)
+                self._average()
         is_below = metrics.get("entropy", math.inf) < self.least_entropy
         factor = self.objective.entropy_factor * (RISE if is_below else 1 / RISE)
         self.objective.entropy_factor = min(max(factor, 1.0), MOST)
         return metrics
+
+    def _parts(self, batch: Any) -> Iterable[Any]:
+        """The minibatches of a rollout; itself where first rows have left too few others."""
+        rows = len(nested.leaves(batch)[0])
+        if self.minibatches == 1 or ranks.any_of(rows < self.minibatches):
+            return [batch]
+        with ranks.own_noise():
+            learned: Any = self.trainer.objective
+            return learned.parts(batch, self.minibatches)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -182,6 +206,7 @@ class GradientOptimizer(PolicyOptimizer):
     def state_dict(self) -> dict[str, Any]:
         return {
             "trainer": self.trainer.state_dict(),
+            "minibatches": self.minibatches,
             "dreams": nested.leaves(ranks.whole(self.dreams, self.number)),
             "entropy_factor": self.objective.entropy_factor,
             "before": self.before,
@@ -190,6 +215,8 @@ class GradientOptimizer(PolicyOptimizer):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.trainer.load_state_dict(state["trainer"])
+        minibatches = state.get("minibatches", 1)  # earlier runs saved none
+        self.trainer.updates = self.trainer.updates * self.minibatches // minibatches
         device = self.trainer.parameters[0].device
         whole = nested.to(nested.fill(self.dreams, state["dreams"]), device)
         self.dreams = ranks.part(whole, self.number)

@@ -41,6 +41,7 @@ DREAMERV3 = AgentConfig(
         method="actor-critic",
         first_rollouts=1,
         rollout_ratio=0.5,
+        minibatches=1,
         dream_starts="rows",
         num_imagined=1_024,
         rollout_length=15,

@@ -13,7 +13,7 @@ from torch import Tensor
 from worldmodel import Row, nested, ranks
 from worldmodel.agents.critics import estimate
 from worldmodel.agents.imagination import Recorded
-from worldmodel.agents.policy_gradient import PolicyGradient, Rollout, lambda_returns
+from worldmodel.agents.policy_gradient import PolicyGradient, Rollout, lambda_returns, split
 from worldmodel.objectives import Figures
 
 
@@ -53,6 +53,15 @@ class RecordedValues:
         ]
         thoughts, returns = zip(*pairs, strict=True)
         return Examples(rollout, torch.cat(thoughts), torch.cat(returns))
+
+    def parts(self, examples: Examples, number: int) -> list[Examples]:
+        """The rollout in so many minibatches, with as many examples each."""
+        rollouts = self.objective.parts(examples.rollout, number)
+        recorded = split((examples.thought, examples.returns), number)
+        return [
+            Examples(rollout, *of_rows)
+            for rollout, of_rows in zip(rollouts, recorded, strict=True)
+        ]
 
     def __call__(self, batch: Examples, state: Any, step: int) -> tuple[Tensor, Figures, Any]:
         loss, metrics, state = self.objective(batch.rollout, state, step)

@@ -252,6 +252,7 @@ TOY_GAME = RLConfig(
             first_rollouts=50,
             rollout_ratio=0.0125,
             epochs=8,
+            minibatches=1,
             dream_starts="initial",
             num_imagined=256,
             rollout_length=16,
