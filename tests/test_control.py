@@ -16,6 +16,8 @@ from runs import TINY
 from worldmodel import DiskStore, Greedy, MemoryStore, Trainer, experiments
 from worldmodel.agents import AgentConfig, AgentTraining, WorldModelAgent
 from worldmodel.agents.critics import Critic
+from worldmodel.agents.playing import Playing
+from worldmodel.agents.recorded_values import Examples, RecordedValues
 from worldmodel.agents.world import World
 from worldmodel.codecs import GroupedHead, StudentHead
 from worldmodel.experiments.cli.main import main
@@ -384,6 +386,11 @@ def test_rewards_that_turn_out_to_be_many_end_no_run_and_dreams_stay_among_them(
             ["--method", "all-actions"],
             "AllActions lists all actions, and Box(-2.0, 2.0, (1,), float32) has no list",
         ),
+        (["--minibatches", "2"], "a rollout of PathwiseGradient serves one update"),
+        (
+            ["--method", "actor-critic", "--minibatches", "9999"],
+            "--minibatches 9999, and a rollout has 32 rows",
+        ),
     ],
 )
 def test_options_that_make_no_sense_get_a_sentence(words, sentence, train, capsys):
@@ -392,6 +399,66 @@ def test_options_that_make_no_sense_get_a_sentence(words, sentence, train, capsy
 
 
 # What acts.
+
+
+def test_a_rollout_is_learned_from_in_minibatches(monkeypatch):
+    """Of rows that are drawn anew in each epoch, and each of which comes once in it; examples of
+    recorded rows are shared out in the same way."""
+    options = {"epochs": 2, "minibatches": 3, "dream_starts": "rows", "recorded_values": 0.3}
+    agent = WorldModelAgent("CartPole-v1", **TINY | options)
+    rolled, learned = [], []
+    examples, update = RecordedValues.examples, Trainer.update
+
+    def made(*words):
+        rolled.append(examples(*words))
+        return rolled[-1]
+
+    def watched(trainer, batch):
+        if isinstance(batch, Examples):
+            learned.append(batch)
+        return update(trainer, batch)
+
+    def rows(*parts):
+        dreamt = torch.cat([part.rollout.thought for part in parts]).tolist()
+        return sorted(dreamt), sorted(torch.cat([part.returns for part in parts]).tolist())
+
+    monkeypatch.setattr(RecordedValues, "examples", made)
+    monkeypatch.setattr(Trainer, "update", watched)
+    agent.learn(50)
+    assert len(learned) == 6 * len(rolled) == 6 * TINY["first_rollouts"]
+    for number, whole in enumerate(rolled):
+        parts = learned[6 * number : 6 * number + 6]
+        for epoch in (parts[:3], parts[3:]):
+            assert rows(*epoch) == rows(whole)
+            sizes = [len(part.rollout.returns) for part in epoch]
+            assert max(sizes) - min(sizes) <= 1
+        first, again = parts[0].rollout.thought, parts[3].rollout.thought
+        assert first.shape != again.shape or not torch.equal(first, again)
+    assert agent.training.optimizer.trainer.updates == len(learned)
+
+
+def test_rates_of_learning_go_on_by_rollouts_in_other_minibatches():
+    """The updates of a policy count as those of another number would have."""
+    one, three = (
+        WorldModelAgent("CartPole-v1", **TINY, minibatches=number).learn(50).training.optimizer
+        for number in (1, 3)
+    )
+    three.load_state_dict(one.state_dict())
+    assert one.trainer.updates == TINY["first_rollouts"]
+    assert three.trainer.updates == 3 * TINY["first_rollouts"]
+
+
+def test_every_other_round_is_collected_greedily(monkeypatch):
+    agent, ways = WorldModelAgent("CartPole-v1", **TINY, exploration=0.1), []
+    play = Playing.play
+
+    def watched(playing, player, steps, weight):
+        ways.append(isinstance(getattr(player, "agent", None), Greedy))
+        return play(playing, player, steps, weight)
+
+    monkeypatch.setattr(Playing, "play", watched)
+    agent.learn(50 + 4 * 20)
+    assert ways == [False, False, True, False, True]
 
 
 def flat(module):

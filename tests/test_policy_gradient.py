@@ -573,3 +573,17 @@ def test_bootstrapping_needs_a_critic():
 )
 def test_the_discount_follows_from_how_the_policy_learns(options, are_numbers, expected):
     assert PolicyConfig(**options).rollouts(are_numbers).discount == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "are_numbers", "expected"),
+    [
+        ({}, False, 8),
+        ({}, True, 1),  # the gradient through the dream
+        ({"method": "all-actions", "num_imagined": 256}, False, 16),
+        ({"num_imagined": 4, "rollout_length": 5}, False, 1),
+        ({"minibatches": 3}, False, 3),
+    ],
+)
+def test_minibatches_follow_from_the_size_of_rollouts(options, are_numbers, expected):
+    assert PolicyConfig(**options).rollouts(are_numbers).minibatches == expected
