@@ -8,6 +8,7 @@ dreamt episodes, for the learning curve).
 
 import copy
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, cast
@@ -116,6 +117,7 @@ class AgentTraining(Job):
         self.stop_at = stop_at
         self.device = device
         self._curve: list[float] = []  # mean returns, an evaluation each
+        self._errors: list[float] = []  # their standard errors
         self._counted = 0  # evaluations that no longer count for `stop_at`
         self.components: Components | None = None  # made after the first collection
         self.statistics: Statistics | None = None
@@ -178,9 +180,13 @@ class AgentTraining(Job):
 
     @property
     def is_best(self) -> bool:
+        """True if the latest evaluation is as good as the best one, as far as its few episodes can
+        tell: what has learned longer is then the better choice."""
         if self.done or not self._curve or self.stages[self.stage - 1].kind != "evaluate":
             return False
-        return self._curve[-1] == max(self._curve)
+        best = int(np.argmax(self._curve))
+        error = math.hypot(self._errors[best], self._errors[-1])
+        return self._curve[-1] >= self._curve[best] - error
 
     def cut(self) -> None:
         """Ends the current stage early, and drops those after it."""
@@ -471,6 +477,7 @@ class AgentTraining(Job):
         real, dreamt, lengths, beyond = ranks.of_first(functools.partial(self._looked, stage))
         ranks.agree_on_noise()
         self._curve.append(float(np.mean(real)))
+        self._errors.append(float(np.std(real) / len(real) ** 0.5))
         before = self._figures.get("dream_beyond", 0.0)
         if beyond > max(FAR, GROWN * before):
             self.say(
@@ -610,6 +617,7 @@ class AgentTraining(Job):
             **self._plan.values(),
             **self._playing.values(),
             "curve": self._curve,
+            "errors": self._errors,
             "counted": self._counted,
             "sought_novelty": self._sought_novelty,
             "figures": self._figures,
@@ -630,6 +638,7 @@ class AgentTraining(Job):
         self._plan.load(values)
         self._playing.load_counts(values)
         self._curve, self._counted = list(values["curve"]), values["counted"]
+        self._errors = list(values.get("errors", [0.0] * len(self._curve)))  # of earlier runs
         self._sought_novelty = values["sought_novelty"]
         self._figures = dict(values["figures"])
         self._weight_decay = values["weight_decay"]

@@ -153,8 +153,8 @@ class RLConfig:
     learning curve has been as high three times in a row (resume --stop-at inf goes on)."""
     keep: Literal["last", "best"] = "best"
     """What is loaded, evaluated and shown of the run: the policy and model that it ended with, or
-    those of the best evaluation of the learning curve (without a curve: the last). `resume` goes
-    on from the last."""
+    those of the best evaluation of the learning curve, or of a later one that is worse by no more
+    than their standard error (without a curve: the last). `resume` goes on from the last."""
     film: bool = False
     """Film the real game and the dream when all is learned."""
     threads: int = field(default_factory=wished_threads)
