@@ -76,9 +76,10 @@ class PerceptDecoder(PerceptModule):
 
     Reward and end read the observation too, and the end the reward: the goal that is seen, the
     prize and the end that it brings are one event. Where the features hold the observation before,
-    the reward reads how far it has changed, too, in units of the usual change, and through a layer
-    more: it is often the difference of what two observations are worth that are nearly the same
-    (LunarLander). Ends are rare, and learned by heart with both (CartPole).
+    the reward reads how far it has changed, too, in units of the usual change, also times gates
+    (what a change is worth depends on where it happens), and through a layer more: it is often the
+    difference of what two observations are worth that are nearly the same (LunarLander). Ends are
+    rare, and learned by heart with these (CartPole).
 
     Rewards that take few values have a categorical over `reward_support`, or with `open_rewards`
     a mass for each of these and a density for others; all others (`None`) have a density, Gaussian
@@ -125,6 +126,8 @@ class PerceptDecoder(PerceptModule):
             self.further = nn.Linear(hidden, hidden)
             self.change = Standardisation((encoder.size,))
             self.changed = nn.Linear(encoder.size, hidden, bias=False)
+            self.gate = nn.Linear(hidden, hidden)
+            self.gated = nn.Linear(encoder.size, hidden, bias=False)
         self.unseen = nn.Linear(hidden, hidden)
         if reward_support is None and reward_groups:
             self.reward: DistModule = GroupedHead(hidden, reward_groups)
@@ -166,7 +169,8 @@ class PerceptDecoder(PerceptModule):
             if self.before is None:
                 return self._consequences(both, both)
             change = encoding - features[..., self.before :][..., : self.encoder.size]
-            moved = both + self.changed(self.change(change).asinh())
+            change = self.change(change).asinh()
+            moved = both + self.changed(change) + self.gate(F.silu(both)) * self.gated(change)
             return self._consequences(both, moved + self.further(F.silu(moved)))
 
         return Prediction(observe, consequences, features.shape[:-1], self.separate)
@@ -231,7 +235,7 @@ class PerceptDecoder(PerceptModule):
 def _begin(module: PerceptDecoder, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Lets weights be loaded that were saved when ends did not depend on rewards, nor rewards on
     changes, and these had a layer less."""
-    for part in ("further", "changed"):
+    for part in ("further", "changed", "gate", "gated"):
         for name, value in getattr(module, part, nn.Module()).named_parameters():
             state.setdefault(f"{prefix}{part}.{name}", torch.zeros_like(value))
     if module.reads_reward:
