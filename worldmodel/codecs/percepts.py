@@ -77,9 +77,10 @@ class PerceptDecoder(PerceptModule):
     Reward and end read the observation too, and the end the reward: the goal that is seen, the
     prize and the end that it brings are one event. Where the features hold the observation before,
     the reward reads how far it has changed, too, in units of the usual change, also times gates
-    (what a change is worth depends on where it happens), and through a layer more: it is often the
-    difference of what two observations are worth that are nearly the same (LunarLander). Ends are
-    rare, and learned by heart with these (CartPole).
+    (what a change is worth depends on where it happens), and where near zero it is, in the same
+    units (many rewards have a kink there: distances, speeds); all through a layer more. It is
+    often the difference of what two observations are worth that are nearly the same (LunarLander).
+    Ends are rare, and learned by heart with these (CartPole).
 
     Rewards that take few values have a categorical over `reward_support`, or with `open_rewards`
     a mass for each of these and a density for others; all others (`None`) have a density, Gaussian
@@ -125,6 +126,8 @@ class PerceptDecoder(PerceptModule):
         if self.before is not None:
             self.further = nn.Linear(hidden, hidden)
             self.change = Standardisation((encoder.size,))
+            self.near = Standardisation((encoder.size,))  # zero, in units of the usual change
+            self.fine = nn.Linear(2 * encoder.size, hidden, bias=False)
             self.changed = nn.Linear(encoder.size, hidden, bias=False)
             self.gate = nn.Linear(hidden, hidden)
             self.gated = nn.Linear(encoder.size, hidden, bias=False)
@@ -168,9 +171,11 @@ class PerceptDecoder(PerceptModule):
             both = unseen + self.seen(encoding)
             if self.before is None:
                 return self._consequences(both, both)
-            change = encoding - features[..., self.before :][..., : self.encoder.size]
-            change = self.change(change).asinh()
-            moved = both + self.changed(change) + self.gate(F.silu(both)) * self.gated(change)
+            before = features[..., self.before :][..., : self.encoder.size]
+            near = torch.cat([self.near(before), self.near(encoding)], -1).asinh()
+            change = self.change(encoding - before).asinh()
+            moved = both + self.fine(near)
+            moved = moved + self.changed(change) + self.gate(F.silu(moved)) * self.gated(change)
             return self._consequences(both, moved + self.further(F.silu(moved)))
 
         return Prediction(observe, consequences, features.shape[:-1], self.separate)
@@ -207,12 +212,14 @@ class PerceptDecoder(PerceptModule):
     def _fit_change(self, observations: Any, first: np.ndarray) -> None:
         """Sets the unit of changes; observations [N, ...], of episodes that begin at `first`."""
         device = self.unseen.weight.device
-        encodings = self.encoder(
-            nested.map(lambda x: torch.as_tensor(x, device=device), observations)
-        )
+        numbers = nested.map(lambda x: torch.as_tensor(x, device=device), observations)
+        encodings = self.encoder(numbers)
         changes = (encodings[1:] - encodings[:-1])[torch.as_tensor(~first[1:], device=device)]
         if len(changes):
             self.change.fit(changes)
+            self.near.scale.copy_(self.change.scale)
+            zero = nested.map(lambda x: torch.zeros_like(x[:1]), numbers)
+            self.near.shift.copy_(self.encoder(zero)[0])
 
     def _consequences(self, both: Tensor, moved: Tensor) -> Consequences:
         """Reward and end from hidden units before their nonlinearity, [*, hidden]: the end reads
@@ -235,12 +242,13 @@ class PerceptDecoder(PerceptModule):
 def _begin(module: PerceptDecoder, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Lets weights be loaded that were saved when ends did not depend on rewards, nor rewards on
     changes, and these had a layer less."""
-    for part in ("further", "changed", "gate", "gated"):
+    for part in ("further", "changed", "gate", "gated", "fine"):
         for name, value in getattr(module, part, nn.Module()).named_parameters():
-            state.setdefault(f"{prefix}{part}.{name}", torch.zeros_like(value))
+            begun = value.detach() if part == "gate" else torch.zeros_like(value)
+            state.setdefault(f"{prefix}{part}.{name}", begun)
     if module.reads_reward:
         state.setdefault(prefix + "after", torch.zeros_like(module.after))
-    for part in ("change", "paid"):
+    for part in ("change", "near", "paid"):
         for name, buffer in getattr(module, part, nn.Module()).named_buffers():
             state.setdefault(f"{prefix}{part}.{name}", buffer)
 
