@@ -958,7 +958,7 @@ def test_a_prize_and_the_end_that_it_brings_are_one_event(options):
 def test_weights_of_ends_that_did_not_read_rewards_are_what_they_were():
     """Nor changes, and had a layer less."""
     decoder = paying(reward_support=(0.0, 100.0))
-    new = ("after", "paid", "further", "change")
+    new = ("after", "paid", "further", "change", "gate", "near", "fine")
     old = {k: v for k, v in decoder.state_dict().items() if not k.startswith(new)}
     other = excite(paying(reward_support=(0.0, 100.0), before=0))
     other.load_state_dict(old)
@@ -968,6 +968,20 @@ def test_weights_of_ends_that_did_not_read_rewards_are_what_they_were():
             d(features).consequences(torch.full((3,), 3)).end(reward) for d in (decoder, other)
         ]
         assert torch.equal(ends[0].logits, ends[1].logits)
+
+
+def test_rewards_read_how_far_from_zero_they_are_in_units_of_the_usual_change():
+    """Or how far from the number that comes nearest to zero; changes over an end do not count."""
+    space = spaces.Box(-np.inf, np.inf, (3,))
+    numbers = np.array([[1, 5, -9], [2, 5, -8], [4, 9, -7], [-90, 6, -6], [-93, 7, -4]])
+    numbers = numbers.astype(np.float32)
+    first = np.array([True, False, False, True, False])
+    encoder = encoder_for(space)
+    decoder = PerceptDecoder(FEATURES, 8, NormalHead(8, (3,)), encoder, None, before=0)
+    decoder.standardise({"observation": numbers, "first": first, "reward": np.arange(3.0)})
+    changes = np.array([[1, 0, 1], [2, 4, 1], [-3, 1, 2]])
+    found = decoder.near(encoder(torch.from_numpy(numbers)))
+    close(found, torch.tensor((numbers - [0, 5, -4]) / changes.std(0), dtype=torch.float32), 1e-4)
 
 
 def test_a_regression_broadcasts_over_particles():

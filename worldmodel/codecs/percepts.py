@@ -126,7 +126,7 @@ class PerceptDecoder(PerceptModule):
         if self.before is not None:
             self.further = nn.Linear(hidden, hidden)
             self.change = Standardisation((encoder.size,))
-            self.near = Standardisation((encoder.size,))  # zero, in units of the usual change
+            self.near = Standardisation((encoder.size,))  # from zero, in the same units
             self.fine = nn.Linear(2 * encoder.size, hidden, bias=False)
             self.changed = nn.Linear(encoder.size, hidden, bias=False)
             self.gate = nn.Linear(hidden, hidden)
@@ -218,8 +218,7 @@ class PerceptDecoder(PerceptModule):
         if len(changes):
             self.change.fit(changes)
             self.near.scale.copy_(self.change.scale)
-            zero = nested.map(lambda x: torch.zeros_like(x[:1]), numbers)
-            self.near.shift.copy_(self.encoder(zero)[0])
+            self.near.shift.copy_(self.encoder(nested.map(_nearest_zero, numbers)))
 
     def _consequences(self, both: Tensor, moved: Tensor) -> Consequences:
         """Reward and end from hidden units before their nonlinearity, [*, hidden]: the end reads
@@ -237,6 +236,13 @@ class PerceptDecoder(PerceptModule):
         """p(end | reward) for rewards [*]: rare prizes are many standard deviations high."""
         paid = self.paid(reward).asinh().to(both.dtype)
         return self.terminated(F.silu(both + paid[..., None] * self.after))
+
+
+def _nearest_zero(values: Tensor) -> Tensor:
+    """What lies nearest to zero between the least and the greatest of values [N, *], each number
+    by itself: [*]."""
+    least, most, zero = values.amin(0), values.amax(0), torch.zeros_like(values[0])
+    return torch.where(least > 0, least, torch.where(most < 0, most, zero))
 
 
 def _begin(module: PerceptDecoder, state: dict[str, Any], prefix: str, *_: Any) -> None:
