@@ -114,8 +114,10 @@ class CollectConfig:
     """Probability that the last action is repeated in random steps (sticky actions); swings what
     has to be swung. By default 0 in the first, and 0.9 in those that follow (--search)."""
     collect_steps: int = 250
-    """Steps of the policy in each round after that, at least. Every other round plays it as it is
-    evaluated, by its most probable actions: they lead elsewhere than drawn ones."""
+    """Steps of the policy in each round after that, at least."""
+    greedy_every: int = 2
+    """Rounds, the last of which plays the policy as it is evaluated, by its most probable actions:
+    they lead elsewhere than drawn ones. 0: none does."""
     collect_growth: float = 0.1
     """Steps of a round, as a share of all before it, where these are more: the longer training
     takes, the less a few steps change. Updates and rollouts are those of a short round."""
@@ -133,7 +135,7 @@ class CollectConfig:
 
     def __post_init__(self) -> None:
         positive(self, "prefill", "collect_steps", "policy_weight")
-        not_negative(self, "collect_growth")
+        not_negative(self, "collect_growth", "greedy_every")
         shares(self, "exploration")
         if self.sticky_probability is not None:
             below_one(self, "sticky_probability")

@@ -24,7 +24,12 @@ DREAMERV3 = AgentConfig(
         rewards="two-hot",
         numbers="symlog",
     ),
-    collect=CollectConfig(prefill=1_024, collect_growth=0.0, search="policy"),  # a batch first
+    collect=CollectConfig(
+        prefill=1_024,  # a batch first
+        collect_growth=0.0,
+        greedy_every=0,
+        search="policy",
+    ),
     learning=LearningConfig(
         first_updates=1,  # what was played before is not made up for
         update_ratio=0.5,  # 512 rows are learned from for each that is played

@@ -67,7 +67,6 @@ from worldmodel.noise import OwnNoise
 IN_A_ROW = 3  # evaluations that have to reach a return for training to stop there
 SCORED = 50  # new episodes, at most, by which the model is judged
 LATEST = 0.05  # weight of an update's loss in what episodes that are learned from cost
-GREEDILY = 2  # rounds, the last of which is played by the mode of the policy
 AT_RANDOM = 3  # rounds, the last of which is played at random while novelty is sought
 FAR, GROWN = 0.05, 1.5  # share of dreamt steps beyond what was met, and its growth, that are told
 OUTGROWN = 3.0  # times that rewards are as large as in the first collection
@@ -273,8 +272,10 @@ class AgentTraining(Job):
             return self._playing.play(agent, self._plan.collections[0], 1.0)
         components, since = cast(Components, self.components), self._playing.finished
         self.replay.rewind(since)
-        is_greedy = stage.round % GREEDILY == 0  # or what evaluations play is never learned from
-        player = Greedy(components.player) if is_greedy else components.player
+        every = collect.greedy_every
+        player = components.player
+        if every and stage.round % every == 0:
+            player = Greedy(player)
         agent = exploring(player, self.world.action_space, collect.exploration)
         weight = collect.policy_weight
         if self._is_searching:  # which explores enough

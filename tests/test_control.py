@@ -448,8 +448,10 @@ def test_rates_of_learning_go_on_by_rollouts_in_other_minibatches():
     assert three.trainer.updates == 3 * TINY["first_rollouts"]
 
 
-def test_every_other_round_is_collected_greedily(monkeypatch):
-    agent, ways = WorldModelAgent("CartPole-v1", **TINY, exploration=0.1), []
+@pytest.mark.parametrize(("every", "greedy"), [(2, (2, 4)), (3, (3,)), (0, ())])
+def test_some_rounds_are_collected_greedily(monkeypatch, every, greedy):
+    options = TINY | {"exploration": 0.1, "greedy_every": every}
+    agent, ways = WorldModelAgent("CartPole-v1", **options), []
     play = Playing.play
 
     def watched(playing, player, steps, weight):
@@ -458,7 +460,7 @@ def test_every_other_round_is_collected_greedily(monkeypatch):
 
     monkeypatch.setattr(Playing, "play", watched)
     agent.learn(50 + 4 * 20)
-    assert ways == [False, False, True, False, True]
+    assert ways == [number in greedy for number in range(5)]
 
 
 def flat(module):

@@ -233,7 +233,9 @@ TOY_GAME = RLConfig(
     steps=60_000,
     agent=AgentConfig(
         model=ModelConfig(core="srnn", hidden_size=192, decoder_hidden=192, recurrence="default"),
-        collect=CollectConfig(prefill=40_000, collect_steps=10_000, policy_weight=1.25),
+        collect=CollectConfig(
+            prefill=40_000, collect_steps=10_000, greedy_every=0, policy_weight=1.25
+        ),
         learning=LearningConfig(
             first_updates=500,
             update_ratio=0.125,
