@@ -352,8 +352,10 @@ class PolicyConfig:
     def __post_init__(self) -> None:
         positive(self, "horizon", "epochs")
         positive(self, "policy_hidden", "policy_learning_rate", "final_entropy")
-        given = ("num_imagined", "rollout_length", "least_range", "discount", "minibatches")
-        given += ("first_rollouts", "rollout_ratio")
+        given = [
+            *("first_rollouts", "rollout_ratio", "num_imagined", "rollout_length"),
+            *("least_range", "discount", "minibatches"),
+        ]
         positive(self, *(name for name in given if getattr(self, name) is not None))
         not_negative(self, "entropy", "uniform_kl", "recorded_values", "pessimism")
         positive(self, "plan_length", "plans", "plan_iterations", "plan_draws")

@@ -172,9 +172,9 @@ class PerceptDecoder(PerceptModule):
             if self.before is None:
                 return self._consequences(both, both)
             before = features[..., self.before :][..., : self.encoder.size]
-            near = torch.cat([self.near(before), self.near(encoding)], -1).asinh()
+            both_near = torch.broadcast_tensors(self.near(before), self.near(encoding))
             change = self.change(encoding - before).asinh()
-            moved = both + self.fine(near)
+            moved = both + self.fine(torch.cat(both_near, -1).asinh())
             moved = moved + self.changed(change) + self.gate(F.silu(moved)) * self.gated(change)
             return self._consequences(both, moved + self.further(F.silu(moved)))
 
@@ -239,7 +239,7 @@ class PerceptDecoder(PerceptModule):
 
 
 def _nearest_zero(values: Tensor) -> Tensor:
-    """What lies nearest to zero between the least and the greatest of values [N, *], each number
+    """The nearest to zero between the least and the greatest of values [N, *], each number
     by itself: [*]."""
     least, most, zero = values.amin(0), values.amax(0), torch.zeros_like(values[0])
     return torch.where(least > 0, least, torch.where(most < 0, most, zero))
