@@ -224,7 +224,6 @@ class OptimizerConfig:
 
 
 MINIBATCH = 640  # rows
-FIRST_ROLLOUTS, ROLLOUT_RATIO = 300, 0.5
 DISCOUNT, NEAR_DISCOUNT = 0.997, 0.99  # of returns that are far ahead, and of those that are not
 OURS = ("own", "planning")  # agents; others are algorithms of stable-baselines3
 PLANNING = ("plan_length", "plans", "plan_iterations", "plan_draws", "policy_plans")  # options
@@ -240,8 +239,6 @@ class Rollouts(NamedTuple):
     discount: float
     least_entropy: float  # a share, see `PolicyConfig`
     minibatches: int
-    first: int  # rollouts
-    ratio: float  # of rollouts to real steps
 
 
 @dataclass(frozen=True)
@@ -260,13 +257,10 @@ class PolicyConfig:
     score function of the chosen actions; all-actions: each action is tried in a fork of the dream;
     pathwise: the gradient through the dream; reinforce: no critic. auto: pathwise for actions that
     are numbers, actor-critic for others."""
-    first_rollouts: int | None = None
-    """Rollouts in the dream after the first collection. By default 300, or 600 where one update is
-    made by each, as for the gradient through the dream, and for algorithms of
-    stable-baselines3."""
-    rollout_ratio: float | None = None
-    """Rollouts after it for each real step of a round (of collect_steps at most). By default a
-    half, or 1 in the same cases."""
+    first_rollouts: int = 600
+    """Rollouts in the dream after the first collection."""
+    rollout_ratio: float = 1.0
+    """Rollouts after it for each real step of a round (of collect_steps at most)."""
     epochs: int = 1
     """Times that a rollout is learned from."""
     minibatches: int | None = None
@@ -350,12 +344,9 @@ class PolicyConfig:
     """The share of the plans that the policy acts out in the dream."""
 
     def __post_init__(self) -> None:
-        positive(self, "horizon", "epochs")
+        positive(self, "first_rollouts", "rollout_ratio", "horizon", "epochs")
         positive(self, "policy_hidden", "policy_learning_rate", "final_entropy")
-        given = [
-            *("first_rollouts", "rollout_ratio", "num_imagined", "rollout_length"),
-            *("least_range", "discount", "minibatches"),
-        ]
+        given = ("num_imagined", "rollout_length", "least_range", "discount", "minibatches")
         positive(self, *(name for name in given if getattr(self, name) is not None))
         not_negative(self, "entropy", "uniform_kl", "recorded_values", "pessimism")
         positive(self, "plan_length", "plans", "plan_iterations", "plan_draws")
@@ -417,9 +408,7 @@ class PolicyConfig:
         dreams, length, gae_lambda = (256, 20, 0.95) if method == "pathwise" else (128, 40, 0.97)
         dreams, length = self.num_imagined or dreams, self.rollout_length or length
         parts = 1 if method == "pathwise" else max(1, dreams * length // MINIBATCH)
-        parts = self.minibatches or parts
         is_near = method == "pathwise" or self.algorithm is not None
-        many = 2 if self.algorithm is not None or parts == self.epochs == 1 else 1
         discount = NEAR_DISCOUNT if is_near else DISCOUNT
         least_entropy = 0.05 if are_numbers else 0.3
         return Rollouts(
@@ -429,9 +418,7 @@ class PolicyConfig:
             gae_lambda if self.gae_lambda is None else self.gae_lambda,
             discount if self.discount is None else self.discount,
             least_entropy if self.least_entropy is None else self.least_entropy,
-            parts,
-            self.first_rollouts or many * FIRST_ROLLOUTS,
-            self.rollout_ratio or many * ROLLOUT_RATIO,
+            self.minibatches or parts,
         )
 
 

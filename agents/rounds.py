@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gymnasium import spaces
-
 from worldmodel import Stage
 from worldmodel.agents.config import AgentConfig
 from worldmodel.agents.image_encoder import is_encoded
@@ -22,7 +20,6 @@ class Rounds:
         """is_watched: an evaluation follows each round, for the learning curve."""
         self.config = config
         self.world = world
-        self.dreams = config.policy.rollouts(isinstance(world.action_space, spaces.Box))
         self.is_watched = is_watched and not world.is_recorded
         self.steps = 0  # of all rounds
         self.collections: list[int] = []  # steps by round
@@ -60,10 +57,10 @@ class Rounds:
             growth = 0.0 if self.world.is_recorded else config.collect.collect_growth
             steps = min(max(short, round(growth * self.steps)), until - self.steps)
             updates = max(1, round(config.learning.update_ratio * min(steps, short)))
-            rollouts = max(1, round(self.dreams.ratio * min(steps, short)))
+            rollouts = max(1, round(config.policy.rollout_ratio * min(steps, short)))
         else:
             steps = min(config.collect.prefill, until)
-            updates, rollouts = config.learning.first_updates, self.dreams.first
+            updates, rollouts = config.learning.first_updates, config.policy.first_rollouts
         self.steps += steps
         self.collections.append(steps)
         stages = []

@@ -170,7 +170,7 @@ def test_long_trainings_have_longer_rounds_with_no_more_learning_in_each():
     job = planned(60_000, prefill=500, collect_steps=250)
     assert job.rounds < 50
     units = {(stage.kind, stage.units) for stage in job.stages if stage.round > 0}
-    assert units == {("collect", 1), ("learn", 250), ("improve", 125)}
+    assert units == {("collect", 1), ("learn", 250), ("improve", 250)}
     recorded = planned(60_000, prefill=500, collect_steps=250, is_recorded=True)
     assert recorded.rounds == 1 + (60_000 - 500) / 250
 

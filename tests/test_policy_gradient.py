@@ -587,19 +587,3 @@ def test_the_discount_follows_from_how_the_policy_learns(options, are_numbers, e
 )
 def test_minibatches_follow_from_the_size_of_rollouts(options, are_numbers, expected):
     assert PolicyConfig(**options).rollouts(are_numbers).minibatches == expected
-
-
-@pytest.mark.parametrize(
-    ("options", "are_numbers", "expected"),
-    [
-        ({}, False, (300, 0.5)),
-        ({}, True, (600, 1.0)),  # the gradient through the dream
-        ({"minibatches": 1}, False, (600, 1.0)),
-        ({"minibatches": 1, "epochs": 2}, False, (300, 0.5)),
-        ({"agent": "sb3:PPO"}, False, (600, 1.0)),
-        ({"first_rollouts": 7, "rollout_ratio": 0.1}, False, (7, 0.1)),
-    ],
-)
-def test_fewer_rollouts_do_where_each_makes_several_updates(options, are_numbers, expected):
-    found = PolicyConfig(**options).rollouts(are_numbers)
-    assert (found.first, found.ratio) == expected
