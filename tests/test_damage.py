@@ -210,6 +210,8 @@ def test_an_unfinished_episode_whose_record_is_damaged_changes_nothing(copy_of, 
     """The last record of an index may be what a kill left, so it is dropped; but what is shown are
     the episodes of the checkpoint, which has the unfinished ones itself."""
     run = copy_of("control")
+    counts = [json.loads(line).get("unfinished") for line in (run / "metrics.jsonl").open()]
+    assert [count for count in counts if count is not None][-1] == 1
     (index,) = (run / "episodes").glob("*/index")
     raw = bytearray(index.read_bytes())
     raw[-7] ^= 1
